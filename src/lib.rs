@@ -1,0 +1,3 @@
+//! Every task starts from a clean slate.
+
+pub mod sync;
