@@ -1,3 +1,19 @@
 //! Every task starts from a clean slate.
 
-pub mod sync;
+mod adapter;
+mod context;
+pub mod foreign;
+mod frame;
+mod slot;
+
+pub use adapter::future;
+pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
+pub use frame::{CleanupError, leaked_values};
+pub use slot::{AccessError, OwnedLocal, SetError, TaskLocal};
+
+/// What the macros expand to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::context::{CopyFallback, CopyWith, Inherit};
+    pub use crate::slot::{Declaration, SlotCell};
+}

@@ -1,0 +1,190 @@
+//! Futures that keep slots of their own, on any executor.
+//!
+//! # Invariants
+//!
+//! - **F1 (pinned).** `future` is pinned with the `Isolated` around it: it is only reached through
+//!   `Pin`, never moved, and dropped in place. `Isolated` is `Unpin` only if `F` is.
+
+#![expect(unsafe_code, reason = "pin projection to one field")]
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use crate::context::{Context, RunError};
+use crate::foreign::Attachment;
+use crate::frame::{self, CleanupError, Parked, discard};
+
+/// Makes a task of a future.
+///
+/// Implemented for every future.
+pub trait FutureExt: Future + Sized {
+    /// Gives the future slots of its own: fresh, but for what it inherits from the current task *now*,
+    /// where it is wrapped.
+    ///
+    /// Its slots are put in place for each poll and taken away after it, so tasks that share a thread
+    /// do not see each other's, and the future finds its own on whatever thread polls it next. They
+    /// are dropped when it completes, or when it is dropped, after the future itself and before its
+    /// output is returned, on the thread that does so.
+    ///
+    /// A poll costs O(slots that the future holds).
+    ///
+    /// # Panics
+    ///
+    /// As [`Context::capture`] does. Polling panics with the future's panic, which ends the task; or,
+    /// if a carrier or the clean-up fails, with a [`RunError`] as the payload.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{future::FutureExt, task_local};
+    /// use std::{future::Future, pin::pin, task::{Context, Poll, Waker}};
+    ///
+    /// task_local! { static USER: &'static str = "nobody"; }
+    ///
+    /// USER.set("alice");
+    /// let mut bob = pin!(async { USER.replace("bob") }.isolated());
+    /// let poll = bob.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    /// assert_eq!(poll, Poll::Ready("nobody"));
+    /// assert_eq!(USER.get(), "alice");
+    /// ```
+    #[track_caller]
+    fn isolated(self) -> Isolated<Self> {
+        self.isolated_in(&Context::capture())
+    }
+
+    /// Makes a task of the future like [`isolated`](Self::isolated), in a context that you choose.
+    ///
+    /// # Panics
+    ///
+    /// Polling panics as with [`isolated`](Self::isolated).
+    fn isolated_in(self, context: &Context) -> Isolated<Self> {
+        Isolated { future: Some(self), context: context.clone(), parked: Parked::default() }
+    }
+}
+
+impl<F: Future> FutureExt for F {}
+
+/// A future with slots of its own: see [`FutureExt::isolated`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Isolated<F: Future> {
+    /// `None` once it is over (F1).
+    future: Option<F>,
+    context: Context,
+    parked: Parked,
+}
+
+impl<F: Future> fmt::Debug for Isolated<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Isolated")
+            .field("is_over", &self.future.is_none())
+            .field("context", &self.context)
+            .field("slots", &self.parked)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Drops a future in place, in its frame, when its poll unwinds.
+struct EndOnUnwind<'f, F> {
+    future: Pin<&'f mut Option<F>>,
+    over: bool,
+}
+
+impl<F> Drop for EndOnUnwind<'_, F> {
+    fn drop(&mut self) {
+        if !self.over
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.future.set(None)))
+        {
+            // The poll's own panic is on its way.
+            discard(payload);
+        }
+    }
+}
+
+fn poll_once<F: Future>(future: Pin<&mut Option<F>>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+    let mut guard = EndOnUnwind { future, over: false };
+    let Some(inner) = guard.future.as_mut().as_pin_mut() else {
+        panic!("an isolated future was polled after it had ended");
+    };
+    let poll = inner.poll(cx);
+    guard.over = true;
+    if poll.is_ready() {
+        // Inside its frame: what it owns may look at the slots.
+        guard.future.set(None);
+    }
+    poll
+}
+
+impl<F: Future> Future for Isolated<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        // SAFETY: F1: nothing is moved out of it below.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: F1: the field is pinned, as `this` is.
+        let future = unsafe { Pin::new_unchecked(&mut this.future) };
+        let (context, parked) = (&this.context, &mut this.parked);
+        let visit = || parked.swap_in(context, || poll_once(future, cx), Poll::is_ready);
+        let ((poll, ended), detach) = if context.has_carriers() {
+            match frame::attached(context, || catch_unwind(AssertUnwindSafe(visit))) {
+                Attachment::Refused(error) => panic_any(RunError::carrier(error)),
+                Attachment::Ran(Err(payload), _) => resume_unwind(payload),
+                Attachment::Ran(Ok(visited), detach) => (visited, detach),
+            }
+        } else {
+            (visit(), None)
+        };
+        let mut fault = ended.err();
+        if let Some(error) = detach {
+            CleanupError::add(&mut fault, CleanupError::detach(error));
+        }
+        match fault {
+            None => poll,
+            Some(error) => {
+                if let Err(later) = frame::contained(|| drop(poll)) {
+                    discard(CleanupError::from_failure(later).into_payload());
+                }
+                panic_any(RunError::cleanup(error))
+            }
+        }
+    }
+}
+
+impl<F: Future> Drop for Isolated<F> {
+    fn drop(&mut self) {
+        if self.future.is_none() && self.parked.is_empty() {
+            return;
+        }
+        // SAFETY: F1: it is dropped in place.
+        let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
+        let (context, parked) = (&self.context, &mut self.parked);
+        let mut end = || parked.end(context, || future.set(None));
+        let mut outcome = Ok(Ok(()));
+        let mut body = || outcome = catch_unwind(AssertUnwindSafe(&mut end));
+        if context.has_carriers() {
+            match frame::attached(context, &mut body) {
+                Attachment::Ran((), None) => {}
+                Attachment::Ran((), Some(error)) => discard(Box::new(error)),
+                // It has to be dropped all the same.
+                Attachment::Refused(error) => {
+                    discard(Box::new(error));
+                    body();
+                }
+            }
+        } else {
+            body();
+        }
+        let payload = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.into_payload(),
+            Err(payload) => payload,
+        };
+        if std::thread::panicking() {
+            // A second panic that left a `Drop` would abort the process.
+            discard(payload);
+        } else {
+            resume_unwind(payload);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Tasks on executors of others.
+
+pub mod future;

@@ -1,0 +1,82 @@
+//! Errors of contexts.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::foreign::CarrierError;
+use crate::frame::CleanupError;
+
+/// An inheritable slot could not be captured, because its own `with_mut` is running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureError {
+    slot: &'static str,
+}
+
+impl CaptureError {
+    pub(crate) fn new(slot: &'static str) -> Self {
+        Self { slot }
+    }
+
+    /// The path of the slot.
+    pub fn slot(&self) -> &str {
+        self.slot
+    }
+}
+
+impl fmt::Display for CaptureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot capture slot `{}` inside its own with_mut", self.slot)
+    }
+}
+
+impl Error for CaptureError {}
+
+/// A closure that was run in a context has no result, though it did not panic.
+#[derive(Debug)]
+pub struct RunError {
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Carrier(CarrierError),
+    Cleanup(CleanupError),
+}
+
+impl RunError {
+    pub(crate) fn carrier(error: CarrierError) -> Self {
+        Self { cause: Cause::Carrier(error) }
+    }
+
+    pub(crate) fn cleanup(error: CleanupError) -> Self {
+        Self { cause: Cause::Cleanup(error) }
+    }
+
+    /// Says whether a carrier could not be attached. The closure was not called.
+    pub fn is_carrier(&self) -> bool {
+        matches!(self.cause, Cause::Carrier(_))
+    }
+
+    /// Says whether the closure returned, but the clean-up failed. Its result was dropped.
+    pub fn is_cleanup(&self) -> bool {
+        matches!(self.cause, Cause::Cleanup(_))
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Carrier(error) => error.fmt(f),
+            Cause::Cleanup(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            Cause::Carrier(error) => Some(error),
+            Cause::Cleanup(error) => Some(error),
+        }
+    }
+}

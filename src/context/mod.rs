@@ -1,0 +1,194 @@
+//! Contexts: what a task inherits, and closures that take it along to any executor.
+
+mod error;
+mod inherit;
+mod snapshot;
+mod wrap;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use error::{CaptureError, RunError};
+#[doc(hidden)]
+pub use inherit::{Borrowed, CopyFallback, CopyWith, Inherit, Inheritance};
+pub(crate) use inherit::Copied;
+pub(crate) use snapshot::{Snapshot, inherited};
+pub use wrap::{isolated, isolated_in};
+
+use crate::foreign::{Attachment, Carried, Carrier, CarrierError};
+use crate::frame::{self, Failure};
+
+/// A snapshot, if there is anything to inherit.
+pub(crate) type SnapshotRef = Option<Arc<Snapshot>>;
+
+/// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
+///
+/// The pool captures one at every `submit`, on the submitting thread, so most programs never name
+/// this type. Name it to run a closure as a task on another executor, to hand several tasks the same
+/// context, or to give a task another one than the surrounding.
+///
+/// Cloning and dropping cost a reference count each. A context keeps the captured values alive, and
+/// nothing else.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Context, task_local};
+///
+/// task_local! {
+///     #[inherit]
+///     static TENANT: String = "nobody".to_owned();
+/// }
+///
+/// TENANT.set("acme".to_owned());
+/// let context = Context::capture();
+/// TENANT.set("other".to_owned());
+///
+/// let seen = std::thread::spawn(move || context.run(|| TENANT.get()));
+/// assert_eq!(seen.join().unwrap(), "acme");
+/// ```
+#[derive(Clone, Default)]
+pub struct Context {
+    snapshot: SnapshotRef,
+    carried: Option<Arc<[Carried]>>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots: Vec<_> = self.snapshot.iter().flat_map(|snapshot| snapshot.names()).collect();
+        let carriers: Vec<_> = self.carried.iter().flat_map(|list| list.iter()).map(Carried::name).collect();
+        f.debug_struct("Context").field("slots", &slots).field("carriers", &carriers).finish()
+    }
+}
+
+impl Context {
+    /// Captures the inheritable slots of the current task.
+    ///
+    /// O(1) if none of them has changed since the last capture in this task. Otherwise it visits the
+    /// inheritable slots that this thread has touched, and copies the values that this task holds.
+    ///
+    /// # Panics
+    ///
+    /// If one of the slots is inside its own `with_mut`, with a [`CaptureError`]'s text that names the
+    /// slot; and if a copy panics.
+    #[track_caller]
+    pub fn capture() -> Self {
+        match Self::try_capture() {
+            Ok(context) => context,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Captures like [`capture`](Self::capture), and says so if it cannot.
+    ///
+    /// # Errors
+    ///
+    /// If one of the inheritable slots is inside its own `with_mut`, naming it.
+    ///
+    /// # Panics
+    ///
+    /// If a value's `Clone`, or the function of its `#[inherit(with = f)]`, panics.
+    pub fn try_capture() -> Result<Self, CaptureError> {
+        Ok(Self { snapshot: snapshot::capture()?, carried: None })
+    }
+
+    /// A context from which nothing is inherited.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { snapshot: None, carried: None }
+    }
+
+    /// Adds a carrier, which captures here and now, on this thread.
+    ///
+    /// Tasks attach carriers in the order in which they were added, and detach them in reverse.
+    ///
+    /// # Panics
+    ///
+    /// If the carrier cannot capture, with a [`CarrierError`]'s text that names it.
+    #[track_caller]
+    #[must_use = "the context with the carrier is returned"]
+    pub fn carry<C: Carrier>(self, carrier: C) -> Self {
+        match self.try_carry(carrier) {
+            Ok(context) => context,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Adds a carrier like [`carry`](Self::carry), and says so if it cannot capture.
+    ///
+    /// # Errors
+    ///
+    /// If the carrier's `capture` fails or panics.
+    pub fn try_carry<C: Carrier>(self, carrier: C) -> Result<Self, CarrierError> {
+        self.carry_shared(&crate::foreign::shared(carrier))
+    }
+
+    /// Adds a carrier that is shared already: the form that pools use for theirs.
+    pub(crate) fn carry_shared(mut self, carrier: &crate::foreign::SharedCarrier) -> Result<Self, CarrierError> {
+        let added = Carried::capture(carrier)?;
+        let before = self.carried.as_deref().unwrap_or_default();
+        self.carried = Some(before.iter().cloned().chain([added]).collect());
+        Ok(self)
+    }
+
+    /// Whether a task in this context has carriers to attach.
+    pub(crate) fn has_carriers(&self) -> bool {
+        self.carried.is_some()
+    }
+
+    pub(crate) fn snapshot_ptr(&self) -> *const Snapshot {
+        self.snapshot.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
+    }
+
+    pub(crate) fn attach_around<R>(&self, f: impl FnOnce() -> R) -> Attachment<R> {
+        crate::foreign::attach_around(self.carried.as_deref().unwrap_or_default(), f)
+    }
+
+    /// Runs a closure as a task in this context, here and now.
+    ///
+    /// The closure finds every slot fresh (inherited slots as captured), whatever the surrounding
+    /// task holds. Afterwards its values are dropped, and the surrounding ones are as before.
+    ///
+    /// # Panics
+    ///
+    /// With the closure's panic; or, if a carrier or the clean-up fails, with a [`RunError`] as the
+    /// payload.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! { static DEPTH: u32 = 0; }
+    ///
+    /// DEPTH.set(7);
+    /// let inside = Context::empty().run(|| DEPTH.replace(9));
+    /// assert_eq!((inside, DEPTH.get()), (0, 7));
+    /// ```
+    #[track_caller]
+    pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        match self.try_run(f) {
+            Ok(result) => result,
+            Err(error) => std::panic::panic_any(error),
+        }
+    }
+
+    /// Runs a closure as a task like [`run`](Self::run), and says so if a carrier or the clean-up fails.
+    ///
+    /// # Errors
+    ///
+    /// If a carrier cannot be attached, in which case the closure was not called, or if the clean-up
+    /// fails, in which case its result was dropped.
+    ///
+    /// # Panics
+    ///
+    /// With the closure's own panic.
+    pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
+        match frame::run(self, f) {
+            Ok(result) => Ok(result),
+            Err(Failure::Panic(payload)) => std::panic::resume_unwind(payload),
+            Err(Failure::Cleanup(error)) => Err(RunError::cleanup(error)),
+            Err(Failure::Carrier(error)) => Err(RunError::carrier(error)),
+        }
+    }
+}

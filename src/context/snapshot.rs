@@ -1,0 +1,129 @@
+//! The immutable set of inherited values that a context shares with its tasks.
+//!
+//! # Invariants
+//!
+//! - **N1 (counted).** A non-null `*const Snapshot` in the engine comes from `Arc::as_ptr` or
+//!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened the frame; a pointer in
+//!   `Thread::captured` or a record's `captured` owns one.
+
+#![expect(unsafe_code, reason = "the frames keep snapshots by pointer, so that the hot path copies a word")]
+
+use std::sync::Arc;
+
+use super::inherit::{Copied, Inheritance};
+use super::{CaptureError, SnapshotRef};
+use crate::frame::thread::{self, Thread};
+
+/// One slot's copy.
+struct Item {
+    slot: &'static dyn Inheritance,
+    copied: Copied,
+}
+
+/// The inherited values of a context. Never empty, never changed.
+pub(crate) struct Snapshot {
+    items: Vec<Item>,
+    /// Some slot is declared `with = f`: a task that captures holds values of its own (R7).
+    derives: bool,
+}
+
+/// Slots are told apart by where their declaration lies.
+fn is_same(a: &dyn Inheritance, b: &dyn Inheritance) -> bool {
+    std::ptr::addr_eq(a, b)
+}
+
+impl Snapshot {
+    /// The paths of the slots, for `Debug`.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.items.iter().map(|item| item.slot.name())
+    }
+
+    fn find(&self, slot: &dyn Inheritance) -> Option<&Copied> {
+        self.items.iter().find(|item| is_same(item.slot, slot)).map(|item| &item.copied)
+    }
+
+    /// Gives up a counted pointer.
+    pub(crate) fn release(snapshot: *const Self) {
+        if !snapshot.is_null() {
+            // SAFETY: N1: the caller gives up a count that it owns.
+            drop(unsafe { Arc::from_raw(snapshot) });
+        }
+    }
+
+    /// Another count of a pointer in the engine.
+    fn share(snapshot: *const Self) -> SnapshotRef {
+        if snapshot.is_null() {
+            return None;
+        }
+        // SAFETY: N1: somebody holds a count while the pointer is in the engine.
+        unsafe { Arc::increment_strong_count(snapshot) };
+        // SAFETY: the count was added on the line above.
+        Some(unsafe { Arc::from_raw(snapshot) })
+    }
+}
+
+/// The copy that the current task inherits for this slot.
+pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copied> {
+    let snapshot = thread.context();
+    if snapshot.is_null() {
+        return None;
+    }
+    // SAFETY: N1: whoever opened the frame keeps it alive while the frame is open.
+    unsafe { &*snapshot }.find(slot).cloned()
+}
+
+/// Captures what the current task would hand down. O(1) if nothing inheritable has changed since
+/// the last time, O(inheritable slots that this thread has ever touched) otherwise.
+pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
+    thread::with(|thread| {
+        let captured = thread.captured();
+        if !captured.is_null() {
+            return Ok(Snapshot::share(captured));
+        }
+        let context = thread.context();
+        // SAFETY: N1, as in `inherited`.
+        let derives = !context.is_null() && unsafe { &*context }.derives;
+        if !thread.has_diverged() && !derives {
+            return Ok(Snapshot::share(context));
+        }
+        rebuild(thread, Snapshot::share(context))
+    })
+}
+
+/// Copies what the current task holds, and shares what it has not touched.
+#[cold]
+fn rebuild(thread: &Thread, parent: SnapshotRef) -> Result<SnapshotRef, CaptureError> {
+    let inherited: &[Item] = parent.as_deref().map_or(&[], |parent| &parent.items);
+    for item in inherited {
+        if item.slot.derives() {
+            item.slot.materialise();
+        }
+    }
+    let mut items = Vec::with_capacity(inherited.len());
+    let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
+    for slot in thread.heirs() {
+        if !slot.is_touched() {
+            continue;
+        }
+        touched.push(slot);
+        match slot.copy_current() {
+            Ok(Some(copied)) => items.push(Item { slot, copied }),
+            Ok(None) => {}
+            Err(_) => return Err(CaptureError::new(slot.name())),
+        }
+    }
+    for item in inherited {
+        if !touched.iter().any(|slot| is_same(*slot, item.slot)) {
+            items.push(Item { slot: item.slot, copied: item.copied.clone() });
+        }
+    }
+    let derives = items.iter().any(|item| item.slot.derives());
+    let snapshot = (!items.is_empty()).then(|| Arc::new(Snapshot { items, derives }));
+    // A copy is code of others: it may have captured, or changed a slot, in which case what was
+    // captured then is dropped in favour of this one.
+    thread.forget_capture();
+    if let Some(snapshot) = &snapshot {
+        thread.set_captured(Arc::into_raw(Arc::clone(snapshot)));
+    }
+    Ok(snapshot)
+}

@@ -1,0 +1,223 @@
+//! The carrier trait, and how a list of carriers is attached around a closure.
+//!
+//! Attaching recurses: carrier *n* keeps what it attached on the Rust stack while the rest runs inside.
+//! So the order is right by construction (detached in reverse, and those before a failed one are
+//! detached), and nothing is allocated per task.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::error::{BoxError, CarrierError, Step};
+
+/// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
+///
+/// `capture` runs on the submitting thread, once per context; `attach` and `detach` on the thread that
+/// runs the task, around every task. None of them may assume that the thread was clean before:
+/// `attach` returns what has to be put back, and `detach` puts it back.
+///
+/// A carrier that fails, or panics, fails the task with a [`CarrierError`] that names it: those before
+/// it are detached, and the task does not run half-switched. After a failed `detach` a pool replaces
+/// the worker.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Context;
+/// use cleanslate::foreign::{BoxError, Carrier};
+/// use std::cell::Cell;
+///
+/// thread_local! { static LOCALE: Cell<&'static str> = const { Cell::new("C") }; }
+///
+/// struct LocaleCarrier;
+///
+/// impl Carrier for LocaleCarrier {
+///     type Captured = &'static str;
+///     type Attached = &'static str;
+///     fn name(&self) -> &str { "locale" }
+///     fn capture(&self) -> Result<&'static str, BoxError> { Ok(LOCALE.get()) }
+///     fn attach(&self, captured: &&'static str) -> Result<&'static str, BoxError> {
+///         Ok(LOCALE.replace(captured))
+///     }
+///     fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+///         LOCALE.set(before);
+///         Ok(())
+///     }
+/// }
+///
+/// LOCALE.set("de");
+/// let context = Context::empty().carry(LocaleCarrier);
+/// let there = std::thread::spawn(move || (context.run(|| LOCALE.get()), LOCALE.get()));
+/// assert_eq!(there.join().unwrap(), ("de", "C"));
+/// ```
+pub trait Carrier: Send + Sync + 'static {
+    /// What travels with the context. Read by several threads at a time.
+    type Captured: Send + Sync + 'static;
+    /// What `attach` leaves for `detach`. It stays on its thread.
+    type Attached;
+
+    /// The carrier's name, for errors.
+    fn name(&self) -> &str;
+
+    /// Takes the state of the submitting thread.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be taken. The submission fails.
+    fn capture(&self) -> Result<Self::Captured, BoxError>;
+
+    /// Puts the captured state on this thread, and returns what was there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be put there. The thread must be left as it was; the task does not run.
+    fn attach(&self, captured: &Self::Captured) -> Result<Self::Attached, BoxError>;
+
+    /// Puts back what was there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be put back. The task fails, and a pool replaces the worker.
+    fn detach(&self, attached: Self::Attached) -> Result<(), BoxError>;
+}
+
+impl<C: Carrier + ?Sized> Carrier for Arc<C> {
+    type Captured = C::Captured;
+    type Attached = C::Attached;
+
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn capture(&self) -> Result<Self::Captured, BoxError> {
+        (**self).capture()
+    }
+
+    fn attach(&self, captured: &Self::Captured) -> Result<Self::Attached, BoxError> {
+        (**self).attach(captured)
+    }
+
+    fn detach(&self, attached: Self::Attached) -> Result<(), BoxError> {
+        (**self).detach(attached)
+    }
+}
+
+/// A carrier without its types.
+pub(crate) trait AnyCarrier: Send + Sync {
+    fn name(&self) -> &str;
+    fn capture(&self) -> Result<Arc<dyn Any + Send + Sync>, CarrierError>;
+    /// Calls `inside` while attached. `Err(attach)`: it was not called.
+    fn around(
+        &self,
+        captured: &(dyn Any + Send + Sync),
+        inside: &mut dyn FnMut(),
+    ) -> Result<Option<CarrierError>, CarrierError>;
+}
+
+pub(crate) type SharedCarrier = Arc<dyn AnyCarrier>;
+
+pub(crate) fn shared<C: Carrier>(carrier: C) -> SharedCarrier {
+    Arc::new(Erased(carrier))
+}
+
+struct Erased<C>(C);
+
+impl<C: Carrier> Erased<C> {
+    /// Calls one of the carrier's methods and names what went wrong.
+    fn guarded<T>(&self, step: Step, f: impl FnOnce(&C) -> Result<T, BoxError>) -> Result<T, CarrierError> {
+        match catch_unwind(AssertUnwindSafe(|| f(&self.0))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(cause)) => Err(CarrierError::new(self.0.name(), step, cause)),
+            Err(payload) => Err(CarrierError::panicked(self.0.name(), step, payload)),
+        }
+    }
+}
+
+impl<C: Carrier> AnyCarrier for Erased<C> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn capture(&self) -> Result<Arc<dyn Any + Send + Sync>, CarrierError> {
+        let captured = self.guarded(Step::Capture, C::capture)?;
+        Ok(Arc::new(captured))
+    }
+
+    fn around(
+        &self,
+        captured: &(dyn Any + Send + Sync),
+        inside: &mut dyn FnMut(),
+    ) -> Result<Option<CarrierError>, CarrierError> {
+        let attached = self.guarded(Step::Attach, |carrier| match captured.downcast_ref() {
+            Some(captured) => carrier.attach(captured),
+            None => Err("its capture is of another type".into()),
+        })?;
+        inside();
+        Ok(self.guarded(Step::Detach, |carrier| carrier.detach(attached)).err())
+    }
+}
+
+/// A carrier and what it captured.
+#[derive(Clone)]
+pub(crate) struct Carried {
+    carrier: SharedCarrier,
+    captured: Arc<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Carried").field(&self.name()).finish()
+    }
+}
+
+impl Carried {
+    pub(crate) fn capture(carrier: &SharedCarrier) -> Result<Self, CarrierError> {
+        Ok(Self { carrier: Arc::clone(carrier), captured: carrier.capture()? })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.carrier.name()
+    }
+}
+
+/// What became of a closure that was to run with carriers attached.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Attachment<R> {
+    /// One could not be attached; the closure was not called.
+    Refused(CarrierError),
+    /// The closure ran. One or more carriers may have failed to detach.
+    Ran(R, Option<CarrierError>),
+}
+
+/// Calls `f` with all carriers attached. `f` must not unwind.
+pub(crate) fn attach_around<R>(carriers: &[Carried], f: impl FnOnce() -> R) -> Attachment<R> {
+    let mut f = Some(f);
+    let mut result = None;
+    let mut body = || result = f.take().map(|f| f());
+    let outcome = nest(carriers, &mut body);
+    match (result, outcome) {
+        (Some(result), Ok(detach)) => Attachment::Ran(result, detach),
+        (Some(result), Err(error)) => Attachment::Ran(result, Some(error)),
+        (None, Err(error) | Ok(Some(error))) => Attachment::Refused(error),
+        (None, Ok(None)) => unreachable!("the innermost level calls the body, or a carrier failed"),
+    }
+}
+
+/// `Ok`: everything inside was attached and ran; with what failed to detach. `Err`: something was not
+/// attached, and the body did not run.
+fn nest(carriers: &[Carried], body: &mut dyn FnMut()) -> Result<Option<CarrierError>, CarrierError> {
+    let Some((first, rest)) = carriers.split_first() else {
+        body();
+        return Ok(None);
+    };
+    let mut inner = Ok(None);
+    let own = first.carrier.around(&*first.captured, &mut || inner = nest(rest, body))?;
+    match (inner, own) {
+        (Ok(None), own) => Ok(own),
+        (inner, None) => inner,
+        (Ok(Some(inner)), Some(own)) => Ok(Some(inner.with_stuck(own))),
+        (Err(inner), Some(own)) => Err(inner.with_stuck(own)),
+    }
+}

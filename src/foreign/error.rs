@@ -1,0 +1,106 @@
+//! What can go wrong with a carrier.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+
+use crate::frame;
+
+/// The error that a carrier's methods may return.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// The step at which a carrier failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Capture,
+    Attach,
+    Detach,
+}
+
+/// A carrier failed: it says which, at what, and why.
+#[derive(Debug)]
+pub struct CarrierError {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    carrier: String,
+    step: Step,
+    cause: BoxError,
+    panicked: bool,
+    /// Another one could not be detached while this failure was cleared up.
+    stuck: Option<CarrierError>,
+}
+
+impl CarrierError {
+    pub(super) fn new(carrier: &str, step: Step, cause: BoxError) -> Self {
+        let carrier = carrier.to_owned();
+        Self { inner: Box::new(Inner { carrier, step, cause, panicked: false, stuck: None }) }
+    }
+
+    pub(super) fn panicked(carrier: &str, step: Step, payload: Box<dyn Any + Send>) -> Self {
+        let mut error = Self::new(carrier, step, frame::message(&*payload).into());
+        frame::discard(payload);
+        error.inner.panicked = true;
+        error
+    }
+
+    /// Adds a carrier that could not be detached besides.
+    pub(super) fn with_stuck(mut self, other: Self) -> Self {
+        self.inner.stuck = Some(match self.inner.stuck.take() {
+            Some(first) => first.with_stuck(other),
+            None => other,
+        });
+        self
+    }
+
+    /// The name of the carrier.
+    pub fn carrier(&self) -> &str {
+        &self.inner.carrier
+    }
+
+    /// Says whether it failed to capture.
+    pub fn is_capture(&self) -> bool {
+        self.inner.step == Step::Capture
+    }
+
+    /// Says whether it failed to attach. The task did not run.
+    pub fn is_attach(&self) -> bool {
+        self.inner.step == Step::Attach
+    }
+
+    /// Says whether a carrier, this one or one that was attached before it, failed to detach. The
+    /// thread may still hold its state; a pool replaces such a worker.
+    pub fn is_detach(&self) -> bool {
+        self.inner.step == Step::Detach || self.inner.stuck.is_some()
+    }
+
+    /// Says whether it panicked, rather than return an error.
+    pub fn is_panic(&self) -> bool {
+        self.inner.panicked
+    }
+}
+
+impl fmt::Display for CarrierError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { carrier, step, cause, panicked, stuck } = &*self.inner;
+        let verb = if *panicked { "panicked" } else { "failed" };
+        let step = match step {
+            Step::Capture => "capture",
+            Step::Attach => "attach",
+            Step::Detach => "detach",
+        };
+        write!(f, "carrier `{carrier}` {verb} to {step}: {cause}")?;
+        if let Some(stuck) = stuck {
+            write!(f, "; {stuck}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for CarrierError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.inner.cause)
+    }
+}

@@ -1,0 +1,296 @@
+//! A slot's place on one thread: which value it shows now, and which ones it hides.
+//!
+//! # Invariants
+//!
+//! - **C1 (place).** A cell that is on a trail or in the registry stays where it is until its entries
+//!   are gone: a declared slot's cell is a `thread_local!` without a destructor, which lives as long
+//!   as its thread; an [`OwnedLocal`](crate::OwnedLocal)'s is kept by the thread's table while
+//!   `entries` is not zero.
+//! - **C2 (shown).** If `epoch` is that of a frame that is open on this thread, `top` is that frame's
+//!   value for this slot. Epochs are never used twice on a thread, so a cell with any other epoch
+//!   shows nothing, whatever `top` points to.
+//! - **C3 (chain).** `top`, its `below`, and so on are boxes of this cell's type, the youngest first.
+//!   All but a stale `top` are values of frames that are open.
+//! - **C4 (lock).** A cell with a `lock` may be emptied by another thread, which drops the owner.
+//!   Whoever links, unlinks or recycles without borrowing the owner holds the lock and looks at
+//!   `ended` first. Access through the owner needs no lock: while it is borrowed it is not dropped.
+
+#![expect(unsafe_code, reason = "cells are reached through the trail by pointer")]
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::value::{self, Header, Kept};
+use crate::context::Inheritance;
+
+/// Never the epoch of a frame: the cell shows nothing.
+pub(crate) const NEVER: u64 = 0;
+/// The epoch of the thread itself, outside any task.
+pub(crate) const ROOT: u64 = 1;
+/// The epoch of a thread whose slots have been torn down. No cell has it.
+pub(crate) const GONE: u64 = u64::MAX;
+
+/// What the engine asks of a declared slot.
+#[doc(hidden)]
+pub trait Slot: Sync {
+    /// The path under which it was declared.
+    fn name(&self) -> &'static str;
+    /// Calls back with the slot's cell on this thread.
+    fn visit(&self, f: &mut dyn FnMut(&RawCell));
+    /// How tasks inherit it, if they do.
+    fn inheritance(&self) -> Option<&dyn Inheritance>;
+}
+
+/// What the engine asks of a slot that an object owns.
+pub(crate) trait OwnedSlot: Send + Sync {
+    /// Its type and where it was made.
+    fn name(&self) -> String;
+    /// Calls back with its cell on this thread; not at all once the owner is gone.
+    fn visit(&self, f: &mut dyn FnMut(&RawCell));
+    /// Another handle to this slot.
+    fn handle(&self) -> Arc<dyn OwnedSlot>;
+}
+
+/// Where a cell belongs.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin {
+    Declared(&'static dyn Slot),
+    /// Kept alive by whoever keeps the cell.
+    Owned(NonNull<dyn OwnedSlot>),
+}
+
+/// A slot that is not tied to the thread that looks at it.
+#[derive(Clone)]
+pub(crate) enum SlotHandle {
+    Declared(&'static dyn Slot),
+    Owned(Arc<dyn OwnedSlot>),
+}
+
+impl SlotHandle {
+    pub(crate) fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
+        match self {
+            Self::Declared(slot) => slot.visit(f),
+            Self::Owned(slot) => slot.visit(f),
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Declared(slot) => slot.name().to_owned(),
+            Self::Owned(slot) => slot.name(),
+        }
+    }
+}
+
+/// A slot's place on one thread.
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "hidden, and it has nothing to show")]
+pub struct RawCell {
+    pub(super) epoch: Cell<u64>,
+    pub(super) top: Cell<Option<NonNull<Header>>>,
+    /// One box for the next nested value, so that the steady state does not allocate.
+    spare: Cell<Option<NonNull<Header>>>,
+    pub(super) registered: Cell<bool>,
+    /// Entries on this thread's trail. Counted only for owned cells, which can go away (C1).
+    entries: Cell<u32>,
+    origin: Origin,
+    /// Its values are bound to this thread: a suspended future does not take them along.
+    stays: bool,
+    /// `true` inside: the owner is gone. `None` for declared slots, which have no owner.
+    lock: Option<NonNull<Mutex<bool>>>,
+}
+
+impl RawCell {
+    pub(crate) const fn declared(slot: &'static dyn Slot, stays: bool) -> Self {
+        Self::new(Origin::Declared(slot), stays, None)
+    }
+
+    /// # Safety
+    ///
+    /// - `slot` and `lock` outlive the cell.
+    pub(crate) unsafe fn owned(
+        slot: NonNull<dyn OwnedSlot>,
+        stays: bool,
+        lock: NonNull<Mutex<bool>>,
+    ) -> Self {
+        Self::new(Origin::Owned(slot), stays, Some(lock))
+    }
+
+    const fn new(origin: Origin, stays: bool, lock: Option<NonNull<Mutex<bool>>>) -> Self {
+        Self {
+            epoch: Cell::new(NEVER),
+            top: Cell::new(None),
+            spare: Cell::new(None),
+            registered: Cell::new(false),
+            entries: Cell::new(0),
+            origin,
+            stays,
+            lock,
+        }
+    }
+
+    pub(crate) fn is_owned(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
+    }
+
+    pub(crate) fn has_entries(&self) -> bool {
+        self.entries.get() != 0
+    }
+
+    pub(crate) fn inheritance(&self) -> Option<&'static dyn Inheritance> {
+        match self.origin {
+            Origin::Declared(slot) => slot.inheritance(),
+            Origin::Owned(_) => None,
+        }
+    }
+
+    pub(crate) fn handle(&self) -> SlotHandle {
+        match self.origin {
+            Origin::Declared(slot) => SlotHandle::Declared(slot),
+            Origin::Owned(slot) => {
+                // SAFETY: whoever keeps the cell keeps the slot: see `RawCell::owned`.
+                SlotHandle::Owned(unsafe { slot.as_ref() }.handle())
+            }
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        match self.origin {
+            Origin::Declared(slot) => slot.name().to_owned(),
+            // SAFETY: whoever keeps the cell keeps the slot: see `RawCell::owned`.
+            Origin::Owned(slot) => unsafe { slot.as_ref() }.name(),
+        }
+    }
+
+    /// Keeps the owner's drop away (C4). Its content says whether the owner is gone already.
+    fn lock(&self) -> Option<MutexGuard<'_, bool>> {
+        // SAFETY: it outlives the cell: see `RawCell::owned`.
+        self.lock.map(|lock| unsafe { lock.as_ref() }.lock())
+    }
+
+    /// The value that the frame with this epoch holds.
+    #[inline]
+    pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
+        if self.epoch.get() == epoch { self.top.get() } else { None }
+    }
+
+    /// A box to hold the next value: the spare one, or a new one.
+    pub(crate) fn vacant<T>(&self) -> NonNull<Header> {
+        self.spare.take().unwrap_or_else(value::alloc::<T>)
+    }
+
+    /// Shows `header` on top of what there is. Undone by [`unlink`](Self::unlink).
+    pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
+        // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
+        let head = unsafe { header.as_ref() };
+        head.below.set(self.top.get());
+        head.below_epoch.set(self.epoch.get());
+        self.top.set(Some(header));
+        self.epoch.set(epoch);
+    }
+
+    /// Takes the top value away and shows the one below. `None` if the owner took it before.
+    pub(crate) fn unlink(&self) -> Option<NonNull<Header>> {
+        let lock = self.lock();
+        if lock.as_deref() == Some(&true) {
+            return None;
+        }
+        let header = self.top.get()?;
+        // SAFETY: the top box belongs to this cell (V4), so it is alive.
+        let head = unsafe { header.as_ref() };
+        self.top.set(head.below.take());
+        self.epoch.set(head.below_epoch.get());
+        Some(header)
+    }
+
+    /// Puts an empty box aside for the next value, or frees it.
+    ///
+    /// # Safety
+    ///
+    /// - The caller owns the box (V4), which was made for this cell's type and is empty.
+    pub(crate) unsafe fn recycle(&self, header: NonNull<Header>) {
+        let lock = self.lock();
+        if self.spare.get().is_none() && lock.as_deref() != Some(&true) {
+            self.spare.set(Some(header));
+        } else {
+            drop(lock);
+            // SAFETY: the caller owns it and hands it over.
+            unsafe { value::free_box(header) };
+        }
+    }
+
+    /// The box in place, for a value that needs no trail entry: the stale top if there is one.
+    ///
+    /// Only for cells whose top is not a value of an open frame.
+    pub(super) fn reuse<T>(&self, epoch: u64) -> NonNull<Header> {
+        let header = match self.top.get() {
+            // SAFETY: the top box belongs to this cell, and by the caller's word its frame is over.
+            Some(stale) => match unsafe { value::revive(stale) } {
+                Kept::Box => stale,
+                Kept::Orphaned => value::alloc::<T>(),
+            },
+            None => self.vacant::<T>(),
+        };
+        // SAFETY: alive: the cell's own box, or a new one.
+        let head = unsafe { header.as_ref() };
+        head.below.set(None);
+        head.below_epoch.set(NEVER);
+        self.top.set(Some(header));
+        self.epoch.set(epoch);
+        header
+    }
+
+    pub(super) fn add_entry(&self) {
+        if self.is_owned() {
+            self.entries.set(self.entries.get() + 1);
+        }
+    }
+
+    pub(super) fn remove_entry(&self) {
+        if self.is_owned() {
+            self.entries.set(self.entries.get() - 1);
+        }
+    }
+
+    /// Frees the boxes of a cell none of whose values are left, at the end of its thread.
+    ///
+    /// A stale top is a value without drop glue, or none.
+    pub(crate) fn free_boxes(&self) {
+        let lock = self.lock();
+        self.epoch.set(NEVER);
+        let boxes = [self.top.take(), self.spare.take()];
+        drop(lock);
+        for header in boxes.into_iter().flatten() {
+            // SAFETY: it belonged to this cell, which has let go of it. If somebody still uses it,
+            // it is theirs.
+            if let Kept::Box = unsafe { value::revive(header) } {
+                // SAFETY: nobody uses it, and the value in it, if any, needs no drop.
+                unsafe { value::free_box(header) };
+            }
+        }
+    }
+
+    /// Takes all values away because the owner is gone.
+    ///
+    /// The caller holds the lock and has just set `ended` (C4). Nothing is borrowed, since every
+    /// borrow of a value borrows the owner.
+    pub(crate) fn drain(&self) -> Vec<NonNull<Header>> {
+        self.epoch.set(NEVER);
+        let mut boxes = Vec::new();
+        boxes.extend(self.spare.take());
+        let mut next = self.top.take();
+        while let Some(header) = next {
+            boxes.push(header);
+            // SAFETY: a box of this cell's chain (C3).
+            next = unsafe { header.as_ref() }.below.take();
+        }
+        boxes
+    }
+}

@@ -1,0 +1,364 @@
+//! The frames of a thread: opening, ending a task, closing.
+//!
+//! A **pinned** frame is lexical: a guard on the Rust stack opens and closes it. A **loose** frame
+//! belongs to a value that can be moved, dropped late or forgotten (an iterator, a folder), and ends
+//! out of order. It is known by a [`Token`], its position and its unique id.
+//!
+//! # Invariants
+//!
+//! - **S1 (tokens).** A record's id is its first epoch, which is never used again on this thread. A
+//!   token whose position holds another id, or nothing, is dead, and ending it does nothing.
+//! - **S2 (order).** Closing a frame first closes those above it. So a record's saved state is put
+//!   back exactly when the frame below becomes the innermost one again.
+//! - **S3 (pins).** A loose frame below a pinned one is not closed, only marked: code of that pinned
+//!   frame still runs. Closing the pinned frame then closes the marked ones directly below it.
+//! - **S4 (capture).** `captured` in the state belongs to the innermost frame; a record keeps the
+//!   one of the frame below.
+
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+
+use super::cell::ROOT;
+use super::failure::CleanupError;
+use super::thread::{self, DIRTY, LOOSE, Thread};
+use super::trail;
+use crate::context::{Context, Snapshot};
+
+/// How a frame ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// With a guard on the Rust stack.
+    Pinned,
+    /// Opens no epoch of its own: it only keeps loose frames below from being closed.
+    Pin,
+    /// By token.
+    Loose,
+    /// By token, and already asked to.
+    Marked,
+}
+
+/// An open frame: how to go back to the one below.
+pub(super) struct Record {
+    id: u64,
+    pub(super) kind: Kind,
+    /// The trail's length when it was opened.
+    mark: usize,
+    epoch: u64,
+    flags: u8,
+    shortcut: bool,
+    diverged: bool,
+    generation: u32,
+    context: *const Snapshot,
+    captured: *const Snapshot,
+}
+
+/// A frame that can be ended from anywhere on its thread, once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    index: usize,
+    id: u64,
+    /// Positions and ids mean something on one thread only.
+    not_send: PhantomData<*const ()>,
+}
+
+fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) -> Token {
+    let index = thread.depth();
+    let id = thread.fresh_epoch();
+    if thread.register().is_err() {
+        // A thread in its teardown runs the task without slots: every access fails (R12).
+        return Token::dead();
+    }
+    thread.push_frame(Record {
+        id,
+        kind,
+        mark: thread.mark(),
+        epoch: thread.epoch.get(),
+        flags: thread.flags.get(),
+        shortcut: thread.shortcut.get(),
+        diverged: thread.diverged.get(),
+        generation: thread.generation.get(),
+        context: thread.context.get(),
+        captured: thread.captured.replace(std::ptr::null()),
+    });
+    thread.shortcut.set(index == 0 && !keeps_all && thread.epoch.get() == ROOT);
+    thread.epoch.set(id);
+    thread.flags.set(if kind == Kind::Loose { LOOSE } else { 0 });
+    thread.diverged.set(false);
+    thread.generation.set(0);
+    thread.context.set(context);
+    Token { index, id, not_send: PhantomData }
+}
+
+/// Ends the innermost frame's task.
+fn end_task(thread: &Thread, mark: usize, error: &mut Option<CleanupError>) {
+    thread.forget_capture();
+    if let Some(fault) = trail::unwind(thread, mark) {
+        CleanupError::add(error, fault);
+    }
+    // A drop may have captured in turn.
+    thread.forget_capture();
+}
+
+/// Closes the frames from `index` up.
+fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
+    let mut error = None;
+    // Code of others runs below and may leave loose frames behind, so the depth is read anew.
+    while thread.depth() > index {
+        let top = thread.depth() - 1;
+        let Some((kind, mark)) = thread.with_frame(top, |record| (record.kind, record.mark)) else {
+            break;
+        };
+        if kind != Kind::Pin {
+            end_task(thread, mark, &mut error);
+            if thread.depth() > top + 1 {
+                continue;
+            }
+        }
+        let Some(record) = thread.pop_frame() else { break };
+        if kind != Kind::Pin {
+            thread.epoch.set(record.epoch);
+            thread.flags.set(record.flags);
+            thread.shortcut.set(record.shortcut);
+            thread.diverged.set(record.diverged);
+            thread.generation.set(record.generation);
+            thread.context.set(record.context);
+            thread.captured.set(record.captured);
+        }
+    }
+    error
+}
+
+/// Closes a frame, those above it, and marked ones that only waited for that (S3).
+fn close_pinned(thread: &Thread, index: usize) -> Option<CleanupError> {
+    let mut error = close(thread, index);
+    while let Some(below) = thread.depth().checked_sub(1)
+        && thread.with_frame(below, |record| record.kind) == Some(Kind::Marked)
+    {
+        if let Some(fault) = close(thread, below) {
+            CleanupError::add(&mut error, fault);
+        }
+    }
+    error
+}
+
+/// Closes whatever is open, at the end of the thread.
+pub(super) fn end_all(thread: &Thread) {
+    if let Some(error) = close(thread, 0) {
+        super::failure::discard(error.into_payload());
+    }
+}
+
+/// Whether the token's frame is open (S1).
+fn is_alive(thread: &Thread, token: Token) -> bool {
+    thread.with_frame(token.index, |record| record.id) == Some(token.id)
+}
+
+/// Ends the task of an open frame and begins the next one in it.
+#[cold]
+fn next_task(thread: &Thread, token: Token) -> Option<CleanupError> {
+    let mut error = close(thread, token.index + 1);
+    let (mark, kind) = thread.with_frame(token.index, |record| (record.mark, record.kind))?;
+    end_task(thread, mark, &mut error);
+    if thread.depth() > token.index + 1
+        && let Some(fault) = close(thread, token.index + 1)
+    {
+        CleanupError::add(&mut error, fault);
+    }
+    thread.epoch.set(thread.fresh_epoch());
+    thread.flags.set(if kind == Kind::Pinned { 0 } else { LOOSE });
+    thread.diverged.set(false);
+    error
+}
+
+/// A pinned frame: what its tasks touch is undone when they end.
+///
+/// Dropping it ends the task too; that is how a panic finds the slots reset on its way up. What
+/// fails then is discarded, since the panic is what the caller hears of.
+#[derive(Debug)]
+pub(crate) struct Frame<'c> {
+    token: Token,
+    context: PhantomData<&'c Context>,
+}
+
+impl<'c> Frame<'c> {
+    /// Opens a frame in which every slot is fresh. Carriers of the context are not attached.
+    #[inline]
+    pub(crate) fn enter(context: &'c Context) -> Self {
+        Self::with_kind(context.snapshot_ptr(), false)
+    }
+
+    /// The same for a frame whose values are to be taken out again, so each has a trail entry.
+    pub(super) fn enter_keeping(context: &'c Context) -> Self {
+        Self::with_kind(context.snapshot_ptr(), true)
+    }
+
+    fn with_kind(context: *const Snapshot, keeps_all: bool) -> Self {
+        let token = thread::with(|thread| {
+            if cfg!(cleanslate_no_reset) {
+                // Nothing is opened, and the token is dead: tasks share their thread's slots.
+                return Token::dead();
+            }
+            open(thread, Kind::Pinned, context, keeps_all)
+        });
+        Self { token, context: PhantomData }
+    }
+
+    /// Ends the current task and begins the next. Costs a load and a branch if the task touched
+    /// nothing, and is O(slots touched) otherwise.
+    #[inline]
+    pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
+        if cfg!(cleanslate_no_reset) {
+            return Ok(());
+        }
+        thread::with(|thread| {
+            if thread.flags.get() == 0 {
+                return Ok(());
+            }
+            next_task(thread, self.token).map_or(Ok(()), Err)
+        })
+    }
+
+    /// Ends the last task and closes the frame.
+    #[inline]
+    pub(crate) fn end(self) -> Result<(), CleanupError> {
+        let this = ManuallyDrop::new(self);
+        this.close().map_or(Ok(()), Err)
+    }
+
+    fn close(&self) -> Option<CleanupError> {
+        thread::with(|thread| {
+            if is_alive(thread, self.token) { close_pinned(thread, self.token.index) } else { None }
+        })
+    }
+
+    /// Closes the frame after `take` has taken its values off the trail, above the given mark.
+    pub(super) fn suspend(self, take: impl FnOnce(&Thread, usize)) {
+        thread::with(|thread| {
+            if is_alive(thread, self.token) {
+                // Loose frames that the task left behind end with the poll.
+                if let Some(error) = close(thread, self.token.index + 1) {
+                    super::failure::discard(error.into_payload());
+                }
+                if let Some(mark) = thread.with_frame(self.token.index, |record| record.mark) {
+                    take(thread, mark);
+                }
+            }
+        });
+        // Nothing is left on the trail, so nothing can fail; the drop closes the frame.
+        drop(self);
+    }
+}
+
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        if let Some(error) = self.close() {
+            super::failure::discard(error.into_payload());
+        }
+    }
+}
+
+/// Keeps loose frames below from being closed while lexical code depends on them.
+///
+/// Free where no loose frame is open.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    index: Option<usize>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Pin {
+    #[inline]
+    pub(crate) fn new(thread: &Thread) -> Self {
+        let index = if thread.flags.get() & LOOSE == 0 { None } else { Some(Self::push(thread)) };
+        Self { index, not_send: PhantomData }
+    }
+
+    #[cold]
+    fn push(thread: &Thread) -> usize {
+        let index = thread.depth();
+        thread.push_frame(Record {
+            id: thread.fresh_epoch(),
+            kind: Kind::Pin,
+            mark: thread.mark(),
+            epoch: thread.epoch.get(),
+            flags: thread.flags.get(),
+            shortcut: thread.shortcut.get(),
+            diverged: thread.diverged.get(),
+            generation: thread.generation.get(),
+            context: thread.context.get(),
+            captured: std::ptr::null(),
+        });
+        index
+    }
+}
+
+impl Drop for Pin {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(index) = self.index
+            && let Some(error) = thread::with(|thread| close_pinned(thread, index))
+        {
+            super::failure::discard(error.into_payload());
+        }
+    }
+}
+
+impl Token {
+    /// The token of no frame.
+    const fn dead() -> Self {
+        Self { index: usize::MAX, id: super::cell::NEVER, not_send: PhantomData }
+    }
+
+    /// Opens a loose frame. The caller keeps `context` alive while the frame is open.
+    pub(crate) fn open_loose(context: *const Snapshot) -> Self {
+        thread::with(|thread| open(thread, Kind::Loose, context, true))
+    }
+
+    /// Whether its frame is still open on this thread.
+    pub(crate) fn is_open(self) -> bool {
+        thread::with(|thread| is_alive(thread, self))
+    }
+
+    /// Ends the frame's task and begins the next. `None` if the frame is closed already.
+    ///
+    /// While a pinned frame lies above, nothing ends: it is the wrong moment (S3).
+    #[inline]
+    pub(crate) fn next_task(self) -> Option<Result<(), CleanupError>> {
+        thread::with(|thread| {
+            if !is_alive(thread, self) {
+                return None;
+            }
+            let innermost = thread.depth() == self.index + 1;
+            if innermost && thread.flags.get() & DIRTY == 0 {
+                return Some(Ok(()));
+            }
+            if !innermost && is_pinned_above(thread, self.index) {
+                return Some(Ok(()));
+            }
+            Some(next_task(thread, self).map_or(Ok(()), Err))
+        })
+    }
+
+    /// Ends the frame, and those above it; only marks it while a pinned one lies above (S3).
+    pub(crate) fn close(self) -> Result<(), CleanupError> {
+        thread::with(|thread| {
+            if !is_alive(thread, self) {
+                return Ok(());
+            }
+            if is_pinned_above(thread, self.index) {
+                thread.with_frame(self.index, |record| record.kind = Kind::Marked);
+                return Ok(());
+            }
+            close_pinned(thread, self.index).map_or(Ok(()), Err)
+        })
+    }
+}
+
+fn is_pinned_above(thread: &Thread, index: usize) -> bool {
+    (index + 1..thread.depth()).any(|above| {
+        matches!(
+            thread.with_frame(above, |record| record.kind),
+            Some(Kind::Pinned | Kind::Pin)
+        )
+    })
+}

@@ -1,0 +1,297 @@
+//! What the engine keeps per thread, and how a slot is touched.
+//!
+//! # Invariants
+//!
+//! - **T1 (place).** The state and the cells of declared slots are `thread_local!`s whose types need
+//!   no drop, on a target with native thread-locals: they are there, at one address, from the first
+//!   to the last instruction of the thread. The `compile_error!` below keeps other targets out.
+//! - **T2 (end).** What they own on the heap is freed by [`Teardown`], a `thread_local!` with a
+//!   destructor that is registered before anything is allocated. After it the epoch is `GONE` and
+//!   `registered` is false everywhere, so every access ends in `AccessError`.
+//! - **T3 (short).** The vectors are borrowed only inside the methods of [`Thread`] that name them,
+//!   and nothing in there calls code of others (the global allocator aside, which must not use
+//!   slots).
+//! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of one frame for good.
+//! - **T5 (flags).** `flags` is not zero if the innermost frame's task touched anything, and while a
+//!   loose frame is open above the innermost pinned one. The end of a task that finds it zero has
+//!   nothing to do.
+
+#![expect(unsafe_code, reason = "short borrows of per-thread vectors without a run-time check")]
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{ManuallyDrop, needs_drop};
+use std::ptr::NonNull;
+
+use super::cell::{GONE, ROOT, RawCell};
+use super::stack::Record;
+use super::trail::{self, Entry};
+use super::value::Header;
+use crate::context::{Inheritance, Snapshot};
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_vendor = "apple",
+    all(windows, target_env = "msvc"),
+)))]
+compile_error!("cleanslate needs a target with native thread-locals");
+
+/// The innermost task touched something.
+pub(super) const DIRTY: u8 = 1;
+/// A loose frame is open above the innermost pinned one.
+pub(super) const LOOSE: u8 = 2;
+
+/// The state of one thread.
+pub(crate) struct Thread {
+    /// The innermost frame's current task.
+    pub(super) epoch: Cell<u64>,
+    /// See T5.
+    pub(super) flags: Cell<u8>,
+    /// Values without drop glue need no trail entry: the innermost frame lies directly on the
+    /// root, so whatever it hides is either the root's or stale.
+    pub(super) shortcut: Cell<bool>,
+    /// An inheritable slot may differ from what the frame's context says.
+    pub(super) diverged: Cell<bool>,
+    /// See `trail`.
+    pub(super) generation: Cell<u32>,
+    /// A carrier could not be detached, so foreign state may have stayed on this thread.
+    pub(super) tainted: Cell<bool>,
+    next_epoch: Cell<u64>,
+    /// What the innermost frame's tasks inherit. Null: nothing. Kept alive by whoever opened it.
+    pub(super) context: Cell<*const Snapshot>,
+    /// The last capture in the innermost frame, if nothing has changed since. Owns a count.
+    pub(super) captured: Cell<*const Snapshot>,
+    trail: UnsafeCell<ManuallyDrop<Vec<Entry>>>,
+    frames: UnsafeCell<ManuallyDrop<Vec<Record>>>,
+    cells: UnsafeCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
+    heirs: UnsafeCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
+}
+
+thread_local! {
+    static THREAD: Thread = const {
+        Thread {
+            epoch: Cell::new(ROOT),
+            flags: Cell::new(0),
+            shortcut: Cell::new(false),
+            diverged: Cell::new(false),
+            generation: Cell::new(0),
+            tainted: Cell::new(false),
+            next_epoch: Cell::new(ROOT + 1),
+            context: Cell::new(std::ptr::null()),
+            captured: Cell::new(std::ptr::null()),
+            trail: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            frames: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            cells: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            heirs: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+        }
+    };
+    static TEARDOWN: Teardown = const { Teardown };
+}
+
+const _: () = assert!(!needs_drop::<Thread>(), "T1");
+
+/// Calls back with this thread's state.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(&Thread) -> R) -> R {
+    THREAD.with(f)
+}
+
+/// The thread's slots have been torn down, or are about to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+/// Ends the root frame when the thread ends, and frees what the state owns (T2).
+struct Teardown;
+
+impl Drop for Teardown {
+    fn drop(&mut self) {
+        with(|thread| {
+            super::stack::end_all(thread);
+            // A panic here would abort the process, so what a value's drop throws is swallowed.
+            if let Some(error) = trail::unwind(thread, 0) {
+                super::failure::discard(error.into_payload());
+            }
+            thread.forget_capture();
+            thread.epoch.set(GONE);
+            crate::slot::owned_teardown();
+            // SAFETY: T3; the vectors are not borrowed, and after `GONE` nothing pushes to them.
+            let cells = unsafe { std::mem::take(&mut **thread.cells.get()) };
+            for cell in cells {
+                // SAFETY: C1: declared cells live as long as the thread.
+                let cell = unsafe { cell.as_ref() };
+                cell.registered.set(false);
+                cell.free_boxes();
+            }
+            // SAFETY: T3, as above.
+            drop(unsafe { std::mem::take(&mut **thread.heirs.get()) });
+            // SAFETY: T3, as above.
+            drop(unsafe { std::mem::take(&mut **thread.frames.get()) });
+            // SAFETY: T3, as above.
+            drop(unsafe { std::mem::take(&mut **thread.trail.get()) });
+        });
+    }
+}
+
+impl Thread {
+    /// Makes sure that this thread's end will be noticed (T2).
+    pub(crate) fn register(&self) -> Result<(), Gone> {
+        if self.epoch.get() == GONE {
+            return Err(Gone);
+        }
+        TEARDOWN.try_with(|_| ()).map_err(|_| Gone)
+    }
+
+    /// An epoch that no cell of this thread has ever had (T4).
+    #[inline]
+    pub(super) fn fresh_epoch(&self) -> u64 {
+        let epoch = self.next_epoch.get();
+        self.next_epoch.set(epoch + 1);
+        epoch
+    }
+
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.get()
+    }
+
+    /// Touches a slot in the current task: gives an empty box that the cell now shows.
+    ///
+    /// Afterwards the slot counts as touched whatever happens, so that a slot which the
+    /// initialiser touches is dropped before this one.
+    pub(crate) fn touch<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
+        if !cell.registered.get() {
+            self.introduce(cell)?;
+        }
+        let epoch = self.epoch.get();
+        debug_assert_ne!(cell.epoch.get(), epoch, "touched already");
+        let header = if !needs_drop::<T>() && self.shortcut.get() && cell.epoch.get() != ROOT {
+            cell.reuse::<T>(epoch)
+        } else {
+            let header = cell.vacant::<T>();
+            cell.link(header, epoch);
+            self.push(Entry { cell: NonNull::from(cell), generation: self.generation.get() });
+            cell.add_entry();
+            header
+        };
+        self.flags.set(self.flags.get() | DIRTY);
+        Ok(header)
+    }
+
+    /// The first touch of a cell on this thread, ever.
+    #[cold]
+    fn introduce(&self, cell: &RawCell) -> Result<(), Gone> {
+        self.register()?;
+        cell.registered.set(true);
+        if !cell.is_owned() {
+            // SAFETY: T3: `Vec::push` calls nothing of others.
+            unsafe { &mut *self.cells.get() }.push(NonNull::from(cell));
+            if let Some(slot) = cell.inheritance() {
+                // SAFETY: T3, as above.
+                unsafe { &mut *self.heirs.get() }.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a cell may be linked on this thread, which is not so during its teardown.
+    #[inline]
+    pub(crate) fn admit(&self, cell: &RawCell) -> bool {
+        cell.registered.get() || self.introduce(cell).is_ok()
+    }
+
+    /// The inheritable slots that this thread has ever touched.
+    pub(crate) fn heirs(&self) -> Vec<&'static dyn Inheritance> {
+        // SAFETY: T3: a copy, so that the caller may run code of others while it walks it.
+        unsafe { &*self.heirs.get() }.to_vec()
+    }
+
+    /// What the innermost frame's tasks inherit. Null: nothing.
+    #[inline]
+    pub(crate) fn context(&self) -> *const Snapshot {
+        self.context.get()
+    }
+
+    /// The last capture, if it is still what a new one would give. Null: there is none.
+    #[inline]
+    pub(crate) fn captured(&self) -> *const Snapshot {
+        self.captured.get()
+    }
+
+    /// Keeps a capture. The caller gives a count of it.
+    pub(crate) fn set_captured(&self, captured: *const Snapshot) {
+        self.captured.set(captured);
+    }
+
+    /// Whether an inheritable slot may differ from what the context says.
+    #[inline]
+    pub(crate) fn has_diverged(&self) -> bool {
+        self.diverged.get()
+    }
+
+    pub(super) fn push(&self, entry: Entry) {
+        // SAFETY: T3: `Vec::push` calls nothing of others.
+        unsafe { &mut *self.trail.get() }.push(entry);
+    }
+
+    /// The youngest entry above `mark`.
+    pub(super) fn pop_above(&self, mark: usize) -> Option<Entry> {
+        // SAFETY: T3: the borrow ends with this function.
+        let trail = unsafe { &mut *self.trail.get() };
+        if trail.len() > mark { trail.pop() } else { None }
+    }
+
+    pub(super) fn mark(&self) -> usize {
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &*self.trail.get() }.len()
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &*self.frames.get() }.len()
+    }
+
+    pub(super) fn push_frame(&self, record: Record) {
+        // SAFETY: T3: `Vec::push` calls nothing of others.
+        unsafe { &mut *self.frames.get() }.push(record);
+    }
+
+    pub(super) fn pop_frame(&self) -> Option<Record> {
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &mut *self.frames.get() }.pop()
+    }
+
+    /// A look at, or a change of, one record. `f` must not use the engine.
+    pub(super) fn with_frame<R>(&self, index: usize, f: impl FnOnce(&mut Record) -> R) -> Option<R> {
+        // SAFETY: T3: the callers in `stack` only read and write fields in `f`.
+        unsafe { &mut *self.frames.get() }.get_mut(index).map(f)
+    }
+
+    /// A cached capture must not pin a value that has changed or gone (R8).
+    #[inline]
+    pub(crate) fn forget_capture(&self) {
+        if !self.captured.get().is_null() {
+            self.drop_capture();
+        }
+    }
+
+    /// Notes that an inheritable slot is no longer what the frame's context says.
+    #[inline]
+    pub(crate) fn diverge(&self) {
+        self.diverged.set(true);
+        self.forget_capture();
+    }
+
+    #[cold]
+    fn drop_capture(&self) {
+        let captured = self.captured.replace(std::ptr::null());
+        // The snapshot's values are dropped here if this was the last count: code of others.
+        Snapshot::release(captured);
+    }
+
+    /// Whether a carrier could not be detached on this thread; asking clears it.
+    pub(crate) fn take_taint(&self) -> bool {
+        self.tainted.replace(false)
+    }
+}
+

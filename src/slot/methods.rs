@@ -1,0 +1,300 @@
+//! The methods that declared and owned slots share, stamped out with their docs for both.
+
+/// Implements the slot methods for a key type with a `place` method. The second argument opens the
+/// doc examples: it makes `SLOT`, a slot of `Vec<u32>` whose initialiser gives `[1]`.
+macro_rules! methods {
+    ($key:ident<T: $($bound:tt)+) => { $crate::slot::methods::methods! { @split $key [] $($bound)+ } };
+    (@split $key:ident [$($bound:tt)*] > { $(#[doc = $setup:literal])* }) => {
+        impl<T: $($bound)*> $key<T> {
+            /// Calls `f` with the current task's value, which is initialised first if need be.
+            ///
+            /// The value keeps its address while `f` runs, whatever tasks run on top of this one.
+            ///
+            /// # Panics
+            ///
+            /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f` panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.with(|values| values.len()), 1);
+            /// ```
+            #[inline]
+            #[track_caller]
+            pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+                match self.try_with(f) {
+                    Ok(result) => result,
+                    Err(error) => $crate::slot::fail(error),
+                }
+            }
+
+            /// Calls `f` with the current task's value to change it.
+            ///
+            /// # Panics
+            ///
+            /// If [`try_with_mut`](Self::try_with_mut) returns an error, or if the initialiser or `f`
+            /// panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// SLOT.with_mut(|values| values.push(2));
+            /// assert_eq!(SLOT.get(), [1, 2]);
+            /// ```
+            #[inline]
+            #[track_caller]
+            pub fn with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+                match self.try_with_mut(f) {
+                    Ok(result) => result,
+                    Err(error) => $crate::slot::fail(error),
+                }
+            }
+
+            /// Returns a clone of the current task's value, which is initialised first if need be.
+            ///
+            /// # Panics
+            ///
+            /// As [`with`](Self::with) does, and if the clone panics.
+            #[inline]
+            #[track_caller]
+            pub fn get(&self) -> T
+            where
+                T: Clone,
+            {
+                self.with(T::clone)
+            }
+
+            /// Sets the current task's value, without running the initialiser. The old value, if
+            /// there is one, is dropped afterwards.
+            ///
+            /// # Panics
+            ///
+            /// If [`try_set`](Self::try_set) returns an error, or if the old value's drop panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// SLOT.set(vec![7, 8]);
+            /// assert_eq!(SLOT.get(), [7, 8]);
+            /// ```
+            #[inline]
+            #[track_caller]
+            pub fn set(&self, value: T) {
+                if let Err(refused) = self.try_set(value) {
+                    $crate::slot::fail_with(refused);
+                }
+            }
+
+            /// Sets the current task's value and returns the one before, for which the initialiser
+            /// runs if need be.
+            ///
+            /// # Panics
+            ///
+            /// If [`try_replace`](Self::try_replace) returns an error, or if the initialiser panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.replace(vec![]), [1]);
+            /// assert_eq!(SLOT.get(), []);
+            /// ```
+            #[track_caller]
+            pub fn replace(&self, value: T) -> T {
+                match self.try_replace(value) {
+                    Ok(before) => before,
+                    Err(refused) => $crate::slot::fail_with(refused),
+                }
+            }
+
+            /// Takes the current task's value out, if it holds or inherits one. The next access runs
+            /// the initialiser.
+            ///
+            /// # Panics
+            ///
+            /// If [`try_take`](Self::try_take) returns an error, or if the clone of an inherited value
+            /// panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.take(), None);
+            /// SLOT.set(vec![5]);
+            /// assert_eq!(SLOT.take(), Some(vec![5]));
+            /// assert_eq!(SLOT.get(), [1]);
+            /// ```
+            #[track_caller]
+            pub fn take(&self) -> Option<T> {
+                match self.try_take() {
+                    Ok(taken) => taken,
+                    Err(error) => $crate::slot::fail(error),
+                }
+            }
+
+            /// Says whether the current task holds a value, or inherits one that it has not touched
+            /// yet. The initialiser does not run.
+            ///
+            /// False while the thread ends and its slots have been torn down.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert!(!SLOT.is_set());
+            /// SLOT.with(|_| ());
+            /// assert!(SLOT.is_set());
+            /// ```
+            pub fn is_set(&self) -> bool {
+                self.place(|place| place.try_is_set()).unwrap_or(false)
+            }
+
+            /// Binds a value while `f` runs; then the slot is as it was before.
+            ///
+            /// A value that is borrowed outside stays borrowed: the scope has a cell of its own.
+            /// What `f` sets or takes is the scope's; it is dropped with it, also when `f` panics.
+            ///
+            /// # Panics
+            ///
+            /// If [`try_scope`](Self::try_scope) returns an error, or if `f` or the drop of the
+            /// scope's value panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// let inside = SLOT.scope(vec![3], || SLOT.get());
+            /// assert_eq!((inside, SLOT.is_set()), (vec![3], false));
+            /// ```
+            #[track_caller]
+            pub fn scope<R>(&self, value: T, f: impl FnOnce() -> R) -> R {
+                match self.try_scope(value, f) {
+                    Ok(result) => result,
+                    Err(refused) => $crate::slot::fail_with(refused),
+                }
+            }
+
+            /// Calls `f` with the value like [`with`](Self::with), and says so if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// If the value is inside its `with_mut`, if it is needed by its own initialiser, or if
+            /// the thread is ending.
+            ///
+            /// # Panics
+            ///
+            /// If the initialiser or `f` panics.
+            #[inline]
+            pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, $crate::AccessError> {
+                self.place(|place| place.try_with(f))
+            }
+
+            /// Calls `f` with the value like [`with_mut`](Self::with_mut), and says so if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// If the value is borrowed, if it is needed by its own initialiser, or if the thread is
+            /// ending.
+            ///
+            /// # Panics
+            ///
+            /// If the initialiser or `f` panics.
+            #[inline]
+            pub fn try_with_mut<R>(
+                &self,
+                f: impl FnOnce(&mut T) -> R,
+            ) -> Result<R, $crate::AccessError> {
+                self.place(|place| place.try_with_mut(f))
+            }
+
+            /// Returns a clone like [`get`](Self::get), and says so if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// As [`try_with`](Self::try_with).
+            ///
+            /// # Panics
+            ///
+            /// If the initialiser or the clone panics.
+            #[inline]
+            pub fn try_get(&self) -> Result<T, $crate::AccessError>
+            where
+                T: Clone,
+            {
+                self.try_with(T::clone)
+            }
+
+            /// Sets the value like [`set`](Self::set), and hands it back if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// If the value is borrowed, if the initialiser is running, or if the thread is ending.
+            ///
+            /// # Panics
+            ///
+            /// If the old value's drop panics.
+            #[inline]
+            pub fn try_set(&self, value: T) -> Result<(), $crate::SetError<T>> {
+                self.place(|place| place.try_set(value))
+            }
+
+            /// Exchanges the value like [`replace`](Self::replace), and hands it back if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// As [`try_set`](Self::try_set).
+            ///
+            /// # Panics
+            ///
+            /// If the initialiser panics.
+            pub fn try_replace(&self, value: T) -> Result<T, $crate::SetError<T>> {
+                self.place(|place| place.try_replace(value))
+            }
+
+            /// Takes the value like [`take`](Self::take), and says so if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// If the value is borrowed, if the initialiser is running, or if the thread is ending.
+            ///
+            /// # Panics
+            ///
+            /// If the clone of an inherited value panics.
+            pub fn try_take(&self) -> Result<Option<T>, $crate::AccessError> {
+                self.place(|place| place.try_take())
+            }
+
+            /// Binds a value like [`scope`](Self::scope), and hands it back if it cannot.
+            ///
+            /// # Errors
+            ///
+            /// If the thread is ending.
+            ///
+            /// # Panics
+            ///
+            /// If `f` or the drop of the scope's value panics.
+            pub fn try_scope<R>(
+                &self,
+                value: T,
+                f: impl FnOnce() -> R,
+            ) -> Result<R, $crate::SetError<T>> {
+                self.place(|place| place.try_scope(value, f))
+            }
+        }
+    };
+    (@split $key:ident [$($bound:tt)*] $next:tt $($rest:tt)*) => {
+        $crate::slot::methods::methods! { @split $key [$($bound)* $next] $($rest)* }
+    };
+}
+
+pub(super) use methods;

@@ -1,0 +1,329 @@
+//! What one can do with a slot, written once for declared and for owned ones.
+//!
+//! # Invariants
+//!
+//! - **L1 (type).** All boxes of a `SlotCell<T>` are `Boxed<T>`: only this module fills them.
+//! - **L2 (alive).** The box that a cell shows stays alive until the frame ends or the slot is
+//!   unlinked. No code of others runs between looking it up and borrowing it, so it is alive then;
+//!   and a borrowed box outlives its frame (V4).
+
+#![expect(unsafe_code, reason = "turns a cell's erased boxes into typed ones")]
+
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+
+use super::error::{AccessError, Reason, SetError};
+use crate::frame::cell::RawCell;
+use crate::frame::thread::{self, Gone, Thread};
+use crate::frame::value::{Boxed, Exclusive, Header, Released, Shared, Status, drop_released, release};
+use crate::frame::{Pin, discard};
+
+/// A slot's cell with its type.
+#[doc(hidden)]
+#[repr(transparent)]
+#[expect(missing_debug_implementations, reason = "hidden, and it has nothing to show")]
+pub struct SlotCell<T> {
+    pub(super) raw: RawCell,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> SlotCell<T> {
+    pub(super) const fn from_raw(raw: RawCell) -> Self {
+        Self { raw, value: PhantomData }
+    }
+}
+
+/// Where a fresh value comes from.
+pub(super) trait Source<T> {
+    /// Tasks may inherit the slot, so changes matter to captures.
+    fn is_heir(&self) -> bool;
+    /// Whether an untouched slot counts as set, since the task inherits a value.
+    fn inherits(&self, thread: &Thread) -> bool;
+    /// The value that the task inherits, or else none.
+    fn inherit(&self) -> Option<T>;
+    /// The value of the declared initialiser.
+    fn init(&self) -> T;
+}
+
+/// A slot on this thread.
+pub(super) struct Place<'c, T, S> {
+    pub(super) cell: &'c SlotCell<T>,
+    pub(super) source: S,
+}
+
+impl<'c, T, S: Source<T>> Place<'c, T, S> {
+    fn boxed(&self, header: NonNull<Header>) -> &'c Boxed<T> {
+        // SAFETY: the type is right by L1; the callers borrow, fill or read at once (L2).
+        unsafe { Boxed::from_header(header) }
+    }
+
+    #[cold]
+    fn error(&self, reason: Reason) -> AccessError {
+        AccessError::new(self.cell.raw.name(), reason)
+    }
+
+    #[cold]
+    fn gone(&self, _: Gone) -> AccessError {
+        self.error(Reason::Gone)
+    }
+
+    #[cold]
+    fn refused(&self, status: Status) -> AccessError {
+        self.error(match status {
+            Status::Initialising => Reason::Recursive,
+            Status::Exclusive => Reason::BorrowedMut,
+            Status::Idle | Status::Shared | Status::Empty => Reason::Borrowed,
+        })
+    }
+
+    /// The box that the current task holds, if it has touched the slot.
+    #[inline]
+    fn shown(&self, thread: &Thread) -> Option<&'c Boxed<T>> {
+        self.cell.raw.shown(thread.epoch()).map(|header| self.boxed(header))
+    }
+
+    #[inline]
+    fn changed(&self, thread: &Thread) {
+        if self.source.is_heir() {
+            thread.diverge();
+        }
+    }
+
+    /// A box with a value in it: what the task holds, inherits, or what the initialiser makes.
+    ///
+    /// If an initialiser ended the very frame that it ran in (a loose one), its value is gone and
+    /// another one is made in the next task.
+    #[cold]
+    fn filled(&self) -> Result<&'c Boxed<T>, AccessError> {
+        loop {
+            let boxed = thread::with(|thread| match self.shown(thread) {
+                Some(boxed) => Ok((boxed, false)),
+                None => thread
+                    .touch::<T>(&self.cell.raw)
+                    .map(|header| (self.boxed(header), true)),
+            });
+            let (boxed, is_fresh) = boxed.map_err(|gone| self.gone(gone))?;
+            if boxed.header.status() != Status::Empty {
+                return Ok(boxed);
+            }
+            if self.initialise(boxed, is_fresh) {
+                return Ok(boxed);
+            }
+        }
+    }
+
+    /// Runs the initialiser for an empty box. False if the box was orphaned meanwhile.
+    fn initialise(&self, boxed: &'c Boxed<T>, is_fresh: bool) -> bool {
+        struct Abandon<'b, T>(&'b Boxed<T>);
+        impl<T> Drop for Abandon<'_, T> {
+            fn drop(&mut self) {
+                self.0.abandon_init();
+            }
+        }
+        boxed.header.begin_init();
+        let abandon = Abandon(boxed);
+        let inherited = if is_fresh { self.source.inherit() } else { None };
+        let value = match inherited {
+            Some(value) => value,
+            None => {
+                let value = self.source.init();
+                thread::with(|thread| self.changed(thread));
+                value
+            }
+        };
+        std::mem::ManuallyDrop::new(abandon);
+        boxed.fill(value)
+    }
+
+    #[inline]
+    fn shared(&self) -> Result<Shared<'c, T>, AccessError> {
+        if let Some(boxed) = thread::with(|thread| self.shown(thread))
+            && let Some(shared) = boxed.borrow()
+        {
+            return Ok(shared);
+        }
+        let boxed = self.filled()?;
+        boxed.borrow().ok_or_else(|| self.refused(boxed.header.status()))
+    }
+
+    #[inline]
+    fn exclusive(&self) -> Result<Exclusive<'c, T>, AccessError> {
+        if let Some(boxed) = thread::with(|thread| self.shown(thread))
+            && let Some(exclusive) = boxed.borrow_mut()
+        {
+            return Ok(exclusive);
+        }
+        let boxed = self.filled()?;
+        boxed.borrow_mut().ok_or_else(|| self.refused(boxed.header.status()))
+    }
+
+    #[inline]
+    pub(super) fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        let shared = self.shared()?;
+        Ok(f(shared.get()))
+    }
+
+    #[inline]
+    pub(super) fn try_with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
+        let mut exclusive = self.exclusive()?;
+        // Before, and that is enough: while the value is lent out nothing can capture it.
+        thread::with(|thread| self.changed(thread));
+        Ok(f(exclusive.get()))
+    }
+
+    /// Puts a value in without running the initialiser; the old one is dropped afterwards.
+    #[inline]
+    pub(super) fn try_set(&self, value: T) -> Result<(), SetError<T>> {
+        let old = thread::with(|thread| {
+            let boxed = match self.shown(thread) {
+                Some(boxed) => boxed,
+                None => match thread.touch::<T>(&self.cell.raw) {
+                    Ok(header) => self.boxed(header),
+                    Err(gone) => return Err(SetError::new(self.gone(gone), value)),
+                },
+            };
+            let old = if boxed.header.is_idle() {
+                Some(boxed.swap(value))
+            } else if boxed.header.status() == Status::Empty {
+                let _alive = boxed.fill(value);
+                None
+            } else {
+                return Err(SetError::new(self.refused(boxed.header.status()), value));
+            };
+            self.changed(thread);
+            Ok(old)
+        })?;
+        drop(old);
+        Ok(())
+    }
+
+    pub(super) fn try_replace(&self, value: T) -> Result<T, SetError<T>> {
+        let boxed = match self.filled() {
+            Ok(boxed) => boxed,
+            Err(error) => return Err(SetError::new(error, value)),
+        };
+        if !boxed.header.is_idle() {
+            return Err(SetError::new(self.refused(boxed.header.status()), value));
+        }
+        let old = boxed.swap(value);
+        thread::with(|thread| self.changed(thread));
+        Ok(old)
+    }
+
+    pub(super) fn try_take(&self) -> Result<Option<T>, AccessError> {
+        let shown = thread::with(|thread| match self.shown(thread) {
+            Some(boxed) => Some(Some(boxed)),
+            // Nothing to take, so nothing is touched.
+            None => self.source.inherits(thread).then_some(None),
+        });
+        let boxed = match shown {
+            None => return self.check_alive().map(|()| None),
+            Some(Some(boxed)) if boxed.header.status() == Status::Empty => return Ok(None),
+            Some(Some(boxed)) => boxed,
+            Some(None) => self.filled()?,
+        };
+        if !boxed.header.is_idle() {
+            return Err(self.refused(boxed.header.status()));
+        }
+        let value = boxed.take();
+        thread::with(|thread| self.changed(thread));
+        Ok(Some(value))
+    }
+
+    fn check_alive(&self) -> Result<(), AccessError> {
+        thread::with(Thread::register).map_err(|gone| self.gone(gone))
+    }
+
+    pub(super) fn try_is_set(&self) -> Result<bool, AccessError> {
+        self.check_alive()?;
+        Ok(thread::with(|thread| match self.shown(thread) {
+            Some(boxed) => {
+                matches!(boxed.header.status(), Status::Idle | Status::Shared | Status::Exclusive)
+            }
+            None => self.source.inherits(thread),
+        }))
+    }
+
+    /// Shows a value of its own while `f` runs. What was there before keeps its box and its borrows.
+    pub(super) fn try_scope<R>(&self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
+        let raw = &self.cell.raw;
+        if thread::with(|thread| !thread.admit(raw)) {
+            return Err(SetError::new(self.gone(Gone), value));
+        }
+        let header = raw.vacant::<T>();
+        let _alive = self.boxed(header).fill(value);
+        let binding = thread::with(|thread| {
+            raw.link(header, thread.epoch());
+            self.changed(thread);
+            // The undo lies on the Rust stack, so no loose frame may end underneath.
+            Binding { place: self, header, pin: Some(Pin::new(thread)) }
+        });
+        let result = f();
+        drop(binding);
+        Ok(result)
+    }
+
+    /// Copies the current task's value for a snapshot.
+    pub(super) fn copy_shown<R>(&self, f: impl FnOnce(&T) -> R) -> Result<Option<R>, Status> {
+        let Some(boxed) = thread::with(|thread| self.shown(thread)) else { return Ok(None) };
+        match boxed.borrow() {
+            Some(shared) => Ok(Some(f(shared.get()))),
+            None => match boxed.header.status() {
+                Status::Empty | Status::Initialising => Ok(None),
+                status => Err(status),
+            },
+        }
+    }
+
+    /// Whether the current task has touched the slot.
+    pub(super) fn is_touched(&self) -> bool {
+        thread::with(|thread| self.shown(thread)).is_some()
+    }
+
+    /// Makes sure that the current task holds a value.
+    pub(super) fn fill_now(&self) {
+        // An error means that the thread is ending, or that the slot is in use, so holds a value.
+        drop(self.filled());
+    }
+}
+
+/// Undoes a `scope`.
+struct Binding<'p, 'c, T, S: Source<T>> {
+    place: &'p Place<'c, T, S>,
+    header: NonNull<Header>,
+    pin: Option<Pin>,
+}
+
+impl<T, S: Source<T>> Drop for Binding<'_, '_, T, S> {
+    fn drop(&mut self) {
+        // First: it closes what loose frames have put on top.
+        drop(self.pin.take());
+        let raw = &self.place.cell.raw;
+        let unlinked = raw.unlink();
+        debug_assert_eq!(unlinked, Some(self.header), "scopes end in reverse order");
+        thread::with(|thread| self.place.changed(thread));
+        // SAFETY: just unlinked, so it is ours (V4).
+        let mut dropped = Ok(());
+        match unsafe { release(self.header) } {
+            Released::Value => {
+                dropped = catch_unwind(AssertUnwindSafe(|| {
+                    // SAFETY: `release` has just said that there is a value.
+                    unsafe { drop_released(self.header) };
+                }));
+            }
+            Released::Box => {}
+            Released::Orphaned => return,
+        }
+        // SAFETY: ours, made for this cell, and empty.
+        unsafe { raw.recycle(self.header) };
+        if let Err(payload) = dropped {
+            if std::thread::panicking() {
+                // A second panic that left a `Drop` would abort the process.
+                discard(payload);
+            } else {
+                resume_unwind(payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! `task_local!` and its key type.
+
+use std::fmt;
+use std::thread::LocalKey;
+
+use super::place::{Place, SlotCell, Source};
+use crate::context::{Borrowed, Inherit, Inheritance, inherited};
+use crate::frame::cell::{RawCell, Slot};
+use crate::frame::thread::Thread;
+
+/// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Declaration<T: Send + 'static> {
+    name: &'static str,
+    key: &'static LocalKey<SlotCell<T>>,
+    inherit: Option<Inherit<T>>,
+}
+
+impl<T: Send + 'static> Declaration<T> {
+    /// For the macro.
+    pub const fn new(
+        name: &'static str,
+        key: &'static LocalKey<SlotCell<T>>,
+        inherit: Option<Inherit<T>>,
+    ) -> Self {
+        Self { name, key, inherit }
+    }
+
+    /// The cell of one thread, for the macro.
+    pub const fn cell(&'static self) -> SlotCell<T> {
+        SlotCell::from_raw(RawCell::declared(self, false))
+    }
+}
+
+impl<T: Send + 'static> Slot for Declaration<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
+        self.key.with(|cell| f(&cell.raw));
+    }
+
+    fn inheritance(&self) -> Option<&dyn Inheritance> {
+        if self.inherit.is_some() { Some(self) } else { None }
+    }
+}
+
+impl<T: Send + 'static> Inheritance for Declaration<T> {
+    fn derives(&self) -> bool {
+        self.inherit.as_ref().is_some_and(Inherit::derives)
+    }
+
+    fn copy_current(&self) -> Result<Option<crate::context::Copied>, Borrowed> {
+        let Some(inherit) = &self.inherit else { return Ok(None) };
+        self.key
+            .with(|cell| Place { cell, source: Inherited(self) }.copy_shown(|value| inherit.copy(value)))
+            .map_err(|_| Borrowed)
+    }
+
+    fn is_touched(&self) -> bool {
+        self.key.with(|cell| Place { cell, source: Inherited(self) }.is_touched())
+    }
+
+    fn materialise(&self) {
+        self.key.with(|cell| Place { cell, source: Inherited(self) }.fill_now());
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// The source of a value that is known to be inherited.
+struct Inherited<'d, T: Send + 'static>(&'d Declaration<T>);
+
+impl<T: Send + 'static> Inherited<'_, T> {
+    fn made(&self) -> Option<T> {
+        let copied = crate::frame::thread::with(|thread| inherited(thread, self.0))?;
+        let inherit = self.0.inherit.as_ref()?;
+        copied.downcast_ref().map(|copied| inherit.make(copied))
+    }
+}
+
+impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
+    fn is_heir(&self) -> bool {
+        true
+    }
+
+    fn inherits(&self, thread: &Thread) -> bool {
+        inherited(thread, self.0).is_some()
+    }
+
+    fn inherit(&self) -> Option<T> {
+        self.made()
+    }
+
+    fn init(&self) -> T {
+        unreachable!("only slots that the context holds are materialised")
+    }
+}
+
+/// The key of a slot that [`task_local!`](crate::task_local) declares.
+///
+/// Every task has a value of its own, made by the declared initialiser at the first touch in that
+/// task, and dropped when the task ends, before anybody can see that it has ended. Outside a task a
+/// slot behaves like a [`std::thread_local!`] of its thread.
+///
+/// Access to a value that the task holds costs two loads and a comparison more than a plain
+/// thread-local. The first touch allocates one box per slot and thread, and reuses it from then on.
+///
+/// The methods panic where their `try_` twins return an [`AccessError`]: when the thread is ending
+/// and its slots have been torn down, when the value is borrowed by an enclosing call in a way that
+/// does not allow this one, and when an initialiser needs its own slot.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Pool, task_local};
+///
+/// task_local! { static REQUEST: Option<u32> = None; }
+///
+/// let pool = Pool::new(2)?;
+/// let found = pool.map(0..100, |id| REQUEST.replace(Some(id)));
+/// assert!(found.iter().all(Option::is_none));
+/// # Ok::<_, cleanslate::BuildError>(())
+/// ```
+pub struct TaskLocal<T: Send + 'static> {
+    // All that the hot path needs is in this constant, not behind `declaration`: so it is inlined
+    // into other crates, as with std's `LocalKey`.
+    key: &'static LocalKey<SlotCell<T>>,
+    init: fn() -> T,
+    is_heir: bool,
+    declaration: &'static Declaration<T>,
+}
+
+impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskLocal").field("name", &self.declaration.name).finish_non_exhaustive()
+    }
+}
+
+struct Declared<'k, T: Send + 'static>(&'k TaskLocal<T>);
+
+impl<T: Send + 'static> Source<T> for Declared<'_, T> {
+    #[inline]
+    fn is_heir(&self) -> bool {
+        self.0.is_heir
+    }
+
+    fn inherits(&self, thread: &Thread) -> bool {
+        self.0.is_heir && inherited(thread, self.0.declaration).is_some()
+    }
+
+    fn inherit(&self) -> Option<T> {
+        if self.0.is_heir { Inherited(self.0.declaration).made() } else { None }
+    }
+
+    fn init(&self) -> T {
+        (self.0.init)()
+    }
+}
+
+impl<T: Send + 'static> TaskLocal<T> {
+    /// For the macro.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(
+        key: &'static LocalKey<SlotCell<T>>,
+        declaration: &'static Declaration<T>,
+        is_heir: bool,
+        init: fn() -> T,
+    ) -> Self {
+        Self { key, init, is_heir, declaration }
+    }
+
+    /// The path under which the slot was declared, such as `shop::cart::USER`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.declaration.name
+    }
+
+    #[inline]
+    fn place<R>(&self, f: impl FnOnce(Place<'_, T, Declared<'_, T>>) -> R) -> R {
+        self.key.with(|cell| f(Place { cell, source: Declared(self) }))
+    }
+}
+
+super::methods! { TaskLocal<T: Send + 'static> {
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: Vec<u32> = vec![1]; }
+} }
+
+/// Declares task-local slots, with the syntax of [`std::thread_local!`].
+///
+/// ```text
+/// task_local! {
+///     /// Attributes and docs as usual.
+///     pub static USER: Option<String> = None;
+///     #[inherit]
+///     static TENANT: u32 = 0;
+///     #[inherit(with = |depth| depth + 1)]
+///     static DEPTH: u32 = const { 0 };
+/// }
+/// ```
+///
+/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be `Send + 'static`,
+/// since a future takes its slots along to other threads. The initialiser runs at the first touch in a
+/// task, on the thread that runs it; it may use other slots.
+///
+/// - By default a task starts fresh.
+/// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
+///   `T: Clone + Send + Sync`.
+/// - `#[inherit(with = f)]`: a task starts with `f(&value)`, made at its first touch. Needs
+///   `T: Send + Sync`. Where `T` is `Clone`, `f` runs once per generation; where it is not, `f` also
+///   makes the copy that the context keeps, so it must bear being applied twice.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Context, task_local};
+///
+/// task_local! {
+///     static SEEN: Vec<u32> = Vec::new();
+///     #[inherit(with = |depth| depth + 1)]
+///     static DEPTH: u32 = 0;
+/// }
+///
+/// SEEN.with_mut(|seen| seen.push(1));
+/// DEPTH.set(4);
+/// Context::capture().run(|| {
+///     assert!(SEEN.with(Vec::is_empty));
+///     assert_eq!(DEPTH.get(), 5);
+/// });
+/// assert_eq!(SEEN.take(), Some(vec![1]));
+/// ```
+#[macro_export]
+macro_rules! task_local {
+    ($($declarations:tt)*) => {
+        $crate::__task_local! { [] [] $($declarations)* }
+    };
+}
+
+/// Takes declarations apart: `[attributes kept] [policy] rest`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __task_local {
+    ([] []) => {};
+    ([$($kept:tt)*] [$($policy:tt)+] #[inherit $($again:tt)*] $($rest:tt)*) => {
+        ::core::compile_error!("a task_local! slot takes one #[inherit]");
+    };
+    ([$($kept:tt)*] [] #[inherit] $($rest:tt)*) => {
+        $crate::__task_local! { [$($kept)*] [clone] $($rest)* }
+    };
+    ([$($kept:tt)*] [] #[inherit(with = $f:expr $(,)?)] $($rest:tt)*) => {
+        $crate::__task_local! { [$($kept)*] [with $f] $($rest)* }
+    };
+    ([$($kept:tt)*] [] #[inherit $($odd:tt)*] $($rest:tt)*) => {
+        ::core::compile_error!("expected #[inherit] or #[inherit(with = function)]");
+    };
+    ([$($kept:tt)*] [$($policy:tt)*] #[$($attribute:tt)*] $($rest:tt)*) => {
+        $crate::__task_local! { [$($kept)* #[$($attribute)*]] [$($policy)*] $($rest)* }
+    };
+    ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty = $init:expr; $($rest:tt)*) => {
+        $crate::__task_local! { @declare [$($kept)*] [$($policy)*] $vis $name, $t, $init }
+        $crate::__task_local! { [] [] $($rest)* }
+    };
+    ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty = $init:expr) => {
+        $crate::__task_local! { @declare [$($kept)*] [$($policy)*] $vis $name, $t, $init }
+    };
+    (@declare [$($kept:tt)*] [$($policy:tt)*] $vis:vis $name:ident, $t:ty, $init:expr) => {
+        $($kept)*
+        $vis const $name: $crate::TaskLocal<$t> = {
+            // Items in a block are visible to every expression in it, so the caller's expressions
+            // stand outside of the inner blocks that declare ours.
+            const fn __cleanslate_key(
+                parts: (
+                    &'static ::std::thread::LocalKey<$crate::__private::SlotCell<$t>>,
+                    &'static $crate::__private::Declaration<$t>,
+                ),
+                is_heir: bool,
+                init: fn() -> $t,
+            ) -> $crate::TaskLocal<$t> {
+                $crate::TaskLocal::new(parts.0, parts.1, is_heir, init)
+            }
+            __cleanslate_key(
+                {
+                    ::std::thread_local! {
+                        static __CLEANSLATE_CELL: $crate::__private::SlotCell<$t> =
+                            const { __CLEANSLATE_DECLARATION.cell() };
+                    }
+                    static __CLEANSLATE_DECLARATION: $crate::__private::Declaration<$t> =
+                        $crate::__private::Declaration::new(
+                            ::core::concat!(::core::module_path!(), "::", ::core::stringify!($name)),
+                            &__CLEANSLATE_CELL,
+                            $crate::__task_local!(@inherit $t, $($policy)*),
+                        );
+                    (&__CLEANSLATE_CELL, &__CLEANSLATE_DECLARATION)
+                },
+                $crate::__task_local!(@heir $($policy)*),
+                || $init,
+            )
+        };
+    };
+    (@heir) => { false };
+    (@heir $($policy:tt)+) => { true };
+    (@inherit $t:ty,) => { ::core::option::Option::None };
+    (@inherit $t:ty, clone) => {
+        ::core::option::Option::Some($crate::__private::Inherit::<$t>::by_clone())
+    };
+    (@inherit $t:ty, with $f:expr) => {
+        ::core::option::Option::Some($crate::__private::Inherit::<$t>::with(
+            {
+                #[allow(unused_imports, reason = "only a type without Clone needs it")]
+                use $crate::__private::CopyFallback as _;
+                <$crate::__private::CopyWith<$t>>::COPY
+            },
+            $f,
+        ))
+    };
+}
