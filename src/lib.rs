@@ -9,11 +9,11 @@ mod slot;
 pub use adapter::future;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
 pub use frame::{CleanupError, leaked_values};
-pub use slot::{AccessError, OwnedLocal, SetError, TaskLocal};
+pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, WorkerLocal};
 
 /// What the macros expand to.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::context::{CopyFallback, CopyWith, Inherit};
-    pub use crate::slot::{Declaration, SlotCell};
+    pub use crate::slot::{Declaration, Lease, SlotCell, WorkerDeclaration};
 }

@@ -102,7 +102,10 @@ impl<F> Drop for EndOnUnwind<'_, F> {
     }
 }
 
-fn poll_once<F: Future>(future: Pin<&mut Option<F>>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+fn poll_once<F: Future>(
+    future: Pin<&mut Option<F>>,
+    cx: &mut task::Context<'_>,
+) -> Poll<F::Output> {
     let mut guard = EndOnUnwind { future, over: false };
     let Some(inner) = guard.future.as_mut().as_pin_mut() else {
         panic!("an isolated future was polled after it had ended");

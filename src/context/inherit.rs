@@ -51,7 +51,12 @@ impl<T: Send + Sync + 'static> Inherit<T> {
     where
         T: Clone,
     {
-        Self { copy: |value, _| value.clone(), share: |value| Arc::new(value), make: T::clone, derives: false }
+        Self {
+            copy: |value, _| value.clone(),
+            share: |value| Arc::new(value),
+            make: T::clone,
+            derives: false,
+        }
     }
 
     /// `#[inherit(with = f)]`; `copy` is [`CopyWith::COPY`] as the macro sees it.

@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
+pub(crate) use inherit::Copied;
 #[doc(hidden)]
 pub use inherit::{Borrowed, CopyFallback, CopyWith, Inherit, Inheritance};
-pub(crate) use inherit::Copied;
 pub(crate) use snapshot::{Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
@@ -56,7 +56,8 @@ pub struct Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slots: Vec<_> = self.snapshot.iter().flat_map(|snapshot| snapshot.names()).collect();
-        let carriers: Vec<_> = self.carried.iter().flat_map(|list| list.iter()).map(Carried::name).collect();
+        let carriers: Vec<_> =
+            self.carried.iter().flat_map(|list| list.iter()).map(Carried::name).collect();
         f.debug_struct("Context").field("slots", &slots).field("carriers", &carriers).finish()
     }
 }
@@ -124,7 +125,10 @@ impl Context {
     }
 
     /// Adds a carrier that is shared already: the form that pools use for theirs.
-    pub(crate) fn carry_shared(mut self, carrier: &crate::foreign::SharedCarrier) -> Result<Self, CarrierError> {
+    pub(crate) fn carry_shared(
+        mut self,
+        carrier: &crate::foreign::SharedCarrier,
+    ) -> Result<Self, CarrierError> {
         let added = Carried::capture(carrier)?;
         let before = self.carried.as_deref().unwrap_or_default();
         self.carried = Some(before.iter().cloned().chain([added]).collect());

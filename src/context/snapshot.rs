@@ -6,7 +6,10 @@
 //!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened the frame; a pointer in
 //!   `Thread::captured` or a record's `captured` owns one.
 
-#![expect(unsafe_code, reason = "the frames keep snapshots by pointer, so that the hot path copies a word")]
+#![expect(
+    unsafe_code,
+    reason = "the frames keep snapshots by pointer, so that the hot path copies a word"
+)]
 
 use std::sync::Arc;
 

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::thread::LocalKey;
 
-use super::error::BoxError;
 use super::Carrier;
+use super::error::BoxError;
 
 /// Makes a carrier that empties a foreign thread-local for each task and puts it back afterwards.
 ///

@@ -125,7 +125,11 @@ struct Erased<C>(C);
 
 impl<C: Carrier> Erased<C> {
     /// Calls one of the carrier's methods and names what went wrong.
-    fn guarded<T>(&self, step: Step, f: impl FnOnce(&C) -> Result<T, BoxError>) -> Result<T, CarrierError> {
+    fn guarded<T>(
+        &self,
+        step: Step,
+        f: impl FnOnce(&C) -> Result<T, BoxError>,
+    ) -> Result<T, CarrierError> {
         match catch_unwind(AssertUnwindSafe(|| f(&self.0))) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(cause)) => Err(CarrierError::new(self.0.name(), step, cause)),
@@ -207,7 +211,10 @@ pub(crate) fn attach_around<R>(carriers: &[Carried], f: impl FnOnce() -> R) -> A
 
 /// `Ok`: everything inside was attached and ran; with what failed to detach. `Err`: something was not
 /// attached, and the body did not run.
-fn nest(carriers: &[Carried], body: &mut dyn FnMut()) -> Result<Option<CarrierError>, CarrierError> {
+fn nest(
+    carriers: &[Carried],
+    body: &mut dyn FnMut(),
+) -> Result<Option<CarrierError>, CarrierError> {
     let Some((first, rest)) = carriers.split_first() else {
         body();
         return Ok(None);

@@ -226,25 +226,43 @@ impl RawCell {
         }
     }
 
-    /// The box in place, for a value that needs no trail entry: the stale top if there is one.
+    /// The box in place, for a value that needs no trail entry, if it can be used again.
     ///
-    /// Only for cells whose top is not a value of an open frame.
-    pub(super) fn reuse<T>(&self, epoch: u64) -> NonNull<Header> {
-        let header = match self.top.get() {
-            // SAFETY: the top box belongs to this cell, and by the caller's word its frame is over.
-            Some(stale) => match unsafe { value::revive(stale) } {
-                Kept::Box => stale,
-                Kept::Orphaned => value::alloc::<T>(),
-            },
-            None => self.vacant::<T>(),
+    /// Only where the top is the root's value or a stale one, never that of another open frame.
+    #[inline]
+    pub(super) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
+        let header = self.top.get()?;
+        if self.epoch.get() == super::cell::ROOT {
+            return None;
+        }
+        // SAFETY: the top box belongs to this cell, and by the caller's word its frame is over.
+        let head = unsafe { header.as_ref() };
+        if !head.empty_if_unused() {
+            return self.disown(header);
+        }
+        self.epoch.set(epoch);
+        Some(header)
+    }
+
+    /// Leaves a stale box to whoever still uses it.
+    #[cold]
+    fn disown(&self, header: NonNull<Header>) -> Option<NonNull<Header>> {
+        self.top.set(None);
+        // SAFETY: the cell owned it until the line above, and its value needs no drop.
+        let Kept::Orphaned = (unsafe { value::revive(header) }) else {
+            unreachable!("it was in use a moment ago")
         };
-        // SAFETY: alive: the cell's own box, or a new one.
+        None
+    }
+
+    /// Shows a box for a value that needs no trail entry, in a cell without a usable top.
+    pub(super) fn place(&self, header: NonNull<Header>, epoch: u64) {
+        // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
         head.below.set(None);
         head.below_epoch.set(NEVER);
         self.top.set(Some(header));
         self.epoch.set(epoch);
-        header
     }
 
     pub(super) fn add_entry(&self) {

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use super::cell::{RawCell, SlotHandle};
 use super::failure::{CleanupError, discard};
 use super::stack::Frame;
-use super::thread::{self, DIRTY, Thread};
+use super::thread::{self, TRAILED, Thread};
 use super::trail::Entry;
 use super::value::{self, Header, Released};
 use crate::context::Context;
@@ -119,7 +119,7 @@ fn put_back(thread: &Thread, cell: &RawCell, header: NonNull<Header>) -> bool {
     cell.link(header, thread.epoch());
     thread.push(Entry { cell: NonNull::from(cell), generation: 0 });
     cell.add_entry();
-    thread.flags.set(thread.flags.get() | DIRTY);
+    thread.raise(TRAILED);
     if cell.inheritance().is_some() {
         thread.diverge();
     }
@@ -168,4 +168,3 @@ impl Drop for Parked {
         }
     }
 }
-

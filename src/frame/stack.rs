@@ -20,7 +20,7 @@ use std::mem::ManuallyDrop;
 
 use super::cell::ROOT;
 use super::failure::CleanupError;
-use super::thread::{self, DIRTY, LOOSE, Thread};
+use super::thread::{self, LOOSE, TOUCHED, TRAILED, Thread};
 use super::trail;
 use crate::context::{Context, Snapshot};
 
@@ -210,11 +210,14 @@ impl<'c> Frame<'c> {
         if cfg!(cleanslate_no_reset) {
             return Ok(());
         }
-        thread::with(|thread| {
-            if thread.flags.get() == 0 {
-                return Ok(());
+        thread::with(|thread| match thread.flags.get() {
+            0 => Ok(()),
+            TOUCHED => {
+                thread.epoch.set(thread.fresh_epoch());
+                thread.flags.set(0);
+                Ok(())
             }
-            next_task(thread, self.token).map_or(Ok(()), Err)
+            _ => next_task(thread, self.token).map_or(Ok(()), Err),
         })
     }
 
@@ -329,7 +332,7 @@ impl Token {
                 return None;
             }
             let innermost = thread.depth() == self.index + 1;
-            if innermost && thread.flags.get() & DIRTY == 0 {
+            if innermost && thread.flags.get() & (TOUCHED | TRAILED) == 0 {
                 return Some(Ok(()));
             }
             if !innermost && is_pinned_above(thread, self.index) {
@@ -356,9 +359,6 @@ impl Token {
 
 fn is_pinned_above(thread: &Thread, index: usize) -> bool {
     (index + 1..thread.depth()).any(|above| {
-        matches!(
-            thread.with_frame(above, |record| record.kind),
-            Some(Kind::Pinned | Kind::Pin)
-        )
+        matches!(thread.with_frame(above, |record| record.kind), Some(Kind::Pinned | Kind::Pin))
     })
 }

@@ -105,12 +105,10 @@ impl Drop for TaskIn<'_, '_> {
 fn conclude<R>(outcome: Result<(R, Result<(), CleanupError>), Payload>) -> Result<R, Failure> {
     match outcome {
         Ok((result, Ok(()))) => Ok(result),
-        Ok((result, Err(error))) => {
-            Err(Failure::Cleanup(match contained(|| drop(result)) {
-                Ok(()) => error,
-                Err(later) => error.merge(CleanupError::from_failure(later)),
-            }))
-        }
+        Ok((result, Err(error))) => Err(Failure::Cleanup(match contained(|| drop(result)) {
+            Ok(()) => error,
+            Err(later) => error.merge(CleanupError::from_failure(later)),
+        })),
         Err(payload) => Err(Failure::Panic(payload)),
     }
 }

@@ -12,9 +12,9 @@
 //!   and nothing in there calls code of others (the global allocator aside, which must not use
 //!   slots).
 //! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of one frame for good.
-//! - **T5 (flags).** `flags` is not zero if the innermost frame's task touched anything, and while a
-//!   loose frame is open above the innermost pinned one. The end of a task that finds it zero has
-//!   nothing to do.
+//! - **T5 (flags).** `flags` says what the end of the innermost frame's task has to do: nothing if it
+//!   is zero, a new epoch if it is `TOUCHED` alone. `LOOSE` is set while a loose frame is open above
+//!   the innermost pinned one, so that the end of the pinned one's task looks closer.
 
 #![expect(unsafe_code, reason = "short borrows of per-thread vectors without a run-time check")]
 
@@ -37,10 +37,12 @@ use crate::context::{Inheritance, Snapshot};
 )))]
 compile_error!("cleanslate needs a target with native thread-locals");
 
-/// The innermost task touched something.
-pub(super) const DIRTY: u8 = 1;
+/// The innermost task holds values that a new epoch is enough to end.
+pub(super) const TOUCHED: u8 = 1;
+/// The innermost task left something to undo: entries on the trail, a capture, a divergence.
+pub(super) const TRAILED: u8 = 2;
 /// A loose frame is open above the innermost pinned one.
-pub(super) const LOOSE: u8 = 2;
+pub(super) const LOOSE: u8 = 4;
 
 /// The state of one thread.
 pub(crate) struct Thread {
@@ -55,6 +57,8 @@ pub(crate) struct Thread {
     pub(super) diverged: Cell<bool>,
     /// See `trail`.
     pub(super) generation: Cell<u32>,
+    /// The end of this thread will be noticed (T2).
+    registered: Cell<bool>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(super) tainted: Cell<bool>,
     next_epoch: Cell<u64>,
@@ -76,6 +80,7 @@ thread_local! {
             shortcut: Cell::new(false),
             diverged: Cell::new(false),
             generation: Cell::new(0),
+            registered: Cell::new(false),
             tainted: Cell::new(false),
             next_epoch: Cell::new(ROOT + 1),
             context: Cell::new(std::ptr::null()),
@@ -91,10 +96,21 @@ thread_local! {
 
 const _: () = assert!(!needs_drop::<Thread>(), "T1");
 
+/// This thread's state.
+///
+/// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
+#[inline]
+pub(crate) fn current() -> &'static Thread {
+    let thread = THREAD.with(std::ptr::from_ref);
+    // SAFETY: T1: it is there until the thread's last instruction, and the reference cannot leave the
+    // thread, since `Thread` is not `Sync`.
+    unsafe { &*thread }
+}
+
 /// Calls back with this thread's state.
 #[inline]
 pub(crate) fn with<R>(f: impl FnOnce(&Thread) -> R) -> R {
-    THREAD.with(f)
+    f(current())
 }
 
 /// The thread's slots have been torn down, or are about to be.
@@ -113,6 +129,7 @@ impl Drop for Teardown {
                 super::failure::discard(error.into_payload());
             }
             thread.forget_capture();
+            thread.registered.set(false);
             thread.epoch.set(GONE);
             crate::slot::owned_teardown();
             // SAFETY: T3; the vectors are not borrowed, and after `GONE` nothing pushes to them.
@@ -135,11 +152,22 @@ impl Drop for Teardown {
 
 impl Thread {
     /// Makes sure that this thread's end will be noticed (T2).
+    #[inline]
     pub(crate) fn register(&self) -> Result<(), Gone> {
+        if self.registered.get() { Ok(()) } else { self.register_slow() }
+    }
+
+    #[cold]
+    fn register_slow(&self) -> Result<(), Gone> {
         if self.epoch.get() == GONE {
             return Err(Gone);
         }
-        TEARDOWN.try_with(|_| ()).map_err(|_| Gone)
+        TEARDOWN.try_with(|_| self.registered.set(true)).map_err(|_| Gone)
+    }
+
+    #[inline]
+    pub(super) fn raise(&self, flag: u8) {
+        self.flags.set(self.flags.get() | flag);
     }
 
     /// An epoch that no cell of this thread has ever had (T4).
@@ -159,22 +187,35 @@ impl Thread {
     ///
     /// Afterwards the slot counts as touched whatever happens, so that a slot which the
     /// initialiser touches is dropped before this one.
+    #[inline]
     pub(crate) fn touch<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
+        if !needs_drop::<T>()
+            && self.shortcut.get()
+            && let Some(header) = cell.reuse(self.epoch.get())
+        {
+            self.raise(TOUCHED);
+            return Ok(header);
+        }
+        self.touch_slow::<T>(cell)
+    }
+
+    #[inline(never)]
+    fn touch_slow<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
         if !cell.registered.get() {
             self.introduce(cell)?;
         }
         let epoch = self.epoch.get();
         debug_assert_ne!(cell.epoch.get(), epoch, "touched already");
-        let header = if !needs_drop::<T>() && self.shortcut.get() && cell.epoch.get() != ROOT {
-            cell.reuse::<T>(epoch)
+        let header = cell.vacant::<T>();
+        if !needs_drop::<T>() && self.shortcut.get() && cell.epoch.get() != ROOT {
+            cell.place(header, epoch);
+            self.raise(TOUCHED);
         } else {
-            let header = cell.vacant::<T>();
             cell.link(header, epoch);
             self.push(Entry { cell: NonNull::from(cell), generation: self.generation.get() });
             cell.add_entry();
-            header
-        };
-        self.flags.set(self.flags.get() | DIRTY);
+            self.raise(TRAILED);
+        }
         Ok(header)
     }
 
@@ -221,6 +262,7 @@ impl Thread {
     /// Keeps a capture. The caller gives a count of it.
     pub(crate) fn set_captured(&self, captured: *const Snapshot) {
         self.captured.set(captured);
+        self.raise(TRAILED);
     }
 
     /// Whether an inheritable slot may differ from what the context says.
@@ -262,7 +304,11 @@ impl Thread {
     }
 
     /// A look at, or a change of, one record. `f` must not use the engine.
-    pub(super) fn with_frame<R>(&self, index: usize, f: impl FnOnce(&mut Record) -> R) -> Option<R> {
+    pub(super) fn with_frame<R>(
+        &self,
+        index: usize,
+        f: impl FnOnce(&mut Record) -> R,
+    ) -> Option<R> {
         // SAFETY: T3: the callers in `stack` only read and write fields in `f`.
         unsafe { &mut *self.frames.get() }.get_mut(index).map(f)
     }
@@ -279,6 +325,7 @@ impl Thread {
     #[inline]
     pub(crate) fn diverge(&self) {
         self.diverged.set(true);
+        self.raise(TRAILED);
         self.forget_capture();
     }
 
@@ -294,4 +341,3 @@ impl Thread {
         self.tainted.replace(false)
     }
 }
-

@@ -147,6 +147,16 @@ impl Header {
         self.word.set(INIT);
     }
 
+    /// Forgets the value of a stale box, unless somebody still uses it.
+    #[inline]
+    pub(super) fn empty_if_unused(&self) -> bool {
+        let unused = matches!(self.word.get(), IDLE | EMPTY);
+        if unused {
+            self.word.set(EMPTY);
+        }
+        unused
+    }
+
     /// Whether the word allows to take the value away: there is one, and nobody uses it.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
@@ -260,13 +270,13 @@ impl<T> Boxed<T> {
     /// Lends the value out, if the word allows it.
     #[inline]
     pub(crate) fn borrow(&self) -> Option<Shared<'_, T>> {
-        let word = self.header.word.get();
+        let before = self.header.word.get();
         // One comparison: exclusive, empty, initialising and orphaned all lie above.
-        if word >= SHARED_MAX {
+        if before >= SHARED_MAX {
             return None;
         }
-        self.header.word.set(word + 1);
-        Some(Shared { boxed: self })
+        self.header.word.set(before + 1);
+        Some(Shared { boxed: self, before })
     }
 
     /// Lends the value out exclusively, if nobody else has it.
@@ -277,6 +287,15 @@ impl<T> Boxed<T> {
         }
         self.header.word.set(EXCLUSIVE);
         Some(Exclusive { boxed: self })
+    }
+
+    /// Puts a value into a box that is empty, as the caller has just seen or made sure.
+    #[inline]
+    pub(crate) fn fill_fresh(&self, value: T) {
+        debug_assert_eq!(self.header.word.get(), EMPTY);
+        // SAFETY: by V2 there is no value to overwrite and by V3 no reference to it.
+        unsafe { (*self.value.get()).write(value) };
+        self.header.word.set(IDLE);
     }
 
     /// Puts a value into an empty box, or into one whose initialiser has just returned.
@@ -356,6 +375,9 @@ unsafe fn finish_orphan(header: NonNull<Header>) {
 /// A counted `&T` (V3).
 pub(crate) struct Shared<'a, T> {
     boxed: &'a Boxed<T>,
+    /// The word to go back to. Borrows end in reverse order, so it is what is there now, less one,
+    /// unless the box was orphaned. Storing it does not wait for a load, which the hot path shows.
+    before: u32,
 }
 
 impl<T> Shared<'_, T> {
@@ -370,11 +392,11 @@ impl<T> Shared<'_, T> {
 impl<T> Drop for Shared<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let word = self.boxed.header.word.get() - 1;
-        self.boxed.header.word.set(word);
-        if word == ORPHAN {
-            // SAFETY: orphaned and this was the last borrow: the box is ours (V4).
-            unsafe { finish_orphan(self.boxed.header_ptr()) };
+        let word = &self.boxed.header.word;
+        if word.get() == self.before + 1 {
+            word.set(self.before);
+        } else {
+            give_up(word, word.get() - 1, self.boxed.header_ptr());
         }
     }
 }
@@ -396,11 +418,22 @@ impl<T> Exclusive<'_, T> {
 impl<T> Drop for Exclusive<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let word = self.boxed.header.word.get() & !EXCLUSIVE;
-        self.boxed.header.word.set(word);
-        if word == ORPHAN {
-            // SAFETY: orphaned and this was the last borrow: the box is ours (V4).
-            unsafe { finish_orphan(self.boxed.header_ptr()) };
+        let word = &self.boxed.header.word;
+        if word.get() == EXCLUSIVE {
+            word.set(IDLE);
+        } else {
+            give_up(word, word.get() & !EXCLUSIVE, self.boxed.header_ptr());
         }
+    }
+}
+
+/// Ends a borrow of a box that was orphaned meanwhile. The last one frees it.
+#[cold]
+fn give_up(word: &Cell<u32>, left: u32, header: NonNull<Header>) {
+    word.set(left);
+    if left == ORPHAN {
+        // SAFETY: orphaned and this was the last borrow: the box is ours (V4), and the caller, whose
+        // borrow it was, does not touch it again.
+        unsafe { finish_orphan(header) };
     }
 }

@@ -4,18 +4,26 @@ mod error;
 mod methods;
 mod owned_local;
 mod place;
+mod stash;
 mod table;
 mod task_local;
+mod worker_local;
 
 pub use error::{AccessError, SetError};
 use methods::methods;
 pub use owned_local::OwnedLocal;
 #[doc(hidden)]
 pub use place::SlotCell;
+#[doc(hidden)]
+pub use stash::Lease;
+pub(crate) use stash::end_worker;
 pub(crate) use table::teardown as owned_teardown;
 #[doc(hidden)]
 pub use task_local::Declaration;
 pub use task_local::TaskLocal;
+#[doc(hidden)]
+pub use worker_local::WorkerDeclaration;
+pub use worker_local::{OwnedWorkerLocal, WorkerLocal};
 
 /// The panicking methods' way out, kept off their hot path.
 #[cold]

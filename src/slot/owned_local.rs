@@ -256,6 +256,14 @@ impl<T: Send + 'static> fmt::Debug for OwnedLocal<T> {
 
 struct Owned<'o, T: Send + 'static>(&'o Shared<T>);
 
+impl<T: Send + 'static> Clone for Owned<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Send + 'static> Copy for Owned<'_, T> {}
+
 impl<T: Send + 'static> Source<T> for Owned<'_, T> {
     #[inline]
     fn is_heir(&self) -> bool {

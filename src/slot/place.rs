@@ -12,11 +12,14 @@
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+use std::thread::LocalKey;
 
 use super::error::{AccessError, Reason, SetError};
 use crate::frame::cell::RawCell;
 use crate::frame::thread::{self, Gone, Thread};
-use crate::frame::value::{Boxed, Exclusive, Header, Released, Shared, Status, drop_released, release};
+use crate::frame::value::{
+    Boxed, Exclusive, Header, Released, Shared, Status, drop_released, release,
+};
 use crate::frame::{Pin, discard};
 
 /// A slot's cell with its type.
@@ -29,13 +32,28 @@ pub struct SlotCell<T> {
 }
 
 impl<T> SlotCell<T> {
+    const NEEDS_NO_DROP: () = assert!(!std::mem::needs_drop::<Self>(), "T1");
+
     pub(super) const fn from_raw(raw: RawCell) -> Self {
+        let () = Self::NEEDS_NO_DROP;
         Self { raw, value: PhantomData }
     }
 }
 
+/// A declared slot's cell on this thread.
+///
+/// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
+#[inline]
+pub(super) fn cell_of<T>(key: &'static LocalKey<SlotCell<T>>) -> &'static SlotCell<T> {
+    let cell = key.with(std::ptr::from_ref);
+    // SAFETY: a `thread_local!` without a destructor on a target with native thread-locals: it is
+    // there until the thread's last instruction, and the reference cannot leave the thread, since a
+    // `RawCell` is not `Sync`.
+    unsafe { &*cell }
+}
+
 /// Where a fresh value comes from.
-pub(super) trait Source<T> {
+pub(super) trait Source<T>: Copy {
     /// Tasks may inherit the slot, so changes matter to captures.
     fn is_heir(&self) -> bool;
     /// Whether an untouched slot counts as set, since the task inherits a value.
@@ -46,30 +64,38 @@ pub(super) trait Source<T> {
     fn init(&self) -> T;
 }
 
-/// A slot on this thread.
+/// A slot on this thread. Two words, passed by value so that they stay in registers.
 pub(super) struct Place<'c, T, S> {
     pub(super) cell: &'c SlotCell<T>,
     pub(super) source: S,
 }
 
+impl<T, S: Copy> Clone for Place<'_, T, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, S: Copy> Copy for Place<'_, T, S> {}
+
 impl<'c, T, S: Source<T>> Place<'c, T, S> {
-    fn boxed(&self, header: NonNull<Header>) -> &'c Boxed<T> {
+    fn boxed(self, header: NonNull<Header>) -> &'c Boxed<T> {
         // SAFETY: the type is right by L1; the callers borrow, fill or read at once (L2).
         unsafe { Boxed::from_header(header) }
     }
 
     #[cold]
-    fn error(&self, reason: Reason) -> AccessError {
+    fn error(self, reason: Reason) -> AccessError {
         AccessError::new(self.cell.raw.name(), reason)
     }
 
     #[cold]
-    fn gone(&self, _: Gone) -> AccessError {
+    fn gone(self, _: Gone) -> AccessError {
         self.error(Reason::Gone)
     }
 
     #[cold]
-    fn refused(&self, status: Status) -> AccessError {
+    fn refused(self, status: Status) -> AccessError {
         self.error(match status {
             Status::Initialising => Reason::Recursive,
             Status::Exclusive => Reason::BorrowedMut,
@@ -79,12 +105,12 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     /// The box that the current task holds, if it has touched the slot.
     #[inline]
-    fn shown(&self, thread: &Thread) -> Option<&'c Boxed<T>> {
+    fn shown(self, thread: &Thread) -> Option<&'c Boxed<T>> {
         self.cell.raw.shown(thread.epoch()).map(|header| self.boxed(header))
     }
 
     #[inline]
-    fn changed(&self, thread: &Thread) {
+    fn changed(self, thread: &Thread) {
         if self.source.is_heir() {
             thread.diverge();
         }
@@ -95,13 +121,11 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     /// If an initialiser ended the very frame that it ran in (a loose one), its value is gone and
     /// another one is made in the next task.
     #[cold]
-    fn filled(&self) -> Result<&'c Boxed<T>, AccessError> {
+    fn filled(self) -> Result<&'c Boxed<T>, AccessError> {
         loop {
             let boxed = thread::with(|thread| match self.shown(thread) {
                 Some(boxed) => Ok((boxed, false)),
-                None => thread
-                    .touch::<T>(&self.cell.raw)
-                    .map(|header| (self.boxed(header), true)),
+                None => thread.touch::<T>(&self.cell.raw).map(|header| (self.boxed(header), true)),
             });
             let (boxed, is_fresh) = boxed.map_err(|gone| self.gone(gone))?;
             if boxed.header.status() != Status::Empty {
@@ -114,7 +138,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     /// Runs the initialiser for an empty box. False if the box was orphaned meanwhile.
-    fn initialise(&self, boxed: &'c Boxed<T>, is_fresh: bool) -> bool {
+    fn initialise(self, boxed: &'c Boxed<T>, is_fresh: bool) -> bool {
         struct Abandon<'b, T>(&'b Boxed<T>);
         impl<T> Drop for Abandon<'_, T> {
             fn drop(&mut self) {
@@ -132,12 +156,12 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
                 value
             }
         };
-        std::mem::ManuallyDrop::new(abandon);
+        let _returned = std::mem::ManuallyDrop::new(abandon);
         boxed.fill(value)
     }
 
     #[inline]
-    fn shared(&self) -> Result<Shared<'c, T>, AccessError> {
+    fn shared(self) -> Result<Shared<'c, T>, AccessError> {
         if let Some(boxed) = thread::with(|thread| self.shown(thread))
             && let Some(shared) = boxed.borrow()
         {
@@ -148,7 +172,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     #[inline]
-    fn exclusive(&self) -> Result<Exclusive<'c, T>, AccessError> {
+    fn exclusive(self) -> Result<Exclusive<'c, T>, AccessError> {
         if let Some(boxed) = thread::with(|thread| self.shown(thread))
             && let Some(exclusive) = boxed.borrow_mut()
         {
@@ -159,13 +183,13 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     #[inline]
-    pub(super) fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+    pub(super) fn try_with<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let shared = self.shared()?;
         Ok(f(shared.get()))
     }
 
     #[inline]
-    pub(super) fn try_with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
+    pub(super) fn try_with_mut<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
         let mut exclusive = self.exclusive()?;
         // Before, and that is enough: while the value is lent out nothing can capture it.
         thread::with(|thread| self.changed(thread));
@@ -174,7 +198,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     /// Puts a value in without running the initialiser; the old one is dropped afterwards.
     #[inline]
-    pub(super) fn try_set(&self, value: T) -> Result<(), SetError<T>> {
+    pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
         let old = thread::with(|thread| {
             let boxed = match self.shown(thread) {
                 Some(boxed) => boxed,
@@ -198,7 +222,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         Ok(())
     }
 
-    pub(super) fn try_replace(&self, value: T) -> Result<T, SetError<T>> {
+    pub(super) fn try_replace(self, value: T) -> Result<T, SetError<T>> {
         let boxed = match self.filled() {
             Ok(boxed) => boxed,
             Err(error) => return Err(SetError::new(error, value)),
@@ -211,7 +235,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         Ok(old)
     }
 
-    pub(super) fn try_take(&self) -> Result<Option<T>, AccessError> {
+    pub(super) fn try_take(self) -> Result<Option<T>, AccessError> {
         let shown = thread::with(|thread| match self.shown(thread) {
             Some(boxed) => Some(Some(boxed)),
             // Nothing to take, so nothing is touched.
@@ -231,11 +255,11 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         Ok(Some(value))
     }
 
-    fn check_alive(&self) -> Result<(), AccessError> {
+    fn check_alive(self) -> Result<(), AccessError> {
         thread::with(Thread::register).map_err(|gone| self.gone(gone))
     }
 
-    pub(super) fn try_is_set(&self) -> Result<bool, AccessError> {
+    pub(super) fn try_is_set(self) -> Result<bool, AccessError> {
         self.check_alive()?;
         Ok(thread::with(|thread| match self.shown(thread) {
             Some(boxed) => {
@@ -246,13 +270,13 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     /// Shows a value of its own while `f` runs. What was there before keeps its box and its borrows.
-    pub(super) fn try_scope<R>(&self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
+    pub(super) fn try_scope<R>(self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
         let raw = &self.cell.raw;
         if thread::with(|thread| !thread.admit(raw)) {
             return Err(SetError::new(self.gone(Gone), value));
         }
         let header = raw.vacant::<T>();
-        let _alive = self.boxed(header).fill(value);
+        self.boxed(header).fill_fresh(value);
         let binding = thread::with(|thread| {
             raw.link(header, thread.epoch());
             self.changed(thread);
@@ -265,7 +289,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     /// Copies the current task's value for a snapshot.
-    pub(super) fn copy_shown<R>(&self, f: impl FnOnce(&T) -> R) -> Result<Option<R>, Status> {
+    pub(super) fn copy_shown<R>(self, f: impl FnOnce(&T) -> R) -> Result<Option<R>, Status> {
         let Some(boxed) = thread::with(|thread| self.shown(thread)) else { return Ok(None) };
         match boxed.borrow() {
             Some(shared) => Ok(Some(f(shared.get()))),
@@ -277,25 +301,25 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     /// Whether the current task has touched the slot.
-    pub(super) fn is_touched(&self) -> bool {
+    pub(super) fn is_touched(self) -> bool {
         thread::with(|thread| self.shown(thread)).is_some()
     }
 
     /// Makes sure that the current task holds a value.
-    pub(super) fn fill_now(&self) {
+    pub(super) fn fill_now(self) {
         // An error means that the thread is ending, or that the slot is in use, so holds a value.
         drop(self.filled());
     }
 }
 
 /// Undoes a `scope`.
-struct Binding<'p, 'c, T, S: Source<T>> {
-    place: &'p Place<'c, T, S>,
+struct Binding<'c, T, S: Source<T>> {
+    place: Place<'c, T, S>,
     header: NonNull<Header>,
     pin: Option<Pin>,
 }
 
-impl<T, S: Source<T>> Drop for Binding<'_, '_, T, S> {
+impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
     fn drop(&mut self) {
         // First: it closes what loose frames have put on top.
         drop(self.pin.take());

@@ -69,7 +69,10 @@ thread_local! {
 /// The pointer is the one that `make` gave, without its type. It is valid while the owner lives: see
 /// O2.
 #[inline]
-pub(super) fn find_or_add(id: u64, make: impl FnOnce() -> Arc<dyn OwnedCell>) -> Result<*const (), Gone> {
+pub(super) fn find_or_add(
+    id: u64,
+    make: impl FnOnce() -> Arc<dyn OwnedCell>,
+) -> Result<*const (), Gone> {
     TABLE.with(|table| {
         let (last, cell) = table.last.get();
         if last == id {
@@ -80,7 +83,11 @@ pub(super) fn find_or_add(id: u64, make: impl FnOnce() -> Arc<dyn OwnedCell>) ->
 }
 
 impl Table {
-    fn look_up(&self, id: u64, make: impl FnOnce() -> Arc<dyn OwnedCell>) -> Result<*const (), Gone> {
+    fn look_up(
+        &self,
+        id: u64,
+        make: impl FnOnce() -> Arc<dyn OwnedCell>,
+    ) -> Result<*const (), Gone> {
         // SAFETY: only this module borrows the map, never across code of others, and one thread only.
         let found = unsafe { &*self.map.get() }
             .as_ref()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::thread::LocalKey;
 
-use super::place::{Place, SlotCell, Source};
+use super::place::{Place, SlotCell, Source, cell_of};
 use crate::context::{Borrowed, Inherit, Inheritance, inherited};
 use crate::frame::cell::{RawCell, Slot};
 use crate::frame::thread::Thread;
@@ -39,7 +39,7 @@ impl<T: Send + 'static> Slot for Declaration<T> {
     }
 
     fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
-        self.key.with(|cell| f(&cell.raw));
+        f(&cell_of(self.key).raw);
     }
 
     fn inheritance(&self) -> Option<&dyn Inheritance> {
@@ -54,17 +54,16 @@ impl<T: Send + 'static> Inheritance for Declaration<T> {
 
     fn copy_current(&self) -> Result<Option<crate::context::Copied>, Borrowed> {
         let Some(inherit) = &self.inherit else { return Ok(None) };
-        self.key
-            .with(|cell| Place { cell, source: Inherited(self) }.copy_shown(|value| inherit.copy(value)))
-            .map_err(|_| Borrowed)
+        let place = Place { cell: cell_of(self.key), source: Inherited(self) };
+        place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed)
     }
 
     fn is_touched(&self) -> bool {
-        self.key.with(|cell| Place { cell, source: Inherited(self) }.is_touched())
+        Place { cell: cell_of(self.key), source: Inherited(self) }.is_touched()
     }
 
     fn materialise(&self) {
-        self.key.with(|cell| Place { cell, source: Inherited(self) }.fill_now());
+        Place { cell: cell_of(self.key), source: Inherited(self) }.fill_now();
     }
 
     fn name(&self) -> &'static str {
@@ -74,6 +73,14 @@ impl<T: Send + 'static> Inheritance for Declaration<T> {
 
 /// The source of a value that is known to be inherited.
 struct Inherited<'d, T: Send + 'static>(&'d Declaration<T>);
+
+impl<T: Send + 'static> Clone for Inherited<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Send + 'static> Copy for Inherited<'_, T> {}
 
 impl<T: Send + 'static> Inherited<'_, T> {
     fn made(&self) -> Option<T> {
@@ -143,6 +150,14 @@ impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
 
 struct Declared<'k, T: Send + 'static>(&'k TaskLocal<T>);
 
+impl<T: Send + 'static> Clone for Declared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Send + 'static> Copy for Declared<'_, T> {}
+
 impl<T: Send + 'static> Source<T> for Declared<'_, T> {
     #[inline]
     fn is_heir(&self) -> bool {
@@ -183,7 +198,7 @@ impl<T: Send + 'static> TaskLocal<T> {
 
     #[inline]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Declared<'_, T>>) -> R) -> R {
-        self.key.with(|cell| f(Place { cell, source: Declared(self) }))
+        f(Place { cell: cell_of(self.key), source: Declared(self) })
     }
 }
 
@@ -273,32 +288,20 @@ macro_rules! __task_local {
     (@declare [$($kept:tt)*] [$($policy:tt)*] $vis:vis $name:ident, $t:ty, $init:expr) => {
         $($kept)*
         $vis const $name: $crate::TaskLocal<$t> = {
-            // Items in a block are visible to every expression in it, so the caller's expressions
-            // stand outside of the inner blocks that declare ours.
-            const fn __cleanslate_key(
-                parts: (
-                    &'static ::std::thread::LocalKey<$crate::__private::SlotCell<$t>>,
-                    &'static $crate::__private::Declaration<$t>,
-                ),
-                is_heir: bool,
-                init: fn() -> $t,
-            ) -> $crate::TaskLocal<$t> {
-                $crate::TaskLocal::new(parts.0, parts.1, is_heir, init)
+            // Items in a block are visible to the caller's expressions in it, hence the long names.
+            ::std::thread_local! {
+                static __CLEANSLATE_CELL: $crate::__private::SlotCell<$t> =
+                    const { __CLEANSLATE_DECLARATION.cell() };
             }
-            __cleanslate_key(
-                {
-                    ::std::thread_local! {
-                        static __CLEANSLATE_CELL: $crate::__private::SlotCell<$t> =
-                            const { __CLEANSLATE_DECLARATION.cell() };
-                    }
-                    static __CLEANSLATE_DECLARATION: $crate::__private::Declaration<$t> =
-                        $crate::__private::Declaration::new(
-                            ::core::concat!(::core::module_path!(), "::", ::core::stringify!($name)),
-                            &__CLEANSLATE_CELL,
-                            $crate::__task_local!(@inherit $t, $($policy)*),
-                        );
-                    (&__CLEANSLATE_CELL, &__CLEANSLATE_DECLARATION)
-                },
+            static __CLEANSLATE_DECLARATION: $crate::__private::Declaration<$t> =
+                $crate::__private::Declaration::new(
+                    ::core::concat!(::core::module_path!(), "::", ::core::stringify!($name)),
+                    &__CLEANSLATE_CELL,
+                    $crate::__task_local!(@inherit $t, $($policy)*),
+                );
+            $crate::TaskLocal::new(
+                &__CLEANSLATE_CELL,
+                &__CLEANSLATE_DECLARATION,
                 $crate::__task_local!(@heir $($policy)*),
                 || $init,
             )

@@ -1,0 +1,195 @@
+//! The instances of worker-locals: where they wait between leases, and when they end.
+//!
+//! A task that uses a worker-local leases an instance, which is an ordinary slot value whose `Drop`
+//! gives it back. So two tasks that are open on one thread never share one, and the engine's rules
+//! decide how long a lease lasts. Between leases an instance waits in its worker's stash.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::frame;
+
+/// Instances that a stash keeps while none is leased: the worker's own, and one spare.
+const KEPT: usize = 2;
+
+/// What waits for the next lease of one worker-local on one thread. `None`: no more leases are kept,
+/// since the thread or the owner has ended.
+type Waiting<T> = Mutex<Option<Vec<T>>>;
+
+/// One worker-local's instances on one thread.
+#[derive(Debug)]
+pub(super) struct Stash<T> {
+    waiting: Arc<Waiting<T>>,
+}
+
+impl<T> Clone for Stash<T> {
+    fn clone(&self) -> Self {
+        Self { waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+impl<T> Stash<T> {
+    pub(super) fn new() -> Self {
+        Self { waiting: Arc::new(Mutex::new(Some(Vec::new()))) }
+    }
+
+    /// A stash that keeps nothing.
+    pub(super) fn ended() -> Self {
+        Self { waiting: Arc::new(Mutex::new(None)) }
+    }
+
+    /// Leases the instance that was used last, or a new one.
+    pub(super) fn lease(&self, init: impl FnOnce() -> T) -> Lease<T> {
+        let waiting = self.waiting.lock().as_mut().and_then(Vec::pop);
+        Lease { instance: Some(waiting.unwrap_or_else(init)), stash: self.clone() }
+    }
+
+    /// Ends the instances that wait, each contained; those on lease end when their lease does.
+    pub(super) fn end(&self) {
+        let waiting = self.waiting.lock().take();
+        for instance in waiting.into_iter().flatten().rev() {
+            contain(|| drop(instance));
+        }
+    }
+}
+
+fn contain(f: impl FnOnce()) {
+    if let Err(failure) = frame::contained(f) {
+        frame::discard(frame::CleanupError::from_failure(failure).into_payload());
+    }
+}
+
+/// An instance in use by one task.
+#[derive(Debug)]
+pub struct Lease<T> {
+    /// `None` only while it is dropped.
+    instance: Option<T>,
+    stash: Stash<T>,
+}
+
+impl<T> Lease<T> {
+    pub(super) fn get(&mut self) -> &mut T {
+        match &mut self.instance {
+            Some(instance) => instance,
+            None => unreachable!("it is given back by `Drop` only"),
+        }
+    }
+}
+
+impl<T> Drop for Lease<T> {
+    fn drop(&mut self) {
+        let Some(instance) = self.instance.take() else { return };
+        let mut waiting = self.stash.waiting.lock();
+        match &mut *waiting {
+            Some(kept) if kept.len() < KEPT => kept.push(instance),
+            _ => {
+                drop(waiting);
+                drop(instance);
+            }
+        }
+    }
+}
+
+/// Something whose instances end with this thread's work.
+pub(super) trait Ends {
+    /// Ends the instances that wait.
+    fn end(&self);
+}
+
+impl<T> Ends for Stash<T> {
+    fn end(&self) {
+        Stash::end(self);
+    }
+}
+
+/// What this thread has used, in the order of first use.
+enum Used {
+    /// A declared worker-local: the address of its declaration, and its stash.
+    Declared(usize, Rc<dyn Any>, Rc<dyn Ends>),
+    /// An owned one, which its owner keeps.
+    Owned(Weak<dyn Ends + Send + Sync>),
+}
+
+#[derive(Default)]
+struct List {
+    used: RefCell<Vec<Used>>,
+    /// Look for owners that are gone when the list has grown to this.
+    sweep_at: Cell<usize>,
+}
+
+thread_local! {
+    static LIST: List = const { List { used: RefCell::new(Vec::new()), sweep_at: Cell::new(16) } };
+}
+
+impl List {
+    fn end(&self) {
+        // The drop of one instance may lease another one anew, but not for ever.
+        for _ in 0..8 {
+            let used = std::mem::take(&mut *self.used.borrow_mut());
+            if used.is_empty() {
+                break;
+            }
+            for one in used.iter().rev() {
+                match one {
+                    Used::Declared(_, _, stash) => stash.end(),
+                    Used::Owned(stash) => {
+                        if let Some(stash) = stash.upgrade() {
+                            stash.end();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The stash of a declared worker-local on this thread. While the thread ends it is one that keeps
+/// nothing.
+pub(super) fn declared<T: 'static>(address: usize) -> Stash<T> {
+    let found = LIST.try_with(|list| {
+        let mut used = list.used.borrow_mut();
+        let known = used.iter().find_map(|one| match one {
+            Used::Declared(of, stash, _) if *of == address => stash.downcast_ref::<Stash<T>>(),
+            _ => None,
+        });
+        if let Some(stash) = known {
+            return stash.clone();
+        }
+        let stash = Stash::new();
+        used.push(Used::Declared(address, Rc::new(stash.clone()), Rc::new(stash.clone())));
+        stash
+    });
+    found.unwrap_or_else(|_| Stash::ended())
+}
+
+/// Notes that this thread has a stash of an owned worker-local. False while the thread ends.
+pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
+    LIST.try_with(|list| {
+        let mut used = list.used.borrow_mut();
+        if used.len() >= list.sweep_at.get() {
+            used.retain(|one| match one {
+                Used::Declared(..) => true,
+                Used::Owned(stash) => stash.strong_count() > 0,
+            });
+            list.sweep_at.set(used.len() * 2 + 16);
+        }
+        used.push(Used::Owned(stash));
+    })
+    .is_ok()
+}
+
+/// Ends this thread's worker-locals: the last thing that a pool's worker does.
+pub(crate) fn end_worker() {
+    // An error means that the thread's destructors have run already.
+    let _ended = LIST.try_with(List::end);
+}

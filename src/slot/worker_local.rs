@@ -1,0 +1,361 @@
+//! `worker_local!`, and worker-locals that an object owns: state that is meant to outlive tasks.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::thread::{LocalKey, ThreadId};
+
+use parking_lot::Mutex;
+
+use super::error::AccessError;
+use super::owned_local::OwnedLocal;
+use super::place::{Place, SlotCell, Source, cell_of};
+use super::stash::{self, Ends, Lease, Stash};
+use crate::context::Inheritance;
+use crate::frame::cell::{RawCell, Slot};
+use crate::frame::thread::Thread;
+
+/// What a `worker_local!` declaration says.
+#[doc(hidden)]
+pub struct WorkerDeclaration<T: 'static> {
+    name: &'static str,
+    key: &'static LocalKey<SlotCell<Lease<T>>>,
+    init: fn() -> T,
+}
+
+impl<T: 'static> fmt::Debug for WorkerDeclaration<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerDeclaration").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<T: 'static> WorkerDeclaration<T> {
+    /// For the macro.
+    pub const fn new(
+        name: &'static str,
+        key: &'static LocalKey<SlotCell<Lease<T>>>,
+        init: fn() -> T,
+    ) -> Self {
+        Self { name, key, init }
+    }
+
+    /// The cell of one thread, for the macro.
+    pub const fn cell(&'static self) -> SlotCell<Lease<T>> {
+        SlotCell::from_raw(RawCell::declared(self, true))
+    }
+}
+
+impl<T: 'static> Slot for WorkerDeclaration<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
+        f(&cell_of(self.key).raw);
+    }
+
+    fn inheritance(&self) -> Option<&dyn Inheritance> {
+        None
+    }
+}
+
+impl<T: 'static> Source<Lease<T>> for &'static WorkerDeclaration<T> {
+    fn is_heir(&self) -> bool {
+        false
+    }
+
+    fn inherits(&self, _: &Thread) -> bool {
+        false
+    }
+
+    fn inherit(&self) -> Option<Lease<T>> {
+        None
+    }
+
+    fn init(&self) -> Lease<T> {
+        stash::declared::<T>(std::ptr::from_ref(*self).addr()).lease(self.init)
+    }
+}
+
+/// The key of a worker-local that [`worker_local!`](crate::worker_local) declares.
+///
+/// State that is *meant* to stay with the worker: a connection, a buffer, a random generator. It is
+/// made at the first use on a worker, and tasks lease it one after the other: the first use in a task
+/// takes it, the end of the task gives it back. A task that runs on top of another one, which has the
+/// instance, leases a second one; at most two wait on a worker, further ones end with their lease.
+///
+/// The instances end with the worker, before the destructors of its thread-locals; what their drop
+/// throws is contained. On a thread of no pool there is one per thread. A suspended future gives its
+/// lease back, so each poll may find another instance.
+///
+/// It is on purpose that the next task finds what this one left in there: use
+/// [`task_local!`](crate::task_local) for everything that it should not find.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Pool, worker_local};
+///
+/// worker_local! { static BUFFER: Vec<u8> = Vec::with_capacity(4096); }
+///
+/// let pool = Pool::new(1)?;
+/// let lengths = pool.map(0..3_u8, |n| BUFFER.with(|buffer| {
+///     buffer.push(n);
+///     buffer.len()
+/// }));
+/// assert_eq!(lengths, [1, 2, 3]);
+/// # Ok::<_, cleanslate::BuildError>(())
+/// ```
+pub struct WorkerLocal<T: 'static> {
+    declaration: &'static WorkerDeclaration<T>,
+}
+
+impl<T: 'static> fmt::Debug for WorkerLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerLocal").field("name", &self.declaration.name).finish()
+    }
+}
+
+impl<T: 'static> WorkerLocal<T> {
+    /// For the macro.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(declaration: &'static WorkerDeclaration<T>) -> Self {
+        Self { declaration }
+    }
+
+    /// The path under which it was declared.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.declaration.name
+    }
+
+    /// Calls `f` with the instance that the current task has on lease.
+    ///
+    /// # Panics
+    ///
+    /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f` panics. The
+    /// instance stays, as it is then.
+    #[track_caller]
+    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        match self.try_with(f) {
+            Ok(result) => result,
+            Err(error) => super::fail(error),
+        }
+    }
+
+    /// Calls `f` like [`with`](Self::with), and says so if it cannot.
+    ///
+    /// # Errors
+    ///
+    /// If the task is inside `with` already: a helper must not silently get another connection,
+    /// outside of your transaction. If the initialiser needs the worker-local itself. If the thread is
+    /// ending.
+    ///
+    /// # Panics
+    ///
+    /// If the initialiser or `f` panics.
+    pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
+        let source = self.declaration;
+        Place { cell: cell_of(source.key), source }.try_with_mut(|lease| f(lease.get()))
+    }
+}
+
+/// Declares worker-locals, with the syntax of [`std::thread_local!`]: see
+/// [`WorkerLocal`](crate::WorkerLocal).
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::worker_local;
+///
+/// worker_local! {
+///     /// Words seen by this worker so far.
+///     pub static WORDS: usize = 0;
+/// }
+///
+/// WORDS.with(|words| *words += 2);
+/// assert_eq!(WORDS.with(|words| *words), 2);
+/// ```
+#[macro_export]
+macro_rules! worker_local {
+    () => {};
+    ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr; $($rest:tt)*) => {
+        $crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init }
+        $crate::worker_local! { $($rest)* }
+    };
+    ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr) => {
+        $crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init }
+    };
+}
+
+/// Declares one worker-local.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __worker_local {
+    ([$($kept:tt)*] $vis:vis $name:ident, $t:ty, $init:expr) => {
+        $($kept)*
+        $vis const $name: $crate::WorkerLocal<$t> = {
+            ::std::thread_local! {
+                static __CLEANSLATE_WORKER:
+                    $crate::__private::SlotCell<$crate::__private::Lease<$t>> =
+                    const { __CLEANSLATE_WORKER_DECLARATION.cell() };
+            }
+            static __CLEANSLATE_WORKER_DECLARATION: $crate::__private::WorkerDeclaration<$t> =
+                $crate::__private::WorkerDeclaration::new(
+                    ::core::concat!(::core::module_path!(), "::", ::core::stringify!($name)),
+                    &__CLEANSLATE_WORKER,
+                    || $init,
+                );
+            $crate::WorkerLocal::new(&__CLEANSLATE_WORKER_DECLARATION)
+        };
+    };
+}
+
+/// A worker-local that an object owns and that is made at run time.
+///
+/// It follows the rules of [`WorkerLocal`]: kept for the worker's life on purpose, leased to one task
+/// at a time. The instances that wait end with their worker, or when the owner is dropped, on the
+/// thread that drops it; one on lease ends with its lease.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{OwnedWorkerLocal, Pool};
+///
+/// let path = String::from("shop.sqlite");
+/// let connections = OwnedWorkerLocal::new(move || format!("connection to {path}"));
+/// let pool = Pool::new(2)?;
+/// let used = pool.map(0..10, |_| connections.with(|connection| connection.clone()));
+/// assert_eq!(used[7], "connection to shop.sqlite");
+/// # Ok::<_, cleanslate::BuildError>(())
+/// ```
+pub struct OwnedWorkerLocal<T: Send + 'static> {
+    lease: OwnedLocal<Lease<T>>,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T: Send + 'static> {
+    init: Box<dyn Fn() -> T + Send + Sync>,
+    /// The stashes of all threads that have used it. `None`: the owner is gone.
+    stashes: Mutex<Option<HashMap<ThreadId, Arc<OfThread<T>>>>>,
+    me: Weak<Self>,
+}
+
+/// One thread's stash.
+struct OfThread<T: Send + 'static> {
+    stash: Stash<T>,
+    thread: ThreadId,
+    owner: Weak<Shared<T>>,
+}
+
+impl<T: Send + 'static> Ends for OfThread<T> {
+    fn end(&self) {
+        let listed = self.owner.upgrade().and_then(|owner| {
+            owner.stashes.lock().as_mut().and_then(|stashes| stashes.remove(&self.thread))
+        });
+        drop(listed);
+        self.stash.end();
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    /// This thread's stash.
+    fn stash(&self) -> Stash<T> {
+        let thread = std::thread::current().id();
+        let mut stashes = self.stashes.lock();
+        let Some(stashes) = stashes.as_mut() else { return Stash::ended() };
+        if let Some(known) = stashes.get(&thread) {
+            return known.stash.clone();
+        }
+        let of_thread =
+            Arc::new(OfThread { stash: Stash::new(), thread, owner: Weak::clone(&self.me) });
+        let ends: Arc<dyn Ends + Send + Sync> = Arc::clone(&of_thread) as _;
+        if !stash::note_owned(Arc::downgrade(&ends)) {
+            // The thread is ending, and nobody would end what is kept for it.
+            return Stash::ended();
+        }
+        let stash = of_thread.stash.clone();
+        stashes.insert(thread, of_thread);
+        stash
+    }
+}
+
+impl<T: Send + 'static> OwnedWorkerLocal<T> {
+    /// Makes a worker-local whose instances `init` makes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::OwnedWorkerLocal;
+    ///
+    /// let counter = OwnedWorkerLocal::new(|| 0);
+    /// counter.with(|n| *n += 1);
+    /// assert_eq!(counter.with(|n| *n), 1);
+    /// ```
+    #[track_caller]
+    pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        let shared = Arc::new_cyclic(|me| Shared {
+            init: Box::new(init),
+            stashes: Mutex::new(Some(HashMap::new())),
+            me: Weak::clone(me),
+        });
+        let of_lease = Arc::clone(&shared);
+        let lease = OwnedLocal::with_init(
+            Box::new(move || of_lease.stash().lease(|| (of_lease.init)())),
+            true,
+        );
+        Self { lease, shared }
+    }
+
+    /// Calls `f` with the instance that the current task has on lease.
+    ///
+    /// # Panics
+    ///
+    /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f` panics. The
+    /// instance stays, as it is then.
+    #[track_caller]
+    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        match self.try_with(f) {
+            Ok(result) => result,
+            Err(error) => super::fail(error),
+        }
+    }
+
+    /// Calls `f` like [`with`](Self::with), and says so if it cannot.
+    ///
+    /// # Errors
+    ///
+    /// If the task is inside `with` already: a helper must not silently get another connection,
+    /// outside of your transaction. If the initialiser needs the worker-local itself. If the thread is
+    /// ending.
+    ///
+    /// # Panics
+    ///
+    /// If the initialiser or `f` panics.
+    pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
+        self.lease.try_with_mut(|lease| f(lease.get()))
+    }
+}
+
+impl<T: Default + Send + 'static> Default for OwnedWorkerLocal<T> {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for OwnedWorkerLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedWorkerLocal").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
+    fn drop(&mut self) {
+        let stashes = self.shared.stashes.lock().take();
+        for of_thread in stashes.into_iter().flat_map(HashMap::into_values) {
+            of_thread.stash.end();
+        }
+    }
+}
