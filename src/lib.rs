@@ -4,11 +4,17 @@ mod adapter;
 mod context;
 pub mod foreign;
 mod frame;
+mod pool;
 mod slot;
+pub mod sync;
 
 pub use adapter::future;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
 pub use frame::{CleanupError, leaked_values};
+pub use pool::{
+    BuildError, Imap, ImapUnordered, Isolation, JoinHandle, Pool, PoolBuilder, RangeIndex, Scope,
+    ScopedJoinHandle, ShutdownError, Stats, Submission, SubmitError, TaskError,
+};
 pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, WorkerLocal};
 
 /// What the macros expand to.

@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
-pub(crate) use inherit::Copied;
+pub(crate) use inherit::{Borrowed, Copied, Inheritance};
 #[doc(hidden)]
-pub use inherit::{Borrowed, CopyFallback, CopyWith, Inherit, Inheritance};
+pub use inherit::{CopyFallback, CopyWith, Inherit};
 pub(crate) use snapshot::{Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 

@@ -232,7 +232,7 @@ impl RawCell {
     #[inline]
     pub(super) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
         let header = self.top.get()?;
-        if self.epoch.get() == super::cell::ROOT {
+        if self.epoch.get() == ROOT {
             return None;
         }
         // SAFETY: the top box belongs to this cell, and by the caller's word its frame is over.

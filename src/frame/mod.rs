@@ -17,7 +17,7 @@ mod trail;
 pub(crate) mod value;
 
 pub use failure::{CleanupError, leaked_values};
-pub(crate) use failure::{Failure, Payload, discard, message};
+pub(crate) use failure::{Failure, discard, message};
 pub(crate) use parked::Parked;
 pub(crate) use stack::{Frame, Pin, Token};
 pub(crate) use task::{attached, contained, run, take_taint};

@@ -70,8 +70,6 @@ pub(crate) struct Kind {
 #[derive(Debug)]
 pub(crate) struct Header {
     word: Cell<u32>,
-    /// How many clean-up rounds of the ending task led to this value: see `trail`.
-    pub(crate) generation: Cell<u32>,
     /// The value that this one hides in its cell: an outer frame's, or none.
     pub(crate) below: Cell<Option<NonNull<Header>>>,
     /// The epoch that the cell had before this value.
@@ -120,7 +118,6 @@ pub(crate) fn alloc<T>() -> NonNull<Header> {
     let boxed = Box::new(Boxed::<T> {
         header: Header {
             word: Cell::new(EMPTY),
-            generation: Cell::new(0),
             below: Cell::new(None),
             below_epoch: Cell::new(0),
             kind: Cell::new(&KindOf::<T>::KIND),

@@ -1,0 +1,214 @@
+//! The cell of a job: its work, then its outcome, and who may touch which.
+//!
+//! One atomic word says how far the job is; the work and the outcome share one place in memory.
+//!
+//! ```text
+//! queued ──CLAIMED──▶ running (or being cancelled) ──DONE──▶ done ──TAKEN──▶ empty
+//! ```
+//!
+//! `WAITER` (somebody left a waiter) and `DETACHED` (the handle is gone) are set beside these.
+//!
+//! Invariants:
+//!
+//! 1. `CLAIMED`, `DONE` and `TAKEN` are only ever set, each by one thread, in this order.
+//! 2. Before `DONE`, the body is touched only by the thread that set `CLAIMED`; it holds the one
+//!    [`Claimed`] token, and setting `DONE` consumes the token.
+//! 3. After `DONE`, the body is touched only by the thread that set `TAKEN`.
+//! 4. Dropping the cell drops nothing: the work is moved out by the claim, the outcome by `TAKEN`. A
+//!    scoped job may lie in the queue, claimed long ago, when the borrows of its types have ended; its
+//!    cell must not run their drop glue then. A forgotten handle therefore leaks the outcome.
+//! 5. Exactly one of [`complete`](Claimed::complete) and [`detach`](JobCell::detach) sees the other's
+//!    bit already set, and that one owes the drop of the outcome.
+
+use std::mem::ManuallyDrop;
+use std::task::Waker;
+
+use super::ready::ReadyList;
+use crate::sync::seam::atomic::{AtomicUsize, Ordering};
+use crate::sync::seam::{Mutex, Thread, UnsafeCell};
+use std::sync::Arc;
+
+const CLAIMED: usize = 1;
+const DONE: usize = 1 << 1;
+const TAKEN: usize = 1 << 2;
+const WAITER: usize = 1 << 3;
+const DETACHED: usize = 1 << 4;
+
+/// Whom a completion has to tell.
+pub(crate) enum Waiter {
+    /// A thread that blocks.
+    Thread(Thread),
+    /// A future that was polled.
+    Waker(Waker),
+    /// A consumer that waits for any of several jobs, and the number it gave this one.
+    List(Arc<ReadyList>, usize),
+}
+
+enum Body<W, O> {
+    Work(W),
+    Empty,
+    Outcome(O),
+}
+
+/// See the module's documentation.
+pub(crate) struct JobCell<W, O> {
+    state: AtomicUsize,
+    waiter: Mutex<Option<Waiter>>,
+    body: UnsafeCell<ManuallyDrop<Body<W, O>>>,
+}
+
+#[expect(unsafe_code, reason = "shares the body between the claimer and the taker")]
+// SAFETY: by invariants 2 and 3 one thread at a time touches the body, and what it moves between
+// threads is a `W` or an `O`; both are `Send`.
+unsafe impl<W: Send, O: Send> Sync for JobCell<W, O> {}
+
+/// The one right to run or to cancel a job. It must end in [`complete`](Claimed::complete).
+#[must_use = "a claimed job must be completed, or its waiters wait for ever"]
+pub(crate) struct Claimed<'a, W, O> {
+    cell: &'a JobCell<W, O>,
+}
+
+/// What the thread that completed a job owes now.
+#[must_use]
+pub(crate) enum Completion {
+    /// The handle owns the outcome; wake the waiter, if there is one.
+    Attached(Option<Waiter>),
+    /// The handle is gone: take the outcome and drop it.
+    Detached,
+}
+
+/// What became of a waiter that was to be left.
+#[must_use]
+pub(crate) enum Registration {
+    /// It will be told. The waiter it replaced is handed out, to be dropped outside of the lock.
+    Registered(Option<Waiter>),
+    /// The job is done; nobody will be told.
+    Done,
+}
+
+/// Who owes the drop of the outcome after the handle is gone.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Detached {
+    /// The job is not done: the thread that completes it.
+    Runner,
+    /// The job was done already: the caller.
+    Caller,
+}
+
+impl<W, O> JobCell<W, O> {
+    pub(crate) fn new(work: W) -> Self {
+        Self {
+            state: AtomicUsize::new(0),
+            waiter: Mutex::new(None),
+            body: UnsafeCell::new(ManuallyDrop::new(Body::Work(work))),
+        }
+    }
+
+    /// Claims the job; `None` if somebody else did before.
+    #[inline]
+    pub(crate) fn claim(&self) -> Option<Claimed<'_, W, O>> {
+        // Relaxed: the winner reads only what was written before the job was shared, and sharing it
+        // (the queue, the handle) orders that; a loser reads nothing.
+        let before = self.state.fetch_or(CLAIMED, Ordering::Relaxed);
+        (before & CLAIMED == 0).then_some(Claimed { cell: self })
+    }
+
+    /// Whether somebody has claimed the job. A hint: `false` may be out of date at once.
+    pub(crate) fn is_claimed(&self) -> bool {
+        // Relaxed: nothing is read on the strength of it.
+        self.state.load(Ordering::Relaxed) & CLAIMED != 0
+    }
+
+    /// Whether the job is done; what it did is visible to the caller then.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        // Acquire: pairs with the Release of `complete`, so that the outcome may be read.
+        self.state.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// Takes the outcome; `None` if the job is not done or the outcome was taken before.
+    #[expect(unsafe_code, reason = "moves the outcome out of the shared body")]
+    pub(crate) fn take(&self) -> Option<O> {
+        if !self.is_done() {
+            return None;
+        }
+        // Acquire: as in `is_done`, which has seen `DONE` already. Only one caller finds the bit unset.
+        if self.state.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
+            return None;
+        }
+        let body = self.body.with_mut(|body| {
+            // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the body.
+            let body = unsafe { &mut *body };
+            std::mem::replace(&mut **body, Body::Empty)
+        });
+        match body {
+            Body::Outcome(outcome) => Some(outcome),
+            Body::Work(_) | Body::Empty => unreachable!("a done job holds its outcome"),
+        }
+    }
+
+    /// Leaves `waiter` to be told of the completion, in place of any left before.
+    pub(crate) fn register(&self, waiter: Waiter) -> Registration {
+        let mut place = self.waiter.lock();
+        // AcqRel: the Acquire half pairs with `complete`, as in `is_done`; the bit itself needs no
+        // Release, since the waiter is read under the lock. If `DONE` is not set here, this section of
+        // the lock comes before the completer's, which will find the waiter.
+        let before = self.state.fetch_or(WAITER, Ordering::AcqRel);
+        if before & DONE != 0 {
+            return Registration::Done;
+        }
+        Registration::Registered(place.replace(waiter))
+    }
+
+    /// Gives up the handle's claim on the outcome, and takes back the waiter that it left, if nobody has
+    /// told it yet.
+    pub(crate) fn detach(&self) -> (Detached, Option<Waiter>) {
+        // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
+        // orders what the handle did before the runner's drop of the outcome.
+        let before = self.state.fetch_or(DETACHED, Ordering::AcqRel);
+        let waiter = if before & WAITER != 0 { self.waiter.lock().take() } else { None };
+        (if before & DONE != 0 { Detached::Caller } else { Detached::Runner }, waiter)
+    }
+}
+
+impl<W, O> Claimed<'_, W, O> {
+    /// Moves the work out.
+    ///
+    /// # Panics
+    ///
+    /// Panics when called twice.
+    #[expect(unsafe_code, reason = "moves the work out of the shared body")]
+    pub(crate) fn work(&mut self) -> W {
+        let body = self.cell.body.with_mut(|body| {
+            // SAFETY: invariant 2: the holder of the token is the only one that touches the body.
+            let body = unsafe { &mut *body };
+            std::mem::replace(&mut **body, Body::Empty)
+        });
+        match body {
+            Body::Work(work) => work,
+            Body::Empty | Body::Outcome(_) => unreachable!("the work is moved out once"),
+        }
+    }
+
+    /// Publishes the outcome. Everything that the task made must be gone by now.
+    #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
+    pub(crate) fn complete(self, outcome: O) -> Completion {
+        self.cell.body.with_mut(|body| {
+            // SAFETY: invariant 2, as in `work`; `DONE` is set below, after the last access.
+            let body = unsafe { &mut *body };
+            // What is overwritten is `Empty`, or work that nobody moved out; neither is dropped here.
+            *body = ManuallyDrop::new(Body::Outcome(outcome));
+        });
+        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`, `register`,
+        // `detach`). Acquire pairs with `detach`: its drop of the handle comes before ours of the outcome.
+        let before = self.cell.state.fetch_or(DONE, Ordering::AcqRel);
+        if before & DETACHED != 0 {
+            return Completion::Detached;
+        }
+        if before & WAITER == 0 {
+            return Completion::Attached(None);
+        }
+        Completion::Attached(self.cell.waiter.lock().take())
+    }
+}

@@ -1,0 +1,224 @@
+//! What a pool shares with its workers and its handles.
+
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::capacity::Capacity;
+use super::counters::{Counters, Tally};
+use super::current;
+use super::error::{Cause, Label, TaskError};
+use super::hooks::Hooks;
+use super::intake::{Admission, Intake};
+use super::isolation::Isolation;
+use super::queue::{Queue, Runnable};
+use super::seat::Seat;
+use super::sleep::Sleepers;
+use super::threads::Threads;
+use crate::frame::{self, Failure};
+use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// See the module's documentation.
+pub(crate) struct Core {
+    /// Never 0, never used twice.
+    pub(crate) id: u64,
+    pub(crate) isolation: Isolation,
+    pub(crate) intake: Intake,
+    pub(crate) capacity: Option<Capacity>,
+    pub(crate) queue: Queue,
+    pub(crate) sleepers: Sleepers,
+    pub(crate) seats: Box<[Arc<Seat>]>,
+    /// For the tasks that other threads than the workers run or cancel.
+    shared: Counters,
+    /// Set after the intake was closed. On a line of its own kind: read often, written once.
+    closing: AtomicBool,
+    pub(crate) hooks: Hooks,
+    pub(crate) threads: Threads,
+    pub(crate) renewed: AtomicU64,
+    pub(crate) unobserved: AtomicU64,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        workers: NonZeroUsize,
+        isolation: Isolation,
+        capacity: Option<usize>,
+        hooks: Hooks,
+        threads: Threads,
+    ) -> Self {
+        let id = current::new_pool_id();
+        Self {
+            id,
+            isolation,
+            intake: Intake::new(),
+            capacity: capacity.map(Capacity::new),
+            queue: Queue::new(),
+            sleepers: Sleepers::new(),
+            seats: (0..workers.get()).map(|index| Arc::new(Seat::new(id, index))).collect(),
+            shared: Counters::default(),
+            closing: AtomicBool::new(false),
+            hooks,
+            threads,
+            renewed: AtomicU64::new(0),
+            unobserved: AtomicU64::new(0),
+        }
+    }
+
+    /// The counters of the current thread.
+    #[inline]
+    pub(crate) fn tally(&self) -> Tally<'_> {
+        match current::index_in(self.id) {
+            Some(index) => Tally { counters: &self.seats[index].counters, alone: true },
+            None => Tally { counters: &self.shared, alone: false },
+        }
+    }
+
+    /// Counts a submission, or says that it comes too late.
+    #[inline]
+    pub(crate) fn admit(&self) -> Admission {
+        self.intake.admit(|| current::runs_task_of(self.id))
+    }
+
+    /// Something that was admitted, and that is not a task of its own, is over; or something was
+    /// rejected.
+    pub(crate) fn leave(&self) {
+        let tally = self.tally();
+        tally.add(|c| &c.claimed, 1);
+        self.finished(tally);
+    }
+
+    /// A task is over, to the last access.
+    #[inline]
+    pub(crate) fn finished(&self, tally: Tally<'_>) {
+        tally.add(|c| &c.finished, 1);
+        // A worker looks for itself whether it was the last before it falls asleep.
+        if !tally.alone && self.is_closing() {
+            self.sleepers.notify_all();
+        }
+    }
+
+    /// A task was claimed: it gives its place in a bounded queue back.
+    #[inline]
+    pub(crate) fn claimed(&self, tally: Tally<'_>) {
+        tally.add(|c| &c.claimed, 1);
+        if let Some(capacity) = &self.capacity {
+            capacity.release();
+        }
+    }
+
+    /// Puts an entry on the queue and wakes somebody for it, if need be.
+    #[inline]
+    pub(crate) fn enqueue(&self, entry: Arc<dyn Runnable>) {
+        self.queue.push(entry);
+        self.sleepers.notify();
+    }
+
+    /// `n` entries of the queue have died there.
+    pub(crate) fn died_in_queue(&self, n: u64) {
+        if n != 0 && self.queue.died(n as isize) {
+            self.queue.sweep(|| self.sleepers.notify());
+        }
+    }
+
+    /// Whether nothing that was admitted is left, for good. True after the closing only.
+    pub(crate) fn is_quiescent(&self) -> bool {
+        if !self.is_closing() {
+            return false;
+        }
+        // The finished ones first, the count after them: both only grow, and the first never exceeds
+        // the second, so if they are equal they were so at the end of the sum. Acquire and SeqCst keep
+        // the reads in this order.
+        let finished = self.sum(|c| &c.finished);
+        finished == self.intake.count()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Closes the pool for new work and lets the workers see it.
+    pub(crate) fn close(&self) {
+        self.intake.close();
+        self.wake_for_closing();
+    }
+
+    /// Closes the pool for all work and cancels what has not started.
+    pub(crate) fn cancel(&self) {
+        self.intake.cancel();
+        self.wake_for_closing();
+        while let Some(entry) = self.queue.pop() {
+            entry.cancel(self);
+        }
+        for seat in &self.seats {
+            seat.cancel_visits();
+        }
+    }
+
+    fn wake_for_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        if let Some(capacity) = &self.capacity {
+            capacity.wake_all();
+        }
+        self.sleepers.notify_all();
+    }
+
+    /// The sum of one counter over all threads.
+    pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        // Acquire: pairs with the Release of the single writers.
+        let read = |counters| counter(counters).load(Ordering::Acquire);
+        self.seats
+            .iter()
+            .fold(read(&self.shared), |sum, seat| sum.wrapping_add(read(&seat.counters)))
+    }
+
+    /// A failure that no handle will report: of a detached task, of a hook, of a drop.
+    pub(crate) fn report(&self, label: Label, cause: Cause) {
+        if let Cause::Failed(failure) = &cause {
+            self.consider_retiring(failure);
+            // Relaxed: a statistic.
+            self.unobserved.fetch_add(1, Ordering::Relaxed);
+            self.hooks.report(TaskError::new(label, cause));
+        }
+    }
+
+    /// The same, named after something that is not a task.
+    #[track_caller]
+    pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
+        let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };
+        self.report(label, Cause::Failed(failure));
+    }
+
+    /// A failed detach leaves foreign state on the thread: the worker must not be used again.
+    pub(crate) fn consider_retiring(&self, failure: &Failure) {
+        if failure.retires_worker()
+            && let Some(seat) = current::seat()
+        {
+            seat.retire();
+        }
+    }
+
+    /// Drops what belongs to others, contained; a panic is reported under `label`.
+    pub(crate) fn drop_contained<T>(&self, value: T, label: &Label) {
+        if !std::mem::needs_drop::<T>() {
+            return;
+        }
+        if let Err(failure) = frame::contained(|| drop(value)) {
+            self.report(label.clone(), Cause::Failed(failure));
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // The workers are gone; what is left are tombstones and late tickets, of which nothing borrows.
+        while let Some(entry) = self.queue.pop() {
+            entry.cancel(self);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Counting without disturbing anybody: each worker counts on lines of its own.
+
+use crate::sync::seam::atomic::{AtomicU64, Ordering};
+
+/// What is counted about the tasks that one worker ran, or that all other threads ran.
+///
+/// On lines of their own (128 bytes: two lines are fetched at a time), so that a worker's counting
+/// does not slow down another's.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    /// Tasks that are no longer waiting to start: claimed to be run or to be cancelled.
+    pub(crate) claimed: AtomicU64,
+    /// What the intake admitted and that is over, to the last access.
+    pub(crate) finished: AtomicU64,
+    /// Tasks that run now, those that wait below others included.
+    pub(crate) running: AtomicU64,
+    pub(crate) completed: AtomicU64,
+    pub(crate) panicked: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) inline: AtomicU64,
+}
+
+/// The counters that the current thread counts on.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally<'a> {
+    pub(crate) counters: &'a Counters,
+    /// Whether the current thread is the only one that writes to them.
+    pub(crate) alone: bool,
+}
+
+impl Tally<'_> {
+    /// Adds to one of the counters.
+    #[inline]
+    pub(crate) fn add(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
+        self.change(counter(self.counters), n);
+    }
+
+    /// Takes from one of the counters.
+    #[inline]
+    pub(crate) fn sub(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
+        self.change(counter(self.counters), n.wrapping_neg());
+    }
+
+    #[inline]
+    fn change(self, counter: &AtomicU64, n: u64) {
+        if self.alone {
+            // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees what
+            // the task did; the other counters need no order.
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
+        } else {
+            // SeqCst: a plain thread that finishes looks afterwards whether the pool is closing, and the
+            // closer looks at the counters after it has said so; one of the two sees the other.
+            counter.fetch_add(n, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What can go wrong with a pool, one type per way of failing.
+
+mod build;
+mod shutdown;
+mod submit;
+mod task;
+
+pub use build::BuildError;
+pub use shutdown::ShutdownError;
+pub use submit::SubmitError;
+pub use task::TaskError;
+
+pub(crate) use build::Refused;
+pub(crate) use task::{Cause, Label};

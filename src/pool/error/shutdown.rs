@@ -1,0 +1,71 @@
+//! [`ShutdownError`].
+
+use std::error::Error;
+use std::fmt;
+
+/// Why a shutdown did not wait until every worker was gone. The pool is closed all the same, unless it
+/// was asked by one of its own tasks.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Pool;
+///
+/// let pool = Pool::new(1).unwrap();
+/// let error = pool.scope(|s| s.submit(|| pool.shutdown()).join().unwrap()).unwrap_err();
+/// assert!(error.is_on_worker());
+/// ```
+#[derive(Debug)]
+pub struct ShutdownError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    OnWorker,
+    TimedOut,
+    NoReaper(std::io::Error),
+}
+
+impl ShutdownError {
+    pub(crate) fn on_worker() -> Self {
+        Self(Kind::OnWorker)
+    }
+
+    pub(crate) fn timed_out() -> Self {
+        Self(Kind::TimedOut)
+    }
+
+    pub(crate) fn no_reaper(error: std::io::Error) -> Self {
+        Self(Kind::NoReaper(error))
+    }
+
+    /// Whether a task of the pool itself asked, which would wait for itself. Nothing was changed.
+    #[must_use]
+    pub fn is_on_worker(&self) -> bool {
+        matches!(self.0, Kind::OnWorker)
+    }
+
+    /// Whether the time was over before the workers were gone. They go on draining.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self.0, Kind::TimedOut)
+    }
+}
+
+impl fmt::Display for ShutdownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::OnWorker => "a task cannot wait for the shutdown of the pool that runs it",
+            Kind::TimedOut => "the workers of the pool did not end in time",
+            Kind::NoReaper(_) => "the thread that waits for the workers could not be started",
+        })
+    }
+}
+
+impl Error for ShutdownError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            Kind::NoReaper(error) => Some(error),
+            Kind::OnWorker | Kind::TimedOut => None,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! [`TaskError`].
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::frame::Failure;
+
+/// What a task is called in errors: its name, or where it was submitted, and its number.
+#[derive(Clone)]
+pub(crate) struct Label {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) at: &'static Location<'static>,
+    pub(crate) id: u64,
+}
+
+/// Why a task has no result.
+pub(crate) enum Cause {
+    Failed(Failure),
+    Cancelled,
+}
+
+/// Why a task has no result: it panicked, it was cancelled, or what it left behind could not be cleaned
+/// up.
+///
+/// Its `Display` names the task: by the name it was given
+/// ([`Pool::named`](crate::Pool::named)) or by the place where it was submitted, and by its number.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Pool;
+///
+/// let pool = Pool::new(1).unwrap();
+/// let error = pool.named("thumbnail").submit(|| panic!("no such file")).join().unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!(error.to_string(), "task `thumbnail` (#0) panicked: no such file");
+/// ```
+pub struct TaskError(Box<Inner>);
+
+struct Inner {
+    label: Label,
+    kind: Kind,
+    message: String,
+}
+
+enum Kind {
+    /// A payload is only `Send`; the mutex, which is never contended, makes the error `Sync`.
+    Panic(Mutex<Box<dyn Any + Send>>),
+    Cancelled,
+    Cleanup(Box<dyn Error + Send + Sync>),
+    Carrier(Box<dyn Error + Send + Sync>),
+}
+
+/// What a panic said, if it said it in words.
+fn words(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+impl TaskError {
+    pub(crate) fn new(label: Label, cause: Cause) -> Self {
+        let (kind, message) = match cause {
+            Cause::Cancelled => (Kind::Cancelled, String::new()),
+            Cause::Failed(Failure::Panic(payload)) => {
+                let message = words(&*payload).unwrap_or_default().to_owned();
+                (Kind::Panic(Mutex::new(payload)), message)
+            }
+            Cause::Failed(Failure::Cleanup(error)) => {
+                let message = error.to_string();
+                (Kind::Cleanup(error.into()), message)
+            }
+            Cause::Failed(Failure::Carrier(error)) => {
+                let message = error.to_string();
+                (Kind::Carrier(error.into()), message)
+            }
+        };
+        Self(Box::new(Inner { label, kind, message }))
+    }
+
+    /// Whether the task panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0.kind, Kind::Panic(_))
+    }
+
+    /// Whether the task was cancelled before it began.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0.kind, Kind::Cancelled)
+    }
+
+    /// Whether the task returned, but the clean-up of its slots failed: a value's `Drop` panicked, or a
+    /// slot kept coming back. Its result was dropped.
+    #[must_use]
+    pub fn is_cleanup(&self) -> bool {
+        matches!(self.0.kind, Kind::Cleanup(_))
+    }
+
+    /// Whether a carrier of foreign thread state failed to attach or to detach.
+    #[must_use]
+    pub fn is_carrier(&self) -> bool {
+        matches!(self.0.kind, Kind::Carrier(_))
+    }
+
+    /// The payload of the panic, for [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// Panics with the error's own words if the task did not panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.submit(|| std::panic::panic_any(7_u8)).join().unwrap_err();
+    /// assert_eq!(*error.into_panic().downcast::<u8>().unwrap(), 7);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("not a panic: {error}"),
+        }
+    }
+
+    /// The payload of the panic.
+    ///
+    /// # Errors
+    ///
+    /// Hands the error back if the task did not panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
+        if !self.is_panic() {
+            return Err(self);
+        }
+        match self.0.kind {
+            Kind::Panic(payload) => Ok(payload.into_inner()),
+            Kind::Cancelled | Kind::Cleanup(_) | Kind::Carrier(_) => unreachable!("checked above"),
+        }
+    }
+
+    /// What the failure said: the message of a panic (if it is a string), of a failed clean-up or of a
+    /// carrier.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        (!self.0.message.is_empty()).then_some(&*self.0.message)
+    }
+
+    /// The name the task was given.
+    #[must_use]
+    pub fn task_name(&self) -> Option<&str> {
+        self.0.label.name.as_deref()
+    }
+
+    /// The number of the task in its pool.
+    #[must_use]
+    pub fn task_id(&self) -> u64 {
+        self.0.label.id
+    }
+
+    /// Where the task was submitted.
+    #[must_use]
+    pub fn submitted_at(&self) -> &'static Location<'static> {
+        self.0.label.at
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = &self.0.label;
+        match &label.name {
+            Some(name) => write!(f, "task `{name}` (#{})", label.id)?,
+            None => write!(f, "task #{} (submitted at {})", label.id, label.at)?,
+        }
+        f.write_str(match self.0.kind {
+            Kind::Panic(_) => " panicked",
+            Kind::Cancelled => " was cancelled",
+            Kind::Cleanup(_) => " could not be cleaned up",
+            Kind::Carrier(_) => " could not be given its foreign state",
+        })?;
+        match self.message() {
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskError({self})")
+    }
+}
+
+impl Error for TaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.kind {
+            Kind::Cleanup(error) | Kind::Carrier(error) => Some(&**error),
+            Kind::Panic(_) | Kind::Cancelled => None,
+        }
+    }
+}

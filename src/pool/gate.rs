@@ -1,0 +1,102 @@
+//! The gate of a group: lets helpers in to data on the owner's stack, and lets the owner wait until
+//! the last one is out.
+//!
+//! A group puts several tickets (shares of one `Arc`) on the queue. A ticket that is taken late, even
+//! after the owner has returned, must not touch the owner's stack.
+//!
+//! Invariants:
+//!
+//! 1. `CLOSED` is never unset. A ticket that finds it set does not enter.
+//! 2. A helper is inside from a successful [`enter`](Gate::enter) to its [`leave`](Gate::leave); the
+//!    owner's data outlives every moment at which the gate is not both closed and empty.
+//! 3. The gate is closed and empty for good from the first moment it is both; the thread that makes it
+//!    so tells the owner, through data that the ticket itself keeps alive.
+//! 4. The high half counts the tickets that are still on the queue, so that the owner can say, when it
+//!    closes, how many dead ones it leaves behind.
+
+use crate::sync::seam::atomic::{AtomicU64, Ordering};
+
+const INSIDE: u64 = 1;
+const INSIDE_MASK: u64 = (1 << 31) - 1;
+const CLOSED: u64 = 1 << 31;
+const QUEUED: u64 = 1 << 32;
+
+/// See the module's documentation.
+pub(crate) struct Gate {
+    word: AtomicU64,
+}
+
+/// Whether a ticket was let in.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It was; [`Gate::leave`] is owed.
+    Inside,
+    /// It came too late.
+    TooLate,
+}
+
+impl Gate {
+    /// A gate with `tickets` tickets on the queue.
+    pub(crate) fn new(tickets: usize) -> Self {
+        Self { word: AtomicU64::new(tickets as u64 * QUEUED) }
+    }
+
+    /// The owner goes in itself. It does so before it closes the gate.
+    pub(crate) fn enter_as_owner(&self) {
+        // Relaxed: the owner reads nothing on the strength of it.
+        self.word.fetch_add(INSIDE, Ordering::Relaxed);
+    }
+
+    /// One ticket comes off the queue and tries to enter.
+    pub(crate) fn enter(&self) -> Entry {
+        // Relaxed: what a helper reads was written before its ticket was put on the queue, which orders
+        // it. What it writes is ordered by `leave`.
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if word & CLOSED != 0 {
+                return Entry::TooLate;
+            }
+            match self.word.compare_exchange_weak(
+                word,
+                word - QUEUED + INSIDE,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Entry::Inside,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Lets nobody in any more; returns the number of tickets left on the queue, to the first caller
+    /// only. If the gate is empty, the owner may go at once.
+    pub(crate) fn close(&self) -> u64 {
+        // AcqRel: Acquire pairs with the Release of `leave`, for a caller that finds the gate empty.
+        // Release: what the closer wrote is visible to an owner that sees the gate closed.
+        let before = self.word.fetch_or(CLOSED, Ordering::AcqRel);
+        if before & CLOSED == 0 { before / QUEUED } else { 0 }
+    }
+
+    /// A helper goes out; returns whether it was the last one out of a closed gate, and so has to tell
+    /// the owner.
+    #[must_use]
+    pub(crate) fn leave(&self) -> bool {
+        // AcqRel: Release hands what this helper wrote to the owner, through every later `leave` (a
+        // release sequence). Acquire is for the last one, which acts for all.
+        let before = self.word.fetch_sub(INSIDE, Ordering::AcqRel);
+        before & (CLOSED | INSIDE_MASK) == CLOSED | INSIDE
+    }
+
+    /// Whether the gate is closed and empty, for good.
+    pub(crate) fn is_over(&self) -> bool {
+        // Acquire: pairs with the Release of every `leave`.
+        self.word.load(Ordering::Acquire) & (CLOSED | INSIDE_MASK) == CLOSED
+    }
+
+    /// Whether the gate is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        // Relaxed: a hint to stop early.
+        self.word.load(Ordering::Relaxed) & CLOSED != 0
+    }
+}

@@ -1,0 +1,237 @@
+//! A group: work on its owner's stack that several workers share, while the owner waits.
+//!
+//! The owner puts tickets (shares of the one `Arc<Group>`) on the queue, or visits into mailboxes. Each
+//! worker that takes one enters the gate, helps, and leaves.
+//!
+//! Invariants (those of the [`Gate`] carry the safety):
+//!
+//! 1. `body` points to a `B` on the owner's stack. It is dereferenced only between a successful
+//!    `enter` and its `leave`.
+//! 2. The owner does not return, nor unwind, before the gate is closed and empty: [`Owner`]'s drop
+//!    waits for that.
+//! 3. After the last `leave` only the group itself is touched, which the ticket keeps alive.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::current;
+use super::gate::{Entry, Gate};
+use super::queue::Runnable;
+use super::seat::Visit;
+use crate::sync::seam::{self, Thread};
+
+/// What a group does, on its owner's stack.
+pub(crate) trait Body: Sync {
+    /// Helps on a worker with `index`; returns when there is nothing left to start. Never unwinds.
+    fn help(&self, index: usize);
+    /// The pool was shut down before one of the tickets was taken: nothing new is to start.
+    fn cancel(&self);
+    /// Whether nothing is left to start.
+    fn is_exhausted(&self) -> bool;
+}
+
+/// See the module's documentation.
+pub(crate) struct Group {
+    gate: Gate,
+    owner: Thread,
+    body: *const (),
+    vtable: &'static Vtable,
+}
+
+struct Vtable {
+    help: unsafe fn(*const (), usize),
+    cancel: unsafe fn(*const ()),
+    is_exhausted: unsafe fn(*const ()) -> bool,
+}
+
+trait Erased: Body {
+    const VTABLE: Vtable;
+}
+
+#[expect(unsafe_code, reason = "calls a body through a pointer whose type was erased")]
+impl<B: Body> Erased for B {
+    const VTABLE: Vtable = Vtable {
+        // SAFETY: `Group` passes the pointer it was made with, to a live `B` (invariants 1 and 2).
+        help: |body, index| unsafe { &*body.cast::<B>() }.help(index),
+        // SAFETY: as above.
+        cancel: |body| unsafe { &*body.cast::<B>() }.cancel(),
+        // SAFETY: as above.
+        is_exhausted: |body| unsafe { &*body.cast::<B>() }.is_exhausted(),
+    };
+}
+
+#[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
+// SAFETY: the body is `Sync` (`Body` demands it), so any thread may use a reference to it; the other
+// fields are `Send`.
+unsafe impl Send for Group {}
+
+#[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
+// SAFETY: as for `Send`; the group itself is never changed but for its gate.
+unsafe impl Sync for Group {}
+
+impl Group {
+    /// Enters, and does `act` with the body; returns whether it was let in.
+    fn inside(&self, act: impl FnOnce(&Self)) -> bool {
+        if self.gate.enter() == Entry::TooLate {
+            return false;
+        }
+        act(self);
+        self.leave();
+        true
+    }
+
+    #[expect(unsafe_code, reason = "calls the erased body")]
+    fn help(&self, index: usize) {
+        // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only: invariant 1.
+        unsafe { (self.vtable.help)(self.body, index) }
+    }
+
+    #[expect(unsafe_code, reason = "calls the erased body")]
+    fn cancel_body(&self) {
+        // SAFETY: as in `help`.
+        unsafe { (self.vtable.cancel)(self.body) }
+    }
+
+    #[expect(unsafe_code, reason = "calls the erased body")]
+    fn is_exhausted(&self) -> bool {
+        // SAFETY: as in `help`.
+        unsafe { (self.vtable.is_exhausted)(self.body) }
+    }
+
+    fn leave(&self) {
+        if self.gate.leave() {
+            self.owner.unpark();
+        }
+    }
+}
+
+/// A group's tickets on the queue. A helper that comes back from a ticket has found nothing more to
+/// start, so it closes the gate.
+pub(crate) struct Ticket(Group);
+
+impl Runnable for Ticket {
+    fn run(&self, core: &Core) {
+        let index = current::index_in(core.id).unwrap_or_default();
+        let entered = self.0.inside(|group| {
+            group.help(index);
+            core.died_in_queue(group.gate.close());
+        });
+        if !entered {
+            core.queue.buried();
+        }
+    }
+
+    fn cancel(&self, core: &Core) {
+        let entered = self.0.inside(|group| {
+            group.cancel_body();
+            core.died_in_queue(group.gate.close());
+        });
+        if !entered {
+            core.queue.buried();
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.0.gate.is_closed()
+    }
+}
+
+/// A group's visits in the mailboxes: every one of them enters, so the last one closes the gate.
+pub(crate) struct Visits(Group);
+
+impl Visit for Visits {
+    fn run(&self, index: usize) {
+        let _entered = self.0.inside(|group| {
+            group.help(index);
+            if group.is_exhausted() {
+                let _none_queued = group.gate.close();
+            }
+        });
+    }
+
+    fn cancel(&self) {
+        let _entered = self.0.inside(|group| {
+            group.cancel_body();
+            if group.is_exhausted() {
+                let _none_queued = group.gate.close();
+            }
+        });
+    }
+}
+
+/// The owner's side of a group: the body cannot go away before the gate is closed and empty.
+pub(crate) struct Owner<'b, G: AsRef<Group>> {
+    shared: Arc<G>,
+    _body: PhantomData<&'b ()>,
+}
+
+impl AsRef<Group> for Ticket {
+    fn as_ref(&self) -> &Group {
+        &self.0
+    }
+}
+
+impl AsRef<Group> for Visits {
+    fn as_ref(&self) -> &Group {
+        &self.0
+    }
+}
+
+impl<'b, G: AsRef<Group>> Owner<'b, G> {
+    fn new<B: Body>(body: &'b B, tickets: usize, make: impl FnOnce(Group) -> G) -> Self {
+        let group = Group {
+            gate: Gate::new(tickets),
+            owner: seam::current(),
+            body: std::ptr::from_ref(body).cast(),
+            vtable: &B::VTABLE,
+        };
+        Self { shared: Arc::new(make(group)), _body: PhantomData }
+    }
+
+    /// Blocks until the gate is closed and empty.
+    fn wait(&self) {
+        let gate = &(*self.shared).as_ref().gate;
+        current::wait_until(|| gate.is_over());
+    }
+}
+
+impl<'b> Owner<'b, Ticket> {
+    /// Runs a group to its end: offers it to at most `helpers` workers, works on it on this thread if
+    /// that runs a task, and returns when nobody is inside any more.
+    pub(crate) fn run<B: Body>(core: &Core, body: &'b B, helpers: usize) {
+        let owner = Self::new(body, helpers, Ticket);
+        let group = &owner.shared.0;
+        if current::in_task() {
+            group.gate.enter_as_owner();
+            for _ in 0..helpers {
+                core.enqueue(Arc::clone(&owner.shared) as Arc<dyn Runnable>);
+            }
+            group.help(current::index_in(core.id).unwrap_or_default());
+            core.died_in_queue(group.gate.close());
+            group.leave();
+        } else {
+            for _ in 0..helpers {
+                core.enqueue(Arc::clone(&owner.shared) as Arc<dyn Runnable>);
+            }
+        }
+        owner.wait();
+    }
+}
+
+impl<'b> Owner<'b, Visits> {
+    /// Sends a visit to every worker and returns when all are over.
+    pub(crate) fn visit_all<B: Body>(core: &Core, body: &'b B) {
+        let owner = Self::new(body, core.seats.len(), Visits);
+        for seat in &core.seats {
+            seat.deliver(Arc::clone(&owner.shared) as Arc<dyn Visit>);
+        }
+        owner.wait();
+    }
+}
+
+impl<G: AsRef<Group>> Drop for Owner<'_, G> {
+    fn drop(&mut self) {
+        self.wait();
+    }
+}

@@ -1,0 +1,264 @@
+//! [`JoinHandle`].
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as PollContext, Poll};
+use std::time::{Duration, Instant};
+
+use super::cell::{Registration, Waiter};
+use super::core::Core;
+use super::current;
+use super::error::TaskError;
+use super::job::Joinable;
+use crate::sync::seam;
+
+/// The right to the result of a submitted task.
+///
+/// It is also a [`Future`] with the output of [`join`](JoinHandle::join), for any executor. Dropping it
+/// detaches the task: it runs all the same, its result is dropped, and a panic of it goes to the pool's
+/// [`panic_hook`](crate::PoolBuilder::panic_hook).
+///
+/// # Cancel safety
+///
+/// Dropping the handle in the middle of a `select!` detaches the task; [`cancel`](JoinHandle::cancel)
+/// it to keep it from starting. Polling it again after a lost race loses nothing.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Pool;
+///
+/// let pool = Pool::new(2).unwrap();
+/// let answer = pool.submit(|| 6 * 7);
+/// assert_eq!(answer.join().unwrap(), 42);
+/// ```
+#[must_use = "dropping a handle detaches its task; `join` it, or drop it on purpose"]
+pub struct JoinHandle<R> {
+    /// `None` after the result was taken.
+    job: Option<Arc<dyn Joinable<R>>>,
+    core: Arc<Core>,
+}
+
+impl<R> JoinHandle<R> {
+    pub(crate) fn new(job: Arc<dyn Joinable<R>>, core: Arc<Core>) -> Self {
+        Self { job: Some(job), core }
+    }
+
+    /// Waits for the task and returns its result.
+    ///
+    /// On a thread that runs a task of a pool, a task that has not started runs right here, on top of
+    /// the waiting one (with slots of its own). So nested joins cannot deadlock, not even with one
+    /// worker.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`TaskError`] that says how the task failed: it panicked, was cancelled, or could not
+    /// be cleaned up.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the result was taken before, by [`join_timeout`](JoinHandle::join_timeout) or by
+    /// polling.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert_eq!(error.message(), Some("oh no"));
+    /// ```
+    #[track_caller]
+    pub fn join(mut self) -> Result<R, TaskError> {
+        let Some(job) = self.job.take() else { panic!("{TAKEN}") };
+        wait(&*job, &self.core);
+        taken(&*job)
+    }
+
+    /// Waits for at most `limit`; `None` if the task is not done by then. Never runs the task on this
+    /// thread, so that the limit holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](JoinHandle::join).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the result was taken before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// let mut handle = pool.submit(move || gate.recv());
+    /// assert!(handle.join_timeout(Duration::from_millis(5)).is_none());
+    /// go.send(()).unwrap();
+    /// assert!(handle.join().unwrap().is_ok());
+    /// ```
+    #[track_caller]
+    pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<R, TaskError>> {
+        let Some(job) = &self.job else { panic!("{TAKEN}") };
+        // A limit beyond the clock's range is no limit.
+        let deadline = Instant::now().checked_add(limit);
+        if !job.is_done() {
+            match job.register(Waiter::Thread(seam::current())) {
+                Registration::Done => {}
+                Registration::Registered(before) => drop_waiter(before),
+            }
+            if !current::wait_until_deadline(|| job.is_done(), deadline) {
+                return None;
+            }
+        }
+        let job = self.job.take()?;
+        Some(taken(&*job))
+    }
+
+    /// Whether the task is done, so that [`join`](JoinHandle::join) would not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (first, second) = (pool.submit(|| 1), pool.submit(|| 2));
+    /// second.join().unwrap();
+    /// assert!(first.is_finished());
+    /// ```
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.job.as_ref().is_none_or(|job| job.is_done())
+    }
+
+    /// Keeps the task from starting; returns whether that succeeded. Its closure is dropped at once, on
+    /// this thread, and its result is an error that [`is_cancelled`](TaskError::is_cancelled). A task
+    /// that runs or is done is not touched.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// let busy = pool.submit(move || gate.recv());
+    /// let waiting = pool.submit(|| unreachable!());
+    /// assert!(waiting.cancel());
+    /// assert!(waiting.join().unwrap_err().is_cancelled());
+    /// # go.send(()).unwrap();
+    /// # busy.join().unwrap().unwrap();
+    /// ```
+    pub fn cancel(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.cancel(&self.core))
+    }
+
+    /// Leaves `waiter` to be told of the completion; returns whether the task is done already.
+    pub(crate) fn notify(&self, waiter: Waiter) -> bool {
+        match &self.job {
+            None => true,
+            Some(job) => matches!(job.register(waiter), Registration::Done),
+        }
+    }
+
+    /// Runs the task here if it has not started; returns whether it is done then.
+    pub(crate) fn help(&self) -> bool {
+        match &self.job {
+            None => true,
+            Some(job) => {
+                job.run_inline(&self.core);
+                job.is_done()
+            }
+        }
+    }
+}
+
+const TAKEN: &str = "the result of this task was taken before";
+
+/// Waits until `job` is done, running it here if this thread may.
+pub(crate) fn wait<R>(job: &dyn Joinable<R>, core: &Core) {
+    if job.is_done() {
+        return;
+    }
+    if current::in_task() {
+        job.run_inline(core);
+        if job.is_done() {
+            return;
+        }
+    }
+    match job.register(Waiter::Thread(seam::current())) {
+        Registration::Done => {}
+        Registration::Registered(before) => {
+            drop_waiter(before);
+            current::wait_until(|| job.is_done());
+        }
+    }
+}
+
+/// The result of a job that is done.
+#[track_caller]
+pub(crate) fn taken<R>(job: &dyn Joinable<R>) -> Result<R, TaskError> {
+    match job.take() {
+        Some(result) => result,
+        None => unreachable!("the result of a job is taken once, by its handle"),
+    }
+}
+
+/// A waiter that was replaced may be a waker, whose drop is code of others; its panic is the caller's,
+/// who brought it.
+fn drop_waiter(waiter: Option<Waiter>) {
+    drop(waiter);
+}
+
+impl<R> Future for JoinHandle<R> {
+    type Output = Result<R, TaskError>;
+
+    /// Polls for the result. Inside a task of a pool, a task that has not started runs right here:
+    /// `block_on` would wait for ever otherwise.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the result was taken before.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(job) = &this.job else { panic!("{TAKEN}") };
+        if !job.is_done() {
+            if current::in_task() {
+                job.run_inline(&this.core);
+            }
+            if !job.is_done() {
+                match job.register(Waiter::Waker(cx.waker().clone())) {
+                    Registration::Done => {}
+                    Registration::Registered(before) => {
+                        drop_waiter(before);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        let result = taken(&**job);
+        this.job = None;
+        Poll::Ready(result)
+    }
+}
+
+impl<R> Drop for JoinHandle<R> {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take() {
+            job.detach(&self.core);
+        }
+    }
+}
+
+impl<R> fmt::Debug for JoinHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}

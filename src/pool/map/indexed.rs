@@ -1,0 +1,149 @@
+//! Items by index: a slice or a range of integers. Helpers claim index ranges from one atomic cursor.
+
+use std::ops;
+
+use super::pace::Pace;
+use super::{Chunk, Source};
+use crate::sync::seam::atomic::{AtomicUsize, Ordering};
+
+/// What can say its items by index.
+pub(crate) trait Indexed: Sync {
+    type Item;
+    fn len(&self) -> usize;
+    /// The item at `index`, which is below `len`.
+    fn at(&self, index: usize) -> Self::Item;
+}
+
+/// The items of a slice.
+pub(crate) struct Slice<'s, T>(pub(crate) &'s [T]);
+
+impl<'s, T: Sync> Indexed for Slice<'s, T> {
+    type Item = &'s T;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> &'s T {
+        &self.0[index]
+    }
+}
+
+/// The numbers of a range.
+pub(crate) struct Range<N> {
+    pub(crate) start: N,
+    pub(crate) len: usize,
+}
+
+impl<N: RangeIndex> Indexed for Range<N> {
+    type Item = N;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> N {
+        self.start.plus(index)
+    }
+}
+
+mod sealed {
+    /// Keeps [`RangeIndex`](super::RangeIndex) to the integers.
+    #[expect(unnameable_types, reason = "that is what seals the trait")]
+    pub trait Sealed {}
+}
+
+/// An integer that [`Pool::map_range`](crate::Pool::map_range) can count with: all of std's.
+pub trait RangeIndex: Copy + Send + Sync + sealed::Sealed {
+    /// How many numbers there are from `range.start` up to `range.end`; `None` if a `usize` cannot say.
+    #[doc(hidden)]
+    fn count(range: &ops::Range<Self>) -> Option<usize>;
+
+    /// This number and `n` more, where the range's end is not passed.
+    #[doc(hidden)]
+    #[must_use]
+    fn plus(self, n: usize) -> Self;
+}
+
+macro_rules! range_index {
+    ($($int:ty)*) => {$(
+        impl sealed::Sealed for $int {}
+
+        impl RangeIndex for $int {
+            fn count(range: &ops::Range<Self>) -> Option<usize> {
+                if range.start >= range.end {
+                    return Some(0);
+                }
+                usize::try_from(range.end.abs_diff(range.start)).ok()
+            }
+
+            #[inline(always)]
+            fn plus(self, n: usize) -> Self {
+                // The sum lies inside the range; in two's complement truncation and wrapping cancel out.
+                self.wrapping_add(n as Self)
+            }
+        }
+    )*};
+}
+
+range_index!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+/// An indexed input with the cursor that its helpers share.
+pub(crate) struct Cursor<I> {
+    items: I,
+    next: AtomicUsize,
+}
+
+impl<I: Indexed> Cursor<I> {
+    pub(crate) fn new(items: I) -> Self {
+        Self { items, next: AtomicUsize::new(0) }
+    }
+}
+
+impl<I: Indexed> Source for Cursor<I> {
+    type Item = I::Item;
+    type Buffer = ops::Range<usize>;
+
+    const RUNS_OTHERS: bool = false;
+
+    fn claim(&self, pace: &Pace, buffer: &mut ops::Range<usize>) -> Option<Chunk> {
+        let len = self.items.len();
+        // Relaxed: the cursor only hands out numbers; the input was there before the helpers were.
+        let mut base = self.next.load(Ordering::Relaxed);
+        loop {
+            let left = len - base;
+            if left == 0 {
+                return None;
+            }
+            let size = pace.chunk(Some(left)).min(left);
+            match self.next.compare_exchange_weak(
+                base,
+                base + size,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    *buffer = base..base + size;
+                    return Some(Chunk { base, len: size });
+                }
+                Err(now) => base = now,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn next(&self, buffer: &mut ops::Range<usize>) -> Option<I::Item> {
+        buffer.next().map(|index| self.items.at(index))
+    }
+
+    fn stop(&self) {
+        // Relaxed: as in `claim`; items that were claimed before are not this cursor's concern.
+        self.next.store(self.items.len(), Ordering::Relaxed);
+    }
+
+    fn total(&self) -> usize {
+        self.items.len()
+    }
+}

@@ -1,0 +1,77 @@
+//! How many items a helper claims at a time.
+//!
+//! A chunk should take long enough to make its claim negligible and short enough to balance uneven
+//! work. Nobody knows beforehand what an item costs, so a helper starts with one item and measures:
+//! the next chunk is what would have taken [`TARGET`]. Where the number of items left is known, no
+//! chunk exceeds a fair share of it, so the last chunks go down to single items (guided
+//! self-scheduling: Polychronopoulos and Kuck, 1987).
+
+use std::time::{Duration, Instant};
+
+/// How long a chunk should take.
+const TARGET: Duration = Duration::from_micros(40);
+/// Work that is not worth a share of another helper: a claim and a cache miss or two.
+const TRIFLE: Duration = Duration::from_micros(1);
+/// By how much a chunk may exceed the one before.
+const GROWTH: usize = 8;
+
+/// See the module's documentation.
+pub(crate) struct Pace {
+    helpers: usize,
+    size: usize,
+    trifle: usize,
+    since: Instant,
+}
+
+impl Pace {
+    /// The pace of one of `helpers` helpers.
+    pub(crate) fn new(helpers: usize) -> Self {
+        Self { helpers, size: 1, trifle: 1, since: Instant::now() }
+    }
+
+    /// How many items to claim of those `left`, if that is known. At least one.
+    pub(crate) fn chunk(&self, left: Option<usize>) -> usize {
+        match left {
+            Some(left) => {
+                let share = (left / (2 * self.helpers)).max(self.trifle);
+                self.size.min(share)
+            }
+            None => self.size,
+        }
+    }
+
+    /// A chunk of `len` items is done: learns from it.
+    pub(crate) fn done(&mut self, len: usize) {
+        let now = Instant::now();
+        let took = now.duration_since(self.since).as_nanos().max(1);
+        self.since = now;
+        let fits = |target: Duration| {
+            usize::try_from(len as u128 * target.as_nanos() / took).unwrap_or(usize::MAX)
+        };
+        self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH));
+        self.trifle = fits(TRIFLE).clamp(1, self.size);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_never_exceeds_a_fair_share_of_what_is_left() {
+        let mut pace = Pace::new(2);
+        pace.size = 1_000_000;
+        assert_eq!(pace.chunk(Some(400)), 100);
+        assert_eq!(pace.chunk(Some(3)), 1);
+        assert_eq!(pace.chunk(None), 1_000_000);
+    }
+
+    #[test]
+    fn slow_items_are_claimed_one_by_one() {
+        let mut pace = Pace::new(2);
+        pace.size = 64;
+        pace.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        pace.done(64);
+        assert_eq!(pace.chunk(Some(1_000_000)), 1);
+    }
+}

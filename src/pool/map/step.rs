@@ -1,0 +1,100 @@
+//! What a map does with one item, and what a failure of it means for the others.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
+use super::super::error::{Cause, Label, TaskError};
+use crate::frame::Failure;
+
+/// See the module's documentation.
+pub(crate) trait Step<In>: Sync {
+    /// What an item comes to.
+    type Out: Send;
+    /// What an item may stop the others with.
+    type Stop: Send;
+
+    /// Whether each item is caught for itself, so that a failure costs that item only.
+    const EACH: bool;
+
+    fn run(&self, input: In) -> ControlFlow<Self::Stop, Self::Out>;
+
+    /// What becomes of a failure of one item, if each is caught for itself.
+    fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out>;
+}
+
+/// `map`: every item has a result, and a panic stops the others.
+pub(crate) struct Plain<F>(pub(crate) F);
+
+impl<In, R, F> Step<In> for Plain<F>
+where
+    F: Fn(In) -> R + Sync,
+    R: Send,
+{
+    type Out = R;
+    type Stop = Infallible;
+
+    const EACH: bool = false;
+
+    #[inline(always)]
+    fn run(&self, input: In) -> ControlFlow<Infallible, R> {
+        ControlFlow::Continue((self.0)(input))
+    }
+
+    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, R> {
+        ControlFlow::Break(failure)
+    }
+}
+
+/// `try_map`: an error stops the others.
+pub(crate) struct Trying<F>(pub(crate) F);
+
+impl<In, R, E, F> Step<In> for Trying<F>
+where
+    F: Fn(In) -> Result<R, E> + Sync,
+    R: Send,
+    E: Send,
+{
+    type Out = R;
+    type Stop = E;
+
+    const EACH: bool = false;
+
+    #[inline(always)]
+    fn run(&self, input: In) -> ControlFlow<E, R> {
+        match (self.0)(input) {
+            Ok(result) => ControlFlow::Continue(result),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, R> {
+        ControlFlow::Break(failure)
+    }
+}
+
+/// `map_results`: a failure is the result of its item.
+pub(crate) struct Every<F> {
+    pub(crate) f: F,
+    /// The label of the call; the number is replaced by the item's.
+    pub(crate) label: Label,
+}
+
+impl<In, R, F> Step<In> for Every<F>
+where
+    F: Fn(In) -> R + Sync,
+    R: Send,
+{
+    type Out = Result<R, TaskError>;
+    type Stop = Infallible;
+
+    const EACH: bool = true;
+
+    fn run(&self, input: In) -> ControlFlow<Infallible, Self::Out> {
+        ControlFlow::Continue(Ok((self.f)(input)))
+    }
+
+    fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out> {
+        let label = Label { id: index as u64, ..self.label.clone() };
+        ControlFlow::Continue(Err(TaskError::new(label, Cause::Failed(failure))))
+    }
+}

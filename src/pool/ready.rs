@@ -1,0 +1,44 @@
+//! Waiting for any of several jobs: each completion appends the number of its job to one list.
+
+use std::collections::VecDeque;
+
+use crate::sync::seam::{Mutex, Thread};
+
+/// The numbers of the jobs that are done and that the consumer has not looked at yet.
+pub(crate) struct ReadyList {
+    state: Mutex<State>,
+}
+
+struct State {
+    done: VecDeque<usize>,
+    /// The thread that waits now. The consumer may move between threads from one wait to the next.
+    consumer: Option<Thread>,
+}
+
+impl ReadyList {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(State { done: VecDeque::new(), consumer: None }) }
+    }
+
+    /// Called by the completion of job `number`.
+    pub(crate) fn push(&self, number: usize) {
+        let consumer = {
+            let mut state = self.state.lock();
+            state.done.push_back(number);
+            state.consumer.take()
+        };
+        if let Some(thread) = consumer {
+            thread.unpark();
+        }
+    }
+
+    /// The number of a job that is done; else the thread will be unparked by the next completion.
+    pub(crate) fn pop_or_register(&self, thread: impl FnOnce() -> Thread) -> Option<usize> {
+        let mut state = self.state.lock();
+        let number = state.done.pop_front();
+        if number.is_none() {
+            state.consumer = Some(thread());
+        }
+        number
+    }
+}

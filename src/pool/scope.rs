@@ -1,0 +1,304 @@
+//! [`Scope`]: tasks that borrow.
+//!
+//! Invariants:
+//!
+//! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
+//!    borrows. A task counts from before it is shared until its [`End::over`], after which neither its
+//!    closure nor its result exist any more (or they are leaked, see the job's cell).
+//! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use std::collections::VecDeque;
+
+use super::core::Core;
+use super::current;
+use super::error::{Label, TaskError};
+use super::handle;
+use super::job::{Claimable, End, Job, Joinable};
+use super::queue::Runnable;
+use super::submission::Submission;
+use crate::sync::seam::atomic::{AtomicUsize, Ordering};
+use crate::sync::seam::{self, Mutex, Thread};
+
+/// A place from which tasks that borrow from outside of it are submitted; made by
+/// [`Pool::scope`](crate::Pool::scope).
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Pool;
+///
+/// let pool = Pool::new(2).unwrap();
+/// let words = ["a", "borrowed", "list"];
+/// let longest = pool.scope(|s| {
+///     let lengths = words.map(|word| s.submit(|| word.len()));
+///     lengths.into_iter().map(|handle| handle.join().unwrap()).max()
+/// });
+/// assert_eq!(longest, Some(8));
+/// ```
+pub struct Scope<'scope, 'env: 'scope> {
+    data: Arc<Data>,
+    submission: Submission<'scope>,
+    /// Invariant in both lifetimes, as in `std::thread::scope`: were `'scope` to shrink, a task could
+    /// borrow something that ends before the scope does.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// What a scope shares with its jobs; borrows nothing.
+struct Data {
+    unfinished: AtomicUsize,
+    /// Failures that no handle has seen.
+    unseen: AtomicUsize,
+    owner: Thread,
+    /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs none.
+    unstarted: Option<Mutex<VecDeque<Arc<dyn Claimable>>>>,
+}
+
+/// A job's share of its scope.
+struct Member(Arc<Data>);
+
+impl End for Member {
+    fn failing(&self) {
+        // Relaxed: read by the owner after the job is over, which orders it.
+        self.0.unseen.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn failure_seen(&self) {
+        // Relaxed: only a handle calls this, which lies within the scope's closure.
+        self.0.unseen.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn over(&self) {
+        // Release: pairs with the Acquire in `is_over`; everything the job did comes before.
+        if self.0.unfinished.fetch_sub(1, Ordering::Release) == 1 {
+            self.0.owner.unpark();
+        }
+    }
+}
+
+impl Data {
+    fn is_over(&self) -> bool {
+        // Acquire: pairs with the Release in `over`.
+        self.unfinished.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits for all jobs, running those that have not started if the owner runs a task itself.
+    fn wait(&self, core: &Core) {
+        current::wait_until(|| {
+            while let Some(job) = self.next_unstarted() {
+                let _ran = job.claim_and_run(core);
+            }
+            self.is_over()
+        });
+    }
+
+    fn next_unstarted(&self) -> Option<Arc<dyn Claimable>> {
+        self.unstarted.as_ref()?.lock().pop_front()
+    }
+
+    /// Lists a job for the owner, and forgets those that others have claimed when they are the most.
+    fn list(&self, job: Arc<dyn Claimable>) {
+        let Some(unstarted) = &self.unstarted else { return };
+        let mut list = unstarted.lock();
+        if list.len() == list.capacity() {
+            list.retain(|job| !job.is_claimed());
+        }
+        list.push_back(job);
+        drop(list);
+        self.owner.unpark();
+    }
+}
+
+/// Runs `f` with a scope whose tasks are submitted as `submission` says.
+#[track_caller]
+pub(crate) fn scope<'env, F, T>(submission: Submission<'_>, f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let core = submission.core();
+    if core.intake.is_closed() && !current::runs_task_of(core.id) {
+        panic!("the pool is shut down");
+    }
+    let scope = Scope {
+        data: Arc::new(Data {
+            unfinished: AtomicUsize::new(0),
+            unseen: AtomicUsize::new(0),
+            owner: seam::current(),
+            unstarted: current::in_task().then(Mutex::default),
+        }),
+        submission: submission.clone(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.data.wait(core);
+    // From here on no task borrows anything.
+    match result {
+        Err(payload) => resume_unwind(payload),
+        // Relaxed: the jobs are over, and `is_over` has ordered what they counted.
+        Ok(_) if scope.data.unseen.load(Ordering::Relaxed) != 0 => {
+            panic!("a scoped task panicked, or was cancelled")
+        }
+        Ok(result) => result,
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Submits a task that may borrow whatever outlives the scope.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the pool is shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let mut numbers = vec![1, 2, 3];
+    /// pool.scope(|s| {
+    ///     for n in &mut numbers {
+    ///         s.submit(move || *n *= 2);
+    ///     }
+    /// });
+    /// assert_eq!(numbers, [2, 4, 6]);
+    /// ```
+    #[track_caller]
+    pub fn submit<F, R>(&'scope self, f: F) -> ScopedJoinHandle<'scope, R>
+    where
+        F: FnOnce() -> R + Send + 'scope,
+        R: Send + 'scope,
+    {
+        let core = self.submission.core();
+        let context = self.submission.context();
+        if !self.submission.take_place() {
+            panic!("the pool is shut down");
+        }
+        let admission = core.admit();
+        let label = self.submission.label(admission.number, Location::caller());
+        if !admission.admitted {
+            self.submission.give_place_back();
+            core.leave();
+            panic!("the pool is shut down");
+        }
+        // Relaxed: only this thread, or a task that counts itself, adds; see invariant 1.
+        self.data.unfinished.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job::new(f, context, label.clone(), Member(Arc::clone(&self.data))));
+        let claimable: Arc<dyn Claimable + 'scope> = Arc::clone(&job) as _;
+        self.data.list(erase::claimable(claimable));
+        let runnable: Arc<dyn Runnable + 'scope> = Arc::clone(&job) as _;
+        core.enqueue(erase::runnable(runnable));
+        ScopedJoinHandle { job: Some(job), core, label, scope: PhantomData }
+    }
+}
+
+/// Forgets the lifetime of a scope's jobs.
+mod erase {
+    #![expect(unsafe_code, reason = "a scope's jobs are kept where nothing may borrow")]
+
+    use super::{Arc, Claimable, Runnable};
+
+    /// See the module's invariants: until the scope ends, the borrows hold; afterwards the job is a
+    /// shell that touches nothing of its types.
+    pub(super) fn runnable<'a>(job: Arc<dyn Runnable + 'a>) -> Arc<dyn Runnable> {
+        // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1 and 2
+        // of the module keep every use of the borrows within it.
+        unsafe { std::mem::transmute::<Arc<dyn Runnable + 'a>, Arc<dyn Runnable>>(job) }
+    }
+
+    /// As [`runnable`].
+    pub(super) fn claimable<'a>(job: Arc<dyn Claimable + 'a>) -> Arc<dyn Claimable> {
+        // SAFETY: as in `runnable`.
+        unsafe { std::mem::transmute::<Arc<dyn Claimable + 'a>, Arc<dyn Claimable>>(job) }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            // Relaxed: for a look only.
+            .field("unfinished", &self.data.unfinished.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to the result of a task of a [`Scope`].
+///
+/// Dropping it leaves the task to the scope, which waits for it, and panics at its end if the task did.
+pub struct ScopedJoinHandle<'scope, R> {
+    job: Option<Arc<dyn Joinable<R> + 'scope>>,
+    core: &'scope Core,
+    label: Label,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<R> ScopedJoinHandle<'_, R> {
+    /// Waits for the task and returns its result. On a thread that runs a task of a pool, a task that
+    /// has not started runs right here.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`TaskError`] that says how the task failed. The scope does not panic for it then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.scope(|s| s.submit(|| panic!("caught")).join().unwrap_err());
+    /// assert_eq!(error.message(), Some("caught"));
+    /// ```
+    pub fn join(mut self) -> Result<R, TaskError> {
+        let Some(job) = self.job.take() else { unreachable!("joining consumes the handle") };
+        handle::wait(&*job, self.core);
+        handle::taken(&*job)
+    }
+
+    /// Whether the task is done, so that [`join`](ScopedJoinHandle::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.job.as_ref().is_none_or(|job| job.is_done())
+    }
+
+    /// Keeps the task from starting; returns whether that succeeded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// pool.scope(|s| {
+    ///     let handle = s.submit(|| 1);
+    ///     let cancelled = handle.cancel();
+    ///     assert_eq!(handle.join().is_err(), cancelled);
+    /// });
+    /// ```
+    pub fn cancel(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.cancel(self.core))
+    }
+}
+
+impl<R> Drop for ScopedJoinHandle<'_, R> {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take() {
+            job.detach(self.core);
+        }
+    }
+}
+
+impl<R> fmt::Debug for ScopedJoinHandle<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle")
+            .field("task", &self.label.id)
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
