@@ -15,7 +15,7 @@ pub use inherit::{CopyFallback, CopyWith, Inherit};
 pub(crate) use snapshot::{Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
-use crate::foreign::{Attachment, Carried, Carrier, CarrierError};
+use crate::foreign::{Attachment, Carried, Carrier, CarrierError, CarrierSet};
 use crate::frame::{self, Failure};
 
 /// A snapshot, if there is anything to inherit.
@@ -133,6 +133,19 @@ impl Context {
         let before = self.carried.as_deref().unwrap_or_default();
         self.carried = Some(before.iter().cloned().chain([added]).collect());
         Ok(self)
+    }
+
+    /// Adds what the carriers of a pool say, before those that the context has: it is the context
+    /// that decides what is inherited, so it has the last word.
+    #[cold]
+    pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
+        let of_pool = set.capture(inherits)?;
+        let carried = match &self.carried {
+            Some(own) => of_pool.iter().chain(own.iter()).cloned().collect(),
+            None => of_pool,
+        };
+        let carried = (!carried.is_empty()).then_some(carried);
+        Ok(Self { snapshot: self.snapshot, carried })
     }
 
     /// Whether a task in this context has carriers to attach.
