@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// A slot's copy in a snapshot.
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 
+/// Makes the copy that a snapshot keeps; the second argument is the declared function.
+#[doc(hidden)]
+pub type Copier<T> = fn(&T, fn(&T) -> T) -> T;
+
 /// What a context needs to know of an inheritable slot, whatever its type.
 #[doc(hidden)]
 pub trait Inheritance: Sync {
@@ -39,7 +43,7 @@ pub struct Borrowed;
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Inherit<T> {
-    copy: fn(&T, fn(&T) -> T) -> T,
+    copy: Copier<T>,
     share: fn(T) -> Copied,
     make: fn(&T) -> T,
     derives: bool,
@@ -60,7 +64,7 @@ impl<T: Send + Sync + 'static> Inherit<T> {
     }
 
     /// `#[inherit(with = f)]`; `copy` is [`CopyWith::COPY`] as the macro sees it.
-    pub const fn with(copy: fn(&T, fn(&T) -> T) -> T, f: fn(&T) -> T) -> Self {
+    pub const fn with(copy: Copier<T>, f: fn(&T) -> T) -> Self {
         Self { copy, share: |value| Arc::new(value), make: f, derives: true }
     }
 }
@@ -91,14 +95,14 @@ pub struct CopyWith<T>(std::marker::PhantomData<T>);
 
 impl<T: Clone> CopyWith<T> {
     /// Clones.
-    pub const COPY: fn(&T, fn(&T) -> T) -> T = |value, _| value.clone();
+    pub const COPY: Copier<T> = |value, _| value.clone();
 }
 
 /// See [`CopyWith`].
 #[doc(hidden)]
 pub trait CopyFallback<T> {
     /// Derives.
-    const COPY: fn(&T, fn(&T) -> T) -> T = |value, f| f(value);
+    const COPY: Copier<T> = |value, f| f(value);
 }
 
 impl<T> CopyFallback<T> for CopyWith<T> {}
