@@ -55,6 +55,8 @@ pub(crate) struct Thread {
     pub(super) diverged: Cell<bool>,
     /// See `trail`.
     pub(super) generation: Cell<u32>,
+    /// The innermost frame is no task: it only surrounds tasks, and nothing should be touched in it.
+    pub(super) watched: Cell<bool>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(super) tainted: Cell<bool>,
     next_epoch: Cell<u64>,
@@ -76,6 +78,7 @@ thread_local! {
             shortcut: Cell::new(false),
             diverged: Cell::new(false),
             generation: Cell::new(0),
+            watched: Cell::new(false),
             tainted: Cell::new(false),
             next_epoch: Cell::new(ROOT + 1),
             context: Cell::new(std::ptr::null()),
@@ -160,6 +163,9 @@ impl Thread {
     /// Afterwards the slot counts as touched whatever happens, so that a slot which the
     /// initialiser touches is dropped before this one.
     pub(crate) fn touch<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
+        if cfg!(debug_assertions) && self.watched.get() && !cell.stays() {
+            report_uncovered(cell);
+        }
         if !cell.registered.get() {
             self.introduce(cell)?;
         }
@@ -295,3 +301,19 @@ impl Thread {
     }
 }
 
+/// Makes a loss loud that would otherwise be silent: see [`Frame::watch`](super::Frame::watch).
+///
+/// Nothing is said while the thread unwinds, since a second panic would abort the process.
+#[cold]
+#[inline(never)]
+fn report_uncovered(cell: &RawCell) {
+    if !std::thread::panicking() {
+        panic!(
+            "slot `{}` was touched beside the items of an isolated parallel iterator, by a closure \
+             that no isolation covers, or by a bare rayon job that ran while the iterator waited; \
+             isolate before selecting adapters, after re-shaping ones, and twice around a parallel \
+             flat_map",
+            cell.name()
+        );
+    }
+}
