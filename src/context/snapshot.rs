@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! - **N1 (counted).** A non-null `*const Snapshot` in the engine comes from `Arc::as_ptr` or
-//!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened the frame; a pointer in
-//!   `Thread::captured` or a record's `captured` owns one.
+//!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened a pinned frame, and owns one
+//!   for a loose frame; a pointer in `Thread::captured` or a record's `captured` owns one.
 
 #![expect(
     unsafe_code,
@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::inherit::{Copied, Inheritance};
 use super::{CaptureError, SnapshotRef};
+use crate::frame;
 use crate::frame::thread::{self, Thread};
 
 /// One slot's copy.
@@ -45,12 +46,26 @@ impl Snapshot {
         self.items.iter().find(|item| is_same(item.slot, slot)).map(|item| &item.copied)
     }
 
-    /// Gives up a counted pointer.
+    /// Gives up a counted pointer. Never unwinds.
+    ///
+    /// If it was the last count, the copies are dropped in a frame of their own: that is code of
+    /// others, which must neither see the current task's slots nor unwind through the engine.
     pub(crate) fn release(snapshot: *const Self) {
-        if !snapshot.is_null() {
-            // SAFETY: N1: the caller gives up a count that it owns.
-            drop(unsafe { Arc::from_raw(snapshot) });
+        if snapshot.is_null() {
+            return;
         }
+        // SAFETY: N1: the caller gives up a count that it owns.
+        let counted = unsafe { Arc::from_raw(snapshot) };
+        if let Some(last) = Arc::into_inner(counted)
+            && let Err(failure) = frame::contained(|| drop(last))
+        {
+            frame::discard(frame::CleanupError::from_failure(failure).into_payload());
+        }
+    }
+
+    /// Takes a count of a pointer that the caller knows to be alive, and gives the pointer back.
+    pub(crate) fn retain(snapshot: *const Self) -> *const Self {
+        Self::share(snapshot).map_or(std::ptr::null(), Arc::into_raw)
     }
 
     /// Another count of a pointer in the engine.

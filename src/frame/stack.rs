@@ -14,13 +14,17 @@
 //!   frame still runs. Closing the pinned frame then closes the marked ones directly below it.
 //! - **S4 (capture).** `captured` in the state belongs to the innermost frame; a record keeps the
 //!   one of the frame below.
+//! - **S5 (context).** A pinned frame borrows its context, which outlives the guard. A loose frame can
+//!   be forgotten, so it owns a count of its own, which closing it gives up.
+//! - **S6 (pins, closed).** What is lexical closes everything that was opened above it before it
+//!   looks at a cell: what it finds on top there is its own.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use super::cell::ROOT;
 use super::failure::CleanupError;
-use super::thread::{self, LOOSE, TOUCHED, TRAILED, Thread};
+use super::thread::{self, LOOSE, TOUCHED, Thread};
 use super::trail;
 use crate::context::{Context, Snapshot};
 
@@ -48,6 +52,7 @@ pub(super) struct Record {
     shortcut: bool,
     diverged: bool,
     generation: u32,
+    watched: bool,
     context: *const Snapshot,
     captured: *const Snapshot,
 }
@@ -77,6 +82,7 @@ fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) 
         shortcut: thread.shortcut.get(),
         diverged: thread.diverged.get(),
         generation: thread.generation.get(),
+        watched: thread.watched.replace(false),
         context: thread.context.get(),
         captured: thread.captured.replace(std::ptr::null()),
     });
@@ -121,8 +127,13 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
             thread.shortcut.set(record.shortcut);
             thread.diverged.set(record.diverged);
             thread.generation.set(record.generation);
-            thread.context.set(record.context);
+            thread.watched.set(record.watched);
+            let context = thread.context.replace(record.context);
             thread.captured.set(record.captured);
+            if kind != Kind::Pinned {
+                // Last: if nobody else keeps it, its values are dropped here.
+                Snapshot::release(context);
+            }
         }
     }
     error
@@ -153,9 +164,12 @@ fn is_alive(thread: &Thread, token: Token) -> bool {
     thread.with_frame(token.index, |record| record.id) == Some(token.id)
 }
 
-/// Ends the task of an open frame and begins the next one in it.
+/// Ends the task of a frame and begins the next one in it. Does nothing for a dead token.
 #[cold]
 fn next_task(thread: &Thread, token: Token) -> Option<CleanupError> {
+    if !is_alive(thread, token) {
+        return None;
+    }
     let mut error = close(thread, token.index + 1);
     let (mark, kind) = thread.with_frame(token.index, |record| (record.mark, record.kind))?;
     end_task(thread, mark, &mut error);
@@ -190,6 +204,14 @@ impl<'c> Frame<'c> {
     /// The same for a frame whose values are to be taken out again, so each has a trail entry.
     pub(super) fn enter_keeping(context: &'c Context) -> Self {
         Self::with_kind(context.snapshot_ptr(), true)
+    }
+
+    /// Opens a frame that surrounds tasks and is none itself: in debug builds, touching a slot
+    /// directly in it panics. In release builds what is touched is undone with the frame.
+    pub(crate) fn watch(context: &'c Context) -> Self {
+        let frame = Self::enter(context);
+        thread::with(|thread| thread.watched.set(is_alive(thread, frame.token)));
+        frame
     }
 
     fn with_kind(context: *const Snapshot, keeps_all: bool) -> Self {
@@ -260,25 +282,28 @@ impl Drop for Frame<'_> {
     }
 }
 
-/// Keeps loose frames below from being closed while lexical code depends on them.
+/// Keeps loose frames below from being closed while lexical code depends on them, and closes those
+/// that were left open above it (S6).
 ///
-/// Free where no loose frame is open.
+/// Puts no frame on the stack where no loose one is open.
 #[derive(Debug)]
 pub(crate) struct Pin {
-    index: Option<usize>,
+    index: usize,
     not_send: PhantomData<*const ()>,
 }
 
 impl Pin {
     #[inline]
     pub(crate) fn new(thread: &Thread) -> Self {
-        let index = if thread.flags.get() & LOOSE == 0 { None } else { Some(Self::push(thread)) };
+        let index = thread.depth();
+        if thread.flags.get() & LOOSE != 0 {
+            Self::push(thread);
+        }
         Self { index, not_send: PhantomData }
     }
 
     #[cold]
-    fn push(thread: &Thread) -> usize {
-        let index = thread.depth();
+    fn push(thread: &Thread) {
         thread.push_frame(Record {
             id: thread.fresh_epoch(),
             kind: Kind::Pin,
@@ -288,19 +313,21 @@ impl Pin {
             shortcut: thread.shortcut.get(),
             diverged: thread.diverged.get(),
             generation: thread.generation.get(),
+            watched: thread.watched.get(),
             context: thread.context.get(),
             captured: std::ptr::null(),
         });
-        index
     }
 }
 
 impl Drop for Pin {
     #[inline]
     fn drop(&mut self) {
-        if let Some(index) = self.index
-            && let Some(error) = thread::with(|thread| close_pinned(thread, index))
-        {
+        let error = thread::with(|thread| {
+            // Loose frames that another one's job forgot count too, though none was open before.
+            if thread.depth() > self.index { close_pinned(thread, self.index) } else { None }
+        });
+        if let Some(error) = error {
             super::failure::discard(error.into_payload());
         }
     }
@@ -308,52 +335,46 @@ impl Drop for Pin {
 
 impl Token {
     /// The token of no frame.
-    const fn dead() -> Self {
+    pub(super) const fn dead() -> Self {
         Self { index: usize::MAX, id: super::cell::NEVER, not_send: PhantomData }
     }
 
-    /// Opens a loose frame. The caller keeps `context` alive while the frame is open.
-    pub(crate) fn open_loose(context: *const Snapshot) -> Self {
-        thread::with(|thread| open(thread, Kind::Loose, context, true))
+    /// Opens a loose frame, which keeps the context's snapshot alive (S5).
+    pub(super) fn open_loose(thread: &Thread, context: &Context) -> Self {
+        if cfg!(cleanslate_no_reset) {
+            return Self::dead();
+        }
+        let snapshot = Snapshot::retain(context.snapshot_ptr());
+        let token = open(thread, Kind::Loose, snapshot, true);
+        if !is_alive(thread, token) {
+            Snapshot::release(snapshot);
+        }
+        token
     }
 
-    /// Whether its frame is still open on this thread.
-    pub(crate) fn is_open(self) -> bool {
-        thread::with(|thread| is_alive(thread, self))
-    }
-
-    /// Ends the frame's task and begins the next. `None` if the frame is closed already.
-    ///
-    /// While a pinned frame lies above, nothing ends: it is the wrong moment (S3).
-    #[inline]
-    pub(crate) fn next_task(self) -> Option<Result<(), CleanupError>> {
-        thread::with(|thread| {
-            if !is_alive(thread, self) {
-                return None;
-            }
-            let innermost = thread.depth() == self.index + 1;
-            if innermost && thread.flags.get() & (TOUCHED | TRAILED) == 0 {
-                return Some(Ok(()));
-            }
-            if !innermost && is_pinned_above(thread, self.index) {
-                return Some(Ok(()));
-            }
-            Some(next_task(thread, self).map_or(Ok(()), Err))
-        })
+    /// Ends the frame's task and begins the next. `None` if there is no task to begin: the frame is
+    /// closed, or is so as soon as the pinned frames above it are (S3).
+    pub(super) fn next_task(self, thread: &Thread) -> Option<Result<(), CleanupError>> {
+        if !is_alive(thread, self) {
+            return None;
+        }
+        if is_pinned_above(thread, self.index) {
+            thread.with_frame(self.index, |record| record.kind = Kind::Marked);
+            return None;
+        }
+        Some(next_task(thread, self).map_or(Ok(()), Err))
     }
 
     /// Ends the frame, and those above it; only marks it while a pinned one lies above (S3).
-    pub(crate) fn close(self) -> Result<(), CleanupError> {
-        thread::with(|thread| {
-            if !is_alive(thread, self) {
-                return Ok(());
-            }
-            if is_pinned_above(thread, self.index) {
-                thread.with_frame(self.index, |record| record.kind = Kind::Marked);
-                return Ok(());
-            }
-            close_pinned(thread, self.index).map_or(Ok(()), Err)
-        })
+    pub(super) fn close(self, thread: &Thread) -> Result<(), CleanupError> {
+        if !is_alive(thread, self) {
+            return Ok(());
+        }
+        if is_pinned_above(thread, self.index) {
+            thread.with_frame(self.index, |record| record.kind = Kind::Marked);
+            return Ok(());
+        }
+        close_pinned(thread, self.index).map_or(Ok(()), Err)
     }
 }
 

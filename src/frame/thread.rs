@@ -59,6 +59,8 @@ pub(crate) struct Thread {
     pub(super) generation: Cell<u32>,
     /// The end of this thread will be noticed (T2).
     registered: Cell<bool>,
+    /// The innermost frame is no task: it only surrounds tasks, and nothing should be touched in it.
+    pub(super) watched: Cell<bool>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(super) tainted: Cell<bool>,
     next_epoch: Cell<u64>,
@@ -81,6 +83,7 @@ thread_local! {
             diverged: Cell::new(false),
             generation: Cell::new(0),
             registered: Cell::new(false),
+            watched: Cell::new(false),
             tainted: Cell::new(false),
             next_epoch: Cell::new(ROOT + 1),
             context: Cell::new(std::ptr::null()),
@@ -189,6 +192,9 @@ impl Thread {
     /// initialiser touches is dropped before this one.
     #[inline]
     pub(crate) fn touch<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
+        if cfg!(debug_assertions) && self.watched.get() && !cell.stays() {
+            report_uncovered(cell);
+        }
         if !needs_drop::<T>()
             && self.shortcut.get()
             && let Some(header) = cell.reuse(self.epoch.get())
@@ -339,5 +345,22 @@ impl Thread {
     /// Whether a carrier could not be detached on this thread; asking clears it.
     pub(crate) fn take_taint(&self) -> bool {
         self.tainted.replace(false)
+    }
+}
+
+/// Makes a loss loud that would otherwise be silent: see [`Frame::watch`](super::Frame::watch).
+///
+/// Nothing is said while the thread unwinds, since a second panic would abort the process.
+#[cold]
+#[inline(never)]
+fn report_uncovered(cell: &RawCell) {
+    if !std::thread::panicking() {
+        panic!(
+            "slot `{}` was touched beside the items of an isolated parallel iterator, by a closure \
+             that no isolation covers, or by a bare rayon job that ran while the iterator waited; \
+             isolate before selecting adapters, after re-shaping ones, and twice around a parallel \
+             flat_map",
+            cell.name()
+        );
     }
 }
