@@ -161,6 +161,19 @@ impl RawCell {
         }
     }
 
+    /// Whether this is a cell of that slot.
+    pub(crate) fn is_of(&self, slot: &SlotHandle) -> bool {
+        match (self.origin, slot) {
+            (Origin::Declared(mine), SlotHandle::Declared(theirs)) => {
+                std::ptr::addr_eq(mine, *theirs)
+            }
+            (Origin::Owned(mine), SlotHandle::Owned(theirs)) => {
+                std::ptr::addr_eq(mine.as_ptr(), Arc::as_ptr(theirs))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn name(&self) -> String {
         match self.origin {
             Origin::Declared(slot) => slot.name().to_owned(),

@@ -289,19 +289,42 @@ impl Thread {
         if trail.len() > mark { trail.pop() } else { None }
     }
 
+    /// The cell of one entry of the trail.
+    #[inline]
+    pub(super) fn cell_at(&self, index: usize) -> Option<NonNull<RawCell>> {
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &*self.trail.get() }.get(index).map(|entry| entry.cell)
+    }
+
+    /// Forgets the entries above `mark`, which the caller has undone.
+    #[inline]
+    pub(super) fn cut(&self, mark: usize) {
+        // SAFETY: T3: entries need no drop.
+        unsafe { &mut *self.trail.get() }.truncate(mark);
+    }
+
+    #[inline]
     pub(super) fn mark(&self) -> usize {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &*self.trail.get() }.len()
     }
 
+    #[inline]
     pub(super) fn depth(&self) -> usize {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &*self.frames.get() }.len()
     }
 
+    #[inline]
     pub(super) fn push_frame(&self, record: Record) {
         // SAFETY: T3: `Vec::push` calls nothing of others.
         unsafe { &mut *self.frames.get() }.push(record);
+    }
+
+    #[inline]
+    pub(super) fn pop_frame_if(&self, f: impl FnOnce(&Record) -> bool) -> Option<Record> {
+        // SAFETY: T3: the borrow ends with this function, and the caller in `stack` only reads in `f`.
+        unsafe { &mut *self.frames.get() }.pop_if(|record| f(record))
     }
 
     pub(super) fn pop_frame(&self) -> Option<Record> {
