@@ -196,7 +196,7 @@ impl<T: Send + 'static> TaskLocal<T> {
         self.declaration.name
     }
 
-    #[inline]
+    #[inline(always)]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Declared<'_, T>>) -> R) -> R {
         f(Place { cell: cell_of(self.key), source: Declared(self) })
     }
