@@ -146,7 +146,7 @@ fn put_back(thread: &Thread, cell: &RawCell, header: NonNull<Header>) -> bool {
     thread.push(Entry { cell: NonNull::from(cell), generation: 0 });
     cell.add_entry();
     thread.raise(TRAILED);
-    if cell.inheritance().is_some() {
+    if cell.is_heir() {
         thread.diverge();
     }
     true

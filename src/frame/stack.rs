@@ -285,7 +285,9 @@ impl<'c> Frame<'c> {
         let thread = thread::current();
         if thread.flags.get() != 0 && is_alive(thread, self.token) {
             // Loose frames that the task left behind end with the poll.
-            if let Some(error) = close(thread, self.token.index + 1) {
+            if thread.depth() > self.token.index + 1
+                && let Some(error) = close(thread, self.token.index + 1)
+            {
                 super::failure::discard(error.into_payload());
             }
             if let Some(mark) = thread.with_frame(self.token.index, |record| record.mark) {
