@@ -1,3 +1,5 @@
 //! Every task starts from a clean slate.
 
+#[cfg(feature = "sentinel")]
+pub mod sentinel;
 pub mod sync;

@@ -1,0 +1,204 @@
+//! Which thread-locals may change, and why.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::module::{Module, Plan};
+use super::name::{Name, is_std};
+
+/// What may happen to a thread-local while a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Any change is a leak.
+    Watched,
+    /// Coming to life is fine, any later change is a leak.
+    FirstTouch,
+    /// Anything is fine.
+    Allowed,
+}
+
+/// Thread-locals that keep something per thread by design. The corpus test holds each against the
+/// crate itself.
+const BUILT_IN: &[(&str, Verdict)] = &[
+    // The C library: errno, the allocator's cache, the resolver, dlerror.
+    ("module:libc.so*", Verdict::Allowed),
+    ("module:libc-*.so", Verdict::Allowed),
+    ("module:ld-linux*", Verdict::Allowed),
+];
+
+/// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
+/// the name of a crate or module stands for all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern(Box<str>);
+
+impl Pattern {
+    fn matches(&self, name: &Name) -> bool {
+        if !self.0.contains("::") && name.crate_name.as_deref().is_some_and(|it| glob(&self.0, it))
+        {
+            return true;
+        }
+        let path = &*name.path;
+        if glob(&self.0, path) {
+            return true;
+        }
+        path.match_indices("::").any(|(at, _)| glob(&self.0, &path[..at]))
+    }
+}
+
+/// Whether `text` is what `pattern` describes, from end to end.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(earlier) = last.replace(part) {
+            // Taking the first place where a middle part fits leaves most for those after it.
+            let Some(at) = rest.find(earlier) else { return false };
+            rest = &rest[at + earlier.len()..];
+        }
+    }
+    match last {
+        Some(last) => rest.ends_with(last),
+        None => rest.is_empty(),
+    }
+}
+
+/// The rules in force: the built-in ones and those that a user added.
+#[derive(Debug)]
+pub(super) struct Rules {
+    modules: Vec<(Pattern, Verdict)>,
+    names: Vec<(Pattern, Verdict)>,
+    /// What the rules come to for each module, since that is the same on every thread.
+    plans: Mutex<Vec<Arc<Plan>>>,
+}
+
+impl Clone for Rules {
+    fn clone(&self) -> Rules {
+        let (modules, names) = (self.modules.clone(), self.names.clone());
+        Rules { modules, names, plans: Mutex::default() }
+    }
+}
+
+impl Rules {
+    pub(super) fn built_in() -> Rules {
+        let mut rules = Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() };
+        for &(pattern, verdict) in BUILT_IN {
+            rules.add(pattern, verdict);
+        }
+        rules
+    }
+
+    pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {
+        match pattern.strip_prefix("module:") {
+            Some(file) => self.modules.push((Pattern(file.into()), verdict)),
+            None => {
+                let pattern = pattern.strip_suffix("::").unwrap_or(pattern);
+                self.names.push((Pattern(pattern.into()), verdict));
+            }
+        }
+        self.plans.get_mut().clear();
+    }
+
+    /// The most lenient verdict of all rules that match a module's file name.
+    pub(super) fn on_module(&self, file: &str) -> Verdict {
+        let matching = self.modules.iter().filter(|(pattern, _)| glob(&pattern.0, file));
+        lenient(matching.map(|&(_, verdict)| verdict))
+    }
+
+    /// The most lenient verdict of all rules that match a thread-local.
+    pub(super) fn on_name(&self, name: &Name) -> Verdict {
+        // The path of a trait's implementation for a type of std starts with std, too.
+        let of_std = name.crate_name.as_deref().is_some_and(is_std);
+        let of_cleanslate = name.crate_name.as_deref() == Some("cleanslate");
+        if of_std || of_cleanslate || name.is_own {
+            return Verdict::Allowed;
+        }
+        let matching = self.names.iter().filter(|(pattern, _)| pattern.matches(name));
+        lenient(matching.map(|&(_, verdict)| verdict))
+    }
+
+    /// Applies the rules to a module, or remembers what came of it.
+    pub(super) fn plan(&self, module: &Arc<Module>) -> Arc<Plan> {
+        let mut plans = self.plans.lock();
+        if let Some(plan) = plans.iter().find(|plan| Arc::ptr_eq(plan.module(), module)) {
+            return Arc::clone(plan);
+        }
+        let plan = Arc::new(Plan::new(Arc::clone(module), self));
+        // A module that was unloaded leaves its plan behind; a program that keeps loading and
+        // unloading must not collect them without end.
+        if plans.len() >= 256 {
+            plans.clear();
+        }
+        plans.push(Arc::clone(&plan));
+        plan
+    }
+}
+
+fn lenient(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+    verdicts.fold(Verdict::Watched, |all, one| match (all, one) {
+        (Verdict::Allowed, _) | (_, Verdict::Allowed) => Verdict::Allowed,
+        (Verdict::FirstTouch, _) | (_, Verdict::FirstTouch) => Verdict::FirstTouch,
+        _ => Verdict::Watched,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Name, Rules, Verdict, glob};
+
+    fn name(path: &str) -> Name {
+        let crate_name = path.split_once("::").map(|(first, _)| first.into());
+        Name { path: path.into(), crate_name, is_own: false }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters_and_nothing_else_does() {
+        for (pattern, text, expected) in [
+            ("a::B", "a::B", true),
+            ("a::B", "a::BC", false),
+            ("a::*", "a::b::C", true),
+            ("*::C", "a::b::C", true),
+            ("a*b*c", "a1b2b3c", true),
+            ("a*b*c", "a1c2b", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_crate_or_module_stands_for_all_that_is_in_it() {
+        let mut rules = Rules::built_in();
+        rules.add("app::cache", Verdict::Allowed);
+        rules.add("other", Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("app::cache::X")), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("app::cached::X")), Verdict::Watched);
+        assert_eq!(rules.on_name(&name("other::a::b::X")), Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("another::X")), Verdict::Watched);
+    }
+
+    #[test]
+    fn the_most_lenient_rule_wins() {
+        let mut rules = Rules::built_in();
+        rules.add("app::X", Verdict::Allowed);
+        rules.add("app", Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("app::X")), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("app::Y")), Verdict::FirstTouch);
+    }
+
+    #[test]
+    fn std_and_cleanslate_are_allowed_by_crate_not_by_text() {
+        let rules = Rules::built_in();
+        assert_eq!(rules.on_name(&name("std::thread::current::ID")), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("cleanslate::frame::STATE")), Verdict::Allowed);
+        let mut user = name("<alloc::vec::Vec<T> as app::Tr>::go::X");
+        user.crate_name = Some("app".into());
+        assert_eq!(rules.on_name(&user), Verdict::Watched);
+        let own = Name { path: "app::USER".into(), crate_name: Some("app".into()), is_own: true };
+        assert_eq!(rules.on_name(&own), Verdict::Allowed);
+    }
+}
