@@ -90,7 +90,7 @@ impl Module {
 }
 
 /// Whether two descriptions are of one module, whoever's thread they come from.
-pub(super) fn is_same_module(a: &Loaded, b: &Loaded) -> bool {
+fn is_same_module(a: &Loaded, b: &Loaded) -> bool {
     (a.id, a.base, a.size) == (b.id, b.base, b.size)
         && a.name == b.name
         && a.headers == b.headers

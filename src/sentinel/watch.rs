@@ -192,7 +192,6 @@ pub(super) fn try_watch_by<R, F: FnOnce() -> R>(
         Ok(lease) => lease,
         Err(unsupported) => return Err(WatchError { unsupported, rejected: f }),
     };
-    lease.watcher().ask_at_next_begin();
     lease.watcher().begin();
     let value = run(f);
     let report = lease.watcher().finish();

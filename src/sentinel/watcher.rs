@@ -4,23 +4,17 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::leak::Leak;
-use super::module::{Module, Plan, is_same_module};
+use super::module::{Module, Plan};
 use super::report::Report;
 use super::rule::Rules;
 use super::tls::{self, Compared, Loaded, Loads, Span, Unsupported, View};
-
-/// After how many tasks to ask the dynamic linker whether it loaded a module unnoticed.
-///
-/// Asking takes its lock. A module whose block comes with the thread (`-ftls-model=initial-exec`)
-/// is the only kind that goes unnoticed otherwise.
-const ASK_AGAIN: u32 = 256;
 
 /// Watches one thread, task by task, for an executor of one's own.
 ///
 /// [`Sentinel::watcher`](super::Sentinel::watcher) makes one for the calling thread, to which it
 /// is bound. It is cheaper than [`watch`](super::watch): neither [`begin`](Self::begin) nor
 /// [`finish`](Self::finish) allocates, takes a lock or makes a system call while nothing leaks and
-/// no module is loaded, but for one question to the dynamic linker every 256 tasks.
+/// no module is loaded.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -46,7 +40,6 @@ pub struct Watcher {
     layout: Layout,
     before: Vec<u8>,
     after: Vec<u8>,
-    until_asked: u32,
     is_begun: bool,
     // On systems where nothing is watched, too.
     _here: PhantomData<*mut ()>,
@@ -97,15 +90,7 @@ impl Watcher {
     pub(super) fn new(rules: Arc<Rules>) -> Result<Watcher, Unsupported> {
         let layout = Layout::new(&rules)?;
         let (before, after) = (vec![0; layout.len()], vec![0; layout.len()]);
-        Ok(Watcher {
-            rules,
-            layout,
-            before,
-            after,
-            until_asked: ASK_AGAIN,
-            is_begun: false,
-            _here: PhantomData,
-        })
+        Ok(Watcher { rules, layout, before, after, is_begun: false, _here: PhantomData })
     }
 
     pub(super) fn rules(&self) -> &Arc<Rules> {
@@ -126,27 +111,20 @@ impl Watcher {
     /// Remembers what the thread's thread-locals hold now. A second call replaces the first.
     #[inline]
     pub fn begin(&mut self) {
-        self.until_asked -= 1;
-        if self.until_asked == 0 || !self.layout.view.copy(&mut self.before) {
+        if !self.layout.view.copy(&mut self.before) {
             self.begin_anew();
         }
         self.is_begun = true;
     }
 
-    /// Asks for loaded modules at the next `begin`, without waiting for the turn to do so.
-    pub(super) fn ask_at_next_begin(&mut self) {
-        self.until_asked = 1;
-    }
-
     #[cold]
     fn begin_anew(&mut self) {
-        self.until_asked = ASK_AGAIN;
-        if tls::loads() != self.layout.loads || !self.layout.view.is_current() {
+        // Reading a symbol table may itself touch a thread-local for the first time.
+        loop {
             self.renew_layout();
-        }
-        // Reading a symbol table may itself have touched a thread-local for the first time.
-        while !self.layout.view.copy(&mut self.before) {
-            self.renew_layout();
+            if self.layout.view.copy(&mut self.before) {
+                return;
+            }
         }
     }
 
@@ -215,9 +193,8 @@ impl Watcher {
             initial.resize(span.len, 0);
             plan.module().initial(span.offset, &mut initial);
             let earlier = old.view.spans().iter().find(|earlier| {
-                let was = &old.modules[earlier.module];
-                was.block == loaded.block
-                    && is_same_module(was, loaded)
+                old.modules[earlier.module].block == loaded.block
+                    && Arc::ptr_eq(old.plans[earlier.module].module(), plan.module())
                     && (earlier.offset, earlier.len) == (span.offset, span.len)
             });
             let before = match earlier {

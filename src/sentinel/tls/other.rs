@@ -4,7 +4,6 @@ use super::{Compared, Loaded, Loads, Span, Unsupported};
 
 /// A view of nothing, which [`census`] never gives.
 #[derive(Debug)]
-#[expect(dead_code, reason = "it takes the place of a view, but there is none to make")]
 pub(in crate::sentinel) struct View(());
 
 impl View {
