@@ -58,6 +58,7 @@ pub use self::leak::Leak;
 pub(crate) use self::policy::Action;
 pub use self::policy::{Incident, Sentinel};
 pub use self::report::Report;
+pub use self::rule::BuiltInRule;
 pub use self::tls::Unsupported;
 pub use self::watch::{WatchError, assert_clean, supported, try_watch, watch};
 pub use self::watcher::Watcher;

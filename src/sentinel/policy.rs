@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::Report;
-use super::rule::{Rules, Verdict};
+use super::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
 use super::tls::Unsupported;
 use super::watch::{ADVICE, BUILT_IN, WatchError, try_watch_by, watch_by};
 use super::watcher::Watcher;
@@ -68,6 +68,31 @@ impl Sentinel {
     /// Makes a sentinel with the built-in rules that counts.
     pub fn new() -> Sentinel {
         Sentinel { rules: Arc::clone(&BUILT_IN), action: Action::Count }
+    }
+
+    /// Makes a sentinel without the built-in rules, that counts.
+    ///
+    /// It still lets pass what std and cleanslate keep, but not even the `errno` of the C library.
+    ///
+    /// ```
+    /// use cleanslate::sentinel::Sentinel;
+    ///
+    /// let ((), report) = Sentinel::strict().allow("module:libc.so*").watch(|| ());
+    /// assert!(report.leaks().is_empty());
+    /// ```
+    pub fn strict() -> Sentinel {
+        Sentinel { rules: Arc::new(Rules::strict()), action: Action::Count }
+    }
+
+    /// Lists the built-in rules.
+    ///
+    /// ```
+    /// use cleanslate::sentinel::Sentinel;
+    ///
+    /// assert!(Sentinel::built_in_rules().all(|rule| !rule.reason().is_empty()));
+    /// ```
+    pub fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
+        built_in_rules()
     }
 
     /// Allows thread-locals to change.

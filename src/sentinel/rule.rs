@@ -18,38 +18,149 @@ pub(super) enum Verdict {
     Allowed,
 }
 
-/// Thread-locals that keep something per thread by design, besides those of std and cleanslate.
+/// A rule that stands without being asked for.
 ///
-/// The corpus test runs each of these crates; without the crate's rule it fails. What only comes
-/// to life is held to that, what also changes later (scratch buffers, random numbers, the state of
-/// a wait that is over) is let pass. `docs/sentinel.md` shows the same table with reasons.
-const BUILT_IN: &[(&str, Verdict)] = &[
-    ("module:libc.so*", Verdict::Allowed),
-    ("_mi_*", Verdict::Allowed),
-    ("__mi_*", Verdict::Allowed),
-    ("arc_swap::debt::list::THREAD_HEAD", Verdict::Allowed),
-    ("chrono::offset::local::inner::TZ_INFO", Verdict::Allowed),
-    ("crossbeam_channel::context", Verdict::Allowed),
-    ("crossbeam_epoch::default::HANDLE", Verdict::FirstTouch),
-    ("crossbeam_utils::sync::sharded_lock::REGISTRATION", Verdict::FirstTouch),
-    ("env_logger", Verdict::Allowed),
-    ("fastrand::global_rng::RNG", Verdict::Allowed),
-    ("futures_executor::local_pool::CURRENT_THREAD_NOTIFY", Verdict::FirstTouch),
-    ("futures_lite::future::block_on::CACHE", Verdict::FirstTouch),
-    ("parking_lot", Verdict::FirstTouch),
-    ("parking_lot_core", Verdict::Allowed),
-    ("rand::rngs::thread::THREAD_RNG_KEY", Verdict::FirstTouch),
-    ("rayon_core::registry::Registry::in_worker_cold::LOCK_LATCH", Verdict::Allowed),
-    ("regex_automata::util::pool", Verdict::FirstTouch),
-    ("seize::raw::tls", Verdict::FirstTouch),
-    ("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch),
-    ("thread_local::thread_id", Verdict::FirstTouch),
-    ("tokio::runtime::context::CONTEXT", Verdict::Allowed),
-    ("tokio::runtime::park::CURRENT_PARKER", Verdict::FirstTouch),
-    ("tokio::task::local::CURRENT", Verdict::FirstTouch),
-    ("tracing_core::dispatcher::CURRENT_STATE", Verdict::FirstTouch),
-    ("*tracing_subscriber::*::on_event::BUF", Verdict::Allowed),
-    ("tracing_subscriber::filter::layer_filters::FILTERING", Verdict::FirstTouch),
+/// ```
+/// use cleanslate::sentinel::Sentinel;
+///
+/// let mut rules = Sentinel::built_in_rules();
+/// let rng = rules.find(|rule| rule.pattern().starts_with("rand::")).unwrap();
+/// assert!(rng.is_first_touch_only());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltInRule(&'static Standing);
+
+impl BuiltInRule {
+    /// What it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    pub fn pattern(&self) -> &'static str {
+        self.0.pattern
+    }
+
+    /// Whether only coming to life is allowed, and a later change is a leak.
+    pub fn is_first_touch_only(&self) -> bool {
+        self.0.verdict == Verdict::FirstTouch
+    }
+
+    /// What is kept there per thread by design.
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+}
+
+pub(super) fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
+    BUILT_IN.iter().map(BuiltInRule)
+}
+
+#[derive(Debug)]
+struct Standing {
+    pattern: &'static str,
+    verdict: Verdict,
+    reason: &'static str,
+}
+
+impl Standing {
+    const fn new(pattern: &'static str, verdict: Verdict, reason: &'static str) -> Standing {
+        Standing { pattern, verdict, reason }
+    }
+}
+
+/// What keeps something per thread by design, besides std and cleanslate.
+///
+/// The corpus runs each of these crates and fails without the crate's rule, or with one that is
+/// not needed. What only comes to life is held to that.
+const BUILT_IN: &[Standing] = &[
+    Standing::new(
+        "module:libc.so*",
+        Verdict::Allowed,
+        "the C library: errno, the allocator's cache, the resolver, dlerror",
+    ),
+    Standing::new("__mi_*", Verdict::Allowed, "mimalloc: the thread's heap"),
+    Standing::new(
+        "arc_swap::debt::list::THREAD_HEAD",
+        Verdict::Allowed,
+        "the thread's node in a list of debts, with a generation",
+    ),
+    Standing::new(
+        "chrono::offset::local::inner::TZ_INFO",
+        Verdict::Allowed,
+        "the time zone, read again when it is old",
+    ),
+    Standing::new(
+        "crossbeam_channel::context",
+        Verdict::Allowed,
+        "the thread's place in a wait, taken out while it waits",
+    ),
+    Standing::new(
+        "crossbeam_epoch::default::HANDLE",
+        Verdict::FirstTouch,
+        "the thread's membership in the default collector",
+    ),
+    Standing::new(
+        "crossbeam_utils::sync::sharded_lock::REGISTRATION",
+        Verdict::FirstTouch,
+        "the thread's number",
+    ),
+    Standing::new("env_logger", Verdict::Allowed, "the buffer in which a line is formatted"),
+    Standing::new(
+        "fastrand::global_rng::RNG",
+        Verdict::Allowed,
+        "the state of a random number generator",
+    ),
+    Standing::new(
+        "futures_executor::local_pool::CURRENT_THREAD_NOTIFY",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new(
+        "futures_lite::future::block_on::CACHE",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new("parking_lot", Verdict::FirstTouch, "the thread's number, for reentrant locks"),
+    Standing::new(
+        "parking_lot_core",
+        Verdict::Allowed,
+        "the thread's place in a wait that is over",
+    ),
+    Standing::new(
+        "rand::rngs::thread::THREAD_RNG_KEY",
+        Verdict::FirstTouch,
+        "a pointer to the thread's random number generator",
+    ),
+    Standing::new(
+        "rayon_core::registry::Registry::in_worker_cold::LOCK_LATCH",
+        Verdict::Allowed,
+        "a lock on which a thread outside the pool waits",
+    ),
+    Standing::new("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "tokio::runtime::context::CONTEXT",
+        Verdict::Allowed,
+        "the current runtime, its budget and random numbers",
+    ),
+    Standing::new(
+        "tokio::runtime::park::CURRENT_PARKER",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new(
+        "tokio::task::local::CURRENT",
+        Verdict::FirstTouch,
+        "the current LocalSet, none outside of one",
+    ),
+    Standing::new(
+        "tracing_core::dispatcher::CURRENT_STATE",
+        Verdict::FirstTouch,
+        "the current dispatcher, none if there is no default",
+    ),
+    Standing::new(
+        "*tracing_subscriber::*::on_event::BUF",
+        Verdict::Allowed,
+        "the buffer in which a line is formatted",
+    ),
 ];
 
 /// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
@@ -108,11 +219,16 @@ impl Clone for Rules {
 
 impl Rules {
     pub(super) fn built_in() -> Rules {
-        let mut rules = Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() };
-        for &(pattern, verdict) in BUILT_IN {
-            rules.add(pattern, verdict);
+        let mut rules = Rules::strict();
+        for rule in BUILT_IN {
+            rules.add(rule.pattern, rule.verdict);
         }
         rules
+    }
+
+    /// Only what holds in any case: std and cleanslate.
+    pub(super) fn strict() -> Rules {
+        Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() }
     }
 
     pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
+use cleanslate::sentinel::Sentinel;
 use cleanslate_corpus::{on_fresh_thread, watch_rounds};
 
 type Exercise = (&'static str, fn(u64));
@@ -364,4 +365,63 @@ fn popular_crates_raise_no_alarm() {
     }
     assert!(crates.len() >= 25);
     assert!(alarms.is_empty());
+}
+
+/// Alarms from all exercises under a sentinel's rules.
+fn alarms(sentinel: &Sentinel) -> usize {
+    let on_one_thread = |exercise: fn(u64)| {
+        on_fresh_thread(|| {
+            (1..=2).map(|round| sentinel.watch(|| exercise(round)).1.leaks().len()).sum::<usize>()
+        })
+    };
+    CRATES.iter().map(|&(_, exercise)| on_one_thread(exercise)).sum()
+}
+
+#[test]
+fn no_built_in_rule_is_there_for_nothing() {
+    let mut needless = Vec::new();
+    for left_out in Sentinel::built_in_rules() {
+        let mut sentinel = Sentinel::strict();
+        for rule in Sentinel::built_in_rules() {
+            if rule.pattern() == left_out.pattern() {
+                continue;
+            }
+            sentinel = if rule.is_first_touch_only() {
+                sentinel.allow_first_touch(rule.pattern())
+            } else {
+                sentinel.allow(rule.pattern())
+            };
+        }
+        if alarms(&sentinel) == 0 {
+            needless.push(left_out.pattern());
+        }
+    }
+    assert!(needless.is_empty(), "{needless:?}");
+}
+
+#[test]
+fn a_rule_for_a_first_touch_is_enough_where_it_is_given_and_not_elsewhere() {
+    let mut sentinel = Sentinel::strict();
+    for rule in Sentinel::built_in_rules() {
+        sentinel = sentinel.allow_first_touch(rule.pattern());
+    }
+    // These change at every use, so the lenient rules are needed.
+    for name in ["arc-swap", "fastrand", "rayon"] {
+        let exercise = CRATES.iter().find(|it| it.0 == name).unwrap().1;
+        let later = on_fresh_thread(|| {
+            exercise(1);
+            sentinel.watch(|| exercise(2)).1
+        });
+        assert!(!later.leaks().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn the_written_table_of_rules_is_complete() {
+    let text = include_str!("../../../docs/sentinel.md");
+    for rule in Sentinel::built_in_rules() {
+        let what = if rule.is_first_touch_only() { "first touch" } else { "any change" };
+        let row = format!("| `{}` | {what} | {} |", rule.pattern(), rule.reason());
+        assert!(text.contains(&row), "docs/sentinel.md lacks the row\n{row}");
+    }
 }
