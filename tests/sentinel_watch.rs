@@ -276,6 +276,33 @@ fn rules_of_a_user_allow_by_name_crate_and_first_touch() {
 }
 
 #[test]
+fn the_inner_statics_of_cleanslates_macros_never_show() {
+    // What the macros expand to, in the crate of their user.
+    static TASK: fn(u64) = {
+        thread_local! { static __CLEANSLATE_CELL: Cell<u64> = const { Cell::new(0) }; }
+        |value| __CLEANSLATE_CELL.set(__CLEANSLATE_CELL.get() + value)
+    };
+    static WORKER: fn(u64) = {
+        thread_local! { static __CLEANSLATE_WORKER: RefCell<Vec<u64>> = RefCell::default(); }
+        |value| __CLEANSLATE_WORKER.with_borrow_mut(|it| it.push(value))
+    };
+    static OF_USER: fn(u64) = {
+        thread_local! { static NOT_CLEANSLATE_CELL: Cell<u64> = const { Cell::new(0) }; }
+        |value| NOT_CLEANSLATE_CELL.set(NOT_CLEANSLATE_CELL.get() + value)
+    };
+    let all = || {
+        TASK(1);
+        WORKER(1);
+        OF_USER(1);
+    };
+    for sentinel in [Sentinel::new(), Sentinel::strict().allow("module:libc.so*")] {
+        let (_, report) = sentinel.watch(all);
+        let [path] = paths(&report)[..] else { panic!("{report}") };
+        assert!(path.ends_with("::OF_USER::NOT_CLEANSLATE_CELL"), "{path}");
+    }
+}
+
+#[test]
 fn adding_a_rule_leaves_the_sentinel_it_was_cloned_from_alone() {
     let strict = Sentinel::new();
     let lenient = strict.clone().allow("sentinel_watch::TENANT");

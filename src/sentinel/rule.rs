@@ -163,6 +163,9 @@ const BUILT_IN: &[Standing] = &[
     ),
 ];
 
+/// Where the C library is linked statically, its state has names in the program itself.
+const C_LIBRARY: &[&str] = &["errno", "tcache", "thread_arena"];
+
 /// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
 /// the name of a crate or module stands for all that is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,7 +229,7 @@ impl Rules {
         rules
     }
 
-    /// Only what holds in any case: std and cleanslate.
+    /// Only what holds in any case: std, cleanslate and a C library that is linked statically.
     pub(super) fn strict() -> Rules {
         Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() }
     }
@@ -253,7 +256,8 @@ impl Rules {
         // The path of a trait's implementation for a type of std starts with std, too.
         let of_std = name.crate_name.as_deref().is_some_and(is_std);
         let of_cleanslate = name.crate_name.as_deref() == Some("cleanslate");
-        if of_std || of_cleanslate || name.is_own {
+        let of_libc = name.crate_name.is_none() && C_LIBRARY.contains(&&*name.path);
+        if of_std || of_cleanslate || of_libc || name.is_own {
             return Verdict::Allowed;
         }
         let matching = self.names.iter().filter(|(pattern, _)| pattern.matches(name));
@@ -341,5 +345,9 @@ mod tests {
         assert_eq!(rules.on_name(&user), Verdict::Watched);
         let own = Name { path: "app::USER".into(), crate_name: Some("app".into()), is_own: true };
         assert_eq!(rules.on_name(&own), Verdict::Allowed);
+        let mut errno = Name { path: "errno".into(), crate_name: None, is_own: false };
+        assert_eq!(rules.on_name(&errno), Verdict::Allowed);
+        errno.crate_name = Some("app".into());
+        assert_eq!(rules.on_name(&errno), Verdict::Watched);
     }
 }
