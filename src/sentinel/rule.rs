@@ -91,6 +91,11 @@ const BUILT_IN: &[Standing] = &[
         "the thread's place in a wait, taken out while it waits",
     ),
     Standing::new(
+        "crossbeam_channel::waker::current_thread_id::THREAD_ID",
+        Verdict::FirstTouch,
+        "the thread's number",
+    ),
+    Standing::new(
         "crossbeam_epoch::default::HANDLE",
         Verdict::FirstTouch,
         "the thread's membership in the default collector",
@@ -101,6 +106,7 @@ const BUILT_IN: &[Standing] = &[
         "the thread's number",
     ),
     Standing::new("env_logger", Verdict::Allowed, "the buffer in which a line is formatted"),
+    Standing::new("event_listener", Verdict::FirstTouch, "what wakes the thread"),
     Standing::new(
         "fastrand::global_rng::RNG",
         Verdict::Allowed,

@@ -39,9 +39,20 @@ const CRATES: &[Exercise] = &[
         assert_eq!((**old, **swap.load()), (0, round));
     }),
     ("async-channel", |round| {
-        let (sender, receiver) = async_channel::bounded(1);
-        sender.send_blocking(round).unwrap();
-        assert_eq!(receiver.recv_blocking(), Ok(round));
+        let (there, from_here) = async_channel::bounded(1);
+        let (back, from_there) = async_channel::bounded(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while let Ok(ball) = from_here.recv_blocking() {
+                    back.send_blocking(ball).unwrap();
+                }
+            });
+            for ball in 0..50 {
+                there.send_blocking(ball + round).unwrap();
+                assert_eq!(from_there.recv_blocking(), Ok(ball + round));
+            }
+            drop(there);
+        });
     }),
     ("base64", |_| {
         use base64::Engine;
@@ -64,6 +75,11 @@ const CRATES: &[Exercise] = &[
         std::thread::scope(|scope| {
             scope.spawn(|| sender.send(round).unwrap());
             assert_eq!(receiver.recv(), Ok(round));
+            // Succeeds once the other side waits, and then finds it among those that wait.
+            scope.spawn(|| receiver.recv().unwrap());
+            while sender.try_send(round).is_err() {
+                std::thread::yield_now();
+            }
         });
         let (_sender, never) = crossbeam_channel::unbounded::<()>();
         crossbeam_channel::select! {
@@ -120,10 +136,15 @@ const CRATES: &[Exercise] = &[
         assert_eq!(text, [7; 1000]);
     }),
     ("flume", |round| {
-        let (sender, receiver) = flume::bounded(1);
+        let (there, from_here) = flume::bounded(1);
+        let (back, from_there) = flume::bounded(0);
         std::thread::scope(|scope| {
-            scope.spawn(|| sender.send(round).unwrap());
-            assert_eq!(receiver.recv(), Ok(round));
+            scope.spawn(move || from_here.iter().for_each(|ball| back.send(ball).unwrap()));
+            for ball in 0..50 {
+                there.send(ball + round).unwrap();
+                assert_eq!(from_there.recv(), Ok(ball + round));
+            }
+            drop(there);
         });
     }),
     ("futures", |round| {
