@@ -230,7 +230,7 @@ impl Sentinel {
         Watcher::new(Arc::clone(&self.rules))
     }
 
-    /// Runs a closure as [`watch`](crate::sentinel::watch) does, by the rules of this sentinel.
+    /// Runs a closure as [`watch`](crate::sentinel::watch()) does, by the rules of this sentinel.
     ///
     /// The action is for pools and plays no part here.
     ///

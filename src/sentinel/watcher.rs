@@ -12,7 +12,7 @@ use super::tls::{self, Compared, Loaded, Loads, Span, Unsupported, View};
 /// Watches one thread, task by task, for an executor of one's own.
 ///
 /// [`Sentinel::watcher`](super::Sentinel::watcher) makes one for the calling thread, to which it
-/// is bound. It is cheaper than [`watch`](super::watch): neither [`begin`](Self::begin) nor
+/// is bound. It is cheaper than [`watch`](super::watch()): neither [`begin`](Self::begin) nor
 /// [`finish`](Self::finish) allocates, takes a lock or makes a system call while nothing leaks and
 /// no module is loaded.
 ///

@@ -87,7 +87,7 @@ impl View {
 
     /// Whether the thread still has the blocks that it had, and no more.
     #[inline]
-    pub(in crate::sentinel) fn is_current(&self) -> bool {
+    fn is_current(&self) -> bool {
         generation() == self.generation
             && self.pending.iter().all(|&(id, entry)| entry_of(id) == entry)
     }
