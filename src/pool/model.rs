@@ -425,3 +425,28 @@ fn an_owner_that_works_itself_waits_for_the_helpers_inside() {
         assert!(left_behind == 0 || left_behind == late);
     });
 }
+
+#[test]
+fn visits_that_do_not_close_the_gate_are_waited_for_as_well() {
+    explore(3, || {
+        let group = Group::new(2);
+        let left = Arc::new(AtomicUsize::new(2));
+        let visits = [0, 1].map(|_| {
+            let (group, left) = (Arc::clone(&group), Arc::clone(&left));
+            thread::spawn(move || {
+                assert_eq!(group.gate.enter(), Entry::Inside);
+                group.help();
+                if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    let _none_queued = group.gate.close();
+                }
+                if group.gate.leave() {
+                    group.owner.unpark();
+                }
+            })
+        });
+        group.end();
+        for visit in visits {
+            visit.join().unwrap();
+        }
+    });
+}
