@@ -6,7 +6,10 @@ pub mod foreign;
 mod frame;
 mod slot;
 
+pub use adapter::Executor;
 pub use adapter::future;
+#[cfg(feature = "rayon")]
+pub use adapter::rayon;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
 pub use frame::{CleanupError, leaked_values};
 pub use slot::{AccessError, OwnedLocal, SetError, TaskLocal};
