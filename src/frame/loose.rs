@@ -94,6 +94,8 @@ impl Drop for Loose {
 
 impl fmt::Debug for Loose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loose").field("is_open", &(self.epoch.get() != NEVER)).finish_non_exhaustive()
+        f.debug_struct("Loose")
+            .field("is_open", &(self.epoch.get() != NEVER))
+            .finish_non_exhaustive()
     }
 }

@@ -255,6 +255,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         let _alive = self.boxed(header).fill(value);
         let binding = thread::with(|thread| {
             raw.link(header, thread.epoch());
+            thread.mark_dirty();
             self.changed(thread);
             // The undo lies on the Rust stack, so no loose frame may end underneath.
             Binding { place: self, header, pin: Some(Pin::new(thread)) }
