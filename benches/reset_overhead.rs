@@ -22,9 +22,7 @@ thread_local! {
 /// Declares `COUNT` slots and a plain thread-local for each, and functions that use the first `n`.
 macro_rules! slots {
     ($($index:literal $number:ident $text:ident $plain:ident $plain_text:ident)*) => {
-        task_local! {
-            $(static $number: u64 = 0; static $text: String = String::new();)*
-        }
+        $(task_local! { static $number: u64 = 0; static $text: String = String::new(); })*
         thread_local! {
             $(
                 static $plain: Cell<u64> = const { Cell::new(0) };

@@ -16,12 +16,10 @@ use std::sync::Arc;
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 
 /// Makes the copy that a snapshot keeps; the second argument is the declared function.
-#[doc(hidden)]
-pub type Copier<T> = fn(&T, fn(&T) -> T) -> T;
+pub(crate) type Copier<T> = fn(&T, fn(&T) -> T) -> T;
 
 /// What a context needs to know of an inheritable slot, whatever its type.
-#[doc(hidden)]
-pub trait Inheritance: Sync {
+pub(crate) trait Inheritance: Sync {
     /// Whether a task's value differs from the submitter's (`with = f`).
     fn derives(&self) -> bool;
     /// Copies the current task's value. `Ok(None)`: it holds none. `Err`: it is inside `with_mut`.
@@ -35,9 +33,8 @@ pub trait Inheritance: Sync {
 }
 
 /// A value could not be copied, since its own `with_mut` is running.
-#[doc(hidden)]
 #[derive(Debug)]
-pub struct Borrowed;
+pub(crate) struct Borrowed;
 
 /// The policy of one slot.
 #[doc(hidden)]

@@ -34,8 +34,7 @@ pub(crate) const ROOT: u64 = 1;
 pub(crate) const GONE: u64 = u64::MAX;
 
 /// What the engine asks of a declared slot.
-#[doc(hidden)]
-pub trait Slot: Sync {
+pub(crate) trait Slot: Sync {
     /// The path under which it was declared.
     fn name(&self) -> &'static str;
     /// The slot's cell on this thread (C1).
@@ -89,9 +88,7 @@ impl SlotHandle {
 }
 
 /// A slot's place on one thread.
-#[doc(hidden)]
-#[expect(missing_debug_implementations, reason = "hidden, and it has nothing to show")]
-pub struct RawCell {
+pub(crate) struct RawCell {
     pub(super) epoch: Cell<u64>,
     pub(super) top: Cell<Option<NonNull<Header>>>,
     /// One box for the next nested value, so that the steady state does not allocate.

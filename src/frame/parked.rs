@@ -32,6 +32,7 @@ pub(crate) struct Parked {
     items: Vec<Item>,
 }
 
+#[expect(clippy::non_send_fields_in_send_ty, reason = "boxes by pointer, see below")]
 // SAFETY: slots hold `T: Send` (a bound of `TaskLocal` and `OwnedLocal`), the boxes are owned (P1)
 // and used by one thread at a time, since every method that touches them takes `&mut self`.
 unsafe impl Send for Parked {}

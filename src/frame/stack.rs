@@ -24,7 +24,7 @@ use std::mem::ManuallyDrop;
 
 use super::cell::ROOT;
 use super::failure::CleanupError;
-use super::thread::{self, LOOSE, TOUCHED, Thread};
+use super::thread::{self, LOOSE, TOUCHED, TRAILED, Thread};
 use super::trail;
 use crate::context::{Context, Snapshot};
 
@@ -50,6 +50,7 @@ pub(super) struct Record {
     epoch: u64,
     flags: u8,
     shortcut: bool,
+    grounded: bool,
     diverged: bool,
     generation: u32,
     watched: bool,
@@ -74,6 +75,12 @@ fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) 
         // A thread in its teardown runs the task without slots: every access fails (R12).
         return Token::dead();
     }
+    // A root that lies under nothing else, or under frames that have touched nothing so far.
+    let is_grounded = if index == 0 {
+        thread.epoch.get() == ROOT
+    } else {
+        thread.grounded.get() && thread.flags.get() & (TOUCHED | TRAILED) == 0
+    };
     thread.push_frame(Record {
         id,
         kind,
@@ -81,13 +88,15 @@ fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) 
         epoch: thread.epoch.get(),
         flags: thread.flags.get(),
         shortcut: thread.shortcut.get(),
+        grounded: thread.grounded.get(),
         diverged: thread.diverged.get(),
         generation: thread.generation.get(),
         watched: thread.watched.replace(false),
         context: thread.context.get(),
         captured: thread.captured.replace(std::ptr::null()),
     });
-    thread.shortcut.set(index == 0 && !keeps_all && thread.epoch.get() == ROOT);
+    thread.grounded.set(is_grounded);
+    thread.shortcut.set(is_grounded && !keeps_all);
     thread.epoch.set(id);
     thread.flags.set(if kind == Kind::Loose { LOOSE } else { 0 });
     thread.diverged.set(false);
@@ -112,6 +121,7 @@ fn restore(thread: &Thread, record: &Record) -> *const Snapshot {
     thread.epoch.set(record.epoch);
     thread.flags.set(record.flags);
     thread.shortcut.set(record.shortcut);
+    thread.grounded.set(record.grounded);
     thread.diverged.set(record.diverged);
     thread.generation.set(record.generation);
     thread.watched.set(record.watched);
@@ -339,6 +349,7 @@ impl Pin {
             epoch: thread.epoch.get(),
             flags: thread.flags.get(),
             shortcut: thread.shortcut.get(),
+            grounded: thread.grounded.get(),
             diverged: thread.diverged.get(),
             generation: thread.generation.get(),
             watched: thread.watched.get(),
@@ -373,7 +384,7 @@ impl Token {
             return Self::dead();
         }
         let snapshot = Snapshot::retain(context.snapshot_ptr());
-        let token = open(thread, Kind::Loose, snapshot, true);
+        let token = open(thread, Kind::Loose, snapshot, false);
         if !is_alive(thread, token) {
             Snapshot::release(snapshot);
         }

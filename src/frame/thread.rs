@@ -50,9 +50,12 @@ pub(crate) struct Thread {
     pub(super) epoch: Cell<u64>,
     /// See T5.
     pub(super) flags: Cell<u8>,
-    /// Values without drop glue need no trail entry: the innermost frame lies directly on the
-    /// root, so whatever it hides is either the root's or stale.
+    /// Values without drop glue need no trail entry: the innermost frame is grounded, so whatever
+    /// it hides is either the root's or stale.
     pub(super) shortcut: Cell<bool>,
+    /// The frames between the innermost one and the root have touched nothing, and cannot while
+    /// they are not the innermost.
+    pub(super) grounded: Cell<bool>,
     /// An inheritable slot may differ from what the frame's context says.
     pub(super) diverged: Cell<bool>,
     /// See `trail`.
@@ -80,6 +83,7 @@ thread_local! {
             epoch: Cell::new(ROOT),
             flags: Cell::new(0),
             shortcut: Cell::new(false),
+            grounded: Cell::new(false),
             diverged: Cell::new(false),
             generation: Cell::new(0),
             registered: Cell::new(false),
@@ -277,6 +281,12 @@ impl Thread {
     #[inline]
     pub(crate) fn has_diverged(&self) -> bool {
         self.diverged.get()
+    }
+
+    /// Notes that a cell shows a value of the innermost frame though the trail has no entry for it.
+    #[inline]
+    pub(crate) fn mark_dirty(&self) {
+        self.raise(TOUCHED);
     }
 
     pub(super) fn push(&self, entry: Entry) {

@@ -260,6 +260,12 @@ impl<T> Boxed<T> {
         unsafe { header.cast::<Self>().as_ref() }
     }
 
+    /// Where the value is, or is to be.
+    #[inline]
+    fn place(&self) -> *mut T {
+        self.value.get().cast()
+    }
+
     fn header_ptr(&self) -> NonNull<Header> {
         NonNull::from(self).cast()
     }
@@ -291,7 +297,7 @@ impl<T> Boxed<T> {
     pub(crate) fn fill_fresh(&self, value: T) {
         debug_assert_eq!(self.header.word.get(), EMPTY);
         // SAFETY: by V2 there is no value to overwrite and by V3 no reference to it.
-        unsafe { (*self.value.get()).write(value) };
+        unsafe { self.place().write(value) };
         self.header.word.set(IDLE);
     }
 
@@ -304,7 +310,7 @@ impl<T> Boxed<T> {
     pub(crate) fn fill(&self, value: T) -> bool {
         debug_assert!(matches!(self.header.status(), Status::Empty | Status::Initialising));
         // SAFETY: by V2 there is no value to overwrite and by V3 no reference to it.
-        unsafe { (*self.value.get()).write(value) };
+        unsafe { self.place().write(value) };
         if self.header.word.replace(IDLE) & ORPHAN != 0 {
             // SAFETY: orphaned, so the initialiser was the last user and owns the box (V4), and
             // the word has just become idle.
@@ -328,8 +334,7 @@ impl<T> Boxed<T> {
     pub(crate) fn swap(&self, value: T) -> T {
         debug_assert!(self.header.is_idle());
         // SAFETY: idle, so by V2 there is a value and by V3 no reference to it.
-        let place = unsafe { (*self.value.get()).assume_init_mut() };
-        std::mem::replace(place, value)
+        unsafe { self.place().replace(value) }
     }
 
     /// Moves the value out of an idle box and leaves it empty.
@@ -338,7 +343,7 @@ impl<T> Boxed<T> {
         self.header.word.set(EMPTY);
         // SAFETY: it was idle, so by V2 there is a value and by V3 no reference to it; the word
         // says empty now, so it is moved out once.
-        unsafe { (*self.value.get()).assume_init_read() }
+        unsafe { self.place().read() }
     }
 }
 
@@ -382,7 +387,7 @@ impl<T> Shared<'_, T> {
     pub(crate) fn get(&self) -> &T {
         // SAFETY: counted in the word, so by V2 and V3 the value is there and nobody has `&mut` to
         // it; the box is not freed before `self` is dropped (V4).
-        unsafe { (*self.boxed.value.get()).assume_init_ref() }
+        unsafe { &*self.boxed.place() }
     }
 }
 
@@ -408,7 +413,7 @@ impl<T> Exclusive<'_, T> {
     pub(crate) fn get(&mut self) -> &mut T {
         // SAFETY: the word says exclusive, so by V2 and V3 the value is there and nobody else has
         // a reference to it; the box is not freed before `self` is dropped (V4).
-        unsafe { (*self.boxed.value.get()).assume_init_mut() }
+        unsafe { &mut *self.boxed.place() }
     }
 }
 

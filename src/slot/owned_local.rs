@@ -92,6 +92,7 @@ struct TypedCell<T: Send + 'static> {
     shared: Arc<Shared<T>>,
 }
 
+#[expect(clippy::non_send_fields_in_send_ty, reason = "cells by pointer, see below")]
 // SAFETY: its thread uses the cell, and the owner's drop empties it, which needs `T: Send`; W2 keeps
 // the two apart.
 unsafe impl<T: Send> Send for TypedCell<T> {}

@@ -300,6 +300,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         self.boxed(header).fill_fresh(value);
         let binding = thread::with(|thread| {
             raw.link(header, thread.epoch());
+            thread.mark_dirty();
             self.changed(thread);
             // The undo lies on the Rust stack, so no loose frame may end underneath.
             Binding { place: self, header, pin: Some(Pin::new(thread)) }
@@ -348,8 +349,8 @@ impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
         let unlinked = raw.unlink();
         debug_assert_eq!(unlinked, Some(self.header), "scopes end in reverse order");
         thread::with(|thread| self.place.changed(thread));
-        // SAFETY: just unlinked, so it is ours (V4).
         let mut dropped = Ok(());
+        // SAFETY: just unlinked, so it is ours (V4).
         match unsafe { release(self.header) } {
             Released::Value => {
                 dropped = catch_unwind(AssertUnwindSafe(|| {
