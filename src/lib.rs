@@ -5,6 +5,8 @@ mod context;
 pub mod foreign;
 mod frame;
 mod pool;
+#[cfg(feature = "sentinel")]
+pub mod sentinel;
 mod slot;
 pub mod sync;
 

@@ -89,6 +89,7 @@ impl Snapshot {
     }
 
     /// Another count of a pointer in the engine.
+    #[inline]
     fn share(snapshot: *const Self) -> SnapshotRef {
         if snapshot.is_null() {
             return None;
@@ -112,20 +113,28 @@ pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copie
 
 /// Captures what the current task would hand down. O(1) if nothing inheritable has changed since
 /// the last time, O(inheritable slots that this thread has ever touched) otherwise.
+#[inline]
 pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
-    thread::with(|thread| {
-        let captured = thread.captured();
-        if !captured.is_null() {
-            return Ok(Snapshot::share(captured));
-        }
-        let context = thread.context();
-        // SAFETY: N1, as in `inherited`.
-        let derives = !context.is_null() && unsafe { &*context }.derives;
-        if !thread.has_diverged() && !derives {
-            return Ok(Snapshot::share(context));
-        }
-        rebuild(thread, Snapshot::share(context))
-    })
+    let thread = thread::current();
+    let captured = thread.captured();
+    if !captured.is_null() {
+        return Ok(Snapshot::share(captured));
+    }
+    if thread.context().is_null() && !thread.has_diverged() {
+        return Ok(None);
+    }
+    capture_slow(thread)
+}
+
+#[inline(never)]
+fn capture_slow(thread: &Thread) -> Result<SnapshotRef, CaptureError> {
+    let context = thread.context();
+    // SAFETY: N1, as in `inherited`.
+    let derives = !context.is_null() && unsafe { &*context }.derives;
+    if !thread.has_diverged() && !derives {
+        return Ok(Snapshot::share(context));
+    }
+    rebuild(thread, Snapshot::share(context))
 }
 
 /// Copies what the current task holds, and shares what it has not touched.

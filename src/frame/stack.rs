@@ -66,6 +66,7 @@ pub(crate) struct Token {
     not_send: PhantomData<*const ()>,
 }
 
+#[inline]
 fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) -> Token {
     let index = thread.depth();
     let id = thread.fresh_epoch();
@@ -107,6 +108,19 @@ fn end_task(thread: &Thread, mark: usize, error: &mut Option<CleanupError>) {
     thread.forget_capture();
 }
 
+/// Makes the frame below the innermost one again. Gives back what the closed one's tasks inherited.
+#[inline]
+fn restore(thread: &Thread, record: &Record) -> *const Snapshot {
+    thread.epoch.set(record.epoch);
+    thread.flags.set(record.flags);
+    thread.shortcut.set(record.shortcut);
+    thread.diverged.set(record.diverged);
+    thread.generation.set(record.generation);
+    thread.watched.set(record.watched);
+    thread.captured.set(record.captured);
+    thread.context.replace(record.context)
+}
+
 /// Closes the frames from `index` up.
 fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
     let mut error = None;
@@ -124,14 +138,7 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
         }
         let Some(record) = thread.pop_frame() else { break };
         if kind != Kind::Pin {
-            thread.epoch.set(record.epoch);
-            thread.flags.set(record.flags);
-            thread.shortcut.set(record.shortcut);
-            thread.diverged.set(record.diverged);
-            thread.generation.set(record.generation);
-            thread.watched.set(record.watched);
-            let context = thread.context.replace(record.context);
-            thread.captured.set(record.captured);
+            let context = restore(thread, &record);
             if kind != Kind::Pinned {
                 // Last: if nobody else keeps it, its values are dropped here.
                 Snapshot::release(context);
@@ -204,6 +211,7 @@ impl<'c> Frame<'c> {
     }
 
     /// The same for a frame whose values are to be taken out again, so each has a trail entry.
+    #[inline]
     pub(super) fn enter_keeping(context: &'c Context) -> Self {
         Self::with_kind(context.snapshot_ptr(), true)
     }
@@ -216,6 +224,7 @@ impl<'c> Frame<'c> {
         frame
     }
 
+    #[inline]
     fn with_kind(context: *const Snapshot, keeps_all: bool) -> Self {
         let token = thread::with(|thread| {
             if cfg!(cleanslate_no_reset) {
@@ -252,31 +261,50 @@ impl<'c> Frame<'c> {
         this.close().map_or(Ok(()), Err)
     }
 
+    #[inline]
     fn close(&self) -> Option<CleanupError> {
-        thread::with(|thread| {
-            if is_alive(thread, self.token) { close_pinned(thread, self.token.index) } else { None }
-        })
+        let thread = thread::current();
+        // The way of a task that left nothing to undo: the frame is the innermost one, or a loose one
+        // above would show in the flags, and no marked one lies below, or that would show.
+        if thread.flags.get() & !TOUCHED == 0
+            && let Some(record) = thread
+                .pop_frame_if(|record| record.id == self.token.id && record.flags & LOOSE == 0)
+        {
+            restore(thread, &record);
+            return None;
+        }
+        self.close_slow(thread)
+    }
+
+    #[inline(never)]
+    fn close_slow(&self, thread: &Thread) -> Option<CleanupError> {
+        if is_alive(thread, self.token) { close_pinned(thread, self.token.index) } else { None }
     }
 
     /// Closes the frame after `take` has taken its values off the trail, above the given mark.
+    #[inline]
     pub(super) fn suspend(self, take: impl FnOnce(&Thread, usize)) {
-        thread::with(|thread| {
-            if is_alive(thread, self.token) {
-                // Loose frames that the task left behind end with the poll.
-                if let Some(error) = close(thread, self.token.index + 1) {
-                    super::failure::discard(error.into_payload());
-                }
-                if let Some(mark) = thread.with_frame(self.token.index, |record| record.mark) {
-                    take(thread, mark);
-                }
+        let thread = thread::current();
+        if thread.flags.get() != 0 && is_alive(thread, self.token) {
+            // Loose frames that the task left behind end with the poll.
+            if thread.depth() > self.token.index + 1
+                && let Some(error) = close(thread, self.token.index + 1)
+            {
+                super::failure::discard(error.into_payload());
             }
-        });
+            if let Some(mark) = thread.with_frame(self.token.index, |record| record.mark) {
+                thread.forget_capture();
+                take(thread, mark);
+                thread.flags.set(0);
+            }
+        }
         // Nothing is left on the trail, so nothing can fail; the drop closes the frame.
         drop(self);
     }
 }
 
 impl Drop for Frame<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(error) = self.close() {
             super::failure::discard(error.into_payload());

@@ -7,7 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::{CleanupError, Failure, Payload, discard};
+use super::failure::{CleanupError, Failure, discard};
 use super::stack::Frame;
 use super::thread;
 use crate::context::Context;
@@ -23,9 +23,12 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let frame = Frame::enter(context);
         let result = f();
-        (result, frame.end())
+        match frame.end() {
+            Ok(()) => Ok(result),
+            Err(error) => Err(Failure::Cleanup(give_up(result, error))),
+        }
     }));
-    conclude(outcome)
+    outcome.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
 }
 
 /// The same with carriers, which have to be detached whatever happens.
@@ -39,13 +42,15 @@ fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failur
         }))
     });
     let (outcome, fault) = attachment.map_err(Failure::Carrier)?;
-    conclude(outcome.map(|(result, ended)| {
-        let mut total = ended.err();
-        if let Some(fault) = fault {
-            CleanupError::add(&mut total, fault);
-        }
-        (result, total.map_or(Ok(()), Err))
-    }))
+    let (result, ended) = outcome.map_err(Failure::Panic)?;
+    let mut total = ended.err();
+    if let Some(fault) = fault {
+        CleanupError::add(&mut total, fault);
+    }
+    match total {
+        None => Ok(result),
+        Some(error) => Err(Failure::Cleanup(give_up(result, error))),
+    }
 }
 
 /// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
@@ -90,14 +95,12 @@ pub(crate) fn take_taint() -> bool {
     thread::with(thread::Thread::take_taint)
 }
 
-fn conclude<R>(outcome: Result<(R, Result<(), CleanupError>), Payload>) -> Result<R, Failure> {
-    match outcome {
-        Ok((result, Ok(()))) => Ok(result),
-        Ok((result, Err(error))) => Err(Failure::Cleanup(match contained(|| drop(result)) {
-            Ok(()) => error,
-            Err(later) => error.merge(CleanupError::from_failure(later)),
-        })),
-        Err(payload) => Err(Failure::Panic(payload)),
+/// Drops the result of a task whose clean-up failed.
+#[cold]
+fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
+    match contained(|| drop(result)) {
+        Ok(()) => error,
+        Err(later) => error.merge(CleanupError::from_failure(later)),
     }
 }
 

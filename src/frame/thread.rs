@@ -190,23 +190,10 @@ impl Thread {
     ///
     /// Afterwards the slot counts as touched whatever happens, so that a slot which the
     /// initialiser touches is dropped before this one.
-    #[inline]
     pub(crate) fn touch<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
-        if cfg!(debug_assertions) && self.watched.get() && !cell.stays() {
-            report_uncovered(cell);
-        }
-        if !needs_drop::<T>()
-            && self.shortcut.get()
-            && let Some(header) = cell.reuse(self.epoch.get())
-        {
-            self.raise(TOUCHED);
+        if let Some(header) = self.touch_in_place::<T>(cell) {
             return Ok(header);
         }
-        self.touch_slow::<T>(cell)
-    }
-
-    #[inline(never)]
-    fn touch_slow<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
         if !cell.registered.get() {
             self.introduce(cell)?;
         }
@@ -223,6 +210,21 @@ impl Thread {
             self.raise(TRAILED);
         }
         Ok(header)
+    }
+
+    /// The short way of [`touch`](Self::touch): a value without drop glue, in a cell that has held one
+    /// before, in a frame directly on the root.
+    #[inline]
+    pub(crate) fn touch_in_place<T>(&self, cell: &RawCell) -> Option<NonNull<Header>> {
+        if cfg!(debug_assertions) && self.watched.get() && !cell.stays() {
+            report_uncovered(cell);
+        }
+        if needs_drop::<T>() || !self.shortcut.get() {
+            return None;
+        }
+        let header = cell.reuse(self.epoch.get())?;
+        self.raise(TOUCHED);
+        Some(header)
     }
 
     /// The first touch of a cell on this thread, ever.
@@ -289,19 +291,42 @@ impl Thread {
         if trail.len() > mark { trail.pop() } else { None }
     }
 
+    /// The cell of one entry of the trail.
+    #[inline]
+    pub(super) fn cell_at(&self, index: usize) -> Option<NonNull<RawCell>> {
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &*self.trail.get() }.get(index).map(|entry| entry.cell)
+    }
+
+    /// Forgets the entries above `mark`, which the caller has undone.
+    #[inline]
+    pub(super) fn cut(&self, mark: usize) {
+        // SAFETY: T3: entries need no drop.
+        unsafe { &mut *self.trail.get() }.truncate(mark);
+    }
+
+    #[inline]
     pub(super) fn mark(&self) -> usize {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &*self.trail.get() }.len()
     }
 
+    #[inline]
     pub(super) fn depth(&self) -> usize {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &*self.frames.get() }.len()
     }
 
+    #[inline]
     pub(super) fn push_frame(&self, record: Record) {
         // SAFETY: T3: `Vec::push` calls nothing of others.
         unsafe { &mut *self.frames.get() }.push(record);
+    }
+
+    #[inline]
+    pub(super) fn pop_frame_if(&self, f: impl FnOnce(&Record) -> bool) -> Option<Record> {
+        // SAFETY: T3: the borrow ends with this function, and the caller in `stack` only reads in `f`.
+        unsafe { &mut *self.frames.get() }.pop_if(|record| f(record))
     }
 
     pub(super) fn pop_frame(&self) -> Option<Record> {

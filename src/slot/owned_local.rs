@@ -214,7 +214,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
         self.shared.name()
     }
 
-    #[inline]
+    #[inline(always)]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Owned<'_, T>>) -> R) -> R {
         let found = table::find_or_add(self.shared.id, || match self.shared.add_cell() {
             Some(cell) => cell,

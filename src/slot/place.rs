@@ -168,22 +168,32 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     #[inline]
     fn shared(self) -> Result<Shared<'c, T>, AccessError> {
-        if let Some(boxed) = thread::with(|thread| self.shown(thread))
+        if let Some(boxed) = self.shown(thread::current())
             && let Some(shared) = boxed.borrow()
         {
             return Ok(shared);
         }
+        self.shared_slow()
+    }
+
+    #[inline(never)]
+    fn shared_slow(self) -> Result<Shared<'c, T>, AccessError> {
         let boxed = self.filled()?;
         boxed.borrow().ok_or_else(|| self.refused(boxed.header.status()))
     }
 
     #[inline]
     fn exclusive(self) -> Result<Exclusive<'c, T>, AccessError> {
-        if let Some(boxed) = thread::with(|thread| self.shown(thread))
+        if let Some(boxed) = self.shown(thread::current())
             && let Some(exclusive) = boxed.borrow_mut()
         {
             return Ok(exclusive);
         }
+        self.exclusive_slow()
+    }
+
+    #[inline(never)]
+    fn exclusive_slow(self) -> Result<Exclusive<'c, T>, AccessError> {
         let boxed = self.filled()?;
         boxed.borrow_mut().ok_or_else(|| self.refused(boxed.header.status()))
     }
@@ -205,26 +215,37 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     /// Puts a value in without running the initialiser; the old one is dropped afterwards.
     #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
-        let old = thread::with(|thread| {
-            let boxed = match self.shown(thread) {
-                Some(boxed) => boxed,
-                None => match thread.touch::<T>(&self.cell.raw) {
-                    Ok(header) => self.boxed(header),
-                    Err(gone) => return Err(SetError::new(self.gone(gone), value)),
-                },
-            };
-            let old = if boxed.header.is_idle() {
-                Some(boxed.swap(value))
-            } else if matches!(boxed.header.status(), Status::Empty | Status::Unmade) {
-                let _alive = boxed.fill(value);
-                None
-            } else {
-                return Err(SetError::new(self.refused(boxed.header.status()), value));
-            };
+        let thread = thread::current();
+        if let Some(boxed) = self.shown(thread) {
+            if boxed.header.is_idle() {
+                let old = boxed.swap(value);
+                self.changed(thread);
+                drop(old);
+                return Ok(());
+            }
+        } else if let Some(header) = thread.touch_in_place::<T>(&self.cell.raw) {
+            self.boxed(header).fill_fresh(value);
             self.changed(thread);
-            Ok(old)
-        })?;
-        drop(old);
+            return Ok(());
+        }
+        self.set_slow(value)
+    }
+
+    #[inline(never)]
+    fn set_slow(self, value: T) -> Result<(), SetError<T>> {
+        let thread = thread::current();
+        let boxed = match self.shown(thread) {
+            Some(boxed) => boxed,
+            None => match thread.touch::<T>(&self.cell.raw) {
+                Ok(header) => self.boxed(header),
+                Err(gone) => return Err(SetError::new(self.gone(gone), value)),
+            },
+        };
+        if !matches!(boxed.header.status(), Status::Empty | Status::Unmade) {
+            return Err(SetError::new(self.refused(boxed.header.status()), value));
+        }
+        boxed.fill_fresh(value);
+        self.changed(thread);
         Ok(())
     }
 
