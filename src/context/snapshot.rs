@@ -11,6 +11,7 @@
     reason = "the frames keep snapshots by pointer, so that the hot path copies a word"
 )]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::inherit::{Copied, Inheritance};
@@ -29,6 +30,25 @@ pub(crate) struct Snapshot {
     items: Vec<Item>,
     /// Some slot is declared `with = f`: a task that captures holds values of its own (R7).
     derives: bool,
+}
+
+impl Drop for Snapshot {
+    /// Drops every copy, each contained: the second panic of two would abort the process. The first
+    /// one resumes.
+    fn drop(&mut self) {
+        let mut first = Ok(());
+        for item in self.items.drain(..) {
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(item)));
+            match (&first, dropped) {
+                (_, Ok(())) => {}
+                (Ok(()), Err(payload)) if !std::thread::panicking() => first = Err(payload),
+                (_, Err(payload)) => frame::discard(payload),
+            }
+        }
+        if let Err(payload) = first {
+            resume_unwind(payload);
+        }
+    }
 }
 
 /// Slots are told apart by where their declaration lies.

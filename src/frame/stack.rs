@@ -100,7 +100,9 @@ fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) 
     thread.epoch.set(id);
     thread.flags.set(if kind == Kind::Loose { LOOSE } else { 0 });
     thread.diverged.set(false);
-    thread.generation.set(0);
+    if kind != Kind::Loose {
+        thread.generation.set(0);
+    } // A loose one may be left behind by a drop, which is then a link in a chain of drops (R11).
     thread.context.set(context);
     Token { index, id, not_send: PhantomData }
 }

@@ -1,8 +1,9 @@
 //! One whole task: frame, carriers, the closure, the reset.
 //!
-//! The order, from the outside in: a frame is opened; carriers attach in order; the closure runs;
-//! the slots are reset, while the carriers are still attached, since a value's `Drop` may log; the
-//! carriers detach in reverse; the frame closes, which resets what the carriers touched.
+//! The order, from the outside in: a frame is opened for the carriers, which attach in order; a frame
+//! is opened for the task, and the closure runs; the task's frame is closed while the carriers are
+//! still attached, since a value's `Drop` may log; the carriers detach in reverse; their frame closes,
+//! which resets what they touched. A task without carriers has the inner frame only.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +11,7 @@ use super::failure::{CleanupError, Failure, discard};
 use super::stack::Frame;
 use super::thread;
 use crate::context::Context;
-use crate::foreign::Attachment;
+use crate::foreign::{Attachment, CarrierError};
 
 /// Runs one task. Never unwinds.
 ///
@@ -33,28 +34,14 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
 /// The same with carriers, which have to be detached whatever happens.
 #[cold]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    let mut frame = Frame::enter(context);
     let attachment = attached(context, || {
         catch_unwind(AssertUnwindSafe(|| {
-            let mut task = TaskIn { frame: &mut frame, ended: false };
+            let frame = Frame::enter(context);
             let result = f();
-            (result, task.end())
+            (result, frame.end())
         }))
     });
-    let closed = frame.end().err();
-    let (outcome, mut fault) = match attachment {
-        Attachment::Refused(error) => {
-            // What the carriers left in slots while they failed is gone; the carrier is the cause.
-            if let Some(error) = closed {
-                discard(error.into_payload());
-            }
-            return Err(Failure::Carrier(error));
-        }
-        Attachment::Ran(outcome, detach) => (outcome, detach.map(CleanupError::detach)),
-    };
-    if let Some(error) = closed {
-        CleanupError::add(&mut fault, error);
-    }
+    let (outcome, fault) = attachment.map_err(Failure::Carrier)?;
     let (result, ended) = outcome.map_err(Failure::Panic)?;
     let mut total = ended.err();
     if let Some(fault) = fault {
@@ -66,9 +53,18 @@ fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failur
     }
 }
 
-/// Attaches the context's carriers around `f`, and notes on the thread if one stayed attached.
-pub(crate) fn attached<R>(context: &Context, f: impl FnOnce() -> R) -> Attachment<R> {
+/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
+/// stayed attached. `Err`: `f` was not called.
+///
+/// In a frame of their own: what carriers touch concerns neither the task that they are attached
+/// for nor the one around it.
+pub(crate) fn attached<R>(
+    context: &Context,
+    f: impl FnOnce() -> R,
+) -> Result<(R, Option<CleanupError>), CarrierError> {
+    let frame = Frame::enter(context);
     let attachment = context.attach_around(f);
+    let closed = frame.end().err();
     let tainted = match &attachment {
         Attachment::Refused(error) => error.is_detach(),
         Attachment::Ran(_, fault) => fault.is_some(),
@@ -76,35 +72,27 @@ pub(crate) fn attached<R>(context: &Context, f: impl FnOnce() -> R) -> Attachmen
     if tainted {
         thread::with(|thread| thread.tainted.set(true));
     }
-    attachment
+    match attachment {
+        Attachment::Refused(error) => {
+            // What the carriers left in slots while they failed is gone; the carrier is the cause.
+            if let Some(error) = closed {
+                discard(error.into_payload());
+            }
+            Err(error)
+        }
+        Attachment::Ran(outcome, detach) => {
+            let mut fault = detach.map(CleanupError::detach);
+            if let Some(error) = closed {
+                CleanupError::add(&mut fault, error);
+            }
+            Ok((outcome, fault))
+        }
+    }
 }
 
 /// Whether a carrier could not be detached on this thread since the last time of asking.
 pub(crate) fn take_taint() -> bool {
     thread::with(thread::Thread::take_taint)
-}
-
-/// A task inside a frame that stays open: ends it also when the closure unwinds.
-struct TaskIn<'f, 'c> {
-    frame: &'f mut Frame<'c>,
-    ended: bool,
-}
-
-impl TaskIn<'_, '_> {
-    fn end(&mut self) -> Result<(), CleanupError> {
-        self.ended = true;
-        self.frame.next_task()
-    }
-}
-
-impl Drop for TaskIn<'_, '_> {
-    fn drop(&mut self) {
-        if !self.ended
-            && let Err(error) = self.frame.next_task()
-        {
-            discard(error.into_payload());
-        }
-    }
 }
 
 /// Drops the result of a task whose clean-up failed.

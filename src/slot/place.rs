@@ -99,7 +99,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         self.error(match status {
             Status::Initialising => Reason::Recursive,
             Status::Exclusive => Reason::BorrowedMut,
-            Status::Idle | Status::Shared | Status::Empty => Reason::Borrowed,
+            Status::Idle | Status::Shared | Status::Empty | Status::Unmade => Reason::Borrowed,
         })
     }
 
@@ -128,26 +128,32 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
                 None => thread.touch::<T>(&self.cell.raw).map(|header| (self.boxed(header), true)),
             });
             let (boxed, is_fresh) = boxed.map_err(|gone| self.gone(gone))?;
-            if boxed.header.status() != Status::Empty {
-                return Ok(boxed);
-            }
-            if self.initialise(boxed, is_fresh) {
+            let inherits = match boxed.header.status() {
+                Status::Empty => is_fresh,
+                Status::Unmade => true,
+                _ => return Ok(boxed),
+            };
+            if self.initialise(boxed, inherits) {
                 return Ok(boxed);
             }
         }
     }
 
     /// Runs the initialiser for an empty box. False if the box was orphaned meanwhile.
-    fn initialise(self, boxed: &'c Boxed<T>, is_fresh: bool) -> bool {
-        struct Abandon<'b, T>(&'b Boxed<T>);
+    fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) -> bool {
+        struct Abandon<'b, T> {
+            boxed: &'b Boxed<T>,
+            inheriting: bool,
+        }
         impl<T> Drop for Abandon<'_, T> {
             fn drop(&mut self) {
-                self.0.abandon_init();
+                self.boxed.abandon_init(self.inheriting);
             }
         }
         boxed.header.begin_init();
-        let abandon = Abandon(boxed);
-        let inherited = if is_fresh { self.source.inherit() } else { None };
+        let mut abandon = Abandon { boxed, inheriting: true };
+        let inherited = if inherits { self.source.inherit() } else { None };
+        abandon.inheriting = false;
         let value = match inherited {
             Some(value) => value,
             None => {
@@ -235,7 +241,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
                 Err(gone) => return Err(SetError::new(self.gone(gone), value)),
             },
         };
-        if boxed.header.status() != Status::Empty {
+        if !matches!(boxed.header.status(), Status::Empty | Status::Unmade) {
             return Err(SetError::new(self.refused(boxed.header.status()), value));
         }
         boxed.fill_fresh(value);
@@ -265,6 +271,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         let boxed = match shown {
             None => return self.check_alive().map(|()| None),
             Some(Some(boxed)) if boxed.header.status() == Status::Empty => return Ok(None),
+            Some(Some(boxed)) if boxed.header.status() == Status::Unmade => self.filled()?,
             Some(Some(boxed)) => boxed,
             Some(None) => self.filled()?,
         };
@@ -283,9 +290,11 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     pub(super) fn try_is_set(self) -> Result<bool, AccessError> {
         self.check_alive()?;
         Ok(thread::with(|thread| match self.shown(thread) {
-            Some(boxed) => {
-                matches!(boxed.header.status(), Status::Idle | Status::Shared | Status::Exclusive)
-            }
+            Some(boxed) => match boxed.header.status() {
+                Status::Idle | Status::Shared | Status::Exclusive => true,
+                Status::Empty | Status::Initialising => false,
+                Status::Unmade => self.source.inherits(thread),
+            },
             None => self.source.inherits(thread),
         }))
     }
@@ -316,7 +325,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         match boxed.borrow() {
             Some(shared) => Ok(Some(f(shared.get()))),
             None => match boxed.header.status() {
-                Status::Empty | Status::Initialising => Ok(None),
+                Status::Empty | Status::Unmade | Status::Initialising => Ok(None),
                 status => Err(status),
             },
         }
@@ -324,13 +333,16 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     /// Whether the current task has touched the slot.
     pub(super) fn is_touched(self) -> bool {
-        thread::with(|thread| self.shown(thread)).is_some()
+        thread::with(|thread| self.shown(thread))
+            .is_some_and(|boxed| boxed.header.status() != Status::Unmade)
     }
 
-    /// Makes sure that the current task holds a value.
+    /// Makes the current task hold the value that it inherits, unless it has touched the slot.
     pub(super) fn fill_now(self) {
-        // An error means that the thread is ending, or that the slot is in use, so holds a value.
-        drop(self.filled());
+        if !self.is_touched() {
+            // An error means that the thread is ending.
+            drop(self.filled());
+        }
     }
 }
 
