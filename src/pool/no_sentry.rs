@@ -8,8 +8,8 @@ use crate::frame::Failure;
 pub(crate) struct Sentry;
 
 impl Sentry {
-    /// A worker sits down: nobody watches it.
-    pub(crate) fn sit(&self, _core: &Core, _index: usize) {}
+    /// A worker begins with its tasks: nobody watches it.
+    pub(crate) fn take_post(&self, _core: &Core, _index: usize) {}
 
     /// Runs `f`.
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The pool's side of the sentinel: watches what runs on a worker, and does what the sentinel says.
 //!
-//! A watch covers the outermost code of others on a worker. Where it stands, the watcher is taken out of
+//! A watch covers the outermost code of others on a worker. While it lasts, the watcher is taken out of
 //! its place; so what runs on top finds none and belongs to the watch below. Watches of their own would
 //! report each nested leak once per level, or, if the outer watch were cut in two around the inner one,
 //! report what the outer task has borrowed or entered while it waits, and puts back later.
@@ -11,13 +11,22 @@ use std::time::Instant;
 use super::core::Core;
 use super::current;
 use super::error::{Cause, Label};
+use super::isolation::Isolation;
+use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::sentinel::renewal::Budget;
 use crate::sentinel::{Action, Incident, Report, Sentinel, Unsupported, Watcher};
 
 thread_local! {
-    /// This worker's watcher; away while it watches.
-    static WATCHER: Cell<Option<Box<Watcher>>> = const { Cell::new(None) };
+    /// What watches this worker; away while it does, and before the worker begins with its tasks.
+    static GUARD: Cell<Option<Guard>> = const { Cell::new(None) };
+}
+
+/// What stands guard over a worker.
+enum Guard {
+    Watching(Box<Watcher>),
+    /// The worker is replaced in any case.
+    Blind,
 }
 
 /// See the module's documentation.
@@ -46,14 +55,17 @@ impl Sentry {
         Ok(Self(Some(Box::new(post))))
     }
 
-    /// A worker sits down on this thread.
-    pub(crate) fn sit(&self, core: &Core, index: usize) {
+    /// A worker begins with its tasks on this thread. Not before its start hook has run: a task that the
+    /// hook waits for would be a reason to replace the worker, whose successor would run the hook again,
+    /// and so on for ever.
+    pub(crate) fn take_post(&self, core: &Core, index: usize) {
         let Some(post) = &self.0 else { return };
         if post.renews_always() {
-            return;
+            return put_back(Guard::Blind);
         }
+        touch_what_is_carried(core);
         match post.sentinel.watcher() {
-            Ok(watcher) => put_back(Box::new(watcher)),
+            Ok(watcher) => put_back(Guard::Watching(Box::new(watcher))),
             // It worked on the thread that built the pool. The worker runs unwatched.
             Err(error) => core.report_for(
                 format!("sentinel of worker {index}"),
@@ -101,19 +113,23 @@ impl Post {
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let Some(index) = current::index_in(core.id) else { return f() };
-        if self.renews_always() {
-            let outcome = f();
-            core.seats[index].retire();
-            return outcome;
-        }
-        let Some(mut watcher) = take_out() else { return f() };
+        let mut watcher = match take_out() {
+            Some(Guard::Watching(watcher)) => watcher,
+            Some(Guard::Blind) => {
+                let outcome = f();
+                core.seats[index].retire();
+                put_back(Guard::Blind);
+                return outcome;
+            }
+            None => return f(),
+        };
         watcher.begin();
         let outcome = run(f);
         let report = watcher.finish();
         if let Some(report) = &report {
             self.act(core, label, index, report);
         }
-        put_back(watcher);
+        put_back(Guard::Watching(watcher));
         match report {
             Some(report) if matches!(self.sentinel.action(), Action::Panic) => {
                 fail(core, label, &report, outcome)
@@ -163,12 +179,26 @@ fn fail<R>(
     Err(Failure::Panic(Box::new(report.to_string())))
 }
 
-/// `None` below a watch, and where a thread in its teardown drops what belongs to a pool.
-fn take_out() -> Option<Box<Watcher>> {
-    WATCHER.try_with(Cell::take).ok().flatten()
+/// Attaches and detaches the carriers that every task has, once. What they adopt comes to life at the first
+/// touch, which would be put down to the first task; and a fresh worker would be replaced for it at once.
+fn touch_what_is_carried(core: &Core) {
+    if core.carriers.is_empty() || core.isolation == Isolation::Leaky {
+        return;
+    }
+    if let Ok(context) = Context::empty().in_pool(&core.carriers, false) {
+        // A carrier that fails here does so with the first task, too, which then says so. Replacing the
+        // worker for it before it has run anything would go on for ever.
+        let _said_later = frame::run(&context, || ());
+        let _noted_later = frame::take_taint();
+    }
 }
 
-fn put_back(watcher: Box<Watcher>) {
+/// `None` below a watch, and where a thread in its teardown drops what belongs to a pool.
+fn take_out() -> Option<Guard> {
+    GUARD.try_with(Cell::take).ok().flatten()
+}
+
+fn put_back(guard: Guard) {
     // Where the thread has nowhere to keep it any more, it ends here.
-    let _nowhere = WATCHER.try_with(|place| place.set(Some(watcher)));
+    let _nowhere = GUARD.try_with(|place| place.set(Some(guard)));
 }

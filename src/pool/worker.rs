@@ -20,13 +20,13 @@ pub(crate) fn work(core: &Arc<Core>, index: usize) {
     let seat = &core.seats[index];
     seat.sit(seam::current());
     current::take_seat(Arc::clone(seat));
-    core.sentry.sit(core, index);
     {
         let _hook_may_wait = current::enter_task(core.id);
         if let Err(failure) = core.hooks.worker_starts(index) {
             core.report_for(format!("on_worker_start of worker {index}"), failure);
         }
     }
+    core.sentry.take_post(core, index);
     let end = run(core, seat);
     {
         let _hook_may_wait = current::enter_task(core.id);
