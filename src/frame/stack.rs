@@ -264,6 +264,13 @@ impl<'c> Frame<'c> {
         })
     }
 
+    /// Whether the current task has left nothing to undo, so that [`next_task`](Frame::next_task) would
+    /// do nothing.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        cfg!(cleanslate_no_reset) || thread::with(|thread| thread.flags.get() == 0)
+    }
+
     /// Ends the last task and closes the frame.
     #[inline]
     pub(crate) fn end(self) -> Result<(), CleanupError> {
