@@ -94,7 +94,8 @@ fn join_all(handles: Vec<ScopedJoinHandle<'_, Seen>>) -> Vec<Seen> {
 }
 
 pub(super) fn rayon<S: Store>(requests: &[Request], workers: usize) -> Served {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build()?;
+    // A worker that waits starts other requests on top, without bound: leave them room.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).stack_size(64 << 20).build()?;
     timed(|| {
         let (tell, told) = mpsc::channel();
         pool.in_place_scope(|s| {
