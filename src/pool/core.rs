@@ -15,6 +15,7 @@ use super::queue::{Queue, Runnable};
 use super::seat::Seat;
 use super::sleep::Sleepers;
 use super::threads::Threads;
+use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,6 +24,8 @@ pub(crate) struct Core {
     /// Never 0, never used twice.
     pub(crate) id: u64,
     pub(crate) isolation: Isolation,
+    /// Attached around every task, unless the pool is leaky.
+    pub(crate) carriers: CarrierSet,
     pub(crate) intake: Intake,
     pub(crate) capacity: Option<Capacity>,
     pub(crate) queue: Queue,
@@ -48,6 +51,7 @@ impl Core {
     pub(crate) fn new(
         workers: NonZeroUsize,
         isolation: Isolation,
+        carriers: CarrierSet,
         capacity: Option<usize>,
         hooks: Hooks,
         threads: Threads,
@@ -56,6 +60,7 @@ impl Core {
         Self {
             id,
             isolation,
+            carriers,
             intake: Intake::new(),
             capacity: capacity.map(Capacity::new),
             queue: Queue::new(),
@@ -85,9 +90,8 @@ impl Core {
         self.intake.admit(|| current::runs_task_of(self.id))
     }
 
-    /// Something that was admitted, and that is not a task of its own, is over; or something was
-    /// rejected.
-    pub(crate) fn leave(&self) {
+    /// A submission that was counted is not let in.
+    pub(crate) fn reject(&self) {
         let tally = self.tally();
         tally.add(|c| &c.claimed, 1);
         self.finished(tally);
@@ -179,8 +183,7 @@ impl Core {
 
     /// A failure that no handle will report: of a detached task, of a hook, of a drop.
     pub(crate) fn report(&self, label: Label, cause: Cause) {
-        if let Cause::Failed(failure) = &cause {
-            self.consider_retiring(failure);
+        if let Cause::Failed(_) = &cause {
             // Relaxed: a statistic.
             self.unobserved.fetch_add(1, Ordering::Relaxed);
             self.hooks.report(TaskError::new(label, cause));
@@ -192,15 +195,6 @@ impl Core {
     pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
         let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };
         self.report(label, Cause::Failed(failure));
-    }
-
-    /// A failed detach leaves foreign state on the thread: the worker must not be used again.
-    pub(crate) fn consider_retiring(&self, failure: &Failure) {
-        if failure.retires_worker()
-            && let Some(seat) = current::seat()
-        {
-            seat.retire();
-        }
     }
 
     /// Drops what belongs to others, contained; a panic is reported under `label`.

@@ -8,7 +8,8 @@ use super::current;
 use super::seat::Seat;
 use super::sleep::Sleeper;
 use super::threads::Threads;
-use crate::frame::Failure;
+use crate::frame::{self, Failure};
+use crate::slot;
 use crate::sync::seam::{self, atomic::Ordering};
 
 /// The shortest and the longest pause between two attempts to start a successor.
@@ -32,6 +33,7 @@ pub(crate) fn work(core: &Arc<Core>, index: usize) {
             core.report_for(format!("on_worker_stop of worker {index}"), failure);
         }
     }
+    slot::end_worker();
     if let End::Retired = end {
         start_successor(core, index);
     }
@@ -49,7 +51,8 @@ fn run(core: &Core, seat: &Seat) -> End {
     let has_work = || !core.queue.is_empty();
     let mut searching = false;
     loop {
-        if seat.is_retiring() {
+        // A carrier that could not be detached leaves its state on this thread.
+        if frame::take_taint() || seat.is_retiring() {
             if searching {
                 core.sleepers.stop_searching(has_work);
             }
@@ -69,6 +72,9 @@ fn run(core: &Core, seat: &Seat) -> End {
                 searching = false;
             }
             entry.run(core);
+            if frame::take_taint() {
+                seat.retire();
+            }
             continue;
         }
         if searching {
