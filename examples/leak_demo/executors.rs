@@ -94,18 +94,37 @@ fn join_all(handles: Vec<ScopedJoinHandle<'_, Seen>>) -> Vec<Seen> {
 }
 
 pub(super) fn rayon<S: Store>(requests: &[Request], workers: usize) -> Served {
+    serve_on_rayon(requests, workers, |request| {
+        handle::<S>(request, |parts, f| parts.into_par_iter().map(f).collect())
+    })
+}
+
+/// The same, where each request and each part is made a task.
+#[cfg(feature = "rayon")]
+pub(super) fn rayon_isolated<S: Store>(requests: &[Request], workers: usize) -> Served {
+    use cleanslate::rayon::ParallelIteratorExt;
+
+    let context = Context::empty();
+    serve_on_rayon(requests, workers, |request| {
+        context.run(|| {
+            handle::<S>(request, |parts, f| parts.into_par_iter().isolated().map(f).collect())
+        })
+    })
+}
+
+fn serve_on_rayon(
+    requests: &[Request],
+    workers: usize,
+    serve_one: impl Fn(Request) -> Seen + Sync,
+) -> Served {
     // A worker that waits starts other requests on top, without bound: leave them room.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).stack_size(64 << 20).build()?;
     timed(|| {
         let (tell, told) = mpsc::channel();
         pool.in_place_scope(|s| {
             for &request in requests {
-                let tell = tell.clone();
-                s.spawn(move |_| {
-                    let seen =
-                        handle::<S>(request, |parts, f| parts.into_par_iter().map(f).collect());
-                    tell.send(seen).expect("somebody waits");
-                });
+                let (tell, serve_one) = (tell.clone(), &serve_one);
+                s.spawn(move |_| tell.send(serve_one(request)).expect("somebody waits"));
             }
         });
         drop(tell);

@@ -84,8 +84,8 @@ impl<W: Write> Text<W> {
         let promised = || done.iter().filter(|(row, _)| row.promised).map(|(_, tally)| tally);
         let tasks = grouped(promised().map(|tally| tally.tasks).sum());
         let verdict = if kept_promise(done) {
-            let kept = format!("None of the {tasks} tasks with declared or adopted state on");
-            self.paint(GREEN, &format!("{kept} cleanslate saw another's data."))
+            let kept = format!("None of the {tasks} tasks with declared or adopted state saw");
+            self.paint(GREEN, &format!("{kept} another's data."))
         } else {
             let leaked = promised().filter(|tally| !tally.is_clean()).count();
             self.paint(RED, &format!("CLEANSLATE LEAKED, in {leaked} of its rows: that is a bug."))

@@ -29,6 +29,13 @@ pub(super) const ROWS: &[Row] = &[
         promised: false,
         run: executors::rayon::<Plain>,
     },
+    #[cfg(feature = "rayon")]
+    Row {
+        executor: "rayon, isolated",
+        kept_in: "task_local!",
+        promised: true,
+        run: executors::rayon_isolated::<Declared>,
+    },
     Row {
         executor: "threadpool",
         kept_in: "thread_local!",
