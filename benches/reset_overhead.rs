@@ -23,12 +23,10 @@ thread_local! {
 macro_rules! slots {
     ($($index:literal $number:ident $text:ident $plain:ident $plain_text:ident)*) => {
         $(task_local! { static $number: u64 = 0; static $text: String = String::new(); })*
-        thread_local! {
-            $(
-                static $plain: Cell<u64> = const { Cell::new(0) };
-                static $plain_text: RefCell<String> = const { RefCell::new(String::new()) };
-            )*
-        }
+        $(thread_local! {
+            static $plain: Cell<u64> = const { Cell::new(0) };
+            static $plain_text: RefCell<String> = const { RefCell::new(String::new()) };
+        })*
         #[inline]
         fn touch_numbers(n: usize, value: u64) {
             $(if $index < n { $number.set(black_box(value)); })*

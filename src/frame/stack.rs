@@ -295,21 +295,35 @@ impl<'c> Frame<'c> {
     #[inline]
     pub(super) fn suspend(self, take: impl FnOnce(&Thread, usize)) {
         let thread = thread::current();
-        if thread.flags.get() != 0 && is_alive(thread, self.token) {
-            // Loose frames that the task left behind end with the poll.
-            if thread.depth() > self.token.index + 1
-                && let Some(error) = close(thread, self.token.index + 1)
-            {
-                super::failure::discard(error.into_payload());
-            }
-            if let Some(mark) = thread.with_frame(self.token.index, |record| record.mark) {
-                thread.forget_capture();
-                take(thread, mark);
-                thread.flags.set(0);
-            }
+        if thread.flags.get() != 0
+            && let Some(mark) = self.mark_alone(thread)
+        {
+            thread.forget_capture();
+            take(thread, mark);
+            thread.flags.set(0);
         }
         // Nothing is left on the trail, so nothing can fail; the drop closes the frame.
         drop(self);
+    }
+
+    /// The frame's mark, if it is open, after closing what lies above it.
+    #[inline]
+    fn mark_alone(&self, thread: &Thread) -> Option<usize> {
+        let Token { index, id, .. } = self.token;
+        if thread.depth() > index + 1 {
+            // Loose frames that the task left behind end with the poll.
+            self.close_above(thread);
+        }
+        thread.with_frame(index, |record| (record.id == id).then_some(record.mark))?
+    }
+
+    #[cold]
+    fn close_above(&self, thread: &Thread) {
+        if is_alive(thread, self.token)
+            && let Some(error) = close(thread, self.token.index + 1)
+        {
+            super::failure::discard(error.into_payload());
+        }
     }
 }
 
