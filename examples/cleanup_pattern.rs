@@ -4,8 +4,7 @@
 mod cli;
 
 use cleanslate::{BuildError, Isolation, Pool, task_local};
-use cli::{Cli, Opt};
-use std::error::Error;
+use cli::{Cli, Failure, Opt};
 use std::io::Write;
 use std::panic::resume_unwind;
 use std::process::ExitCode;
@@ -76,7 +75,7 @@ fn leaks(isolation: Isolation, tasks: u32, task: Task) -> Result<Vec<Leak>, Buil
 }
 
 /// Runs the three ways, and says who found what.
-pub(crate) fn run(tasks: u32, out: &mut dyn Write) -> Result<Summary, Box<dyn Error>> {
+pub(crate) fn run(tasks: u32, out: &mut dyn Write) -> Result<Summary, Failure> {
     let summary = Summary {
         by_hand: leaks(Isolation::Leaky, tasks, by_hand)?,
         by_scope: leaks(Isolation::Leaky, tasks, by_scope)?,

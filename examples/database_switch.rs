@@ -7,9 +7,8 @@
 mod cli;
 
 use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool};
-use cli::{Cli, Opt};
+use cli::{Cli, Failure, Opt};
 use rusqlite::Connection;
-use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,7 +81,7 @@ fn on_pool(
     isolation: Isolation,
     workers: usize,
     tasks: u32,
-) -> Result<Summary, Box<dyn Error>> {
+) -> Result<Summary, Failure> {
     std::fs::create_dir(directory)?;
     let main = Database::create(directory, "main.sqlite")?;
     let archive = Database::create(directory, "archive.sqlite")?;
@@ -114,7 +113,7 @@ pub(crate) fn run(
     workers: usize,
     tasks: u32,
     out: &mut dyn Write,
-) -> Result<[Summary; 2], Box<dyn Error>> {
+) -> Result<[Summary; 2], Failure> {
     let leaky = on_pool(&directory.join("leaky"), Isolation::Leaky, workers, tasks)?;
     let clean = on_pool(&directory.join("clean"), Isolation::Reset, workers, tasks)?;
     for (pool, summary) in [("leaky", &leaky), ("clean", &clean)] {

@@ -6,8 +6,7 @@
 mod cli;
 
 use cleanslate::{BuildError, Isolation, Pool, task_local};
-use cli::{Cli, Opt};
-use std::error::Error;
+use cli::{Cli, Failure, Opt};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -30,11 +29,7 @@ fn task(number: u32) -> String {
 }
 
 /// Runs the tasks on a pool of each kind.
-pub(crate) fn run(
-    workers: usize,
-    tasks: u32,
-    out: &mut dyn Write,
-) -> Result<Summary, Box<dyn Error>> {
+pub(crate) fn run(workers: usize, tasks: u32, out: &mut dyn Write) -> Result<Summary, Failure> {
     let said_on = |isolation| {
         let pool = Pool::builder().workers(workers).isolation(isolation).build()?;
         Ok::<_, BuildError>(pool.map(0..tasks, task))

@@ -4,8 +4,7 @@
 mod cli;
 
 use cleanslate::{BuildError, Isolation, OwnedLocal, Pool};
-use cli::{Cli, Opt};
-use std::error::Error;
+use cli::{Cli, Failure, Opt};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -74,11 +73,7 @@ fn on_pool(
 }
 
 /// Runs the tasks, and says what came out.
-pub(crate) fn run(
-    workers: usize,
-    tasks: usize,
-    out: &mut dyn Write,
-) -> Result<Summary, Box<dyn Error>> {
+pub(crate) fn run(workers: usize, tasks: usize, out: &mut dyn Write) -> Result<Summary, Failure> {
     let local = MyLocal::new("default");
     let before = local.visit().0;
     local.state.with_mut(|state| state.value = "main".to_owned());

@@ -3,8 +3,7 @@
 mod cli;
 
 use cleanslate::{Context, Pool, task_local};
-use cli::Cli;
-use std::error::Error;
+use cli::{Cli, Failure};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::{Barrier, Mutex};
@@ -74,7 +73,7 @@ fn greet(who: &str) -> String {
 }
 
 /// Takes the steps, and says what came out.
-pub(crate) fn run(out: &mut dyn Write) -> Result<Summary, Box<dyn Error>> {
+pub(crate) fn run(out: &mut dyn Write) -> Result<Summary, Failure> {
     // In a task of its own, so that nothing is left on the caller's thread.
     let summary = Context::empty().run(steps)?;
     let names = |found: &[Option<String>]| {
@@ -103,7 +102,7 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<Summary, Box<dyn Error>> {
     Ok(summary)
 }
 
-fn steps() -> Result<Summary, Box<dyn Error>> {
+fn steps() -> Result<Summary, Failure> {
     LOCAL.set(Some("main".to_owned()));
     let is_set = thread::scope(|s| {
         s.spawn(|| {

@@ -4,15 +4,13 @@
 mod cli;
 
 use cleanslate::{Isolation, OwnedLocal, Pool};
-use cli::Cli;
+use cli::{Cli, Failure};
 use rusqlite::Connection;
-use std::error::Error;
 use std::io::Write;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-type Failure = Box<dyn Error + Send + Sync>;
 type Task = fn(&TransactionManager) -> Result<(), Failure>;
 
 /// A transaction on a connection of its own, undone unless it is committed.
@@ -119,7 +117,7 @@ pub(crate) struct Outcome {
     pub(crate) unlocked: bool,
 }
 
-fn on_pool(isolation: Isolation, path: PathBuf) -> Result<Outcome, Box<dyn Error>> {
+fn on_pool(isolation: Isolation, path: PathBuf) -> Result<Outcome, Failure> {
     let stranger = Connection::open(&path)?;
     stranger.execute_batch("PRAGMA busy_timeout = 0; CREATE TABLE operations (line TEXT);")?;
     let manager = TransactionManager { path, current: OwnedLocal::default() };
@@ -142,7 +140,7 @@ fn on_pool(isolation: Isolation, path: PathBuf) -> Result<Outcome, Box<dyn Error
 }
 
 /// Runs the tasks on a clean and on a leaky pool, and says what is in the tables.
-pub(crate) fn run(directory: &Path, out: &mut dyn Write) -> Result<[Outcome; 2], Box<dyn Error>> {
+pub(crate) fn run(directory: &Path, out: &mut dyn Write) -> Result<[Outcome; 2], Failure> {
     let clean = on_pool(Isolation::Reset, directory.join("clean.sqlite"))?;
     let leaky = on_pool(Isolation::Leaky, directory.join("leaky.sqlite"))?;
     for (pool, outcome) in [("clean", &clean), ("leaky", &leaky)] {

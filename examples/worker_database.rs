@@ -3,9 +3,8 @@
 mod cli;
 
 use cleanslate::{OwnedWorkerLocal, Pool};
-use cli::{Cli, Opt};
+use cli::{Cli, Failure, Opt};
 use rusqlite::{Connection, Params};
-use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -107,7 +106,7 @@ pub(crate) fn run(
     workers: usize,
     tasks: u32,
     out: &mut dyn Write,
-) -> Result<Summary, Box<dyn Error>> {
+) -> Result<Summary, Failure> {
     let [orders, events] = ["orders.sqlite", "events.sqlite"].map(|name| directory.join(name));
     let databases = [Database::create(orders)?, Database::create(events)?];
     let counts = |count: fn(&Counts) -> &AtomicUsize| {

@@ -9,6 +9,9 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
+/// Why an example failed, in the words for the user.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
 /// What an example takes.
 pub(crate) struct Cli {
     pub(crate) name: &'static str,
@@ -130,7 +133,7 @@ impl Cli {
     /// arguments, and with 1 if `body` fails.
     pub(crate) fn main(
         &self,
-        body: impl FnOnce(&Args, &mut (dyn Write + Send)) -> Result<(), Box<dyn Error>>,
+        body: impl FnOnce(&Args, &mut (dyn Write + Send)) -> Result<(), Failure>,
     ) -> ExitCode {
         let mut out = io::stdout();
         let outcome = match self.parse(std::env::args_os().skip(1)) {
