@@ -5,10 +5,15 @@ mod context;
 pub mod foreign;
 mod frame;
 mod pool;
+#[cfg(feature = "sentinel")]
+pub mod sentinel;
 mod slot;
 pub mod sync;
 
+pub use adapter::Executor;
 pub use adapter::future;
+#[cfg(feature = "rayon")]
+pub use adapter::rayon;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{

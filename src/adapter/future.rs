@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use crate::context::{Context, RunError};
-use crate::foreign::Attachment;
 use crate::frame::{self, CleanupError, Parked, discard};
 
 /// Makes a task of a future.
@@ -129,18 +128,18 @@ impl<F: Future> Future for Isolated<F> {
         let future = unsafe { Pin::new_unchecked(&mut this.future) };
         let (context, parked) = (&this.context, &mut this.parked);
         let visit = || parked.swap_in(context, || poll_once(future, cx), Poll::is_ready);
-        let ((poll, ended), detach) = if context.has_carriers() {
+        let ((poll, ended), around) = if context.has_carriers() {
             match frame::attached(context, || catch_unwind(AssertUnwindSafe(visit))) {
-                Attachment::Refused(error) => panic_any(RunError::carrier(error)),
-                Attachment::Ran(Err(payload), _) => resume_unwind(payload),
-                Attachment::Ran(Ok(visited), detach) => (visited, detach),
+                Err(error) => panic_any(RunError::carrier(error)),
+                Ok((Err(payload), _)) => resume_unwind(payload),
+                Ok((Ok(visited), fault)) => (visited, fault),
             }
         } else {
             (visit(), None)
         };
         let mut fault = ended.err();
-        if let Some(error) = detach {
-            CleanupError::add(&mut fault, CleanupError::detach(error));
+        if let Some(error) = around {
+            CleanupError::add(&mut fault, error);
         }
         match fault {
             None => poll,
@@ -167,10 +166,10 @@ impl<F: Future> Drop for Isolated<F> {
         let mut body = || outcome = catch_unwind(AssertUnwindSafe(&mut end));
         if context.has_carriers() {
             match frame::attached(context, &mut body) {
-                Attachment::Ran((), None) => {}
-                Attachment::Ran((), Some(error)) => discard(Box::new(error)),
+                Ok(((), None)) => {}
+                Ok(((), Some(error))) => discard(error.into_payload()),
                 // It has to be dropped all the same.
-                Attachment::Refused(error) => {
+                Err(error) => {
                     discard(Box::new(error));
                     body();
                 }

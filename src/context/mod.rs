@@ -72,11 +72,12 @@ impl Context {
     ///
     /// If one of the slots is inside its own `with_mut`, with a [`CaptureError`]'s text that names the
     /// slot; and if a copy panics.
+    #[inline]
     #[track_caller]
     pub fn capture() -> Self {
-        match Self::try_capture() {
-            Ok(context) => context,
-            Err(error) => panic!("{error}"),
+        match snapshot::capture() {
+            Ok(snapshot) => Self { snapshot, carried: None },
+            Err(error) => error.raise(),
         }
     }
 
@@ -149,10 +150,18 @@ impl Context {
     }
 
     /// Whether a task in this context has carriers to attach.
+    #[inline]
     pub(crate) fn has_carriers(&self) -> bool {
         self.carried.is_some()
     }
 
+    /// The names of the carriers, for errors.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn carrier_names(&self) -> Vec<String> {
+        self.carried.iter().flat_map(|list| list.iter()).map(|one| one.name().to_owned()).collect()
+    }
+
+    #[inline]
     pub(crate) fn snapshot_ptr(&self) -> *const Snapshot {
         self.snapshot.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
     }

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::error::{BoxError, CarrierError, Step};
+use crate::frame::discard;
 
 /// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
 ///
@@ -135,9 +136,17 @@ impl<C: Carrier> Erased<C> {
     ) -> Result<T, CarrierError> {
         match catch_unwind(AssertUnwindSafe(|| f(&self.0))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(cause)) => Err(CarrierError::new(self.0.name(), step, cause)),
-            Err(payload) => Err(CarrierError::panicked(self.0.name(), step, payload)),
+            Ok(Err(cause)) => Err(CarrierError::new(&self.safe_name(), step, cause)),
+            Err(payload) => Err(CarrierError::panicked(&self.safe_name(), step, payload)),
         }
+    }
+
+    /// Its name for an error. A name that panics must not keep the other carriers from being detached.
+    fn safe_name(&self) -> String {
+        catch_unwind(AssertUnwindSafe(|| self.0.name().to_owned())).unwrap_or_else(|payload| {
+            discard(payload);
+            std::any::type_name::<C>().to_owned()
+        })
     }
 }
 

@@ -34,12 +34,11 @@ pub(crate) const ROOT: u64 = 1;
 pub(crate) const GONE: u64 = u64::MAX;
 
 /// What the engine asks of a declared slot.
-#[doc(hidden)]
-pub trait Slot: Sync {
+pub(crate) trait Slot: Sync {
     /// The path under which it was declared.
     fn name(&self) -> &'static str;
-    /// Calls back with the slot's cell on this thread.
-    fn visit(&self, f: &mut dyn FnMut(&RawCell));
+    /// The slot's cell on this thread (C1).
+    fn cell(&self) -> NonNull<RawCell>;
     /// How tasks inherit it, if they do.
     fn inheritance(&self) -> Option<&dyn Inheritance>;
 }
@@ -72,7 +71,10 @@ pub(crate) enum SlotHandle {
 impl SlotHandle {
     pub(crate) fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
         match self {
-            Self::Declared(slot) => slot.visit(f),
+            Self::Declared(slot) => {
+                // SAFETY: C1: there as long as this thread is.
+                f(unsafe { slot.cell().as_ref() });
+            }
             Self::Owned(slot) => slot.visit(f),
         }
     }
@@ -86,9 +88,7 @@ impl SlotHandle {
 }
 
 /// A slot's place on one thread.
-#[doc(hidden)]
-#[expect(missing_debug_implementations, reason = "hidden, and it has nothing to show")]
-pub struct RawCell {
+pub(crate) struct RawCell {
     pub(super) epoch: Cell<u64>,
     pub(super) top: Cell<Option<NonNull<Header>>>,
     /// One box for the next nested value, so that the steady state does not allocate.
@@ -99,13 +99,15 @@ pub struct RawCell {
     origin: Origin,
     /// Its values are bound to this thread: a suspended future does not take them along.
     stays: bool,
+    /// Tasks may inherit it.
+    heir: bool,
     /// `true` inside: the owner is gone. `None` for declared slots, which have no owner.
     lock: Option<NonNull<Mutex<bool>>>,
 }
 
 impl RawCell {
-    pub(crate) const fn declared(slot: &'static dyn Slot, stays: bool) -> Self {
-        Self::new(Origin::Declared(slot), stays, None)
+    pub(crate) const fn declared(slot: &'static dyn Slot, stays: bool, heir: bool) -> Self {
+        Self::new(Origin::Declared(slot), stays, heir, None)
     }
 
     /// # Safety
@@ -116,10 +118,15 @@ impl RawCell {
         stays: bool,
         lock: NonNull<Mutex<bool>>,
     ) -> Self {
-        Self::new(Origin::Owned(slot), stays, Some(lock))
+        Self::new(Origin::Owned(slot), stays, false, Some(lock))
     }
 
-    const fn new(origin: Origin, stays: bool, lock: Option<NonNull<Mutex<bool>>>) -> Self {
+    const fn new(
+        origin: Origin,
+        stays: bool,
+        heir: bool,
+        lock: Option<NonNull<Mutex<bool>>>,
+    ) -> Self {
         Self {
             epoch: Cell::new(NEVER),
             top: Cell::new(None),
@@ -128,12 +135,17 @@ impl RawCell {
             entries: Cell::new(0),
             origin,
             stays,
+            heir,
             lock,
         }
     }
 
     pub(crate) fn is_owned(&self) -> bool {
         self.lock.is_some()
+    }
+
+    pub(crate) fn is_heir(&self) -> bool {
+        self.heir
     }
 
     pub(crate) fn stays(&self) -> bool {
@@ -158,6 +170,19 @@ impl RawCell {
                 // SAFETY: whoever keeps the cell keeps the slot: see `RawCell::owned`.
                 SlotHandle::Owned(unsafe { slot.as_ref() }.handle())
             }
+        }
+    }
+
+    /// Whether this is a cell of that slot.
+    pub(crate) fn is_of(&self, slot: &SlotHandle) -> bool {
+        match (self.origin, slot) {
+            (Origin::Declared(mine), SlotHandle::Declared(theirs)) => {
+                std::ptr::addr_eq(mine, *theirs)
+            }
+            (Origin::Owned(mine), SlotHandle::Owned(theirs)) => {
+                std::ptr::addr_eq(mine.as_ptr(), Arc::as_ptr(theirs))
+            }
+            _ => false,
         }
     }
 

@@ -193,14 +193,3 @@ pub(crate) enum Failure {
     /// It never ran, because a carrier could not be attached.
     Carrier(CarrierError),
 }
-
-impl Failure {
-    /// Whether the thread's foreign state is in doubt, so that a pool should replace the worker.
-    pub(crate) fn retires_worker(&self) -> bool {
-        match self {
-            Self::Panic(_) => false,
-            Self::Cleanup(error) => error.is_detach(),
-            Self::Carrier(error) => error.is_detach(),
-        }
-    }
-}

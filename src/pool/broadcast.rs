@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use super::core::Core;
 use super::current;
 use super::error::{Cause, Label};
-use super::group::{Body, Owner, Visits};
+use super::group::{Body, Help, Owner, Visits};
 use crate::context::Context;
 use crate::frame::Failure;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
@@ -57,11 +57,20 @@ where
 }
 
 impl<F, R> Broadcast<'_, F, R> {
+    /// A visit is over.
+    fn one_less(&self) -> Help {
+        // Relaxed: the gate orders what the owner reads.
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            1 => Help::Exhausted,
+            _ => Help::GoOn,
+        }
+    }
+
     /// The first failure is kept; one of a visit takes precedence over a cancellation.
     fn fail(&self, cause: Cause) {
         let mut verdict = self.verdict.lock();
         let late = match (&*verdict, &cause) {
-            (None, _) | (Some(Cause::Cancelled), Cause::Failed(_)) => verdict.replace(cause),
+            (None, _) | (Some(Cause::Cancelled { .. }), Cause::Failed(_)) => verdict.replace(cause),
             _ => Some(cause),
         };
         drop(verdict);
@@ -74,7 +83,7 @@ where
     F: Fn() -> R + Sync,
     R: Send,
 {
-    fn help(&self, index: usize) {
+    fn help(&self, index: usize) -> Help {
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);
@@ -85,7 +94,6 @@ where
                 let _nothing = self.results[index].lock().replace(result);
             }
             Err(failure) => {
-                self.core.consider_retiring(&failure);
                 match failure {
                     Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
                     _ => tally.add(|c| &c.failed, 1),
@@ -95,18 +103,11 @@ where
         }
         tally.sub(|c| &c.running, 1);
         drop(in_task);
-        // Relaxed: the gate orders what the owner reads.
-        self.left.fetch_sub(1, Ordering::Relaxed);
+        self.one_less()
     }
 
-    fn cancel(&self) {
-        self.fail(Cause::Cancelled);
-        // Relaxed: as in `help`.
-        self.left.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn is_exhausted(&self) -> bool {
-        // Relaxed: whoever takes the last one away sees it, in the order of changes to the counter.
-        self.left.load(Ordering::Relaxed) == 0
+    fn cancel(&self) -> Help {
+        self.fail(Cause::Cancelled { by_handle: false });
+        self.one_less()
     }
 }

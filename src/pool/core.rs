@@ -90,9 +90,8 @@ impl Core {
         self.intake.admit(|| current::runs_task_of(self.id))
     }
 
-    /// Something that was admitted, and that is not a task of its own, is over; or something was
-    /// rejected.
-    pub(crate) fn leave(&self) {
+    /// A submission that was counted is not let in.
+    pub(crate) fn reject(&self) {
         let tally = self.tally();
         tally.add(|c| &c.claimed, 1);
         self.finished(tally);
@@ -184,8 +183,7 @@ impl Core {
 
     /// A failure that no handle will report: of a detached task, of a hook, of a drop.
     pub(crate) fn report(&self, label: Label, cause: Cause) {
-        if let Cause::Failed(failure) = &cause {
-            self.consider_retiring(failure);
+        if let Cause::Failed(_) = &cause {
             // Relaxed: a statistic.
             self.unobserved.fetch_add(1, Ordering::Relaxed);
             self.hooks.report(TaskError::new(label, cause));
@@ -197,15 +195,6 @@ impl Core {
     pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
         let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };
         self.report(label, Cause::Failed(failure));
-    }
-
-    /// A failed detach leaves foreign state on the thread: the worker must not be used again.
-    pub(crate) fn consider_retiring(&self, failure: &Failure) {
-        if failure.retires_worker()
-            && let Some(seat) = current::seat()
-        {
-            seat.retire();
-        }
     }
 
     /// Drops what belongs to others, contained; a panic is reported under `label`.

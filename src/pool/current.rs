@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::seat::Seat;
+use crate::frame;
 use crate::sync::seam;
 
 #[derive(Clone, Copy)]
@@ -110,6 +111,21 @@ impl Drop for InTask {
             let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
         }
         HERE.set(Here { depth: here.depth - 1, innermost: self.before, ..here });
+    }
+}
+
+/// Whether foreign state may have stayed on this thread, so that it should run no further task: a
+/// worker is replaced when its outermost task is over.
+pub(crate) fn is_spoiled() -> bool {
+    let spoiled = frame::take_taint();
+    match seat() {
+        Some(seat) => {
+            if spoiled {
+                seat.retire();
+            }
+            seat.is_retiring()
+        }
+        None => spoiled,
     }
 }
 

@@ -69,6 +69,12 @@ impl Gate {
         }
     }
 
+    /// A helper puts its ticket back on the queue, before it leaves.
+    pub(crate) fn reissue(&self) {
+        // Relaxed: only counted.
+        self.word.fetch_add(QUEUED, Ordering::Relaxed);
+    }
+
     /// Lets nobody in any more; returns the number of tickets left on the queue, to the first caller
     /// only. If the gate is empty, the owner may go at once.
     pub(crate) fn close(&self) -> u64 {

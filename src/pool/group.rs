@@ -23,12 +23,23 @@ use crate::sync::seam::{self, Thread};
 
 /// What a group does, on its owner's stack.
 pub(crate) trait Body: Sync {
-    /// Helps on a worker with `index`; returns when there is nothing left to start. Never unwinds.
-    fn help(&self, index: usize);
-    /// The pool was shut down before one of the tickets was taken: nothing new is to start.
-    fn cancel(&self);
-    /// Whether nothing is left to start.
-    fn is_exhausted(&self) -> bool;
+    /// Helps on a worker with `index`. Never unwinds.
+    fn help(&self, index: usize) -> Help;
+    /// The pool was shut down before one of the tickets was taken: nothing new is to start. Returns
+    /// whether that was the last that the group waited for.
+    fn cancel(&self) -> Help;
+}
+
+/// What a helper says when it stops.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Help {
+    /// There is nothing left to start: the gate can be closed.
+    Exhausted,
+    /// Others have something left to start, or to come.
+    GoOn,
+    /// There is something left to start, but not on this thread: the ticket goes back to the queue.
+    Elsewhere,
 }
 
 /// See the module's documentation.
@@ -40,9 +51,8 @@ pub(crate) struct Group {
 }
 
 struct Vtable {
-    help: unsafe fn(*const (), usize),
-    cancel: unsafe fn(*const ()),
-    is_exhausted: unsafe fn(*const ()) -> bool,
+    help: unsafe fn(*const (), usize) -> Help,
+    cancel: unsafe fn(*const ()) -> Help,
 }
 
 trait Erased: Body {
@@ -56,8 +66,6 @@ impl<B: Body> Erased for B {
         help: |body, index| unsafe { &*body.cast::<B>() }.help(index),
         // SAFETY: as above.
         cancel: |body| unsafe { &*body.cast::<B>() }.cancel(),
-        // SAFETY: as above.
-        is_exhausted: |body| unsafe { &*body.cast::<B>() }.is_exhausted(),
     };
 }
 
@@ -82,21 +90,15 @@ impl Group {
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
-    fn help(&self, index: usize) {
+    fn help(&self, index: usize) -> Help {
         // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only: invariant 1.
         unsafe { (self.vtable.help)(self.body, index) }
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
-    fn cancel_body(&self) {
+    fn cancel_body(&self) -> Help {
         // SAFETY: as in `help`.
         unsafe { (self.vtable.cancel)(self.body) }
-    }
-
-    #[expect(unsafe_code, reason = "calls the erased body")]
-    fn is_exhausted(&self) -> bool {
-        // SAFETY: as in `help`.
-        unsafe { (self.vtable.is_exhausted)(self.body) }
     }
 
     fn leave(&self) {
@@ -111,11 +113,15 @@ impl Group {
 pub(crate) struct Ticket(Group);
 
 impl Runnable for Ticket {
-    fn run(&self, core: &Core) {
+    fn run(self: Arc<Self>, core: &Core) {
         let index = current::index_in(core.id).unwrap_or_default();
-        let entered = self.0.inside(|group| {
-            group.help(index);
-            core.died_in_queue(group.gate.close());
+        let entered = self.0.inside(|group| match group.help(index) {
+            Help::Exhausted => core.died_in_queue(group.gate.close()),
+            Help::GoOn => {}
+            Help::Elsewhere => {
+                group.gate.reissue();
+                core.enqueue(Arc::clone(&self) as Arc<dyn Runnable>);
+            }
         });
         if !entered {
             core.queue.buried();
@@ -124,7 +130,7 @@ impl Runnable for Ticket {
 
     fn cancel(&self, core: &Core) {
         let entered = self.0.inside(|group| {
-            group.cancel_body();
+            let _nothing_starts = group.cancel_body();
             core.died_in_queue(group.gate.close());
         });
         if !entered {
@@ -143,8 +149,7 @@ pub(crate) struct Visits(Group);
 impl Visit for Visits {
     fn run(&self, index: usize) {
         let _entered = self.0.inside(|group| {
-            group.help(index);
-            if group.is_exhausted() {
+            if group.help(index) == Help::Exhausted {
                 let _none_queued = group.gate.close();
             }
         });
@@ -152,8 +157,7 @@ impl Visit for Visits {
 
     fn cancel(&self) {
         let _entered = self.0.inside(|group| {
-            group.cancel_body();
-            if group.is_exhausted() {
+            if group.cancel_body() == Help::Exhausted {
                 let _none_queued = group.gate.close();
             }
         });
@@ -207,7 +211,8 @@ impl<'b> Owner<'b, Ticket> {
             for _ in 0..helpers {
                 core.enqueue(Arc::clone(&owner.shared) as Arc<dyn Runnable>);
             }
-            group.help(current::index_in(core.id).unwrap_or_default());
+            // An owner cannot leave its own work to others: with one worker there are none.
+            let _exhausted = group.help(current::index_in(core.id).unwrap_or_default());
             core.died_in_queue(group.gate.close());
             group.leave();
         } else {

@@ -1,5 +1,7 @@
 //! A submitted task: one allocation that the queue and the handle share.
 
+use std::sync::Arc;
+
 use super::cell::{Claimed, Completion, Detached, JobCell, Registration, Waiter};
 use super::core::Core;
 use super::current;
@@ -78,7 +80,6 @@ where
         match &outcome {
             Ok(_) => tally.add(|c| &c.completed, 1),
             Err(failure) => {
-                core.consider_retiring(failure);
                 match failure {
                     frame::Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
                     _ => tally.add(|c| &c.failed, 1),
@@ -97,13 +98,16 @@ where
     }
 
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
-    fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>) {
+    fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, by_handle: bool) {
         let tally = core.tally();
         core.claimed(tally);
         core.drop_contained(claimed.work(), &self.label);
         tally.add(|c| &c.cancelled, 1);
-        self.end.failing();
-        self.publish(core, claimed, Err(Cause::Cancelled));
+        // Whoever cancels knows; for anybody else it is a failure.
+        if !by_handle {
+            self.end.failing();
+        }
+        self.publish(core, claimed, Err(Cause::Cancelled { by_handle }));
         core.finished(tally);
         self.end.over();
     }
@@ -145,7 +149,7 @@ where
     R: Send,
     E: End,
 {
-    fn run(&self, core: &Core) {
+    fn run(self: Arc<Self>, core: &Core) {
         match self.cell.claim() {
             Some(claimed) => self.execute(core, claimed, false),
             None => core.queue.buried(),
@@ -154,7 +158,7 @@ where
 
     fn cancel(&self, core: &Core) {
         match self.cell.claim() {
-            Some(claimed) => self.abandon(core, claimed),
+            Some(claimed) => self.abandon(core, claimed, false),
             None => core.queue.buried(),
         }
     }
@@ -181,7 +185,7 @@ where
     fn cancel(&self, core: &Core) -> bool {
         match self.cell.claim() {
             Some(claimed) => {
-                self.abandon(core, claimed);
+                self.abandon(core, claimed, true);
                 core.died_in_queue(1);
                 true
             }
@@ -196,7 +200,9 @@ where
     fn take(&self) -> Option<Result<R, TaskError>> {
         let outcome = self.cell.take()?;
         Some(outcome.map_err(|cause| {
-            self.end.failure_seen();
+            if !matches!(cause, Cause::Cancelled { by_handle: true }) {
+                self.end.failure_seen();
+            }
             TaskError::new(self.label.clone(), cause)
         }))
     }

@@ -17,6 +17,8 @@ mod intake;
 mod isolation;
 mod job;
 mod map;
+#[cfg(all(loom, test))]
+mod model;
 mod queue;
 mod ready;
 mod scope;

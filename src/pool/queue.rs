@@ -15,7 +15,7 @@ use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering};
 /// What the queue holds: a job, or a ticket of a group.
 pub(crate) trait Runnable: Send + Sync {
     /// Taken off the queue by a worker of `core`.
-    fn run(&self, core: &Core);
+    fn run(self: Arc<Self>, core: &Core);
     /// Taken off the queue because the pool was shut down.
     fn cancel(&self, core: &Core);
     /// Whether there is nothing left to run.

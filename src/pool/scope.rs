@@ -184,7 +184,7 @@ impl<'scope> Scope<'scope, '_> {
         let label = self.submission.label(admission.number, Location::caller());
         if !admission.admitted {
             self.submission.give_place_back();
-            core.leave();
+            core.reject();
             panic!("the pool is shut down");
         }
         // Relaxed: only this thread, or a task that counts itself, adds; see invariant 1.

@@ -55,7 +55,7 @@ struct Admitted<'c>(&'c Core);
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.finished(self.0.tally());
     }
 }
 
@@ -202,7 +202,7 @@ impl<'p> Submission<'p> {
         let admission = self.core.admit();
         if !admission.admitted {
             self.give_place_back();
-            self.core.leave();
+            self.core.reject();
             return Err(SubmitError::shut_down(f));
         }
         let label = self.label(admission.number, at);
@@ -364,7 +364,7 @@ impl<'p> Submission<'p> {
         let (_admitted, label) = self.admitted(Location::caller());
         match broadcast::run(self.core, &context, &label, f) {
             Ok(results) => results,
-            Err(Cause::Cancelled) => panic!("the pool was shut down"),
+            Err(Cause::Cancelled { .. }) => panic!("the pool was shut down"),
             Err(Cause::Failed(failure)) => resume(label, failure),
         }
     }
@@ -384,6 +384,8 @@ impl<'p> Submission<'p> {
     fn admitted(&self, at: &'static Location<'static>) -> (Admitted<'p>, Label) {
         let core: &'p Core = self.core;
         let admission = core.admit();
+        // It is under way from the start, not a task that waits in the queue.
+        core.tally().add(|c| &c.claimed, 1);
         let admitted = Admitted(core);
         if !admission.admitted {
             panic!("the pool is shut down");

@@ -51,7 +51,8 @@ fn run(core: &Core, seat: &Seat) -> End {
     let has_work = || !core.queue.is_empty();
     let mut searching = false;
     loop {
-        if seat.is_retiring() {
+        // A carrier that could not be detached leaves its state on this thread.
+        if frame::take_taint() || seat.is_retiring() {
             if searching {
                 core.sleepers.stop_searching(has_work);
             }

@@ -21,7 +21,10 @@ pub(crate) struct Label {
 /// Why a task has no result.
 pub(crate) enum Cause {
     Failed(Failure),
-    Cancelled,
+    /// Cancelled by its handle, or with the pool.
+    Cancelled {
+        by_handle: bool,
+    },
 }
 
 /// Why a task has no result: it panicked, it was cancelled, or what it left behind could not be cleaned
@@ -67,7 +70,7 @@ fn words(payload: &(dyn Any + Send)) -> Option<&str> {
 impl TaskError {
     pub(crate) fn new(label: Label, cause: Cause) -> Self {
         let (kind, message) = match cause {
-            Cause::Cancelled => (Kind::Cancelled, String::new()),
+            Cause::Cancelled { .. } => (Kind::Cancelled, String::new()),
             Cause::Failed(Failure::Panic(payload)) => {
                 let message = words(&*payload).unwrap_or_default().to_owned();
                 (Kind::Panic(Mutex::new(payload)), message)

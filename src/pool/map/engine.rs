@@ -15,7 +15,7 @@ use crate::frame::{self, Failure, Frame};
 use crate::pool::core::Core;
 use crate::pool::current;
 use crate::pool::error::Label;
-use crate::pool::group::{Body, Owner, Ticket};
+use crate::pool::group::{Body, Help, Owner, Ticket};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::sync::seam::atomic::{AtomicBool, Ordering};
 
@@ -98,7 +98,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    fn help(&self, _index: usize) {
+    fn help(&self, _index: usize) -> Help {
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);
@@ -110,36 +110,35 @@ where
             (false, Isolation::Reset) => self.all::<Frame<'_>>(&mut buffer, &mut sink),
             (false, Isolation::Leaky) => self.all::<Unseparated>(&mut buffer, &mut sink),
         };
-        if let Err(failure) = result {
+        let help = result.unwrap_or_else(|failure| {
             match failure {
                 Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
                 _ => tally.add(|c| &c.failed, 1),
             }
             self.fail(failure);
-        }
+            Help::Exhausted
+        });
         while let Some(unstarted) = self.source.next(&mut buffer) {
             self.core.drop_contained(unstarted, self.label);
         }
         tally.add(|c| &c.completed, sink.written as u64);
-        if self.owner.is_some_and(|owner| owner == std::thread::current().id()) {
+        if self.is_owner() {
             tally.add(|c| &c.inline, sink.written as u64);
         }
         tally.sub(|c| &c.running, 1);
         drop(sink);
         drop(in_task);
+        help
     }
 
-    fn cancel(&self) {
+    fn cancel(&self) -> Help {
         let mut verdict = self.verdict.lock();
         if let Verdict::None = *verdict {
             *verdict = Verdict::Cancelled;
         }
         drop(verdict);
         self.stop();
-    }
-
-    fn is_exhausted(&self) -> bool {
-        self.is_stopped()
+        Help::Exhausted
     }
 }
 
@@ -162,7 +161,6 @@ where
 
     /// The first failure is kept; it takes precedence over an item's stop.
     fn fail(&self, failure: Failure) {
-        self.core.consider_retiring(&failure);
         self.stop();
         let mut verdict = self.verdict.lock();
         let late = match &*verdict {
@@ -190,11 +188,16 @@ where
         self.core.drop_contained(late, self.label);
     }
 
+    /// Whether this thread is the owner's.
+    fn is_owner(&self) -> bool {
+        self.owner.is_some_and(|owner| owner == std::thread::current().id())
+    }
+
     /// Whether the pool was shut down for good, so that nothing new may start.
     fn is_cancelled(&self) -> bool {
         let cancelled = self.core.intake.is_cancelled();
         if cancelled {
-            self.cancel();
+            let _exhausted = self.cancel();
         }
         cancelled
     }
@@ -205,7 +208,7 @@ where
         &'c self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Help, Failure> {
         // A panic leaves the buffer and the sink consistent: each item is taken out of the one before it
         // runs, and each result is moved to the other by the block's drop.
         catch_unwind(AssertUnwindSafe(|| {
@@ -213,7 +216,7 @@ where
             let mut pace = Pace::new(self.helpers);
             let done = self.chunks(&mut tasks, &mut pace, buffer, sink);
             let ended = tasks.end().map_err(Failure::Cleanup);
-            done.and(ended)
+            done.and(ended).map(|()| Help::Exhausted)
         }))
         .unwrap_or_else(|payload| Err(Failure::Panic(payload)))
     }
@@ -283,8 +286,12 @@ where
         &self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
-    ) -> Result<(), Failure> {
-        let mut pace = Pace::new(self.helpers);
+    ) -> Result<Help, Failure> {
+        // A carrier that stays attached spoils the thread for the next item, so none is claimed ahead.
+        let mut pace = match self.context.has_carriers() {
+            true => Pace::one_by_one(),
+            false => Pace::new(self.helpers),
+        };
         while !self.is_stopped() && !self.is_cancelled() {
             let mut claimed = None;
             frame::contained(|| claimed = self.source.claim(&pace, buffer))?;
@@ -299,20 +306,20 @@ where
                     Ok(ControlFlow::Continue(out)) => out,
                     Ok(ControlFlow::Break(with)) => {
                         self.stop_at(position, with);
-                        return Ok(());
+                        return Ok(Help::Exhausted);
                     }
-                    Err(failure) => {
-                        self.core.consider_retiring(&failure);
-                        match self.step.failed(position, failure) {
-                            ControlFlow::Continue(out) => out,
-                            ControlFlow::Break(failure) => return Err(failure),
-                        }
-                    }
+                    Err(failure) => match self.step.failed(position, failure) {
+                        ControlFlow::Continue(out) => out,
+                        ControlFlow::Break(failure) => return Err(failure),
+                    },
                 };
                 sink.block::<1>(position).push(out);
             }
+            if self.context.has_carriers() && current::is_spoiled() && !self.is_owner() {
+                return Ok(Help::Elsewhere);
+            }
             pace.done(chunk.len);
         }
-        Ok(())
+        Ok(Help::Exhausted)
     }
 }

@@ -18,6 +18,8 @@ const GROWTH: usize = 8;
 /// See the module's documentation.
 pub(crate) struct Pace {
     helpers: usize,
+    /// The largest chunk.
+    most: usize,
     size: usize,
     trifle: usize,
     since: Instant,
@@ -26,7 +28,12 @@ pub(crate) struct Pace {
 impl Pace {
     /// The pace of one of `helpers` helpers.
     pub(crate) fn new(helpers: usize) -> Self {
-        Self { helpers, size: 1, trifle: 1, since: Instant::now() }
+        Self { helpers, most: usize::MAX, size: 1, trifle: 1, since: Instant::now() }
+    }
+
+    /// One item at a time.
+    pub(crate) fn one_by_one() -> Self {
+        Self { most: 1, ..Self::new(1) }
     }
 
     /// How many items to claim of those `left`, if that is known. At least one.
@@ -48,7 +55,7 @@ impl Pace {
         let fits = |target: Duration| {
             usize::try_from(len as u128 * target.as_nanos() / took).unwrap_or(usize::MAX)
         };
-        self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH));
+        self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH).min(self.most));
         self.trifle = fits(TRIFLE).clamp(1, self.size);
     }
 }
