@@ -289,6 +289,7 @@ impl Thread {
         self.raise(TOUCHED);
     }
 
+    #[inline]
     pub(super) fn push(&self, entry: Entry) {
         // SAFETY: T3: `Vec::push` calls nothing of others.
         unsafe { &mut *self.trail.get() }.push(entry);
@@ -345,6 +346,7 @@ impl Thread {
     }
 
     /// A look at, or a change of, one record. `f` must not use the engine.
+    #[inline]
     pub(super) fn with_frame<R>(
         &self,
         index: usize,
