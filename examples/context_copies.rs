@@ -1,7 +1,7 @@
 //! Shows what a plain thread-local, a slot and an inherited slot do across threads, async tasks and pool
 //! tasks: the table that compares `threading.local` with `contextvars`, each cell of it found by a run.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, sync::Event, task_local};

@@ -1,7 +1,7 @@
 //! Shows log lines that know the request they belong to: also those of nested tasks and of a library that
 //! knows nothing of requests, and no line of the next task.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::{Isolation, Pool, task_local};
@@ -148,8 +148,9 @@ pub(crate) fn run(
     let clean = on_pool(&builder().carry(TracingCarrier::new()).build()?, requests);
     for (pool, summary) in [("leaky", &leaky), ("clean", &clean)] {
         let Summary { lines, brackets, spans, log } = summary;
-        writeln!(out, "{requests} requests on a {pool} pool of {workers} logged {lines} lines:")?;
-        writeln!(out, "  with a wrong [request]: {brackets}; in wrong spans: {spans}; among them")?;
+        writeln!(out, "A {pool} pool of {workers}, after {requests} requests:")?;
+        writeln!(out, "  lines with a wrong [request]: {brackets} of {lines}")?;
+        writeln!(out, "  lines in wrong spans:         {spans} of {lines}")?;
         log.iter().rev().take(4).rev().try_for_each(|line| writeln!(out, "    {line}"))?;
     }
     Ok([leaky, clean])

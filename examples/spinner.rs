@@ -1,7 +1,7 @@
 //! Shows an event that ends a spinner: it turns while a slow task runs on a pool, and leaves no trace on the
 //! line. Where the output is no terminal it stays quiet.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{Pool, sync::Event};
 use cli::{Cli, Failure, Opt};
