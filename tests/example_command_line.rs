@@ -1,5 +1,11 @@
 //! The command lines of the examples: help, and a sentence for everything that is odd.
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "the examples are programs, and each has its command line"
+)]
+
+#[expect(dead_code, reason = "examples are called through their own code here")]
 mod program;
 
 #[expect(dead_code, reason = "only its command line is looked at here")]
