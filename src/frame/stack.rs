@@ -264,6 +264,13 @@ impl<'c> Frame<'c> {
         })
     }
 
+    /// Whether the current task has left nothing to undo, so that [`next_task`](Frame::next_task) would
+    /// do nothing.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        cfg!(cleanslate_no_reset) || thread::with(|thread| thread.flags.get() == 0)
+    }
+
     /// Ends the last task and closes the frame.
     #[inline]
     pub(crate) fn end(self) -> Result<(), CleanupError> {
@@ -342,7 +349,9 @@ impl Drop for Frame<'_> {
 /// Puts no frame on the stack where no loose one is open.
 #[derive(Debug)]
 pub(crate) struct Pin {
+    /// Its own position, or where it would lie.
     index: usize,
+    pushed: bool,
     not_send: PhantomData<*const ()>,
 }
 
@@ -350,10 +359,11 @@ impl Pin {
     #[inline]
     pub(crate) fn new(thread: &Thread) -> Self {
         let index = thread.depth();
-        if thread.flags.get() & LOOSE != 0 {
+        let pushed = thread.flags.get() & LOOSE != 0;
+        if pushed {
             Self::push(thread);
         }
-        Self { index, not_send: PhantomData }
+        Self { index, pushed, not_send: PhantomData }
     }
 
     #[cold]
@@ -375,11 +385,28 @@ impl Pin {
     }
 }
 
+impl Pin {
+    /// Closes what was left open above, also by another one's job and though none was open before.
+    ///
+    /// Those below stay as they are until the pin is dropped: what the caller has put on top of
+    /// their values has to go first.
+    #[inline]
+    pub(crate) fn close_above(&self) {
+        let above = self.index + usize::from(self.pushed);
+        thread::with(|thread| {
+            if thread.depth() > above
+                && let Some(error) = close(thread, above)
+            {
+                super::failure::discard(error.into_payload());
+            }
+        });
+    }
+}
+
 impl Drop for Pin {
     #[inline]
     fn drop(&mut self) {
         let error = thread::with(|thread| {
-            // Loose frames that another one's job forgot count too, though none was open before.
             if thread.depth() > self.index { close_pinned(thread, self.index) } else { None }
         });
         if let Some(error) = error {

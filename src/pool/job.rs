@@ -76,7 +76,12 @@ where
         let in_task = current::enter_task(core.id);
         let (task, context) = claimed.work();
         let outcome = core.isolation.run(&context, task);
-        core.drop_contained(context, &self.label);
+        if context.snapshot_ptr().is_null() && !context.has_carriers() {
+            // Nothing was inherited, so nothing can happen.
+            drop(context);
+        } else {
+            core.drop_contained(context, &self.label);
+        }
         match &outcome {
             Ok(_) => tally.add(|c| &c.completed, 1),
             Err(failure) => {

@@ -10,8 +10,8 @@ use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 pub(crate) trait Indexed: Sync {
     type Item;
     fn len(&self) -> usize;
-    /// The item at `index`, which is below `len`.
-    fn at(&self, index: usize) -> Self::Item;
+    /// The `len` items from `from` on, all of which exist.
+    fn items(&self, from: usize, len: usize) -> impl Iterator<Item = Self::Item>;
 }
 
 /// The items of a slice.
@@ -25,8 +25,8 @@ impl<'s, T: Sync> Indexed for Slice<'s, T> {
     }
 
     #[inline(always)]
-    fn at(&self, index: usize) -> &'s T {
-        &self.0[index]
+    fn items(&self, from: usize, len: usize) -> impl Iterator<Item = &'s T> {
+        self.0[from..from + len].iter()
     }
 }
 
@@ -44,8 +44,8 @@ impl<N: RangeIndex> Indexed for Range<N> {
     }
 
     #[inline(always)]
-    fn at(&self, index: usize) -> N {
-        self.start.plus(index)
+    fn items(&self, from: usize, len: usize) -> impl Iterator<Item = N> {
+        (from..from + len).map(|index| self.start.plus(index))
     }
 }
 
@@ -104,11 +104,12 @@ impl<I: Indexed> Cursor<I> {
 
 impl<I: Indexed> Source for Cursor<I> {
     type Item = I::Item;
-    type Buffer = ops::Range<usize>;
+    /// What is claimed is known by its positions.
+    type Buffer = ();
 
     const RUNS_OTHERS: bool = false;
 
-    fn claim(&self, pace: &Pace, buffer: &mut ops::Range<usize>) -> Option<Chunk> {
+    fn claim(&self, pace: &Pace, _buffer: &mut ()) -> Option<Chunk> {
         let len = self.items.len();
         // Relaxed: the cursor only hands out numbers; the input was there before the helpers were.
         let mut base = self.next.load(Ordering::Relaxed);
@@ -124,18 +125,24 @@ impl<I: Indexed> Source for Cursor<I> {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => {
-                    *buffer = base..base + size;
-                    return Some(Chunk { base, len: size });
-                }
+                Ok(_) => return Some(Chunk { base, len: size }),
                 Err(now) => base = now,
             }
         }
     }
 
     #[inline(always)]
-    fn next(&self, buffer: &mut ops::Range<usize>) -> Option<I::Item> {
-        buffer.next().map(|index| self.items.at(index))
+    fn items<'a>(
+        &'a self,
+        _buffer: &'a mut (),
+        from: usize,
+        len: usize,
+    ) -> impl Iterator<Item = I::Item> + 'a {
+        self.items.items(from, len)
+    }
+
+    fn unstarted(&self, _buffer: &mut ()) -> Option<I::Item> {
+        None
     }
 
     fn stop(&self) {

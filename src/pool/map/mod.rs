@@ -1,6 +1,7 @@
 //! The map family: one group of helpers for many items, each item a task of its own.
 
 mod engine;
+mod feed;
 mod indexed;
 mod output;
 mod pace;
@@ -26,8 +27,17 @@ pub(crate) trait Source: Sync {
     /// Claims the next chunk; `None` when there is nothing left.
     fn claim(&self, pace: &pace::Pace, buffer: &mut Self::Buffer) -> Option<Chunk>;
 
-    /// The next item of the claimed chunk.
-    fn next(&self, buffer: &mut Self::Buffer) -> Option<Self::Item>;
+    /// The next `len` items of the claimed chunk, which begin at position `from`. What the iterator is
+    /// dropped with stays in the buffer.
+    fn items<'a>(
+        &'a self,
+        buffer: &'a mut Self::Buffer,
+        from: usize,
+        len: usize,
+    ) -> impl Iterator<Item = Self::Item> + 'a;
+
+    /// An item of the buffer that will not be started.
+    fn unstarted(&self, buffer: &mut Self::Buffer) -> Option<Self::Item>;
 
     /// Starts nothing more.
     fn stop(&self);
