@@ -334,11 +334,19 @@ fn nothing_pins_a_snapshot_after_run_cancel_shutdown_or_drop() {
         // Cancelled behind busy workers, with the handle kept.
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let gate = Arc::new(std::sync::Mutex::new(gate));
-        let busy = pool.detached();
+        let (tell, started) = std::sync::mpsc::channel();
         let busy: Vec<_> = (0..workers)
-            .map(|_| Arc::clone(&gate))
-            .map(|gate| busy.submit(move || gate.lock().unwrap().recv().is_ok()))
+            .map(|_| (Arc::clone(&gate), tell.clone()))
+            .map(|(gate, tell)| {
+                pool.detached().submit(move || {
+                    tell.send(()).unwrap();
+                    gate.lock().unwrap().recv().is_ok()
+                })
+            })
             .collect();
+        for _ in 0..workers {
+            started.recv().unwrap();
+        }
         let mut cancelled = None;
         let kept = pinned_after(|| {
             let handle = pool.submit(|| SHARED.with(|_| ()));

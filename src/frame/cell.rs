@@ -69,16 +69,6 @@ pub(crate) enum SlotHandle {
 }
 
 impl SlotHandle {
-    pub(crate) fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
-        match self {
-            Self::Declared(slot) => {
-                // SAFETY: C1: there as long as this thread is.
-                f(unsafe { slot.cell().as_ref() });
-            }
-            Self::Owned(slot) => slot.visit(f),
-        }
-    }
-
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Declared(slot) => slot.name().to_owned(),
@@ -174,6 +164,7 @@ impl RawCell {
     }
 
     /// Whether this is a cell of that slot.
+    #[inline]
     pub(crate) fn is_of(&self, slot: &SlotHandle) -> bool {
         match (self.origin, slot) {
             (Origin::Declared(mine), SlotHandle::Declared(theirs)) => {
@@ -200,6 +191,11 @@ impl RawCell {
         self.lock.map(|lock| unsafe { lock.as_ref() }.lock())
     }
 
+    /// Whether its owner is gone, and its values with the owner.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().as_deref() == Some(&true)
+    }
+
     /// The value that the frame with this epoch holds.
     #[inline]
     pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
@@ -212,6 +208,7 @@ impl RawCell {
     }
 
     /// Shows `header` on top of what there is. Undone by [`unlink`](Self::unlink).
+    #[inline]
     pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
         // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
@@ -222,11 +219,22 @@ impl RawCell {
     }
 
     /// Takes the top value away and shows the one below. `None` if the owner took it before.
+    #[inline]
     pub(crate) fn unlink(&self) -> Option<NonNull<Header>> {
+        if self.is_owned() { self.unlink_locked() } else { self.pop() }
+    }
+
+    #[inline(never)]
+    fn unlink_locked(&self) -> Option<NonNull<Header>> {
         let lock = self.lock();
         if lock.as_deref() == Some(&true) {
             return None;
         }
+        self.pop()
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<NonNull<Header>> {
         let header = self.top.get()?;
         // SAFETY: the top box belongs to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };

@@ -86,15 +86,18 @@ impl Parked {
 
     fn put(&mut self, thread: &Thread) {
         for item in &mut self.items {
-            let header = &mut item.header;
-            item.slot.visit(&mut |cell| {
-                if let Some(parked) = header.take()
-                    && !put_back(thread, cell, parked)
-                {
-                    *header = Some(parked);
+            let Some(header) = item.header.take() else { continue };
+            let mut placed = false;
+            match &item.slot {
+                SlotHandle::Declared(slot) => {
+                    // SAFETY: C1: there as long as this thread is.
+                    placed = put_back(thread, unsafe { slot.cell().as_ref() }, header);
                 }
-            });
-            if let Some(header) = item.header.take() {
+                SlotHandle::Owned(slot) => {
+                    slot.visit(&mut |cell| placed = put_back(thread, cell, header));
+                }
+            }
+            if !placed {
                 // The owner is gone, or this thread is: the value ends here.
                 drop_value(header);
             }
@@ -107,6 +110,7 @@ impl Parked {
     fn take(&mut self, thread: &Thread, mark: usize) {
         let mut kept = 0;
         let mut index = mark;
+        thread.trail_is_fixed.set(true);
         // The drop of a lease may touch further slots, which are taken along as well.
         while let Some(cell) = thread.cell_at(index) {
             index += 1;
@@ -123,6 +127,7 @@ impl Parked {
             cell.remove_entry();
         }
         thread.cut(mark);
+        thread.trail_is_fixed.set(false);
         self.items.truncate(kept);
     }
 
@@ -139,6 +144,7 @@ impl Parked {
     }
 }
 
+#[inline]
 fn put_back(thread: &Thread, cell: &RawCell, header: NonNull<Header>) -> bool {
     if !thread.admit(cell) {
         return false;

@@ -178,6 +178,12 @@ pub(super) fn end_all(thread: &Thread) {
     }
 }
 
+/// Where the innermost frame's entries begin.
+pub(super) fn innermost_mark(thread: &Thread) -> usize {
+    let innermost = thread.depth().checked_sub(1);
+    innermost.and_then(|index| thread.with_frame(index, |record| record.mark)).unwrap_or(0)
+}
+
 /// Whether the token's frame is open (S1).
 fn is_alive(thread: &Thread, token: Token) -> bool {
     thread.with_frame(token.index, |record| record.id) == Some(token.id)
@@ -264,6 +270,13 @@ impl<'c> Frame<'c> {
         })
     }
 
+    /// Whether the current task has left nothing to undo, so that [`next_task`](Frame::next_task) would
+    /// do nothing.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        cfg!(cleanslate_no_reset) || thread::with(|thread| thread.flags.get() == 0)
+    }
+
     /// Ends the last task and closes the frame.
     #[inline]
     pub(crate) fn end(self) -> Result<(), CleanupError> {
@@ -295,21 +308,36 @@ impl<'c> Frame<'c> {
     #[inline]
     pub(super) fn suspend(self, take: impl FnOnce(&Thread, usize)) {
         let thread = thread::current();
-        if thread.flags.get() != 0 && is_alive(thread, self.token) {
-            // Loose frames that the task left behind end with the poll.
-            if thread.depth() > self.token.index + 1
-                && let Some(error) = close(thread, self.token.index + 1)
-            {
-                super::failure::discard(error.into_payload());
-            }
-            if let Some(mark) = thread.with_frame(self.token.index, |record| record.mark) {
-                thread.forget_capture();
-                take(thread, mark);
-                thread.flags.set(0);
-            }
+        if thread.flags.get() != 0
+            && let Some(mark) = self.mark_alone(thread)
+        {
+            thread.forget_capture();
+            take(thread, mark);
+            thread.flags.set(0);
         }
         // Nothing is left on the trail, so nothing can fail; the drop closes the frame.
         drop(self);
+    }
+
+    /// The frame's mark, if it is open, after closing what lies above it.
+    #[inline]
+    fn mark_alone(&self, thread: &Thread) -> Option<usize> {
+        let Token { index, id, .. } = self.token;
+        // A dead token's index is the largest one, to which nothing can be added.
+        if index < thread.depth().saturating_sub(1) {
+            // Loose frames that the task left behind end with the poll.
+            self.close_above(thread);
+        }
+        thread.with_frame(index, |record| (record.id == id).then_some(record.mark))?
+    }
+
+    #[cold]
+    fn close_above(&self, thread: &Thread) {
+        if is_alive(thread, self.token)
+            && let Some(error) = close(thread, self.token.index + 1)
+        {
+            super::failure::discard(error.into_payload());
+        }
     }
 }
 
@@ -328,7 +356,9 @@ impl Drop for Frame<'_> {
 /// Puts no frame on the stack where no loose one is open.
 #[derive(Debug)]
 pub(crate) struct Pin {
+    /// Its own position, or where it would lie.
     index: usize,
+    pushed: bool,
     not_send: PhantomData<*const ()>,
 }
 
@@ -336,10 +366,11 @@ impl Pin {
     #[inline]
     pub(crate) fn new(thread: &Thread) -> Self {
         let index = thread.depth();
-        if thread.flags.get() & LOOSE != 0 {
+        let pushed = thread.flags.get() & LOOSE != 0;
+        if pushed {
             Self::push(thread);
         }
-        Self { index, not_send: PhantomData }
+        Self { index, pushed, not_send: PhantomData }
     }
 
     #[cold]
@@ -361,11 +392,28 @@ impl Pin {
     }
 }
 
+impl Pin {
+    /// Closes what was left open above, also by another one's job and though none was open before.
+    ///
+    /// Those below stay as they are until the pin is dropped: what the caller has put on top of
+    /// their values has to go first.
+    #[inline]
+    pub(crate) fn close_above(&self) {
+        let above = self.index + usize::from(self.pushed);
+        thread::with(|thread| {
+            if thread.depth() > above
+                && let Some(error) = close(thread, above)
+            {
+                super::failure::discard(error.into_payload());
+            }
+        });
+    }
+}
+
 impl Drop for Pin {
     #[inline]
     fn drop(&mut self) {
         let error = thread::with(|thread| {
-            // Loose frames that another one's job forgot count too, though none was open before.
             if thread.depth() > self.index { close_pinned(thread, self.index) } else { None }
         });
         if let Some(error) = error {

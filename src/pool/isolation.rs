@@ -44,6 +44,8 @@ impl Isolation {
 pub(crate) trait Tasks<'c>: Sized {
     /// Begins the first task.
     fn enter(context: &'c Context) -> Self;
+    /// Whether the task has left nothing to undo, so that `next_task` would do nothing.
+    fn is_clean(&self) -> bool;
     /// Ends a task and begins the next.
     fn next_task(&mut self) -> Result<(), CleanupError>;
     /// Ends the last task.
@@ -54,6 +56,11 @@ impl<'c> Tasks<'c> for Frame<'c> {
     #[inline]
     fn enter(context: &'c Context) -> Self {
         Frame::enter(context)
+    }
+
+    #[inline]
+    fn is_clean(&self) -> bool {
+        Frame::is_clean(self)
     }
 
     #[inline]
@@ -74,6 +81,11 @@ impl<'c> Tasks<'c> for Unseparated {
     #[inline]
     fn enter(_context: &'c Context) -> Self {
         Self
+    }
+
+    #[inline]
+    fn is_clean(&self) -> bool {
+        true
     }
 
     #[inline]

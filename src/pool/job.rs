@@ -77,7 +77,12 @@ where
         let (task, context) = claimed.work();
         let outcome = core.sentry.watch(core, &self.label, || {
             let outcome = core.isolation.run(&context, task);
-            core.drop_contained(context, &self.label);
+            if context.snapshot_ptr().is_null() && !context.has_carriers() {
+                // Nothing was inherited, so nothing can happen.
+                drop(context);
+            } else {
+                core.drop_contained(context, &self.label);
+            }
             outcome
         });
         match &outcome {

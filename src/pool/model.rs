@@ -260,11 +260,8 @@ impl Jobs {
                 }
                 continue;
             }
-            if searching {
-                self.sleepers.stop_searching(|| self.has_work());
-            }
             let awake = || self.has_work() || self.is_over();
-            searching = self.sleepers.fall_asleep(&me, awake, || false);
+            searching = self.sleepers.fall_asleep(&me, searching, awake, || false);
             if self.is_over() {
                 return;
             }
@@ -314,10 +311,8 @@ fn a_searcher_that_finds_work_passes_the_wake_up_on() {
                 let me = Sleeper::of_this_thread();
                 let mut searching = false;
                 while !jobs.pop() {
-                    if searching {
-                        jobs.sleepers.stop_searching(|| jobs.has_work());
-                    }
-                    searching = jobs.sleepers.fall_asleep(&me, || jobs.has_work(), || false);
+                    let has_work = || jobs.has_work();
+                    searching = jobs.sleepers.fall_asleep(&me, searching, has_work, || false);
                 }
                 if searching {
                     jobs.sleepers.stop_searching(|| jobs.has_work());

@@ -104,11 +104,12 @@ impl Sleepers {
     }
 
     /// Sleeps until notified, or until `called` says that there is something else to do; returns
-    /// whether the worker is counted as a searcher now. `has_work` is asked after the worker has been
+    /// whether the worker is counted as a searcher now, and is told whether it was before. `has_work` is asked after the worker has been
     /// counted as a sleeper.
     pub(crate) fn fall_asleep(
         &self,
         me: &Arc<Sleeper>,
+        searching: bool,
         has_work: impl Fn() -> bool,
         called: impl Fn() -> bool,
     ) -> bool {
@@ -118,7 +119,8 @@ impl Sleepers {
             me.notified.store(false, Ordering::Relaxed);
             idle.push(Arc::clone(me));
             // Relaxed: ordered by the fence below.
-            self.counts.fetch_add(SLEEPER, Ordering::Relaxed);
+            let searcher = if searching { SEARCHER } else { 0 };
+            self.counts.fetch_add(SLEEPER.wrapping_sub(searcher), Ordering::Relaxed);
         }
         // SeqCst: invariant 3, the sleeper before the queue.
         fence(Ordering::SeqCst);

@@ -78,11 +78,9 @@ fn run(core: &Core, seat: &Seat) -> End {
             }
             continue;
         }
-        if searching {
-            core.sleepers.stop_searching(has_work);
-        }
         searching = core.sleepers.fall_asleep(
             &sleeper,
+            searching,
             || has_work() || core.is_quiescent(),
             || seat.has_mail() || seat.is_retiring(),
         );

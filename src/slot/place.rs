@@ -312,7 +312,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
             thread.mark_dirty();
             self.changed(thread);
             // The undo lies on the Rust stack, so no loose frame may end underneath.
-            Binding { place: self, header, pin: Some(Pin::new(thread)) }
+            Binding { place: self, header, pin: Pin::new(thread) }
         });
         let result = f();
         drop(binding);
@@ -350,13 +350,14 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 struct Binding<'c, T, S: Source<T>> {
     place: Place<'c, T, S>,
     header: NonNull<Header>,
-    pin: Option<Pin>,
+    /// Dropped after the undo: a marked frame below may close then, and looks at this cell.
+    pin: Pin,
 }
 
 impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
     fn drop(&mut self) {
-        // First: it closes what loose frames have put on top.
-        drop(self.pin.take());
+        // First: what loose frames have put on top.
+        self.pin.close_above();
         let raw = &self.place.cell.raw;
         let unlinked = raw.unlink();
         debug_assert_eq!(unlinked, Some(self.header), "scopes end in reverse order");

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parking_lot::Mutex;
 
-use super::output::{Output, Sink};
+use super::output::{Output, Sink, Stop};
 use super::pace::Pace;
 use super::step::Step;
 use super::{Chunk, Source};
@@ -18,6 +18,9 @@ use crate::pool::error::Label;
 use crate::pool::group::{Body, Help, Owner, Ticket};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::sync::seam::atomic::{AtomicBool, Ordering};
+
+/// How many items run between two looks for a stop, where they are quick.
+const BLOCK: usize = 64;
 
 /// How a map ended.
 pub(crate) enum Ended<R, E> {
@@ -118,7 +121,7 @@ where
             self.fail(failure);
             Help::Exhausted
         });
-        while let Some(unstarted) = self.source.next(&mut buffer) {
+        while let Some(unstarted) = self.source.unstarted(&mut buffer) {
             self.core.drop_contained(unstarted, self.label);
         }
         tally.add(|c| &c.completed, sink.written as u64);
@@ -233,12 +236,7 @@ where
             if S::RUNS_OTHERS {
                 tasks.next_task().map_err(Failure::Cleanup)?;
             }
-            // A block is kept below about 2 KiB of stack.
-            match size_of::<P::Out>() {
-                0..=32 => self.chunk::<T, 64>(tasks, chunk, buffer, sink)?,
-                33..=256 => self.chunk::<T, 8>(tasks, chunk, buffer, sink)?,
-                _ => self.chunk::<T, 1>(tasks, chunk, buffer, sink)?,
-            }
+            self.chunk(tasks, chunk, buffer, sink)?;
             pace.done(chunk.len);
         }
         Ok(())
@@ -247,7 +245,7 @@ where
     /// Runs one chunk. Items so slow that a chunk holds few of them look for a stop one by one, others
     /// once a block.
     #[inline(always)]
-    fn chunk<'c, T: Tasks<'c>, const N: usize>(
+    fn chunk<'c, T: Tasks<'c>>(
         &self,
         tasks: &mut T,
         chunk: Chunk,
@@ -257,22 +255,20 @@ where
         let mut position = chunk.base;
         let end = chunk.base + chunk.len;
         while position < end && !self.is_stopped() {
-            let len = if chunk.len < N { 1 } else { N.min(end - position) };
-            let mut block = sink.block::<N>(position);
-            for offset in 0..len {
-                let Some(item) = self.source.next(buffer) else { break };
-                let out = self.step.run(item);
-                // Before the result counts: a task is over when its slots are.
-                if let Err(error) = tasks.next_task() {
+            let asked = if chunk.len < BLOCK { 1 } else { BLOCK.min(end - position) };
+            let len = sink.room(position, asked);
+            let items = self.source.items(buffer, position, len);
+            let (stop, done) = sink.fill(position, items, tasks, |item| self.step.run(item));
+            match stop {
+                None => {}
+                Some(Stop::Item(with)) => {
+                    tasks.next_task().map_err(Failure::Cleanup)?;
+                    self.stop_at(position + done, with);
+                    return Ok(());
+                }
+                Some(Stop::Cleanup(error, out)) => {
                     self.core.drop_contained(out, self.label);
                     return Err(Failure::Cleanup(error));
-                }
-                match out {
-                    ControlFlow::Continue(out) => block.push(out),
-                    ControlFlow::Break(with) => {
-                        self.stop_at(position + offset, with);
-                        return Ok(());
-                    }
                 }
             }
             position += len;
@@ -308,7 +304,7 @@ where
                 if self.is_stopped() {
                     break;
                 }
-                let Some(item) = self.source.next(buffer) else { break };
+                let item = self.source.item(buffer, position);
                 let ended = sentry.watch(self.core, self.label, || {
                     self.core.isolation.run(self.context, || self.step.run(item))
                 });
@@ -323,7 +319,7 @@ where
                         ControlFlow::Break(failure) => return Err(failure),
                     },
                 };
-                sink.block::<1>(position).push(out);
+                sink.push(position, out);
             }
             if may_spoil && current::is_spoiled() && !self.is_owner() {
                 return Ok(Help::Elsewhere);

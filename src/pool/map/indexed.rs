@@ -3,15 +3,15 @@
 use std::ops;
 
 use super::pace::Pace;
-use super::{Chunk, Source};
+use super::{Chunk, Lane, Source};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 
 /// What can say its items by index.
 pub(crate) trait Indexed: Sync {
     type Item;
     fn len(&self) -> usize;
-    /// The item at `index`, which is below `len`.
-    fn at(&self, index: usize) -> Self::Item;
+    /// The `len` items from `from` on, all of which exist.
+    fn items(&self, from: usize, len: usize) -> impl Lane<Item = Self::Item>;
 }
 
 /// The items of a slice.
@@ -25,8 +25,8 @@ impl<'s, T: Sync> Indexed for Slice<'s, T> {
     }
 
     #[inline(always)]
-    fn at(&self, index: usize) -> &'s T {
-        &self.0[index]
+    fn items(&self, from: usize, len: usize) -> impl Lane<Item = &'s T> {
+        Elements(&self.0[from..from + len])
     }
 }
 
@@ -44,9 +44,51 @@ impl<N: RangeIndex> Indexed for Range<N> {
     }
 
     #[inline(always)]
-    fn at(&self, index: usize) -> N {
-        self.start.plus(index)
+    fn items(&self, from: usize, len: usize) -> impl Lane<Item = N> {
+        Numbers { first: self.start.plus(from), len }
     }
+}
+
+/// Some elements of a slice.
+struct Elements<'s, T>(&'s [T]);
+
+impl<'s, T> Lane for Elements<'s, T> {
+    type Item = &'s T;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the caller has checked the bounds")]
+    unsafe fn get(&mut self, n: usize) -> &'s T {
+        // SAFETY: the caller's promise that `n` is below the length.
+        unsafe { self.0.get_unchecked(n) }
+    }
+
+    fn moved_out(&mut self, _n: usize) {}
+}
+
+/// Some numbers of a range.
+struct Numbers<N> {
+    first: N,
+    len: usize,
+}
+
+impl<N: RangeIndex> Lane for Numbers<N> {
+    type Item = N;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the trait's method is unsafe; this one asks for nothing")]
+    unsafe fn get(&mut self, n: usize) -> N {
+        self.first.plus(n)
+    }
+
+    fn moved_out(&mut self, _n: usize) {}
 }
 
 mod sealed {
@@ -104,11 +146,12 @@ impl<I: Indexed> Cursor<I> {
 
 impl<I: Indexed> Source for Cursor<I> {
     type Item = I::Item;
-    type Buffer = ops::Range<usize>;
+    /// What is claimed is known by its positions.
+    type Buffer = ();
 
     const RUNS_OTHERS: bool = false;
 
-    fn claim(&self, pace: &Pace, buffer: &mut ops::Range<usize>) -> Option<Chunk> {
+    fn claim(&self, pace: &Pace, _buffer: &mut ()) -> Option<Chunk> {
         let len = self.items.len();
         // Relaxed: the cursor only hands out numbers; the input was there before the helpers were.
         let mut base = self.next.load(Ordering::Relaxed);
@@ -124,18 +167,24 @@ impl<I: Indexed> Source for Cursor<I> {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => {
-                    *buffer = base..base + size;
-                    return Some(Chunk { base, len: size });
-                }
+                Ok(_) => return Some(Chunk { base, len: size }),
                 Err(now) => base = now,
             }
         }
     }
 
     #[inline(always)]
-    fn next(&self, buffer: &mut ops::Range<usize>) -> Option<I::Item> {
-        buffer.next().map(|index| self.items.at(index))
+    fn items<'a>(
+        &'a self,
+        _buffer: &'a mut (),
+        from: usize,
+        len: usize,
+    ) -> impl Lane<Item = I::Item> + 'a {
+        self.items.items(from, len)
+    }
+
+    fn unstarted(&self, _buffer: &mut ()) -> Option<I::Item> {
+        None
     }
 
     fn stop(&self) {

@@ -9,13 +9,17 @@
 //!    helpers are gone.
 //! 2. The engine hands out every position once, so no two helpers write to the same place, and no place
 //!    is written twice.
-//! 3. A place is initialised if and only if it is covered by one of `runs`: a [`Block`] records what it
-//!    wrote in the same call, and runs no code of others in between.
-//! 4. A block's own buffer is initialised up to `len`.
+//! 3. A place is initialised if and only if it is covered by one of `runs` (or by a segment's length):
+//!    [`Sink::fill`] records what it wrote before it returns or unwinds.
 
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 
 use parking_lot::Mutex;
+
+use super::Lane;
+use crate::frame::CleanupError;
+use crate::pool::isolation::Tasks;
 
 /// See the module's documentation.
 pub(crate) struct Output<R> {
@@ -108,52 +112,99 @@ pub(crate) struct Sink<'o, R> {
     pub(crate) written: usize,
 }
 
+/// Results from position `base` on, while they are written: its drop, also while unwinding, records
+/// how many there are.
+struct Run<'s, 'o, R> {
+    sink: &'s mut Sink<'o, R>,
+    base: usize,
+    count: usize,
+}
+
 impl<'o, R> Sink<'o, R> {
-    /// A block for up to `N` results, from position `base` on.
+    /// How many of the `len` results from `base` on can be written by one [`fill`](Sink::fill).
+    pub(crate) fn room(&self, base: usize, len: usize) -> usize {
+        match self.output.spare.capacity().checked_sub(base) {
+            None | Some(0) => len,
+            Some(places) => places.min(len),
+        }
+    }
+
+    /// Runs `f` for each of the items, each one of `tasks`, and writes the results to as many positions
+    /// from `base` on, which must be the caller's and have [`room`](Sink::room). Returns why it ended
+    /// early, if it did, and how many results were written.
     #[inline(always)]
-    pub(crate) fn block<const N: usize>(&mut self, base: usize) -> Block<'_, 'o, R, N> {
-        Block { results: [const { MaybeUninit::uninit() }; N], len: 0, base, sink: self }
+    pub(crate) fn fill<'c, I, E>(
+        &mut self,
+        base: usize,
+        mut items: impl Lane<Item = I>,
+        tasks: &mut impl Tasks<'c>,
+        f: impl FnMut(I) -> ControlFlow<E, R>,
+    ) -> (Option<Stop<R, E>>, usize) {
+        let before = self.written;
+        let places = self.places(base, items.len());
+        let mut run = Run { sink: self, base, count: 0 };
+        let stop = fill(places, &mut items, tasks, f, &mut run.count);
+        drop(run);
+        (stop, self.written - before)
     }
 
-    /// Moves `len` results from `from` to the positions from `base` on.
-    #[expect(unsafe_code, reason = "copies the results to their places")]
-    fn take_over(&mut self, base: usize, from: *const R, len: usize) {
-        let in_place = self.output.spare.capacity().saturating_sub(base).min(len);
-        if in_place != 0 {
-            // SAFETY: `base + in_place` is at most the capacity.
-            let place = unsafe { self.output.places.add(base) };
-            // SAFETY: `from` holds `len` results (invariant 4) in a buffer of its own; the places are
-            // ours alone (invariant 2).
-            unsafe { std::ptr::copy_nonoverlapping(from, place, in_place) };
-            match self.runs.last_mut() {
-                Some((first, count)) if *first + *count == base => *count += in_place,
-                _ => self.runs.push((base, in_place)),
-            }
-        }
-        if in_place != len {
-            // SAFETY: `in_place` is below `len`.
-            let rest = unsafe { from.add(in_place) };
-            self.take_over_beyond(base + in_place, rest, len - in_place);
-        }
-        self.written += len;
+    /// Writes one result.
+    pub(crate) fn push(&mut self, position: usize, result: R) {
+        let places = self.places(position, 1);
+        places[0].write(result);
+        self.record(position, 1);
     }
 
+    /// Uninitialised places for `len` results from `base` on.
+    #[expect(unsafe_code, reason = "lends out places of the shared output")]
+    fn places<'p>(&mut self, base: usize, len: usize) -> &'p mut [MaybeUninit<R>] {
+        let place = if base < self.output.spare.capacity() {
+            assert!(len <= self.output.spare.capacity() - base, "a fill has room");
+            // SAFETY: below the capacity.
+            unsafe { self.output.places.add(base) }
+        } else {
+            self.segment(base, len).results.spare_capacity_mut().as_mut_ptr().cast::<R>()
+        };
+        // SAFETY: `len` places from there on are allocated, by the assertion or by the segment; they
+        // are this helper's alone (invariant 2), and neither vector moves before `record`. The caller
+        // holds the slice no longer than that.
+        unsafe { std::slice::from_raw_parts_mut(place.cast::<MaybeUninit<R>>(), len) }
+    }
+
+    /// The segment that ends before `base`, with spare capacity for `len` results more.
     #[cold]
-    #[expect(unsafe_code, reason = "copies the results to a segment")]
-    fn take_over_beyond(&mut self, base: usize, from: *const R, len: usize) {
+    fn segment(&mut self, base: usize, len: usize) -> &mut Segment<R> {
         let fits = |s: &Segment<R>| s.base + s.results.len() == base;
         if !self.segments.last().is_some_and(fits) {
             self.segments.push(Segment { base, results: Vec::with_capacity(len.max(64)) });
         }
-        let Some(Segment { results, .. }) = self.segments.last_mut() else { return };
-        results.reserve(len);
-        let end = results.len();
-        // SAFETY: `reserve` has made room for `len` more.
-        let place = unsafe { results.as_mut_ptr().add(end) };
-        // SAFETY: as in `take_over`, to memory that was just reserved.
-        unsafe { std::ptr::copy_nonoverlapping(from, place, len) };
-        // SAFETY: they are initialised now, within the capacity.
-        unsafe { results.set_len(end + len) };
+        let last = self.segments.len() - 1;
+        let segment = &mut self.segments[last];
+        segment.results.reserve(len);
+        segment
+    }
+
+    /// `count` results from `base` on have been written.
+    #[expect(unsafe_code, reason = "takes over what was written to a segment")]
+    fn record(&mut self, base: usize, count: usize) {
+        self.written += count;
+        if base < self.output.spare.capacity() {
+            match self.runs.last_mut() {
+                Some((first, len)) if *first + *len == base => *len += count,
+                _ => self.runs.push((base, count)),
+            }
+        } else if let Some(Segment { results, .. }) = self.segments.last_mut() {
+            // SAFETY: `fill` has written the first `count` places of the spare capacity.
+            unsafe { results.set_len(results.len() + count) };
+        }
+    }
+}
+
+impl<R> Drop for Run<'_, '_, R> {
+    fn drop(&mut self) {
+        if self.count != 0 {
+            self.sink.record(self.base, self.count);
+        }
     }
 }
 
@@ -165,35 +216,73 @@ impl<R> Drop for Sink<'_, R> {
     }
 }
 
-/// A few results on the helper's own stack. Written straight to the output they might alias the
-/// engine's bookkeeping for all that the optimiser knows, and it would be loaded again for every item.
-/// Dropping the block moves them on, also while unwinding.
-pub(crate) struct Block<'s, 'o, R, const N: usize> {
-    results: [MaybeUninit<R>; N],
-    len: usize,
-    base: usize,
-    sink: &'s mut Sink<'o, R>,
+/// Why the items of a fill ended early.
+pub(crate) enum Stop<R, E> {
+    /// The last one stops the map. Its task is not ended yet.
+    Item(E),
+    /// The last one could not be cleaned up; what it came to is to be dropped.
+    Cleanup(CleanupError, R),
 }
 
-impl<R, const N: usize> Block<'_, '_, R, N> {
-    /// Adds a result.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the block is full.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, result: R) {
-        self.results[self.len].write(result);
-        self.len += 1;
+/// The innermost loop of every map: runs the items, each one of `tasks`, and writes the results to
+/// `places` and how many there are to `total`, also when an item unwinds.
+///
+/// Three things keep the cost of a task that touches no slot at nothing. It is not inlined: a parameter
+/// that is a unique reference is known not to overlap with anything else, so a result that is stored
+/// cannot have changed whether the task is clean. The inner loop leaves when a task is not: as nothing
+/// in it writes to the engine's state then, it is asked once for all items of an `f` that the optimiser
+/// can see through, and once an item, by a load and a branch, otherwise. And the count is kept in a
+/// register.
+#[inline(never)]
+#[expect(unsafe_code, reason = "moves the items out by number")]
+fn fill<'c, L: Lane, R, E>(
+    places: &mut [MaybeUninit<R>],
+    items: &mut L,
+    tasks: &mut impl Tasks<'c>,
+    mut f: impl FnMut(L::Item) -> ControlFlow<E, R>,
+    total: &mut usize,
+) -> Option<Stop<R, E>> {
+    /// Items moved out and results written; its drop says so, also while unwinding.
+    struct Progress<'n, L: Lane> {
+        out: usize,
+        done: usize,
+        items: &'n mut L,
+        total: &'n mut usize,
     }
-}
-
-impl<R, const N: usize> Drop for Block<'_, '_, R, N> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if self.len != 0 {
-            let from = self.results.as_ptr().cast::<R>();
-            self.sink.take_over(self.base, from, self.len);
+    impl<L: Lane> Drop for Progress<'_, L> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            self.items.moved_out(self.out);
+            *self.total = self.done;
         }
+    }
+    let len = items.len();
+    let places = &mut places[..len];
+    let mut progress = Progress { out: 0, done: 0, items, total };
+    loop {
+        let result = 'clean: {
+            while progress.done < len {
+                let n = progress.done;
+                progress.out = n + 1;
+                // SAFETY: `n` is below `len` and grows by one with each item.
+                let item = unsafe { progress.items.get(n) };
+                let result = match f(item) {
+                    ControlFlow::Continue(result) => result,
+                    ControlFlow::Break(with) => return Some(Stop::Item(with)),
+                };
+                if !tasks.is_clean() {
+                    break 'clean result;
+                }
+                places[n].write(result);
+                progress.done = n + 1;
+            }
+            return None;
+        };
+        // Before the result counts: a task is over when its slots are.
+        if let Err(error) = tasks.next_task() {
+            return Some(Stop::Cleanup(error, result));
+        }
+        places[progress.done].write(result);
+        progress.done += 1;
     }
 }

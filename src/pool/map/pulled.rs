@@ -5,8 +5,9 @@
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::feed::Feed;
 use super::pace::Pace;
-use super::{Chunk, Source};
+use super::{Chunk, Lane, Source};
 use crate::pool::current;
 use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::sync::seam::{self, Thread};
@@ -105,12 +106,11 @@ where
     I: Iterator + Send,
 {
     type Item = I::Item;
-    /// The items of the chunk, the last one first.
-    type Buffer = Vec<I::Item>;
+    type Buffer = Feed<I::Item>;
 
     const RUNS_OTHERS: bool = true;
 
-    fn claim(&self, pace: &Pace, buffer: &mut Vec<I::Item>) -> Option<Chunk> {
+    fn claim(&self, pace: &Pace, buffer: &mut Feed<I::Item>) -> Option<Chunk> {
         let most = (CHUNK_BYTES / size_of::<I::Item>().max(1)).clamp(1, 1024);
         let mut turn = Turn { of: self, state: Some(self.turn()) };
         let state = turn.state.as_deref_mut()?;
@@ -122,22 +122,25 @@ where
         state.ended = true;
         let size = pace.chunk(state.iter.size_hint().1).min(most);
         let base = state.position;
-        while buffer.len() < size {
-            match state.iter.next() {
-                Some(item) => buffer.push(item),
-                None => break,
-            }
-        }
-        state.ended = buffer.len() < size;
-        state.position = base + buffer.len();
+        let len = buffer.fill(&mut state.iter, size);
+        state.ended = len < size;
+        state.position = base + len;
         drop(turn);
-        buffer.reverse();
-        (!buffer.is_empty()).then_some(Chunk { base, len: buffer.len() })
+        (len != 0).then_some(Chunk { base, len })
     }
 
     #[inline(always)]
-    fn next(&self, buffer: &mut Vec<I::Item>) -> Option<I::Item> {
-        buffer.pop()
+    fn items<'a>(
+        &'a self,
+        buffer: &'a mut Feed<I::Item>,
+        _from: usize,
+        len: usize,
+    ) -> impl Lane<Item = I::Item> + 'a {
+        buffer.take(len)
+    }
+
+    fn unstarted(&self, buffer: &mut Feed<I::Item>) -> Option<I::Item> {
+        buffer.take_one()
     }
 
     fn stop(&self) {
