@@ -305,8 +305,8 @@ impl<T, S: Source<T>> Drop for Binding<'_, '_, T, S> {
         let unlinked = raw.unlink();
         debug_assert_eq!(unlinked, Some(self.header), "scopes end in reverse order");
         thread::with(|thread| self.place.changed(thread));
-        // SAFETY: just unlinked, so it is ours (V4).
         let mut dropped = Ok(());
+        // SAFETY: just unlinked, so it is ours (V4).
         match unsafe { release(self.header) } {
             Released::Value => {
                 dropped = catch_unwind(AssertUnwindSafe(|| {
