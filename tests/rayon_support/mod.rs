@@ -12,14 +12,14 @@ task_local! {
 }
 
 #[derive(Debug, Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     marks: AtomicUsize,
     shared: AtomicUsize,
 }
 
 impl Probe {
     /// To be called by every closure that works on item `id`.
-    pub fn mark(self: &Arc<Self>, id: u64) {
+    pub(crate) fn mark(self: &Arc<Self>, id: u64) {
         self.marks.fetch_add(1, SeqCst);
         MARK.with_mut(|mark| {
             if mark.as_ref().is_some_and(|(other, _)| *other != id) {
@@ -29,29 +29,29 @@ impl Probe {
         });
     }
 
-    pub fn marks(&self) -> usize {
+    pub(crate) fn marks(&self) -> usize {
         self.marks.load(SeqCst)
     }
 
     /// How often a closure found another item's value.
-    pub fn shared(&self) -> usize {
+    pub(crate) fn shared(&self) -> usize {
         self.shared.load(SeqCst)
     }
 }
 
-pub const THREADS: [usize; 4] = [1, 2, 4, 8];
+pub(crate) const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 /// Calls back in a new pool, so that the calling thread belongs to it and drives.
-pub fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(f)
 }
 
 /// `.iso()` isolates.
-pub mod isolated {
+pub(crate) mod isolated {
     use super::{Isolated, ParallelIterator, ParallelIteratorExt};
 
-    pub trait Iso: ParallelIterator {
+    pub(crate) trait Iso: ParallelIterator {
         fn iso(self) -> Isolated<Self> {
             self.isolated()
         }
@@ -60,10 +60,10 @@ pub mod isolated {
 }
 
 /// `.iso()` does nothing.
-pub mod bare {
+pub(crate) mod bare {
     use super::ParallelIterator;
 
-    pub trait Iso: ParallelIterator {
+    pub(crate) trait Iso: ParallelIterator {
         fn iso(self) -> Self {
             self
         }
@@ -73,7 +73,7 @@ pub mod bare {
 
 /// Runs a chain isolated and bare: same result, nothing shared, nothing left; and the bare one
 /// shares, so the probe sees what there is to see.
-pub fn compare<R: PartialEq + std::fmt::Debug + Send>(
+pub(crate) fn compare<R: PartialEq + std::fmt::Debug + Send>(
     isolated: impl Fn(&Arc<Probe>) -> R + Sync,
     bare: impl Fn(&Arc<Probe>) -> R + Sync,
 ) {
