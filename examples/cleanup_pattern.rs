@@ -1,7 +1,7 @@
 //! Shows three ways to leave nothing behind: by hand, which somebody forgets; by scope; and a pool that
 //! needs neither.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{BuildError, Isolation, Pool, task_local};
 use cli::{Cli, Failure, Opt};

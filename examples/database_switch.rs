@@ -4,7 +4,7 @@
 //! The system is peewee's `ThreadSafeDatabaseMetadata`, whose switch belongs to a thread. On a pool, that
 //! is not yet the same as belonging to a task.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool};
 use cli::{Cli, Failure, Opt};

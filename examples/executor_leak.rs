@@ -3,7 +3,7 @@
 //! The system is the one with which Python's `ThreadPoolExecutor` is usually blamed: two workers, ten
 //! tasks, each of which notes its number in a thread-local and says what it found there.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{BuildError, Isolation, Pool, task_local};
 use cli::{Cli, Failure, Opt};

@@ -1,7 +1,7 @@
 //! Shows an object with a local inside, built with a default at run time: its initialiser runs once
 //! per task, where that of a subclass of Python's `threading.local` runs once per thread.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{BuildError, Isolation, OwnedLocal, Pool};
 use cli::{Cli, Failure, Opt};

@@ -1,6 +1,6 @@
 //! Shows a global that threads mix up, and a local of which each of them has a copy of its own.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{Context, Pool, task_local};
 use cli::{Cli, Failure};

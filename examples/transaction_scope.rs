@@ -1,7 +1,7 @@
 //! Shows a database transaction in a slot: committed on success, and rolled back on an error, on a panic
 //! and when the task forgets about it.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{Isolation, OwnedLocal, Pool};
 use cli::{Cli, Failure};

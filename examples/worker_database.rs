@@ -1,6 +1,6 @@
 //! Shows a database connection per worker, behind an object that is made for a path at run time.
 
-mod cli;
+pub(crate) mod cli;
 
 use cleanslate::{OwnedWorkerLocal, Pool};
 use cli::{Cli, Failure, Opt};

@@ -2,7 +2,7 @@
 //! parameter, and nobody is answered with the data of somebody else. `--leaky` shows how that goes wrong.
 
 #[path = "../cli/mod.rs"]
-mod cli;
+pub(crate) mod cli;
 mod clients;
 
 use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};
