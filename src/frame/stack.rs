@@ -234,6 +234,7 @@ impl<'c> Frame<'c> {
 
     /// Opens a frame that surrounds tasks and is none itself: in debug builds, touching a slot
     /// directly in it panics. In release builds what is touched is undone with the frame.
+    #[cfg(feature = "rayon")]
     pub(crate) fn watch(context: &'c Context) -> Self {
         let frame = Self::enter(context);
         thread::with(|thread| thread.watched.set(is_alive(thread, frame.token)));

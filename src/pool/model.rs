@@ -17,10 +17,11 @@ use super::gate::{Entry, Gate};
 use super::sleep::{Sleeper, Sleepers};
 use crate::sync::seam::{self, UnsafeCell};
 
-/// Explores `model` with at most `preemptions` involuntary switches.
+/// Explores `model` with at most `preemptions` involuntary switches, or as many as
+/// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(model);
 }
 

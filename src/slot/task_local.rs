@@ -118,9 +118,9 @@ impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
 /// Access to a value that the task holds costs two loads and a comparison more than a plain
 /// thread-local. The first touch allocates one box per slot and thread, and reuses it from then on.
 ///
-/// The methods panic where their `try_` twins return an [`AccessError`]: when the thread is ending
-/// and its slots have been torn down, when the value is borrowed by an enclosing call in a way that
-/// does not allow this one, and when an initialiser needs its own slot.
+/// The methods panic where their `try_` twins return an [`AccessError`](crate::AccessError): when the
+/// thread is ending and its slots have been torn down, when the value is borrowed by an enclosing call
+/// in a way that does not allow this one, and when an initialiser needs its own slot.
 ///
 /// # Examples
 ///

@@ -87,7 +87,7 @@ impl Event {
     /// ```
     pub fn set(&self) {
         let mut changes = self.changes.lock();
-        if *changes % 2 == 0 {
+        if changes.is_multiple_of(2) {
             *changes += 1;
             // Release: whoever sees this with the Acquire of `is_set` sees what came before `set`.
             self.is_set.store(true, Ordering::Release);
@@ -193,7 +193,7 @@ impl Event {
         deadline: Option<Instant>,
     ) -> bool {
         // Only a `set` can follow on an even count.
-        while ticket % 2 == 0 && *changes == ticket {
+        while ticket.is_multiple_of(2) && *changes == ticket {
             let Some(deadline) = deadline else {
                 changes = self.changed.wait(changes);
                 continue;
