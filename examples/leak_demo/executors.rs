@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use cleanslate::foreign::adopt;
-use cleanslate::{Context, Isolation, Pool, ScopedJoinHandle};
+use cleanslate::{Isolation, Pool, ScopedJoinHandle};
 use rayon::prelude::*;
 use threadpool::ThreadPool;
 use tokio::runtime::{Builder, Runtime};
@@ -67,25 +67,18 @@ pub(super) fn reset<S: Store>(requests: &[Request], workers: usize) -> Served {
     timed(|| serve_on::<S>(&pool, requests))
 }
 
+/// The pool is told of a thread-local that it cannot know of by itself.
+pub(super) fn reset_adopting(requests: &[Request], workers: usize) -> Served {
+    let adopted = adopt(&FOREIGN).named("FOREIGN");
+    let pool = Pool::builder().workers(workers).carry(adopted).build()?;
+    timed(|| serve_on::<Foreign>(&pool, requests))
+}
+
 fn serve_on<S: Store>(pool: &Pool, requests: &[Request]) -> Vec<Seen> {
     pool.scope(|s| {
         let serve_one = |request| handle::<S>(request, |parts, f| pool.map(parts, f));
         let start = |&request| s.submit(move || serve_one(request));
         join_all(requests.iter().map(start).collect())
-    })
-}
-
-/// Every task is told of the thread-local that cleanslate cannot know of by itself.
-pub(super) fn reset_adopting(requests: &[Request], workers: usize) -> Served {
-    let pool = Pool::new(workers)?;
-    let context = Context::empty().carry(adopt(&FOREIGN).named("FOREIGN"));
-    let pool = pool.in_context(&context);
-    timed(|| {
-        pool.scope(|s| {
-            let serve_one = |request| handle::<Foreign>(request, |parts, f| pool.map(parts, f));
-            let start = |&request| s.submit(move || serve_one(request));
-            join_all(requests.iter().map(start).collect())
-        })
     })
 }
 
@@ -102,6 +95,7 @@ pub(super) fn rayon<S: Store>(requests: &[Request], workers: usize) -> Served {
 /// The same, where each request and each part is made a task.
 #[cfg(feature = "rayon")]
 pub(super) fn rayon_isolated<S: Store>(requests: &[Request], workers: usize) -> Served {
+    use cleanslate::Context;
     use cleanslate::rayon::ParallelIteratorExt;
 
     let context = Context::empty();

@@ -191,6 +191,11 @@ impl RawCell {
         self.lock.map(|lock| unsafe { lock.as_ref() }.lock())
     }
 
+    /// Whether its owner is gone, and its values with the owner.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().as_deref() == Some(&true)
+    }
+
     /// The value that the frame with this epoch holds.
     #[inline]
     pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {

@@ -110,6 +110,7 @@ impl Parked {
     fn take(&mut self, thread: &Thread, mark: usize) {
         let mut kept = 0;
         let mut index = mark;
+        thread.trail_is_fixed.set(true);
         // The drop of a lease may touch further slots, which are taken along as well.
         while let Some(cell) = thread.cell_at(index) {
             index += 1;
@@ -126,6 +127,7 @@ impl Parked {
             cell.remove_entry();
         }
         thread.cut(mark);
+        thread.trail_is_fixed.set(false);
         self.items.truncate(kept);
     }
 

@@ -178,6 +178,12 @@ pub(super) fn end_all(thread: &Thread) {
     }
 }
 
+/// Where the innermost frame's entries begin.
+pub(super) fn innermost_mark(thread: &Thread) -> usize {
+    let innermost = thread.depth().checked_sub(1);
+    innermost.and_then(|index| thread.with_frame(index, |record| record.mark)).unwrap_or(0)
+}
+
 /// Whether the token's frame is open (S1).
 fn is_alive(thread: &Thread, token: Token) -> bool {
     thread.with_frame(token.index, |record| record.id) == Some(token.id)
@@ -317,7 +323,8 @@ impl<'c> Frame<'c> {
     #[inline]
     fn mark_alone(&self, thread: &Thread) -> Option<usize> {
         let Token { index, id, .. } = self.token;
-        if thread.depth() > index + 1 {
+        // A dead token's index is the largest one, to which nothing can be added.
+        if index < thread.depth().saturating_sub(1) {
             // Loose frames that the task left behind end with the poll.
             self.close_above(thread);
         }

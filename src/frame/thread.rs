@@ -62,6 +62,8 @@ pub(crate) struct Thread {
     pub(super) generation: Cell<u32>,
     /// The end of this thread will be noticed (T2).
     registered: Cell<bool>,
+    /// Somebody walks the trail by index, so nothing may move on it.
+    pub(super) trail_is_fixed: Cell<bool>,
     /// The innermost frame is no task: it only surrounds tasks, and nothing should be touched in it.
     pub(super) watched: Cell<bool>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
@@ -87,6 +89,7 @@ thread_local! {
             diverged: Cell::new(false),
             generation: Cell::new(0),
             registered: Cell::new(false),
+            trail_is_fixed: Cell::new(false),
             watched: Cell::new(false),
             tainted: Cell::new(false),
             next_epoch: Cell::new(ROOT + 1),
@@ -293,6 +296,31 @@ impl Thread {
     pub(super) fn push(&self, entry: Entry) {
         // SAFETY: T3: `Vec::push` calls nothing of others.
         unsafe { &mut *self.trail.get() }.push(entry);
+    }
+
+    /// Forgets the innermost frame's entries of owners that are gone: a long task, or a thread outside
+    /// of any, that makes and drops many would collect them.
+    ///
+    /// Only those above the frame's mark, so that no mark has to change.
+    pub(crate) fn prune(&self) {
+        if self.trail_is_fixed.get() {
+            return;
+        }
+        let mark = super::stack::innermost_mark(self);
+        // SAFETY: T3: nothing below is code of others.
+        let trail = unsafe { &mut *self.trail.get() };
+        let mut kept = mark;
+        for index in mark..trail.len() {
+            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
+            let cell = unsafe { trail[index].cell.as_ref() };
+            if cell.is_owned() && cell.has_ended() {
+                cell.remove_entry();
+            } else {
+                trail.swap(kept, index);
+                kept += 1;
+            }
+        }
+        trail.truncate(kept);
     }
 
     /// The youngest entry above `mark`.

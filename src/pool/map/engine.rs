@@ -258,7 +258,7 @@ where
             let asked = if chunk.len < BLOCK { 1 } else { BLOCK.min(end - position) };
             let len = sink.room(position, asked);
             let items = self.source.items(buffer, position, len);
-            let (stop, done) = sink.fill(position, len, items, tasks, |item| self.step.run(item));
+            let (stop, done) = sink.fill(position, items, tasks, |item| self.step.run(item));
             match stop {
                 None => {}
                 Some(Stop::Item(with)) => {
@@ -296,7 +296,7 @@ where
                 if self.is_stopped() {
                     break;
                 }
-                let Some(item) = self.source.items(buffer, position, 1).next() else { break };
+                let item = self.source.item(buffer, position);
                 let ended = self.core.isolation.run(self.context, || self.step.run(item));
                 let out = match ended {
                     Ok(ControlFlow::Continue(out)) => out,

@@ -3,12 +3,15 @@
 //! Invariants:
 //!
 //! 1. `items[start..]` is initialised, what lies before `start` has been moved out.
-//! 2. While a [`Taken`] exists, `start` says that everything it covers is gone; its drop puts the rest
-//!    back, also while unwinding. So the position is kept in a register while the items run, and a
-//!    `Taken` that is forgotten leaks instead of dropping twice.
+//! 2. From the moment a [`Taken`] is made, `start` says that everything it covers is gone;
+//!    [`moved_out`](Lane::moved_out), called once at most, puts the rest back. So the position is kept
+//!    in a register while the items run, and a `Taken` that is forgotten leaks instead of dropping
+//!    twice.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+
+use super::Lane;
 
 /// See the module's documentation.
 pub(crate) struct Feed<T> {
@@ -47,10 +50,20 @@ impl<T> Feed<T> {
     /// Panics if there are fewer.
     #[inline(always)]
     pub(crate) fn take(&mut self, len: usize) -> Taken<'_, T> {
-        let items = &self.items[self.start..self.start + len];
-        let next = items.as_ptr().cast::<T>();
+        let items = self.items[self.start..self.start + len].as_ptr().cast::<T>();
         self.start += len;
-        Taken { next, left: len, start: &mut self.start, _items: PhantomData }
+        Taken { items, len, start: &mut self.start, _items: PhantomData }
+    }
+
+    /// Takes the next item, if there is one.
+    #[expect(unsafe_code, reason = "moves an item out of the feed")]
+    pub(crate) fn take_one(&mut self) -> Option<T> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut one = self.take(1);
+        // SAFETY: there is one item, and the feed counts it as gone already.
+        Some(unsafe { one.get(0) })
     }
 }
 
@@ -102,35 +115,31 @@ fn pull<I: Iterator>(
 
 /// Items on their way out of the feed.
 pub(crate) struct Taken<'f, T> {
-    next: *const T,
-    left: usize,
+    items: *const T,
+    len: usize,
     start: &'f mut usize,
     _items: PhantomData<&'f mut [T]>,
 }
 
-impl<T> Iterator for Taken<'_, T> {
+impl<T> Lane for Taken<'_, T> {
     type Item = T;
+
+    fn len(&self) -> usize {
+        self.len
+    }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "moves an item out of the feed")]
-    fn next(&mut self) -> Option<T> {
-        if self.left == 0 {
-            return None;
-        }
-        // SAFETY: `left` items from `next` on are initialised (invariant 1), and the feed counts them as
-        // gone (invariant 2), so each is read once.
-        let item = unsafe { self.next.read() };
-        // SAFETY: within the vector's elements, or one past them.
-        self.next = unsafe { self.next.add(1) };
-        self.left -= 1;
-        Some(item)
+    unsafe fn get(&mut self, n: usize) -> T {
+        // SAFETY: `n` is below `len`, the number of elements from `items` on: the caller's promise.
+        let item = unsafe { self.items.add(n) };
+        // SAFETY: it is initialised (invariant 1); the feed counts it as gone (invariant 2), and the
+        // caller moves it out once.
+        unsafe { item.read() }
     }
-}
 
-impl<T> Drop for Taken<'_, T> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        *self.start -= self.left;
+    fn moved_out(&mut self, n: usize) {
+        *self.start -= self.len - n;
     }
 }
 
@@ -146,9 +155,11 @@ mod tests {
         let mut feed = Feed::default();
         let items: Vec<_> = (0..10).map(Rc::new).collect();
         assert_eq!(feed.fill(&mut items.iter().cloned(), 20), 10);
-        assert_eq!(feed.take(4).next().as_deref(), Some(&0));
+        feed.take(4).moved_out(0);
+        assert_eq!(feed.len(), 10);
+        assert_eq!(feed.take_one().as_deref(), Some(&0));
         assert_eq!(feed.len(), 9);
-        assert_eq!(feed.take(9).map(|n| *n).sum::<i32>(), 45);
+        assert_eq!(std::iter::from_fn(|| feed.take_one()).map(|n| *n).sum::<i32>(), 45);
         assert_eq!(feed.len(), 0);
         assert!(items.iter().all(|n| Rc::strong_count(n) == 1));
     }
@@ -159,7 +170,7 @@ mod tests {
         let mut items = (0..10).inspect(|n| assert_ne!(*n, 6));
         let filling = catch_unwind(AssertUnwindSafe(|| feed.fill(&mut items, 8)));
         assert!(filling.is_err());
-        assert_eq!(feed.take(6).sum::<i32>(), 15);
+        assert_eq!(std::iter::from_fn(|| feed.take_one()).sum::<i32>(), 15);
         assert_eq!(feed.len(), 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::ops;
 
 use super::pace::Pace;
-use super::{Chunk, Source};
+use super::{Chunk, Lane, Source};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 
 /// What can say its items by index.
@@ -11,7 +11,7 @@ pub(crate) trait Indexed: Sync {
     type Item;
     fn len(&self) -> usize;
     /// The `len` items from `from` on, all of which exist.
-    fn items(&self, from: usize, len: usize) -> impl Iterator<Item = Self::Item>;
+    fn items(&self, from: usize, len: usize) -> impl Lane<Item = Self::Item>;
 }
 
 /// The items of a slice.
@@ -25,8 +25,8 @@ impl<'s, T: Sync> Indexed for Slice<'s, T> {
     }
 
     #[inline(always)]
-    fn items(&self, from: usize, len: usize) -> impl Iterator<Item = &'s T> {
-        self.0[from..from + len].iter()
+    fn items(&self, from: usize, len: usize) -> impl Lane<Item = &'s T> {
+        Elements(&self.0[from..from + len])
     }
 }
 
@@ -44,9 +44,51 @@ impl<N: RangeIndex> Indexed for Range<N> {
     }
 
     #[inline(always)]
-    fn items(&self, from: usize, len: usize) -> impl Iterator<Item = N> {
-        (from..from + len).map(|index| self.start.plus(index))
+    fn items(&self, from: usize, len: usize) -> impl Lane<Item = N> {
+        Numbers { first: self.start.plus(from), len }
     }
+}
+
+/// Some elements of a slice.
+struct Elements<'s, T>(&'s [T]);
+
+impl<'s, T> Lane for Elements<'s, T> {
+    type Item = &'s T;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the caller has checked the bounds")]
+    unsafe fn get(&mut self, n: usize) -> &'s T {
+        // SAFETY: the caller's promise that `n` is below the length.
+        unsafe { self.0.get_unchecked(n) }
+    }
+
+    fn moved_out(&mut self, _n: usize) {}
+}
+
+/// Some numbers of a range.
+struct Numbers<N> {
+    first: N,
+    len: usize,
+}
+
+impl<N: RangeIndex> Lane for Numbers<N> {
+    type Item = N;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the trait's method is unsafe; this one asks for nothing")]
+    unsafe fn get(&mut self, n: usize) -> N {
+        self.first.plus(n)
+    }
+
+    fn moved_out(&mut self, _n: usize) {}
 }
 
 mod sealed {
@@ -137,7 +179,7 @@ impl<I: Indexed> Source for Cursor<I> {
         _buffer: &'a mut (),
         from: usize,
         len: usize,
-    ) -> impl Iterator<Item = I::Item> + 'a {
+    ) -> impl Lane<Item = I::Item> + 'a {
         self.items.items(from, len)
     }
 

@@ -27,14 +27,23 @@ pub(crate) trait Source: Sync {
     /// Claims the next chunk; `None` when there is nothing left.
     fn claim(&self, pace: &pace::Pace, buffer: &mut Self::Buffer) -> Option<Chunk>;
 
-    /// The next `len` items of the claimed chunk, which begin at position `from`. What the iterator is
-    /// dropped with stays in the buffer.
+    /// The next `len` items of the claimed chunk, which begin at position `from`.
     fn items<'a>(
         &'a self,
         buffer: &'a mut Self::Buffer,
         from: usize,
         len: usize,
-    ) -> impl Iterator<Item = Self::Item> + 'a;
+    ) -> impl Lane<Item = Self::Item> + 'a;
+
+    /// The next item of the claimed chunk alone, which is at `position`.
+    #[expect(unsafe_code, reason = "moves one item out of its lane")]
+    fn item(&self, buffer: &mut Self::Buffer, position: usize) -> Self::Item {
+        let mut one = self.items(buffer, position, 1);
+        // SAFETY: the lane has one item, and it is moved out once.
+        let item = unsafe { one.get(0) };
+        one.moved_out(1);
+        item
+    }
 
     /// An item of the buffer that will not be started.
     fn unstarted(&self, buffer: &mut Self::Buffer) -> Option<Self::Item>;
@@ -44,6 +53,26 @@ pub(crate) trait Source: Sync {
 
     /// How many items there were, once they have all been claimed.
     fn total(&self) -> usize;
+}
+
+/// Consecutive items that are moved out by number, in order. One number then serves both for the item
+/// and for the place of its result, which in the innermost loop is worth a few instructions.
+pub(crate) trait Lane {
+    type Item;
+
+    fn len(&self) -> usize;
+
+    /// Moves item `n` out.
+    ///
+    /// # Safety
+    ///
+    /// - `n` is below `len`.
+    /// - No item is moved out twice.
+    #[expect(unsafe_code, reason = "the callers count for themselves")]
+    unsafe fn get(&mut self, n: usize) -> Self::Item;
+
+    /// The first `n` items have been moved out; the others stay where they were.
+    fn moved_out(&mut self, n: usize);
 }
 
 /// A chunk: consecutive items.

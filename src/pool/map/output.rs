@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 
 use parking_lot::Mutex;
 
+use super::Lane;
 use crate::frame::CleanupError;
 use crate::pool::isolation::Tasks;
 
@@ -128,22 +129,21 @@ impl<'o, R> Sink<'o, R> {
         }
     }
 
-    /// Runs `f` for each of the items, each one of `tasks`, and writes the results to the `len` positions
+    /// Runs `f` for each of the items, each one of `tasks`, and writes the results to as many positions
     /// from `base` on, which must be the caller's and have [`room`](Sink::room). Returns why it ended
     /// early, if it did, and how many results were written.
     #[inline(always)]
     pub(crate) fn fill<'c, I, E>(
         &mut self,
         base: usize,
-        len: usize,
-        items: impl Iterator<Item = I>,
+        mut items: impl Lane<Item = I>,
         tasks: &mut impl Tasks<'c>,
         f: impl FnMut(I) -> ControlFlow<E, R>,
     ) -> (Option<Stop<R, E>>, usize) {
         let before = self.written;
-        let places = self.places(base, len);
+        let places = self.places(base, items.len());
         let mut run = Run { sink: self, base, count: 0 };
-        let stop = fill(places, items, tasks, f, &mut run.count);
+        let stop = fill(places, &mut items, tasks, f, &mut run.count);
         drop(run);
         (stop, self.written - before)
     }
@@ -234,34 +234,47 @@ pub(crate) enum Stop<R, E> {
 /// can see through, and once an item, by a load and a branch, otherwise. And the count is kept in a
 /// register.
 #[inline(never)]
-fn fill<'c, I, R, E>(
+#[expect(unsafe_code, reason = "moves the items out by number")]
+fn fill<'c, L: Lane, R, E>(
     places: &mut [MaybeUninit<R>],
-    items: impl Iterator<Item = I>,
+    items: &mut L,
     tasks: &mut impl Tasks<'c>,
-    mut f: impl FnMut(I) -> ControlFlow<E, R>,
+    mut f: impl FnMut(L::Item) -> ControlFlow<E, R>,
     total: &mut usize,
 ) -> Option<Stop<R, E>> {
-    struct Count<'n>(usize, &'n mut usize);
-    impl Drop for Count<'_> {
+    /// Items moved out and results written; its drop says so, also while unwinding.
+    struct Progress<'n, L: Lane> {
+        out: usize,
+        done: usize,
+        items: &'n mut L,
+        total: &'n mut usize,
+    }
+    impl<L: Lane> Drop for Progress<'_, L> {
         #[inline(always)]
         fn drop(&mut self) {
-            *self.1 = self.0;
+            self.items.moved_out(self.out);
+            *self.total = self.done;
         }
     }
-    let mut count = Count(0, total);
-    let mut pairs = places.iter_mut().zip(items);
+    let len = items.len();
+    let places = &mut places[..len];
+    let mut progress = Progress { out: 0, done: 0, items, total };
     loop {
-        let (place, result) = 'clean: {
-            for (place, item) in pairs.by_ref() {
+        let result = 'clean: {
+            while progress.done < len {
+                let n = progress.done;
+                progress.out = n + 1;
+                // SAFETY: `n` is below `len` and grows by one with each item.
+                let item = unsafe { progress.items.get(n) };
                 let result = match f(item) {
                     ControlFlow::Continue(result) => result,
                     ControlFlow::Break(with) => return Some(Stop::Item(with)),
                 };
                 if !tasks.is_clean() {
-                    break 'clean (place, result);
+                    break 'clean result;
                 }
-                place.write(result);
-                count.0 += 1;
+                places[n].write(result);
+                progress.done = n + 1;
             }
             return None;
         };
@@ -269,7 +282,7 @@ fn fill<'c, I, R, E>(
         if let Err(error) = tasks.next_task() {
             return Some(Stop::Cleanup(error, result));
         }
-        place.write(result);
-        count.0 += 1;
+        places[progress.done].write(result);
+        progress.done += 1;
     }
 }

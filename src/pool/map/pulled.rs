@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::feed::Feed;
 use super::pace::Pace;
-use super::{Chunk, Source};
+use super::{Chunk, Lane, Source};
 use crate::pool::current;
 use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::sync::seam::{self, Thread};
@@ -135,12 +135,12 @@ where
         buffer: &'a mut Feed<I::Item>,
         _from: usize,
         len: usize,
-    ) -> impl Iterator<Item = I::Item> + 'a {
+    ) -> impl Lane<Item = I::Item> + 'a {
         buffer.take(len)
     }
 
     fn unstarted(&self, buffer: &mut Feed<I::Item>) -> Option<I::Item> {
-        if buffer.len() == 0 { None } else { buffer.take(1).next() }
+        buffer.take_one()
     }
 
     fn stop(&self) {
