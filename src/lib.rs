@@ -53,6 +53,8 @@ mod adapter;
 mod context;
 pub mod foreign;
 mod frame;
+#[cfg(doctest)]
+mod misuse;
 mod pool;
 #[cfg(feature = "sentinel")]
 pub mod sentinel;
