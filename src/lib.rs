@@ -85,3 +85,9 @@ pub mod __private {
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 struct Readme;
+
+/// Has the examples of the page for Python programmers tested.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-python.md")]
+#[derive(Debug)]
+struct FromPython;
