@@ -203,10 +203,13 @@ fn two_items_of_a_large_map_can_meet() {
             let pool = Pool::new(workers).unwrap();
             let barrier = Barrier::new(2);
             for n in [2, 10, 1_000] {
-                let met = pool.map_range(0..n, |i| i >= 2 || barrier.wait().is_leader() || true);
-                assert_eq!(met.len(), n);
-                let met = pool.map(0..n, |i| i >= 2 || barrier.wait().is_leader() || true);
-                assert_eq!(met.len(), n);
+                let meet = |i| {
+                    if i < 2 {
+                        barrier.wait();
+                    }
+                };
+                assert_eq!(pool.map_range(0..n, meet).len(), n);
+                assert_eq!(pool.map(0..n, meet).len(), n);
             }
         });
     }

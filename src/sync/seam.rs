@@ -7,6 +7,7 @@
 
 #[cfg(not(loom))]
 mod real {
+    pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Thread, current, park};
 
@@ -49,6 +50,7 @@ mod real {
 #[cfg(loom)]
 mod real {
     pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic;
     pub(crate) use loom::thread::{Thread, current, park};
 
@@ -71,7 +73,9 @@ mod real {
     }
 }
 
-pub(crate) use real::{Mutex, Thread, UnsafeCell, atomic, current, park, park_timeout};
+pub(crate) use real::{
+    Mutex, Thread, UnsafeCell, atomic, current, park, park_timeout, spin_loop,
+};
 
 /// A lock and a condition variable for plain threads that block: never modelled.
 pub(crate) mod blocking {
