@@ -87,7 +87,8 @@ where
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);
-        match self.core.isolation.run(self.context, &self.f) {
+        let visit = || self.core.isolation.run(self.context, &self.f);
+        match self.core.sentry.watch(self.core, self.label, visit) {
             Ok(result) => {
                 tally.add(|c| &c.completed, 1);
                 // There was nothing before: each worker is visited once.

@@ -13,6 +13,7 @@ use super::intake::{Admission, Intake};
 use super::isolation::Isolation;
 use super::queue::{Queue, Runnable};
 use super::seat::{Seat, Visit};
+use super::sentry::Sentry;
 use super::sleep::Sleepers;
 use super::threads::Threads;
 use crate::foreign::CarrierSet;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     closing: AtomicBool,
     pub(crate) hooks: Hooks,
     pub(crate) threads: Threads,
+    pub(crate) sentry: Sentry,
     pub(crate) renewed: AtomicU64,
     pub(crate) unobserved: AtomicU64,
 }
@@ -55,6 +57,7 @@ impl Core {
         capacity: Option<usize>,
         hooks: Hooks,
         threads: Threads,
+        sentry: Sentry,
     ) -> Self {
         let id = current::new_pool_id();
         Self {
@@ -70,6 +73,7 @@ impl Core {
             closing: AtomicBool::new(false),
             hooks,
             threads,
+            sentry,
             renewed: AtomicU64::new(0),
             unobserved: AtomicU64::new(0),
         }
@@ -228,7 +232,8 @@ impl Core {
         if !std::mem::needs_drop::<T>() {
             return;
         }
-        if let Err(failure) = frame::contained(|| drop(value)) {
+        let dropped = self.sentry.watch(self, label, || frame::contained(|| drop(value)));
+        if let Err(failure) = dropped {
             self.report(label.clone(), Cause::Failed(failure));
         }
     }

@@ -107,7 +107,7 @@ where
         let in_task = current::enter_task(self.core.id);
         let mut buffer = S::Buffer::default();
         let mut sink = self.output.sink();
-        let each = P::EACH || self.context.has_carriers();
+        let each = P::EACH || self.context.has_carriers() || self.core.sentry.watches_each_task();
         let result = match (each, self.core.isolation) {
             (true, _) => self.each_for_itself(&mut buffer, &mut sink, more),
             (false, Isolation::Reset) => self.all::<Frame<'_>>(&mut buffer, &mut sink, more),
@@ -281,28 +281,38 @@ where
     }
 
     /// The slow loop: each item in a frame of its own, caught for itself. For contexts with carriers,
-    /// which are attached for each item, and for maps in which a failure costs its item only.
+    /// which are attached for each item, for maps in which a failure costs its item only, and under a
+    /// sentinel, which watches each item.
     fn each_for_itself(
         &self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
         more: &dyn Fn(),
     ) -> Result<Help, Failure> {
-        // A carrier that stays attached spoils the thread for the next item, so none is claimed ahead.
-        let mut pace = match self.context.has_carriers() {
+        // A carrier that stays attached spoils the thread for the next item, and so may a leak, so none
+        // is claimed ahead.
+        let sentry = &self.core.sentry;
+        let may_spoil = self.context.has_carriers() || sentry.may_renew();
+        let mut pace = match may_spoil {
             true => Pace::one_by_one(),
             false => Pace::new(self.helpers),
         };
         while !self.is_stopped() && !self.is_cancelled() {
             let mut claimed = None;
-            frame::contained(|| claimed = self.source.claim(&pace, buffer))?;
+            let mut claim = || frame::contained(|| claimed = self.source.claim(&pace, buffer));
+            match S::RUNS_OTHERS {
+                true => sentry.watch(self.core, self.label, claim)?,
+                false => claim()?,
+            }
             let Some(chunk) = claimed else { break };
             for position in chunk.base..chunk.base + chunk.len {
                 if self.is_stopped() {
                     break;
                 }
                 let item = self.source.item(buffer, position);
-                let ended = self.core.isolation.run(self.context, || self.step.run(item));
+                let ended = sentry.watch(self.core, self.label, || {
+                    self.core.isolation.run(self.context, || self.step.run(item))
+                });
                 let out = match ended {
                     Ok(ControlFlow::Continue(out)) => out,
                     Ok(ControlFlow::Break(with)) => {
@@ -316,7 +326,7 @@ where
                 };
                 sink.push(position, out);
             }
-            if self.context.has_carriers() && current::is_spoiled() && !self.is_owner() {
+            if may_spoil && current::is_spoiled() && !self.is_owner() {
                 return Ok(Help::Elsewhere);
             }
             if pace.done(chunk.len) {
