@@ -1,7 +1,5 @@
 //! `imap` and `imap_unordered`: lazy, bounded, cancelled when dropped, sound when forgotten.
 
-#![expect(clippy::mem_forget, reason = "forgetting is among what is tested")]
-
 mod support;
 
 use std::cell::Cell;

@@ -1,7 +1,5 @@
 //! `scope`: tasks that borrow, in shape and panics as `std::thread::scope`.
 
-#![expect(clippy::mem_forget, reason = "forgetting is among what is tested")]
-
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

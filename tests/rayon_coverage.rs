@@ -1,7 +1,6 @@
 //! Keeps the table of `docs/rayon.md` true: each row is not covered in the way that it says, and its
 //! remedy is.
 
-#[expect(dead_code, reason = "the comparison with bare chains is for another test")]
 mod rayon_support;
 
 use cleanslate::rayon::ParallelIteratorExt;
