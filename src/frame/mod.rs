@@ -24,4 +24,4 @@ pub(crate) use failure::{Failure, discard, message};
 pub(crate) use loose::Loose;
 pub(crate) use parked::Parked;
 pub(crate) use stack::{Frame, Pin};
-pub(crate) use task::{attached, contained, run, take_taint};
+pub(crate) use task::{attached, contained, run, run_open, take_taint};
