@@ -121,6 +121,16 @@ impl Core {
     pub(crate) fn enqueue(&self, entry: Arc<dyn Runnable>) {
         self.queue.push(entry);
         self.sleepers.notify();
+        self.cancel_latecomers();
+    }
+
+    /// Cancels what was admitted before [`cancel`](Core::cancel) and came to its place after that one
+    /// had looked there: busy workers would leave it waiting. To be called after anything is put there.
+    #[inline]
+    pub(crate) fn cancel_latecomers(&self) {
+        if self.intake.is_cancelled() {
+            self.cancel_waiting();
+        }
     }
 
     /// `n` entries of the queue have died there.
@@ -156,6 +166,11 @@ impl Core {
     pub(crate) fn cancel(&self) {
         self.intake.cancel();
         self.wake_for_closing();
+        self.cancel_waiting();
+    }
+
+    #[cold]
+    fn cancel_waiting(&self) {
         while let Some(entry) = self.queue.pop() {
             entry.cancel(self);
         }

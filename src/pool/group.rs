@@ -231,6 +231,7 @@ impl<'b> Owner<'b, Visits> {
         for seat in &core.seats {
             seat.deliver(Arc::clone(&owner.shared) as Arc<dyn Visit>);
         }
+        core.cancel_latecomers();
         owner.wait();
     }
 }

@@ -63,7 +63,8 @@ impl Intake {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        // Relaxed: a hint to start nothing more.
-        self.word.load(Ordering::Relaxed) & CANCELLED != 0
+        // SeqCst: in `Core::cancel_latecomers` this read comes after the push, as the look at the queue in
+        // `Core::cancel` comes after the flag: one of the two sees the other.
+        self.word.load(Ordering::SeqCst) & CANCELLED != 0
     }
 }
