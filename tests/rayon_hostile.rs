@@ -2,7 +2,7 @@
 //! call `next` in nested tasks and inside borrows, or panic anywhere. Nothing dangles, nothing leaks
 //! into another task, and values are dropped once.
 
-#![expect(clippy::mem_forget, reason = "forgetting is among what is tested")]
+#![expect(clippy::mem_forget, reason = "forgetting is what these tests are about")]
 
 use cleanslate::rayon::ParallelIteratorExt;
 use cleanslate::{Context, task_local};

@@ -283,7 +283,7 @@ fn an_owners_initialiser_ends_with_the_owner_on_its_thread() {
     let census = Census::new();
     let captured = census.one("captured");
     let owned = Arc::new(OwnedLocal::new(move || {
-        // All of it is captured, not the name alone.
+        // All of it, and not just the field.
         let captured = &captured;
         captured.name
     }));

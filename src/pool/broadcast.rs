@@ -83,11 +83,12 @@ where
     F: Fn() -> R + Sync,
     R: Send,
 {
-    fn help(&self, index: usize) -> Help {
+    fn help(&self, index: usize, _more: &dyn Fn()) -> Help {
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);
-        match self.core.isolation.run(self.context, &self.f) {
+        let visit = || self.core.isolation.run(self.context, &self.f);
+        match self.core.sentry.watch(self.core, self.label, visit) {
             Ok(result) => {
                 tally.add(|c| &c.completed, 1);
                 // There was nothing before: each worker is visited once.

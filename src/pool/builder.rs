@@ -9,8 +9,11 @@ use super::core::Core;
 use super::error::{BuildError, Refused, TaskError};
 use super::hooks::Hooks;
 use super::isolation::Isolation;
+use super::sentry::Sentry;
 use super::threads::Threads;
 use crate::foreign::{self, Carrier, CarrierSet, SharedCarrier};
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Sentinel;
 
 /// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
 const MOST_WORKERS: usize = u16::MAX as usize;
@@ -35,6 +38,8 @@ pub struct PoolBuilder {
     isolation: Isolation,
     carriers: Vec<SharedCarrier>,
     hooks: Hooks,
+    #[cfg(feature = "sentinel")]
+    sentinel: Option<Sentinel>,
 }
 
 impl PoolBuilder {
@@ -47,6 +52,8 @@ impl PoolBuilder {
             isolation: Isolation::Reset,
             carriers: Vec::new(),
             hooks: Hooks::default(),
+            #[cfg(feature = "sentinel")]
+            sentinel: None,
         }
     }
 
@@ -149,12 +156,51 @@ impl PoolBuilder {
         self
     }
 
+    /// Watches every task for thread-locals that it leaves changed, in any crate or C library, and does
+    /// with those that do what the sentinel says: count them ([`Stats::leaks`](crate::Stats::leaks)),
+    /// report them, make them fail, or replace their worker. The default is no sentinel, which costs
+    /// nothing.
+    ///
+    /// A watch lasts from before a task's carriers attach until its slots and what it inherited are
+    /// dropped, and acts before the task's end can be seen. Each item of a map is watched for itself, and
+    /// each visit of a [`broadcast`](Pool::broadcast); so is what the pool drops or pulls on a worker
+    /// outside of a task: a result that nobody asked for, the next item of an iterator. A task that runs
+    /// on top of another one, because that one waits for it, belongs to the other one's watch: what it
+    /// leaves is put down to the outermost task. On a worker of another pool it belongs to that pool's
+    /// watch, if there is one. Hooks and wakers are not watched.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::Sentinel};
+    /// use std::cell::Cell;
+    ///
+    /// // Of a library that knows nothing of tasks.
+    /// thread_local! { static LOCALE: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// let pool = match Pool::builder().workers(1).sentinel(Sentinel::new().panic()).build() {
+    ///     Ok(pool) => pool,
+    ///     // Not everywhere can thread-locals be watched.
+    ///     Err(error) => return assert!(error.is_unsupported()),
+    /// };
+    /// assert_eq!(pool.submit(|| LOCALE.get()).join().unwrap(), 0);
+    /// let error = pool.submit(|| LOCALE.set(1)).join().unwrap_err();
+    /// assert!(error.message().unwrap().contains("LOCALE"), "{error}");
+    /// assert_eq!(pool.stats().leaks, 1);
+    /// ```
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel(mut self, sentinel: Sentinel) -> Self {
+        self.sentinel = Some(sentinel);
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
     ///
     /// Returns a [`BuildError`] for no workers, a stack size or a name that no thread can have, a queue
-    /// without room, and when the system refuses a thread; those that had started have ended then.
+    /// without room, a sentinel that has to watch where that does not work, and when the system refuses a
+    /// thread; those that had started have ended then.
     pub fn build(self) -> Result<Pool, BuildError> {
         let asked = match self.workers {
             Some(workers) => workers,
@@ -181,8 +227,19 @@ impl PoolBuilder {
         for carrier in self.carriers {
             carriers.add(carrier).map_err(Refused::Carrier)?;
         }
-        let core =
-            Core::new(workers, self.isolation, carriers, self.queue_capacity, self.hooks, threads);
+        #[cfg(feature = "sentinel")]
+        let sentry = Sentry::new(self.sentinel).map_err(Refused::Unsupported)?;
+        #[cfg(not(feature = "sentinel"))]
+        let sentry = Sentry;
+        let core = Core::new(
+            workers,
+            self.isolation,
+            carriers,
+            self.queue_capacity,
+            self.hooks,
+            threads,
+            sentry,
+        );
         let pool = Pool { core: Arc::new(core) };
         for index in 0..asked {
             // A refusal drops the pool, which joins those that have started.
@@ -194,14 +251,16 @@ impl PoolBuilder {
 
 impl fmt::Debug for PoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolBuilder")
-            .field("workers", &self.workers)
+        let mut s = f.debug_struct("PoolBuilder");
+        s.field("workers", &self.workers)
             .field("name", &self.name)
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)
             .field("isolation", &self.isolation)
             .field("carriers", &self.carriers.len())
-            .field("hooks", &self.hooks)
-            .finish()
+            .field("hooks", &self.hooks);
+        #[cfg(feature = "sentinel")]
+        s.field("sentinel", &self.sentinel);
+        s.finish()
     }
 }

@@ -12,12 +12,13 @@ use super::hooks::Hooks;
 use super::intake::{Admission, Intake};
 use super::isolation::Isolation;
 use super::queue::{Queue, Runnable};
-use super::seat::Seat;
+use super::seat::{Seat, Visit};
+use super::sentry::Sentry;
 use super::sleep::Sleepers;
 use super::threads::Threads;
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
-use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// See the module's documentation.
 pub(crate) struct Core {
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     closing: AtomicBool,
     pub(crate) hooks: Hooks,
     pub(crate) threads: Threads,
+    pub(crate) sentry: Sentry,
     pub(crate) renewed: AtomicU64,
     pub(crate) unobserved: AtomicU64,
 }
@@ -55,6 +57,7 @@ impl Core {
         capacity: Option<usize>,
         hooks: Hooks,
         threads: Threads,
+        sentry: Sentry,
     ) -> Self {
         let id = current::new_pool_id();
         Self {
@@ -70,6 +73,7 @@ impl Core {
             closing: AtomicBool::new(false),
             hooks,
             threads,
+            sentry,
             renewed: AtomicU64::new(0),
             unobserved: AtomicU64::new(0),
         }
@@ -121,16 +125,27 @@ impl Core {
     pub(crate) fn enqueue(&self, entry: Arc<dyn Runnable>) {
         self.queue.push(entry);
         self.sleepers.notify();
-        self.cancel_latecomers();
+        self.look_for_cancellation();
     }
 
-    /// Cancels what was admitted before [`cancel`](Core::cancel) and came to its place after that one
-    /// had looked there: busy workers would leave it waiting. To be called after anything is put there.
+    /// To be called after work was made visible. Either the thread that cancels finds the work, or this
+    /// one finds the pool cancelled: the fence in `notify` lies between the work and this look, and
+    /// `cancel` sets the flag, SeqCst, before it looks for work.
     #[inline]
-    pub(crate) fn cancel_latecomers(&self) {
-        if self.intake.is_cancelled() {
-            self.cancel_waiting();
+    fn look_for_cancellation(&self) {
+        if self.is_closing() && self.intake.is_cancelled() {
+            self.cancel_unstarted();
         }
+    }
+
+    /// Addresses a visit to every worker.
+    pub(crate) fn deliver_all(&self, visit: &Arc<impl Visit + 'static>) {
+        for seat in &self.seats {
+            seat.deliver(Arc::clone(visit) as Arc<dyn Visit>);
+        }
+        // SeqCst: the visits before the look.
+        fence(Ordering::SeqCst);
+        self.look_for_cancellation();
     }
 
     /// `n` entries of the queue have died there.
@@ -166,11 +181,11 @@ impl Core {
     pub(crate) fn cancel(&self) {
         self.intake.cancel();
         self.wake_for_closing();
-        self.cancel_waiting();
+        self.cancel_unstarted();
     }
 
     #[cold]
-    fn cancel_waiting(&self) {
+    fn cancel_unstarted(&self) {
         while let Some(entry) = self.queue.pop() {
             entry.cancel(self);
         }
@@ -217,7 +232,8 @@ impl Core {
         if !std::mem::needs_drop::<T>() {
             return;
         }
-        if let Err(failure) = frame::contained(|| drop(value)) {
+        let dropped = self.sentry.watch(self, label, || frame::contained(|| drop(value)));
+        if let Err(failure) = dropped {
             self.report(label.clone(), Cause::Failed(failure));
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) cancelled: AtomicU64,
     pub(crate) inline: AtomicU64,
+    /// Tasks that the sentinel saw leave a thread-local changed.
+    pub(crate) leaks: AtomicU64,
 }
 
 /// The counters that the current thread counts on.

@@ -75,13 +75,16 @@ where
         // To the end: the drops and wakes below are code of others too, and wait like a task's.
         let in_task = current::enter_task(core.id);
         let (task, context) = claimed.work();
-        let outcome = core.isolation.run(&context, task);
-        if context.snapshot_ptr().is_null() && !context.has_carriers() {
-            // Nothing was inherited, so nothing can happen.
-            drop(context);
-        } else {
-            core.drop_contained(context, &self.label);
-        }
+        let outcome = core.sentry.watch(core, &self.label, || {
+            let outcome = core.isolation.run(&context, task);
+            if context.snapshot_ptr().is_null() && !context.has_carriers() {
+                // Nothing was inherited, so nothing can happen.
+                drop(context);
+            } else {
+                core.drop_contained(context, &self.label);
+            }
+            outcome
+        });
         match &outcome {
             Ok(_) => tally.add(|c| &c.completed, 1),
             Err(failure) => {

@@ -23,6 +23,11 @@ mod queue;
 mod ready;
 mod scope;
 mod seat;
+#[cfg(feature = "sentinel")]
+mod sentry;
+#[cfg(not(feature = "sentinel"))]
+#[path = "no_sentry.rs"]
+mod sentry;
 mod sleep;
 mod stats;
 mod submission;

@@ -25,26 +25,45 @@
 //!    sleeper for it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Mutex, Thread, current, park};
+use crate::sync::seam::{Mutex, Thread, current, park, spin_loop};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
+
+/// How often a worker that is on the list already looks whether it is notified, before it parks: one
+/// or two microseconds, in which a wake-up costs no system call. Since it can be notified meanwhile
+/// like any sleeper, nothing depends on its keeping the processor.
+const LOOKS: usize = if cfg!(loom) { 0 } else { 100 };
+
+/// How often it yields its processor after that, before it parks, if it is in a burst of work.
+const YIELDS: usize = if cfg!(loom) { 0 } else { 30 };
+/// A sleep that was shorter belongs to a burst.
+const BURST: Duration = Duration::from_micros(50);
 
 /// The sleeping side of one worker thread; made by that thread.
 pub(crate) struct Sleeper {
     thread: Thread,
     notified: AtomicBool,
+    /// Whether the last sleep was short: then the next is likely to be as well.
+    in_burst: AtomicBool,
 }
 
 impl Sleeper {
     pub(crate) fn of_this_thread() -> Arc<Self> {
-        Arc::new(Self { thread: current(), notified: AtomicBool::new(false) })
+        Arc::new(Self {
+            thread: current(),
+            notified: AtomicBool::new(false),
+            in_burst: AtomicBool::new(false),
+        })
     }
 }
 
-/// See the module's documentation.
+/// See the module's documentation. On lines of its own: every submitter reads it, and workers that
+/// come and go write to it.
+#[repr(align(128))]
 pub(crate) struct Sleepers {
     counts: AtomicUsize,
     idle: Mutex<Vec<Arc<Sleeper>>>,
@@ -125,15 +144,28 @@ impl Sleepers {
         // SeqCst: invariant 3, the sleeper before the queue.
         fence(Ordering::SeqCst);
         if !has_work() {
+            let began = Instant::now();
+            let mut looks = LOOKS;
+            // Relaxed: this worker's own.
+            let mut yields = if me.in_burst.load(Ordering::Relaxed) { YIELDS } else { 0 };
             loop {
                 // Acquire: pairs with the Release of whoever notified; its work is visible then.
                 if me.notified.load(Ordering::Acquire) {
+                    me.in_burst.store(began.elapsed() < BURST, Ordering::Relaxed);
                     return true;
                 }
                 if called() {
                     break;
                 }
-                park();
+                if looks != 0 {
+                    looks -= 1;
+                    spin_loop();
+                } else if yields != 0 {
+                    yields -= 1;
+                    std::thread::yield_now();
+                } else {
+                    park();
+                }
             }
         }
         let mut idle = self.idle.lock();

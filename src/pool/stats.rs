@@ -42,6 +42,9 @@ pub struct Stats {
     pub unobserved: u64,
     /// Worker threads that were replaced by fresh ones.
     pub renewed: u64,
+    /// Tasks that left a thread-local changed, as the sentinel saw; 0 in a pool without one, which does
+    /// not look.
+    pub leaks: u64,
 }
 
 pub(crate) fn read(core: &Core) -> Stats {
@@ -61,5 +64,6 @@ pub(crate) fn read(core: &Core) -> Stats {
         // Relaxed: statistics.
         unobserved: core.unobserved.load(Ordering::Relaxed),
         renewed: core.renewed.load(Ordering::Relaxed),
+        leaks: core.sum(|c| &c.leaks),
     }
 }

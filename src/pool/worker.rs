@@ -26,6 +26,7 @@ pub(crate) fn work(core: &Arc<Core>, index: usize) {
             core.report_for(format!("on_worker_start of worker {index}"), failure);
         }
     }
+    core.sentry.take_post(core, index);
     let end = run(core, seat);
     {
         let _hook_may_wait = current::enter_task(core.id);

@@ -43,7 +43,6 @@ mod leak;
 mod module;
 mod name;
 mod policy;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pool uses it once it is wired in"))]
 pub(crate) mod renewal;
 mod report;
 mod rule;
@@ -54,7 +53,6 @@ mod watcher;
 
 pub use self::inventory::{Inventory, InventoryError, Variable};
 pub use self::leak::Leak;
-#[expect(unused_imports, reason = "the pool uses it once it is wired in")]
 pub(crate) use self::policy::Action;
 pub use self::policy::{Incident, Sentinel};
 pub use self::report::Report;

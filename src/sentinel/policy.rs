@@ -31,17 +31,24 @@ use super::watcher::Watcher;
 pub struct Sentinel {
     rules: Arc<Rules>,
     action: Action,
+    callback: Option<Callback>,
 }
 
-type Callback = Arc<dyn Fn(&Incident<'_>) + Send + Sync>;
+/// What a pool calls for each task that leaked, whatever else it does.
+#[derive(Clone)]
+struct Callback(Arc<dyn Fn(&Incident<'_>) + Send + Sync>);
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Callback")
+    }
+}
 
 /// What a pool does about a task that leaked.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// Adds to the pool's figures.
     Count,
-    /// Calls a function.
-    Report(#[cfg_attr(not(test), expect(dead_code, reason = "the pool calls it"))] Callback),
     /// Makes the task fail.
     Panic,
     /// Retires the worker, at most so many in so much time.
@@ -50,24 +57,10 @@ pub(crate) enum Action {
     RenewAlways,
 }
 
-impl fmt::Debug for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::Count => f.write_str("Count"),
-            Action::Report(_) => f.write_str("Report(..)"),
-            Action::Panic => f.write_str("Panic"),
-            Action::Renew { at_most, per } => {
-                f.debug_struct("Renew").field("at_most", at_most).field("per", per).finish()
-            }
-            Action::RenewAlways => f.write_str("RenewAlways"),
-        }
-    }
-}
-
 impl Sentinel {
     /// Makes a sentinel with the built-in rules that counts.
     pub fn new() -> Sentinel {
-        Sentinel { rules: Arc::clone(&BUILT_IN), action: Action::Count }
+        Sentinel { rules: Arc::clone(&BUILT_IN), action: Action::Count, callback: None }
     }
 
     /// Makes a sentinel without the built-in rules, that counts.
@@ -81,7 +74,7 @@ impl Sentinel {
     /// assert!(report.leaks().is_empty());
     /// ```
     pub fn strict() -> Sentinel {
-        Sentinel { rules: Arc::new(Rules::strict()), action: Action::Count }
+        Sentinel { rules: Arc::new(Rules::strict()), action: Action::Count, callback: None }
     }
 
     /// Lists the built-in rules.
@@ -137,7 +130,11 @@ impl Sentinel {
         self
     }
 
-    /// Makes a pool only count leaking tasks, in its figures. This is what a new sentinel does.
+    /// Makes a pool only count leaking tasks, in [`Stats::leaks`](crate::Stats::leaks). This is what a
+    /// new sentinel does, and every other action counts as well.
+    ///
+    /// Of `count`, [`panic`](Self::panic), [`renew`](Self::renew) and
+    /// [`renew_always`](Self::renew_always) the last one that was asked for holds.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().count();
@@ -148,20 +145,32 @@ impl Sentinel {
         self
     }
 
-    /// Makes a pool call a function for each task that leaked, on the worker that ran it.
+    /// Makes a pool call a function for each task that leaked, on the worker that ran it, before the
+    /// task's end can be seen.
+    ///
+    /// It comes in addition to what else is done: with [`renew`](Self::renew) it tells which leaks
+    /// there were, and which of them were above the rate. The function may submit tasks and wait for
+    /// them. A panic of it is contained and goes to the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook); what it leaves in thread-locals itself is not
+    /// watched.
     ///
     /// ```
     /// use cleanslate::sentinel::Sentinel;
     ///
     /// let sentinel = Sentinel::new().report(|incident| eprintln!("{incident}"));
-    /// assert!(format!("{sentinel:?}").contains("Report"));
+    /// assert!(format!("{sentinel:?}").contains("Callback"));
     /// ```
     pub fn report(mut self, f: impl Fn(&Incident<'_>) + Send + Sync + 'static) -> Sentinel {
-        self.action = Action::Report(Arc::new(f));
+        self.callback = Some(Callback(Arc::new(f)));
         self
     }
 
     /// Makes a task that leaked fail with a panic, whose message is the report. For tests.
+    ///
+    /// The task's result is dropped. A task that fails by itself keeps its own failure. In a map the
+    /// panic is that of the item: it stops the others, or in
+    /// [`map_results`](crate::Pool::map_results) is the result of its item. The panic starts after the
+    /// task's end, so the process's panic hook does not print it.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().panic();
@@ -172,11 +181,16 @@ impl Sentinel {
         self
     }
 
-    /// Makes a pool replace a worker before its next task when a task leaked on it.
+    /// Makes a pool replace a worker before its next outermost task when a task leaked on it.
     ///
     /// The thread ends, so that every thread-local's destructor runs, and a fresh one takes its
-    /// place. At most `at_most` workers are replaced in any stretch of time `per` long; leaks above that rate
-    /// are only counted.
+    /// place ([`Stats::renewed`](crate::Stats::renewed)). At most `at_most` workers of the pool are
+    /// replaced for leaks in any stretch of time `per` long; above that rate the worker runs on, and
+    /// the leak is only counted and reported.
+    ///
+    /// A fresh thread is one on which nothing was initialised. So a cache that tasks fill at their
+    /// first touch must be allowed ([`allow_first_touch`](Self::allow_first_touch)), or it makes
+    /// each new thread leak once more, until the rate is used up.
     ///
     /// ```
     /// use std::time::Duration;
@@ -190,11 +204,11 @@ impl Sentinel {
         self
     }
 
-    /// Makes a pool replace a worker after every task, whether it leaked or not.
+    /// Makes a pool replace a worker after every outermost task, whether it leaked or not.
     ///
     /// Nothing is watched, so nothing can be overlooked: heap data behind an unchanged pointer,
-    /// pthread keys and files without symbols are covered too. The price is a thread for each
-    /// task.
+    /// pthread keys and files without symbols are covered too, on every system. The price is a thread
+    /// for each task. Nothing is counted as a leak or reported either.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().renew_always();
@@ -205,9 +219,12 @@ impl Sentinel {
         self
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pool calls it once it is wired in"))]
-    pub(crate) fn action(&self) -> &Action {
-        &self.action
+    pub(crate) fn action(&self) -> Action {
+        self.action
+    }
+
+    pub(crate) fn callback(&self) -> Option<&(dyn Fn(&Incident<'_>) + Send + Sync)> {
+        self.callback.as_ref().map(|callback| &*callback.0)
     }
 
     /// Makes a watcher of the calling thread, for an executor of one's own.
@@ -310,7 +327,7 @@ impl Default for Sentinel {
 ///     }
 /// }
 /// let sentinel = Sentinel::new().report(log);
-/// assert!(format!("{sentinel:?}").contains("Report"));
+/// assert!(format!("{sentinel:?}").contains("Callback"));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Incident<'a> {
@@ -318,17 +335,18 @@ pub struct Incident<'a> {
     submitted: &'static Location<'static>,
     worker: usize,
     report: &'a Report,
+    renews: bool,
 }
 
 impl<'a> Incident<'a> {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pool calls it once it is wired in"))]
     pub(crate) fn new(
         task: Option<&'a str>,
         submitted: &'static Location<'static>,
         worker: usize,
         report: &'a Report,
+        renews: bool,
     ) -> Incident<'a> {
-        Incident { task, submitted, worker, report }
+        Incident { task, submitted, worker, report, renews }
     }
 
     /// The name of the task, if it has one.
@@ -349,6 +367,12 @@ impl<'a> Incident<'a> {
     /// What it left changed.
     pub fn report(&self) -> &'a Report {
         self.report
+    }
+
+    /// Whether the worker is replaced before its next outermost task; false above the rate of
+    /// [`Sentinel::renew`], and with the other actions.
+    pub fn renews(&self) -> bool {
+        self.renews
     }
 }
 
@@ -377,9 +401,16 @@ mod tests {
         assert!(matches!(sentinel.action(), Action::Count));
         let sentinel = sentinel.panic().renew(3, Duration::from_secs(2));
         let Action::Renew { at_most: 3, per } = sentinel.action() else { panic!("{sentinel:?}") };
-        assert_eq!(*per, Duration::from_secs(2));
+        assert_eq!(per, Duration::from_secs(2));
         let sentinel = sentinel.allow("x").renew_always();
         assert!(matches!(sentinel.action(), Action::RenewAlways));
+    }
+
+    #[test]
+    fn a_callback_comes_in_addition_to_the_action() {
+        let sentinel = Sentinel::new().panic().report(|_| ()).allow("x");
+        assert!(matches!(sentinel.action(), Action::Panic));
+        assert!(sentinel.count().callback().is_some());
     }
 
     #[test]
@@ -387,14 +418,16 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let sentinel = Sentinel::new().report(move |incident| {
             let name = incident.task().map(str::to_owned);
-            sender.send((name, incident.worker(), incident.to_string())).unwrap();
+            sender
+                .send((name, incident.worker(), incident.renews(), incident.to_string()))
+                .unwrap();
         });
-        let Action::Report(call) = sentinel.action() else { panic!("{sentinel:?}") };
+        let Some(call) = sentinel.callback() else { panic!("{sentinel:?}") };
         let report = Report::new(Vec::new());
         let here = Location::caller();
-        call(&Incident::new(Some("mail"), here, 3, &report));
-        let (name, worker, text) = receiver.recv().unwrap();
-        assert_eq!((name.as_deref(), worker), (Some("mail"), 3));
+        call(&Incident::new(Some("mail"), here, 3, &report, true));
+        let (name, worker, renews, text) = receiver.recv().unwrap();
+        assert_eq!((name.as_deref(), worker, renews), (Some("mail"), 3, true));
         assert!(text.starts_with(&format!("task `mail` submitted at {here} ran on worker 3: ")));
     }
 }

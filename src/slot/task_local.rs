@@ -233,6 +233,10 @@ super::methods! { TaskLocal<T: Send + 'static> {
 ///   `T: Send + Sync`. Where `T` is `Clone`, `f` runs once per generation; where it is not, `f` also
 ///   makes the copy that the context keeps, so it must bear being applied twice.
 ///
+/// An inherited value is copied again only when it was lent out by `with_mut`, or set, replaced or
+/// taken, since the last copy. What changes behind a shared reference (an atomic inside of the value)
+/// is not noticed; put an `Arc` around what is to be shared.
+///
 /// # Examples
 ///
 /// ```

@@ -1,8 +1,6 @@
 //! A probe that tells whether a closure shares its slots with another item's.
 
-use cleanslate::rayon::{Isolated, ParallelIteratorExt};
 use cleanslate::task_local;
-use rayon::iter::ParallelIterator;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -45,67 +43,4 @@ pub(crate) const THREADS: [usize; 4] = [1, 2, 4, 8];
 pub(crate) fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(f)
-}
-
-/// `.iso()` isolates.
-pub(crate) mod isolated {
-    use super::{Isolated, ParallelIterator, ParallelIteratorExt};
-
-    pub(crate) trait Iso: ParallelIterator {
-        fn iso(self) -> Isolated<Self> {
-            self.isolated()
-        }
-    }
-    impl<I: ParallelIterator> Iso for I {}
-}
-
-/// `.iso()` does nothing.
-pub(crate) mod bare {
-    use super::ParallelIterator;
-
-    pub(crate) trait Iso: ParallelIterator {
-        fn iso(self) -> Self {
-            self
-        }
-    }
-    impl<I: ParallelIterator> Iso for I {}
-}
-
-/// Runs a chain isolated and bare: same result, nothing shared, nothing left; and the bare one
-/// shares, so the probe sees what there is to see.
-pub(crate) fn compare<R: PartialEq + std::fmt::Debug + Send>(
-    isolated: impl Fn(&Arc<Probe>) -> R + Sync,
-    bare: impl Fn(&Arc<Probe>) -> R + Sync,
-) {
-    let dirty = Arc::new(Probe::default());
-    let expected = in_pool(1, || bare(&dirty));
-    assert!(dirty.marks() > 1 && dirty.shared() > 0, "the probe sees nothing: {dirty:?}");
-    for threads in THREADS {
-        let probe = Arc::new(Probe::default());
-        let result = in_pool(threads, || {
-            let result = isolated(&probe);
-            // Before anybody can see that the chain has ended.
-            assert_eq!(Arc::strong_count(&probe), 1, "{threads} threads: values are left");
-            result
-        });
-        assert_eq!(result, expected, "{threads} threads");
-        assert_eq!(probe.shared(), 0, "{threads} threads: {probe:?}");
-        assert!(probe.marks() > 1);
-    }
-}
-
-/// Declares one test per chain, in which `.iso()` stands for the isolation.
-#[macro_export]
-macro_rules! chains {
-    ($($(#[$attr:meta])* $name:ident: |$p:ident| $body:expr;)+) => {$(
-        $(#[$attr])*
-        #[test]
-        fn $name() {
-            use $crate::rayon_support::{bare, isolated, compare, Probe};
-            compare(
-                |$p: &std::sync::Arc<Probe>| { use isolated::Iso as _; $body },
-                |$p: &std::sync::Arc<Probe>| { use bare::Iso as _; $body },
-            );
-        }
-    )+};
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 
 use crate::foreign::CarrierError;
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Unsupported;
 
 /// Why a pool could not be built.
 ///
@@ -28,7 +30,12 @@ pub(crate) enum Refused {
     StackSize(usize),
     Name(String),
     Carrier(CarrierError),
-    Thread { index: usize, error: io::Error },
+    Thread {
+        index: usize,
+        error: io::Error,
+    },
+    #[cfg(feature = "sentinel")]
+    Unsupported(Unsupported),
 }
 
 impl From<Refused> for BuildError {
@@ -79,6 +86,13 @@ impl BuildError {
     pub fn is_thread(&self) -> bool {
         matches!(self.0, Refused::Thread { .. })
     }
+
+    /// Whether a sentinel that watches was asked for on a system where it does not work.
+    #[cfg(feature = "sentinel")]
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.0, Refused::Unsupported(_))
+    }
 }
 
 impl fmt::Display for BuildError {
@@ -93,6 +107,8 @@ impl fmt::Display for BuildError {
             Refused::Thread { index, error } => {
                 write!(f, "the thread of worker {index} could not be started: {error}")
             }
+            #[cfg(feature = "sentinel")]
+            Refused::Unsupported(error) => error.fmt(f),
         }
     }
 }
@@ -102,7 +118,26 @@ impl Error for BuildError {
         match &self.0 {
             Refused::Thread { error, .. } => Some(error),
             Refused::Carrier(error) => Some(error),
+            #[cfg(feature = "sentinel")]
+            Refused::Unsupported(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+#[cfg(all(test, feature = "sentinel", not(loom)))]
+mod tests {
+    use std::error::Error;
+
+    use super::{BuildError, Refused};
+    use crate::sentinel::Unsupported;
+
+    #[test]
+    fn a_system_without_a_sentinel_is_a_refusal_of_its_own() {
+        let why = Unsupported::new("no thread-locals that can be read");
+        let error = BuildError::from(Refused::Unsupported(why.clone()));
+        assert!(error.is_unsupported() && !error.is_thread());
+        assert_eq!(error.to_string(), why.to_string());
+        assert!(error.source().is_some_and(|source| source.is::<Unsupported>()));
     }
 }

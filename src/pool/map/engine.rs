@@ -101,17 +101,17 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    fn help(&self, _index: usize) -> Help {
+    fn help(&self, _index: usize, more: &dyn Fn()) -> Help {
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);
         let mut buffer = S::Buffer::default();
         let mut sink = self.output.sink();
-        let each = P::EACH || self.context.has_carriers();
+        let each = P::EACH || self.context.has_carriers() || self.core.sentry.watches_each_task();
         let result = match (each, self.core.isolation) {
-            (true, _) => self.each_for_itself(&mut buffer, &mut sink),
-            (false, Isolation::Reset) => self.all::<Frame<'_>>(&mut buffer, &mut sink),
-            (false, Isolation::Leaky) => self.all::<Unseparated>(&mut buffer, &mut sink),
+            (true, _) => self.each_for_itself(&mut buffer, &mut sink, more),
+            (false, Isolation::Reset) => self.all::<Frame<'_>>(&mut buffer, &mut sink, more),
+            (false, Isolation::Leaky) => self.all::<Unseparated>(&mut buffer, &mut sink, more),
         };
         let help = result.unwrap_or_else(|failure| {
             match failure {
@@ -211,13 +211,14 @@ where
         &'c self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
+        more: &dyn Fn(),
     ) -> Result<Help, Failure> {
         // A panic leaves the buffer and the sink consistent: each item is taken out of the one before it
         // runs, and each result is moved to the other by the block's drop.
         catch_unwind(AssertUnwindSafe(|| {
             let mut tasks = T::enter(self.context);
             let mut pace = Pace::new(self.helpers);
-            let done = self.chunks(&mut tasks, &mut pace, buffer, sink);
+            let done = self.chunks(&mut tasks, &mut pace, buffer, sink, more);
             let ended = tasks.end().map_err(Failure::Cleanup);
             done.and(ended).map(|()| Help::Exhausted)
         }))
@@ -230,6 +231,7 @@ where
         pace: &mut Pace,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
+        more: &dyn Fn(),
     ) -> Result<(), Failure> {
         while !self.is_stopped() && !self.is_cancelled() {
             let Some(chunk) = self.source.claim(pace, buffer) else { break };
@@ -237,7 +239,9 @@ where
                 tasks.next_task().map_err(Failure::Cleanup)?;
             }
             self.chunk(tasks, chunk, buffer, sink)?;
-            pace.done(chunk.len);
+            if pace.done(chunk.len) {
+                more();
+            }
         }
         Ok(())
     }
@@ -277,27 +281,38 @@ where
     }
 
     /// The slow loop: each item in a frame of its own, caught for itself. For contexts with carriers,
-    /// which are attached for each item, and for maps in which a failure costs its item only.
+    /// which are attached for each item, for maps in which a failure costs its item only, and under a
+    /// sentinel, which watches each item.
     fn each_for_itself(
         &self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
+        more: &dyn Fn(),
     ) -> Result<Help, Failure> {
-        // A carrier that stays attached spoils the thread for the next item, so none is claimed ahead.
-        let mut pace = match self.context.has_carriers() {
+        // A carrier that stays attached spoils the thread for the next item, and so may a leak, so none
+        // is claimed ahead.
+        let sentry = &self.core.sentry;
+        let may_spoil = self.context.has_carriers() || sentry.may_renew();
+        let mut pace = match may_spoil {
             true => Pace::one_by_one(),
             false => Pace::new(self.helpers),
         };
         while !self.is_stopped() && !self.is_cancelled() {
             let mut claimed = None;
-            frame::contained(|| claimed = self.source.claim(&pace, buffer))?;
+            let mut claim = || frame::contained(|| claimed = self.source.claim(&pace, buffer));
+            match S::RUNS_OTHERS {
+                true => sentry.watch(self.core, self.label, claim)?,
+                false => claim()?,
+            }
             let Some(chunk) = claimed else { break };
             for position in chunk.base..chunk.base + chunk.len {
                 if self.is_stopped() {
                     break;
                 }
                 let item = self.source.item(buffer, position);
-                let ended = self.core.isolation.run(self.context, || self.step.run(item));
+                let ended = sentry.watch(self.core, self.label, || {
+                    self.core.isolation.run(self.context, || self.step.run(item))
+                });
                 let out = match ended {
                     Ok(ControlFlow::Continue(out)) => out,
                     Ok(ControlFlow::Break(with)) => {
@@ -311,10 +326,12 @@ where
                 };
                 sink.push(position, out);
             }
-            if self.context.has_carriers() && current::is_spoiled() && !self.is_owner() {
+            if may_spoil && current::is_spoiled() && !self.is_owner() {
                 return Ok(Help::Elsewhere);
             }
-            pace.done(chunk.len);
+            if pace.done(chunk.len) {
+                more();
+            }
         }
         Ok(Help::Exhausted)
     }

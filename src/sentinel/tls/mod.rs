@@ -112,7 +112,7 @@ pub struct Unsupported {
 }
 
 impl Unsupported {
-    fn new(why: &'static str) -> Unsupported {
+    pub(crate) fn new(why: &'static str) -> Unsupported {
         Unsupported { why }
     }
 }
