@@ -1,14 +1,68 @@
-//! Every task starts from a clean slate.
+//! A thread-pool executor whose tasks cannot see what an earlier task left in a thread-local.
+//!
+//! A pool reuses its threads, so data that is *thread*-scoped is not *task*-scoped. It leaks in two
+//! ways: into the next task on the thread, and, where a task that waits has another one run on top of
+//! its stack, from that one into this. Here every task starts from a clean slate, and keeps it.
+//!
+//! ```
+//! use cleanslate::{Pool, task_local};
+//!
+//! task_local! { static USER: Option<&'static str> = None; }
+//!
+//! let pool = Pool::new(2)?;
+//! let found = pool.map(["alice", "bob", "carol"], |name| USER.replace(Some(name)));
+//! assert_eq!(found, [None, None, None]);
+//! # Ok::<_, cleanslate::BuildError>(())
+//! ```
+//!
+//! # A map of the crate
+//!
+//! | you want | you use |
+//! |---|---|
+//! | state that belongs to a task | [`task_local!`], [`TaskLocal`] |
+//! | the same, owned by an object and made at run time | [`OwnedLocal`] |
+//! | state that stays with the worker on purpose | [`worker_local!`], [`WorkerLocal`], [`OwnedWorkerLocal`] |
+//! | to run tasks | [`Pool`]: `map`, `submit`, `scope`, `imap`, `broadcast` |
+//! | to hand down what surrounds a submission, or choose it | `#[inherit]`, [`Context`] |
+//! | tasks on an executor of others | [`isolated`], [`Context::wrap`] |
+//! | tasks that are futures | [`future::FutureExt::isolated`] |
+//! | to bring along thread state of code that you cannot change | [`foreign::adopt`], [`foreign::Carrier`] |
+//! | a flag that threads wait for | [`sync::Event`] |
+//! | the classic pool, to compare with | [`Isolation::Leaky`] |
+//!
+//! With the feature `rayon` there is the module `rayon`, for tasks in its parallel iterators; with
+//! `sentinel` the module of that name, which finds what a task left in thread-locals that nobody
+//! declared; with `tracing` a carrier for spans.
+//!
+//! # Between a `submit` and the next task
+//!
+//! 1. **Capture.** On the submitter: what is marked `#[inherit]` and what carriers carry becomes a
+//!    [`Context`]. If nothing changed since the last time, that is a reference count.
+//! 2. **Claim.** A worker, or a task that waits for this one, takes the job: the first gets it, and
+//!    unrelated work never lands on a waiting task's stack ([`Pool`]).
+//! 3. **Enter.** Carriers attach; a new epoch makes every slot of the thread look untouched. What lies
+//!    below stays where it is, borrows and all.
+//! 4. **Run.** The first touch of a slot makes its value and notes it on the thread's trail.
+//! 5. **Leave.** By return or by panic, the trail is undone, newest first, each value dropped in its
+//!    turn, then carriers detach in reverse. Only now can anybody see that the task is over.
+//!
+//! `docs/engine.md` has the invariants behind this, `docs/pool.md` the pool's, `docs/contexts.md` what is
+//! inherited, and `README.md` what all of it does *not* protect.
 
 mod adapter;
 mod context;
 pub mod foreign;
 mod frame;
 mod pool;
+#[cfg(feature = "sentinel")]
+pub mod sentinel;
 mod slot;
 pub mod sync;
 
+pub use adapter::Executor;
 pub use adapter::future;
+#[cfg(feature = "rayon")]
+pub use adapter::rayon;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{
@@ -23,3 +77,9 @@ pub mod __private {
     pub use crate::context::{CopyFallback, CopyWith, Inherit};
     pub use crate::slot::{Declaration, Lease, SlotCell, WorkerDeclaration};
 }
+
+/// Has the examples of the README tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+struct Readme;

@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use crate::context::{Context, RunError};
-use crate::foreign::Attachment;
 use crate::frame::{self, CleanupError, Parked, discard};
 
 /// Makes a task of a future.
@@ -129,29 +128,40 @@ impl<F: Future> Future for Isolated<F> {
         let future = unsafe { Pin::new_unchecked(&mut this.future) };
         let (context, parked) = (&this.context, &mut this.parked);
         let visit = || parked.swap_in(context, || poll_once(future, cx), Poll::is_ready);
-        let ((poll, ended), detach) = if context.has_carriers() {
-            match frame::attached(context, || catch_unwind(AssertUnwindSafe(visit))) {
-                Attachment::Refused(error) => panic_any(RunError::carrier(error)),
-                Attachment::Ran(Err(payload), _) => resume_unwind(payload),
-                Attachment::Ran(Ok(visited), detach) => (visited, detach),
-            }
-        } else {
-            (visit(), None)
-        };
-        let mut fault = ended.err();
-        if let Some(error) = detach {
-            CleanupError::add(&mut fault, CleanupError::detach(error));
-        }
-        match fault {
-            None => poll,
-            Some(error) => {
-                if let Err(later) = frame::contained(|| drop(poll)) {
-                    discard(CleanupError::from_failure(later).into_payload());
-                }
-                panic_any(RunError::cleanup(error))
-            }
+        let (poll, ended) =
+            if context.has_carriers() { visit_attached(context, visit) } else { visit() };
+        match ended {
+            Ok(()) => poll,
+            Err(error) => fail(poll, error),
         }
     }
+}
+
+/// Visits with the context's carriers attached.
+#[inline(never)]
+fn visit_attached<R>(
+    context: &Context,
+    visit: impl FnOnce() -> (R, Result<(), CleanupError>),
+) -> (R, Result<(), CleanupError>) {
+    match frame::attached(context, || catch_unwind(AssertUnwindSafe(visit))) {
+        Err(error) => panic_any(RunError::carrier(error)),
+        Ok((Err(payload), _)) => resume_unwind(payload),
+        Ok((Ok(visited), None)) => visited,
+        Ok((Ok((result, ended)), Some(later))) => {
+            let mut fault = ended.err();
+            CleanupError::add(&mut fault, later);
+            (result, fault.map_or(Ok(()), Err))
+        }
+    }
+}
+
+/// The task could not be cleaned up: its output is dropped, and its poll panics.
+#[cold]
+fn fail<R>(result: R, error: CleanupError) -> ! {
+    if let Err(later) = frame::contained(|| drop(result)) {
+        discard(CleanupError::from_failure(later).into_payload());
+    }
+    panic_any(RunError::cleanup(error))
 }
 
 impl<F: Future> Drop for Isolated<F> {
@@ -167,10 +177,10 @@ impl<F: Future> Drop for Isolated<F> {
         let mut body = || outcome = catch_unwind(AssertUnwindSafe(&mut end));
         if context.has_carriers() {
             match frame::attached(context, &mut body) {
-                Attachment::Ran((), None) => {}
-                Attachment::Ran((), Some(error)) => discard(Box::new(error)),
+                Ok(((), None)) => {}
+                Ok(((), Some(error))) => discard(error.into_payload()),
                 // It has to be dropped all the same.
-                Attachment::Refused(error) => {
+                Err(error) => {
                     discard(Box::new(error));
                     body();
                 }

@@ -17,6 +17,14 @@ impl CaptureError {
         Self { slot }
     }
 
+    /// The panicking methods' way out, kept off their hot path.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    pub(crate) fn raise(self) -> ! {
+        panic!("{self}")
+    }
+
     /// The path of the slot.
     pub fn slot(&self) -> &str {
         self.slot

@@ -15,9 +15,11 @@ use std::sync::Arc;
 /// A slot's copy in a snapshot.
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 
+/// Makes the copy that a snapshot keeps; the second argument is the declared function.
+pub(crate) type Copier<T> = fn(&T, fn(&T) -> T) -> T;
+
 /// What a context needs to know of an inheritable slot, whatever its type.
-#[doc(hidden)]
-pub trait Inheritance: Sync {
+pub(crate) trait Inheritance: Sync {
     /// Whether a task's value differs from the submitter's (`with = f`).
     fn derives(&self) -> bool;
     /// Copies the current task's value. `Ok(None)`: it holds none. `Err`: it is inside `with_mut`.
@@ -31,15 +33,14 @@ pub trait Inheritance: Sync {
 }
 
 /// A value could not be copied, since its own `with_mut` is running.
-#[doc(hidden)]
 #[derive(Debug)]
-pub struct Borrowed;
+pub(crate) struct Borrowed;
 
 /// The policy of one slot.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Inherit<T> {
-    copy: fn(&T, fn(&T) -> T) -> T,
+    copy: Copier<T>,
     share: fn(T) -> Copied,
     make: fn(&T) -> T,
     derives: bool,
@@ -60,7 +61,7 @@ impl<T: Send + Sync + 'static> Inherit<T> {
     }
 
     /// `#[inherit(with = f)]`; `copy` is [`CopyWith::COPY`] as the macro sees it.
-    pub const fn with(copy: fn(&T, fn(&T) -> T) -> T, f: fn(&T) -> T) -> Self {
+    pub const fn with(copy: Copier<T>, f: fn(&T) -> T) -> Self {
         Self { copy, share: |value| Arc::new(value), make: f, derives: true }
     }
 }
@@ -91,14 +92,14 @@ pub struct CopyWith<T>(std::marker::PhantomData<T>);
 
 impl<T: Clone> CopyWith<T> {
     /// Clones.
-    pub const COPY: fn(&T, fn(&T) -> T) -> T = |value, _| value.clone();
+    pub const COPY: Copier<T> = |value, _| value.clone();
 }
 
 /// See [`CopyWith`].
 #[doc(hidden)]
 pub trait CopyFallback<T> {
     /// Derives.
-    const COPY: fn(&T, fn(&T) -> T) -> T = |value, f| f(value);
+    const COPY: Copier<T> = |value, f| f(value);
 }
 
 impl<T> CopyFallback<T> for CopyWith<T> {}

@@ -15,7 +15,7 @@ pub use inherit::{CopyFallback, CopyWith, Inherit};
 pub(crate) use snapshot::{Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
-use crate::foreign::{Attachment, Carried, Carrier, CarrierError};
+use crate::foreign::{Attachment, Carried, Carrier, CarrierError, CarrierSet};
 use crate::frame::{self, Failure};
 
 /// A snapshot, if there is anything to inherit.
@@ -72,11 +72,12 @@ impl Context {
     ///
     /// If one of the slots is inside its own `with_mut`, with a [`CaptureError`]'s text that names the
     /// slot; and if a copy panics.
+    #[inline]
     #[track_caller]
     pub fn capture() -> Self {
-        match Self::try_capture() {
-            Ok(context) => context,
-            Err(error) => panic!("{error}"),
+        match snapshot::capture() {
+            Ok(snapshot) => Self { snapshot, carried: None },
+            Err(error) => error.raise(),
         }
     }
 
@@ -135,11 +136,32 @@ impl Context {
         Ok(self)
     }
 
+    /// Adds what the carriers of a pool say, before those that the context has: it is the context
+    /// that decides what is inherited, so it has the last word.
+    #[cold]
+    pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
+        let of_pool = set.capture(inherits)?;
+        let carried = match &self.carried {
+            Some(own) => of_pool.iter().chain(own.iter()).cloned().collect(),
+            None => of_pool,
+        };
+        let carried = (!carried.is_empty()).then_some(carried);
+        Ok(Self { snapshot: self.snapshot, carried })
+    }
+
     /// Whether a task in this context has carriers to attach.
+    #[inline]
     pub(crate) fn has_carriers(&self) -> bool {
         self.carried.is_some()
     }
 
+    /// The names of the carriers, for errors.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn carrier_names(&self) -> Vec<String> {
+        self.carried.iter().flat_map(|list| list.iter()).map(|one| one.name().to_owned()).collect()
+    }
+
+    #[inline]
     pub(crate) fn snapshot_ptr(&self) -> *const Snapshot {
         self.snapshot.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
     }

@@ -3,18 +3,20 @@
 //! # Invariants
 //!
 //! - **N1 (counted).** A non-null `*const Snapshot` in the engine comes from `Arc::as_ptr` or
-//!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened the frame; a pointer in
-//!   `Thread::captured` or a record's `captured` owns one.
+//!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened a pinned frame, and owns one
+//!   for a loose frame; a pointer in `Thread::captured` or a record's `captured` owns one.
 
 #![expect(
     unsafe_code,
     reason = "the frames keep snapshots by pointer, so that the hot path copies a word"
 )]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::inherit::{Copied, Inheritance};
 use super::{CaptureError, SnapshotRef};
+use crate::frame;
 use crate::frame::thread::{self, Thread};
 
 /// One slot's copy.
@@ -28,6 +30,25 @@ pub(crate) struct Snapshot {
     items: Vec<Item>,
     /// Some slot is declared `with = f`: a task that captures holds values of its own (R7).
     derives: bool,
+}
+
+impl Drop for Snapshot {
+    /// Drops every copy, each contained: the second panic of two would abort the process. The first
+    /// one resumes.
+    fn drop(&mut self) {
+        let mut first = Ok(());
+        for item in self.items.drain(..) {
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(item)));
+            match (&first, dropped) {
+                (_, Ok(())) => {}
+                (Ok(()), Err(payload)) if !std::thread::panicking() => first = Err(payload),
+                (_, Err(payload)) => frame::discard(payload),
+            }
+        }
+        if let Err(payload) = first {
+            resume_unwind(payload);
+        }
+    }
 }
 
 /// Slots are told apart by where their declaration lies.
@@ -45,15 +66,30 @@ impl Snapshot {
         self.items.iter().find(|item| is_same(item.slot, slot)).map(|item| &item.copied)
     }
 
-    /// Gives up a counted pointer.
+    /// Gives up a counted pointer. Never unwinds.
+    ///
+    /// If it was the last count, the copies are dropped in a frame of their own: that is code of
+    /// others, which must neither see the current task's slots nor unwind through the engine.
     pub(crate) fn release(snapshot: *const Self) {
-        if !snapshot.is_null() {
-            // SAFETY: N1: the caller gives up a count that it owns.
-            drop(unsafe { Arc::from_raw(snapshot) });
+        if snapshot.is_null() {
+            return;
+        }
+        // SAFETY: N1: the caller gives up a count that it owns.
+        let counted = unsafe { Arc::from_raw(snapshot) };
+        if let Some(last) = Arc::into_inner(counted)
+            && let Err(failure) = frame::contained(|| drop(last))
+        {
+            frame::discard(frame::CleanupError::from_failure(failure).into_payload());
         }
     }
 
+    /// Takes a count of a pointer that the caller knows to be alive, and gives the pointer back.
+    pub(crate) fn retain(snapshot: *const Self) -> *const Self {
+        Self::share(snapshot).map_or(std::ptr::null(), Arc::into_raw)
+    }
+
     /// Another count of a pointer in the engine.
+    #[inline]
     fn share(snapshot: *const Self) -> SnapshotRef {
         if snapshot.is_null() {
             return None;
@@ -77,20 +113,28 @@ pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copie
 
 /// Captures what the current task would hand down. O(1) if nothing inheritable has changed since
 /// the last time, O(inheritable slots that this thread has ever touched) otherwise.
+#[inline]
 pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
-    thread::with(|thread| {
-        let captured = thread.captured();
-        if !captured.is_null() {
-            return Ok(Snapshot::share(captured));
-        }
-        let context = thread.context();
-        // SAFETY: N1, as in `inherited`.
-        let derives = !context.is_null() && unsafe { &*context }.derives;
-        if !thread.has_diverged() && !derives {
-            return Ok(Snapshot::share(context));
-        }
-        rebuild(thread, Snapshot::share(context))
-    })
+    let thread = thread::current();
+    let captured = thread.captured();
+    if !captured.is_null() {
+        return Ok(Snapshot::share(captured));
+    }
+    if thread.context().is_null() && !thread.has_diverged() {
+        return Ok(None);
+    }
+    capture_slow(thread)
+}
+
+#[inline(never)]
+fn capture_slow(thread: &Thread) -> Result<SnapshotRef, CaptureError> {
+    let context = thread.context();
+    // SAFETY: N1, as in `inherited`.
+    let derives = !context.is_null() && unsafe { &*context }.derives;
+    if !thread.has_diverged() && !derives {
+        return Ok(Snapshot::share(context));
+    }
+    rebuild(thread, Snapshot::share(context))
 }
 
 /// Copies what the current task holds, and shares what it has not touched.

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem::needs_drop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::LocalKey;
 
 use super::Carrier;
@@ -146,16 +148,18 @@ impl<K: Adoptable> Carrier for Adopted<K> {
     }
 
     fn detach(&self, before: K::Value) -> Result<(), BoxError> {
-        match self.exchange(before) {
-            // What the task left there ends here, and may panic: the caller contains it.
-            Ok(left) => {
-                drop(left);
-                Ok(())
-            }
-            Err((before, error)) => {
-                drop(before);
-                Err(error)
-            }
+        // What the task left ends while its task's state is still there: its drop must neither see the
+        // surrounding value nor put another one in its place.
+        let ended = if needs_drop::<K::Value>() {
+            catch_unwind(AssertUnwindSafe(|| drop(self.exchange((self.init)()))))
+        } else {
+            Ok(())
+        };
+        // Also after a panic, which the caller contains.
+        let restored = self.exchange(before).map(drop).map_err(|(_, error)| error);
+        match ended {
+            Ok(()) => restored,
+            Err(payload) => resume_unwind(payload),
         }
     }
 }

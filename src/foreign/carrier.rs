@@ -10,10 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::error::{BoxError, CarrierError, Step};
+use crate::frame::discard;
 
 /// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
 ///
-/// `capture` runs on the submitting thread, once per context; `attach` and `detach` on the thread that
+/// `capture` runs on the submitting thread, once per context (once per pool if `Captured` has no size,
+/// since then there is nothing to capture); `attach` and `detach` on the thread that
 /// runs the task, around every task. None of them may assume that the thread was clean before:
 /// `attach` returns what has to be put back, and `detach` puts it back.
 ///
@@ -107,6 +109,8 @@ impl<C: Carrier + ?Sized> Carrier for Arc<C> {
 pub(crate) trait AnyCarrier: Send + Sync {
     fn name(&self) -> &str;
     fn capture(&self) -> Result<Arc<dyn Any + Send + Sync>, CarrierError>;
+    /// Whether anything travels. If not, it only keeps tasks apart.
+    fn inherits(&self) -> bool;
     /// Calls `inside` while attached. `Err(attach)`: it was not called.
     fn around(
         &self,
@@ -132,9 +136,17 @@ impl<C: Carrier> Erased<C> {
     ) -> Result<T, CarrierError> {
         match catch_unwind(AssertUnwindSafe(|| f(&self.0))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(cause)) => Err(CarrierError::new(self.0.name(), step, cause)),
-            Err(payload) => Err(CarrierError::panicked(self.0.name(), step, payload)),
+            Ok(Err(cause)) => Err(CarrierError::new(&self.safe_name(), step, cause)),
+            Err(payload) => Err(CarrierError::panicked(&self.safe_name(), step, payload)),
         }
+    }
+
+    /// Its name for an error. A name that panics must not keep the other carriers from being detached.
+    fn safe_name(&self) -> String {
+        catch_unwind(AssertUnwindSafe(|| self.0.name().to_owned())).unwrap_or_else(|payload| {
+            discard(payload);
+            std::any::type_name::<C>().to_owned()
+        })
     }
 }
 
@@ -146,6 +158,10 @@ impl<C: Carrier> AnyCarrier for Erased<C> {
     fn capture(&self) -> Result<Arc<dyn Any + Send + Sync>, CarrierError> {
         let captured = self.guarded(Step::Capture, C::capture)?;
         Ok(Arc::new(captured))
+    }
+
+    fn inherits(&self) -> bool {
+        size_of::<C::Captured>() != 0
     }
 
     fn around(
@@ -226,5 +242,48 @@ fn nest(
         (inner, None) => inner,
         (Ok(Some(inner)), Some(own)) => Ok(Some(inner.with_stuck(own))),
         (Err(inner), Some(own)) => Err(inner.with_stuck(own)),
+    }
+}
+
+/// The carriers of a pool.
+#[derive(Default)]
+pub(crate) struct CarrierSet {
+    /// Those that only keep tasks apart: captured once, for every context of the pool.
+    apart: Arc<[Carried]>,
+    /// Those that capture something at each submission.
+    travelling: Vec<SharedCarrier>,
+}
+
+impl fmt::Debug for CarrierSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let travelling = self.travelling.iter().map(|carrier| carrier.name());
+        f.debug_list().entries(self.apart.iter().map(Carried::name).chain(travelling)).finish()
+    }
+}
+
+impl CarrierSet {
+    pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
+        if carrier.inherits() {
+            self.travelling.push(carrier);
+        } else {
+            let added = Carried::capture(&carrier)?;
+            self.apart = self.apart.iter().cloned().chain([added]).collect();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.apart.is_empty() && self.travelling.is_empty()
+    }
+
+    /// What a task has to attach: first what keeps it apart, then what travels, if it is to inherit.
+    pub(crate) fn capture(&self, inherits: bool) -> Result<Arc<[Carried]>, CarrierError> {
+        if !inherits || self.travelling.is_empty() {
+            return Ok(Arc::clone(&self.apart));
+        }
+        let travelling: Vec<_> =
+            self.travelling.iter().map(Carried::capture).collect::<Result<_, _>>()?;
+        Ok(self.apart.iter().cloned().chain(travelling).collect())
     }
 }

@@ -34,12 +34,11 @@ pub(crate) const ROOT: u64 = 1;
 pub(crate) const GONE: u64 = u64::MAX;
 
 /// What the engine asks of a declared slot.
-#[doc(hidden)]
-pub trait Slot: Sync {
+pub(crate) trait Slot: Sync {
     /// The path under which it was declared.
     fn name(&self) -> &'static str;
-    /// Calls back with the slot's cell on this thread.
-    fn visit(&self, f: &mut dyn FnMut(&RawCell));
+    /// The slot's cell on this thread (C1).
+    fn cell(&self) -> NonNull<RawCell>;
     /// How tasks inherit it, if they do.
     fn inheritance(&self) -> Option<&dyn Inheritance>;
 }
@@ -70,13 +69,6 @@ pub(crate) enum SlotHandle {
 }
 
 impl SlotHandle {
-    pub(crate) fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
-        match self {
-            Self::Declared(slot) => slot.visit(f),
-            Self::Owned(slot) => slot.visit(f),
-        }
-    }
-
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Declared(slot) => slot.name().to_owned(),
@@ -86,9 +78,7 @@ impl SlotHandle {
 }
 
 /// A slot's place on one thread.
-#[doc(hidden)]
-#[expect(missing_debug_implementations, reason = "hidden, and it has nothing to show")]
-pub struct RawCell {
+pub(crate) struct RawCell {
     pub(super) epoch: Cell<u64>,
     pub(super) top: Cell<Option<NonNull<Header>>>,
     /// One box for the next nested value, so that the steady state does not allocate.
@@ -99,13 +89,15 @@ pub struct RawCell {
     origin: Origin,
     /// Its values are bound to this thread: a suspended future does not take them along.
     stays: bool,
+    /// Tasks may inherit it.
+    heir: bool,
     /// `true` inside: the owner is gone. `None` for declared slots, which have no owner.
     lock: Option<NonNull<Mutex<bool>>>,
 }
 
 impl RawCell {
-    pub(crate) const fn declared(slot: &'static dyn Slot, stays: bool) -> Self {
-        Self::new(Origin::Declared(slot), stays, None)
+    pub(crate) const fn declared(slot: &'static dyn Slot, stays: bool, heir: bool) -> Self {
+        Self::new(Origin::Declared(slot), stays, heir, None)
     }
 
     /// # Safety
@@ -116,10 +108,15 @@ impl RawCell {
         stays: bool,
         lock: NonNull<Mutex<bool>>,
     ) -> Self {
-        Self::new(Origin::Owned(slot), stays, Some(lock))
+        Self::new(Origin::Owned(slot), stays, false, Some(lock))
     }
 
-    const fn new(origin: Origin, stays: bool, lock: Option<NonNull<Mutex<bool>>>) -> Self {
+    const fn new(
+        origin: Origin,
+        stays: bool,
+        heir: bool,
+        lock: Option<NonNull<Mutex<bool>>>,
+    ) -> Self {
         Self {
             epoch: Cell::new(NEVER),
             top: Cell::new(None),
@@ -128,12 +125,17 @@ impl RawCell {
             entries: Cell::new(0),
             origin,
             stays,
+            heir,
             lock,
         }
     }
 
     pub(crate) fn is_owned(&self) -> bool {
         self.lock.is_some()
+    }
+
+    pub(crate) fn is_heir(&self) -> bool {
+        self.heir
     }
 
     pub(crate) fn stays(&self) -> bool {
@@ -161,6 +163,20 @@ impl RawCell {
         }
     }
 
+    /// Whether this is a cell of that slot.
+    #[inline]
+    pub(crate) fn is_of(&self, slot: &SlotHandle) -> bool {
+        match (self.origin, slot) {
+            (Origin::Declared(mine), SlotHandle::Declared(theirs)) => {
+                std::ptr::addr_eq(mine, *theirs)
+            }
+            (Origin::Owned(mine), SlotHandle::Owned(theirs)) => {
+                std::ptr::addr_eq(mine.as_ptr(), Arc::as_ptr(theirs))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn name(&self) -> String {
         match self.origin {
             Origin::Declared(slot) => slot.name().to_owned(),
@@ -175,6 +191,11 @@ impl RawCell {
         self.lock.map(|lock| unsafe { lock.as_ref() }.lock())
     }
 
+    /// Whether its owner is gone, and its values with the owner.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().as_deref() == Some(&true)
+    }
+
     /// The value that the frame with this epoch holds.
     #[inline]
     pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
@@ -187,6 +208,7 @@ impl RawCell {
     }
 
     /// Shows `header` on top of what there is. Undone by [`unlink`](Self::unlink).
+    #[inline]
     pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
         // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
@@ -197,11 +219,22 @@ impl RawCell {
     }
 
     /// Takes the top value away and shows the one below. `None` if the owner took it before.
+    #[inline]
     pub(crate) fn unlink(&self) -> Option<NonNull<Header>> {
+        if self.is_owned() { self.unlink_locked() } else { self.pop() }
+    }
+
+    #[inline(never)]
+    fn unlink_locked(&self) -> Option<NonNull<Header>> {
         let lock = self.lock();
         if lock.as_deref() == Some(&true) {
             return None;
         }
+        self.pop()
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<NonNull<Header>> {
         let header = self.top.get()?;
         // SAFETY: the top box belongs to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };

@@ -9,6 +9,7 @@
 
 pub(crate) mod cell;
 mod failure;
+mod loose;
 mod parked;
 mod stack;
 mod task;
@@ -18,6 +19,7 @@ pub(crate) mod value;
 
 pub use failure::{CleanupError, leaked_values};
 pub(crate) use failure::{Failure, discard, message};
+pub(crate) use loose::Loose;
 pub(crate) use parked::Parked;
-pub(crate) use stack::{Frame, Pin, Token};
+pub(crate) use stack::{Frame, Pin};
 pub(crate) use task::{attached, contained, run, take_taint};

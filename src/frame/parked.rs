@@ -21,7 +21,8 @@ use crate::context::Context;
 
 struct Item {
     slot: SlotHandle,
-    /// The box, while it is parked here.
+    /// The box, while it is parked here. While a poll runs, the items stay in place without theirs, so
+    /// that a poll which touches nothing new puts them back without making anything.
     header: Option<NonNull<Header>>,
 }
 
@@ -31,6 +32,7 @@ pub(crate) struct Parked {
     items: Vec<Item>,
 }
 
+#[expect(clippy::non_send_fields_in_send_ty, reason = "boxes by pointer, see below")]
 // SAFETY: slots hold `T: Send` (a bound of `TaskLocal` and `OwnedLocal`), the boxes are owned (P1)
 // and used by one thread at a time, since every method that touches them takes `&mut self`.
 unsafe impl Send for Parked {}
@@ -48,17 +50,27 @@ impl Parked {
     ///
     /// If the task is over, which `is_over` says, or if `f` unwinds, they are dropped in the frame
     /// instead, the youngest first.
+    #[inline]
     pub(crate) fn swap_in<R>(
         &mut self,
         context: &Context,
         f: impl FnOnce() -> R,
         is_over: impl FnOnce(&R) -> bool,
     ) -> (R, Result<(), CleanupError>) {
+        // Dropped only when the poll unwinds: the task is over then, and its values see that the
+        // thread is panicking.
         let frame = Frame::enter_keeping(context);
-        thread::with(|thread| self.put(thread));
-        let visit = Visit { parked: self, frame: Some(frame) };
+        if !self.items.is_empty() {
+            self.put(thread::current());
+        }
         let result = f();
-        let ended = visit.finish(is_over(&result));
+        let mut ended = Ok(());
+        if is_over(&result) {
+            ended = frame.end();
+            self.items.clear();
+        } else {
+            frame.suspend(|thread, mark| self.take(thread, mark));
+        }
         (result, ended)
     }
 
@@ -74,44 +86,65 @@ impl Parked {
 
     fn put(&mut self, thread: &Thread) {
         for item in &mut self.items {
+            let Some(header) = item.header.take() else { continue };
             let mut placed = false;
-            item.slot.visit(&mut |cell| {
-                if let Some(header) = item.header.take() {
-                    placed = put_back(thread, cell, header);
-                    if !placed {
-                        item.header = Some(header);
-                    }
+            match &item.slot {
+                SlotHandle::Declared(slot) => {
+                    // SAFETY: C1: there as long as this thread is.
+                    placed = put_back(thread, unsafe { slot.cell().as_ref() }, header);
                 }
-            });
-            if !placed && let Some(header) = item.header.take() {
+                SlotHandle::Owned(slot) => {
+                    slot.visit(&mut |cell| placed = put_back(thread, cell, header));
+                }
+            }
+            if !placed {
                 // The owner is gone, or this thread is: the value ends here.
                 drop_value(header);
             }
         }
-        self.items.clear();
     }
 
-    /// Takes everything above the frame's mark off the trail.
+    /// Takes everything above the frame's mark off the trail, the oldest first.
     ///
     /// Leases of worker-locals stay behind: they end with the poll.
     fn take(&mut self, thread: &Thread, mark: usize) {
-        debug_assert!(self.items.is_empty());
-        while let Some(entry) = thread.pop_above(mark) {
+        let mut kept = 0;
+        let mut index = mark;
+        thread.trail_is_fixed.set(true);
+        // The drop of a lease may touch further slots, which are taken along as well.
+        while let Some(cell) = thread.cell_at(index) {
+            index += 1;
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
-            let cell = unsafe { entry.cell.as_ref() };
+            let cell = unsafe { cell.as_ref() };
             if let Some(header) = cell.unlink() {
                 if cell.stays() {
                     drop_value(header);
                 } else {
-                    self.items.push(Item { slot: cell.handle(), header: Some(header) });
+                    self.keep(kept, cell, header);
+                    kept += 1;
                 }
             }
             cell.remove_entry();
         }
-        self.items.reverse();
+        thread.cut(mark);
+        thread.trail_is_fixed.set(false);
+        self.items.truncate(kept);
+    }
+
+    /// Parks a value at a position, where most often its own item waits for it.
+    fn keep(&mut self, position: usize, cell: &RawCell, header: NonNull<Header>) {
+        if let Some(item) = self.items.get_mut(position)
+            && cell.is_of(&item.slot)
+        {
+            item.header = Some(header);
+            return;
+        }
+        self.items.truncate(position);
+        self.items.push(Item { slot: cell.handle(), header: Some(header) });
     }
 }
 
+#[inline]
 fn put_back(thread: &Thread, cell: &RawCell, header: NonNull<Header>) -> bool {
     if !thread.admit(cell) {
         return false;
@@ -120,7 +153,7 @@ fn put_back(thread: &Thread, cell: &RawCell, header: NonNull<Header>) -> bool {
     thread.push(Entry { cell: NonNull::from(cell), generation: 0 });
     cell.add_entry();
     thread.raise(TRAILED);
-    if cell.inheritance().is_some() {
+    if cell.is_heir() {
         thread.diverge();
     }
     true
@@ -139,24 +172,6 @@ fn drop_value(header: NonNull<Header>) {
     }
     // SAFETY: ours, and by P1 nobody uses it.
     unsafe { value::free_box(header) };
-}
-
-/// A poll under way. Dropping it, which happens only when the poll unwinds, drops its frame: the task
-/// is over, and its values see that the thread is panicking.
-struct Visit<'p, 'c> {
-    parked: &'p mut Parked,
-    frame: Option<Frame<'c>>,
-}
-
-impl Visit<'_, '_> {
-    fn finish(mut self, over: bool) -> Result<(), CleanupError> {
-        let Some(frame) = self.frame.take() else { return Ok(()) };
-        if over {
-            return frame.end();
-        }
-        frame.suspend(|thread, mark| self.parked.take(thread, mark));
-        Ok(())
-    }
 }
 
 impl Drop for Parked {

@@ -1,16 +1,17 @@
 //! One whole task: frame, carriers, the closure, the reset.
 //!
-//! The order, from the outside in: a frame is opened; carriers attach in order; the closure runs;
-//! the slots are reset, while the carriers are still attached, since a value's `Drop` may log; the
-//! carriers detach in reverse; the frame closes, which resets what the carriers touched.
+//! The order, from the outside in: a frame is opened for the carriers, which attach in order; a frame
+//! is opened for the task, and the closure runs; the task's frame is closed while the carriers are
+//! still attached, since a value's `Drop` may log; the carriers detach in reverse; their frame closes,
+//! which resets what they touched. A task without carriers has the inner frame only.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::{CleanupError, Failure, Payload, discard};
+use super::failure::{CleanupError, Failure, discard};
 use super::stack::Frame;
 use super::thread;
 use crate::context::Context;
-use crate::foreign::Attachment;
+use crate::foreign::{Attachment, CarrierError};
 
 /// Runs one task. Never unwinds.
 ///
@@ -22,48 +23,48 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let frame = Frame::enter(context);
         let result = f();
-        (result, frame.end())
+        match frame.end() {
+            Ok(()) => Ok(result),
+            Err(error) => Err(Failure::Cleanup(give_up(result, error))),
+        }
     }));
-    conclude(outcome)
+    outcome.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
 }
 
 /// The same with carriers, which have to be detached whatever happens.
 #[cold]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    let mut frame = Frame::enter(context);
     let attachment = attached(context, || {
         catch_unwind(AssertUnwindSafe(|| {
-            let mut task = TaskIn { frame: &mut frame, ended: false };
+            let frame = Frame::enter(context);
             let result = f();
-            (result, task.end())
+            (result, frame.end())
         }))
     });
-    let closed = frame.end().err();
-    let (outcome, mut fault) = match attachment {
-        Attachment::Refused(error) => {
-            // What the carriers left in slots while they failed is gone; the carrier is the cause.
-            if let Some(error) = closed {
-                discard(error.into_payload());
-            }
-            return Err(Failure::Carrier(error));
-        }
-        Attachment::Ran(outcome, detach) => (outcome, detach.map(CleanupError::detach)),
-    };
-    if let Some(error) = closed {
-        CleanupError::add(&mut fault, error);
+    let (outcome, fault) = attachment.map_err(Failure::Carrier)?;
+    let (result, ended) = outcome.map_err(Failure::Panic)?;
+    let mut total = ended.err();
+    if let Some(fault) = fault {
+        CleanupError::add(&mut total, fault);
     }
-    conclude(outcome.map(|(result, ended)| {
-        let mut total = ended.err();
-        if let Some(fault) = fault {
-            CleanupError::add(&mut total, fault);
-        }
-        (result, total.map_or(Ok(()), Err))
-    }))
+    match total {
+        None => Ok(result),
+        Some(error) => Err(Failure::Cleanup(give_up(result, error))),
+    }
 }
 
-/// Attaches the context's carriers around `f`, and notes on the thread if one stayed attached.
-pub(crate) fn attached<R>(context: &Context, f: impl FnOnce() -> R) -> Attachment<R> {
+/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
+/// stayed attached. `Err`: `f` was not called.
+///
+/// In a frame of their own: what carriers touch concerns neither the task that they are attached
+/// for nor the one around it.
+pub(crate) fn attached<R>(
+    context: &Context,
+    f: impl FnOnce() -> R,
+) -> Result<(R, Option<CleanupError>), CarrierError> {
+    let frame = Frame::enter(context);
     let attachment = context.attach_around(f);
+    let closed = frame.end().err();
     let tainted = match &attachment {
         Attachment::Refused(error) => error.is_detach(),
         Attachment::Ran(_, fault) => fault.is_some(),
@@ -71,7 +72,22 @@ pub(crate) fn attached<R>(context: &Context, f: impl FnOnce() -> R) -> Attachmen
     if tainted {
         thread::with(|thread| thread.tainted.set(true));
     }
-    attachment
+    match attachment {
+        Attachment::Refused(error) => {
+            // What the carriers left in slots while they failed is gone; the carrier is the cause.
+            if let Some(error) = closed {
+                discard(error.into_payload());
+            }
+            Err(error)
+        }
+        Attachment::Ran(outcome, detach) => {
+            let mut fault = detach.map(CleanupError::detach);
+            if let Some(error) = closed {
+                CleanupError::add(&mut fault, error);
+            }
+            Ok((outcome, fault))
+        }
+    }
 }
 
 /// Whether a carrier could not be detached on this thread since the last time of asking.
@@ -79,37 +95,12 @@ pub(crate) fn take_taint() -> bool {
     thread::with(thread::Thread::take_taint)
 }
 
-/// A task inside a frame that stays open: ends it also when the closure unwinds.
-struct TaskIn<'f, 'c> {
-    frame: &'f mut Frame<'c>,
-    ended: bool,
-}
-
-impl TaskIn<'_, '_> {
-    fn end(&mut self) -> Result<(), CleanupError> {
-        self.ended = true;
-        self.frame.next_task()
-    }
-}
-
-impl Drop for TaskIn<'_, '_> {
-    fn drop(&mut self) {
-        if !self.ended
-            && let Err(error) = self.frame.next_task()
-        {
-            discard(error.into_payload());
-        }
-    }
-}
-
-fn conclude<R>(outcome: Result<(R, Result<(), CleanupError>), Payload>) -> Result<R, Failure> {
-    match outcome {
-        Ok((result, Ok(()))) => Ok(result),
-        Ok((result, Err(error))) => Err(Failure::Cleanup(match contained(|| drop(result)) {
-            Ok(()) => error,
-            Err(later) => error.merge(CleanupError::from_failure(later)),
-        })),
-        Err(payload) => Err(Failure::Panic(payload)),
+/// Drops the result of a task whose clean-up failed.
+#[cold]
+fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
+    match contained(|| drop(result)) {
+        Ok(()) => error,
+        Err(later) => error.merge(CleanupError::from_failure(later)),
     }
 }
 

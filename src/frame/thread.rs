@@ -50,15 +50,22 @@ pub(crate) struct Thread {
     pub(super) epoch: Cell<u64>,
     /// See T5.
     pub(super) flags: Cell<u8>,
-    /// Values without drop glue need no trail entry: the innermost frame lies directly on the
-    /// root, so whatever it hides is either the root's or stale.
+    /// Values without drop glue need no trail entry: the innermost frame is grounded, so whatever
+    /// it hides is either the root's or stale.
     pub(super) shortcut: Cell<bool>,
+    /// The frames between the innermost one and the root have touched nothing, and cannot while
+    /// they are not the innermost.
+    pub(super) grounded: Cell<bool>,
     /// An inheritable slot may differ from what the frame's context says.
     pub(super) diverged: Cell<bool>,
     /// See `trail`.
     pub(super) generation: Cell<u32>,
     /// The end of this thread will be noticed (T2).
     registered: Cell<bool>,
+    /// Somebody walks the trail by index, so nothing may move on it.
+    pub(super) trail_is_fixed: Cell<bool>,
+    /// The innermost frame is no task: it only surrounds tasks, and nothing should be touched in it.
+    pub(super) watched: Cell<bool>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(super) tainted: Cell<bool>,
     next_epoch: Cell<u64>,
@@ -78,9 +85,12 @@ thread_local! {
             epoch: Cell::new(ROOT),
             flags: Cell::new(0),
             shortcut: Cell::new(false),
+            grounded: Cell::new(false),
             diverged: Cell::new(false),
             generation: Cell::new(0),
             registered: Cell::new(false),
+            trail_is_fixed: Cell::new(false),
+            watched: Cell::new(false),
             tainted: Cell::new(false),
             next_epoch: Cell::new(ROOT + 1),
             context: Cell::new(std::ptr::null()),
@@ -187,20 +197,10 @@ impl Thread {
     ///
     /// Afterwards the slot counts as touched whatever happens, so that a slot which the
     /// initialiser touches is dropped before this one.
-    #[inline]
     pub(crate) fn touch<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
-        if !needs_drop::<T>()
-            && self.shortcut.get()
-            && let Some(header) = cell.reuse(self.epoch.get())
-        {
-            self.raise(TOUCHED);
+        if let Some(header) = self.touch_in_place::<T>(cell) {
             return Ok(header);
         }
-        self.touch_slow::<T>(cell)
-    }
-
-    #[inline(never)]
-    fn touch_slow<T>(&self, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
         if !cell.registered.get() {
             self.introduce(cell)?;
         }
@@ -217,6 +217,21 @@ impl Thread {
             self.raise(TRAILED);
         }
         Ok(header)
+    }
+
+    /// The short way of [`touch`](Self::touch): a value without drop glue, in a cell that has held one
+    /// before, in a frame directly on the root.
+    #[inline]
+    pub(crate) fn touch_in_place<T>(&self, cell: &RawCell) -> Option<NonNull<Header>> {
+        if cfg!(debug_assertions) && self.watched.get() && !cell.stays() {
+            report_uncovered(cell);
+        }
+        if needs_drop::<T>() || !self.shortcut.get() {
+            return None;
+        }
+        let header = cell.reuse(self.epoch.get())?;
+        self.raise(TOUCHED);
+        Some(header)
     }
 
     /// The first touch of a cell on this thread, ever.
@@ -271,9 +286,41 @@ impl Thread {
         self.diverged.get()
     }
 
+    /// Notes that a cell shows a value of the innermost frame though the trail has no entry for it.
+    #[inline]
+    pub(crate) fn mark_dirty(&self) {
+        self.raise(TOUCHED);
+    }
+
+    #[inline]
     pub(super) fn push(&self, entry: Entry) {
         // SAFETY: T3: `Vec::push` calls nothing of others.
         unsafe { &mut *self.trail.get() }.push(entry);
+    }
+
+    /// Forgets the innermost frame's entries of owners that are gone: a long task, or a thread outside
+    /// of any, that makes and drops many would collect them.
+    ///
+    /// Only those above the frame's mark, so that no mark has to change.
+    pub(crate) fn prune(&self) {
+        if self.trail_is_fixed.get() {
+            return;
+        }
+        let mark = super::stack::innermost_mark(self);
+        // SAFETY: T3: nothing below is code of others.
+        let trail = unsafe { &mut *self.trail.get() };
+        let mut kept = mark;
+        for index in mark..trail.len() {
+            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
+            let cell = unsafe { trail[index].cell.as_ref() };
+            if cell.is_owned() && cell.has_ended() {
+                cell.remove_entry();
+            } else {
+                trail.swap(kept, index);
+                kept += 1;
+            }
+        }
+        trail.truncate(kept);
     }
 
     /// The youngest entry above `mark`.
@@ -283,19 +330,42 @@ impl Thread {
         if trail.len() > mark { trail.pop() } else { None }
     }
 
+    /// The cell of one entry of the trail.
+    #[inline]
+    pub(super) fn cell_at(&self, index: usize) -> Option<NonNull<RawCell>> {
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &*self.trail.get() }.get(index).map(|entry| entry.cell)
+    }
+
+    /// Forgets the entries above `mark`, which the caller has undone.
+    #[inline]
+    pub(super) fn cut(&self, mark: usize) {
+        // SAFETY: T3: entries need no drop.
+        unsafe { &mut *self.trail.get() }.truncate(mark);
+    }
+
+    #[inline]
     pub(super) fn mark(&self) -> usize {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &*self.trail.get() }.len()
     }
 
+    #[inline]
     pub(super) fn depth(&self) -> usize {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &*self.frames.get() }.len()
     }
 
+    #[inline]
     pub(super) fn push_frame(&self, record: Record) {
         // SAFETY: T3: `Vec::push` calls nothing of others.
         unsafe { &mut *self.frames.get() }.push(record);
+    }
+
+    #[inline]
+    pub(super) fn pop_frame_if(&self, f: impl FnOnce(&Record) -> bool) -> Option<Record> {
+        // SAFETY: T3: the borrow ends with this function, and the caller in `stack` only reads in `f`.
+        unsafe { &mut *self.frames.get() }.pop_if(|record| f(record))
     }
 
     pub(super) fn pop_frame(&self) -> Option<Record> {
@@ -304,6 +374,7 @@ impl Thread {
     }
 
     /// A look at, or a change of, one record. `f` must not use the engine.
+    #[inline]
     pub(super) fn with_frame<R>(
         &self,
         index: usize,
@@ -339,5 +410,22 @@ impl Thread {
     /// Whether a carrier could not be detached on this thread; asking clears it.
     pub(crate) fn take_taint(&self) -> bool {
         self.tainted.replace(false)
+    }
+}
+
+/// Makes a loss loud that would otherwise be silent: see [`Frame::watch`](super::Frame::watch).
+///
+/// Nothing is said while the thread unwinds, since a second panic would abort the process.
+#[cold]
+#[inline(never)]
+fn report_uncovered(cell: &RawCell) {
+    if !std::thread::panicking() {
+        panic!(
+            "slot `{}` was touched beside the items of an isolated parallel iterator, by a closure \
+             that no isolation covers, or by a bare rayon job that ran while the iterator waited; \
+             isolate before selecting adapters, after re-shaping ones, and twice around a parallel \
+             flat_map",
+            cell.name()
+        );
     }
 }

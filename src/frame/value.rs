@@ -9,7 +9,7 @@
 //! - **V1 (layout).** A `*mut Header` that the engine holds was made by [`alloc`] for some `T` and
 //!   points to the first field of a `Boxed<T>`; its `kind` is that `T`'s.
 //! - **V2 (initialised).** `value` is initialised exactly when the borrow word is idle, shared or
-//!   exclusive. `EMPTY` and `INIT` mean that it is not.
+//!   exclusive. `EMPTY`, `UNMADE` and `INIT` mean that it is not.
 //! - **V3 (borrows).** A `&T` into a box exists only while its word counts it, a `&mut T` only while
 //!   it says `EXCLUSIVE`. Every change of the word that adds a borrow is undone by a guard, so also
 //!   when the borrower's closure unwinds.
@@ -37,6 +37,9 @@ const SHARED_MAX: u32 = 0x0fff_ffff;
 const EXCLUSIVE: u32 = 0x1000_0000;
 /// Touched in this frame, but without a value: taken, or its initialiser panicked.
 const EMPTY: u32 = 0x2000_0000;
+/// Touched in this frame, but making the value that the task inherits has panicked. It counts as
+/// untouched, or whoever catches that panic would find the declared default in its place.
+const UNMADE: u32 = 0x3000_0000;
 /// The initialiser is running.
 const INIT: u32 = 0x4000_0000;
 /// Flag: the frame has ended while the value was in use; the last user frees the box.
@@ -53,6 +56,8 @@ pub(crate) enum Status {
     Exclusive,
     /// No value.
     Empty,
+    /// No value, because making the inherited one has panicked.
+    Unmade,
     /// The initialiser is running.
     Initialising,
 }
@@ -133,6 +138,7 @@ impl Header {
             IDLE => Status::Idle,
             EXCLUSIVE => Status::Exclusive,
             EMPTY => Status::Empty,
+            UNMADE => Status::Unmade,
             INIT => Status::Initialising,
             _ => Status::Shared,
         }
@@ -140,14 +146,14 @@ impl Header {
 
     /// Marks the initialiser as running. The box is empty before.
     pub(crate) fn begin_init(&self) {
-        debug_assert_eq!(self.status(), Status::Empty);
+        debug_assert!(matches!(self.status(), Status::Empty | Status::Unmade));
         self.word.set(INIT);
     }
 
     /// Forgets the value of a stale box, unless somebody still uses it.
     #[inline]
     pub(super) fn empty_if_unused(&self) -> bool {
-        let unused = matches!(self.word.get(), IDLE | EMPTY);
+        let unused = matches!(self.word.get(), IDLE | EMPTY | UNMADE);
         if unused {
             self.word.set(EMPTY);
         }
@@ -184,6 +190,10 @@ pub(crate) unsafe fn release(header: NonNull<Header>) -> Released {
     match word.get() {
         IDLE => Released::Value,
         EMPTY => Released::Box,
+        UNMADE => {
+            word.set(EMPTY);
+            Released::Box
+        }
         used => {
             word.set(used | ORPHAN);
             Released::Orphaned
@@ -210,7 +220,7 @@ pub(crate) unsafe fn revive(header: NonNull<Header>) -> Kept {
     // SAFETY: alive, since the caller owns it.
     let word = unsafe { &header.as_ref().word };
     match word.get() {
-        IDLE | EMPTY => {
+        IDLE | EMPTY | UNMADE => {
             word.set(EMPTY);
             Kept::Box
         }
@@ -260,6 +270,12 @@ impl<T> Boxed<T> {
         unsafe { header.cast::<Self>().as_ref() }
     }
 
+    /// Where the value is, or is to be.
+    #[inline]
+    fn place(&self) -> *mut T {
+        self.value.get().cast()
+    }
+
     fn header_ptr(&self) -> NonNull<Header> {
         NonNull::from(self).cast()
     }
@@ -291,7 +307,7 @@ impl<T> Boxed<T> {
     pub(crate) fn fill_fresh(&self, value: T) {
         debug_assert_eq!(self.header.word.get(), EMPTY);
         // SAFETY: by V2 there is no value to overwrite and by V3 no reference to it.
-        unsafe { (*self.value.get()).write(value) };
+        unsafe { self.place().write(value) };
         self.header.word.set(IDLE);
     }
 
@@ -302,9 +318,12 @@ impl<T> Boxed<T> {
     #[inline]
     #[must_use = "the box may be gone"]
     pub(crate) fn fill(&self, value: T) -> bool {
-        debug_assert!(matches!(self.header.status(), Status::Empty | Status::Initialising));
+        debug_assert!(matches!(
+            self.header.status(),
+            Status::Empty | Status::Unmade | Status::Initialising
+        ));
         // SAFETY: by V2 there is no value to overwrite and by V3 no reference to it.
-        unsafe { (*self.value.get()).write(value) };
+        unsafe { self.place().write(value) };
         if self.header.word.replace(IDLE) & ORPHAN != 0 {
             // SAFETY: orphaned, so the initialiser was the last user and owns the box (V4), and
             // the word has just become idle.
@@ -314,9 +333,10 @@ impl<T> Boxed<T> {
         true
     }
 
-    /// Notes that the initialiser did not return a value.
-    pub(crate) fn abandon_init(&self) {
-        if self.header.word.replace(EMPTY) & ORPHAN != 0 {
+    /// Notes that no value was made, and whether it was to be the inherited one.
+    pub(crate) fn abandon_init(&self, inheriting: bool) {
+        let left = if inheriting { UNMADE } else { EMPTY };
+        if self.header.word.replace(left) & ORPHAN != 0 {
             // SAFETY: orphaned, so the initialiser was the last user and owns the box (V4); its
             // caller does not touch the box afterwards.
             unsafe { free_box(self.header_ptr()) };
@@ -328,8 +348,7 @@ impl<T> Boxed<T> {
     pub(crate) fn swap(&self, value: T) -> T {
         debug_assert!(self.header.is_idle());
         // SAFETY: idle, so by V2 there is a value and by V3 no reference to it.
-        let place = unsafe { (*self.value.get()).assume_init_mut() };
-        std::mem::replace(place, value)
+        unsafe { self.place().replace(value) }
     }
 
     /// Moves the value out of an idle box and leaves it empty.
@@ -338,7 +357,7 @@ impl<T> Boxed<T> {
         self.header.word.set(EMPTY);
         // SAFETY: it was idle, so by V2 there is a value and by V3 no reference to it; the word
         // says empty now, so it is moved out once.
-        unsafe { (*self.value.get()).assume_init_read() }
+        unsafe { self.place().read() }
     }
 }
 
@@ -382,7 +401,7 @@ impl<T> Shared<'_, T> {
     pub(crate) fn get(&self) -> &T {
         // SAFETY: counted in the word, so by V2 and V3 the value is there and nobody has `&mut` to
         // it; the box is not freed before `self` is dropped (V4).
-        unsafe { (*self.boxed.value.get()).assume_init_ref() }
+        unsafe { &*self.boxed.place() }
     }
 }
 
@@ -408,7 +427,7 @@ impl<T> Exclusive<'_, T> {
     pub(crate) fn get(&mut self) -> &mut T {
         // SAFETY: the word says exclusive, so by V2 and V3 the value is there and nobody else has
         // a reference to it; the box is not freed before `self` is dropped (V4).
-        unsafe { (*self.boxed.value.get()).assume_init_mut() }
+        unsafe { &mut *self.boxed.place() }
     }
 }
 

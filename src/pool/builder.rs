@@ -10,6 +10,7 @@ use super::error::{BuildError, Refused, TaskError};
 use super::hooks::Hooks;
 use super::isolation::Isolation;
 use super::threads::Threads;
+use crate::foreign::{self, Carrier, CarrierSet, SharedCarrier};
 
 /// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
 const MOST_WORKERS: usize = u16::MAX as usize;
@@ -32,6 +33,7 @@ pub struct PoolBuilder {
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
     isolation: Isolation,
+    carriers: Vec<SharedCarrier>,
     hooks: Hooks,
 }
 
@@ -43,6 +45,7 @@ impl PoolBuilder {
             stack_size: None,
             queue_capacity: None,
             isolation: Isolation::Reset,
+            carriers: Vec::new(),
             hooks: Hooks::default(),
         }
     }
@@ -77,6 +80,33 @@ impl PoolBuilder {
     /// Whether tasks start from a clean slate. The default is that they do.
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
+        self
+    }
+
+    /// Attaches a carrier around every task, in the order in which they are added here.
+    ///
+    /// It captures where a task is submitted. A carrier that captures nothing (such as
+    /// [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart; one that does is left out where the
+    /// task does not take what surrounds its submission
+    /// ([`Pool::in_context`], [`Pool::detached`]): the given context says what is inherited then, and
+    /// its carriers are attached after the pool's. If a carrier cannot capture, the submission panics
+    /// with its error. A leaky pool attaches none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, foreign::adopt};
+    /// use std::cell::Cell;
+    ///
+    /// // Of a library that knows nothing of tasks.
+    /// thread_local! { static LOCALE: Cell<Option<&'static str>> = const { Cell::new(None) }; }
+    ///
+    /// let pool = Pool::builder().workers(1).carry(adopt(&LOCALE)).build().unwrap();
+    /// let found = pool.map(["de", "fr"], |locale| LOCALE.replace(Some(locale)));
+    /// assert_eq!(found, [None, None]);
+    /// ```
+    pub fn carry<C: Carrier>(mut self, carrier: C) -> Self {
+        self.carriers.push(foreign::shared(carrier));
         self
     }
 
@@ -147,7 +177,12 @@ impl PoolBuilder {
             return Err(Refused::Name(self.name).into());
         }
         let threads = Threads::new(self.name, self.stack_size, asked);
-        let core = Core::new(workers, self.isolation, self.queue_capacity, self.hooks, threads);
+        let mut carriers = CarrierSet::default();
+        for carrier in self.carriers {
+            carriers.add(carrier).map_err(Refused::Carrier)?;
+        }
+        let core =
+            Core::new(workers, self.isolation, carriers, self.queue_capacity, self.hooks, threads);
         let pool = Pool { core: Arc::new(core) };
         for index in 0..asked {
             // A refusal drops the pool, which joins those that have started.
@@ -165,6 +200,7 @@ impl fmt::Debug for PoolBuilder {
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)
             .field("isolation", &self.isolation)
+            .field("carriers", &self.carriers.len())
             .field("hooks", &self.hooks)
             .finish()
     }

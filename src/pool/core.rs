@@ -15,6 +15,7 @@ use super::queue::{Queue, Runnable};
 use super::seat::{Seat, Visit};
 use super::sleep::Sleepers;
 use super::threads::Threads;
+use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -23,6 +24,8 @@ pub(crate) struct Core {
     /// Never 0, never used twice.
     pub(crate) id: u64,
     pub(crate) isolation: Isolation,
+    /// Attached around every task, unless the pool is leaky.
+    pub(crate) carriers: CarrierSet,
     pub(crate) intake: Intake,
     pub(crate) capacity: Option<Capacity>,
     pub(crate) queue: Queue,
@@ -48,6 +51,7 @@ impl Core {
     pub(crate) fn new(
         workers: NonZeroUsize,
         isolation: Isolation,
+        carriers: CarrierSet,
         capacity: Option<usize>,
         hooks: Hooks,
         threads: Threads,
@@ -56,6 +60,7 @@ impl Core {
         Self {
             id,
             isolation,
+            carriers,
             intake: Intake::new(),
             capacity: capacity.map(Capacity::new),
             queue: Queue::new(),

@@ -36,16 +36,6 @@ impl Isolation {
             Self::Leaky => catch_unwind(AssertUnwindSafe(task)).map_err(Failure::Panic),
         }
     }
-
-    /// The context that a task submitted here inherits.
-    #[inline]
-    #[track_caller]
-    pub(crate) fn capture(self) -> Context {
-        match self {
-            Self::Reset => Context::capture(),
-            Self::Leaky => Context::empty(),
-        }
-    }
 }
 
 /// One task after another on one thread, with nothing but what separates them in between: chosen once,

@@ -71,12 +71,21 @@ impl<'p> Submission<'p> {
     #[inline]
     #[track_caller]
     pub(crate) fn context(&self) -> Context {
-        match (&self.inherits, self.core.isolation) {
-            (Inherits::Surroundings, isolation) => isolation.capture(),
-            (Inherits::Given(context), super::Isolation::Reset) => Context::clone(context),
-            (Inherits::Given(_), super::Isolation::Leaky) | (Inherits::Nothing, _) => {
-                Context::empty()
-            }
+        if self.core.isolation == super::Isolation::Leaky {
+            return Context::empty();
+        }
+        let context = match &self.inherits {
+            Inherits::Surroundings => Context::capture(),
+            Inherits::Given(context) => Context::clone(context),
+            Inherits::Nothing => Context::empty(),
+        };
+        if self.core.carriers.is_empty() {
+            return context;
+        }
+        match context.in_pool(&self.core.carriers, matches!(self.inherits, Inherits::Surroundings))
+        {
+            Ok(context) => context,
+            Err(error) => panic!("{error}"),
         }
     }
 

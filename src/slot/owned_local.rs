@@ -71,11 +71,14 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// ```
 pub struct OwnedLocal<T: Send + 'static> {
     shared: Arc<Shared<T>>,
+    /// Here and not in `shared`, which the cells of other threads may keep for a while: what it
+    /// captured ends with the owner, on the thread that drops the owner.
+    init: Box<dyn Fn() -> T + Send + Sync>,
 }
 
+/// What the cells know of their owner. Dropping it runs no code of others.
 struct Shared<T: Send + 'static> {
     id: u64,
-    init: Box<dyn Fn() -> T + Send + Sync>,
     birth: &'static Location<'static>,
     /// Leases of worker-locals: a suspended future does not take them along.
     stays: bool,
@@ -92,6 +95,7 @@ struct TypedCell<T: Send + 'static> {
     shared: Arc<Shared<T>>,
 }
 
+#[expect(clippy::non_send_fields_in_send_ty, reason = "cells by pointer, see below")]
 // SAFETY: its thread uses the cell, and the owner's drop empties it, which needs `T: Send`; W2 keeps
 // the two apart.
 unsafe impl<T: Send> Send for TypedCell<T> {}
@@ -197,13 +201,12 @@ impl<T: Send + 'static> OwnedLocal<T> {
         let birth = Location::caller();
         let shared = Arc::new_cyclic(|me| Shared {
             id,
-            init,
             birth,
             stays,
             cells: Mutex::new(Some(HashMap::new())),
             me: Weak::clone(me),
         });
-        Self { shared }
+        Self { shared, init }
     }
 
     /// The slot's name in errors: its type, and where it was made.
@@ -212,13 +215,13 @@ impl<T: Send + 'static> OwnedLocal<T> {
         self.shared.name()
     }
 
-    #[inline]
+    #[inline(always)]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Owned<'_, T>>) -> R) -> R {
         let found = table::find_or_add(self.shared.id, || match self.shared.add_cell() {
             Some(cell) => cell,
             None => unreachable!("the owner is borrowed, so it is not gone"),
         });
-        let source = Owned(&self.shared);
+        let source = Owned(self);
         match found {
             Ok(cell) => {
                 // SAFETY: the table has a cell of this type under this id (O1), and keeps it while
@@ -254,7 +257,7 @@ impl<T: Send + 'static> fmt::Debug for OwnedLocal<T> {
     }
 }
 
-struct Owned<'o, T: Send + 'static>(&'o Shared<T>);
+struct Owned<'o, T: Send + 'static>(&'o OwnedLocal<T>);
 
 impl<T: Send + 'static> Clone for Owned<'_, T> {
     fn clone(&self) -> Self {

@@ -99,7 +99,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         self.error(match status {
             Status::Initialising => Reason::Recursive,
             Status::Exclusive => Reason::BorrowedMut,
-            Status::Idle | Status::Shared | Status::Empty => Reason::Borrowed,
+            Status::Idle | Status::Shared | Status::Empty | Status::Unmade => Reason::Borrowed,
         })
     }
 
@@ -128,26 +128,32 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
                 None => thread.touch::<T>(&self.cell.raw).map(|header| (self.boxed(header), true)),
             });
             let (boxed, is_fresh) = boxed.map_err(|gone| self.gone(gone))?;
-            if boxed.header.status() != Status::Empty {
-                return Ok(boxed);
-            }
-            if self.initialise(boxed, is_fresh) {
+            let inherits = match boxed.header.status() {
+                Status::Empty => is_fresh,
+                Status::Unmade => true,
+                _ => return Ok(boxed),
+            };
+            if self.initialise(boxed, inherits) {
                 return Ok(boxed);
             }
         }
     }
 
     /// Runs the initialiser for an empty box. False if the box was orphaned meanwhile.
-    fn initialise(self, boxed: &'c Boxed<T>, is_fresh: bool) -> bool {
-        struct Abandon<'b, T>(&'b Boxed<T>);
+    fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) -> bool {
+        struct Abandon<'b, T> {
+            boxed: &'b Boxed<T>,
+            inheriting: bool,
+        }
         impl<T> Drop for Abandon<'_, T> {
             fn drop(&mut self) {
-                self.0.abandon_init();
+                self.boxed.abandon_init(self.inheriting);
             }
         }
         boxed.header.begin_init();
-        let abandon = Abandon(boxed);
-        let inherited = if is_fresh { self.source.inherit() } else { None };
+        let mut abandon = Abandon { boxed, inheriting: true };
+        let inherited = if inherits { self.source.inherit() } else { None };
+        abandon.inheriting = false;
         let value = match inherited {
             Some(value) => value,
             None => {
@@ -162,22 +168,32 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     #[inline]
     fn shared(self) -> Result<Shared<'c, T>, AccessError> {
-        if let Some(boxed) = thread::with(|thread| self.shown(thread))
+        if let Some(boxed) = self.shown(thread::current())
             && let Some(shared) = boxed.borrow()
         {
             return Ok(shared);
         }
+        self.shared_slow()
+    }
+
+    #[inline(never)]
+    fn shared_slow(self) -> Result<Shared<'c, T>, AccessError> {
         let boxed = self.filled()?;
         boxed.borrow().ok_or_else(|| self.refused(boxed.header.status()))
     }
 
     #[inline]
     fn exclusive(self) -> Result<Exclusive<'c, T>, AccessError> {
-        if let Some(boxed) = thread::with(|thread| self.shown(thread))
+        if let Some(boxed) = self.shown(thread::current())
             && let Some(exclusive) = boxed.borrow_mut()
         {
             return Ok(exclusive);
         }
+        self.exclusive_slow()
+    }
+
+    #[inline(never)]
+    fn exclusive_slow(self) -> Result<Exclusive<'c, T>, AccessError> {
         let boxed = self.filled()?;
         boxed.borrow_mut().ok_or_else(|| self.refused(boxed.header.status()))
     }
@@ -199,26 +215,37 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     /// Puts a value in without running the initialiser; the old one is dropped afterwards.
     #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
-        let old = thread::with(|thread| {
-            let boxed = match self.shown(thread) {
-                Some(boxed) => boxed,
-                None => match thread.touch::<T>(&self.cell.raw) {
-                    Ok(header) => self.boxed(header),
-                    Err(gone) => return Err(SetError::new(self.gone(gone), value)),
-                },
-            };
-            let old = if boxed.header.is_idle() {
-                Some(boxed.swap(value))
-            } else if boxed.header.status() == Status::Empty {
-                let _alive = boxed.fill(value);
-                None
-            } else {
-                return Err(SetError::new(self.refused(boxed.header.status()), value));
-            };
+        let thread = thread::current();
+        if let Some(boxed) = self.shown(thread) {
+            if boxed.header.is_idle() {
+                let old = boxed.swap(value);
+                self.changed(thread);
+                drop(old);
+                return Ok(());
+            }
+        } else if let Some(header) = thread.touch_in_place::<T>(&self.cell.raw) {
+            self.boxed(header).fill_fresh(value);
             self.changed(thread);
-            Ok(old)
-        })?;
-        drop(old);
+            return Ok(());
+        }
+        self.set_slow(value)
+    }
+
+    #[inline(never)]
+    fn set_slow(self, value: T) -> Result<(), SetError<T>> {
+        let thread = thread::current();
+        let boxed = match self.shown(thread) {
+            Some(boxed) => boxed,
+            None => match thread.touch::<T>(&self.cell.raw) {
+                Ok(header) => self.boxed(header),
+                Err(gone) => return Err(SetError::new(self.gone(gone), value)),
+            },
+        };
+        if !matches!(boxed.header.status(), Status::Empty | Status::Unmade) {
+            return Err(SetError::new(self.refused(boxed.header.status()), value));
+        }
+        boxed.fill_fresh(value);
+        self.changed(thread);
         Ok(())
     }
 
@@ -244,6 +271,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         let boxed = match shown {
             None => return self.check_alive().map(|()| None),
             Some(Some(boxed)) if boxed.header.status() == Status::Empty => return Ok(None),
+            Some(Some(boxed)) if boxed.header.status() == Status::Unmade => self.filled()?,
             Some(Some(boxed)) => boxed,
             Some(None) => self.filled()?,
         };
@@ -262,9 +290,11 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     pub(super) fn try_is_set(self) -> Result<bool, AccessError> {
         self.check_alive()?;
         Ok(thread::with(|thread| match self.shown(thread) {
-            Some(boxed) => {
-                matches!(boxed.header.status(), Status::Idle | Status::Shared | Status::Exclusive)
-            }
+            Some(boxed) => match boxed.header.status() {
+                Status::Idle | Status::Shared | Status::Exclusive => true,
+                Status::Empty | Status::Initialising => false,
+                Status::Unmade => self.source.inherits(thread),
+            },
             None => self.source.inherits(thread),
         }))
     }
@@ -279,9 +309,10 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         self.boxed(header).fill_fresh(value);
         let binding = thread::with(|thread| {
             raw.link(header, thread.epoch());
+            thread.mark_dirty();
             self.changed(thread);
             // The undo lies on the Rust stack, so no loose frame may end underneath.
-            Binding { place: self, header, pin: Some(Pin::new(thread)) }
+            Binding { place: self, header, pin: Pin::new(thread) }
         });
         let result = f();
         drop(binding);
@@ -294,7 +325,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         match boxed.borrow() {
             Some(shared) => Ok(Some(f(shared.get()))),
             None => match boxed.header.status() {
-                Status::Empty | Status::Initialising => Ok(None),
+                Status::Empty | Status::Unmade | Status::Initialising => Ok(None),
                 status => Err(status),
             },
         }
@@ -302,13 +333,16 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     /// Whether the current task has touched the slot.
     pub(super) fn is_touched(self) -> bool {
-        thread::with(|thread| self.shown(thread)).is_some()
+        thread::with(|thread| self.shown(thread))
+            .is_some_and(|boxed| boxed.header.status() != Status::Unmade)
     }
 
-    /// Makes sure that the current task holds a value.
+    /// Makes the current task hold the value that it inherits, unless it has touched the slot.
     pub(super) fn fill_now(self) {
-        // An error means that the thread is ending, or that the slot is in use, so holds a value.
-        drop(self.filled());
+        if !self.is_touched() {
+            // An error means that the thread is ending.
+            drop(self.filled());
+        }
     }
 }
 
@@ -316,19 +350,20 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 struct Binding<'c, T, S: Source<T>> {
     place: Place<'c, T, S>,
     header: NonNull<Header>,
-    pin: Option<Pin>,
+    /// Dropped after the undo: a marked frame below may close then, and looks at this cell.
+    pin: Pin,
 }
 
 impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
     fn drop(&mut self) {
-        // First: it closes what loose frames have put on top.
-        drop(self.pin.take());
+        // First: what loose frames have put on top.
+        self.pin.close_above();
         let raw = &self.place.cell.raw;
         let unlinked = raw.unlink();
         debug_assert_eq!(unlinked, Some(self.header), "scopes end in reverse order");
         thread::with(|thread| self.place.changed(thread));
-        // SAFETY: just unlinked, so it is ours (V4).
         let mut dropped = Ok(());
+        // SAFETY: just unlinked, so it is ours (V4).
         match unsafe { release(self.header) } {
             Released::Value => {
                 dropped = catch_unwind(AssertUnwindSafe(|| {

@@ -138,7 +138,9 @@ impl List {
                     Used::Declared(_, _, stash) => stash.end(),
                     Used::Owned(stash) => {
                         if let Some(stash) = stash.upgrade() {
-                            stash.end();
+                            // If the owner goes away at this very moment, its initialiser, which is
+                            // code of others, ends here.
+                            contain(|| stash.end());
                         }
                     }
                 }

@@ -5,8 +5,9 @@
 //! - **O1 (id).** An owner's id is never used again in this process, so a cell is never found by
 //!   another owner, whatever addresses and threads are reused.
 //! - **O2 (kept).** The table keeps a cell while its owner lives or the trail has an entry for it.
-//!   Cells of owners that are gone are swept when the table has doubled, so a thread keeps at most
-//!   as many dead cells as live ones, plus [`SLACK`].
+//!   Cells of owners that are gone are swept when the table has doubled, after their entries in the
+//!   innermost frame. So a thread keeps at most as many dead cells as live ones and ones that outer
+//!   frames have touched, plus [`SLACK`].
 
 #![expect(unsafe_code, reason = "short borrows of a per-thread table without a run-time check")]
 
@@ -115,6 +116,7 @@ impl Table {
         let map = unsafe { &mut *self.map.get() }.get_or_insert_with(Map::default);
         let mut swept = Vec::new();
         if map.len() >= self.sweep_at.get() {
+            thread::current().prune();
             swept.extend(map.extract_if(|_, cell| cell.is_dead()).map(|(_, cell)| cell));
             self.last.set((0, std::ptr::null()));
             map.shrink_to(map.len() * 2);

@@ -1,6 +1,7 @@
 //! `task_local!` and its key type.
 
 use std::fmt;
+use std::ptr::NonNull;
 use std::thread::LocalKey;
 
 use super::place::{Place, SlotCell, Source, cell_of};
@@ -29,7 +30,7 @@ impl<T: Send + 'static> Declaration<T> {
 
     /// The cell of one thread, for the macro.
     pub const fn cell(&'static self) -> SlotCell<T> {
-        SlotCell::from_raw(RawCell::declared(self, false))
+        SlotCell::from_raw(RawCell::declared(self, false, self.inherit.is_some()))
     }
 }
 
@@ -38,8 +39,8 @@ impl<T: Send + 'static> Slot for Declaration<T> {
         self.name
     }
 
-    fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
-        f(&cell_of(self.key).raw);
+    fn cell(&self) -> NonNull<RawCell> {
+        NonNull::from(&cell_of(self.key).raw)
     }
 
     fn inheritance(&self) -> Option<&dyn Inheritance> {
@@ -196,7 +197,7 @@ impl<T: Send + 'static> TaskLocal<T> {
         self.declaration.name
     }
 
-    #[inline]
+    #[inline(always)]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Declared<'_, T>>) -> R) -> R {
         f(Place { cell: cell_of(self.key), source: Declared(self) })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 use std::thread::{LocalKey, ThreadId};
 
@@ -41,7 +42,7 @@ impl<T: 'static> WorkerDeclaration<T> {
 
     /// The cell of one thread, for the macro.
     pub const fn cell(&'static self) -> SlotCell<Lease<T>> {
-        SlotCell::from_raw(RawCell::declared(self, true))
+        SlotCell::from_raw(RawCell::declared(self, true, false))
     }
 }
 
@@ -50,8 +51,8 @@ impl<T: 'static> Slot for WorkerDeclaration<T> {
         self.name
     }
 
-    fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
-        f(&cell_of(self.key).raw);
+    fn cell(&self) -> NonNull<RawCell> {
+        NonNull::from(&cell_of(self.key).raw)
     }
 
     fn inheritance(&self) -> Option<&dyn Inheritance> {

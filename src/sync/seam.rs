@@ -7,6 +7,7 @@
 
 #[cfg(not(loom))]
 mod real {
+    pub(crate) use parking_lot::MutexGuard;
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Thread, current, park};
@@ -26,8 +27,37 @@ mod real {
         }
 
         #[inline]
-        pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock()
+        }
+    }
+
+    /// A condition variable for [`Mutex`] that takes and returns the guard, as loom's does.
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(parking_lot::Condvar);
+
+    impl Condvar {
+        pub(crate) const fn new() -> Self {
+            Self(parking_lot::Condvar::new())
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<'m, T>(&self, mut guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
+            self.0.wait(&mut guard);
+            guard
+        }
+
+        /// Waits until `deadline` at the latest; also returns whether it has passed.
+        pub(crate) fn wait_until<'m, T>(
+            &self,
+            mut guard: MutexGuard<'m, T>,
+            deadline: std::time::Instant,
+        ) -> (MutexGuard<'m, T>, bool) {
+            let timed_out = self.0.wait_until(&mut guard, deadline).timed_out();
+            (guard, timed_out)
         }
     }
 
@@ -51,7 +81,7 @@ mod real {
 mod real {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
-    pub(crate) use loom::sync::atomic;
+    pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Thread, current, park};
 
     /// Loom has no timed park; nothing that is modelled calls this.
@@ -67,14 +97,40 @@ mod real {
             Self(loom::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl Condvar {
+        pub(crate) fn new() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<'m, T>(&self, guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
+            self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        /// Loom has no clock, so nothing times out.
+        pub(crate) fn wait_until<'m, T>(
+            &self,
+            guard: MutexGuard<'m, T>,
+            _deadline: std::time::Instant,
+        ) -> (MutexGuard<'m, T>, bool) {
+            (self.wait(guard), false)
         }
     }
 }
 
 pub(crate) use real::{
-    Mutex, Thread, UnsafeCell, atomic, current, park, park_timeout, spin_loop,
+    Condvar, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current, park, park_timeout, spin_loop,
 };
 
 /// A lock and a condition variable for plain threads that block: never modelled.

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::foreign::CarrierError;
+
 /// Why a pool could not be built.
 ///
 /// # Examples
@@ -25,6 +27,7 @@ pub(crate) enum Refused {
     NoCapacity,
     StackSize(usize),
     Name(String),
+    Carrier(CarrierError),
     Thread { index: usize, error: io::Error },
 }
 
@@ -65,6 +68,12 @@ impl BuildError {
         matches!(self.0, Refused::Name(_))
     }
 
+    /// Whether a carrier that captures once, for all tasks, could not do so.
+    #[must_use]
+    pub fn is_carrier(&self) -> bool {
+        matches!(self.0, Refused::Carrier(_))
+    }
+
     /// Whether the system refused to start a thread. Those that had started have ended.
     #[must_use]
     pub fn is_thread(&self) -> bool {
@@ -80,6 +89,7 @@ impl fmt::Display for BuildError {
             Refused::NoCapacity => f.write_str("a queue needs room for at least one task"),
             Refused::StackSize(bytes) => write!(f, "a stack of {bytes} bytes is impossible"),
             Refused::Name(name) => write!(f, "the name {name:?} contains a NUL byte"),
+            Refused::Carrier(error) => error.fmt(f),
             Refused::Thread { index, error } => {
                 write!(f, "the thread of worker {index} could not be started: {error}")
             }
@@ -91,6 +101,7 @@ impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
             Refused::Thread { error, .. } => Some(error),
+            Refused::Carrier(error) => Some(error),
             _ => None,
         }
     }

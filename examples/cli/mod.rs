@@ -1,0 +1,162 @@
+//! The command line that all examples share: `--help`, a sentence for bad arguments, and an end
+//! without noise when whoever reads the output goes away.
+
+#![allow(dead_code, reason = "no example takes every kind of option")]
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Write};
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+
+/// Why an example failed, in the words for the user.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// What an example takes.
+pub(crate) struct Cli {
+    pub(crate) name: &'static str,
+    /// One sentence on what it shows.
+    pub(crate) about: &'static str,
+    pub(crate) options: &'static [Opt],
+}
+
+/// One option.
+pub(crate) enum Opt {
+    Flag { name: &'static str, help: &'static str },
+    Number { name: &'static str, help: &'static str, range: RangeInclusive<u64>, default: u64 },
+}
+
+impl Opt {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Flag { name, .. } | Self::Number { name, .. } => name,
+        }
+    }
+}
+
+/// What was asked for.
+pub(crate) struct Args {
+    numbers: Vec<(&'static str, u64)>,
+    flags: Vec<&'static str>,
+}
+
+impl Args {
+    /// Whether a flag was given.
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.flags.contains(&flag)
+    }
+
+    /// The value of a number, or its default.
+    pub(crate) fn number<N: TryFrom<u64>>(&self, name: &str) -> N {
+        let value = self.numbers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        match value.and_then(|value| N::try_from(value).ok()) {
+            Some(value) => value,
+            None => unreachable!("{name} is declared, with a range that fits"),
+        }
+    }
+}
+
+/// What the arguments ask the program to do.
+pub(crate) enum Asked {
+    Help(String),
+    Run(Args),
+}
+
+impl Cli {
+    /// Reads arguments, without the program's name. The error is a sentence.
+    pub(crate) fn parse<A: Into<OsString>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Asked, String> {
+        let mut args = Args { numbers: Vec::new(), flags: Vec::new() };
+        let mut arguments = arguments.into_iter().map(|argument| {
+            let argument: OsString = argument.into();
+            argument.to_string_lossy().into_owned()
+        });
+        while let Some(argument) = arguments.next() {
+            let (name, inline) = match argument.split_once('=') {
+                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+                _ => (argument.as_str(), None),
+            };
+            if matches!(name, "--help" | "-h") && inline.is_none() {
+                return Ok(Asked::Help(self.help()));
+            }
+            match self.options.iter().find(|option| option.name() == name) {
+                None => return Err(format!("there is no `{argument}`")),
+                Some(Opt::Flag { .. }) if inline.is_some() => {
+                    return Err(format!("{name} takes no value"));
+                }
+                Some(Opt::Flag { name, .. }) => args.flags.push(name),
+                Some(Opt::Number { name, .. }) if args.numbers.iter().any(|(n, _)| n == name) => {
+                    return Err(format!("{name} is given twice"));
+                }
+                Some(Opt::Number { name, range, .. }) => {
+                    let (least, most) = (range.start(), range.end());
+                    let Some(text) = inline.or_else(|| arguments.next()) else {
+                        return Err(format!("{name} needs a number from {least} to {most}"));
+                    };
+                    match text.parse() {
+                        Ok(value) if range.contains(&value) => args.numbers.push((name, value)),
+                        _ => {
+                            return Err(format!(
+                                "{name} takes a number from {least} to {most}, not `{text}`"
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        for option in self.options {
+            if let Opt::Number { name, default, .. } = option
+                && !args.numbers.iter().any(|(known, _)| known == name)
+            {
+                args.numbers.push((name, *default));
+            }
+        }
+        Ok(Asked::Run(args))
+    }
+
+    fn help(&self) -> String {
+        let mut text = format!("{}\n\nUsage: {} [OPTIONS]\n\nOptions:\n", self.about, self.name);
+        for option in self.options {
+            text += &match option {
+                Opt::Flag { name, help } => format!("  {name:<16}{help}\n"),
+                Opt::Number { name, help, default, .. } => {
+                    format!("  {:<16}{help} [{default}]\n", format!("{name} N"))
+                }
+            };
+        }
+        text + "  --help          says this\n"
+    }
+
+    /// Runs an example: `body` gets the arguments and the standard output. Exits with 2 for bad
+    /// arguments, and with 1 if `body` fails.
+    pub(crate) fn main(
+        &self,
+        body: impl FnOnce(&Args, &mut (dyn Write + Send)) -> Result<(), Failure>,
+    ) -> ExitCode {
+        let mut out = io::stdout();
+        let outcome = match self.parse(std::env::args_os().skip(1)) {
+            Ok(Asked::Help(text)) => out.write_all(text.as_bytes()).map_err(Into::into),
+            Ok(Asked::Run(args)) => body(&args, &mut out),
+            Err(sentence) => {
+                // Nobody is left to be told if this fails.
+                drop(writeln!(io::stderr(), "{}: {sentence}; see --help", self.name));
+                return ExitCode::from(2);
+            }
+        };
+        match outcome.and_then(|()| Ok(out.flush()?)) {
+            Ok(()) => ExitCode::SUCCESS,
+            // `example | head`
+            Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
+            Err(error) => {
+                drop(writeln!(io::stderr(), "{}: {error}", self.name));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,172 @@
+//! The executors. Each runs all requests in one burst, and the parts of a request in parallel.
+//!
+//! Where a waiting worker helps (rayon, cleanslate) the parts run on the same pool. A worker of
+//! `threadpool` or of tokio's blocking pool that waits helps nobody, so one pool for both could
+//! deadlock: there the parts have a second pool of the same kind.
+
+use std::error::Error;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use cleanslate::foreign::adopt;
+use cleanslate::{Isolation, Pool, ScopedJoinHandle};
+use rayon::prelude::*;
+use threadpool::ThreadPool;
+use tokio::runtime::{Builder, Runtime};
+
+use super::job::{Request, Seen, handle};
+use super::store::{FOREIGN, Foreign, Store};
+
+/// What the requests saw, and how long all of them took.
+pub(super) type Served = Result<(Vec<Seen>, Duration), Box<dyn Error>>;
+
+fn timed(serve: impl FnOnce() -> Vec<Seen>) -> Served {
+    let start = Instant::now();
+    let seen = serve();
+    Ok((seen, start.elapsed()))
+}
+
+/// A new thread for every request and for every part; as many requests at a time as there are workers.
+pub(super) fn threads<S: Store>(requests: &[Request], workers: usize) -> Served {
+    let serve_one = |request| {
+        handle::<S>(request, |parts, f| {
+            std::thread::scope(|s| {
+                let parts: Vec<_> =
+                    parts.into_iter().map(|part| s.spawn(move || f(part))).collect();
+                parts.into_iter().map(|part| part.join().expect("a part panicked")).collect()
+            })
+        })
+    };
+    timed(|| {
+        let queue = Mutex::new(requests.iter().copied());
+        let seen = Mutex::new(Vec::with_capacity(requests.len()));
+        std::thread::scope(|s| {
+            for _ in 0..workers {
+                s.spawn(|| {
+                    let next = || queue.lock().expect("the queue is sound").next();
+                    while let Some(request) = next() {
+                        let served = std::thread::scope(|s| s.spawn(|| serve_one(request)).join());
+                        let served = served.expect("a request panicked");
+                        seen.lock().expect("the list is sound").push(served);
+                    }
+                });
+            }
+        });
+        seen.into_inner().expect("the list is sound")
+    })
+}
+
+pub(super) fn leaky<S: Store>(requests: &[Request], workers: usize) -> Served {
+    let pool = Pool::builder().workers(workers).isolation(Isolation::Leaky).build()?;
+    timed(|| serve_on::<S>(&pool, requests))
+}
+
+pub(super) fn reset<S: Store>(requests: &[Request], workers: usize) -> Served {
+    let pool = Pool::new(workers)?;
+    timed(|| serve_on::<S>(&pool, requests))
+}
+
+/// The pool is told of a thread-local that it cannot know of by itself.
+pub(super) fn reset_adopting(requests: &[Request], workers: usize) -> Served {
+    let adopted = adopt(&FOREIGN).named("FOREIGN");
+    let pool = Pool::builder().workers(workers).carry(adopted).build()?;
+    timed(|| serve_on::<Foreign>(&pool, requests))
+}
+
+fn serve_on<S: Store>(pool: &Pool, requests: &[Request]) -> Vec<Seen> {
+    pool.scope(|s| {
+        let serve_one = |request| handle::<S>(request, |parts, f| pool.map(parts, f));
+        let start = |&request| s.submit(move || serve_one(request));
+        join_all(requests.iter().map(start).collect())
+    })
+}
+
+fn join_all(handles: Vec<ScopedJoinHandle<'_, Seen>>) -> Vec<Seen> {
+    handles.into_iter().map(|handle| handle.join().expect("a request failed")).collect()
+}
+
+pub(super) fn rayon<S: Store>(requests: &[Request], workers: usize) -> Served {
+    serve_on_rayon(requests, workers, |request| {
+        handle::<S>(request, |parts, f| parts.into_par_iter().map(f).collect())
+    })
+}
+
+/// The same, where each request and each part is made a task.
+#[cfg(feature = "rayon")]
+pub(super) fn rayon_isolated<S: Store>(requests: &[Request], workers: usize) -> Served {
+    use cleanslate::Context;
+    use cleanslate::rayon::ParallelIteratorExt;
+
+    let context = Context::empty();
+    serve_on_rayon(requests, workers, |request| {
+        context.run(|| {
+            handle::<S>(request, |parts, f| parts.into_par_iter().isolated().map(f).collect())
+        })
+    })
+}
+
+fn serve_on_rayon(
+    requests: &[Request],
+    workers: usize,
+    serve_one: impl Fn(Request) -> Seen + Sync,
+) -> Served {
+    // A worker that waits starts other requests on top, without bound: leave them room.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).stack_size(64 << 20).build()?;
+    timed(|| {
+        let (tell, told) = mpsc::channel();
+        pool.in_place_scope(|s| {
+            for &request in requests {
+                let (tell, serve_one) = (tell.clone(), &serve_one);
+                s.spawn(move |_| tell.send(serve_one(request)).expect("somebody waits"));
+            }
+        });
+        drop(tell);
+        told.into_iter().collect()
+    })
+}
+
+pub(super) fn threadpool<S: Store>(requests: &[Request], workers: usize) -> Served {
+    let (pool, parts_pool) = (ThreadPool::new(workers), ThreadPool::new(workers));
+    timed(|| {
+        gather(requests.iter().copied(), |request, tell| {
+            let parts_pool = parts_pool.clone();
+            pool.execute(move || {
+                tell(handle::<S>(request, |parts, f| {
+                    gather(parts, |part, tell| parts_pool.execute(move || tell(f(part))))
+                }));
+            });
+        })
+    })
+}
+
+pub(super) fn spawn_blocking<S: Store>(requests: &[Request], workers: usize) -> Served {
+    let blocking = || Builder::new_current_thread().max_blocking_threads(workers).build();
+    let (pool, parts_pool): (Runtime, Runtime) = (blocking()?, blocking()?);
+    timed(|| {
+        gather(requests.iter().copied(), |request, tell| {
+            let parts_pool = parts_pool.handle().clone();
+            pool.spawn_blocking(move || {
+                tell(handle::<S>(request, |parts, f| {
+                    gather(parts, |part, tell| {
+                        parts_pool.spawn_blocking(move || tell(f(part)));
+                    })
+                }));
+            });
+        })
+    })
+}
+
+/// Starts a task for each item and waits until all of them have told their result.
+fn gather<T, R: Send + 'static>(
+    items: impl IntoIterator<Item = T>,
+    start: impl Fn(T, Box<dyn FnOnce(R) + Send>),
+) -> Vec<R> {
+    let (tell, told) = mpsc::channel();
+    for item in items {
+        let tell = tell.clone();
+        start(item, Box::new(move |result| tell.send(result).expect("somebody waits")));
+    }
+    drop(tell);
+    told.into_iter().collect()
+}

@@ -1,0 +1,61 @@
+//! The clients: they send requests, and look for the identity of somebody else in the answers.
+
+use super::cli::Failure;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// What the clients made of the answers.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) answers: u64,
+    pub(crate) anonymous: u64,
+    /// Answers with the identity of somebody else in them, and one of these.
+    pub(crate) mixed: u64,
+    pub(crate) sample: Option<String>,
+}
+
+/// Sends requests, as many at a time as there are clients: each from a user of its own, every fourth
+/// from nobody.
+pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Failure> {
+    let next = AtomicU64::new(0);
+    let client = || {
+        let (agent, mut tally) = (ureq::Agent::new_with_defaults(), Tally::default());
+        loop {
+            // Relaxed: the numbers are only to differ.
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= requests {
+                return Ok(tally);
+            }
+            let user = (!number.is_multiple_of(4)).then(|| format!("user-{number}"));
+            let mut call = agent.get(url);
+            if let Some(user) = &user {
+                call = call.header("X-User", user);
+            }
+            let mut response = call.call()?;
+            let body = response.body_mut().read_to_string()?;
+            let id =
+                response.headers().get("X-Request-Id").ok_or("an answer has no id")?.to_str()?;
+            let own = format!(" for {} (request {id})", user.as_deref().unwrap_or("anonymous"));
+            tally.answers += 1;
+            tally.anonymous += u64::from(user.is_none());
+            if body.lines().count() != 3 || !body.lines().all(|line| line.ends_with(&own)) {
+                tally.mixed += 1;
+                tally.sample = Some(format!("asked as{own}, answered:\n{body}"));
+            }
+        }
+    };
+    thread::scope(|s| {
+        let clients: Vec<_> = (0..clients).map(|_| s.spawn(client)).collect();
+        let tallies = clients.into_iter().map(|c| c.join().map_err(|_| "a client panicked")?);
+        tallies.reduce(|sum, one: Result<_, Failure>| {
+            let (sum, one) = (sum?, one?);
+            Ok(Tally {
+                answers: sum.answers + one.answers,
+                anonymous: sum.anonymous + one.anonymous,
+                mixed: sum.mixed + one.mixed,
+                sample: sum.sample.or(one.sample),
+            })
+        })
+    })
+    .unwrap_or_else(|| Ok(Tally::default()))
+}

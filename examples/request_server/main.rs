@@ -1,0 +1,184 @@
+//! Shows a web server on a pool: functions deep inside know whose request they work for, without a
+//! parameter, and nobody is answered with the data of somebody else. `--leaky` shows how that goes wrong.
+
+#[path = "../cli/mod.rs"]
+pub(crate) mod cli;
+mod clients;
+
+use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};
+use cli::{Cli, Failure, Opt};
+use clients::Tally;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use tiny_http::{Header, Method, Request, Response, Server};
+
+task_local! {
+    /// Who asks: nobody, unless the request says so. Parallel steps of the request inherit it.
+    #[inherit]
+    static USER: Option<String> = None;
+    #[inherit]
+    static REQUEST: u64 = 0;
+}
+
+/// One part of a page, which another worker may render.
+fn render(part: &str) -> String {
+    let user = USER.get().unwrap_or_else(|| "anonymous".to_owned());
+    format!("{part} for {user} (request {})\n", REQUEST.get())
+}
+
+/// Answers one request. Returns its line in the access log.
+fn answer(pool: &Pool, request: Request) -> String {
+    // The header stands for whatever tells users apart. Anonymous requests do without, and this is
+    // where a pool that leaks answers them in the name of whoever came before.
+    if let Some(user) = request.headers().iter().find(|header| header.field.equiv("X-User")) {
+        USER.set(Some(user.value.to_string()));
+    }
+    let (status, body) = match (request.method(), request.url()) {
+        (Method::Get, "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
+        (Method::Get, _) => (404, render("no such page")),
+        _ => (405, render("only GET")),
+    };
+    let who = USER.get().unwrap_or_else(|| "-".to_owned());
+    let line =
+        format!("#{} {who} {} {:?} {status}", REQUEST.get(), request.method(), request.url());
+    let mut response = Response::from_string(body).with_status_code(status);
+    if let Ok(id) = Header::from_bytes("X-Request-Id", REQUEST.get().to_string()) {
+        response.add_header(id);
+    }
+    match request.respond(response) {
+        Ok(()) => line,
+        Err(error) => format!("{line} (not delivered: {error})"),
+    }
+}
+
+/// Answers requests until `stop` is set. Those that have arrived by then are answered before it returns.
+pub(crate) fn serve(
+    server: &Server,
+    pool: &Arc<Pool>,
+    stop: &Event,
+    log: &Sender<String>,
+) -> Result<(), Failure> {
+    let submit = |id, request| {
+        let (inner, log) = (Arc::clone(pool), log.clone());
+        // Nobody waits for the result. A handler that panics drops its request, which answers 500.
+        drop(pool.submit(move || {
+            REQUEST.set(id);
+            // An error: nobody reads the log any more.
+            drop(log.send(answer(&inner, request)));
+        }));
+    };
+    thread::scope(|s| {
+        s.spawn(|| {
+            stop.wait();
+            server.unblock();
+        });
+        let mut ids = 1..;
+        server.incoming_requests().zip(&mut ids).for_each(|(request, id)| submit(id, request));
+        let arrived = std::iter::from_fn(|| server.try_recv().ok().flatten());
+        arrived.zip(ids).for_each(|(request, id)| submit(id, request));
+        // The listener may have failed without being asked to stop.
+        stop.set();
+    });
+    Ok(pool.shutdown()?)
+}
+
+/// How the self-test is to go.
+pub(crate) struct Plan {
+    pub(crate) isolation: Isolation,
+    pub(crate) workers: usize,
+    pub(crate) requests: u64,
+    pub(crate) clients: usize,
+}
+
+pub(crate) fn open(port: u16) -> Result<(Server, String), Failure> {
+    let server = Server::http(("127.0.0.1", port))?;
+    let url = format!("http://{}/", server.server_addr());
+    Ok((server, url))
+}
+
+pub(crate) fn pool(workers: usize, isolation: Isolation) -> Result<Arc<Pool>, BuildError> {
+    Pool::builder().workers(workers).name("server").isolation(isolation).build().map(Arc::new)
+}
+
+/// Serves a batch of requests of its own, and says what the clients found in the answers. Returns that,
+/// and the access log.
+pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String>), Failure> {
+    let (server, url) = open(0)?;
+    let pool = pool(plan.workers, plan.isolation)?;
+    let (log, lines) = mpsc::channel();
+    let stop = Event::new();
+    let tally = thread::scope(|s| {
+        let serving = s.spawn(|| serve(&server, &pool, &stop, &log));
+        let tally = clients::fire(&url, plan.requests, plan.clients);
+        stop.set();
+        serving.join().map_err(|_| "the server panicked")??;
+        tally
+    })?;
+    drop(log);
+    let lines: Vec<_> = lines.into_iter().collect();
+
+    writeln!(out, "{} answers, {} of them to anonymous", tally.answers, tally.anonymous)?;
+    writeln!(out, "  with the identity of somebody else: {}", tally.mixed)?;
+    tally.sample.iter().try_for_each(|sample| writeln!(out, "  for example, {sample}"))?;
+    writeln!(out, "the end of the access log:")?;
+    lines.iter().rev().take(3).rev().try_for_each(|line| writeln!(out, "  {line}"))?;
+    Ok((tally, lines))
+}
+
+/// Serves until Ctrl-C, and prints the access log.
+pub(crate) fn serve_until_interrupted(
+    port: u16,
+    pool: &Arc<Pool>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    static STOP: Event = Event::new();
+    ctrlc::set_handler(|| STOP.set())?;
+    let (server, url) = open(port)?;
+    writeln!(out, "listening on {url}, until Ctrl-C; say who you are with -H 'X-User: alice'")?;
+    out.flush()?;
+    let (log, lines) = mpsc::channel();
+    thread::scope(|s| {
+        let server = &server;
+        let serving = s.spawn(move || serve(server, pool, &STOP, &log));
+        let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+        // Also where nobody reads the log any more.
+        STOP.set();
+        serving.join().map_err(|_| "the server panicked")??;
+        Ok(written.and_then(|()| writeln!(out, "stopped"))?)
+    })
+}
+
+pub(crate) const CLI: Cli = Cli {
+    name: "request_server",
+    about: "Shows a web server that knows whose request it works for, and never mixes them up.\n\
+            Without --serve it sends itself a batch of requests, and ends.",
+    options: &[
+        Opt::Flag { name: "--leaky", help: "with a pool that leaks: see users mixed up" },
+        Opt::Flag { name: "--serve", help: "serve until Ctrl-C instead of testing" },
+        Opt::Number { name: "--port", help: "with --serve; 0: any", range: 0..=65535, default: 0 },
+        Opt::Number { name: "--workers", help: "threads of the pool", range: 1..=64, default: 4 },
+        Opt::Number {
+            name: "--requests",
+            help: "in the batch",
+            range: 0..=1_000_000,
+            default: 2000,
+        },
+        Opt::Number { name: "--clients", help: "at a time", range: 1..=256, default: 64 },
+    ],
+};
+
+fn main() -> ExitCode {
+    CLI.main(|args, out| {
+        let isolation = if args.has("--leaky") { Isolation::Leaky } else { Isolation::Reset };
+        let workers = args.number("--workers");
+        if args.has("--serve") {
+            let pool = pool(workers, isolation)?;
+            return serve_until_interrupted(args.number("--port"), &pool, out);
+        }
+        let (requests, clients) = (args.number("--requests"), args.number("--clients"));
+        run(&Plan { isolation, workers, requests, clients }, out).map(drop)
+    })
+}

@@ -1,0 +1,77 @@
+//! Shows what a binary keeps per thread: every thread-local, its crate, size and initial state.
+//!
+//! ```text
+//! cargo run --features sentinel --example tls_inventory -- target/debug/my_app
+//! ```
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cleanslate::sentinel::{Inventory, Variable};
+
+const USAGE: &str = "\
+usage: tls_inventory PATH-TO-BINARY
+
+Lists every thread-local of an ELF program or shared library, sorted by crate:
+crate, size in bytes, whether it starts initialised or zero, and path.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    ExitCode::from(run(&arguments, &mut out, &mut io::stderr()))
+}
+
+/// Gives the exit code: 0, or 1 if the binary cannot be listed, or 2 if the arguments are wrong.
+pub(crate) fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let written = match arguments {
+        [only] if only == "--help" || only == "-h" => writeln!(out, "{USAGE}"),
+        [only] if !only.to_string_lossy().starts_with('-') => match Inventory::read(only) {
+            Ok(inventory) => print(&inventory, out),
+            Err(error) => return fail(err, &format!("tls_inventory: {error}"), 1),
+        },
+        _ => return fail(err, USAGE, 2),
+    };
+    match written.and_then(|()| out.flush()) {
+        // A reader that stops early, such as `head`, is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(err, &format!("tls_inventory: {error}"), 1)
+        }
+        _ => 0,
+    }
+}
+
+fn fail(err: &mut dyn Write, message: &str, code: u8) -> u8 {
+    // Without standard error there is nobody left to tell.
+    drop(writeln!(err, "{message}"));
+    code
+}
+
+fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
+    let mut variables: Vec<&Variable> = inventory.variables().iter().collect();
+    // What no crate declares (C) comes last.
+    variables.sort_by_key(|variable| {
+        let crate_name = variable.crate_name();
+        (crate_name.is_none(), crate_name, variable.path())
+    });
+    let width = variables.iter().map(|variable| crate_of(variable).len()).max();
+    let width = width.unwrap_or(0).max("crate".len());
+    if !variables.is_empty() {
+        writeln!(out, "{:width$} {:>7}  {:11}  path", "crate", "bytes", "starts as")?;
+    }
+    for variable in &variables {
+        let state = if variable.is_initialised() { "initialised" } else { "zero" };
+        let (crate_name, size) = (crate_of(variable), variable.size());
+        writeln!(out, "{crate_name:width$} {size:>7}  {state:11}  {}", variable.path())?;
+    }
+    let (count, size) = (variables.len(), inventory.size());
+    writeln!(out, "{count} thread-locals, {size} bytes for each thread, padding included")?;
+    if !inventory.is_complete() && inventory.size() > 0 {
+        writeln!(out, "the file is stripped: only names that it exports are listed")?;
+    }
+    Ok(())
+}
+
+fn crate_of(variable: &Variable) -> &str {
+    variable.crate_name().unwrap_or("-")
+}

@@ -1,0 +1,54 @@
+//! What is printed.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use super::args::Plan;
+use super::index::Index;
+
+/// How many files passed over, and how many remarks, are listed without `--all`.
+const LISTED: usize = 10;
+
+pub(super) fn print(plan: &Plan, index: &Index, out: &mut impl Write) -> io::Result<()> {
+    let passed: Vec<_> =
+        index.skipped.iter().map(|file| format!("{}: {}", file.place, file.why)).collect();
+    list(plan, "passed over", &passed, out)?;
+    let remarks: Vec<_> =
+        index.remarks.iter().map(|remark| format!("{}: {}", remark.place, remark.text)).collect();
+    list(plan, "remarked", &remarks, out)?;
+
+    let top = index.top(plan.top);
+    let width = top.iter().map(|(word, _)| word.chars().count()).max().unwrap_or(0).max(4);
+    if !top.is_empty() {
+        writeln!(out, "{:<width$} {:>8} {:>6}  first at", "word", "times", "files")?;
+    }
+    for (word, uses) in top {
+        writeln!(out, "{word:<width$} {:>8} {:>6}  {}", uses.count, uses.files, uses.first)?;
+    }
+    writeln!(
+        out,
+        "\n{} words in {} files, {:.1} MB, passed over {}; {:.0} ms with {} workers",
+        index.words.len(),
+        index.files,
+        index.bytes as f64 / 1e6,
+        index.skipped.len(),
+        index.took.as_secs_f64() * 1e3,
+        plan.workers
+    )?;
+    out.flush()
+}
+
+fn list(plan: &Plan, what: &str, items: &[impl Display], out: &mut impl Write) -> io::Result<()> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let listed = if plan.all { items.len() } else { items.len().min(LISTED) };
+    writeln!(out, "{what}:")?;
+    for item in &items[..listed] {
+        writeln!(out, "  {item}")?;
+    }
+    if listed < items.len() {
+        writeln!(out, "  and {} more (--all lists them)", items.len() - listed)?;
+    }
+    writeln!(out)
+}

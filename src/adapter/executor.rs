@@ -1,0 +1,52 @@
+//! What pools have in common, so that code can be generic over which one it runs on.
+
+use std::ops::Range;
+
+/// A pool that maps a function over items, each of them a task of its own.
+///
+/// For code that is to run on more than one kind of pool. Every item starts with fresh slots and
+/// inherits what the caller hands down when it calls; what it touches is dropped before the call
+/// returns. The results are in the order of the items.
+///
+/// # Panics
+///
+/// All three methods resume the panic of an item, after all started ones have ended; which one, if
+/// several panic, is the pool's affair. A clean-up that fails counts as the item's panic.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Executor, task_local};
+///
+/// task_local! { static SCRATCH: Vec<u64> = vec![]; }
+///
+/// fn squares(pool: &impl Executor) -> Vec<u64> {
+///     pool.map([1, 2, 3], |n| SCRATCH.with_mut(|s| { s.push(n * n); s.iter().sum() }))
+/// }
+/// # #[cfg(feature = "rayon")]
+/// assert_eq!(squares(&cleanslate::rayon::RayonPool::new(2).unwrap()), [1, 4, 9]);
+/// ```
+pub trait Executor {
+    /// Maps any items, which may borrow from the caller.
+    fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
+    where
+        I: IntoIterator<Item: Send, IntoIter: Send>,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send;
+
+    /// Maps references to the elements of a slice.
+    fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
+    where
+        T: Sync,
+        F: Fn(&T) -> R + Sync,
+        R: Send;
+
+    /// Maps the numbers of a range.
+    fn map_range<F, R>(&self, range: Range<usize>, f: F) -> Vec<R>
+    where
+        F: Fn(usize) -> R + Sync,
+        R: Send;
+
+    /// Counts the threads that run tasks.
+    fn workers(&self) -> usize;
+}

@@ -1,0 +1,101 @@
+//! A frame whose owner can be moved, dropped late or forgotten.
+//!
+//! The owner says where one task ends and the next begins. It need not know what has become of the
+//! frame meanwhile: if it was closed with one below it, or lies buried under a pinned one, the next
+//! task gets a new frame.
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::resume_unwind;
+
+use super::cell::NEVER;
+use super::failure::{CleanupError, discard};
+use super::stack::Token;
+use super::thread::{self, TOUCHED, TRAILED, Thread};
+use crate::context::Context;
+
+/// A loose frame, or none yet.
+///
+/// Dropping it ends its task. If that fails the drop panics with the clean-up's payload, unless the
+/// thread is unwinding already.
+pub(crate) struct Loose {
+    token: Cell<Token>,
+    /// The epoch of the frame's task. While it is the thread's, the frame is the innermost one.
+    epoch: Cell<u64>,
+}
+
+impl Loose {
+    /// A frame that is opened by the first task.
+    pub(crate) const fn new() -> Self {
+        Self { token: Cell::new(Token::dead()), epoch: Cell::new(NEVER) }
+    }
+
+    /// Ends the task and begins the next one. Costs two loads and two comparisons if the task touched
+    /// nothing.
+    ///
+    /// The next task has begun also when this says that the clean-up of the last one failed.
+    #[inline]
+    pub(crate) fn next_task(&self, context: &Context) -> Result<(), CleanupError> {
+        thread::with(|thread| {
+            let innermost = thread.epoch.get() == self.epoch.get();
+            if innermost && thread.flags.get() & (TOUCHED | TRAILED) == 0 {
+                return Ok(());
+            }
+            self.turn(thread, context)
+        })
+    }
+
+    #[cold]
+    fn turn(&self, thread: &Thread, context: &Context) -> Result<(), CleanupError> {
+        let ended = self.token.get().next_task(thread);
+        if ended.is_none() {
+            self.token.set(Token::open_loose(thread, context));
+        }
+        self.epoch.set(thread.epoch.get());
+        ended.unwrap_or(Ok(()))
+    }
+
+    /// Ends the task, if one has begun. The frame stays, or is closed, as is cheaper.
+    #[inline]
+    pub(crate) fn end_task(&self) -> Result<(), CleanupError> {
+        thread::with(|thread| {
+            let innermost = thread.epoch.get() == self.epoch.get();
+            if innermost && thread.flags.get() & (TOUCHED | TRAILED) == 0 {
+                return Ok(());
+            }
+            self.close_on(thread)
+        })
+    }
+
+    /// Ends the task and closes the frame.
+    pub(crate) fn close(self) -> Result<(), CleanupError> {
+        thread::with(|thread| self.close_on(thread))
+    }
+
+    fn close_on(&self, thread: &Thread) -> Result<(), CleanupError> {
+        self.epoch.set(NEVER);
+        self.token.replace(Token::dead()).close(thread)
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        if let Err(error) = thread::with(|thread| self.close_on(thread)) {
+            let payload = error.into_payload();
+            if std::thread::panicking() {
+                // A second panic that left a `Drop` would abort the process.
+                discard(payload);
+            } else {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Loose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loose")
+            .field("is_open", &(self.epoch.get() != NEVER))
+            .finish_non_exhaustive()
+    }
+}

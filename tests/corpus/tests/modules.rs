@@ -1,0 +1,185 @@
+//! Shared libraries that come and go, and files without symbols.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use cleanslate::sentinel::{Report, Sentinel, watch};
+use cleanslate_corpus::{Library, on_fresh_thread};
+
+fn names(report: &Report) -> Vec<&str> {
+    report.leaks().iter().map(|leak| leak.path().expect("a named leak")).collect()
+}
+
+fn built(name: &str) -> PathBuf {
+    Path::new(env!("CORPUS_LIBRARIES")).join(format!("libcorpus_{name}.so"))
+}
+
+/// A copy that no other test has loaded.
+fn copy(name: &str, to: &str) -> PathBuf {
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(to);
+    // A new file in its place: the old one may still be mapped.
+    drop(fs::remove_file(&to));
+    fs::copy(built(name), &to).unwrap();
+    // The clock of the file system is too coarse for a test to tell one build from the next.
+    static BUILDS: AtomicU64 = AtomicU64::new(1);
+    let built = UNIX_EPOCH + Duration::from_secs(BUILDS.fetch_add(1, Ordering::Relaxed));
+    fs::File::options().write(true).open(&to).unwrap().set_modified(built).unwrap();
+    to
+}
+
+#[test]
+fn a_library_loaded_by_the_task_itself_is_seen() {
+    on_fresh_thread(|| {
+        let file = copy("opened", "libloaded_by_task.so");
+        let (library, report) = watch(|| {
+            let library = Library::open_file(&file);
+            library.setter("opened_set_hidden")(5);
+            library
+        });
+        assert_eq!(names(&report), ["opened_hidden"]);
+        assert_eq!(report.leaks()[0].module(), "libloaded_by_task.so");
+        let (_, report) = watch(|| library.setter("opened_set_initialised")(6));
+        assert_eq!(names(&report), ["opened_initialised"]);
+        let leak = &report.leaks()[0];
+        assert_eq!(leak.before(), 17_u64.to_ne_bytes());
+        assert_eq!(leak.after(), 6_u64.to_ne_bytes());
+    });
+}
+
+#[test]
+fn a_first_use_that_leaves_the_initial_value_is_no_leak() {
+    on_fresh_thread(|| {
+        let library = Library::open_file(&copy("opened", "libinitial.so"));
+        let (_, report) = watch(|| {
+            // Gives this thread its block, with the values that it starts with.
+            library.setter("opened_set_initialised")(17);
+            library.setter("opened_set_hidden")(0);
+        });
+        assert!(report.is_clean(), "{report}");
+    });
+}
+
+#[test]
+fn a_library_that_the_task_unloads_is_no_leak_and_is_not_read() {
+    on_fresh_thread(|| {
+        for round in 1..=20 {
+            let library = Library::open_file(&copy("opened", "libunloaded.so"));
+            library.setter("opened_set_exported")(round);
+            let (_, report) = watch(|| {
+                library.setter("opened_set_exported")(round + 100);
+                drop(library);
+                // Brings this thread's list of blocks up to date, which frees the old one.
+                let other = Library::open_file(&copy("opened", "libother.so"));
+                other.setter("opened_set_hidden")(round);
+            });
+            // The other one is unloaded as well, or, if the C library keeps it, named.
+            assert!(report.leaks().iter().all(|it| it.module() == "libother.so"), "{report}");
+        }
+    });
+}
+
+#[test]
+fn watching_goes_on_while_another_thread_loads_and_unloads() {
+    let stop = AtomicBool::new(false);
+    let file = copy("opened", "libbusy.so");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let library = Library::open_file(&file);
+                library.setter("opened_set_exported")(1);
+            }
+        });
+        std::thread::scope(|inner| {
+            for _ in 0..2 {
+                inner.spawn(|| {
+                    let library = Library::open("shared");
+                    let set = library.setter("shared_set_hidden");
+                    for round in 1..=500 {
+                        let (_, clean) = watch(|| ());
+                        assert!(clean.is_clean(), "{clean}");
+                        let (_, report) = watch(|| set(round));
+                        assert_eq!(names(&report), ["shared_hidden"]);
+                    }
+                });
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_rebuilt_library_in_the_same_place_gets_its_new_names() {
+    on_fresh_thread(|| {
+        for name in ["opened", "shared", "opened"] {
+            let library = Library::open_file(&copy(name, "libreloaded.so"));
+            let set = library.setter(&format!("{name}_set_hidden"));
+            let (_, report) = watch(|| set(3));
+            assert_eq!(names(&report), [format!("{name}_hidden")]);
+        }
+    });
+}
+
+#[test]
+fn a_file_replaced_while_loaded_gives_no_wrong_names() {
+    on_fresh_thread(|| {
+        let file = copy("opened", "libreplaced.so");
+        let library = Library::open_file(&file);
+        fs::remove_file(&file).unwrap();
+        fs::copy(std::env::current_exe().unwrap(), &file).unwrap();
+        let (_, report) = watch(|| library.setter("opened_set_hidden")(4));
+        let [leak] = report.leaks() else { panic!("{report}") };
+        assert_eq!((leak.path(), leak.module()), (None, "libreplaced.so"));
+        // A file that is gone altogether.
+        let gone = copy("opened", "libgone.so");
+        let library = Library::open_file(&gone);
+        fs::remove_file(&gone).unwrap();
+        let (_, report) = watch(|| library.setter("opened_set_hidden")(4));
+        let [leak] = report.leaks() else { panic!("{report}") };
+        assert_eq!((leak.path(), leak.module()), (None, "libgone.so"));
+    });
+}
+
+#[test]
+fn a_stripped_library_is_reported_by_module_and_offset() {
+    on_fresh_thread(|| {
+        let library = Library::open("stripped");
+        library.setter("stripped_set_hidden")(1);
+        let (_, report) = watch(|| library.setter("stripped_set_hidden")(2));
+        let [leak] = report.leaks() else { panic!("{report}") };
+        assert_eq!((leak.path(), leak.crate_name()), (None, None));
+        assert_eq!(leak.module(), "libcorpus_stripped.so");
+        assert_eq!((leak.before()[0], leak.after()[0]), (1, 2));
+        assert!(leak.to_string().starts_with("libcorpus_stripped.so+0x"), "{leak}");
+        assert!(report.to_string().contains("libcorpus_stripped.so has no symbols"), "{report}");
+        // What it exports has a name even so.
+        let (_, report) = watch(|| library.setter("stripped_set_exported")(2));
+        assert_eq!(names(&report), ["stripped_exported"]);
+        let lenient = Sentinel::new().allow("module:libcorpus_stripped.so");
+        let (_, report) = lenient.watch(|| library.setter("stripped_set_hidden")(3));
+        assert!(report.is_clean(), "{report}");
+    });
+}
+
+#[test]
+fn a_library_whose_block_comes_with_the_thread_is_seen_by_threads_that_start_later() {
+    let (loaded, is_loaded) = mpsc::channel::<Library>();
+    let (back, library) = mpsc::channel();
+    let early = std::thread::spawn(move || {
+        assert!(watch(|| ()).1.is_clean());
+        let library = is_loaded.recv().unwrap();
+        // The documented blind spot: glibc does not tell where this thread's block is.
+        let (_, report) = watch(|| library.setter("early_set_hidden")(2));
+        assert!(report.is_clean(), "{report}");
+        back.send(library).unwrap();
+    });
+    loaded.send(Library::open_file(&copy("early", "libearly_copy.so"))).unwrap();
+    let library = library.recv().unwrap();
+    early.join().unwrap();
+    on_fresh_thread(|| {
+        let (_, report) = watch(|| library.setter("early_set_hidden")(2));
+        assert_eq!(names(&report), ["early_hidden"]);
+    });
+}

@@ -1,0 +1,158 @@
+//! Work that a waiting thread steals runs on top of another item's stack.
+
+use cleanslate::rayon::ParallelIteratorExt;
+use cleanslate::task_local;
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+task_local! {
+    static HELD: String = String::new();
+    static OPEN: u64 = 0;
+}
+
+thread_local! {
+    /// How many items are on this thread's stack. Ours to count with, so no slot.
+    static STACKED: Cell<usize> = const { Cell::new(0) };
+    static PLAIN: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A pool with stacks for hundreds of items on top of each other.
+fn deep_pool(threads: usize) -> ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(256 << 20).build().unwrap()
+}
+
+#[derive(Default)]
+struct Deepest(AtomicUsize);
+
+impl Deepest {
+    fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        let depth = STACKED.get() + 1;
+        self.0.fetch_max(depth, SeqCst);
+        STACKED.set(depth);
+        let result = f();
+        STACKED.set(depth - 1);
+        result
+    }
+}
+
+#[test]
+fn items_hold_borrows_while_others_run_on_their_stack() {
+    const ITEMS: usize = 100_000;
+    for threads in [4, 8] {
+        let (here, there) = (deep_pool(threads), deep_pool(2));
+        let (deepest, changed, dirty) = <(Deepest, AtomicUsize, AtomicUsize)>::default();
+        let wait = |i: usize| {
+            let inner = (0..4_usize).into_par_iter().with_max_len(1).isolated();
+            let sum: usize = inner
+                .map(|j| {
+                    HELD.with_mut(|held| held.push('j'));
+                    j
+                })
+                .sum();
+            assert_eq!(sum, 6);
+            if i.is_multiple_of(20) {
+                there.install(|| ());
+            }
+        };
+        here.install(|| {
+            (0..ITEMS).into_par_iter().with_max_len(64).isolated().for_each(|i| {
+                deepest.within(|| {
+                    dirty.fetch_add(usize::from(HELD.is_set() || OPEN.get() != 0), SeqCst);
+                    let own = format!("item {i}");
+                    HELD.set(own.clone());
+                    OPEN.set(i as u64 + 1);
+                    HELD.with(|held| {
+                        let address = std::ptr::from_ref(held);
+                        OPEN.with_mut(|open| {
+                            wait(i);
+                            changed.fetch_add(usize::from(*open != i as u64 + 1), SeqCst);
+                        });
+                        HELD.with(|again| assert!(std::ptr::eq(again, address)));
+                        changed.fetch_add(usize::from(*held != own), SeqCst);
+                    });
+                });
+            });
+        });
+        assert_eq!((changed.into_inner(), dirty.into_inner()), (0, 0), "{threads} threads");
+        assert!(deepest.0.into_inner() > 1, "nothing was stolen, so this test saw nothing");
+    }
+}
+
+/// The same on a plain thread-local, without isolation: what the isolation is for.
+#[test]
+fn plain_thread_locals_leak_under_the_same_load() {
+    for threads in [4, 8] {
+        let (here, there) = (deep_pool(threads), deep_pool(2));
+        let (changed, borrowed) = <(AtomicUsize, AtomicUsize)>::default();
+        let items = || (0..2_000_usize).into_par_iter().with_max_len(1);
+        here.install(|| {
+            items().for_each(|_| {
+                PLAIN.with(|plain| match plain.try_borrow_mut() {
+                    Ok(_held) => there.install(|| ()),
+                    Err(_) => _ = borrowed.fetch_add(1, SeqCst),
+                });
+            });
+            items().for_each(|i| {
+                PLAIN.set(i.to_string());
+                there.install(|| ());
+                changed.fetch_add(usize::from(PLAIN.take() != i.to_string()), SeqCst);
+            });
+        });
+        assert!(borrowed.into_inner() > 0, "{threads} threads: a borrow never failed");
+        assert!(changed.into_inner() > 0, "{threads} threads: a value never changed");
+    }
+}
+
+#[test]
+fn frames_stack_six_hundred_deep() {
+    const ITEMS: usize = 700;
+    let deepest = Deepest::default();
+    deep_pool(1).install(|| {
+        (0..ITEMS).into_par_iter().with_max_len(1).isolated().for_each(|i| {
+            deepest.within(|| {
+                assert!(!HELD.is_set() && OPEN.get() == 0, "item {i} is not fresh");
+                HELD.set(format!("item {i}"));
+                OPEN.set(i as u64);
+                HELD.with(|held| {
+                    // Runs the next pending item on top of this one.
+                    rayon::yield_now();
+                    assert_eq!(*held, format!("item {i}"));
+                });
+                assert_eq!(OPEN.get(), i as u64);
+            });
+        });
+    });
+    let deepest = deepest.0.into_inner();
+    assert!(deepest >= 600, "only {deepest} deep");
+}
+
+#[test]
+fn cross_pool_calls_stack_frames_on_both_sides() {
+    let (a, b) = (deep_pool(1), deep_pool(1));
+    fn dive(i: usize, a: &ThreadPool, b: &ThreadPool) -> usize {
+        if i == 0 {
+            return 0;
+        }
+        let inner = |pool: &ThreadPool| {
+            pool.install(|| {
+                (0..1)
+                    .into_par_iter()
+                    .isolated()
+                    .map(|_| {
+                        assert!(!HELD.is_set());
+                        HELD.set(i.to_string());
+                        HELD.with(|held| {
+                            let below = dive(i - 1, b, a);
+                            assert_eq!(*held, i.to_string());
+                            below + 1
+                        })
+                    })
+                    .sum()
+            })
+        };
+        inner(a)
+    }
+    assert_eq!(dive(600, &a, &b), 600);
+}

@@ -1,0 +1,259 @@
+//! `join`, `scope`, `spawn`, `broadcast`, `install` and `RayonPool`: every closure is a task, captured
+//! where it is submitted.
+
+use cleanslate::foreign::{BoxError, Carrier, adopt_with};
+use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
+use cleanslate::{Context, Executor, RunError, task_local};
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+
+task_local! {
+    static SEEN: bool = false;
+    #[inherit]
+    static USER: u32 = 0;
+    static GRUMPY: Option<Grumpy> = None;
+}
+
+thread_local! {
+    static LEVEL: Cell<u8> = const { Cell::new(0) };
+}
+
+struct Grumpy;
+
+impl Drop for Grumpy {
+    fn drop(&mut self) {
+        panic!("grumpy");
+    }
+}
+
+fn pools() -> impl Iterator<Item = rayon::ThreadPool> {
+    let build = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    [1, 2, 4].into_iter().map(build)
+}
+
+/// Is a fresh task of user 7.
+fn is_fresh() -> bool {
+    !SEEN.replace(true) && USER.replace(99) == 7
+}
+
+fn text_of(outcome: Result<impl Sized, Box<dyn std::any::Any + Send>>) -> String {
+    let payload = outcome.map(drop).unwrap_err();
+    match payload.downcast::<&'static str>() {
+        Ok(text) => (*text).to_owned(),
+        Err(payload) => *payload.downcast::<String>().unwrap(),
+    }
+}
+
+#[test]
+fn join_runs_two_tasks() {
+    for pool in pools() {
+        pool.install(|| {
+            USER.scope(7, || {
+                for _ in 0..100 {
+                    assert_eq!(tasks::join(is_fresh, is_fresh), (true, true));
+                    assert!(!SEEN.is_set());
+                    assert_eq!(USER.get(), 7);
+                }
+            });
+        });
+    }
+}
+
+#[test]
+fn nested_joins_are_nested_tasks() {
+    fn fib(n: u32) -> u32 {
+        SEEN.with_mut(|seen| assert!(!std::mem::replace(seen, true)));
+        SEEN.with(|_| {
+            if n < 2 {
+                n
+            } else {
+                let (a, b) = tasks::join(|| fib(n - 1), || fib(n - 2));
+                a + b
+            }
+        })
+    }
+    for pool in pools() {
+        assert_eq!(tasks::install(&pool, || fib(15)), 610);
+    }
+}
+
+#[test]
+fn scopes_spawn_tasks_that_inherit_from_their_spawner() {
+    for pool in pools() {
+        let fresh = AtomicUsize::new(0);
+        let count = |yes: bool| _ = fresh.fetch_add(usize::from(yes), SeqCst);
+        USER.scope(7, || {
+            tasks::install(&pool, || {
+                tasks::scope(|s| {
+                    count(is_fresh());
+                    USER.set(7);
+                    for _ in 0..50 {
+                        s.spawn(|s| {
+                            count(is_fresh());
+                            USER.set(8);
+                            s.spawn(|_| count(!SEEN.replace(true) && USER.get() == 8));
+                            s.spawn_in(&Context::empty(), |_| count(USER.get() == 0));
+                        });
+                    }
+                    USER.set(9);
+                });
+            });
+        });
+        assert_eq!(fresh.into_inner(), 151);
+    }
+}
+
+#[test]
+fn spawn_captures_where_it_is_called() {
+    let (sender, receiver) = channel();
+    for user in 0..50 {
+        let sender = sender.clone();
+        USER.scope(user, || {
+            tasks::spawn(move || sender.send((USER.get(), user, SEEN.replace(true))).unwrap())
+        });
+    }
+    drop(sender);
+    let all: Vec<_> = receiver.iter().collect();
+    assert_eq!(all.len(), 50);
+    assert!(all.iter().all(|(seen, meant, dirty)| seen == meant && !dirty));
+}
+
+#[test]
+fn broadcast_visits_are_tasks() {
+    for pool in pools() {
+        let threads = pool.current_num_threads();
+        for _ in 0..20 {
+            let fresh =
+                USER.scope(7, || tasks::install(&pool, || tasks::broadcast(|_| is_fresh())));
+            assert_eq!(fresh, vec![true; threads]);
+        }
+    }
+}
+
+#[test]
+fn panics_resume_where_rayon_resumes_them() {
+    for pool in pools() {
+        let on =
+            |f: &(dyn Fn() + Sync)| text_of(catch_unwind(AssertUnwindSafe(|| pool.install(f))));
+        assert_eq!(on(&|| _ = tasks::join(|| panic!("left"), || ())), "left");
+        assert_eq!(on(&|| _ = tasks::join(|| (), || panic!("right"))), "right");
+        assert_eq!(on(&|| tasks::scope(|s| s.spawn(|_| panic!("spawned")))), "spawned");
+        assert_eq!(on(&|| _ = tasks::broadcast(|_| -> () { panic!("visit") })), "visit");
+        assert_eq!(on(&|| _ = tasks::join(|| GRUMPY.set(Some(Grumpy)), || ())), "grumpy");
+        assert_eq!(on(&|| tasks::scope(|s| s.spawn(|_| GRUMPY.set(Some(Grumpy))))), "grumpy");
+        let pool = RayonPool::from(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+        assert_eq!(on(&|| _ = pool.map_range(0..9, |i| assert!(i != 5, "item"))), "item");
+        assert_eq!(on(&|| _ = pool.map_range(0..9, |_| GRUMPY.set(Some(Grumpy)))), "grumpy");
+        pool.install(|| assert!(!SEEN.is_set()));
+    }
+}
+
+fn exercise(pool: &(impl Executor + Sync)) {
+    assert!(pool.workers() >= 1);
+    USER.scope(7, || {
+        let words = ["a".to_owned(), "bc".to_owned(), "def".to_owned()];
+        for _ in 0..5 {
+            assert!(pool.map(0..500, |_| is_fresh()).into_iter().all(|fresh| fresh));
+            assert!(pool.map_range(0..500, |_| is_fresh()).into_iter().all(|fresh| fresh));
+            assert!(pool.map_slice(&words, |_| is_fresh()).into_iter().all(|fresh| fresh));
+        }
+        assert_eq!(pool.map(&words, |word| word.len()), [1, 2, 3]);
+        assert_eq!(pool.map(words.iter().filter(|w| w.len() > 1), String::as_str), ["bc", "def"]);
+        assert_eq!(pool.map_range(3..6, |i| i * i), [9, 16, 25]);
+        assert_eq!(pool.map_slice(&words, String::len), [1, 2, 3]);
+        assert_eq!(pool.map(Vec::<String>::new(), |s| s.len()), []);
+        // From inside one of its own tasks.
+        let nested = pool
+            .map_range(0..4, |i| pool.map_range(0..i, |j| usize::from(!SEEN.replace(true)) * j));
+        assert_eq!(nested, [vec![], vec![0], vec![0, 1], vec![0, 1, 2]]);
+        assert!(!SEEN.is_set());
+        assert_eq!(USER.get(), 7);
+    });
+}
+
+#[test]
+fn every_kind_of_rayon_pool_maps_alike() {
+    exercise(&RayonPool::new(1).unwrap());
+    exercise(&RayonPool::new(3).unwrap());
+    exercise(&RayonPool::global());
+    let shared = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    exercise(&RayonPool::from(Arc::clone(&shared)));
+    assert_eq!(Arc::strong_count(&shared), 1);
+}
+
+struct Failing;
+
+impl Carrier for Failing {
+    type Captured = ();
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "failing"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Err("not today".into())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn carriers_are_attached_around_every_task_or_refused_up_front() {
+    let context = Context::empty().carry(adopt_with(&LEVEL, || 3).named("LEVEL"));
+    let level = || LEVEL.replace(9);
+    for pool in pools() {
+        assert_eq!(tasks::install_in(&context, &pool, level), 3);
+        pool.install(|| {
+            LEVEL.set(1);
+            assert_eq!(tasks::join_in(&context, level, level), (3, 3));
+            assert_eq!(
+                tasks::broadcast_in(&context, |_| level()),
+                vec![3; pool.current_num_threads()]
+            );
+            let mut seen = 0;
+            tasks::scope_in(&context, |s| {
+                assert_eq!(level(), 3);
+                s.spawn_in(&context, |_| seen = level());
+            });
+            assert_eq!(seen, 3);
+            assert_eq!(LEVEL.replace(0), 1);
+        });
+        let pool = RayonPool::from(pool);
+        assert_eq!(pool.map_in(&context, 0..100, |_| level()), vec![3; 100]);
+    }
+    let (sender, receiver) = channel();
+    tasks::spawn_in(&context, move || sender.send(level()).unwrap());
+    assert_eq!(receiver.recv(), Ok(3));
+
+    let both = context.carry(Failing);
+    let items = || (0..4).into_par_iter();
+    let refused = items().try_isolated_in(&both).unwrap_err();
+    assert_eq!(refused.carriers(), ["LEVEL", "failing"]);
+    let text = "the items of a parallel iterator cannot attach carriers: `LEVEL`, `failing`";
+    assert_eq!(refused.to_string(), text);
+    assert_eq!(text_of(catch_unwind(AssertUnwindSafe(|| items().isolated_in(&both)))), text);
+
+    let ran = AtomicUsize::new(0);
+    let pool = RayonPool::new(2).unwrap();
+    let map = || pool.map_in(&both, 0..9, |_| ran.fetch_add(1, SeqCst));
+    let payload = catch_unwind(AssertUnwindSafe(map)).unwrap_err();
+    assert!(payload.downcast::<RunError>().unwrap().is_carrier());
+    assert_eq!(ran.into_inner(), 0, "an item ran without its carrier");
+}
+
+#[test]
+fn errors_can_be_sent_and_shared() {
+    fn check<T: std::error::Error + Send + Sync + 'static>() {}
+    check::<tasks::CarriersRefused>();
+}
