@@ -96,16 +96,19 @@ mod hygiene {
     mod core {}
     mod std {}
     mod cleanslate {}
+    #[expect(unused_macros, reason = "must not be taken for the real one")]
     macro_rules! thread_local {
         ($($any:tt)*) => {
             compile_error!("the user's own");
         };
     }
+    #[expect(unused_macros, reason = "must not be taken for the real one")]
     macro_rules! concat {
         ($($any:tt)*) => {
             compile_error!("the user's own");
         };
     }
+    #[expect(unused_macros, reason = "must not be taken for the real one")]
     macro_rules! stringify {
         ($($any:tt)*) => {
             compile_error!("the user's own");

@@ -99,10 +99,11 @@ impl Sleepers {
             let Some(sleeper) = idle.pop() else { return };
             // Relaxed: read again only after a fence.
             self.counts.fetch_add(SEARCHER - SLEEPER, Ordering::Relaxed);
+            // Release: pairs with the Acquire in `fall_asleep`. Under the lock: the worker may find
+            // itself off the list and fall asleep anew at once, and must not be taken for notified then.
+            sleeper.notified.store(true, Ordering::Release);
             sleeper
         };
-        // Release: pairs with the Acquire in `fall_asleep`.
-        sleeper.notified.store(true, Ordering::Release);
         sleeper.thread.unpark();
     }
 
@@ -113,25 +114,27 @@ impl Sleepers {
             let sleepers = std::mem::take(&mut *idle);
             // Relaxed: as in `wake_one`.
             self.counts.fetch_add((SEARCHER - SLEEPER) * sleepers.len(), Ordering::Relaxed);
+            for sleeper in &sleepers {
+                // Release: as in `wake_one`.
+                sleeper.notified.store(true, Ordering::Release);
+            }
             sleepers
         };
         for sleeper in sleepers {
-            // Release: as in `wake_one`.
-            sleeper.notified.store(true, Ordering::Release);
             sleeper.thread.unpark();
         }
     }
 
-    /// Sleeps until notified, or until `called` says that there is something else to do; returns
-    /// whether the worker is counted as a searcher now, and is told whether it was before. `has_work` is asked after the worker has been
-    /// counted as a sleeper.
+    /// Sleeps until notified, or until `called` says that there is something else to do. `searching` says
+    /// whether the worker is counted as a searcher; afterwards it is. `has_work` is asked after it has
+    /// been counted as a sleeper.
     pub(crate) fn fall_asleep(
         &self,
         me: &Arc<Sleeper>,
         searching: bool,
         has_work: impl Fn() -> bool,
         called: impl Fn() -> bool,
-    ) -> bool {
+    ) {
         {
             let mut idle = self.idle.lock();
             // Relaxed: nobody can notify this worker before it is on the list, and the lock orders that.
@@ -152,7 +155,7 @@ impl Sleepers {
                 // Acquire: pairs with the Release of whoever notified; its work is visible then.
                 if me.notified.load(Ordering::Acquire) {
                     me.in_burst.store(began.elapsed() < BURST, Ordering::Relaxed);
-                    return true;
+                    return;
                 }
                 if called() {
                     break;
@@ -169,15 +172,12 @@ impl Sleepers {
             }
         }
         let mut idle = self.idle.lock();
-        match idle.iter().position(|sleeper| Arc::ptr_eq(sleeper, me)) {
-            Some(place) => {
-                let _me = idle.swap_remove(place);
-                // Relaxed: fewer sleepers need no order.
-                self.counts.fetch_sub(SLEEPER, Ordering::Relaxed);
-                false
-            }
-            // Notified in the meantime: the count of a searcher is this worker's.
-            None => true,
+        // Unless it was notified in the meantime, and so taken off the list and counted as a searcher.
+        if let Some(place) = idle.iter().position(|sleeper| Arc::ptr_eq(sleeper, me)) {
+            let _me = idle.swap_remove(place);
+            // Relaxed: as in `wake_one`. A searcher, since there may be more work than it can take, for
+            // which nobody was woken while it was one before.
+            self.counts.fetch_add(SEARCHER - SLEEPER, Ordering::Relaxed);
         }
     }
 
@@ -187,7 +187,7 @@ impl Sleepers {
         // Relaxed: ordered by the fence below.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::Relaxed);
         if before / SEARCHER != 1 || before.is_multiple_of(SEARCHER) {
-            // Relaxed on `before`: a worker that falls asleep after this looks at the queue itself.
+            // No sleeper, or another searcher: a worker that falls asleep after this looks at the queue itself.
             return;
         }
         // SeqCst: invariant 3, the searcher before the queue.
