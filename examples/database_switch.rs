@@ -13,6 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A database, with a connection per worker.
 struct Database {
@@ -35,6 +36,7 @@ impl Database {
                 Some(connection) => connection,
                 None => kept.insert(Connection::open(&self.path)?),
             };
+            connection.busy_timeout(Duration::from_secs(600))?;
             connection.execute("INSERT INTO rows VALUES (?, ?)", (task, meant_for)).map(drop)
         })
     }

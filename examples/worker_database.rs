@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// How many connections of a database were opened and closed.
 #[derive(Default)]
@@ -55,6 +56,7 @@ impl Database {
                 Some(counted) => counted,
                 None => {
                     let connection = Connection::open(&self.path)?;
+                    connection.busy_timeout(Duration::from_secs(600))?;
                     self.counts.opened.fetch_add(1, Ordering::Relaxed);
                     kept.insert(Counted { connection, counts: Arc::clone(&self.counts) })
                 }

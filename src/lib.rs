@@ -53,6 +53,8 @@ mod adapter;
 mod context;
 pub mod foreign;
 mod frame;
+#[cfg(doctest)]
+mod misuse;
 mod pool;
 #[cfg(feature = "sentinel")]
 pub mod sentinel;
@@ -83,3 +85,9 @@ pub mod __private {
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 struct Readme;
+
+/// Has the examples of the page for Python programmers tested.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-python.md")]
+#[derive(Debug)]
+struct FromPython;

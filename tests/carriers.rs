@@ -277,6 +277,22 @@ fn a_pools_carrier_captures_on_the_submitter_and_restores_the_worker() {
     }
 }
 
+// Broke: carriers that capture nothing went before all others.
+#[test]
+fn a_pools_carriers_attach_in_the_order_in_which_they_were_added() {
+    let pool = Pool::builder()
+        .workers(1)
+        .carry(User)
+        .carry(adopt_with(&SEES_USER, || USER.with_borrow(String::clone)))
+        .build()
+        .unwrap();
+    USER.set("alice".to_owned());
+    assert_eq!(pool.submit(|| SEES_USER.take()).join().unwrap(), "alice");
+    assert_eq!(pool.detached().submit(|| SEES_USER.take()).join().unwrap(), "worker");
+}
+
+thread_local! { static SEES_USER: RefCell<String> = const { RefCell::new(String::new()) }; }
+
 #[test]
 fn a_task_run_inline_restores_its_waiter() {
     let pool = Arc::new(Pool::builder().workers(1).carry(User).build().unwrap());

@@ -125,7 +125,7 @@ fn map() {
 
 #[test]
 fn map_slice() {
-    over_shapes(|pool| all_fresh(pool.map_slice(&vec![(); BURST], |()| visit())));
+    over_shapes(|pool| all_fresh(pool.map_slice(&[(); BURST], |()| visit())));
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn dropping_the_iterator_cancels_what_has_not_started() {
 }
 
 #[test]
+#[expect(clippy::mem_forget, reason = "what the test is about")]
 fn forgetting_the_iterator_leaves_the_pool_sound() {
     each_shape(|pool| {
         let runs = Arc::new(AtomicUsize::new(0));

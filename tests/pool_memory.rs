@@ -54,8 +54,12 @@ fn a_submitted_task_is_one_allocation_besides_the_queues_blocks() {
                 handle.join().unwrap();
             }
         });
-        // The queue allocates a block for every 31 entries; a worker's sleep a few bytes at most.
-        assert!((3_100..=3_100 + 110).contains(&made), "{made} allocations, {workers} workers");
+        // The queue allocates a block for every 31 entries; the rest is for what the test harness and
+        // parking_lot, at a thread's first wait, may do meanwhile.
+        assert!(
+            (3_100..=3_100 + 100 + 60).contains(&made),
+            "{made} allocations, {workers} workers"
+        );
     }
 }
 
@@ -66,11 +70,12 @@ fn the_items_of_a_map_allocate_nothing() {
         let pool = Pool::new(workers).unwrap();
         let numbers: Vec<u64> = (0..100_000).collect();
         pool.map_slice(&numbers, |n| n + 1);
-        let fixed = 20 + 12 * workers;
+        // Per call, per helper and per doubling of a list of chunks; none of it per item.
+        let fixed = 100 + 20 * workers;
         let made = allocations(|| drop(pool.map_slice(&numbers, |n| n + 1)));
         assert!(made <= fixed, "map_slice: {made} allocations, {workers} workers");
         let made = allocations(|| drop(pool.map(&numbers, |n| n + 1)));
-        assert!(made <= fixed + 12 * workers, "map: {made} allocations, {workers} workers");
+        assert!(made <= fixed, "map: {made} allocations, {workers} workers");
     }
 }
 

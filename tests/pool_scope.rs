@@ -105,6 +105,7 @@ fn a_panic_of_the_closure_waits_for_the_tasks() {
 }
 
 #[test]
+#[expect(clippy::mem_forget, reason = "what the test is about")]
 fn forgotten_handles_are_sound_and_their_results_leak() {
     each_shape(|pool| {
         let census = Census::default();

@@ -185,6 +185,27 @@ fn shutdown_now_ends_maps_scopes_and_broadcasts_with_a_panic() {
     });
 }
 
+// Broke: what was admitted before the cancellation, and delivered after it had looked, waited for the
+// busy workers.
+#[test]
+fn shutdown_now_cancels_what_is_submitted_meanwhile() {
+    finishes("submitting meanwhile", || {
+        for _ in 0..300 {
+            let pool = Pool::new(2).unwrap();
+            let busy = occupy(&pool);
+            std::thread::scope(|s| {
+                let broadcast = s.spawn(|| panic_of(|| pool.broadcast(|| ())));
+                let job = s.spawn(|| pool.submit(|| ()).join().unwrap_err().is_cancelled());
+                let closer = s.spawn(|| pool.shutdown_now().unwrap());
+                assert!(broadcast.join().unwrap().contains("shut down"));
+                assert!(job.join().unwrap());
+                drop(busy);
+                closer.join().unwrap();
+            });
+        }
+    });
+}
+
 #[test]
 fn shutdown_now_stops_a_running_map() {
     each_shape(|pool| {

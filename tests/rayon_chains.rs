@@ -3,6 +3,8 @@
 mod rayon_support;
 
 use rayon::prelude::*;
+use rayon_support::{Probe, THREADS, in_pool};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 const N: u64 = 200;
@@ -13,6 +15,68 @@ fn range(from: u64, to: u64) -> impl IndexedParallelIterator<Item = u64> {
 
 fn items() -> impl IndexedParallelIterator<Item = u64> {
     range(0, N)
+}
+
+/// `.iso()` isolates.
+mod isolated {
+    use cleanslate::rayon::{Isolated, ParallelIteratorExt};
+    use rayon::iter::ParallelIterator;
+
+    pub(crate) trait Iso: ParallelIterator {
+        fn iso(self) -> Isolated<Self> {
+            self.isolated()
+        }
+    }
+    impl<I: ParallelIterator> Iso for I {}
+}
+
+/// `.iso()` does nothing.
+mod bare {
+    use rayon::iter::ParallelIterator;
+
+    pub(crate) trait Iso: ParallelIterator {
+        fn iso(self) -> Self {
+            self
+        }
+    }
+    impl<I: ParallelIterator> Iso for I {}
+}
+
+/// Runs a chain isolated and bare: same result, nothing shared, nothing left; and the bare one
+/// shares, so the probe sees what there is to see.
+fn compare<R: PartialEq + std::fmt::Debug + Send>(
+    isolated: impl Fn(&Arc<Probe>) -> R + Sync,
+    bare: impl Fn(&Arc<Probe>) -> R + Sync,
+) {
+    let dirty = Arc::new(Probe::default());
+    let expected = in_pool(1, || bare(&dirty));
+    assert!(dirty.marks() > 1 && dirty.shared() > 0, "the probe sees nothing: {dirty:?}");
+    for threads in THREADS {
+        let probe = Arc::new(Probe::default());
+        let result = in_pool(threads, || {
+            let result = isolated(&probe);
+            // Before anybody can see that the chain has ended.
+            assert_eq!(Arc::strong_count(&probe), 1, "{threads} threads: values are left");
+            result
+        });
+        assert_eq!(result, expected, "{threads} threads");
+        assert_eq!(probe.shared(), 0, "{threads} threads: {probe:?}");
+        assert!(probe.marks() > 1);
+    }
+}
+
+/// Declares one test per chain, in which `.iso()` stands for the isolation.
+macro_rules! chains {
+    ($($(#[$attr:meta])* $name:ident: |$p:ident| $body:expr;)+) => {$(
+        $(#[$attr])*
+        #[test]
+        fn $name() {
+            compare(
+                |$p: &Arc<Probe>| { use isolated::Iso as _; $body },
+                |$p: &Arc<Probe>| { use bare::Iso as _; $body },
+            );
+        }
+    )+};
 }
 
 // Downstream of the isolation, pushed.

@@ -142,12 +142,12 @@ fn panics_resume_where_rayon_resumes_them() {
         assert_eq!(on(&|| _ = tasks::join(|| panic!("left"), || ())), "left");
         assert_eq!(on(&|| _ = tasks::join(|| (), || panic!("right"))), "right");
         assert_eq!(on(&|| tasks::scope(|s| s.spawn(|_| panic!("spawned")))), "spawned");
-        assert_eq!(on(&|| _ = tasks::broadcast(|_| -> () { panic!("visit") })), "visit");
+        assert_eq!(on(&|| drop(tasks::broadcast(|_| -> () { panic!("visit") }))), "visit");
         assert_eq!(on(&|| _ = tasks::join(|| GRUMPY.set(Some(Grumpy)), || ())), "grumpy");
         assert_eq!(on(&|| tasks::scope(|s| s.spawn(|_| GRUMPY.set(Some(Grumpy))))), "grumpy");
         let pool = RayonPool::from(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
-        assert_eq!(on(&|| _ = pool.map_range(0..9, |i| assert!(i != 5, "item"))), "item");
-        assert_eq!(on(&|| _ = pool.map_range(0..9, |_| GRUMPY.set(Some(Grumpy)))), "grumpy");
+        assert_eq!(on(&|| drop(pool.map_range(0..9, |i| assert!(i != 5, "item")))), "item");
+        assert_eq!(on(&|| drop(pool.map_range(0..9, |_| GRUMPY.set(Some(Grumpy))))), "grumpy");
         pool.install(|| assert!(!SEEN.is_set()));
     }
 }

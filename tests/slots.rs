@@ -170,7 +170,9 @@ on_both! {
     }
 
     fn an_address_is_stable_while_tasks_nest_to_depth_64(slot: [u64; 9] = [0; 9]) {
-        fn nest(slot: &dyn Fn(&mut dyn FnMut(&[u64; 9])), depth: u64, check: &dyn Fn(u64)) {
+        type With<'w> = &'w dyn Fn(&mut dyn FnMut(&[u64; 9]));
+
+        fn nest(slot: With<'_>, depth: u64, check: &dyn Fn(u64)) {
             if depth == 64 {
                 return;
             }

@@ -74,7 +74,13 @@ fn each_declaration_has_its_own_policy() {
 
 /// Everything that the macro's expansion could mistake for its own.
 mod hygiene {
-    #![allow(non_camel_case_types, non_snake_case, dead_code, reason = "to get in the way")]
+    #![allow(
+        non_camel_case_types,
+        non_snake_case,
+        dead_code,
+        unused_macros,
+        reason = "to get in the way"
+    )]
 
     struct Option;
     struct Some;
@@ -90,16 +96,19 @@ mod hygiene {
     mod core {}
     mod std {}
     mod cleanslate {}
+    #[expect(unused_macros, reason = "must not be taken for the real one")]
     macro_rules! thread_local {
         ($($any:tt)*) => {
             compile_error!("the user's own");
         };
     }
+    #[expect(unused_macros, reason = "must not be taken for the real one")]
     macro_rules! concat {
         ($($any:tt)*) => {
             compile_error!("the user's own");
         };
     }
+    #[expect(unused_macros, reason = "must not be taken for the real one")]
     macro_rules! stringify {
         ($($any:tt)*) => {
             compile_error!("the user's own");
@@ -122,7 +131,7 @@ mod hygiene {
         pub(crate) static KEY: u32 = key();
         #[inherit(with = |value| value + COPY)]
         pub(crate) static CELLS: u32 = CELL + DECLARATION;
-        pub(crate) static NAME: u32 = { let name = 3; name };
+        pub(crate) static NAME: u32 = { let name = 1; name + 2 };
     }
 
     ::cleanslate::worker_local! { pub(crate) static WORKER: u32 = init(); }
@@ -152,6 +161,7 @@ fn declarations_in_functions_are_slots_of_their_own() {
         N.replace(100)
     }
     fn generic<T>() -> u32 {
+        let _ = size_of::<T>();
         task_local! { static N: u32 = 50; }
         N.with_mut(|n| std::mem::replace(n, 51))
     }

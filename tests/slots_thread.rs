@@ -282,7 +282,11 @@ fn copies_whose_drop_panics_cost_nobody_the_process() {
 fn an_owners_initialiser_ends_with_the_owner_on_its_thread() {
     let census = Census::new();
     let captured = census.one("captured");
-    let owned = Arc::new(OwnedLocal::new(move || (&captured).name));
+    let owned = Arc::new(OwnedLocal::new(move || {
+        // All of it, and not just the field.
+        let captured = &captured;
+        captured.name
+    }));
     let (tell, told) = channel();
     let (go, gate) = channel::<()>();
     let remote = Arc::clone(&owned);
@@ -303,7 +307,7 @@ fn an_owners_initialiser_ends_with_the_owner_on_its_thread() {
 fn an_owner_drops_its_values_of_all_threads_where_it_is_dropped() {
     const THREADS: usize = 4;
     let census = Census::new();
-    let owned = Arc::new(OwnedLocal::new(|| Vec::<Counted>::new()));
+    let owned = Arc::new(OwnedLocal::new(Vec::<Counted>::new));
     let (ready, done) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
     let dropper = std::thread::current().id();
     std::thread::scope(|s| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::place::{self, Place, Remark};
@@ -45,7 +45,7 @@ pub(super) struct Index {
 }
 
 /// Indexes one file: the whole of a task.
-pub(super) fn file(path: &PathBuf) -> Result<Indexed, Skipped> {
+pub(super) fn file(path: &Path) -> Result<Indexed, Skipped> {
     place::open(path);
     let bytes = read(path).map_err(|error| skipped(error.to_string()))?;
     let mut words = HashMap::new();

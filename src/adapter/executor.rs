@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::pool::Pool;
+
 /// A pool that maps a function over items, each of them a task of its own.
 ///
 /// For code that is to run on more than one kind of pool. Every item starts with fresh slots and
@@ -23,6 +25,7 @@ use std::ops::Range;
 /// fn squares(pool: &impl Executor) -> Vec<u64> {
 ///     pool.map([1, 2, 3], |n| SCRATCH.with_mut(|s| { s.push(n * n); s.iter().sum() }))
 /// }
+/// assert_eq!(squares(&cleanslate::Pool::new(2).unwrap()), [1, 4, 9]);
 /// # #[cfg(feature = "rayon")]
 /// assert_eq!(squares(&cleanslate::rayon::RayonPool::new(2).unwrap()), [1, 4, 9]);
 /// ```
@@ -49,4 +52,36 @@ pub trait Executor {
 
     /// Counts the threads that run tasks.
     fn workers(&self) -> usize;
+}
+
+impl Executor for Pool {
+    fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
+    where
+        I: IntoIterator<Item: Send, IntoIter: Send>,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send,
+    {
+        Self::map(self, items, f)
+    }
+
+    fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
+    where
+        T: Sync,
+        F: Fn(&T) -> R + Sync,
+        R: Send,
+    {
+        Self::map_slice(self, items, f)
+    }
+
+    fn map_range<F, R>(&self, range: Range<usize>, f: F) -> Vec<R>
+    where
+        F: Fn(usize) -> R + Sync,
+        R: Send,
+    {
+        Self::map_range(self, range, f)
+    }
+
+    fn workers(&self) -> usize {
+        Self::workers(self)
+    }
 }

@@ -101,6 +101,7 @@ impl<F> Drop for EndOnUnwind<'_, F> {
     }
 }
 
+#[inline]
 fn poll_once<F: Future>(
     future: Pin<&mut Option<F>>,
     cx: &mut task::Context<'_>,
@@ -124,12 +125,8 @@ impl<F: Future> Future for Isolated<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         // SAFETY: F1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
-        // SAFETY: F1: the field is pinned, as `this` is.
-        let future = unsafe { Pin::new_unchecked(&mut this.future) };
-        let (context, parked) = (&this.context, &mut this.parked);
-        let visit = || parked.swap_in(context, || poll_once(future, cx), Poll::is_ready);
         let (poll, ended) =
-            if context.has_carriers() { visit_attached(context, visit) } else { visit() };
+            if this.context.has_carriers() { this.visit_attached(cx) } else { this.visit(cx) };
         match ended {
             Ok(()) => poll,
             Err(error) => fail(poll, error),
@@ -137,20 +134,32 @@ impl<F: Future> Future for Isolated<F> {
     }
 }
 
-/// Visits with the context's carriers attached.
-#[inline(never)]
-fn visit_attached<R>(
-    context: &Context,
-    visit: impl FnOnce() -> (R, Result<(), CleanupError>),
-) -> (R, Result<(), CleanupError>) {
-    match frame::attached(context, || catch_unwind(AssertUnwindSafe(visit))) {
-        Err(error) => panic_any(RunError::carrier(error)),
-        Ok((Err(payload), _)) => resume_unwind(payload),
-        Ok((Ok(visited), None)) => visited,
-        Ok((Ok((result, ended)), Some(later))) => {
-            let mut fault = ended.err();
-            CleanupError::add(&mut fault, later);
-            (result, fault.map_or(Ok(()), Err))
+impl<F: Future> Isolated<F> {
+    /// One poll, with the values in their slots.
+    #[inline]
+    fn visit(&mut self, cx: &mut task::Context<'_>) -> (Poll<F::Output>, Result<(), CleanupError>) {
+        // SAFETY: F1: the field is pinned, as the callers' `self` is.
+        let future = unsafe { Pin::new_unchecked(&mut self.future) };
+        self.parked.swap_in(&self.context, || poll_once(future, cx), Poll::is_ready)
+    }
+
+    /// The same with the context's carriers attached.
+    #[cold]
+    #[inline(never)]
+    fn visit_attached(
+        &mut self,
+        cx: &mut task::Context<'_>,
+    ) -> (Poll<F::Output>, Result<(), CleanupError>) {
+        let context = self.context.clone();
+        match frame::attached(&context, || catch_unwind(AssertUnwindSafe(|| self.visit(cx)))) {
+            Err(error) => panic_any(RunError::carrier(error)),
+            Ok((Err(payload), _)) => resume_unwind(payload),
+            Ok((Ok(visited), None)) => visited,
+            Ok((Ok((result, ended)), Some(later))) => {
+                let mut fault = ended.err();
+                CleanupError::add(&mut fault, later);
+                (result, fault.map_or(Ok(()), Err))
+            }
         }
     }
 }

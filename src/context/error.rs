@@ -65,6 +65,18 @@ impl RunError {
         matches!(self.cause, Cause::Carrier(_))
     }
 
+    /// Returns the payload of the first panic of the clean-up.
+    ///
+    /// # Errors
+    ///
+    /// Hands the error back if nothing panicked.
+    pub fn into_payload(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
+        match self.cause {
+            Cause::Cleanup(error) => error.try_into_payload().map_err(Self::cleanup),
+            cause @ Cause::Carrier(_) => Err(Self { cause }),
+        }
+    }
+
     /// Says whether the closure returned, but the clean-up failed. Its result was dropped.
     pub fn is_cleanup(&self) -> bool {
         matches!(self.cause, Cause::Cleanup(_))

@@ -46,11 +46,12 @@ pub struct Inherit<T> {
     derives: bool,
 }
 
-impl<T: Send + Sync + 'static> Inherit<T> {
+// The bounds are on the functions, so that the compiler names the one which a slot's type lacks.
+impl<T: 'static> Inherit<T> {
     /// `#[inherit]`.
     pub const fn by_clone() -> Self
     where
-        T: Clone,
+        T: Clone + Send + Sync,
     {
         Self {
             copy: |value, _| value.clone(),
@@ -61,7 +62,10 @@ impl<T: Send + Sync + 'static> Inherit<T> {
     }
 
     /// `#[inherit(with = f)]`; `copy` is [`CopyWith::COPY`] as the macro sees it.
-    pub const fn with(copy: Copier<T>, f: fn(&T) -> T) -> Self {
+    pub const fn with(copy: Copier<T>, f: fn(&T) -> T) -> Self
+    where
+        T: Send + Sync,
+    {
         Self { copy, share: |value| Arc::new(value), make: f, derives: true }
     }
 }

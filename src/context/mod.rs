@@ -191,6 +191,7 @@ impl Context {
     /// let inside = Context::empty().run(|| DEPTH.replace(9));
     /// assert_eq!((inside, DEPTH.get()), (0, 7));
     /// ```
+    #[inline]
     #[track_caller]
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
         match self.try_run(f) {
@@ -209,7 +210,18 @@ impl Context {
     /// # Panics
     ///
     /// With the closure's own panic.
+    #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
+        if self.has_carriers() {
+            return self.try_run_attached(f);
+        }
+        // A panic goes its way: the frame's drop resets the slots.
+        frame::run_open(self, f).map_err(RunError::cleanup)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_run_attached<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
         match frame::run(self, f) {
             Ok(result) => Ok(result),
             Err(Failure::Panic(payload)) => std::panic::resume_unwind(payload),

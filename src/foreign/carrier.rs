@@ -248,42 +248,55 @@ fn nest(
 /// The carriers of a pool.
 #[derive(Default)]
 pub(crate) struct CarrierSet {
-    /// Those that only keep tasks apart: captured once, for every context of the pool.
+    /// All of them, in the order in which they were added.
+    all: Vec<Member>,
+    /// Those that only keep tasks apart, for contexts that inherit nothing.
     apart: Arc<[Carried]>,
-    /// Those that capture something at each submission.
-    travelling: Vec<SharedCarrier>,
+}
+
+enum Member {
+    /// Only keeps tasks apart: captured once, for every context of the pool.
+    Apart(Carried),
+    /// Captures something at each submission.
+    Travelling(SharedCarrier),
 }
 
 impl fmt::Debug for CarrierSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let travelling = self.travelling.iter().map(|carrier| carrier.name());
-        f.debug_list().entries(self.apart.iter().map(Carried::name).chain(travelling)).finish()
+        let names = self.all.iter().map(|member| match member {
+            Member::Apart(carried) => carried.name(),
+            Member::Travelling(carrier) => carrier.name(),
+        });
+        f.debug_list().entries(names).finish()
     }
 }
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
         if carrier.inherits() {
-            self.travelling.push(carrier);
+            self.all.push(Member::Travelling(carrier));
         } else {
             let added = Carried::capture(&carrier)?;
-            self.apart = self.apart.iter().cloned().chain([added]).collect();
+            self.apart = self.apart.iter().cloned().chain([added.clone()]).collect();
+            self.all.push(Member::Apart(added));
         }
         Ok(())
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.apart.is_empty() && self.travelling.is_empty()
+        self.all.is_empty()
     }
 
-    /// What a task has to attach: first what keeps it apart, then what travels, if it is to inherit.
+    /// What a task has to attach, in order. What travels is left out if it is to inherit nothing.
     pub(crate) fn capture(&self, inherits: bool) -> Result<Arc<[Carried]>, CarrierError> {
-        if !inherits || self.travelling.is_empty() {
+        if !inherits || self.apart.len() == self.all.len() {
             return Ok(Arc::clone(&self.apart));
         }
-        let travelling: Vec<_> =
-            self.travelling.iter().map(Carried::capture).collect::<Result<_, _>>()?;
-        Ok(self.apart.iter().cloned().chain(travelling).collect())
+        let all = self.all.iter().map(|member| match member {
+            Member::Apart(carried) => Ok(carried.clone()),
+            Member::Travelling(carrier) => Carried::capture(carrier),
+        });
+        all.collect()
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //!
-//! - **C1 (place).** A cell that is on a trail or in the registry stays where it is until its entries
-//!   are gone: a declared slot's cell is a `thread_local!` without a destructor, which lives as long
-//!   as its thread; an [`OwnedLocal`](crate::OwnedLocal)'s is kept by the thread's table while
-//!   `entries` is not zero.
+//! - **C1 (place).** A cell that is on a trail, linked by a future that is being polled, or in the
+//!   registry stays where it is until its entries are gone: a declared slot's cell is a
+//!   `thread_local!` without a destructor, which lives as long as its thread; an
+//!   [`OwnedLocal`](crate::OwnedLocal)'s is kept by the thread's table while `entries` is not zero.
 //! - **C2 (shown).** If `epoch` is that of a frame that is open on this thread, `top` is that frame's
 //!   value for this slot. Epochs are never used twice on a thread, so a cell with any other epoch
 //!   shows nothing, whatever `top` points to.
@@ -84,7 +84,7 @@ pub(crate) struct RawCell {
     /// One box for the next nested value, so that the steady state does not allocate.
     spare: Cell<Option<NonNull<Header>>>,
     pub(super) registered: Cell<bool>,
-    /// Entries on this thread's trail. Counted only for owned cells, which can go away (C1).
+    /// Entries on this thread's trail, or links of a future. Counted only for owned cells, which can go away (C1).
     entries: Cell<u32>,
     origin: Origin,
     /// Its values are bound to this thread: a suspended future does not take them along.
@@ -163,20 +163,6 @@ impl RawCell {
         }
     }
 
-    /// Whether this is a cell of that slot.
-    #[inline]
-    pub(crate) fn is_of(&self, slot: &SlotHandle) -> bool {
-        match (self.origin, slot) {
-            (Origin::Declared(mine), SlotHandle::Declared(theirs)) => {
-                std::ptr::addr_eq(mine, *theirs)
-            }
-            (Origin::Owned(mine), SlotHandle::Owned(theirs)) => {
-                std::ptr::addr_eq(mine.as_ptr(), Arc::as_ptr(theirs))
-            }
-            _ => false,
-        }
-    }
-
     pub(crate) fn name(&self) -> String {
         match self.origin {
             Origin::Declared(slot) => slot.name().to_owned(),
@@ -222,6 +208,23 @@ impl RawCell {
     #[inline]
     pub(crate) fn unlink(&self) -> Option<NonNull<Header>> {
         if self.is_owned() { self.unlink_locked() } else { self.pop() }
+    }
+
+    /// The same where the caller knows what is on top.
+    ///
+    /// # Safety
+    ///
+    /// - `header` is the cell's top box.
+    /// - The slot is a declared one, so no owner can take the box away meanwhile.
+    #[inline]
+    pub(super) unsafe fn unlink_top(&self, header: NonNull<Header>) {
+        debug_assert!(!self.is_owned());
+        debug_assert_eq!(self.top.get(), Some(header));
+        // SAFETY: the top box belongs to this cell (V4), so it is alive.
+        let head = unsafe { header.as_ref() };
+        // What it says of the box below stays: linking it again writes over that.
+        self.top.set(head.below.get());
+        self.epoch.set(head.below_epoch.get());
     }
 
     #[inline(never)]

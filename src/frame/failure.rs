@@ -162,6 +162,16 @@ impl CleanupError {
         self.inner.faults.iter().filter(|fault| matches!(fault, Fault::Recurring { .. })).count()
     }
 
+    /// Returns the payload of the first panic.
+    ///
+    /// # Errors
+    ///
+    /// Hands the error back if nothing panicked.
+    pub fn try_into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
+        let taken = self.inner.payload.lock().take();
+        taken.ok_or(self)
+    }
+
     /// Returns the payload of the first panic, or this error's text where nothing panicked.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         let text = self.to_string();

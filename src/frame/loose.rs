@@ -99,3 +99,43 @@ impl fmt::Debug for Loose {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    crate::task_local! { static SLOT: Option<Again> = None; }
+
+    /// Sets its slot again when it is dropped, in a loose frame that it leaves behind.
+    struct Again;
+
+    /// Where the leaked value is, so that a leak checker finds a pointer to it.
+    static LAST: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+    static DROPS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+    impl Drop for Again {
+        fn drop(&mut self) {
+            DROPS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let left = std::mem::ManuallyDrop::new(Loose::new());
+            assert!(left.next_task(&Context::empty()).is_ok());
+            SLOT.set(Some(Self));
+            let last = SLOT.with(|value| std::ptr::from_ref(value).addr());
+            LAST.store(last, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    // Broke: each loose frame began a new count of rounds, so only the limit on all drops ended it.
+    #[test]
+    fn a_drop_that_leaves_a_loose_frame_behind_comes_to_an_end() {
+        let before = frame::leaked_values();
+        let ended = frame::run(&Context::empty(), || SLOT.set(Some(Again)));
+        let Err(frame::Failure::Cleanup(error)) = ended else { panic!("it ended well") };
+        assert!(error.to_string().contains("SLOT"), "{error}");
+        assert_eq!(frame::leaked_values() - before, error.leaked() as u64);
+        let rounds = DROPS.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(rounds < 100, "{rounds} rounds");
+        assert!(!SLOT.is_set());
+    }
+}

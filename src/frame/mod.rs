@@ -9,6 +9,7 @@
 
 pub(crate) mod cell;
 mod failure;
+#[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "rayon's items are what needs it"))]
 mod loose;
 mod parked;
 mod stack;
@@ -19,7 +20,8 @@ pub(crate) mod value;
 
 pub use failure::{CleanupError, leaked_values};
 pub(crate) use failure::{Failure, discard, message};
+#[cfg(feature = "rayon")]
 pub(crate) use loose::Loose;
 pub(crate) use parked::Parked;
 pub(crate) use stack::{Frame, Pin};
-pub(crate) use task::{attached, contained, run, take_taint};
+pub(crate) use task::{attached, contained, run, run_open, take_taint};

@@ -1,19 +1,23 @@
 //! The frames of a thread: opening, ending a task, closing.
 //!
-//! A **pinned** frame is lexical: a guard on the Rust stack opens and closes it. A **loose** frame
-//! belongs to a value that can be moved, dropped late or forgotten (an iterator, a folder), and ends
-//! out of order. It is known by a [`Token`], its position and its unique id.
+//! A **pinned** frame is lexical: a guard on the Rust stack opens and closes it, and keeps what it
+//! has to put back. A **loose** frame belongs to a value that can be moved, dropped late or forgotten
+//! (an iterator, a folder), and ends out of order. It is known by a [`Token`], its position among the
+//! thread's records and its unique id.
 //!
 //! # Invariants
 //!
 //! - **S1 (tokens).** A record's id is its first epoch, which is never used again on this thread. A
 //!   token whose position holds another id, or nothing, is dead, and ending it does nothing.
-//! - **S2 (order).** Closing a frame first closes those above it. So a record's saved state is put
-//!   back exactly when the frame below becomes the innermost one again.
+//! - **S2 (order).** Closing a frame first closes those above it: guards are dropped in reverse
+//!   order, so these can only be loose ones, which lie at the guard's position and above. So a saved
+//!   state is put back exactly when the frame below becomes the innermost one again.
 //! - **S3 (pins).** A loose frame below a pinned one is not closed, only marked: code of that pinned
-//!   frame still runs. Closing the pinned frame then closes the marked ones directly below it.
-//! - **S4 (capture).** `captured` in the state belongs to the innermost frame; a record keeps the
-//!   one of the frame below.
+//!   frame still runs. So a frame that is pinned while `LOOSE` is set leaves a record, a pin; where
+//!   it is not set no loose frame lies between the new frame and the next pin, and the guard is
+//!   enough. Closing the pinned frame then closes the marked ones directly below its pin.
+//! - **S4 (capture).** `captured` in the state belongs to the innermost frame; the saved state keeps
+//!   the one of the frame below.
 //! - **S5 (context).** A pinned frame borrows its context, which outlives the guard. A loose frame can
 //!   be forgotten, so it owns a count of its own, which closing it gives up.
 //! - **S6 (pins, closed).** What is lexical closes everything that was opened above it before it
@@ -24,38 +28,33 @@ use std::mem::ManuallyDrop;
 
 use super::cell::ROOT;
 use super::failure::CleanupError;
-use super::thread::{self, LOOSE, TOUCHED, TRAILED, Thread};
+use super::thread::{
+    self, GENERATIONS, GROUNDED, LOOSE, PINNED, SHORTCUT, Saved, TASK, TOUCHED, TRAILED, Thread,
+    UNNOTICED, WATCHED,
+};
 use super::trail;
 use crate::context::{Context, Snapshot};
 
-/// How a frame ends.
+/// What a record stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// With a guard on the Rust stack.
-    Pinned,
-    /// Opens no epoch of its own: it only keeps loose frames below from being closed.
+    /// Lexical code, which keeps loose frames below from being closed. The record of no frame of its
+    /// own: what is to be put back is on the Rust stack.
     Pin,
-    /// By token.
+    /// A frame that is ended by token.
     Loose,
-    /// By token, and already asked to.
+    /// The same, already asked to end.
     Marked,
 }
 
-/// An open frame: how to go back to the one below.
+/// An open loose frame, or a pin.
 pub(super) struct Record {
     id: u64,
     pub(super) kind: Kind,
     /// The trail's length when it was opened.
     mark: usize,
-    epoch: u64,
-    flags: u8,
-    shortcut: bool,
-    grounded: bool,
-    diverged: bool,
-    generation: u32,
-    watched: bool,
-    context: *const Snapshot,
-    captured: *const Snapshot,
+    /// How to go back to the frame below. Unused in a pin.
+    below: Saved,
 }
 
 /// A frame that can be ended from anywhere on its thread, once.
@@ -67,44 +66,22 @@ pub(crate) struct Token {
     not_send: PhantomData<*const ()>,
 }
 
+/// Makes a new frame the innermost one, in which every slot is fresh. Gives its first epoch.
 #[inline]
-fn open(thread: &Thread, kind: Kind, context: *const Snapshot, keeps_all: bool) -> Token {
-    let index = thread.depth();
+fn begin(thread: &Thread, flags: u32, context: *const Snapshot) -> u64 {
     let id = thread.fresh_epoch();
-    if thread.register().is_err() {
-        // A thread in its teardown runs the task without slots: every access fails (R12).
-        return Token::dead();
-    }
-    // A root that lies under nothing else, or under frames that have touched nothing so far.
-    let is_grounded = if index == 0 {
-        thread.epoch.get() == ROOT
-    } else {
-        thread.grounded.get() && thread.flags.get() & (TOUCHED | TRAILED) == 0
-    };
-    thread.push_frame(Record {
-        id,
-        kind,
-        mark: thread.mark(),
-        epoch: thread.epoch.get(),
-        flags: thread.flags.get(),
-        shortcut: thread.shortcut.get(),
-        grounded: thread.grounded.get(),
-        diverged: thread.diverged.get(),
-        generation: thread.generation.get(),
-        watched: thread.watched.replace(false),
-        context: thread.context.get(),
-        captured: thread.captured.replace(std::ptr::null()),
-    });
-    thread.grounded.set(is_grounded);
-    thread.shortcut.set(is_grounded && !keeps_all);
     thread.epoch.set(id);
-    thread.flags.set(if kind == Kind::Loose { LOOSE } else { 0 });
-    thread.diverged.set(false);
-    if kind != Kind::Loose {
-        thread.generation.set(0);
-    } // A loose one may be left behind by a drop, which is then a link in a chain of drops (R11).
+    thread.flags.set(flags);
     thread.context.set(context);
-    Token { index, id, not_send: PhantomData }
+    thread.captured.set(std::ptr::null());
+    id
+}
+
+/// Whether a new frame lies on the root, or on frames that have touched nothing so far.
+#[inline]
+fn is_grounded(below: &Saved) -> bool {
+    let untouched = below.flags & (GROUNDED | TOUCHED | TRAILED) == GROUNDED;
+    below.epoch == ROOT || untouched
 }
 
 /// Ends the innermost frame's task.
@@ -117,21 +94,7 @@ fn end_task(thread: &Thread, mark: usize, error: &mut Option<CleanupError>) {
     thread.forget_capture();
 }
 
-/// Makes the frame below the innermost one again. Gives back what the closed one's tasks inherited.
-#[inline]
-fn restore(thread: &Thread, record: &Record) -> *const Snapshot {
-    thread.epoch.set(record.epoch);
-    thread.flags.set(record.flags);
-    thread.shortcut.set(record.shortcut);
-    thread.grounded.set(record.grounded);
-    thread.diverged.set(record.diverged);
-    thread.generation.set(record.generation);
-    thread.watched.set(record.watched);
-    thread.captured.set(record.captured);
-    thread.context.replace(record.context)
-}
-
-/// Closes the frames from `index` up.
+/// Closes what has a record, from `index` up.
 fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
     let mut error = None;
     // Code of others runs below and may leave loose frames behind, so the depth is read anew.
@@ -148,17 +111,16 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
         }
         let Some(record) = thread.pop_frame() else { break };
         if kind != Kind::Pin {
-            let context = restore(thread, &record);
-            if kind != Kind::Pinned {
-                // Last: if nobody else keeps it, its values are dropped here.
-                Snapshot::release(context);
-            }
+            let context = thread.context();
+            thread.restore(&record.below);
+            // Last: if nobody else keeps it, its values are dropped here.
+            Snapshot::release(context);
         }
     }
     error
 }
 
-/// Closes a frame, those above it, and marked ones that only waited for that (S3).
+/// Closes a loose frame or a pin, those above it, and marked ones that only waited for that (S3).
 fn close_pinned(thread: &Thread, index: usize) -> Option<CleanupError> {
     let mut error = close(thread, index);
     while let Some(below) = thread.depth().checked_sub(1)
@@ -171,6 +133,32 @@ fn close_pinned(thread: &Thread, index: usize) -> Option<CleanupError> {
     error
 }
 
+/// Ends a task, after closing the loose frames from `above` up, and those that its clean-up leaves.
+#[inline(never)]
+fn end_tasks(thread: &Thread, above: usize, mark: usize) -> Option<CleanupError> {
+    let mut error = None;
+    loop {
+        if thread.depth() > above
+            && let Some(fault) = close(thread, above)
+        {
+            CleanupError::add(&mut error, fault);
+        }
+        end_task(thread, mark, &mut error);
+        if thread.depth() <= above {
+            return error;
+        }
+    }
+}
+
+/// Begins the next task in a frame whose task has just ended.
+#[inline]
+fn renew(thread: &Thread, keep: u32) {
+    thread.epoch.set(thread.fresh_epoch());
+    thread
+        .flags
+        .set(thread.flags.get() & (SHORTCUT | GROUNDED | WATCHED | PINNED | GENERATIONS | keep));
+}
+
 /// Closes whatever is open, at the end of the thread.
 pub(super) fn end_all(thread: &Thread) {
     if let Some(error) = close(thread, 0) {
@@ -178,35 +166,170 @@ pub(super) fn end_all(thread: &Thread) {
     }
 }
 
-/// Where the innermost frame's entries begin.
-pub(super) fn innermost_mark(thread: &Thread) -> usize {
-    let innermost = thread.depth().checked_sub(1);
-    innermost.and_then(|index| thread.with_frame(index, |record| record.mark)).unwrap_or(0)
-}
-
 /// Whether the token's frame is open (S1).
 fn is_alive(thread: &Thread, token: Token) -> bool {
     thread.with_frame(token.index, |record| record.id) == Some(token.id)
 }
 
-/// Ends the task of a frame and begins the next one in it. Does nothing for a dead token.
-#[cold]
-fn next_task(thread: &Thread, token: Token) -> Option<CleanupError> {
-    if !is_alive(thread, token) {
-        return None;
+/// A pinned frame without its guard: whoever opens it sees to it that it is closed once, also when
+/// code of others unwinds, and before the frames below are (S2).
+///
+/// For code that keeps it in one place of the Rust stack. Moving a guard into its end costs more than
+/// the end does.
+#[derive(Debug)]
+pub(super) struct Open<'c> {
+    /// The position of its pin, or where it would lie (S3).
+    position: usize,
+    /// The trail's length when it was opened.
+    mark: usize,
+    /// How to go back to the frame below. `UNNOTICED` in here: nothing was opened.
+    below: Saved,
+    context: PhantomData<&'c Context>,
+}
+
+impl<'c> Open<'c> {
+    /// Opens a frame in which every slot is fresh. Carriers of the context are not attached.
+    #[inline]
+    pub(super) fn enter(context: &'c Context) -> Self {
+        Self::with_flags(context, GROUNDED | SHORTCUT, 0)
     }
-    let mut error = close(thread, token.index + 1);
-    let (mark, kind) = thread.with_frame(token.index, |record| (record.mark, record.kind))?;
-    end_task(thread, mark, &mut error);
-    if thread.depth() > token.index + 1
-        && let Some(fault) = close(thread, token.index + 1)
-    {
-        CleanupError::add(&mut error, fault);
+
+    /// The same for a frame whose values are to be taken out again, with its flags: each value has a
+    /// trail entry, but for those that the caller is about to link. It is not grounded, so those of
+    /// tasks on top have entries too.
+    #[inline]
+    pub(super) fn enter_keeping(context: &'c Context, flags: u32) -> Self {
+        Self::with_flags(context, 0, flags)
     }
-    thread.epoch.set(thread.fresh_epoch());
-    thread.flags.set(if kind == Kind::Pinned { 0 } else { LOOSE });
-    thread.diverged.set(false);
-    error
+
+    /// Opens a frame with the flags `always`, and `grounded` if it is so.
+    #[inline]
+    fn with_flags(context: &'c Context, grounded: u32, always: u32) -> Self {
+        let thread = thread::current();
+        let below = thread.save();
+        if below.flags & (LOOSE | UNNOTICED) != 0 || cfg!(cleanslate_no_reset) {
+            return Self::with_flags_slow(thread, context, grounded, always);
+        }
+        let frame = Self::over(thread, below);
+        frame.begin(thread, context, grounded, always);
+        frame
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn with_flags_slow(thread: &Thread, context: &'c Context, grounded: u32, always: u32) -> Self {
+        // A thread in its teardown runs the task without slots: every access fails (R12). Without
+        // reset, tasks share their thread's slots.
+        if cfg!(cleanslate_no_reset) || thread.register().is_err() {
+            return Self::over(thread, Saved { flags: UNNOTICED, ..thread.save() });
+        }
+        let frame = Self::over(thread, thread.save());
+        if frame.below.flags & LOOSE == 0 {
+            frame.begin(thread, context, grounded, always);
+        } else {
+            frame.pin(thread);
+            frame.begin(thread, context, grounded, always | PINNED);
+        }
+        frame
+    }
+
+    #[inline]
+    fn over(thread: &Thread, below: Saved) -> Self {
+        Self { position: thread.depth(), mark: thread.mark(), below, context: PhantomData }
+    }
+
+    #[inline]
+    fn begin(&self, thread: &Thread, context: &'c Context, grounded: u32, always: u32) {
+        let grounded = if is_grounded(&self.below) { grounded } else { 0 };
+        begin(thread, grounded | always, context.snapshot_ptr());
+    }
+
+    /// Keeps the loose frames below from being closed (S3).
+    #[cold]
+    fn pin(&self, thread: &Thread) {
+        thread.push_frame(Record {
+            id: thread.fresh_epoch(),
+            kind: Kind::Pin,
+            mark: self.mark,
+            below: Saved { captured: std::ptr::null(), ..self.below },
+        });
+    }
+
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.below.flags & UNNOTICED == 0
+    }
+
+    /// Where loose frames above this one begin.
+    #[inline]
+    fn above(&self) -> usize {
+        self.position + usize::from(self.below.flags & LOOSE != 0)
+    }
+
+    #[cold]
+    fn next_task_slow(&self, thread: &Thread) -> Option<CleanupError> {
+        if !self.is_open() {
+            return None;
+        }
+        let error = end_tasks(thread, self.above(), self.mark);
+        renew(thread, 0);
+        error
+    }
+
+    /// Ends the last task and closes the frame.
+    #[inline]
+    pub(super) fn close(&self) -> Option<CleanupError> {
+        let thread = thread::current();
+        if cfg!(cleanslate_no_reset) {
+            return None;
+        }
+        // The way of a task that left nothing to undo: no loose frame lies above, or it would show
+        // in the flags, and there is no pin. A frame that was not opened shows too (T5).
+        if thread.flags.get() & (TRAILED | LOOSE | PINNED | UNNOTICED) == 0 {
+            thread.restore(&self.below);
+            return None;
+        }
+        self.close_slow(thread)
+    }
+
+    #[inline(never)]
+    fn close_slow(&self, thread: &Thread) -> Option<CleanupError> {
+        if !self.is_open() {
+            return None;
+        }
+        let mut error = end_tasks(thread, self.above(), self.mark);
+        thread.restore(&self.below);
+        if self.below.flags & LOOSE != 0
+            && let Some(fault) = close_pinned(thread, self.position)
+        {
+            CleanupError::add(&mut error, fault);
+        }
+        error
+    }
+
+    /// Ends the task if it left something to undo. The frame stays as it is.
+    #[inline]
+    pub(super) fn end_task(&self, thread: &Thread) -> Option<CleanupError> {
+        if thread.flags.get() & (TRAILED | LOOSE) == 0 || !self.is_open() {
+            return None;
+        }
+        end_tasks(thread, self.above(), self.mark)
+    }
+
+    /// The trail's length when the frame was opened, after closing what lies above. `None`: it is
+    /// not open.
+    pub(super) fn mark_alone(&self, thread: &Thread) -> Option<usize> {
+        if !self.is_open() {
+            return None;
+        }
+        // Loose frames that the task left behind end with the poll.
+        if thread.depth() > self.above()
+            && let Some(error) = close(thread, self.above())
+        {
+            super::failure::discard(error.into_payload());
+        }
+        Some(self.mark)
+    }
 }
 
 /// A pinned frame: what its tasks touch is undone when they end.
@@ -215,41 +338,25 @@ fn next_task(thread: &Thread, token: Token) -> Option<CleanupError> {
 /// fails then is discarded, since the panic is what the caller hears of.
 #[derive(Debug)]
 pub(crate) struct Frame<'c> {
-    token: Token,
-    context: PhantomData<&'c Context>,
+    open: Open<'c>,
 }
 
 impl<'c> Frame<'c> {
     /// Opens a frame in which every slot is fresh. Carriers of the context are not attached.
     #[inline]
     pub(crate) fn enter(context: &'c Context) -> Self {
-        Self::with_kind(context.snapshot_ptr(), false)
-    }
-
-    /// The same for a frame whose values are to be taken out again, so each has a trail entry.
-    #[inline]
-    pub(super) fn enter_keeping(context: &'c Context) -> Self {
-        Self::with_kind(context.snapshot_ptr(), true)
+        Self { open: Open::enter(context) }
     }
 
     /// Opens a frame that surrounds tasks and is none itself: in debug builds, touching a slot
     /// directly in it panics. In release builds what is touched is undone with the frame.
+    #[cfg(feature = "rayon")]
     pub(crate) fn watch(context: &'c Context) -> Self {
         let frame = Self::enter(context);
-        thread::with(|thread| thread.watched.set(is_alive(thread, frame.token)));
+        if frame.open.is_open() {
+            thread::with(|thread| thread.raise(WATCHED));
+        }
         frame
-    }
-
-    #[inline]
-    fn with_kind(context: *const Snapshot, keeps_all: bool) -> Self {
-        let token = thread::with(|thread| {
-            if cfg!(cleanslate_no_reset) {
-                // Nothing is opened, and the token is dead: tasks share their thread's slots.
-                return Token::dead();
-            }
-            open(thread, Kind::Pinned, context, keeps_all)
-        });
-        Self { token, context: PhantomData }
     }
 
     /// Ends the current task and begins the next. Costs a load and a branch if the task touched
@@ -259,92 +366,37 @@ impl<'c> Frame<'c> {
         if cfg!(cleanslate_no_reset) {
             return Ok(());
         }
-        thread::with(|thread| match thread.flags.get() {
+        let thread = thread::current();
+        match thread.flags.get() & TASK {
             0 => Ok(()),
             TOUCHED => {
                 thread.epoch.set(thread.fresh_epoch());
-                thread.flags.set(0);
+                thread.lower(TOUCHED);
                 Ok(())
             }
-            _ => next_task(thread, self.token).map_or(Ok(()), Err),
-        })
+            _ => self.open.next_task_slow(thread).map_or(Ok(()), Err),
+        }
     }
 
     /// Whether the current task has left nothing to undo, so that [`next_task`](Frame::next_task) would
     /// do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        cfg!(cleanslate_no_reset) || thread::with(|thread| thread.flags.get() == 0)
+        cfg!(cleanslate_no_reset) || thread::current().flags.get() & TASK == 0
     }
 
     /// Ends the last task and closes the frame.
     #[inline]
     pub(crate) fn end(self) -> Result<(), CleanupError> {
         let this = ManuallyDrop::new(self);
-        this.close().map_or(Ok(()), Err)
-    }
-
-    #[inline]
-    fn close(&self) -> Option<CleanupError> {
-        let thread = thread::current();
-        // The way of a task that left nothing to undo: the frame is the innermost one, or a loose one
-        // above would show in the flags, and no marked one lies below, or that would show.
-        if thread.flags.get() & !TOUCHED == 0
-            && let Some(record) = thread
-                .pop_frame_if(|record| record.id == self.token.id && record.flags & LOOSE == 0)
-        {
-            restore(thread, &record);
-            return None;
-        }
-        self.close_slow(thread)
-    }
-
-    #[inline(never)]
-    fn close_slow(&self, thread: &Thread) -> Option<CleanupError> {
-        if is_alive(thread, self.token) { close_pinned(thread, self.token.index) } else { None }
-    }
-
-    /// Closes the frame after `take` has taken its values off the trail, above the given mark.
-    #[inline]
-    pub(super) fn suspend(self, take: impl FnOnce(&Thread, usize)) {
-        let thread = thread::current();
-        if thread.flags.get() != 0
-            && let Some(mark) = self.mark_alone(thread)
-        {
-            thread.forget_capture();
-            take(thread, mark);
-            thread.flags.set(0);
-        }
-        // Nothing is left on the trail, so nothing can fail; the drop closes the frame.
-        drop(self);
-    }
-
-    /// The frame's mark, if it is open, after closing what lies above it.
-    #[inline]
-    fn mark_alone(&self, thread: &Thread) -> Option<usize> {
-        let Token { index, id, .. } = self.token;
-        // A dead token's index is the largest one, to which nothing can be added.
-        if index < thread.depth().saturating_sub(1) {
-            // Loose frames that the task left behind end with the poll.
-            self.close_above(thread);
-        }
-        thread.with_frame(index, |record| (record.id == id).then_some(record.mark))?
-    }
-
-    #[cold]
-    fn close_above(&self, thread: &Thread) {
-        if is_alive(thread, self.token)
-            && let Some(error) = close(thread, self.token.index + 1)
-        {
-            super::failure::discard(error.into_payload());
-        }
+        this.open.close().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(error) = self.close() {
+        if let Some(error) = self.open.close() {
             super::failure::discard(error.into_payload());
         }
     }
@@ -379,15 +431,7 @@ impl Pin {
             id: thread.fresh_epoch(),
             kind: Kind::Pin,
             mark: thread.mark(),
-            epoch: thread.epoch.get(),
-            flags: thread.flags.get(),
-            shortcut: thread.shortcut.get(),
-            grounded: thread.grounded.get(),
-            diverged: thread.diverged.get(),
-            generation: thread.generation.get(),
-            watched: thread.watched.get(),
-            context: thread.context.get(),
-            captured: std::ptr::null(),
+            below: Saved { captured: std::ptr::null(), ..thread.save() },
         });
     }
 }
@@ -433,12 +477,19 @@ impl Token {
         if cfg!(cleanslate_no_reset) {
             return Self::dead();
         }
-        let snapshot = Snapshot::retain(context.snapshot_ptr());
-        let token = open(thread, Kind::Loose, snapshot, false);
-        if !is_alive(thread, token) {
-            Snapshot::release(snapshot);
+        if thread.register().is_err() {
+            // As for a pinned one.
+            return Self::dead();
         }
-        token
+        let below = thread.save();
+        let grounded = if is_grounded(&below) { GROUNDED | SHORTCUT } else { 0 };
+        // It may be left behind by a drop, and is then a link in a chain of drops (R11).
+        let generation = below.flags & GENERATIONS;
+        let (index, mark) = (thread.depth(), thread.mark());
+        let id =
+            begin(thread, LOOSE | grounded | generation, Snapshot::retain(context.snapshot_ptr()));
+        thread.push_frame(Record { id, kind: Kind::Loose, mark, below });
+        Self { index, id, not_send: PhantomData }
     }
 
     /// Ends the frame's task and begins the next. `None` if there is no task to begin: the frame is
@@ -451,7 +502,10 @@ impl Token {
             thread.with_frame(self.index, |record| record.kind = Kind::Marked);
             return None;
         }
-        Some(next_task(thread, self).map_or(Ok(()), Err))
+        let mark = thread.with_frame(self.index, |record| record.mark)?;
+        let error = end_tasks(thread, self.index + 1, mark);
+        renew(thread, LOOSE);
+        Some(error.map_or(Ok(()), Err))
     }
 
     /// Ends the frame, and those above it; only marks it while a pinned one lies above (S3).
@@ -468,7 +522,6 @@ impl Token {
 }
 
 fn is_pinned_above(thread: &Thread, index: usize) -> bool {
-    (index + 1..thread.depth()).any(|above| {
-        matches!(thread.with_frame(above, |record| record.kind), Some(Kind::Pinned | Kind::Pin))
-    })
+    (index + 1..thread.depth())
+        .any(|above| thread.with_frame(above, |record| record.kind) == Some(Kind::Pin))
 }

@@ -5,10 +5,11 @@
 //! still attached, since a value's `Drop` may log; the carriers detach in reverse; their frame closes,
 //! which resets what they touched. A task without carriers has the inner frame only.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::failure::{CleanupError, Failure, discard};
-use super::stack::Frame;
+use super::stack::{Frame, Open};
 use super::thread;
 use crate::context::Context;
 use crate::foreign::{Attachment, CarrierError};
@@ -20,15 +21,38 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
     if context.has_carriers() {
         return run_attached(context, f);
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let frame = Frame::enter(context);
-        let result = f();
-        match frame.end() {
-            Ok(()) => Ok(result),
-            Err(error) => Err(Failure::Cleanup(give_up(result, error))),
+    match catch_unwind(AssertUnwindSafe(|| run_open(context, f))) {
+        Ok(ended) => ended.map_err(Failure::Cleanup),
+        Err(payload) => Err(Failure::Panic(payload)),
+    }
+}
+
+/// Runs one task without carriers, and lets its panic go on after the reset.
+///
+/// If the clean-up fails, the result is dropped here, in a frame of its own.
+#[inline]
+pub(crate) fn run_open<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, CleanupError> {
+    let frame = Open::enter(context);
+    let unwinding = Unwinding(&frame);
+    let result = f();
+    let _returned = ManuallyDrop::new(unwinding);
+    match frame.close() {
+        None => Ok(result),
+        Some(error) => Err(give_up(result, error)),
+    }
+}
+
+/// Closes the frame of a task that panics.
+struct Unwinding<'f, 'c>(&'f Open<'c>);
+
+impl Drop for Unwinding<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(error) = self.0.close() {
+            // The task's own panic is on its way.
+            discard(error.into_payload());
         }
-    }));
-    outcome.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
+    }
 }
 
 /// The same with carriers, which have to be detached whatever happens.

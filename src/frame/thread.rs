@@ -7,20 +7,23 @@
 //!   to the last instruction of the thread. The `compile_error!` below keeps other targets out.
 //! - **T2 (end).** What they own on the heap is freed by [`Teardown`], a `thread_local!` with a
 //!   destructor that is registered before anything is allocated. After it the epoch is `GONE` and
-//!   `registered` is false everywhere, so every access ends in `AccessError`.
+//!   `registered` is false in every cell, so every access ends in `AccessError`.
 //! - **T3 (short).** The vectors are borrowed only inside the methods of [`Thread`] that name them,
 //!   and nothing in there calls code of others (the global allocator aside, which must not use
 //!   slots).
 //! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of one frame for good.
-//! - **T5 (flags).** `flags` says what the end of the innermost frame's task has to do: nothing if it
-//!   is zero, a new epoch if it is `TOUCHED` alone. `LOOSE` is set while a loose frame is open above
-//!   the innermost pinned one, so that the end of the pinned one's task looks closer.
+//! - **T5 (flags).** The bits of `flags` in [`TASK`] say what the end of the innermost frame's task has
+//!   to do: nothing if they are zero, a new epoch if they are `TOUCHED` alone. `LOOSE` is set while a
+//!   loose frame is open above the innermost pinned one, so that the end of the pinned one's task
+//!   looks closer. `UNNOTICED` is set exactly while the thread's end would not be noticed (T2); no
+//!   frame is opened then, so it is clear in every frame.
 
 #![expect(unsafe_code, reason = "short borrows of per-thread vectors without a run-time check")]
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, needs_drop};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::{GONE, ROOT, RawCell};
 use super::stack::Record;
@@ -38,36 +41,60 @@ use crate::context::{Inheritance, Snapshot};
 compile_error!("cleanslate needs a target with native thread-locals");
 
 /// The innermost task holds values that a new epoch is enough to end.
-pub(super) const TOUCHED: u8 = 1;
+pub(super) const TOUCHED: u32 = 1;
 /// The innermost task left something to undo: entries on the trail, a capture, a divergence.
-pub(super) const TRAILED: u8 = 2;
+pub(super) const TRAILED: u32 = 1 << 1;
 /// A loose frame is open above the innermost pinned one.
-pub(super) const LOOSE: u8 = 4;
+pub(super) const LOOSE: u32 = 1 << 2;
+/// What the end of a task looks at (T5).
+pub(super) const TASK: u32 = TOUCHED | TRAILED | LOOSE;
+/// Values without drop glue need no trail entry: the innermost frame is grounded, so whatever it
+/// hides is either the root's or stale.
+pub(super) const SHORTCUT: u32 = 1 << 3;
+/// The frames between the innermost one and the root have touched nothing, and cannot while they
+/// are not the innermost.
+pub(super) const GROUNDED: u32 = 1 << 4;
+/// An inheritable slot may differ from what the frame's context says.
+pub(super) const DIVERGED: u32 = 1 << 5;
+/// The innermost frame is no task: it only surrounds tasks, and nothing should be touched in it.
+pub(super) const WATCHED: u32 = 1 << 6;
+/// Nothing is registered that would notice the end of this thread, or it has ended (T5).
+pub(super) const UNNOTICED: u32 = 1 << 7;
+/// The innermost frame has a pin, which its end takes away.
+pub(super) const PINNED: u32 = 1 << 8;
+/// Where the generation of the drop that runs begins: see `trail`.
+const GENERATION: u32 = 16;
+/// The bits of the generation.
+pub(super) const GENERATIONS: u32 = !0 << GENERATION;
+
+/// The id of a thread whose end is not noticed, and so of no other.
+const NOBODY: u64 = u64::MAX;
+/// The id that the next thread gets. None is used twice.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What belongs to the innermost frame: opening one keeps it, and closing that one puts it back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Saved {
+    pub(super) epoch: u64,
+    /// One word, so that it is written and read whole: a load that gathers what several narrower
+    /// stores have just left waits for them to reach the cache.
+    pub(super) flags: u32,
+    pub(super) context: *const Snapshot,
+    pub(super) captured: *const Snapshot,
+}
 
 /// The state of one thread.
 pub(crate) struct Thread {
     /// The innermost frame's current task.
     pub(super) epoch: Cell<u64>,
-    /// See T5.
-    pub(super) flags: Cell<u8>,
-    /// Values without drop glue need no trail entry: the innermost frame is grounded, so whatever
-    /// it hides is either the root's or stale.
-    pub(super) shortcut: Cell<bool>,
-    /// The frames between the innermost one and the root have touched nothing, and cannot while
-    /// they are not the innermost.
-    pub(super) grounded: Cell<bool>,
-    /// An inheritable slot may differ from what the frame's context says.
-    pub(super) diverged: Cell<bool>,
-    /// See `trail`.
-    pub(super) generation: Cell<u32>,
-    /// The end of this thread will be noticed (T2).
-    registered: Cell<bool>,
-    /// Somebody walks the trail by index, so nothing may move on it.
-    pub(super) trail_is_fixed: Cell<bool>,
-    /// The innermost frame is no task: it only surrounds tasks, and nothing should be touched in it.
-    pub(super) watched: Cell<bool>,
+    /// See T5 and the constants above.
+    pub(super) flags: Cell<u32>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(super) tainted: Cell<bool>,
+    /// Somebody walks the trail by index, so nothing may move on it.
+    pub(super) trail_is_fixed: Cell<bool>,
+    /// Tells this thread from all others of the process, also from those that have ended.
+    id: Cell<u64>,
     next_epoch: Cell<u64>,
     /// What the innermost frame's tasks inherit. Null: nothing. Kept alive by whoever opened it.
     pub(super) context: Cell<*const Snapshot>,
@@ -83,15 +110,10 @@ thread_local! {
     static THREAD: Thread = const {
         Thread {
             epoch: Cell::new(ROOT),
-            flags: Cell::new(0),
-            shortcut: Cell::new(false),
-            grounded: Cell::new(false),
-            diverged: Cell::new(false),
-            generation: Cell::new(0),
-            registered: Cell::new(false),
-            trail_is_fixed: Cell::new(false),
-            watched: Cell::new(false),
+            flags: Cell::new(UNNOTICED),
             tainted: Cell::new(false),
+            trail_is_fixed: Cell::new(false),
+            id: Cell::new(NOBODY),
             next_epoch: Cell::new(ROOT + 1),
             context: Cell::new(std::ptr::null()),
             captured: Cell::new(std::ptr::null()),
@@ -139,7 +161,8 @@ impl Drop for Teardown {
                 super::failure::discard(error.into_payload());
             }
             thread.forget_capture();
-            thread.registered.set(false);
+            thread.flags.set(UNNOTICED);
+            thread.id.set(NOBODY);
             thread.epoch.set(GONE);
             crate::slot::owned_teardown();
             // SAFETY: T3; the vectors are not borrowed, and after `GONE` nothing pushes to them.
@@ -164,7 +187,7 @@ impl Thread {
     /// Makes sure that this thread's end will be noticed (T2).
     #[inline]
     pub(crate) fn register(&self) -> Result<(), Gone> {
-        if self.registered.get() { Ok(()) } else { self.register_slow() }
+        if self.flags.get() & UNNOTICED == 0 { Ok(()) } else { self.register_slow() }
     }
 
     #[cold]
@@ -172,12 +195,57 @@ impl Thread {
         if self.epoch.get() == GONE {
             return Err(Gone);
         }
-        TEARDOWN.try_with(|_| self.registered.set(true)).map_err(|_| Gone)
+        TEARDOWN.try_with(|_| ()).map_err(|_| Gone)?;
+        // Relaxed: only uniqueness matters, and that comes with the addition.
+        self.id.set(NEXT_ID.fetch_add(1, Ordering::Relaxed));
+        self.lower(UNNOTICED);
+        Ok(())
+    }
+
+    /// This thread's id, which is nobody else's while its end is noticed.
+    #[inline]
+    pub(super) fn id(&self) -> u64 {
+        self.id.get()
     }
 
     #[inline]
-    pub(super) fn raise(&self, flag: u8) {
-        self.flags.set(self.flags.get() | flag);
+    pub(super) fn raise(&self, flags: u32) {
+        self.flags.set(self.flags.get() | flags);
+    }
+
+    #[inline]
+    pub(super) fn lower(&self, flags: u32) {
+        self.flags.set(self.flags.get() & !flags);
+    }
+
+    /// How many drops of one clean-up led to the code that runs now: see `trail`.
+    #[inline]
+    pub(super) fn generation(&self) -> u32 {
+        self.flags.get() >> GENERATION
+    }
+
+    pub(super) fn set_generation(&self, generation: u32) {
+        self.flags.set(self.flags.get() & !GENERATIONS | generation << GENERATION);
+    }
+
+    /// What belongs to the innermost frame.
+    #[inline]
+    pub(super) fn save(&self) -> Saved {
+        Saved {
+            epoch: self.epoch.get(),
+            flags: self.flags.get(),
+            context: self.context.get(),
+            captured: self.captured.get(),
+        }
+    }
+
+    /// Makes the frame below the innermost one again.
+    #[inline]
+    pub(super) fn restore(&self, below: &Saved) {
+        self.epoch.set(below.epoch);
+        self.flags.set(below.flags);
+        self.context.set(below.context);
+        self.captured.set(below.captured);
     }
 
     /// An epoch that no cell of this thread has ever had (T4).
@@ -207,12 +275,12 @@ impl Thread {
         let epoch = self.epoch.get();
         debug_assert_ne!(cell.epoch.get(), epoch, "touched already");
         let header = cell.vacant::<T>();
-        if !needs_drop::<T>() && self.shortcut.get() && cell.epoch.get() != ROOT {
+        if !needs_drop::<T>() && self.flags.get() & SHORTCUT != 0 && cell.epoch.get() != ROOT {
             cell.place(header, epoch);
             self.raise(TOUCHED);
         } else {
             cell.link(header, epoch);
-            self.push(Entry { cell: NonNull::from(cell), generation: self.generation.get() });
+            self.push(Entry { cell: NonNull::from(cell), epoch, generation: self.generation() });
             cell.add_entry();
             self.raise(TRAILED);
         }
@@ -223,10 +291,10 @@ impl Thread {
     /// before, in a frame directly on the root.
     #[inline]
     pub(crate) fn touch_in_place<T>(&self, cell: &RawCell) -> Option<NonNull<Header>> {
-        if cfg!(debug_assertions) && self.watched.get() && !cell.stays() {
+        if cfg!(debug_assertions) && self.flags.get() & WATCHED != 0 && !cell.stays() {
             report_uncovered(cell);
         }
-        if needs_drop::<T>() || !self.shortcut.get() {
+        if needs_drop::<T>() || self.flags.get() & SHORTCUT == 0 {
             return None;
         }
         let header = cell.reuse(self.epoch.get())?;
@@ -283,7 +351,7 @@ impl Thread {
     /// Whether an inheritable slot may differ from what the context says.
     #[inline]
     pub(crate) fn has_diverged(&self) -> bool {
-        self.diverged.get()
+        self.flags.get() & DIVERGED != 0
     }
 
     /// Notes that a cell shows a value of the innermost frame though the trail has no entry for it.
@@ -301,14 +369,15 @@ impl Thread {
     /// Forgets the innermost frame's entries of owners that are gone: a long task, or a thread outside
     /// of any, that makes and drops many would collect them.
     ///
-    /// Only those above the frame's mark, so that no mark has to change.
+    /// Only those of the current epoch, so those above the frame's mark: no mark has to change.
     pub(crate) fn prune(&self) {
         if self.trail_is_fixed.get() {
             return;
         }
-        let mark = super::stack::innermost_mark(self);
         // SAFETY: T3: nothing below is code of others.
         let trail = unsafe { &mut *self.trail.get() };
+        let epoch = self.epoch.get();
+        let mark = trail.iter().rposition(|entry| entry.epoch != epoch).map_or(0, |last| last + 1);
         let mut kept = mark;
         for index in mark..trail.len() {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
@@ -362,12 +431,6 @@ impl Thread {
         unsafe { &mut *self.frames.get() }.push(record);
     }
 
-    #[inline]
-    pub(super) fn pop_frame_if(&self, f: impl FnOnce(&Record) -> bool) -> Option<Record> {
-        // SAFETY: T3: the borrow ends with this function, and the caller in `stack` only reads in `f`.
-        unsafe { &mut *self.frames.get() }.pop_if(|record| f(record))
-    }
-
     pub(super) fn pop_frame(&self) -> Option<Record> {
         // SAFETY: T3: the borrow ends with this function.
         unsafe { &mut *self.frames.get() }.pop()
@@ -395,8 +458,7 @@ impl Thread {
     /// Notes that an inheritable slot is no longer what the frame's context says.
     #[inline]
     pub(crate) fn diverge(&self) {
-        self.diverged.set(true);
-        self.raise(TRAILED);
+        self.raise(DIVERGED | TRAILED);
         self.forget_capture();
     }
 

@@ -26,6 +26,8 @@ const EXTRA: usize = 4096;
 /// One touched cell.
 pub(super) struct Entry {
     pub(super) cell: NonNull<RawCell>,
+    /// The task that touched it.
+    pub(super) epoch: u64,
     pub(super) generation: u32,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Entry {
 #[cold]
 pub(super) fn unwind(thread: &Thread, mark: usize) -> Option<CleanupError> {
     let mut error = None;
-    let outer = thread.generation.get();
+    let outer = thread.generation();
     let mut left = thread.mark().saturating_sub(mark) + EXTRA;
     while let Some(entry) = thread.pop_above(mark) {
         // SAFETY: C1: a cell stays in place while the trail has an entry for it; `remove_entry`
@@ -51,12 +53,12 @@ pub(super) fn unwind(thread: &Thread, mark: usize) -> Option<CleanupError> {
                 }
                 Released::Value => {
                     left -= 1;
-                    thread.generation.set(entry.generation + 1);
+                    thread.set_generation(entry.generation + 1);
                     let dropped = catch_unwind(AssertUnwindSafe(|| {
                         // SAFETY: `release` has just said that there is a value.
                         unsafe { value::drop_released(header) };
                     }));
-                    thread.generation.set(outer);
+                    thread.set_generation(outer);
                     if let Err(payload) = dropped {
                         CleanupError::add(&mut error, CleanupError::panicked(cell.name(), payload));
                     }

@@ -83,7 +83,7 @@ where
     F: Fn() -> R + Sync,
     R: Send,
 {
-    fn help(&self, index: usize) -> Help {
+    fn help(&self, index: usize, _more: &dyn Fn()) -> Help {
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);

@@ -12,13 +12,13 @@ use super::hooks::Hooks;
 use super::intake::{Admission, Intake};
 use super::isolation::Isolation;
 use super::queue::{Queue, Runnable};
-use super::seat::Seat;
+use super::seat::{Seat, Visit};
 use super::sentry::Sentry;
 use super::sleep::Sleepers;
 use super::threads::Threads;
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
-use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::seam::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// See the module's documentation.
 pub(crate) struct Core {
@@ -125,6 +125,27 @@ impl Core {
     pub(crate) fn enqueue(&self, entry: Arc<dyn Runnable>) {
         self.queue.push(entry);
         self.sleepers.notify();
+        self.look_for_cancellation();
+    }
+
+    /// To be called after work was made visible. Either the thread that cancels finds the work, or this
+    /// one finds the pool cancelled: the fence in `notify` lies between the work and this look, and
+    /// `cancel` sets the flag, SeqCst, before it looks for work.
+    #[inline]
+    fn look_for_cancellation(&self) {
+        if self.is_closing() && self.intake.is_cancelled() {
+            self.cancel_unstarted();
+        }
+    }
+
+    /// Addresses a visit to every worker.
+    pub(crate) fn deliver_all(&self, visit: &Arc<impl Visit + 'static>) {
+        for seat in &self.seats {
+            seat.deliver(Arc::clone(visit) as Arc<dyn Visit>);
+        }
+        // SeqCst: the visits before the look.
+        fence(Ordering::SeqCst);
+        self.look_for_cancellation();
     }
 
     /// `n` entries of the queue have died there.
@@ -160,6 +181,11 @@ impl Core {
     pub(crate) fn cancel(&self) {
         self.intake.cancel();
         self.wake_for_closing();
+        self.cancel_unstarted();
+    }
+
+    #[cold]
+    fn cancel_unstarted(&self) {
         while let Some(entry) = self.queue.pop() {
             entry.cancel(self);
         }

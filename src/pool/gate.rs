@@ -69,10 +69,11 @@ impl Gate {
         }
     }
 
-    /// A helper puts its ticket back on the queue, before it leaves.
-    pub(crate) fn reissue(&self) {
-        // Relaxed: only counted.
-        self.word.fetch_add(QUEUED, Ordering::Relaxed);
+    /// Counts `n` more tickets, which are about to be put on the queue; false if it is too late for them.
+    #[must_use]
+    pub(crate) fn issue(&self, n: usize) -> bool {
+        // Relaxed: only counted. Once the gate is closed, nobody looks at the count any more.
+        self.word.fetch_add(n as u64 * QUEUED, Ordering::Relaxed) & CLOSED == 0
     }
 
     /// Lets nobody in any more; returns the number of tickets left on the queue, to the first caller

@@ -13,18 +13,24 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::current;
 use super::gate::{Entry, Gate};
 use super::queue::Runnable;
 use super::seat::Visit;
+use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Thread};
+
+/// How long an owner waits for a group before it wakes more than one worker for it.
+const PATIENCE: Duration = Duration::from_micros(50);
 
 /// What a group does, on its owner's stack.
 pub(crate) trait Body: Sync {
-    /// Helps on a worker with `index`. Never unwinds.
-    fn help(&self, index: usize) -> Help;
+    /// Helps on a worker with `index`. Never unwinds. Calls `more` when it sees that the work is worth
+    /// more helpers.
+    fn help(&self, index: usize, more: &dyn Fn()) -> Help;
     /// The pool was shut down before one of the tickets was taken: nothing new is to start. Returns
     /// whether that was the last that the group waited for.
     fn cancel(&self) -> Help;
@@ -51,7 +57,7 @@ pub(crate) struct Group {
 }
 
 struct Vtable {
-    help: unsafe fn(*const (), usize) -> Help,
+    help: unsafe fn(*const (), usize, &dyn Fn()) -> Help,
     cancel: unsafe fn(*const ()) -> Help,
 }
 
@@ -63,7 +69,7 @@ trait Erased: Body {
 impl<B: Body> Erased for B {
     const VTABLE: Vtable = Vtable {
         // SAFETY: `Group` passes the pointer it was made with, to a live `B` (invariants 1 and 2).
-        help: |body, index| unsafe { &*body.cast::<B>() }.help(index),
+        help: |body, index, more| unsafe { &*body.cast::<B>() }.help(index, more),
         // SAFETY: as above.
         cancel: |body| unsafe { &*body.cast::<B>() }.cancel(),
     };
@@ -90,9 +96,9 @@ impl Group {
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
-    fn help(&self, index: usize) -> Help {
+    fn help(&self, index: usize, more: &dyn Fn()) -> Help {
         // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only: invariant 1.
-        unsafe { (self.vtable.help)(self.body, index) }
+        unsafe { (self.vtable.help)(self.body, index, more) }
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
@@ -110,26 +116,45 @@ impl Group {
 
 /// A group's tickets on the queue. A helper that comes back from a ticket has found nothing more to
 /// start, so it closes the gate.
-pub(crate) struct Ticket(Group);
+pub(crate) struct Ticket {
+    group: Group,
+    /// How many tickets may still be put on the queue.
+    rest: AtomicUsize,
+}
+
+impl Ticket {
+    /// Puts `n` more tickets on the queue.
+    fn offer(self: &Arc<Self>, core: &Core, n: usize) {
+        if n != 0 && self.group.gate.issue(n) {
+            for _ in 0..n {
+                core.enqueue(Arc::clone(self) as Arc<dyn Runnable>);
+            }
+        }
+    }
+
+    /// Puts the tickets on the queue that were held back, once.
+    fn offer_rest(self: &Arc<Self>, core: &Core) {
+        // Relaxed: only the number matters.
+        self.offer(core, self.rest.swap(0, Ordering::Relaxed));
+    }
+}
 
 impl Runnable for Ticket {
     fn run(self: Arc<Self>, core: &Core) {
         let index = current::index_in(core.id).unwrap_or_default();
-        let entered = self.0.inside(|group| match group.help(index) {
-            Help::Exhausted => core.died_in_queue(group.gate.close()),
-            Help::GoOn => {}
-            Help::Elsewhere => {
-                group.gate.reissue();
-                core.enqueue(Arc::clone(&self) as Arc<dyn Runnable>);
-            }
-        });
+        let entered =
+            self.group.inside(|group| match group.help(index, &|| self.offer_rest(core)) {
+                Help::Exhausted => core.died_in_queue(group.gate.close()),
+                Help::GoOn => {}
+                Help::Elsewhere => self.offer(core, 1),
+            });
         if !entered {
             core.queue.buried();
         }
     }
 
     fn cancel(&self, core: &Core) {
-        let entered = self.0.inside(|group| {
+        let entered = self.group.inside(|group| {
             let _nothing_starts = group.cancel_body();
             core.died_in_queue(group.gate.close());
         });
@@ -139,7 +164,7 @@ impl Runnable for Ticket {
     }
 
     fn is_dead(&self) -> bool {
-        self.0.gate.is_closed()
+        self.group.gate.is_closed()
     }
 }
 
@@ -149,7 +174,7 @@ pub(crate) struct Visits(Group);
 impl Visit for Visits {
     fn run(&self, index: usize) {
         let _entered = self.0.inside(|group| {
-            if group.help(index) == Help::Exhausted {
+            if group.help(index, &|| ()) == Help::Exhausted {
                 let _none_queued = group.gate.close();
             }
         });
@@ -172,7 +197,7 @@ pub(crate) struct Owner<'b, G: AsRef<Group>> {
 
 impl AsRef<Group> for Ticket {
     fn as_ref(&self) -> &Group {
-        &self.0
+        &self.group
     }
 }
 
@@ -203,21 +228,32 @@ impl<'b, G: AsRef<Group>> Owner<'b, G> {
 impl<'b> Owner<'b, Ticket> {
     /// Runs a group to its end: offers it to at most `helpers` workers, works on it on this thread if
     /// that runs a task, and returns when nobody is inside any more.
+    ///
+    /// An owner that does not work itself offers one ticket at first. The others follow as soon as the
+    /// first helper sees that it is worth it, or after [`PATIENCE`] (its first item may take long, or
+    /// even wait for the second): waking a worker for a map that is over before it comes costs more
+    /// than such a map.
     pub(crate) fn run<B: Body>(core: &Core, body: &'b B, helpers: usize) {
-        let owner = Self::new(body, helpers, Ticket);
-        let group = &owner.shared.0;
+        let owner = Self::new(body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
+        let ticket = &owner.shared;
+        let group = &ticket.group;
         if current::in_task() {
             group.gate.enter_as_owner();
-            for _ in 0..helpers {
-                core.enqueue(Arc::clone(&owner.shared) as Arc<dyn Runnable>);
-            }
+            ticket.offer(core, helpers);
             // An owner cannot leave its own work to others: with one worker there are none.
-            let _exhausted = group.help(current::index_in(core.id).unwrap_or_default());
+            let _exhausted = group.help(current::index_in(core.id).unwrap_or_default(), &|| ());
             core.died_in_queue(group.gate.close());
             group.leave();
         } else {
-            for _ in 0..helpers {
-                core.enqueue(Arc::clone(&owner.shared) as Arc<dyn Runnable>);
+            // Relaxed: the queue orders it before the first ticket is taken.
+            ticket.rest.store(helpers - 1, Ordering::Relaxed);
+            ticket.offer(core, 1);
+            if helpers != 1 {
+                let deadline = Instant::now().checked_add(PATIENCE);
+                let over = current::wait_until_deadline(|| group.gate.is_over(), deadline);
+                if !over {
+                    ticket.offer_rest(core);
+                }
             }
         }
         owner.wait();
@@ -228,9 +264,7 @@ impl<'b> Owner<'b, Visits> {
     /// Sends a visit to every worker and returns when all are over.
     pub(crate) fn visit_all<B: Body>(core: &Core, body: &'b B) {
         let owner = Self::new(body, core.seats.len(), Visits);
-        for seat in &core.seats {
-            seat.deliver(Arc::clone(&owner.shared) as Arc<dyn Visit>);
-        }
+        core.deliver_all(&owner.shared);
         owner.wait();
     }
 }

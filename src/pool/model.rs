@@ -17,10 +17,11 @@ use super::gate::{Entry, Gate};
 use super::sleep::{Sleeper, Sleepers};
 use crate::sync::seam::{self, UnsafeCell};
 
-/// Explores `model` with at most `preemptions` involuntary switches.
+/// Explores `model` with at most `preemptions` involuntary switches, or as many as
+/// `LOOM_MAX_PREEMPTIONS` says.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(model);
 }
 
@@ -261,7 +262,8 @@ impl Jobs {
                 continue;
             }
             let awake = || self.has_work() || self.is_over();
-            searching = self.sleepers.fall_asleep(&me, searching, awake, || false);
+            self.sleepers.fall_asleep(&me, searching, awake, || false);
+            searching = true;
             if self.is_over() {
                 return;
             }
@@ -312,7 +314,8 @@ fn a_searcher_that_finds_work_passes_the_wake_up_on() {
                 let mut searching = false;
                 while !jobs.pop() {
                     let has_work = || jobs.has_work();
-                    searching = jobs.sleepers.fall_asleep(&me, searching, has_work, || false);
+                    jobs.sleepers.fall_asleep(&me, searching, has_work, || false);
+                    searching = true;
                 }
                 if searching {
                     jobs.sleepers.stop_searching(|| jobs.has_work());

@@ -25,26 +25,45 @@
 //!    sleeper for it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Mutex, Thread, current, park};
+use crate::sync::seam::{Mutex, Thread, current, park, spin_loop};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
+
+/// How often a worker that is on the list already looks whether it is notified, before it parks: one
+/// or two microseconds, in which a wake-up costs no system call. Since it can be notified meanwhile
+/// like any sleeper, nothing depends on its keeping the processor.
+const LOOKS: usize = if cfg!(loom) { 0 } else { 100 };
+
+/// How often it yields its processor after that, before it parks, if it is in a burst of work.
+const YIELDS: usize = if cfg!(loom) { 0 } else { 30 };
+/// A sleep that was shorter belongs to a burst.
+const BURST: Duration = Duration::from_micros(50);
 
 /// The sleeping side of one worker thread; made by that thread.
 pub(crate) struct Sleeper {
     thread: Thread,
     notified: AtomicBool,
+    /// Whether the last sleep was short: then the next is likely to be as well.
+    in_burst: AtomicBool,
 }
 
 impl Sleeper {
     pub(crate) fn of_this_thread() -> Arc<Self> {
-        Arc::new(Self { thread: current(), notified: AtomicBool::new(false) })
+        Arc::new(Self {
+            thread: current(),
+            notified: AtomicBool::new(false),
+            in_burst: AtomicBool::new(false),
+        })
     }
 }
 
-/// See the module's documentation.
+/// See the module's documentation. On lines of its own: every submitter reads it, and workers that
+/// come and go write to it.
+#[repr(align(128))]
 pub(crate) struct Sleepers {
     counts: AtomicUsize,
     idle: Mutex<Vec<Arc<Sleeper>>>,
@@ -80,10 +99,11 @@ impl Sleepers {
             let Some(sleeper) = idle.pop() else { return };
             // Relaxed: read again only after a fence.
             self.counts.fetch_add(SEARCHER - SLEEPER, Ordering::Relaxed);
+            // Release: pairs with the Acquire in `fall_asleep`. Under the lock: the worker may find
+            // itself off the list and fall asleep anew at once, and must not be taken for notified then.
+            sleeper.notified.store(true, Ordering::Release);
             sleeper
         };
-        // Release: pairs with the Acquire in `fall_asleep`.
-        sleeper.notified.store(true, Ordering::Release);
         sleeper.thread.unpark();
     }
 
@@ -94,25 +114,27 @@ impl Sleepers {
             let sleepers = std::mem::take(&mut *idle);
             // Relaxed: as in `wake_one`.
             self.counts.fetch_add((SEARCHER - SLEEPER) * sleepers.len(), Ordering::Relaxed);
+            for sleeper in &sleepers {
+                // Release: as in `wake_one`.
+                sleeper.notified.store(true, Ordering::Release);
+            }
             sleepers
         };
         for sleeper in sleepers {
-            // Release: as in `wake_one`.
-            sleeper.notified.store(true, Ordering::Release);
             sleeper.thread.unpark();
         }
     }
 
-    /// Sleeps until notified, or until `called` says that there is something else to do; returns
-    /// whether the worker is counted as a searcher now, and is told whether it was before. `has_work` is asked after the worker has been
-    /// counted as a sleeper.
+    /// Sleeps until notified, or until `called` says that there is something else to do. `searching` says
+    /// whether the worker is counted as a searcher; afterwards it is. `has_work` is asked after it has
+    /// been counted as a sleeper.
     pub(crate) fn fall_asleep(
         &self,
         me: &Arc<Sleeper>,
         searching: bool,
         has_work: impl Fn() -> bool,
         called: impl Fn() -> bool,
-    ) -> bool {
+    ) {
         {
             let mut idle = self.idle.lock();
             // Relaxed: nobody can notify this worker before it is on the list, and the lock orders that.
@@ -125,27 +147,37 @@ impl Sleepers {
         // SeqCst: invariant 3, the sleeper before the queue.
         fence(Ordering::SeqCst);
         if !has_work() {
+            let began = Instant::now();
+            let mut looks = LOOKS;
+            // Relaxed: this worker's own.
+            let mut yields = if me.in_burst.load(Ordering::Relaxed) { YIELDS } else { 0 };
             loop {
                 // Acquire: pairs with the Release of whoever notified; its work is visible then.
                 if me.notified.load(Ordering::Acquire) {
-                    return true;
+                    me.in_burst.store(began.elapsed() < BURST, Ordering::Relaxed);
+                    return;
                 }
                 if called() {
                     break;
                 }
-                park();
+                if looks != 0 {
+                    looks -= 1;
+                    spin_loop();
+                } else if yields != 0 {
+                    yields -= 1;
+                    std::thread::yield_now();
+                } else {
+                    park();
+                }
             }
         }
         let mut idle = self.idle.lock();
-        match idle.iter().position(|sleeper| Arc::ptr_eq(sleeper, me)) {
-            Some(place) => {
-                let _me = idle.swap_remove(place);
-                // Relaxed: fewer sleepers need no order.
-                self.counts.fetch_sub(SLEEPER, Ordering::Relaxed);
-                false
-            }
-            // Notified in the meantime: the count of a searcher is this worker's.
-            None => true,
+        // Unless it was notified in the meantime, and so taken off the list and counted as a searcher.
+        if let Some(place) = idle.iter().position(|sleeper| Arc::ptr_eq(sleeper, me)) {
+            let _me = idle.swap_remove(place);
+            // Relaxed: as in `wake_one`. A searcher, since there may be more work than it can take, for
+            // which nobody was woken while it was one before.
+            self.counts.fetch_add(SEARCHER - SLEEPER, Ordering::Relaxed);
         }
     }
 
@@ -155,7 +187,7 @@ impl Sleepers {
         // Relaxed: ordered by the fence below.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::Relaxed);
         if before / SEARCHER != 1 || before.is_multiple_of(SEARCHER) {
-            // Relaxed on `before`: a worker that falls asleep after this looks at the queue itself.
+            // No sleeper, or another searcher: a worker that falls asleep after this looks at the queue itself.
             return;
         }
         // SeqCst: invariant 3, the searcher before the queue.

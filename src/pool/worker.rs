@@ -78,12 +78,13 @@ fn run(core: &Core, seat: &Seat) -> End {
             }
             continue;
         }
-        searching = core.sleepers.fall_asleep(
+        core.sleepers.fall_asleep(
             &sleeper,
             searching,
             || has_work() || core.is_quiescent(),
             || seat.has_mail() || seat.is_retiring(),
         );
+        searching = true;
         if core.is_quiescent() {
             core.sleepers.notify_all();
             return End::Quiescent;

@@ -166,48 +166,51 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         boxed.fill(value)
     }
 
-    #[inline]
-    fn shared(self) -> Result<Shared<'c, T>, AccessError> {
-        if let Some(boxed) = self.shown(thread::current())
-            && let Some(shared) = boxed.borrow()
-        {
-            return Ok(shared);
-        }
-        self.shared_slow()
-    }
-
-    #[inline(never)]
     fn shared_slow(self) -> Result<Shared<'c, T>, AccessError> {
         let boxed = self.filled()?;
         boxed.borrow().ok_or_else(|| self.refused(boxed.header.status()))
     }
 
-    #[inline]
-    fn exclusive(self) -> Result<Exclusive<'c, T>, AccessError> {
-        if let Some(boxed) = self.shown(thread::current())
-            && let Some(exclusive) = boxed.borrow_mut()
-        {
-            return Ok(exclusive);
-        }
-        self.exclusive_slow()
-    }
-
-    #[inline(never)]
     fn exclusive_slow(self) -> Result<Exclusive<'c, T>, AccessError> {
         let boxed = self.filled()?;
         boxed.borrow_mut().ok_or_else(|| self.refused(boxed.header.status()))
     }
 
+    // The hot ways call `f` themselves: where they met the slow ones before the call, the compiler
+    // would lose track of the borrow word, and store it twice.
+
     #[inline]
     pub(super) fn try_with<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        let shared = self.shared()?;
+        if let Some(boxed) = self.shown(thread::current())
+            && let Some(shared) = boxed.borrow()
+        {
+            return Ok(f(shared.get()));
+        }
+        self.with_slow(f)
+    }
+
+    #[inline(never)]
+    fn with_slow<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        let shared = self.shared_slow()?;
         Ok(f(shared.get()))
     }
 
     #[inline]
     pub(super) fn try_with_mut<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
-        let mut exclusive = self.exclusive()?;
-        // Before, and that is enough: while the value is lent out nothing can capture it.
+        let thread = thread::current();
+        if let Some(boxed) = self.shown(thread)
+            && let Some(mut exclusive) = boxed.borrow_mut()
+        {
+            // Before, and that is enough: while the value is lent out nothing can capture it.
+            self.changed(thread);
+            return Ok(f(exclusive.get()));
+        }
+        self.with_mut_slow(f)
+    }
+
+    #[inline(never)]
+    fn with_mut_slow<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
+        let mut exclusive = self.exclusive_slow()?;
         thread::with(|thread| self.changed(thread));
         Ok(f(exclusive.get()))
     }
@@ -216,16 +219,12 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
         let thread = thread::current();
-        if let Some(boxed) = self.shown(thread) {
-            if boxed.header.is_idle() {
-                let old = boxed.swap(value);
-                self.changed(thread);
-                drop(old);
-                return Ok(());
-            }
-        } else if let Some(header) = thread.touch_in_place::<T>(&self.cell.raw) {
-            self.boxed(header).fill_fresh(value);
+        if let Some(boxed) = self.shown(thread)
+            && boxed.header.is_idle()
+        {
+            let old = boxed.swap(value);
             self.changed(thread);
+            drop(old);
             return Ok(());
         }
         self.set_slow(value)
@@ -233,6 +232,19 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     #[inline(never)]
     fn set_slow(self, value: T) -> Result<(), SetError<T>> {
+        let thread = thread::current();
+        if self.shown(thread).is_none()
+            && let Some(header) = thread.touch_in_place::<T>(&self.cell.raw)
+        {
+            self.boxed(header).fill_fresh(value);
+            self.changed(thread);
+            return Ok(());
+        }
+        self.set_slowest(value)
+    }
+
+    #[inline(never)]
+    fn set_slowest(self, value: T) -> Result<(), SetError<T>> {
         let thread = thread::current();
         let boxed = match self.shown(thread) {
             Some(boxed) => boxed,

@@ -13,12 +13,20 @@ use parking_lot::Mutex;
 
 use crate::frame;
 
-/// Instances that a stash keeps while none is leased: the worker's own, and one spare.
-const KEPT: usize = 2;
+/// Instances that wait while the worker's own is leased.
+const SPARES: usize = 1;
 
-/// What waits for the next lease of one worker-local on one thread. `None`: no more leases are kept,
-/// since the thread or the owner has ended.
-type Waiting<T> = Mutex<Option<Vec<T>>>;
+/// The instances of one worker-local on one thread.
+#[derive(Debug)]
+struct Instances<T> {
+    waiting: Vec<T>,
+    /// How many are leased. The last one to come back is the worker's own, which the outermost task
+    /// had, and it is the first one to be leased again.
+    leased: usize,
+}
+
+/// `None`: no more instances are kept, since the thread or the owner has ended.
+type Waiting<T> = Mutex<Option<Instances<T>>>;
 
 /// One worker-local's instances on one thread.
 #[derive(Debug)]
@@ -34,7 +42,7 @@ impl<T> Clone for Stash<T> {
 
 impl<T> Stash<T> {
     pub(super) fn new() -> Self {
-        Self { waiting: Arc::new(Mutex::new(Some(Vec::new()))) }
+        Self { waiting: Arc::new(Mutex::new(Some(Instances { waiting: Vec::new(), leased: 0 }))) }
     }
 
     /// A stash that keeps nothing.
@@ -44,14 +52,18 @@ impl<T> Stash<T> {
 
     /// Leases the instance that was used last, or a new one.
     pub(super) fn lease(&self, init: impl FnOnce() -> T) -> Lease<T> {
-        let waiting = self.waiting.lock().as_mut().and_then(Vec::pop);
-        Lease { instance: Some(waiting.unwrap_or_else(init)), stash: self.clone() }
+        let waiting = self.waiting.lock().as_mut().and_then(|all| all.waiting.pop());
+        let instance = waiting.unwrap_or_else(init);
+        if let Some(all) = &mut *self.waiting.lock() {
+            all.leased += 1;
+        }
+        Lease { instance: Some(instance), stash: self.clone() }
     }
 
     /// Ends the instances that wait, each contained; those on lease end when their lease does.
     pub(super) fn end(&self) {
-        let waiting = self.waiting.lock().take();
-        for instance in waiting.into_iter().flatten().rev() {
+        let all = self.waiting.lock().take();
+        for instance in all.into_iter().flat_map(|all| all.waiting).rev() {
             contain(|| drop(instance));
         }
     }
@@ -83,14 +95,17 @@ impl<T> Lease<T> {
 impl<T> Drop for Lease<T> {
     fn drop(&mut self) {
         let Some(instance) = self.instance.take() else { return };
-        let mut waiting = self.stash.waiting.lock();
-        match &mut *waiting {
-            Some(kept) if kept.len() < KEPT => kept.push(instance),
-            _ => {
-                drop(waiting);
-                drop(instance);
+        let mut guard = self.stash.waiting.lock();
+        if let Some(all) = &mut *guard {
+            all.leased -= 1;
+            let room = if all.leased == 0 { SPARES + 1 } else { SPARES };
+            if all.waiting.len() < room {
+                all.waiting.push(instance);
+                return;
             }
         }
+        drop(guard);
+        drop(instance);
     }
 }
 

@@ -118,9 +118,9 @@ impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
 /// Access to a value that the task holds costs two loads and a comparison more than a plain
 /// thread-local. The first touch allocates one box per slot and thread, and reuses it from then on.
 ///
-/// The methods panic where their `try_` twins return an [`AccessError`]: when the thread is ending
-/// and its slots have been torn down, when the value is borrowed by an enclosing call in a way that
-/// does not allow this one, and when an initialiser needs its own slot.
+/// The methods panic where their `try_` twins return an [`AccessError`](crate::AccessError): when the
+/// thread is ending and its slots have been torn down, when the value is borrowed by an enclosing call
+/// in a way that does not allow this one, and when an initialiser needs its own slot.
 ///
 /// # Examples
 ///
@@ -232,6 +232,10 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// - `#[inherit(with = f)]`: a task starts with `f(&value)`, made at its first touch. Needs
 ///   `T: Send + Sync`. Where `T` is `Clone`, `f` runs once per generation; where it is not, `f` also
 ///   makes the copy that the context keeps, so it must bear being applied twice.
+///
+/// An inherited value is copied again only when it was lent out by `with_mut`, or set, replaced or
+/// taken, since the last copy. What changes behind a shared reference (an atomic inside of the value)
+/// is not noticed; put an `Arc` around what is to be shared.
 ///
 /// # Examples
 ///

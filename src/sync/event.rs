@@ -49,6 +49,11 @@ pub struct Event {
     is_set: AtomicBool,
 }
 
+/// Whether the event is set after so many changes.
+const fn means_set(changes: u64) -> bool {
+    changes % 2 == 1
+}
+
 impl Event {
     /// Makes an event that is not set.
     ///
@@ -87,7 +92,7 @@ impl Event {
     /// ```
     pub fn set(&self) {
         let mut changes = self.changes.lock();
-        if *changes % 2 == 0 {
+        if !means_set(*changes) {
             *changes += 1;
             // Release: whoever sees this with the Acquire of `is_set` sees what came before `set`.
             self.is_set.store(true, Ordering::Release);
@@ -110,7 +115,7 @@ impl Event {
     /// ```
     pub fn clear(&self) {
         let mut changes = self.changes.lock();
-        if *changes % 2 == 1 {
+        if means_set(*changes) {
             *changes += 1;
             // Relaxed: a cleared event says nothing about what came before.
             self.is_set.store(false, Ordering::Relaxed);
@@ -193,7 +198,7 @@ impl Event {
         deadline: Option<Instant>,
     ) -> bool {
         // Only a `set` can follow on an even count.
-        while ticket % 2 == 0 && *changes == ticket {
+        while !means_set(ticket) && *changes == ticket {
             let Some(deadline) = deadline else {
                 changes = self.changed.wait(changes);
                 continue;
@@ -204,7 +209,7 @@ impl Event {
                 break;
             }
         }
-        ticket % 2 == 1 || *changes != ticket
+        means_set(ticket) || *changes != ticket
     }
 }
 
@@ -222,7 +227,7 @@ impl fmt::Debug for Event {
 
 #[cfg(all(loom, test))]
 mod models {
-    use super::Event;
+    use super::{Event, means_set};
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
     use loom::thread;
@@ -307,7 +312,7 @@ mod models {
             for setter in setters {
                 setter.join().unwrap();
             }
-            assert_eq!(event.is_set(), *event.changes.lock() % 2 == 1);
+            assert_eq!(event.is_set(), means_set(*event.changes.lock()));
         });
     }
 

@@ -8,6 +8,7 @@
 #[cfg(not(loom))]
 mod real {
     pub(crate) use parking_lot::MutexGuard;
+    pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Thread, current, park};
 
@@ -79,6 +80,7 @@ mod real {
 #[cfg(loom)]
 mod real {
     pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Thread, current, park};
 
@@ -128,7 +130,7 @@ mod real {
 }
 
 pub(crate) use real::{
-    Condvar, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current, park, park_timeout,
+    Condvar, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current, park, park_timeout, spin_loop,
 };
 
 /// A lock and a condition variable for plain threads that block: never modelled.

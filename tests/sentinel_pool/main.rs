@@ -39,7 +39,7 @@ const BURST: usize = 20_000;
 thread_local! {
     static TENANT: Cell<u64> = const { Cell::new(0) };
     static USER: Cell<u64> = const { Cell::new(0) };
-    static CACHE: RefCell<Vec<u64>> = RefCell::new(Vec::new());
+    static CACHE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     /// Its bytes never change after the first touch.
     static HEAP: Box<Cell<u64>> = Box::new(Cell::new(0));
 }

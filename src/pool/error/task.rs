@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::frame::Failure;
+use crate::frame::{CleanupError, Failure};
 
 /// What a task is called in errors: its name, or where it was submitted, and its number.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ enum Kind {
     /// A payload is only `Send`; the mutex, which is never contended, makes the error `Sync`.
     Panic(Mutex<Box<dyn Any + Send>>),
     Cancelled,
-    Cleanup(Box<dyn Error + Send + Sync>),
+    Cleanup(CleanupError),
     Carrier(Box<dyn Error + Send + Sync>),
 }
 
@@ -77,7 +77,7 @@ impl TaskError {
             }
             Cause::Failed(Failure::Cleanup(error)) => {
                 let message = error.to_string();
-                (Kind::Cleanup(error.into()), message)
+                (Kind::Cleanup(error), message)
             }
             Cause::Failed(Failure::Carrier(error)) => {
                 let message = error.to_string();
@@ -151,6 +151,43 @@ impl TaskError {
         }
     }
 
+    /// The payload of the panic that made the task fail: its own, or the first of its clean-up.
+    ///
+    /// # Errors
+    ///
+    /// Hands the error back if nothing panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, task_local};
+    ///
+    /// struct Lock;
+    /// impl Drop for Lock {
+    ///     fn drop(&mut self) {
+    ///         std::panic::panic_any("still locked");
+    ///     }
+    /// }
+    /// task_local! { static LOCK: Option<Lock> = None; }
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.submit(|| LOCK.set(Some(Lock))).join().unwrap_err();
+    /// assert!(error.is_cleanup() && !error.is_panic());
+    /// assert_eq!(error.into_payload().unwrap().downcast_ref(), Some(&"still locked"));
+    /// ```
+    pub fn into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
+        let Inner { label, kind, message } = *self.0;
+        let kind = match kind {
+            Kind::Panic(payload) => return Ok(payload.into_inner()),
+            Kind::Cleanup(error) => match error.try_into_payload() {
+                Ok(payload) => return Ok(payload),
+                Err(error) => Kind::Cleanup(error),
+            },
+            kind => kind,
+        };
+        Err(Self(Box::new(Inner { label, kind, message })))
+    }
+
     /// What the failure said: the message of a panic (if it is a string), of a failed clean-up or of a
     /// carrier.
     #[must_use]
@@ -206,7 +243,8 @@ impl fmt::Debug for TaskError {
 impl Error for TaskError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Cleanup(error) | Kind::Carrier(error) => Some(&**error),
+            Kind::Cleanup(error) => Some(error),
+            Kind::Carrier(error) => Some(&**error),
             Kind::Panic(_) | Kind::Cancelled => None,
         }
     }

@@ -101,7 +101,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    fn help(&self, _index: usize) -> Help {
+    fn help(&self, _index: usize, more: &dyn Fn()) -> Help {
         let tally = self.core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter_task(self.core.id);
@@ -109,9 +109,9 @@ where
         let mut sink = self.output.sink();
         let each = P::EACH || self.context.has_carriers() || self.core.sentry.watches_each_task();
         let result = match (each, self.core.isolation) {
-            (true, _) => self.each_for_itself(&mut buffer, &mut sink),
-            (false, Isolation::Reset) => self.all::<Frame<'_>>(&mut buffer, &mut sink),
-            (false, Isolation::Leaky) => self.all::<Unseparated>(&mut buffer, &mut sink),
+            (true, _) => self.each_for_itself(&mut buffer, &mut sink, more),
+            (false, Isolation::Reset) => self.all::<Frame<'_>>(&mut buffer, &mut sink, more),
+            (false, Isolation::Leaky) => self.all::<Unseparated>(&mut buffer, &mut sink, more),
         };
         let help = result.unwrap_or_else(|failure| {
             match failure {
@@ -211,13 +211,14 @@ where
         &'c self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
+        more: &dyn Fn(),
     ) -> Result<Help, Failure> {
         // A panic leaves the buffer and the sink consistent: each item is taken out of the one before it
         // runs, and each result is moved to the other by the block's drop.
         catch_unwind(AssertUnwindSafe(|| {
             let mut tasks = T::enter(self.context);
             let mut pace = Pace::new(self.helpers);
-            let done = self.chunks(&mut tasks, &mut pace, buffer, sink);
+            let done = self.chunks(&mut tasks, &mut pace, buffer, sink, more);
             let ended = tasks.end().map_err(Failure::Cleanup);
             done.and(ended).map(|()| Help::Exhausted)
         }))
@@ -230,6 +231,7 @@ where
         pace: &mut Pace,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
+        more: &dyn Fn(),
     ) -> Result<(), Failure> {
         while !self.is_stopped() && !self.is_cancelled() {
             let Some(chunk) = self.source.claim(pace, buffer) else { break };
@@ -237,7 +239,9 @@ where
                 tasks.next_task().map_err(Failure::Cleanup)?;
             }
             self.chunk(tasks, chunk, buffer, sink)?;
-            pace.done(chunk.len);
+            if pace.done(chunk.len) {
+                more();
+            }
         }
         Ok(())
     }
@@ -283,6 +287,7 @@ where
         &self,
         buffer: &mut S::Buffer,
         sink: &mut Sink<'_, P::Out>,
+        more: &dyn Fn(),
     ) -> Result<Help, Failure> {
         // A carrier that stays attached spoils the thread for the next item, and so may a leak, so none
         // is claimed ahead.
@@ -324,7 +329,9 @@ where
             if may_spoil && current::is_spoiled() && !self.is_owner() {
                 return Ok(Help::Elsewhere);
             }
-            pace.done(chunk.len);
+            if pace.done(chunk.len) {
+                more();
+            }
         }
         Ok(Help::Exhausted)
     }

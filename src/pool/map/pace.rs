@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const TARGET: Duration = Duration::from_micros(40);
 /// Work that is not worth a share of another helper: a claim and a cache miss or two.
 const TRIFLE: Duration = Duration::from_micros(1);
+/// Work after which another helper is worth its wake-up.
+const WORTH: Duration = Duration::from_micros(3);
 /// By how much a chunk may exceed the one before.
 const GROWTH: usize = 8;
 
@@ -23,12 +25,15 @@ pub(crate) struct Pace {
     size: usize,
     trifle: usize,
     since: Instant,
+    /// When the helper began, until it has said that it is worth another one.
+    began: Option<Instant>,
 }
 
 impl Pace {
     /// The pace of one of `helpers` helpers.
     pub(crate) fn new(helpers: usize) -> Self {
-        Self { helpers, most: usize::MAX, size: 1, trifle: 1, since: Instant::now() }
+        let now = Instant::now();
+        Self { helpers, most: usize::MAX, size: 1, trifle: 1, since: now, began: Some(now) }
     }
 
     /// One item at a time.
@@ -47,8 +52,9 @@ impl Pace {
         }
     }
 
-    /// A chunk of `len` items is done: learns from it.
-    pub(crate) fn done(&mut self, len: usize) {
+    /// A chunk of `len` items is done: learns from it. Returns true once: when the work so far would have
+    /// been worth another helper.
+    pub(crate) fn done(&mut self, len: usize) -> bool {
         let now = Instant::now();
         let took = now.duration_since(self.since).as_nanos().max(1);
         self.since = now;
@@ -57,6 +63,11 @@ impl Pace {
         };
         self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH).min(self.most));
         self.trifle = fits(TRIFLE).clamp(1, self.size);
+        let long = self.began.is_some_and(|began| now.duration_since(began) >= WORTH);
+        if long {
+            self.began = None;
+        }
+        long
     }
 }
 
@@ -78,7 +89,7 @@ mod tests {
         let mut pace = Pace::new(2);
         pace.size = 64;
         pace.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        pace.done(64);
+        assert!(!pace.done(64), "the helper has only just begun");
         assert_eq!(pace.chunk(Some(1_000_000)), 1);
     }
 }
