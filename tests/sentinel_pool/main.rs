@@ -20,6 +20,7 @@ mod reporting;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
