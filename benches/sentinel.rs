@@ -91,6 +91,9 @@ const WATCHED: usize = 1024;
 /// Tasks in a flood, and items in a map.
 const MANY: usize = 10_000;
 
+/// The name of a case, the pool's sentinel, and what each task does.
+type Case = (&'static str, Option<Sentinel>, fn());
+
 fn clean() {
     black_box(1);
 }
@@ -126,7 +129,7 @@ fn in_a_pool(c: &mut Criterion) {
     let mut group = c.benchmark_group("pool");
     group.throughput(Throughput::Elements(MANY as u64));
     let watching = || Some(sentinel_of(WATCHED));
-    let cases: [(&str, Option<Sentinel>, fn()); 3] =
+    let cases: [Case; 3] =
         [("off", None, clean), ("clean", watching(), clean), ("dirty", watching(), dirty)];
     for (name, sentinel, task) in cases {
         let pool = pool(2, sentinel);
@@ -147,7 +150,7 @@ fn renewing(c: &mut Criterion) {
     group.throughput(Throughput::Elements(TASKS as u64));
     let on_leak = || Some(sentinel_of(WATCHED).renew(u32::MAX, Duration::from_secs(1)));
     let always = || Some(Sentinel::new().renew_always());
-    let cases: [(&str, Option<Sentinel>, fn()); 4] = [
+    let cases: [Case; 4] = [
         ("off", None, clean),
         ("on_leak_clean", on_leak(), clean),
         ("on_leak_dirty", on_leak(), dirty),

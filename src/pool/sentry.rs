@@ -75,7 +75,7 @@ impl Sentry {
     }
 
     /// Runs code of others, which belongs to the task with `label` and must not unwind, under a watch.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn watch<R>(
         &self,
         core: &Core,
@@ -106,6 +106,8 @@ impl Post {
         matches!(self.sentinel.action(), Action::RenewAlways)
     }
 
+    /// Not inlined, so that a pool without a sentinel runs its tasks as if there were no such thing.
+    #[inline(never)]
     fn watch<R>(
         &self,
         core: &Core,

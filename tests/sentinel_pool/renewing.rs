@@ -284,7 +284,8 @@ fn a_start_hook_that_waits_for_a_dirty_task_does_not_renew_for_ever() {
             assert_eq!(pool.submit(|| (dirty(), USER.get())).join().unwrap(), (0, 1));
             place.lock().unwrap().take();
             assert_eq!(pool.submit(|| (dirty(), USER.get())).join().unwrap().0, 0);
-            assert!(pool.stats().renewed <= 3, "{:?}", pool.stats());
+            // Once for each of the four tasks at most.
+            assert!(pool.stats().renewed <= 4, "{:?}", pool.stats());
         });
     }
 }
