@@ -3,7 +3,7 @@
 //! The budget: `.isolated()` with nothing touched takes at most 1.1 of bare rayon at 10 ns an item.
 
 use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
-use cleanslate::task_local;
+use cleanslate::{Pool, task_local};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -52,6 +52,7 @@ fn ways<'a>(
     load: Load,
     input: &'a [u64],
     pool: &'a RayonPool,
+    ours: &'a Pool,
     bare: &'a ThreadPool,
 ) -> Vec<Way<'a>> {
     let rounds = load.rounds;
@@ -87,6 +88,8 @@ fn ways<'a>(
         ),
         ("rayon_pool_map", vec(Box::new(move || pool.map(input, item)))),
         ("rayon_pool_map_slice", vec(Box::new(move || pool.map_slice(input, item)))),
+        ("pool_map", vec(Box::new(move || ours.map(input, item)))),
+        ("pool_map_slice", vec(Box::new(move || ours.map_slice(input, item)))),
         (
             "bare_reduce",
             Box::new(move || {
@@ -149,9 +152,10 @@ fn ratios(load: Load, ways: &[Way<'_>]) {
 fn items(c: &mut Criterion) {
     let bare = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let pool = RayonPool::new(2).unwrap();
+    let ours = Pool::new(2).unwrap();
     for load in LOADS {
         let input: Vec<u64> = (0..load.items as u64).collect();
-        let ways = ways(load, &input, &pool, &bare);
+        let ways = ways(load, &input, &pool, &ours, &bare);
         ratios(load, &ways);
         let mut group = c.benchmark_group(format!("rayon/{}", load.name));
         group.sample_size(10);

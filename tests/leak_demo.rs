@@ -140,3 +140,30 @@ fn the_program_does_what_its_code_does() {
     let ran = spawn("leak_demo", &["--tasks", "none"]).expect("it is there");
     assert_eq!((ran.code, ran.out.as_str()), (2, ""));
 }
+
+/// In a process of its own: the names that are found are kept in one place per process.
+#[cfg(all(feature = "sentinel", target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_sentinel_names_what_nobody_declared_and_nothing_else() {
+    let Some(ran) = spawn("leak_demo", &["--tasks", "100", "--json"]) else { return };
+    let all: Value = serde_json::from_str(&ran.out).expect("the output is one JSON value");
+    for (executor, kept_in, found) in [
+        ("rayon", "thread_local!", true),
+        ("threadpool", "thread_local!", true),
+        ("tokio spawn_blocking", "thread_local!", true),
+        ("cleanslate, Reset", "thread_local!", true),
+        ("cleanslate, Reset", "task_local!", false),
+        ("cleanslate, Reset", "adopted", false),
+    ] {
+        let left = row(&all, executor, kept_in)["left_changed"].as_array().expect("names").clone();
+        let names: Vec<_> = left.iter().filter_map(Value::as_str).collect();
+        if found {
+            assert!(
+                matches!(names[..], [name] if name.ends_with("::PLAIN")),
+                "{executor}: {names:?}"
+            );
+        } else {
+            assert!(names.is_empty(), "{executor}, {kept_in}: {names:?}");
+        }
+    }
+}

@@ -15,8 +15,9 @@ use rayon::prelude::*;
 use threadpool::ThreadPool;
 use tokio::runtime::{Builder, Runtime};
 
-use super::job::{Request, Seen, handle};
+use super::job::{Request, Seen, handle, serve};
 use super::store::{FOREIGN, Foreign, Store};
+use super::watch;
 
 /// What the requests saw, and how long all of them took.
 pub(super) type Served = Result<(Vec<Seen>, Duration), Box<dyn Error>>;
@@ -59,24 +60,28 @@ pub(super) fn threads<S: Store>(requests: &[Request], workers: usize) -> Served 
 
 pub(super) fn leaky<S: Store>(requests: &[Request], workers: usize) -> Served {
     let pool = Pool::builder().workers(workers).isolation(Isolation::Leaky).build()?;
-    timed(|| serve_on::<S>(&pool, requests))
+    timed(|| serve_on(&pool, requests, |request| handle::<S>(request, |p, f| pool.map(p, f))))
 }
 
 pub(super) fn reset<S: Store>(requests: &[Request], workers: usize) -> Served {
     let pool = Pool::new(workers)?;
-    timed(|| serve_on::<S>(&pool, requests))
+    timed(|| serve_on(&pool, requests, |request| handle::<S>(request, |p, f| pool.map(p, f))))
 }
 
 /// The pool is told of a thread-local that it cannot know of by itself.
 pub(super) fn reset_adopting(requests: &[Request], workers: usize) -> Served {
     let adopted = adopt(&FOREIGN).named("FOREIGN");
-    let pool = Pool::builder().workers(workers).carry(adopted).build()?;
-    timed(|| serve_on::<Foreign>(&pool, requests))
+    let pool = watch::by_pool(Pool::builder().workers(workers).carry(adopted)).build()?;
+    timed(|| serve_on(&pool, requests, |request| serve::<Foreign>(request, |p, f| pool.map(p, f))))
 }
 
-fn serve_on<S: Store>(pool: &Pool, requests: &[Request]) -> Vec<Seen> {
+fn serve_on(
+    pool: &Pool,
+    requests: &[Request],
+    serve_one: impl Fn(Request) -> Seen + Sync,
+) -> Vec<Seen> {
     pool.scope(|s| {
-        let serve_one = |request| handle::<S>(request, |parts, f| pool.map(parts, f));
+        let serve_one = &serve_one;
         let start = |&request| s.submit(move || serve_one(request));
         join_all(requests.iter().map(start).collect())
     })

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::store::{Borrowed, Login, Session, Store};
+use super::watch;
 
 const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
@@ -56,9 +57,17 @@ pub(super) struct Seen {
     pub(super) answered: Option<&'static str>,
 }
 
+/// Serves a request under the sentinel's eyes: see [`serve`].
+pub(super) fn handle<S: Store>(
+    request: Request,
+    step: impl FnOnce(Vec<Part>, fn(Part) -> bool) -> Vec<bool>,
+) -> Seen {
+    watch::over(request.number, || serve::<S>(request, step))
+}
+
 /// Serves `request`. `step` runs the parts in parallel, however the executor at hand does that, and
 /// says for each whether it found the session borrowed.
-pub(super) fn handle<S: Store>(
+pub(super) fn serve<S: Store>(
     request: Request,
     step: impl FnOnce(Vec<Part>, fn(Part) -> bool) -> Vec<bool>,
 ) -> Seen {

@@ -14,6 +14,7 @@ mod report;
 mod rows;
 mod store;
 mod tally;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};

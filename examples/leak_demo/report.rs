@@ -23,6 +23,17 @@ pub(super) struct Text<W> {
     colour: bool,
 }
 
+/// The column that the feature `sentinel` adds.
+const SENTINEL_HEADS: [&str; 2] =
+    if cfg!(feature = "sentinel") { ["  left changed,", "  says the sentinel"] } else { ["", ""] };
+
+/// The names that the sentinel found, without the path of the demonstration.
+fn left_by(tally: &Tally) -> String {
+    let names: Vec<_> =
+        tally.left.iter().map(|path| path.rsplit("::").next().unwrap_or(path)).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
 const RED: &str = "31";
 const GREEN: &str = "32";
 const BOLD: &str = "1";
@@ -52,9 +63,9 @@ impl<W: Write> Text<W> {
             "                                             began             answered",
             "executor             kept in          tasks    dirty  disturbed    wrong tasks/s",
         ];
-        for head in heads {
-            let head = self.paint(BOLD, head);
-            writeln!(self.out, "{head}")?;
+        for (head, more) in heads.into_iter().zip(SENTINEL_HEADS) {
+            let head = self.paint(BOLD, &format!("{head}{more}"));
+            writeln!(self.out, "{}", head.trim_end())?;
         }
         self.out.flush()
     }
@@ -69,7 +80,11 @@ impl<W: Write> Text<W> {
             let painted = self.paint(if count == 0 { GREEN } else { RED }, &count_text);
             write!(self.out, "{painted}")?;
         }
-        writeln!(self.out, "{:>8}", grouped(tally.per_second() as usize))?;
+        write!(self.out, "{:>8}", grouped(tally.per_second() as usize))?;
+        if cfg!(feature = "sentinel") {
+            write!(self.out, "  {}", left_by(tally))?;
+        }
+        writeln!(self.out)?;
         self.out.flush()
     }
 
@@ -81,6 +96,13 @@ impl<W: Write> Text<W> {
              declared with task_local!. Of a thread_local! that nobody declared it cannot know,\n\
              so that leaks there too, until foreign::adopt names it (adopted).\n"
         )?;
+        if cfg!(feature = "sentinel") {
+            writeln!(
+                self.out,
+                "The sentinel names what a request left changed in any crate, with nothing\n\
+                 registered. It leaves out the cells of task_local!, which the pool looks after.\n"
+            )?;
+        }
         let promised = || done.iter().filter(|(row, _)| row.promised).map(|(_, tally)| tally);
         let tasks = grouped(promised().map(|tally| tally.tasks).sum());
         let verdict = if kept_promise(done) {
@@ -161,6 +183,7 @@ fn row_json(row: &Row, tally: &Tally) -> Value {
         "answered_as_another": tally.misanswered,
         "seconds": tally.took.as_secs_f64(),
         "tasks_per_second": tally.per_second(),
+        "left_changed": tally.left,
         "examples": {
             "sequential": words.began_dirty,
             "changed": words.changed,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::job::{Request, Seen};
 use super::store::Session;
+use super::watch;
 
 /// What the requests of one row saw.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Tally {
     pub(super) interleaved: usize,
     /// Tasks that were answered as somebody else.
     pub(super) misanswered: usize,
+    /// Thread-locals that the requests left changed, as far as the sentinel looked.
+    pub(super) left: Vec<String>,
     pub(super) took: Duration,
     pub(super) words: Words,
 }
@@ -50,6 +53,7 @@ impl Tally {
             borrowed: count(|seen| seen.borrowed),
             interleaved: count(|seen| seen.became.is_some() || seen.borrowed),
             misanswered: count(misanswered),
+            left: watch::take(),
             took,
             words: Words {
                 began_dirty: seen.iter().find_map(say_began_dirty),

@@ -73,9 +73,6 @@ fn run(core: &Core, seat: &Seat) -> End {
                 searching = false;
             }
             entry.run(core);
-            if frame::take_taint() {
-                seat.retire();
-            }
             continue;
         }
         core.sleepers.fall_asleep(

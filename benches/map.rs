@@ -1,0 +1,115 @@
+//! The map family beside bare rayon, over sizes and costs of an item.
+//!
+//! The budgets: `map_slice` takes at most 1.0 of rayon's `install(par_iter().map().collect())`
+//! everywhere; `map`, whose input may be any iterator, 1.5 at a nanosecond an item and 1.0 from 100 ns
+//! on; and `map_slice` with the reset 1.02 of the same without (`Isolation::Leaky`).
+//!
+//! Besides criterion's figures it prints ratios whose sides ran in turns, so that what else the machine
+//! does weighs on all of them.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use cleanslate::{Isolation, Pool};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use rayon::prelude::*;
+
+/// A dependent chain of that many multiplications, about a nanosecond each.
+#[inline(never)]
+fn chain(seed: u64, rounds: u64) -> u64 {
+    (0..rounds).fold(seed, |x, _| black_box(x).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn one_ns(i: &u64) -> u64 {
+    i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7)
+}
+
+const SIZES: [usize; 5] = [1, 10, 1_000, 100_000, 1_000_000];
+
+struct Pools {
+    reset: Pool,
+    leaky: Pool,
+    rayon: rayon::ThreadPool,
+}
+
+type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
+fn ways<'a>(
+    pools: &'a Pools,
+    data: &'a [u64],
+    f: impl Fn(&u64) -> u64 + Copy + Sync + Send + 'a,
+) -> Vec<Way<'a>> {
+    let Pools { reset, leaky, rayon } = pools;
+    let end = data.len() as u64;
+    let collect = move || data.par_iter().map(f).collect::<Vec<u64>>();
+    vec![
+        ("rayon", Box::new(move || drop(black_box(rayon.install(collect))))),
+        ("map_slice", Box::new(move || drop(black_box(reset.map_slice(data, f))))),
+        ("leaky_slice", Box::new(move || drop(black_box(leaky.map_slice(data, f))))),
+        ("map_range", Box::new(move || drop(black_box(reset.map_range(0..end, |i| f(&i)))))),
+        ("map", Box::new(move || drop(black_box(reset.map(data, f))))),
+    ]
+}
+
+/// Medians of all ways, taken in turns, over the first one's.
+fn ratios(cost: &str, n: usize, ways: &[Way<'_>], patience: Duration) {
+    let mut samples = vec![Vec::new(); ways.len()];
+    let start = Instant::now();
+    while samples[0].len() < 5 || start.elapsed() < patience {
+        for ((_, run), samples) in ways.iter().zip(&mut samples) {
+            let start = Instant::now();
+            run();
+            samples.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let medians: Vec<f64> = samples
+        .iter_mut()
+        .map(|samples| {
+            samples.sort_by(f64::total_cmp);
+            samples[samples.len() / 2]
+        })
+        .collect();
+    print!("{cost:>7} x {n:<8} rayon {:>10.1} us", medians[0] * 1e6);
+    for ((name, _), median) in ways.iter().zip(&medians).skip(1) {
+        print!("  {name} {:.2}", median / medians[0]);
+    }
+    println!("  reset/leaky {:.3}", medians[1] / medians[2]);
+}
+
+fn grid(c: &mut Criterion) {
+    let short = std::env::args().any(|argument| argument == "--test");
+    let patience = Duration::from_millis(if short { 0 } else { 1_000 });
+    let pools = Pools {
+        reset: Pool::new(2).unwrap(),
+        leaky: Pool::builder().workers(2).isolation(Isolation::Leaky).build().unwrap(),
+        rayon: rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
+    };
+    for cost in ["1ns", "100ns", "10us", "uneven"] {
+        let mut group = c.benchmark_group(format!("map/{cost}"));
+        group.sample_size(10);
+        group.warm_up_time(Duration::from_millis(100));
+        group.measurement_time(Duration::from_millis(500));
+        for n in SIZES {
+            // A second of work is enough; as a test, a hundredth.
+            let most = if short { 1_000 } else { 1_000_000 };
+            if (cost == "10us" && n > most.min(100_000)) || n > most {
+                continue;
+            }
+            let data: Vec<u64> = (0..n as u64).collect();
+            let ways = match cost {
+                "1ns" => ways(&pools, &data, one_ns),
+                "100ns" => ways(&pools, &data, |i| i ^ chain(*i, 70)),
+                "10us" => ways(&pools, &data, |i| i ^ chain(*i, 7_000)),
+                _ => ways(&pools, &data, |i| if i % 64 == 0 { chain(*i, 1_500) } else { *i }),
+            };
+            ratios(cost, n, &ways, patience);
+            for (name, run) in &ways {
+                group.bench_function(BenchmarkId::new(*name, n), |b| b.iter(run));
+            }
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, grid);
+criterion_main!(benches);

@@ -1,0 +1,227 @@
+//! Submitting single tasks, beside other pools: a flood that nobody waits for, a round trip, and the
+//! processor time of a task where there is one every millisecond.
+//!
+//! The budgets: at most 1.0 of the best of the others in the first two, and no more processor time
+//! than the best of them in the third; none while idle.
+//!
+//! Besides criterion's figures it prints medians that were taken in turns, so that what else the
+//! machine does weighs on all of them.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use cleanslate::Pool;
+use criterion::{Criterion, criterion_group, criterion_main};
+use futures_lite::future::block_on;
+
+const WORKERS: usize = 2;
+/// Tasks in a flood.
+const FLOOD: usize = 10_000;
+
+struct Pools {
+    cleanslate: Pool,
+    rayon: rayon::ThreadPool,
+    threadpool: threadpool::ThreadPool,
+    rusty: rusty_pool::ThreadPool,
+    tokio: tokio::runtime::Runtime,
+    affinity: affinitypool::Threadpool,
+}
+
+impl Pools {
+    fn new() -> Self {
+        let mut tokio = tokio::runtime::Builder::new_multi_thread();
+        Self {
+            cleanslate: Pool::new(WORKERS).unwrap(),
+            rayon: rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().unwrap(),
+            threadpool: threadpool::ThreadPool::new(WORKERS),
+            rusty: rusty_pool::Builder::new().core_size(WORKERS).max_size(WORKERS).build(),
+            tokio: tokio.worker_threads(1).max_blocking_threads(WORKERS).build().unwrap(),
+            affinity: affinitypool::Builder::new().worker_threads(WORKERS).build(),
+        }
+    }
+}
+
+type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
+/// What a task of a flood does: it counts itself.
+#[derive(Clone)]
+struct Tick(Arc<AtomicUsize>);
+
+impl Tick {
+    fn run(self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A flood that `submit` starts, given what each task does; it is over when all have counted themselves.
+fn flood_of<'a>(submit: impl Fn(&Tick) + 'a) -> Box<dyn Fn() + 'a> {
+    let tick = Tick(Arc::new(AtomicUsize::new(0)));
+    Box::new(move || {
+        submit(&tick);
+        while tick.0.load(Ordering::Acquire) != FLOOD {
+            std::thread::yield_now();
+        }
+        tick.0.store(0, Ordering::Release);
+    })
+}
+
+/// A flood whose tasks are submitted one by one and forgotten.
+fn each<'a>(submit: impl Fn(Tick) + 'a) -> Box<dyn Fn() + 'a> {
+    flood_of(move |tick| (0..FLOOD).for_each(|_| submit(tick.clone())))
+}
+
+fn flood(pools: &Pools) -> Vec<Way<'_>> {
+    vec![
+        ("cleanslate", each(|tick| drop(pools.cleanslate.submit(|| tick.run())))),
+        ("rayon", each(|tick| pools.rayon.spawn(|| tick.run()))),
+        ("threadpool", each(|tick| pools.threadpool.execute(|| tick.run()))),
+        ("rusty_pool", each(|tick| pools.rusty.execute(|| tick.run()))),
+        ("tokio", each(|tick| drop(pools.tokio.spawn_blocking(|| tick.run())))),
+        (
+            "affinitypool",
+            // Its futures wait when they are dropped, so they are kept until all are done.
+            flood_of(|tick| {
+                let tasks: Vec<_> = (0..FLOOD)
+                    .map(|_| {
+                        let tick = tick.clone();
+                        pools.affinity.spawn(|| tick.run())
+                    })
+                    .collect();
+                tasks.into_iter().for_each(block_on);
+            }),
+        ),
+        ("blocking", each(|tick| blocking::unblock(|| tick.run()).detach())),
+    ]
+}
+
+fn round_trip(pools: &Pools) -> Vec<Way<'_>> {
+    fn answer(send: impl FnOnce(mpsc::Sender<u32>)) {
+        let (tell, told) = mpsc::channel();
+        send(tell);
+        black_box(told.recv().unwrap());
+    }
+    vec![
+        ("cleanslate", Box::new(|| drop(black_box(pools.cleanslate.submit(|| 1).join())))),
+        ("rayon", Box::new(|| _ = black_box(pools.rayon.install(|| 1)))),
+        (
+            "threadpool",
+            Box::new(|| answer(|tell| pools.threadpool.execute(move || tell.send(1).unwrap()))),
+        ),
+        ("rusty_pool", Box::new(|| _ = black_box(pools.rusty.evaluate(|| 1).await_complete()))),
+        (
+            "tokio",
+            Box::new(|| {
+                answer(|tell| drop(pools.tokio.spawn_blocking(move || tell.send(1).unwrap())));
+            }),
+        ),
+        ("affinitypool", Box::new(|| _ = black_box(block_on(pools.affinity.spawn(|| 1))))),
+        ("blocking", Box::new(|| _ = black_box(block_on(blocking::unblock(|| 1))))),
+    ]
+}
+
+/// Prints the median of each way, taken in turns, and the first one's over the best of the others.
+fn compare(what: &str, ways: &[Way<'_>], per: usize, patience: Duration) {
+    let mut samples = vec![Vec::new(); ways.len()];
+    let start = Instant::now();
+    while samples[0].len() < 5 || start.elapsed() < patience {
+        for ((_, run), samples) in ways.iter().zip(&mut samples) {
+            let start = Instant::now();
+            run();
+            samples.push(start.elapsed().as_secs_f64() * 1e9 / per as f64);
+        }
+    }
+    let medians: Vec<f64> = samples
+        .iter_mut()
+        .map(|samples| {
+            samples.sort_by(f64::total_cmp);
+            samples[samples.len() / 2]
+        })
+        .collect();
+    print!("{what}:");
+    for ((name, _), median) in ways.iter().zip(&medians) {
+        print!("  {name} {median:.0} ns");
+    }
+    let best = medians[1..].iter().copied().fold(f64::INFINITY, f64::min);
+    println!("  over the best: {:.2}", medians[0] / best);
+}
+
+fn bench(c: &mut Criterion, what: &str, ways: &[Way<'_>]) {
+    let mut group = c.benchmark_group(format!("submit/{what}"));
+    group.sample_size(10);
+    group.warm_up_time(Duration::from_millis(100));
+    group.measurement_time(Duration::from_millis(500));
+    for (name, run) in ways {
+        group.bench_function(*name, |b| b.iter(run));
+    }
+    group.finish();
+}
+
+/// The time that the threads of this process have spent on a processor, where the system says so.
+fn processor_time() -> Option<Duration> {
+    let mut total = 0;
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let path = thread.ok()?.path().join("schedstat");
+        let nanos: u64 = std::fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()?;
+        total += nanos;
+    }
+    Some(Duration::from_nanos(total))
+}
+
+/// Prints what a task costs where there is one every millisecond, less what the pace itself costs, and
+/// what all pools cost while nothing happens.
+fn sparse(pools: &Pools, tasks: u32) {
+    let cost = |run: &dyn Fn()| {
+        let before = processor_time()?;
+        for _ in 0..tasks {
+            run();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some((processor_time()? - before).as_secs_f64() * 1e6 / f64::from(tasks))
+    };
+    let Some(pace) = cost(&|| ()) else { return };
+    print!("processor time of a task, one a millisecond:");
+    let ways: [Way<'_>; 6] = [
+        ("cleanslate", Box::new(|| drop(pools.cleanslate.submit(|| ())))),
+        ("rayon", Box::new(|| pools.rayon.spawn(|| ()))),
+        ("threadpool", Box::new(|| pools.threadpool.execute(|| ()))),
+        ("rusty_pool", Box::new(|| pools.rusty.execute(|| ()))),
+        ("tokio", Box::new(|| drop(pools.tokio.spawn_blocking(|| ())))),
+        ("blocking", Box::new(|| blocking::unblock(|| ()).detach())),
+    ];
+    for (name, run) in &ways {
+        if let Some(cost) = cost(run) {
+            print!("  {name} {:.1} us", cost - pace);
+        }
+    }
+    println!();
+    let alone = Pool::new(WORKERS).unwrap();
+    alone.broadcast(|| ());
+    // The other pools' workers have gone to sleep by the second look.
+    let idle = |seconds| {
+        let before = processor_time()?;
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        Some(processor_time()? - before)
+    };
+    if let (Some(_), Some(idle)) = (idle(0.1), idle(f64::from(tasks) / 1e3)) {
+        println!("processor time of all pools while idle: {idle:?} in {tasks} ms");
+    }
+}
+
+fn single_tasks(c: &mut Criterion) {
+    let short = std::env::args().any(|argument| argument == "--test");
+    let patience = Duration::from_millis(if short { 0 } else { 4_000 });
+    let pools = Pools::new();
+    let ways = flood(&pools);
+    compare("flood", &ways, FLOOD, patience);
+    bench(c, "flood", &ways);
+    let ways = round_trip(&pools);
+    compare("round trip", &ways, 1, patience);
+    bench(c, "round_trip", &ways);
+    sparse(&pools, if short { 10 } else { 1_000 });
+}
+
+criterion_group!(benches, single_tasks);
+criterion_main!(benches);
