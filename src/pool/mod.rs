@@ -277,7 +277,7 @@ impl Pool {
     ///
     /// What a task borrows must outlive the scope:
     ///
-    /// ```compile_fail,E0597
+    /// ```compile_fail,E0373
     /// # let pool = cleanslate::Pool::new(1).unwrap();
     /// pool.scope(|s| {
     ///     let local = 1;
