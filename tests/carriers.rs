@@ -458,6 +458,113 @@ fn what_a_carrier_does_to_slots_is_seen_by_no_task() {
     assert_eq!(TOUCHED.get(), 5);
 }
 
+/// Says at its end whether a task's slot is still to be seen. Touches nothing before the task.
+struct Witness(Log);
+
+impl Carrier for Witness {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "witness"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        let set = TOUCHED.is_set() || LEFT.with(Option::is_some);
+        self.0.lock().unwrap().push(format!("detach, set: {set}"));
+        Ok(())
+    }
+}
+
+task_local! { static LEFT: Option<OnDrop> = None; }
+
+// The task runs in its carriers' frame if they have touched nothing: it has to end before they detach.
+#[test]
+fn a_task_has_ended_before_its_carriers_detach() {
+    quiet();
+    let log = Log::default();
+    let context = Context::empty().carry(Witness(Arc::clone(&log)));
+    let leave = |log: &Log| {
+        TOUCHED.set(4);
+        let log = Arc::clone(log);
+        LEFT.set(Some(OnDrop::new(move || {
+            let panicking = std::thread::panicking();
+            log.lock().unwrap().push(format!("drop, panicking: {panicking}"));
+        })));
+    };
+    let returned = ["drop, panicking: false", "detach, set: false"];
+    context.run(|| leave(&log));
+    assert_eq!(notes(&log), returned);
+    panics(|| {
+        context.run(|| {
+            leave(&log);
+            panic!("on purpose")
+        })
+    });
+    assert_eq!(notes(&log), ["drop, panicking: true", "detach, set: false"]);
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        let remote = Arc::clone(&log);
+        pool.in_context(&context).submit(move || leave(&remote)).join().unwrap();
+        assert_eq!(notes(&log), returned);
+        pool.in_context(&context).map([()], |()| leave(&log));
+        assert_eq!(notes(&log), returned);
+    }
+    block_on(async { leave(&log) }.isolated_in(&context));
+    assert_eq!(notes(&log), returned);
+    assert!(!TOUCHED.is_set());
+}
+
+// Broke: the first panic unwound through the list, and the second one aborted the process.
+#[test]
+fn captures_that_all_panic_in_their_drop_are_all_dropped() {
+    struct Fragile(Log);
+    struct Capture(Log);
+    impl Drop for Capture {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push("dropped".to_owned());
+            panic!("a capture's drop, on purpose");
+        }
+    }
+    impl Carrier for Fragile {
+        type Captured = Capture;
+        type Attached = ();
+        fn name(&self) -> &str {
+            "fragile"
+        }
+        fn capture(&self) -> Result<Capture, BoxError> {
+            Ok(Capture(Arc::clone(&self.0)))
+        }
+        fn attach(&self, _: &Capture) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    quiet();
+    let log = Log::default();
+    let fragile = || Fragile(Arc::clone(&log));
+    let three = || Context::empty().carry(fragile()).carry(fragile()).carry(fragile());
+    let context = three();
+    assert!(panics(|| drop(context)).contains("on purpose"));
+    assert_eq!(notes(&log), ["dropped"; 3]);
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        let (go, gone) = std::sync::mpsc::channel();
+        let task = pool.in_context(&three()).submit(move || gone.recv());
+        // The context above went with its statement, so that the task's is the last.
+        go.send(()).unwrap();
+        let _either_way = task.join();
+        pool.shutdown().unwrap();
+        assert_eq!(notes(&log), ["dropped"; 3]);
+    }
+}
+
 #[test]
 fn a_context_with_carriers_can_be_given_to_threads_and_used_often() {
     USER.set("alice".to_owned());

@@ -192,9 +192,17 @@ fn a_value_under_a_live_mutable_borrow_is_read_without_touching_it() {
 fn another_thread_may_write_to_a_lent_thread_local_meanwhile() {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     thread_local! { static LENT: AtomicU64 = const { AtomicU64::new(0) }; }
+    /// Ends the other thread also if the test fails, or the scope would wait for it for ever.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     LENT.with(|lent| {
         thread::scope(|scope| {
+            let _stop = Stop(&stop);
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     lent.fetch_add(1, Ordering::Relaxed);
@@ -205,8 +213,8 @@ fn another_thread_may_write_to_a_lent_thread_local_meanwhile() {
             }
             let mut seen = 0;
             while seen < 10 {
-                let before = lent.load(Ordering::Relaxed);
                 let (_, report) = sentinel::watch(|| {
+                    let before = lent.load(Ordering::Relaxed);
                     while lent.load(Ordering::Relaxed) < before + 1000 {
                         thread::yield_now();
                     }
@@ -215,7 +223,6 @@ fn another_thread_may_write_to_a_lent_thread_local_meanwhile() {
                 assert!(leak.path().is_some_and(|path| path.ends_with("::LENT")), "{leak}");
                 seen += 1;
             }
-            stop.store(true, Ordering::Relaxed);
         });
     });
 }

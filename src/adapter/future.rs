@@ -151,11 +151,21 @@ impl<F: Future> Isolated<F> {
         cx: &mut task::Context<'_>,
     ) -> (Poll<F::Output>, Result<(), CleanupError>) {
         let context = self.context.clone();
-        match frame::attached(&context, || catch_unwind(AssertUnwindSafe(|| self.visit(cx)))) {
-            Err(error) => panic_any(RunError::carrier(error)),
-            Ok((Err(payload), _)) => resume_unwind(payload),
-            Ok((Ok(visited), None)) => visited,
-            Ok((Ok((result, ended)), Some(later))) => {
+        let mut visited = None;
+        let attached = frame::attached(&context, || {
+            visited = Some(catch_unwind(AssertUnwindSafe(|| self.visit(cx))));
+        });
+        match (attached, visited) {
+            (Err(error), _) => panic_any(RunError::carrier(error)),
+            (Ok(_), None) => unreachable!("it is called unless a carrier is refused"),
+            (Ok(fault), Some(Err(payload))) => {
+                if let Some(error) = fault {
+                    discard(error.into_payload());
+                }
+                resume_unwind(payload)
+            }
+            (Ok(None), Some(Ok(visited))) => visited,
+            (Ok(Some(later)), Some(Ok((result, ended)))) => {
                 let mut fault = ended.err();
                 CleanupError::add(&mut fault, later);
                 (result, fault.map_or(Ok(()), Err))
@@ -186,8 +196,8 @@ impl<F: Future> Drop for Isolated<F> {
         let mut body = || outcome = catch_unwind(AssertUnwindSafe(&mut end));
         if context.has_carriers() {
             match frame::attached(context, &mut body) {
-                Ok(((), None)) => {}
-                Ok(((), Some(error))) => discard(error.into_payload()),
+                Ok(None) => {}
+                Ok(Some(error)) => discard(error.into_payload()),
                 // It has to be dropped all the same.
                 Err(error) => {
                     discard(Box::new(error));

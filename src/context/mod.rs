@@ -15,7 +15,7 @@ pub use inherit::{CopyFallback, CopyWith, Inherit};
 pub(crate) use snapshot::{Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
-use crate::foreign::{Attachment, Carried, Carrier, CarrierError, CarrierSet};
+use crate::foreign::{Carried, Carrier, CarrierError, CarrierSet};
 use crate::frame::{self, Failure};
 
 /// A snapshot, if there is anything to inherit.
@@ -166,8 +166,10 @@ impl Context {
         self.snapshot.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
     }
 
-    pub(crate) fn attach_around<R>(&self, f: impl FnOnce() -> R) -> Attachment<R> {
-        crate::foreign::attach_around(self.carried.as_deref().unwrap_or_default(), f)
+    /// Calls a closure with the carriers attached: see [`attach_around`](crate::foreign::attach_around).
+    #[inline]
+    pub(crate) fn attach_around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
+        crate::foreign::attach_around(self.carried.as_deref().unwrap_or_default(), body)
     }
 
     /// Runs a closure as a task in this context, here and now.
@@ -222,7 +224,7 @@ impl Context {
     #[cold]
     #[inline(never)]
     fn try_run_attached<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        match frame::run(self, f) {
+        match frame::run_attached(self, f) {
             Ok(result) => Ok(result),
             Err(Failure::Panic(payload)) => std::panic::resume_unwind(payload),
             Err(Failure::Cleanup(error)) => Err(RunError::cleanup(error)),

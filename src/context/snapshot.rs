@@ -11,13 +11,12 @@
     reason = "the frames keep snapshots by pointer, so that the hot path copies a word"
 )]
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::inherit::{Copied, Inheritance};
 use super::{CaptureError, SnapshotRef};
-use crate::frame;
 use crate::frame::thread::{self, Thread};
+use crate::frame::{self, Drops};
 
 /// One slot's copy.
 struct Item {
@@ -33,21 +32,13 @@ pub(crate) struct Snapshot {
 }
 
 impl Drop for Snapshot {
-    /// Drops every copy, each contained: the second panic of two would abort the process. The first
-    /// one resumes.
+    /// Drops every copy, each contained.
     fn drop(&mut self) {
-        let mut first = Ok(());
+        let mut drops = Drops::default();
         for item in self.items.drain(..) {
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(item)));
-            match (&first, dropped) {
-                (_, Ok(())) => {}
-                (Ok(()), Err(payload)) if !std::thread::panicking() => first = Err(payload),
-                (_, Err(payload)) => frame::discard(payload),
-            }
+            drops.contain(|| drop(item));
         }
-        if let Err(payload) = first {
-            resume_unwind(payload);
-        }
+        drops.resume();
     }
 }
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::error::{BoxError, CarrierError, Step};
-use crate::frame::discard;
+use crate::frame::{Drops, discard};
 
 /// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
 ///
@@ -108,15 +108,9 @@ impl<C: Carrier + ?Sized> Carrier for Arc<C> {
 /// A carrier without its types.
 pub(crate) trait AnyCarrier: Send + Sync {
     fn name(&self) -> &str;
-    fn capture(&self) -> Result<Arc<dyn Any + Send + Sync>, CarrierError>;
+    fn capture(self: Arc<Self>) -> Result<Carried, CarrierError>;
     /// Whether anything travels. If not, it only keeps tasks apart.
     fn inherits(&self) -> bool;
-    /// Calls `inside` while attached. `Err(attach)`: it was not called.
-    fn around(
-        &self,
-        captured: &(dyn Any + Send + Sync),
-        inside: &mut dyn FnMut(),
-    ) -> Result<Option<CarrierError>, CarrierError>;
 }
 
 pub(crate) type SharedCarrier = Arc<dyn AnyCarrier>;
@@ -129,6 +123,7 @@ struct Erased<C>(C);
 
 impl<C: Carrier> Erased<C> {
     /// Calls one of the carrier's methods and names what went wrong.
+    #[inline]
     fn guarded<T>(
         &self,
         step: Step,
@@ -136,9 +131,19 @@ impl<C: Carrier> Erased<C> {
     ) -> Result<T, CarrierError> {
         match catch_unwind(AssertUnwindSafe(|| f(&self.0))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(cause)) => Err(CarrierError::new(&self.safe_name(), step, cause)),
-            Err(payload) => Err(CarrierError::panicked(&self.safe_name(), step, payload)),
+            Ok(Err(cause)) => Err(self.failed(step, cause)),
+            Err(payload) => Err(self.panicked(step, payload)),
         }
+    }
+
+    #[cold]
+    fn failed(&self, step: Step, cause: BoxError) -> CarrierError {
+        CarrierError::new(&self.safe_name(), step, cause)
+    }
+
+    #[cold]
+    fn panicked(&self, step: Step, payload: Box<dyn Any + Send>) -> CarrierError {
+        CarrierError::panicked(&self.safe_name(), step, payload)
     }
 
     /// Its name for an error. A name that panics must not keep the other carriers from being detached.
@@ -155,34 +160,61 @@ impl<C: Carrier> AnyCarrier for Erased<C> {
         self.0.name()
     }
 
-    fn capture(&self) -> Result<Arc<dyn Any + Send + Sync>, CarrierError> {
+    fn capture(self: Arc<Self>) -> Result<Carried, CarrierError> {
         let captured = self.guarded(Step::Capture, C::capture)?;
-        Ok(Arc::new(captured))
+        Ok(Carried(Arc::new(Load(Some((self, captured))))))
     }
 
     fn inherits(&self) -> bool {
         size_of::<C::Captured>() != 0
     }
-
-    fn around(
-        &self,
-        captured: &(dyn Any + Send + Sync),
-        inside: &mut dyn FnMut(),
-    ) -> Result<Option<CarrierError>, CarrierError> {
-        let attached = self.guarded(Step::Attach, |carrier| match captured.downcast_ref() {
-            Some(captured) => carrier.attach(captured),
-            None => Err("its capture is of another type".into()),
-        })?;
-        inside();
-        Ok(self.guarded(Step::Detach, |carrier| carrier.detach(attached)).err())
-    }
 }
 
 /// A carrier and what it captured.
 #[derive(Clone)]
-pub(crate) struct Carried {
-    carrier: SharedCarrier,
-    captured: Arc<dyn Any + Send + Sync>,
+pub(crate) struct Carried(Arc<dyn AnyLoad>);
+
+/// The same without its types.
+trait AnyLoad: Send + Sync {
+    fn name(&self) -> &str;
+    /// Attaches this one and then the rest, calls `body` inside, and detaches. The body was called unless
+    /// something could not be attached.
+    fn around(&self, rest: &[Carried], body: &mut dyn FnMut()) -> Option<CarrierError>;
+}
+
+/// Empty from its drop on.
+struct Load<C: Carrier>(Option<(Arc<Erased<C>>, C::Captured)>);
+
+impl<C: Carrier> Drop for Load<C> {
+    /// Contained, since it is one of a list.
+    fn drop(&mut self) {
+        let Some((carrier, captured)) = self.0.take() else { return };
+        let mut drops = Drops::default();
+        drops.contain(|| drop(captured));
+        drops.contain(|| drop(carrier));
+        drops.resume();
+    }
+}
+
+impl<C: Carrier> AnyLoad for Load<C> {
+    fn name(&self) -> &str {
+        self.0.as_ref().map_or("", |(carrier, _)| carrier.0.name())
+    }
+
+    fn around(&self, rest: &[Carried], body: &mut dyn FnMut()) -> Option<CarrierError> {
+        let (carrier, captured) = self.0.as_ref()?;
+        let attached = match carrier.guarded(Step::Attach, |carrier| carrier.attach(captured)) {
+            Ok(attached) => attached,
+            Err(error) => return Some(error),
+        };
+        let inner = attach_around(rest, body);
+        let own = carrier.guarded(Step::Detach, |carrier| carrier.detach(attached));
+        match (inner, own) {
+            (inner, Ok(())) => inner,
+            (None, Err(own)) => Some(own),
+            (Some(inner), Err(own)) => Some(inner.with_stuck(own)),
+        }
+    }
 }
 
 impl fmt::Debug for Carried {
@@ -193,55 +225,24 @@ impl fmt::Debug for Carried {
 
 impl Carried {
     pub(crate) fn capture(carrier: &SharedCarrier) -> Result<Self, CarrierError> {
-        Ok(Self { carrier: Arc::clone(carrier), captured: carrier.capture()? })
+        Arc::clone(carrier).capture()
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.carrier.name()
+        self.0.name()
     }
 }
 
-/// What became of a closure that was to run with carriers attached.
-#[derive(Debug)]
-#[must_use]
-pub(crate) enum Attachment<R> {
-    /// One could not be attached; the closure was not called.
-    Refused(CarrierError),
-    /// The closure ran. One or more carriers may have failed to detach.
-    Ran(R, Option<CarrierError>),
-}
-
-/// Calls `f` with all carriers attached. `f` must not unwind.
-pub(crate) fn attach_around<R>(carriers: &[Carried], f: impl FnOnce() -> R) -> Attachment<R> {
-    let mut f = Some(f);
-    let mut result = None;
-    let mut body = || result = f.take().map(|f| f());
-    let outcome = nest(carriers, &mut body);
-    match (result, outcome) {
-        (Some(result), Ok(detach)) => Attachment::Ran(result, detach),
-        (Some(result), Err(error)) => Attachment::Ran(result, Some(error)),
-        (None, Err(error) | Ok(Some(error))) => Attachment::Refused(error),
-        (None, Ok(None)) => unreachable!("the innermost level calls the body, or a carrier failed"),
-    }
-}
-
-/// `Ok`: everything inside was attached and ran; with what failed to detach. `Err`: something was not
-/// attached, and the body did not run.
-fn nest(
-    carriers: &[Carried],
-    body: &mut dyn FnMut(),
-) -> Result<Option<CarrierError>, CarrierError> {
-    let Some((first, rest)) = carriers.split_first() else {
-        body();
-        return Ok(None);
-    };
-    let mut inner = Ok(None);
-    let own = first.carrier.around(&*first.captured, &mut || inner = nest(rest, body))?;
-    match (inner, own) {
-        (Ok(None), own) => Ok(own),
-        (inner, None) => inner,
-        (Ok(Some(inner)), Some(own)) => Ok(Some(inner.with_stuck(own))),
-        (Err(inner), Some(own)) => Err(inner.with_stuck(own)),
+/// Calls `body`, which must not unwind, with all carriers attached. It was called unless something could
+/// not be attached.
+#[inline]
+pub(crate) fn attach_around(carriers: &[Carried], body: &mut dyn FnMut()) -> Option<CarrierError> {
+    match carriers.split_first() {
+        Some((first, rest)) => first.0.around(rest, body),
+        None => {
+            body();
+            None
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod tracing;
 
 pub use adopt::{Adoptable, Adopted, adopt, adopt_with};
 pub use carrier::Carrier;
-pub(crate) use carrier::{Attachment, Carried, CarrierSet, SharedCarrier, attach_around, shared};
+pub(crate) use carrier::{Carried, CarrierSet, SharedCarrier, attach_around, shared};
 pub use error::{BoxError, CarrierError};
 #[cfg(feature = "tracing")]
 pub use tracing::{AttachedSpan, CapturedSpan, TracingCarrier};

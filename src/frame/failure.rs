@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -37,6 +37,33 @@ pub(crate) fn discard(payload: Payload) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         #[expect(clippy::mem_forget, reason = "a payload whose Drop panics with another one")]
         std::mem::forget(again);
+    }
+}
+
+/// Drops several things one by one: the second panic of two that unwind together would abort the
+/// process.
+#[derive(Default)]
+pub(crate) struct Drops {
+    first: Option<Payload>,
+}
+
+impl Drops {
+    /// Calls what drops one of them. The first panic is kept, later ones are discarded.
+    pub(crate) fn contain(&mut self, drop: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(drop)) {
+            if self.first.is_none() && !std::thread::panicking() {
+                self.first = Some(payload);
+            } else {
+                discard(payload);
+            }
+        }
+    }
+
+    /// Lets the first panic go on.
+    pub(crate) fn resume(self) {
+        if let Some(payload) = self.first {
+            resume_unwind(payload);
+        }
     }
 }
 

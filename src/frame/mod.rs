@@ -19,9 +19,9 @@ mod trail;
 pub(crate) mod value;
 
 pub use failure::{CleanupError, leaked_values};
-pub(crate) use failure::{Failure, discard, message};
+pub(crate) use failure::{Drops, Failure, discard, message};
 #[cfg(feature = "rayon")]
 pub(crate) use loose::Loose;
 pub(crate) use parked::Parked;
 pub(crate) use stack::{Frame, Pin};
-pub(crate) use task::{attached, contained, run, run_open, take_taint};
+pub(crate) use task::{attached, contained, run, run_attached, run_open, take_taint};

@@ -255,6 +255,12 @@ impl<'c> Open<'c> {
         });
     }
 
+    /// Whether the current task has left nothing to undo: see [`Frame::is_clean`].
+    #[inline]
+    pub(super) fn is_clean(&self) -> bool {
+        cfg!(cleanslate_no_reset) || thread::current().flags.get() & TASK == 0
+    }
+
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.below.flags & UNNOTICED == 0
@@ -264,6 +270,24 @@ impl<'c> Open<'c> {
     #[inline]
     fn above(&self) -> usize {
         self.position + usize::from(self.below.flags & LOOSE != 0)
+    }
+
+    /// Ends the current task and begins the next: see [`Frame::next_task`].
+    #[inline]
+    pub(super) fn next_task(&self) -> Option<CleanupError> {
+        if cfg!(cleanslate_no_reset) {
+            return None;
+        }
+        let thread = thread::current();
+        match thread.flags.get() & TASK {
+            0 => None,
+            TOUCHED => {
+                thread.epoch.set(thread.fresh_epoch());
+                thread.lower(TOUCHED);
+                None
+            }
+            _ => self.next_task_slow(thread),
+        }
     }
 
     #[cold]
@@ -363,26 +387,14 @@ impl<'c> Frame<'c> {
     /// nothing, and is O(slots touched) otherwise.
     #[inline]
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
-        if cfg!(cleanslate_no_reset) {
-            return Ok(());
-        }
-        let thread = thread::current();
-        match thread.flags.get() & TASK {
-            0 => Ok(()),
-            TOUCHED => {
-                thread.epoch.set(thread.fresh_epoch());
-                thread.lower(TOUCHED);
-                Ok(())
-            }
-            _ => self.open.next_task_slow(thread).map_or(Ok(()), Err),
-        }
+        self.open.next_task().map_or(Ok(()), Err)
     }
 
     /// Whether the current task has left nothing to undo, so that [`next_task`](Frame::next_task) would
     /// do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        cfg!(cleanslate_no_reset) || thread::current().flags.get() & TASK == 0
+        self.open.is_clean()
     }
 
     /// Ends the last task and closes the frame.

@@ -1,18 +1,18 @@
 //! One whole task: frame, carriers, the closure, the reset.
 //!
-//! The order, from the outside in: a frame is opened for the carriers, which attach in order; a frame
-//! is opened for the task, and the closure runs; the task's frame is closed while the carriers are
-//! still attached, since a value's `Drop` may log; the carriers detach in reverse; their frame closes,
-//! which resets what they touched. A task without carriers has the inner frame only.
+//! The order, from the outside in: a frame is opened for the carriers, which attach in order; the closure
+//! runs, in that frame if they have touched no slot, else in one on top; the task ends while the carriers
+//! are still attached, since a value's `Drop` may log; the carriers detach in reverse; their frame
+//! closes, which resets what they touched. A task without carriers has the one frame.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::{CleanupError, Failure, discard};
-use super::stack::{Frame, Open};
+use super::failure::{CleanupError, Failure, Payload, discard};
+use super::stack::Open;
 use super::thread;
 use crate::context::Context;
-use crate::foreign::{Attachment, CarrierError};
+use crate::foreign::CarrierError;
 
 /// Runs one task. Never unwinds.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
 #[inline]
 pub(crate) fn run_open<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, CleanupError> {
     let frame = Open::enter(context);
-    let unwinding = Unwinding(&frame);
+    let unwinding = CloseOnUnwind(&frame);
     let result = f();
     let _returned = ManuallyDrop::new(unwinding);
     match frame.close() {
@@ -43,9 +43,9 @@ pub(crate) fn run_open<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R,
 }
 
 /// Closes the frame of a task that panics.
-struct Unwinding<'f, 'c>(&'f Open<'c>);
+struct CloseOnUnwind<'f, 'c>(&'f Open<'c>);
 
-impl Drop for Unwinding<'_, '_> {
+impl Drop for CloseOnUnwind<'_, '_> {
     #[cold]
     fn drop(&mut self) {
         if let Some(error) = self.0.close() {
@@ -56,62 +56,144 @@ impl Drop for Unwinding<'_, '_> {
 }
 
 /// The same with carriers, which have to be detached whatever happens.
-#[cold]
-fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    let attachment = attached(context, || {
-        catch_unwind(AssertUnwindSafe(|| {
-            let frame = Frame::enter(context);
-            let result = f();
-            (result, frame.end())
-        }))
+#[inline(never)]
+pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
+    // Results of different types in places of their own: moved as parts of a bigger one, a word is read
+    // by a load wider than the store that has just left it, which has to wait for the cache.
+    let mut result = None;
+    let mut ended = Ok(None);
+    let attached = attached_in(context, |carriers| {
+        let task = || result = Some(f());
+        ended = catch_unwind(AssertUnwindSafe(|| run_inside(carriers, context, task)));
     });
-    let (outcome, fault) = attachment.map_err(Failure::Carrier)?;
-    let (result, ended) = outcome.map_err(Failure::Panic)?;
-    let mut total = ended.err();
-    if let Some(fault) = fault {
-        CleanupError::add(&mut total, fault);
+    match (result, ended, attached) {
+        (Some(result), Ok(None), Ok(None)) => Ok(result),
+        (result, ended, attached) => Err(failure_of(result, ended, attached)),
     }
-    match total {
-        None => Ok(result),
-        Some(error) => Err(Failure::Cleanup(give_up(result, error))),
+}
+
+/// What a task has come to that did not go well in every respect.
+#[cold]
+fn failure_of<R>(
+    result: Option<R>,
+    ended: Result<Option<CleanupError>, Payload>,
+    attached: Result<Option<CleanupError>, CarrierError>,
+) -> Failure {
+    let detached = match attached {
+        Ok(error) => error,
+        Err(refused) => return Failure::Carrier(refused),
+    };
+    let mut total = match ended {
+        Ok(error) => error,
+        Err(payload) => {
+            // The task's own panic wins.
+            if let Some(error) = detached {
+                discard(error.into_payload());
+            }
+            return Failure::Panic(payload);
+        }
+    };
+    if let Some(error) = detached {
+        CleanupError::add(&mut total, error);
+    }
+    let error = total.expect("something went wrong, and the carriers and the task did not");
+    Failure::Cleanup(give_up(result, error))
+}
+
+/// Runs a task inside the carriers' frame: in that very frame if they have left it as it was opened, else
+/// in one on top of what they touched.
+#[inline]
+fn run_inside(carriers: &Open<'_>, context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
+    if !carriers.is_clean() {
+        return run_on_top(context, f);
+    }
+    let unwinding = EndOnUnwind(carriers);
+    f();
+    let _returned = ManuallyDrop::new(unwinding);
+    carriers.next_task()
+}
+
+#[cold]
+#[inline(never)]
+fn run_on_top(context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
+    let frame = Open::enter(context);
+    let unwinding = CloseOnUnwind(&frame);
+    f();
+    let _returned = ManuallyDrop::new(unwinding);
+    frame.close()
+}
+
+/// Ends a task that panics in the carriers' frame.
+struct EndOnUnwind<'f, 'c>(&'f Open<'c>);
+
+impl Drop for EndOnUnwind<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(error) = self.0.next_task() {
+            // The task's own panic is on its way.
+            discard(error.into_payload());
+        }
     }
 }
 
 /// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
 /// stayed attached. `Err`: `f` was not called.
 ///
-/// In a frame of their own: what carriers touch concerns neither the task that they are attached
-/// for nor the one around it.
-pub(crate) fn attached<R>(
+/// In a frame of their own: what carriers touch concerns neither the task that they are attached for nor
+/// the one around it.
+pub(crate) fn attached(
     context: &Context,
-    f: impl FnOnce() -> R,
-) -> Result<(R, Option<CleanupError>), CarrierError> {
-    let frame = Frame::enter(context);
-    let attachment = context.attach_around(f);
-    let closed = frame.end().err();
-    let tainted = match &attachment {
-        Attachment::Refused(error) => error.is_detach(),
-        Attachment::Ran(_, fault) => fault.is_some(),
+    f: impl FnOnce(),
+) -> Result<Option<CleanupError>, CarrierError> {
+    attached_in(context, |_| f())
+}
+
+/// The same for an `f` that makes use of the carriers' frame.
+#[inline]
+fn attached_in(
+    context: &Context,
+    f: impl FnOnce(&Open<'_>),
+) -> Result<Option<CleanupError>, CarrierError> {
+    let frame = Open::enter(context);
+    let unwinding = CloseOnUnwind(&frame);
+    let mut f = Some(f);
+    let mut body = || {
+        if let Some(f) = f.take() {
+            f(&frame);
+        }
     };
-    if tainted {
+    let failed = context.attach_around(&mut body);
+    let _returned = ManuallyDrop::new(unwinding);
+    let closed = frame.close();
+    match (failed, closed, f) {
+        (None, closed, None) => Ok(closed),
+        (failed, closed, f) => not_attached(f.is_none(), failed, closed),
+    }
+}
+
+/// What to say if a carrier failed.
+#[cold]
+fn not_attached(
+    has_run: bool,
+    failed: Option<CarrierError>,
+    closed: Option<CleanupError>,
+) -> Result<Option<CleanupError>, CarrierError> {
+    let failed = failed.expect("the innermost carrier calls the body, or one has failed");
+    if has_run || failed.is_detach() {
         thread::with(|thread| thread.tainted.set(true));
     }
-    match attachment {
-        Attachment::Refused(error) => {
-            // What the carriers left in slots while they failed is gone; the carrier is the cause.
-            if let Some(error) = closed {
-                discard(error.into_payload());
-            }
-            Err(error)
-        }
-        Attachment::Ran(outcome, detach) => {
-            let mut fault = detach.map(CleanupError::detach);
-            if let Some(error) = closed {
-                CleanupError::add(&mut fault, error);
-            }
-            Ok((outcome, fault))
-        }
+    if has_run {
+        let detach = CleanupError::detach(failed);
+        return Ok(Some(match closed {
+            None => detach,
+            Some(closed) => detach.merge(closed),
+        }));
     }
+    // What the carriers left in slots while they failed is gone; the carrier is the cause.
+    if let Some(error) = closed {
+        discard(error.into_payload());
+    }
+    Err(failed)
 }
 
 /// Whether a carrier could not be detached on this thread since the last time of asking.

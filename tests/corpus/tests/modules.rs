@@ -83,9 +83,17 @@ fn a_library_that_the_task_unloads_is_no_leak_and_is_not_read() {
 
 #[test]
 fn watching_goes_on_while_another_thread_loads_and_unloads() {
+    /// Ends the other thread also if the test fails, or the scope would wait for it for ever.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     let file = copy("opened", "libbusy.so");
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let library = Library::open_file(&file);
@@ -106,7 +114,6 @@ fn watching_goes_on_while_another_thread_loads_and_unloads() {
                 });
             }
         });
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
