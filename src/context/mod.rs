@@ -2,6 +2,7 @@
 
 mod error;
 mod inherit;
+mod shared;
 mod snapshot;
 mod wrap;
 
@@ -12,14 +13,14 @@ pub use error::{CaptureError, RunError};
 pub(crate) use inherit::{Borrowed, Copied, Inheritance};
 #[doc(hidden)]
 pub use inherit::{CopyFallback, CopyWith, Inherit};
-pub(crate) use snapshot::{Snapshot, inherited};
+pub(crate) use snapshot::{Raw, Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
 use crate::foreign::{Carried, Carrier, CarrierError, CarrierSet};
 use crate::frame::{self, Failure};
 
 /// A snapshot, if there is anything to inherit.
-pub(crate) type SnapshotRef = Option<Arc<Snapshot>>;
+type SnapshotRef = Option<shared::Shared<Snapshot>>;
 
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///
@@ -162,8 +163,8 @@ impl Context {
     }
 
     #[inline]
-    pub(crate) fn snapshot_ptr(&self) -> *const Snapshot {
-        self.snapshot.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
+    pub(crate) fn snapshot_raw(&self) -> Raw {
+        Snapshot::as_raw(&self.snapshot)
     }
 
     /// Calls a closure with the carriers attached: see [`attach_around`](crate::foreign::attach_around).

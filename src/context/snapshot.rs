@@ -2,18 +2,18 @@
 //!
 //! # Invariants
 //!
-//! - **N1 (counted).** A non-null `*const Snapshot` in the engine comes from `Arc::as_ptr` or
-//!   `Arc::into_raw`. `Thread::context` borrows the count of whoever opened a pinned frame, and owns one
-//!   for a loose frame; a pointer in `Thread::captured` or a record's `captured` owns one.
+//! - **N1 (counted).** A non-null [`Raw`] in the engine comes from a [`Shared`] or a [`Purse`] of a
+//!   snapshot. `Thread::context` borrows the count of whoever opened a pinned frame, and owns one for a
+//!   loose frame; `Thread::captured` and a frame's saved `captured` own the purse, on the thread that
+//!   made it.
 
 #![expect(
     unsafe_code,
     reason = "the frames keep snapshots by pointer, so that the hot path copies a word"
 )]
 
-use std::sync::Arc;
-
 use super::inherit::{Copied, Inheritance};
+use super::shared::{Purse, Shared};
 use super::{CaptureError, SnapshotRef};
 use crate::frame::thread::{self, Thread};
 use crate::frame::{self, Drops};
@@ -23,6 +23,9 @@ struct Item {
     slot: &'static dyn Inheritance,
     copied: Copied,
 }
+
+/// A snapshot as the engine's frames keep it, or null (N1).
+pub(crate) type Raw = *const ();
 
 /// The inherited values of a context. Never empty, never changed.
 pub(crate) struct Snapshot {
@@ -57,49 +60,63 @@ impl Snapshot {
         self.items.iter().find(|item| is_same(item.slot, slot)).map(|item| &item.copied)
     }
 
-    /// Gives up a counted pointer. Never unwinds.
-    ///
-    /// If it was the last count, the copies are dropped in a frame of their own: that is code of
-    /// others, which must neither see the current task's slots nor unwind through the engine.
-    pub(crate) fn release(snapshot: *const Self) {
-        if snapshot.is_null() {
-            return;
+    /// The context's word for the engine, without a count.
+    #[inline]
+    pub(crate) fn as_raw(snapshot: &SnapshotRef) -> Raw {
+        snapshot.as_ref().map_or(std::ptr::null(), Shared::as_raw)
+    }
+
+    /// Takes a count for a word that the caller knows to be alive, and gives the word back.
+    pub(crate) fn retain(raw: Raw) -> Raw {
+        Self::share(raw).map_or(std::ptr::null(), Shared::into_raw)
+    }
+
+    /// Gives up a word with its count. Never unwinds.
+    pub(crate) fn release(raw: Raw) {
+        if !raw.is_null() {
+            // SAFETY: N1: the caller gives up a count that it owns.
+            Self::end(Shared::into_inner(unsafe { Shared::<Self>::from_raw(raw) }));
         }
-        // SAFETY: N1: the caller gives up a count that it owns.
-        let counted = unsafe { Arc::from_raw(snapshot) };
-        if let Some(last) = Arc::into_inner(counted)
+    }
+
+    /// Gives up a word that is a purse. Never unwinds.
+    pub(crate) fn release_purse(raw: Raw) {
+        if !raw.is_null() {
+            // SAFETY: N1: the caller gives up the purse that it owns.
+            Self::end(Purse::into_inner(unsafe { Purse::<Self>::from_raw(raw) }));
+        }
+    }
+
+    /// Drops the copies in a frame of their own: that is code of others, which must neither see the
+    /// current task's slots nor unwind through the engine.
+    fn end(last: Option<Self>) {
+        if let Some(last) = last
             && let Err(failure) = frame::contained(|| drop(last))
         {
             frame::discard(frame::CleanupError::from_failure(failure).into_payload());
         }
     }
 
-    /// Takes a count of a pointer that the caller knows to be alive, and gives the pointer back.
-    pub(crate) fn retain(snapshot: *const Self) -> *const Self {
-        Self::share(snapshot).map_or(std::ptr::null(), Arc::into_raw)
-    }
-
-    /// Another count of a pointer in the engine.
+    /// Another count for a word in the engine.
     #[inline]
-    fn share(snapshot: *const Self) -> SnapshotRef {
-        if snapshot.is_null() {
+    fn share(raw: Raw) -> SnapshotRef {
+        if raw.is_null() {
             return None;
         }
-        // SAFETY: N1: somebody holds a count while the pointer is in the engine.
-        unsafe { Arc::increment_strong_count(snapshot) };
-        // SAFETY: the count was added on the line above.
-        Some(unsafe { Arc::from_raw(snapshot) })
+        // SAFETY: N1: somebody holds a count while the word is in the engine.
+        let shared = unsafe { Shared::<Self>::borrow_raw(raw) };
+        Some(Shared::clone(&shared))
     }
 }
 
 /// The copy that the current task inherits for this slot.
 pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copied> {
-    let snapshot = thread.context();
-    if snapshot.is_null() {
+    let context = thread.context();
+    if context.is_null() {
         return None;
     }
     // SAFETY: N1: whoever opened the frame keeps it alive while the frame is open.
-    unsafe { &*snapshot }.find(slot).cloned()
+    unsafe { Shared::<Snapshot>::borrow_raw(context) }.find(slot).cloned()
 }
 
 /// Captures what the current task would hand down. O(1) if nothing inheritable has changed since
@@ -109,7 +126,8 @@ pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
     let thread = thread::current();
     let captured = thread.captured();
     if !captured.is_null() {
-        return Ok(Snapshot::share(captured));
+        // SAFETY: N1: it is a purse of this thread while it is the innermost frame's capture.
+        return Ok(Some(unsafe { Purse::borrow_raw(captured) }.draw()));
     }
     if thread.context().is_null() && !thread.has_diverged() {
         return Ok(None);
@@ -121,7 +139,8 @@ pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
 fn capture_slow(thread: &Thread) -> Result<SnapshotRef, CaptureError> {
     let context = thread.context();
     // SAFETY: N1, as in `inherited`.
-    let derives = !context.is_null() && unsafe { &*context }.derives;
+    let derives =
+        !context.is_null() && unsafe { Shared::<Snapshot>::borrow_raw(context) }.derives;
     if !thread.has_diverged() && !derives {
         return Ok(Snapshot::share(context));
     }
@@ -156,12 +175,12 @@ fn rebuild(thread: &Thread, parent: SnapshotRef) -> Result<SnapshotRef, CaptureE
         }
     }
     let derives = items.iter().any(|item| item.slot.derives());
-    let snapshot = (!items.is_empty()).then(|| Arc::new(Snapshot { items, derives }));
+    let snapshot = (!items.is_empty()).then(|| Shared::new(Snapshot { items, derives }));
     // A copy is code of others: it may have captured, or changed a slot, in which case what was
     // captured then is dropped in favour of this one.
     thread.forget_capture();
-    if let Some(snapshot) = &snapshot {
-        thread.set_captured(Arc::into_raw(Arc::clone(snapshot)));
-    }
-    Ok(snapshot)
+    Ok(snapshot.map(|(shared, purse)| {
+        thread.set_captured(Purse::into_raw(purse));
+        shared
+    }))
 }

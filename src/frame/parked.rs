@@ -21,7 +21,7 @@ use std::ptr::NonNull;
 use super::cell::{RawCell, SlotHandle};
 use super::failure::{CleanupError, discard};
 use super::stack::Open;
-use super::thread::{self, DIVERGED, LOOSE, TASK, TRAILED, Thread};
+use super::thread::{self, DIVERGED, TASK, TRAILED, Thread};
 use super::trail::Entry;
 use super::value::{self, Header, Released};
 use crate::context::Context;
@@ -29,17 +29,64 @@ use crate::context::Context;
 /// The id of no thread.
 const NOWHERE: u64 = 0;
 
+/// A value, and where it was linked last (P5).
+#[derive(Clone, Copy)]
 struct Item {
-    slot: SlotHandle,
-    /// Where it was linked last (P5).
     cell: NonNull<RawCell>,
     header: NonNull<Header>,
+}
+
+impl Item {
+    /// # Safety
+    ///
+    /// - The cell is this thread's, and in place (P5).
+    #[inline]
+    unsafe fn link(&self, thread: &Thread) {
+        // SAFETY: the caller's.
+        unsafe { self.cell.as_ref() }.link(self.header, thread.epoch());
+    }
+
+    /// # Safety
+    ///
+    /// - It is linked in a cell that is in place (P5), and nobody else can take it away (P4).
+    #[inline]
+    unsafe fn unlink(&self) {
+        // SAFETY: the caller's.
+        unsafe { self.cell.as_ref().unlink_top(self.header) };
+    }
+}
+
+// Not inlined, so that the loops' set-up is no cost of a future with one slot.
+/// # Safety
+///
+/// - As for [`Item::link`].
+#[inline(never)]
+unsafe fn link_all(items: &[Item], thread: &Thread) {
+    for item in items {
+        // SAFETY: the caller's.
+        unsafe { item.link(thread) };
+    }
+}
+
+/// # Safety
+///
+/// - As for [`Item::unlink`].
+#[inline(never)]
+unsafe fn unlink_all(items: &[Item]) {
+    for item in items {
+        // SAFETY: the caller's.
+        unsafe { item.unlink() };
+    }
 }
 
 /// The slots of a suspended task.
 #[derive(Default)]
 pub(crate) struct Parked {
+    /// In the order of first touch (P3).
     items: Vec<Item>,
+    /// Whose values the items are, one for one. Apart from them, since a poll on the same thread as the
+    /// last one needs only them.
+    slots: Vec<SlotHandle>,
     /// See P5. `NOWHERE` always if there is a slot that an object owns.
     home: u64,
     /// What a frame with these values starts with: `DIVERGED` if one of the slots is inheritable.
@@ -57,7 +104,7 @@ unsafe impl Sync for Parked {}
 
 impl std::fmt::Debug for Parked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.items.iter().map(|item| item.slot.name())).finish()
+        f.debug_list().entries(self.slots.iter().map(SlotHandle::name)).finish()
     }
 }
 
@@ -66,7 +113,7 @@ impl Parked {
     ///
     /// If the task is over, which `is_over` says, or if `f` unwinds, they are dropped in the frame
     /// instead, the youngest first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn swap_in<R>(
         &mut self,
         context: &Context,
@@ -81,9 +128,7 @@ impl Parked {
         let ended = if is_over(&result) {
             linked.end()
         } else {
-            linked.parked.take(&frame);
-            // Nothing is left on the trail, so nothing can fail.
-            frame.close()
+            linked.parked.take(&frame)
         };
         (result, ended.map_or(Ok(()), Err))
     }
@@ -101,23 +146,18 @@ impl Parked {
     /// Links the values into the cells of this thread.
     #[inline]
     fn put(&mut self, frame: &Open<'_>) {
-        if self.items.is_empty() {
-            return;
-        }
+        let [first, rest @ ..] = self.items.as_slice() else { return };
         let thread = thread::current();
         // Else the thread is another one, or ending.
         if self.home != thread.id() {
             self.move_in(thread, frame);
             return;
         }
-        let epoch = thread.epoch();
-        let items = self.items.as_slice();
-        // An iterator makes the compiler divide by the items' size to count the rounds.
-        #[expect(clippy::needless_range_loop, reason = "an iterator's end costs a division")]
-        for index in 0..items.len() {
-            let item = &items[index];
-            // SAFETY: P5 and C1: this thread's, and in place.
-            unsafe { item.cell.as_ref() }.link(item.header, epoch);
+        // SAFETY: P5.
+        unsafe { first.link(thread) };
+        if !rest.is_empty() {
+            // SAFETY: P5.
+            unsafe { link_all(rest, thread) };
         }
     }
 
@@ -126,7 +166,7 @@ impl Parked {
     #[inline(never)]
     fn move_in(&mut self, thread: &Thread, frame: &Open<'_>) {
         let mut lost = Vec::new();
-        self.items.retain_mut(|item| {
+        self.retain(|item, slot| {
             let mut is_placed = false;
             let mut place = |cell: &RawCell| {
                 if frame.is_open() && thread.admit(cell) {
@@ -137,7 +177,7 @@ impl Parked {
                     is_placed = true;
                 }
             };
-            match &item.slot {
+            match slot {
                 // SAFETY: C1: there as long as this thread is.
                 SlotHandle::Declared(slot) => place(unsafe { slot.cell().as_ref() }),
                 SlotHandle::Owned(slot) => slot.visit(&mut place),
@@ -158,11 +198,25 @@ impl Parked {
         }
     }
 
+    /// Forgets the values that are not to be kept. `keep` may change where the others are linked.
+    fn retain(&mut self, mut keep: impl FnMut(&mut Item, &SlotHandle) -> bool) {
+        let mut kept = 0;
+        for index in 0..self.items.len() {
+            if keep(&mut self.items[index], &self.slots[index]) {
+                self.items.swap(kept, index);
+                self.slots.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.items.truncate(kept);
+        self.slots.truncate(kept);
+    }
+
     /// Notes whose cells the items have, after a change.
     fn settle(&mut self, thread: &Thread) {
         (self.home, self.flags) = (thread.id(), 0);
-        for item in &self.items {
-            match &item.slot {
+        for (item, slot) in self.items.iter().zip(&self.slots) {
+            match slot {
                 SlotHandle::Owned(_) => self.home = NOWHERE,
                 SlotHandle::Declared(_) => {
                     // SAFETY: C1: this thread's cell, as the callers have just seen to.
@@ -174,31 +228,30 @@ impl Parked {
         }
     }
 
-    /// Takes the values back, and those that the poll has added.
+    /// Takes the values back, and those that the poll has added, and closes the frame.
     ///
     /// Leases of worker-locals stay behind: they end with the poll.
     #[inline]
-    fn take(&mut self, frame: &Open<'_>) {
+    fn take(&mut self, frame: &Open<'_>) -> Option<CleanupError> {
         let thread = thread::current();
-        if thread.flags.get() & (TRAILED | LOOSE) != 0 {
-            self.take_slow(thread, frame);
-            return;
+        if !frame.is_plain(thread) {
+            return self.take_slow(thread, frame);
         }
-        let items = self.items.as_slice();
-        // By index: see `put`.
-        #[expect(clippy::needless_range_loop, reason = "an iterator's end costs a division")]
-        for index in 0..items.len() {
-            let item = &items[index];
-            // SAFETY: P5: linked by `put`, or the flags would say otherwise; the cell is in place.
-            let cell = unsafe { item.cell.as_ref() };
-            // SAFETY: P4: the cell's top, and nobody else could take it away.
-            unsafe { cell.unlink_top(item.header) };
+        if let [first, rest @ ..] = self.items.as_slice() {
+            // SAFETY: P4 and P5: linked by `put`, or the flags would say otherwise.
+            unsafe { first.unlink() };
+            if !rest.is_empty() {
+                // SAFETY: as above.
+                unsafe { unlink_all(rest) };
+            }
         }
+        frame.close_plain(thread);
+        None
     }
 
     #[inline(never)]
-    fn take_slow(&mut self, thread: &Thread, frame: &Open<'_>) {
-        let Some(mark) = frame.mark_alone(thread) else { return };
+    fn take_slow(&mut self, thread: &Thread, frame: &Open<'_>) -> Option<CleanupError> {
+        let mark = frame.mark_alone(thread)?;
         thread.forget_capture();
         // First the leases, while all that they may look at is in place. Their drops may touch
         // further slots, which are taken along.
@@ -214,7 +267,7 @@ impl Parked {
                 drop_value(header);
             }
         }
-        self.items.retain(|item| {
+        self.retain(|item, _| {
             // SAFETY: C1: in place while it counts an entry; `remove_entry` is the last use.
             let cell = unsafe { item.cell.as_ref() };
             let unlinked = cell.unlink();
@@ -229,7 +282,8 @@ impl Parked {
             if !cell.stays()
                 && let Some(header) = cell.unlink()
             {
-                self.items.push(Item { slot: cell.handle(), cell: entry, header });
+                self.slots.push(cell.handle());
+                self.items.push(Item { cell: entry, header });
             }
             cell.remove_entry();
         }
@@ -237,6 +291,8 @@ impl Parked {
         thread.cut(mark);
         thread.trail_is_fixed.set(false);
         thread.lower(TASK);
+        // Nothing is left on the trail, so nothing can fail.
+        frame.close()
     }
 }
 
@@ -260,6 +316,7 @@ impl Linked<'_, '_, '_> {
                 let epoch = thread.epoch();
                 thread.push(Entry { cell: item.cell, epoch, generation: 0 });
             }
+            self.parked.slots.clear();
             thread.raise(TRAILED);
         }
         if let Some(fault) = self.frame.close() {

@@ -33,7 +33,7 @@ use super::thread::{
     UNNOTICED, WATCHED,
 };
 use super::trail;
-use crate::context::{Context, Snapshot};
+use crate::context::{Context, Raw, Snapshot};
 
 /// What a record stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) struct Token {
 
 /// Makes a new frame the innermost one, in which every slot is fresh. Gives its first epoch.
 #[inline]
-fn begin(thread: &Thread, flags: u32, context: *const Snapshot) -> u64 {
+fn begin(thread: &Thread, flags: u32, context: Raw) -> u64 {
     let id = thread.fresh_epoch();
     thread.epoch.set(id);
     thread.flags.set(flags);
@@ -241,7 +241,7 @@ impl<'c> Open<'c> {
     #[inline]
     fn begin(&self, thread: &Thread, context: &'c Context, grounded: u32, always: u32) {
         let grounded = if is_grounded(&self.below) { grounded } else { 0 };
-        begin(thread, grounded | always, context.snapshot_ptr());
+        begin(thread, grounded | always, context.snapshot_raw());
     }
 
     /// Keeps the loose frames below from being closed (S3).
@@ -307,13 +307,26 @@ impl<'c> Open<'c> {
         if cfg!(cleanslate_no_reset) {
             return None;
         }
-        // The way of a task that left nothing to undo: no loose frame lies above, or it would show
-        // in the flags, and there is no pin. A frame that was not opened shows too (T5).
-        if thread.flags.get() & (TRAILED | LOOSE | PINNED | UNNOTICED) == 0 {
-            thread.restore(&self.below);
+        if self.is_plain(thread) {
+            self.close_plain(thread);
             return None;
         }
         self.close_slow(thread)
+    }
+
+    /// Whether going back to the frame below is all that there is to closing this one: the task left
+    /// nothing to undo, no loose frame lies above, or it would show in the flags, and there is no pin.
+    /// A frame that was not opened shows too (T5).
+    #[inline]
+    pub(super) fn is_plain(&self, thread: &Thread) -> bool {
+        !cfg!(cleanslate_no_reset)
+            && thread.flags.get() & (TRAILED | LOOSE | PINNED | UNNOTICED) == 0
+    }
+
+    /// Closes a frame that [is plain](Self::is_plain).
+    #[inline]
+    pub(super) fn close_plain(&self, thread: &Thread) {
+        thread.restore(&self.below);
     }
 
     #[inline(never)]
@@ -499,7 +512,7 @@ impl Token {
         let generation = below.flags & GENERATIONS;
         let (index, mark) = (thread.depth(), thread.mark());
         let id =
-            begin(thread, LOOSE | grounded | generation, Snapshot::retain(context.snapshot_ptr()));
+            begin(thread, LOOSE | grounded | generation, Snapshot::retain(context.snapshot_raw()));
         thread.push_frame(Record { id, kind: Kind::Loose, mark, below });
         Self { index, id, not_send: PhantomData }
     }

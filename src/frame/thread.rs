@@ -29,7 +29,7 @@ use super::cell::{GONE, ROOT, RawCell};
 use super::stack::Record;
 use super::trail::{self, Entry};
 use super::value::Header;
-use crate::context::{Inheritance, Snapshot};
+use crate::context::{Inheritance, Raw, Snapshot};
 
 #[cfg(not(any(
     target_os = "linux",
@@ -79,8 +79,8 @@ pub(super) struct Saved {
     /// One word, so that it is written and read whole: a load that gathers what several narrower
     /// stores have just left waits for them to reach the cache.
     pub(super) flags: u32,
-    pub(super) context: *const Snapshot,
-    pub(super) captured: *const Snapshot,
+    pub(super) context: Raw,
+    pub(super) captured: Raw,
 }
 
 /// The state of one thread.
@@ -97,9 +97,9 @@ pub(crate) struct Thread {
     id: Cell<u64>,
     next_epoch: Cell<u64>,
     /// What the innermost frame's tasks inherit. Null: nothing. Kept alive by whoever opened it.
-    pub(super) context: Cell<*const Snapshot>,
-    /// The last capture in the innermost frame, if nothing has changed since. Owns a count.
-    pub(super) captured: Cell<*const Snapshot>,
+    pub(super) context: Cell<Raw>,
+    /// The last capture in the innermost frame, if nothing has changed since. Owns its purse.
+    pub(super) captured: Cell<Raw>,
     trail: UnsafeCell<ManuallyDrop<Vec<Entry>>>,
     frames: UnsafeCell<ManuallyDrop<Vec<Record>>>,
     cells: UnsafeCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
@@ -332,18 +332,18 @@ impl Thread {
 
     /// What the innermost frame's tasks inherit. Null: nothing.
     #[inline]
-    pub(crate) fn context(&self) -> *const Snapshot {
+    pub(crate) fn context(&self) -> Raw {
         self.context.get()
     }
 
     /// The last capture, if it is still what a new one would give. Null: there is none.
     #[inline]
-    pub(crate) fn captured(&self) -> *const Snapshot {
+    pub(crate) fn captured(&self) -> Raw {
         self.captured.get()
     }
 
-    /// Keeps a capture. The caller gives a count of it.
-    pub(crate) fn set_captured(&self, captured: *const Snapshot) {
+    /// Keeps a capture. The caller gives its purse.
+    pub(crate) fn set_captured(&self, captured: Raw) {
         self.captured.set(captured);
         self.raise(TRAILED);
     }
@@ -466,7 +466,7 @@ impl Thread {
     fn drop_capture(&self) {
         let captured = self.captured.replace(std::ptr::null());
         // The snapshot's values are dropped here if this was the last count: code of others.
-        Snapshot::release(captured);
+        Snapshot::release_purse(captured);
     }
 
     /// Whether a carrier could not be detached on this thread; asking clears it.

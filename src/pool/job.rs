@@ -77,7 +77,7 @@ where
         let (task, context) = claimed.work();
         let outcome = core.sentry.watch(core, &self.label, || {
             let outcome = core.isolation.run(&context, task);
-            if context.snapshot_ptr().is_null() && !context.has_carriers() {
+            if context.snapshot_raw().is_null() && !context.has_carriers() {
                 // Nothing was inherited, so nothing can happen.
                 drop(context);
             } else {
