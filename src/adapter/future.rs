@@ -125,11 +125,12 @@ impl<F: Future> Future for Isolated<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         // SAFETY: F1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
-        let (poll, ended) =
-            if this.context.has_carriers() { this.visit_attached(cx) } else { this.visit(cx) };
-        match ended {
-            Ok(()) => poll,
-            Err(error) => fail(poll, error),
+        if this.context.has_carriers() {
+            return this.poll_attached(cx);
+        }
+        match this.visit(cx) {
+            (poll, Ok(())) => poll,
+            (poll, Err(error)) => fail(poll, error),
         }
     }
 }
@@ -143,13 +144,10 @@ impl<F: Future> Isolated<F> {
         self.parked.swap_in(&self.context, || poll_once(future, cx), Poll::is_ready)
     }
 
-    /// The same with the context's carriers attached.
+    /// One poll with the context's carriers attached.
     #[cold]
     #[inline(never)]
-    fn visit_attached(
-        &mut self,
-        cx: &mut task::Context<'_>,
-    ) -> (Poll<F::Output>, Result<(), CleanupError>) {
+    fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let context = self.context.clone();
         let mut visited = None;
         let attached = frame::attached(&context, || {
@@ -164,12 +162,12 @@ impl<F: Future> Isolated<F> {
                 }
                 resume_unwind(payload)
             }
-            (Ok(None), Some(Ok(visited))) => visited,
-            (Ok(Some(later)), Some(Ok((result, ended)))) => {
-                let mut fault = ended.err();
-                CleanupError::add(&mut fault, later);
-                (result, fault.map_or(Ok(()), Err))
-            }
+            (Ok(None), Some(Ok((poll, Ok(()))))) => poll,
+            (Ok(None), Some(Ok((poll, Err(error))))) => fail(poll, error),
+            (Ok(Some(later)), Some(Ok((poll, ended)))) => match ended {
+                Ok(()) => fail(poll, later),
+                Err(error) => fail(poll, error.merge(later)),
+            },
         }
     }
 }

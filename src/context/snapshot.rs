@@ -139,8 +139,7 @@ pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
 fn capture_slow(thread: &Thread) -> Result<SnapshotRef, CaptureError> {
     let context = thread.context();
     // SAFETY: N1, as in `inherited`.
-    let derives =
-        !context.is_null() && unsafe { Shared::<Snapshot>::borrow_raw(context) }.derives;
+    let derives = !context.is_null() && unsafe { Shared::<Snapshot>::borrow_raw(context) }.derives;
     if !thread.has_diverged() && !derives {
         return Ok(Snapshot::share(context));
     }

@@ -6,7 +6,7 @@
 //!   registry stays where it is until its entries are gone: a declared slot's cell is a
 //!   `thread_local!` without a destructor, which lives as long as its thread; an
 //!   [`OwnedLocal`](crate::OwnedLocal)'s is kept by the thread's table while `entries` is not zero.
-//! - **C2 (shown).** If `epoch` is that of a frame that is open on this thread, `top` is that frame's
+//! - **C2 (shown).** If `shown.epoch` is that of a frame that is open on this thread, `top` is that frame's
 //!   value for this slot. Epochs are never used twice on a thread, so a cell with any other epoch
 //!   shows nothing, whatever `top` points to.
 //! - **C3 (chain).** `top`, its `below`, and so on are boxes of this cell's type, the youngest first.
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::value::{self, Header, Kept};
+use super::value::{self, Header, Kept, Shown};
 use crate::context::Inheritance;
 
 /// Never the epoch of a frame: the cell shows nothing.
@@ -79,8 +79,7 @@ impl SlotHandle {
 
 /// A slot's place on one thread.
 pub(crate) struct RawCell {
-    pub(super) epoch: Cell<u64>,
-    pub(super) top: Cell<Option<NonNull<Header>>>,
+    shown: Cell<Shown>,
     /// One box for the next nested value, so that the steady state does not allocate.
     spare: Cell<Option<NonNull<Header>>>,
     pub(super) registered: Cell<bool>,
@@ -118,8 +117,7 @@ impl RawCell {
         lock: Option<NonNull<Mutex<bool>>>,
     ) -> Self {
         Self {
-            epoch: Cell::new(NEVER),
-            top: Cell::new(None),
+            shown: Cell::new(Shown::NOTHING),
             spare: Cell::new(None),
             registered: Cell::new(false),
             entries: Cell::new(0),
@@ -185,7 +183,19 @@ impl RawCell {
     /// The value that the frame with this epoch holds.
     #[inline]
     pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
-        if self.epoch.get() == epoch { self.top.get() } else { None }
+        let shown = self.shown.get();
+        if shown.epoch == epoch { shown.top } else { None }
+    }
+
+    /// The epoch of the frame whose value it shows.
+    #[inline]
+    pub(super) fn epoch(&self) -> u64 {
+        self.shown.get().epoch
+    }
+
+    #[inline]
+    fn show(&self, top: Option<NonNull<Header>>, epoch: u64) {
+        self.shown.set(Shown { epoch, top });
     }
 
     /// A box to hold the next value: the spare one, or a new one.
@@ -198,10 +208,8 @@ impl RawCell {
     pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
         // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
-        head.below.set(self.top.get());
-        head.below_epoch.set(self.epoch.get());
-        self.top.set(Some(header));
-        self.epoch.set(epoch);
+        head.below.set(self.shown.get());
+        self.show(Some(header), epoch);
     }
 
     /// Takes the top value away and shows the one below. `None` if the owner took it before.
@@ -219,12 +227,9 @@ impl RawCell {
     #[inline]
     pub(super) unsafe fn unlink_top(&self, header: NonNull<Header>) {
         debug_assert!(!self.is_owned());
-        debug_assert_eq!(self.top.get(), Some(header));
+        debug_assert_eq!(self.shown.get().top, Some(header));
         // SAFETY: the top box belongs to this cell (V4), so it is alive.
-        let head = unsafe { header.as_ref() };
-        // What it says of the box below stays: linking it again writes over that.
-        self.top.set(head.below.get());
-        self.epoch.set(head.below_epoch.get());
+        self.shown.set(unsafe { header.as_ref() }.below.get());
     }
 
     #[inline(never)]
@@ -238,11 +243,9 @@ impl RawCell {
 
     #[inline]
     fn pop(&self) -> Option<NonNull<Header>> {
-        let header = self.top.get()?;
+        let header = self.shown.get().top?;
         // SAFETY: the top box belongs to this cell (V4), so it is alive.
-        let head = unsafe { header.as_ref() };
-        self.top.set(head.below.take());
-        self.epoch.set(head.below_epoch.get());
+        self.shown.set(unsafe { header.as_ref() }.below.get());
         Some(header)
     }
 
@@ -267,8 +270,8 @@ impl RawCell {
     /// Only where the top is the root's value or a stale one, never that of another open frame.
     #[inline]
     pub(super) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
-        let header = self.top.get()?;
-        if self.epoch.get() == ROOT {
+        let header = self.shown.get().top?;
+        if self.epoch() == ROOT {
             return None;
         }
         // SAFETY: the top box belongs to this cell, and by the caller's word its frame is over.
@@ -276,14 +279,14 @@ impl RawCell {
         if !head.empty_if_unused() {
             return self.disown(header);
         }
-        self.epoch.set(epoch);
+        self.show(Some(header), epoch);
         Some(header)
     }
 
     /// Leaves a stale box to whoever still uses it.
     #[cold]
     fn disown(&self, header: NonNull<Header>) -> Option<NonNull<Header>> {
-        self.top.set(None);
+        self.show(None, self.epoch());
         // SAFETY: the cell owned it until the line above, and its value needs no drop.
         let Kept::Orphaned = (unsafe { value::revive(header) }) else {
             unreachable!("it was in use a moment ago")
@@ -295,10 +298,8 @@ impl RawCell {
     pub(super) fn place(&self, header: NonNull<Header>, epoch: u64) {
         // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
-        head.below.set(None);
-        head.below_epoch.set(NEVER);
-        self.top.set(Some(header));
-        self.epoch.set(epoch);
+        head.below.set(Shown::NOTHING);
+        self.show(Some(header), epoch);
     }
 
     pub(super) fn add_entry(&self) {
@@ -318,8 +319,7 @@ impl RawCell {
     /// A stale top is a value without drop glue, or none.
     pub(crate) fn free_boxes(&self) {
         let lock = self.lock();
-        self.epoch.set(NEVER);
-        let boxes = [self.top.take(), self.spare.take()];
+        let boxes = [self.shown.replace(Shown::NOTHING).top, self.spare.take()];
         drop(lock);
         for header in boxes.into_iter().flatten() {
             // SAFETY: it belonged to this cell, which has let go of it. If somebody still uses it,
@@ -336,14 +336,13 @@ impl RawCell {
     /// The caller holds the lock and has just set `ended` (C4). Nothing is borrowed, since every
     /// borrow of a value borrows the owner.
     pub(crate) fn drain(&self) -> Vec<NonNull<Header>> {
-        self.epoch.set(NEVER);
         let mut boxes = Vec::new();
         boxes.extend(self.spare.take());
-        let mut next = self.top.take();
+        let mut next = self.shown.replace(Shown::NOTHING).top;
         while let Some(header) = next {
             boxes.push(header);
             // SAFETY: a box of this cell's chain (C3).
-            next = unsafe { header.as_ref() }.below.take();
+            next = unsafe { header.as_ref() }.below.get().top;
         }
         boxes
     }

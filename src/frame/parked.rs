@@ -125,11 +125,8 @@ impl Parked {
         linked.parked.put(&frame);
         let result = f();
         let mut linked = ManuallyDrop::new(linked);
-        let ended = if is_over(&result) {
-            linked.end()
-        } else {
-            linked.parked.take(&frame)
-        };
+        let parked = &mut *linked.parked;
+        let ended = if is_over(&result) { end(parked, &frame) } else { parked.take(&frame) };
         (result, ended.map_or(Ok(()), Err))
     }
 
@@ -148,8 +145,8 @@ impl Parked {
     fn put(&mut self, frame: &Open<'_>) {
         let [first, rest @ ..] = self.items.as_slice() else { return };
         let thread = thread::current();
-        // Else the thread is another one, or ending.
         if self.home != thread.id() {
+            // The thread is another one, or ending.
             self.move_in(thread, frame);
             return;
         }
@@ -303,37 +300,41 @@ struct Linked<'p, 'f, 'c> {
     frame: &'f Open<'c>,
 }
 
-impl Linked<'_, '_, '_> {
-    /// Ends the task and closes the frame.
-    #[inline(never)]
-    fn end(&mut self) -> Option<CleanupError> {
-        let mut error = None;
-        if !self.parked.items.is_empty() {
-            let thread = thread::current();
-            // The youngest first, and so those that the trail knows already.
-            error = self.frame.end_task(thread);
-            for item in self.parked.items.drain(..) {
-                let epoch = thread.epoch();
-                thread.push(Entry { cell: item.cell, epoch, generation: 0 });
-            }
-            self.parked.slots.clear();
-            thread.raise(TRAILED);
-        }
-        if let Some(fault) = self.frame.close() {
-            CleanupError::add(&mut error, fault);
-        }
-        error
+impl Drop for Linked<'_, '_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        // The poll's own panic is on its way.
+        end_discarding(self.parked, self.frame);
     }
 }
 
-impl Drop for Linked<'_, '_, '_> {
-    #[cold]
-    fn drop(&mut self) {
-        if let Some(error) = self.end() {
-            // The poll's own panic is on its way.
-            discard(error.into_payload());
-        }
+#[cold]
+#[inline(never)]
+fn end_discarding(parked: &mut Parked, frame: &Open<'_>) {
+    if let Some(error) = end(parked, frame) {
+        discard(error.into_payload());
     }
+}
+
+/// Ends the task and closes the frame.
+#[inline(never)]
+fn end(parked: &mut Parked, frame: &Open<'_>) -> Option<CleanupError> {
+    let mut error = None;
+    if !parked.items.is_empty() {
+        let thread = thread::current();
+        // The youngest first, and so those that the trail knows already.
+        error = frame.end_task(thread);
+        for item in parked.items.drain(..) {
+            let epoch = thread.epoch();
+            thread.push(Entry { cell: item.cell, epoch, generation: 0 });
+        }
+        parked.slots.clear();
+        thread.raise(TRAILED);
+    }
+    if let Some(fault) = frame.close() {
+        CleanupError::add(&mut error, fault);
+    }
+    error
 }
 
 fn drop_value(header: NonNull<Header>) {

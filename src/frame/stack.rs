@@ -26,7 +26,7 @@
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
-use super::cell::ROOT;
+use super::cell::{NEVER, ROOT};
 use super::failure::CleanupError;
 use super::thread::{
     self, GENERATIONS, GROUNDED, LOOSE, PINNED, SHORTCUT, Saved, TASK, TOUCHED, TRAILED, Thread,
@@ -135,7 +135,7 @@ fn close_pinned(thread: &Thread, index: usize) -> Option<CleanupError> {
 
 /// Ends a task, after closing the loose frames from `above` up, and those that its clean-up leaves.
 #[inline(never)]
-fn end_tasks(thread: &Thread, above: usize, mark: usize) -> Option<CleanupError> {
+fn end_tasks(thread: &Thread, above: usize) -> Option<CleanupError> {
     let mut error = None;
     loop {
         if thread.depth() > above
@@ -143,7 +143,7 @@ fn end_tasks(thread: &Thread, above: usize, mark: usize) -> Option<CleanupError>
         {
             CleanupError::add(&mut error, fault);
         }
-        end_task(thread, mark, &mut error);
+        end_task(thread, thread.mark_of_task(), &mut error);
         if thread.depth() <= above {
             return error;
         }
@@ -178,10 +178,6 @@ fn is_alive(thread: &Thread, token: Token) -> bool {
 /// the end does.
 #[derive(Debug)]
 pub(super) struct Open<'c> {
-    /// The position of its pin, or where it would lie (S3).
-    position: usize,
-    /// The trail's length when it was opened.
-    mark: usize,
     /// How to go back to the frame below. `UNNOTICED` in here: nothing was opened.
     below: Saved,
     context: PhantomData<&'c Context>,
@@ -210,7 +206,7 @@ impl<'c> Open<'c> {
         if below.flags & (LOOSE | UNNOTICED) != 0 || cfg!(cleanslate_no_reset) {
             return Self::with_flags_slow(thread, context, grounded, always);
         }
-        let frame = Self::over(thread, below);
+        let frame = Self::over(below);
         frame.begin(thread, context, grounded, always);
         frame
     }
@@ -221,38 +217,28 @@ impl<'c> Open<'c> {
         // A thread in its teardown runs the task without slots: every access fails (R12). Without
         // reset, tasks share their thread's slots.
         if cfg!(cleanslate_no_reset) || thread.register().is_err() {
-            return Self::over(thread, Saved { flags: UNNOTICED, ..thread.save() });
+            return Self::over(Saved { flags: UNNOTICED, ..thread.save() });
         }
-        let frame = Self::over(thread, thread.save());
-        if frame.below.flags & LOOSE == 0 {
-            frame.begin(thread, context, grounded, always);
-        } else {
-            frame.pin(thread);
-            frame.begin(thread, context, grounded, always | PINNED);
+        let frame = Self::over(thread.save());
+        let mut always = always;
+        if frame.below.flags & LOOSE != 0 {
+            // Keeps the loose frames below from being closed (S3).
+            Pin::push(thread);
+            always |= PINNED;
         }
+        frame.begin(thread, context, grounded, always);
         frame
     }
 
     #[inline]
-    fn over(thread: &Thread, below: Saved) -> Self {
-        Self { position: thread.depth(), mark: thread.mark(), below, context: PhantomData }
+    fn over(below: Saved) -> Self {
+        Self { below, context: PhantomData }
     }
 
     #[inline]
     fn begin(&self, thread: &Thread, context: &'c Context, grounded: u32, always: u32) {
         let grounded = if is_grounded(&self.below) { grounded } else { 0 };
         begin(thread, grounded | always, context.snapshot_raw());
-    }
-
-    /// Keeps the loose frames below from being closed (S3).
-    #[cold]
-    fn pin(&self, thread: &Thread) {
-        thread.push_frame(Record {
-            id: thread.fresh_epoch(),
-            kind: Kind::Pin,
-            mark: self.mark,
-            below: Saved { captured: std::ptr::null(), ..self.below },
-        });
     }
 
     /// Whether the current task has left nothing to undo: see [`Frame::is_clean`].
@@ -264,12 +250,6 @@ impl<'c> Open<'c> {
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.below.flags & UNNOTICED == 0
-    }
-
-    /// Where loose frames above this one begin.
-    #[inline]
-    fn above(&self) -> usize {
-        self.position + usize::from(self.below.flags & LOOSE != 0)
     }
 
     /// Ends the current task and begins the next: see [`Frame::next_task`].
@@ -295,7 +275,7 @@ impl<'c> Open<'c> {
         if !self.is_open() {
             return None;
         }
-        let error = end_tasks(thread, self.above(), self.mark);
+        let error = end_tasks(thread, thread.top_pin_end());
         renew(thread, 0);
         error
     }
@@ -334,10 +314,10 @@ impl<'c> Open<'c> {
         if !self.is_open() {
             return None;
         }
-        let mut error = end_tasks(thread, self.above(), self.mark);
+        let mut error = end_tasks(thread, thread.top_pin_end());
         thread.restore(&self.below);
         if self.below.flags & LOOSE != 0
-            && let Some(fault) = close_pinned(thread, self.position)
+            && let Some(fault) = close_pinned(thread, thread.top_pin_end() - 1)
         {
             CleanupError::add(&mut error, fault);
         }
@@ -350,7 +330,7 @@ impl<'c> Open<'c> {
         if thread.flags.get() & (TRAILED | LOOSE) == 0 || !self.is_open() {
             return None;
         }
-        end_tasks(thread, self.above(), self.mark)
+        end_tasks(thread, thread.top_pin_end())
     }
 
     /// The trail's length when the frame was opened, after closing what lies above. `None`: it is
@@ -360,12 +340,13 @@ impl<'c> Open<'c> {
             return None;
         }
         // Loose frames that the task left behind end with the poll.
-        if thread.depth() > self.above()
-            && let Some(error) = close(thread, self.above())
+        let above = thread.top_pin_end();
+        if thread.depth() > above
+            && let Some(error) = close(thread, above)
         {
             super::failure::discard(error.into_payload());
         }
-        Some(self.mark)
+        Some(thread.mark_of_task())
     }
 }
 
@@ -494,7 +475,7 @@ impl Drop for Pin {
 impl Token {
     /// The token of no frame.
     pub(super) const fn dead() -> Self {
-        Self { index: usize::MAX, id: super::cell::NEVER, not_send: PhantomData }
+        Self { index: usize::MAX, id: NEVER, not_send: PhantomData }
     }
 
     /// Opens a loose frame, which keeps the context's snapshot alive (S5).
@@ -511,8 +492,8 @@ impl Token {
         // It may be left behind by a drop, and is then a link in a chain of drops (R11).
         let generation = below.flags & GENERATIONS;
         let (index, mark) = (thread.depth(), thread.mark());
-        let id =
-            begin(thread, LOOSE | grounded | generation, Snapshot::retain(context.snapshot_raw()));
+        let context = Snapshot::retain(context.snapshot_raw());
+        let id = begin(thread, LOOSE | grounded | generation, context);
         thread.push_frame(Record { id, kind: Kind::Loose, mark, below });
         Self { index, id, not_send: PhantomData }
     }
@@ -527,8 +508,7 @@ impl Token {
             thread.with_frame(self.index, |record| record.kind = Kind::Marked);
             return None;
         }
-        let mark = thread.with_frame(self.index, |record| record.mark)?;
-        let error = end_tasks(thread, self.index + 1, mark);
+        let error = end_tasks(thread, self.index + 1);
         renew(thread, LOOSE);
         Some(error.map_or(Ok(()), Err))
     }

@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::{GONE, ROOT, RawCell};
-use super::stack::Record;
+use super::stack::{Kind, Record};
 use super::trail::{self, Entry};
 use super::value::Header;
 use crate::context::{Inheritance, Raw, Snapshot};
@@ -273,9 +273,9 @@ impl Thread {
             self.introduce(cell)?;
         }
         let epoch = self.epoch.get();
-        debug_assert_ne!(cell.epoch.get(), epoch, "touched already");
+        debug_assert_ne!(cell.epoch(), epoch, "touched already");
         let header = cell.vacant::<T>();
-        if !needs_drop::<T>() && self.flags.get() & SHORTCUT != 0 && cell.epoch.get() != ROOT {
+        if !needs_drop::<T>() && self.flags.get() & SHORTCUT != 0 && cell.epoch() != ROOT {
             cell.place(header, epoch);
             self.raise(TOUCHED);
         } else {
@@ -374,10 +374,9 @@ impl Thread {
         if self.trail_is_fixed.get() {
             return;
         }
+        let mark = self.mark_of_task();
         // SAFETY: T3: nothing below is code of others.
         let trail = unsafe { &mut *self.trail.get() };
-        let epoch = self.epoch.get();
-        let mark = trail.iter().rposition(|entry| entry.epoch != epoch).map_or(0, |last| last + 1);
         let mut kept = mark;
         for index in mark..trail.len() {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
@@ -390,6 +389,23 @@ impl Thread {
             }
         }
         trail.truncate(kept);
+    }
+
+    /// Where the entries of the innermost frame's task begin. O(entries of that task).
+    pub(super) fn mark_of_task(&self) -> usize {
+        // SAFETY: T3: the borrow ends with this function.
+        let trail = unsafe { &*self.trail.get() };
+        let epoch = self.epoch.get();
+        // T4: what lies below belongs to other tasks, and so to other epochs.
+        trail.iter().rposition(|entry| entry.epoch != epoch).map_or(0, |last| last + 1)
+    }
+
+    /// The position after the topmost pin, which is the innermost lexical frame's if it has one: what
+    /// lies there and above are loose frames that were left open in it (S3).
+    pub(super) fn top_pin_end(&self) -> usize {
+        // SAFETY: T3: the borrow ends with this function.
+        let frames = unsafe { &*self.frames.get() };
+        frames.iter().rposition(|record| record.kind == Kind::Pin).map_or(0, |pin| pin + 1)
     }
 
     /// The youngest entry above `mark`.

@@ -71,14 +71,25 @@ pub(crate) struct Kind {
     free: unsafe fn(NonNull<Header>),
 }
 
+/// What a cell shows: the value of the frame with this epoch.
+///
+/// A pair, since linking a value and unlinking it copies both at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) epoch: u64,
+    pub(super) top: Option<NonNull<Header>>,
+}
+
+impl Shown {
+    pub(super) const NOTHING: Self = Self { epoch: super::cell::NEVER, top: None };
+}
+
 /// The part of a box that does not depend on the type of its value.
 #[derive(Debug)]
 pub(crate) struct Header {
     word: Cell<u32>,
-    /// The value that this one hides in its cell: an outer frame's, or none.
-    pub(crate) below: Cell<Option<NonNull<Header>>>,
-    /// The epoch that the cell had before this value.
-    pub(crate) below_epoch: Cell<u64>,
+    /// What the cell showed before this value. Only while the cell shows it.
+    pub(super) below: Cell<Shown>,
     // A `Cell`, though it never changes: then every byte of a box is interior mutable, and the last
     // borrower may free it through the `&Boxed` that it came by.
     kind: Cell<&'static Kind>,
@@ -123,8 +134,7 @@ pub(crate) fn alloc<T>() -> NonNull<Header> {
     let boxed = Box::new(Boxed::<T> {
         header: Header {
             word: Cell::new(EMPTY),
-            below: Cell::new(None),
-            below_epoch: Cell::new(0),
+            below: Cell::new(Shown::NOTHING),
             kind: Cell::new(&KindOf::<T>::KIND),
         },
         value: UnsafeCell::new(MaybeUninit::uninit()),
