@@ -77,6 +77,7 @@ pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, W
 #[doc(hidden)]
 pub mod __private {
     pub use crate::context::{CopyFallback, CopyWith, Inherit};
+    pub use crate::frame::permanent::{Key, permanent};
     pub use crate::slot::{Declaration, Lease, SlotCell, WorkerDeclaration};
 }
 

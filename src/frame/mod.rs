@@ -12,6 +12,7 @@ mod failure;
 #[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "rayon's items are what needs it"))]
 mod loose;
 mod parked;
+pub(crate) mod permanent;
 mod stack;
 mod task;
 pub(crate) mod thread;

@@ -2,12 +2,11 @@
 //!
 //! # Invariants
 //!
-//! - **T1 (place).** The state and the cells of declared slots are `thread_local!`s whose types need
-//!   no drop, on a target with native thread-locals: they are there, at one address, from the first
-//!   to the last instruction of the thread. The `compile_error!` below keeps other targets out.
-//! - **T2 (end).** What they own on the heap is freed by [`Teardown`], a `thread_local!` with a
-//!   destructor that is registered before anything is allocated. After it the epoch is `GONE` and
-//!   `registered` is false in every cell, so every access ends in `AccessError`.
+//! - **T1 (place).** The state and the cells of declared slots are [permanent](super::permanent) (M1):
+//!   there, at one address, as long as code of the engine can run on the thread.
+//! - **T2 (end).** What they own on the heap is freed by [`teardown`], which is registered before anything
+//!   is allocated. After it the epoch is `GONE` and `registered` is false in every cell, so every access
+//!   ends in `AccessError`.
 //! - **T3 (short).** The vectors are borrowed only inside the methods of [`Thread`] that name them,
 //!   and nothing in there calls code of others (the global allocator aside, which must not use
 //!   slots).
@@ -26,19 +25,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::{GONE, ROOT, RawCell};
+use super::permanent;
 use super::stack::{Kind, Record};
 use super::trail::{self, Entry};
 use super::value::Header;
 use crate::context::{Inheritance, Raw, Snapshot};
-
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_vendor = "apple",
-    all(windows, target_env = "msvc"),
-)))]
-compile_error!("cleanslate needs a target with native thread-locals");
 
 /// The innermost task holds values that a new epoch is enough to end.
 pub(super) const TOUCHED: u32 = 1;
@@ -106,37 +97,12 @@ pub(crate) struct Thread {
     heirs: UnsafeCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
 }
 
-thread_local! {
-    static THREAD: Thread = const {
-        Thread {
-            epoch: Cell::new(ROOT),
-            flags: Cell::new(UNNOTICED),
-            tainted: Cell::new(false),
-            trail_is_fixed: Cell::new(false),
-            id: Cell::new(NOBODY),
-            next_epoch: Cell::new(ROOT + 1),
-            context: Cell::new(std::ptr::null()),
-            captured: Cell::new(std::ptr::null()),
-            trail: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
-            frames: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
-            cells: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
-            heirs: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
-        }
-    };
-    static TEARDOWN: Teardown = const { Teardown };
-}
-
-const _: () = assert!(!needs_drop::<Thread>(), "T1");
+permanent::permanent! { static THREAD: Thread = Thread::new(permanent::first_epoch()) }
 
 /// This thread's state.
-///
-/// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
 #[inline]
 pub(crate) fn current() -> &'static Thread {
-    let thread = THREAD.with(std::ptr::from_ref);
-    // SAFETY: T1: it is there until the thread's last instruction, and the reference cannot leave the
-    // thread, since `Thread` is not `Sync`.
-    unsafe { &*thread }
+    permanent::get(&THREAD)
 }
 
 /// Calls back with this thread's state.
@@ -150,40 +116,52 @@ pub(crate) fn with<R>(f: impl FnOnce(&Thread) -> R) -> R {
 pub(crate) struct Gone;
 
 /// Ends the root frame when the thread ends, and frees what the state owns (T2).
-struct Teardown;
-
-impl Drop for Teardown {
-    fn drop(&mut self) {
-        with(|thread| {
-            super::stack::end_all(thread);
-            // A panic here would abort the process, so what a value's drop throws is swallowed.
-            if let Some(error) = trail::unwind(thread, 0) {
-                super::failure::discard(error.into_payload());
-            }
-            thread.forget_capture();
-            thread.flags.set(UNNOTICED);
-            thread.id.set(NOBODY);
-            thread.epoch.set(GONE);
-            crate::slot::owned_teardown();
-            // SAFETY: T3; the vectors are not borrowed, and after `GONE` nothing pushes to them.
-            let cells = unsafe { std::mem::take(&mut **thread.cells.get()) };
-            for cell in cells {
-                // SAFETY: C1: declared cells live as long as the thread.
-                let cell = unsafe { cell.as_ref() };
-                cell.registered.set(false);
-                cell.free_boxes();
-            }
-            // SAFETY: T3, as above.
-            drop(unsafe { std::mem::take(&mut **thread.heirs.get()) });
-            // SAFETY: T3, as above.
-            drop(unsafe { std::mem::take(&mut **thread.frames.get()) });
-            // SAFETY: T3, as above.
-            drop(unsafe { std::mem::take(&mut **thread.trail.get()) });
-        });
+pub(super) fn teardown() {
+    let thread = current();
+    super::stack::end_all(thread);
+    // A panic here would abort the process, so what a value's drop throws is swallowed.
+    if let Some(error) = trail::unwind(thread, 0) {
+        super::failure::discard(error.into_payload());
     }
+    thread.forget_capture();
+    thread.flags.set(UNNOTICED);
+    thread.id.set(NOBODY);
+    thread.epoch.set(GONE);
+    crate::slot::owned_teardown();
+    // SAFETY: T3; the vectors are not borrowed, and after `GONE` nothing pushes to them.
+    let cells = unsafe { std::mem::take(&mut **thread.cells.get()) };
+    for cell in cells {
+        // SAFETY: C1: declared cells live as long as the thread.
+        let cell = unsafe { cell.as_ref() };
+        cell.registered.set(false);
+        cell.free_boxes();
+    }
+    // SAFETY: T3, as above.
+    drop(unsafe { std::mem::take(&mut **thread.heirs.get()) });
+    // SAFETY: T3, as above.
+    drop(unsafe { std::mem::take(&mut **thread.frames.get()) });
+    // SAFETY: T3, as above.
+    drop(unsafe { std::mem::take(&mut **thread.trail.get()) });
 }
 
 impl Thread {
+    const fn new(first_epoch: u64) -> Self {
+        Self {
+            epoch: Cell::new(ROOT),
+            flags: Cell::new(UNNOTICED),
+            tainted: Cell::new(false),
+            trail_is_fixed: Cell::new(false),
+            id: Cell::new(NOBODY),
+            next_epoch: Cell::new(first_epoch),
+            context: Cell::new(std::ptr::null()),
+            captured: Cell::new(std::ptr::null()),
+            trail: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            frames: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            cells: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            heirs: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+        }
+    }
+
     /// Makes sure that this thread's end will be noticed (T2).
     #[inline]
     pub(crate) fn register(&self) -> Result<(), Gone> {
@@ -195,7 +173,7 @@ impl Thread {
         if self.epoch.get() == GONE {
             return Err(Gone);
         }
-        TEARDOWN.try_with(|_| ()).map_err(|_| Gone)?;
+        permanent::notice_end()?;
         // Relaxed: only uniqueness matters, and that comes with the addition.
         self.id.set(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         self.lower(UNNOTICED);

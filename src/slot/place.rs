@@ -12,7 +12,6 @@
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
-use std::thread::LocalKey;
 
 use super::error::{AccessError, Reason, SetError};
 use crate::frame::cell::RawCell;
@@ -32,24 +31,9 @@ pub struct SlotCell<T> {
 }
 
 impl<T> SlotCell<T> {
-    const NEEDS_NO_DROP: () = assert!(!std::mem::needs_drop::<Self>(), "T1");
-
     pub(super) const fn from_raw(raw: RawCell) -> Self {
-        let () = Self::NEEDS_NO_DROP;
         Self { raw, value: PhantomData }
     }
-}
-
-/// A declared slot's cell on this thread.
-///
-/// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
-#[inline]
-pub(super) fn cell_of<T>(key: &'static LocalKey<SlotCell<T>>) -> &'static SlotCell<T> {
-    let cell = key.with(std::ptr::from_ref);
-    // SAFETY: a `thread_local!` without a destructor on a target with native thread-locals: it is
-    // there until the thread's last instruction, and the reference cannot leave the thread, since a
-    // `RawCell` is not `Sync`.
-    unsafe { &*cell }
 }
 
 /// Where a fresh value comes from.

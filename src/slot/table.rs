@@ -18,6 +18,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::owned_local::OwnedCell;
+use crate::frame::permanent;
 use crate::frame::thread::{self, Gone};
 
 /// Dead cells that are not worth a sweep.
@@ -54,15 +55,13 @@ struct Table {
     sweep_at: Cell<usize>,
 }
 
-thread_local! {
-    // Without a destructor: freed by the engine's teardown, after the last value has ended.
-    static TABLE: Table = const {
-        Table {
-            last: Cell::new((0, std::ptr::null())),
-            map: UnsafeCell::new(ManuallyDrop::new(None)),
-            sweep_at: Cell::new(SLACK),
-        }
-    };
+// Freed by the engine's teardown, after the last value has ended.
+permanent::permanent! {
+    static TABLE: Table = Table {
+        last: Cell::new((0, std::ptr::null())),
+        map: UnsafeCell::new(ManuallyDrop::new(None)),
+        sweep_at: Cell::new(SLACK),
+    }
 }
 
 /// The cell of the owner with this id, made at its first use on this thread.
@@ -74,13 +73,12 @@ pub(super) fn find_or_add(
     id: u64,
     make: impl FnOnce() -> Arc<dyn OwnedCell>,
 ) -> Result<*const (), Gone> {
-    TABLE.with(|table| {
-        let (last, cell) = table.last.get();
-        if last == id {
-            return Ok(cell);
-        }
-        table.look_up(id, make)
-    })
+    let table = permanent::get(&TABLE);
+    let (last, cell) = table.last.get();
+    if last == id {
+        return Ok(cell);
+    }
+    table.look_up(id, make)
 }
 
 impl Table {
@@ -129,27 +127,25 @@ impl Table {
 
 /// Forgets the cell of an owner that is gone, if this thread has one that nothing refers to.
 pub(super) fn forget(id: u64) {
-    TABLE.with(|table| {
-        if table.last.get().0 == id {
-            table.last.set((0, std::ptr::null()));
-        }
-        // SAFETY: as in `look_up`.
-        let map = unsafe { &mut *table.map.get() };
-        let cell = map.as_mut().and_then(|map| {
-            if map.get(&id).is_some_and(|cell| cell.is_dead()) { map.remove(&id) } else { None }
-        });
-        drop(cell);
+    let table = permanent::get(&TABLE);
+    if table.last.get().0 == id {
+        table.last.set((0, std::ptr::null()));
+    }
+    // SAFETY: as in `look_up`.
+    let map = unsafe { &mut *table.map.get() };
+    let cell = map.as_mut().and_then(|map| {
+        if map.get(&id).is_some_and(|cell| cell.is_dead()) { map.remove(&id) } else { None }
     });
+    drop(cell);
 }
 
 /// Lets go of all cells at the end of the thread, after the last value has ended.
 pub(crate) fn teardown() {
-    TABLE.with(|table| {
-        table.last.set((0, std::ptr::null()));
-        // SAFETY: as in `look_up`.
-        let map = unsafe { &mut *table.map.get() }.take();
-        for cell in map.into_iter().flatten() {
-            cell.1.leave();
-        }
-    });
+    let table = permanent::get(&TABLE);
+    table.last.set((0, std::ptr::null()));
+    // SAFETY: as in `look_up`.
+    let map = unsafe { &mut *table.map.get() }.take();
+    for cell in map.into_iter().flatten() {
+        cell.1.leave();
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ptr::NonNull;
-use std::thread::LocalKey;
 
-use super::place::{Place, SlotCell, Source, cell_of};
+use super::place::{Place, SlotCell, Source};
 use crate::context::{Borrowed, Inherit, Inheritance, inherited};
 use crate::frame::cell::{RawCell, Slot};
+use crate::frame::permanent::{self, Key};
 use crate::frame::thread::Thread;
 
 /// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
@@ -14,7 +14,7 @@ use crate::frame::thread::Thread;
 #[derive(Debug)]
 pub struct Declaration<T: Send + 'static> {
     name: &'static str,
-    key: &'static LocalKey<SlotCell<T>>,
+    key: &'static Key<SlotCell<T>>,
     inherit: Option<Inherit<T>>,
 }
 
@@ -22,7 +22,7 @@ impl<T: Send + 'static> Declaration<T> {
     /// For the macro.
     pub const fn new(
         name: &'static str,
-        key: &'static LocalKey<SlotCell<T>>,
+        key: &'static Key<SlotCell<T>>,
         inherit: Option<Inherit<T>>,
     ) -> Self {
         Self { name, key, inherit }
@@ -40,7 +40,7 @@ impl<T: Send + 'static> Slot for Declaration<T> {
     }
 
     fn cell(&self) -> NonNull<RawCell> {
-        NonNull::from(&cell_of(self.key).raw)
+        NonNull::from(&permanent::get(self.key).raw)
     }
 
     fn inheritance(&self) -> Option<&dyn Inheritance> {
@@ -55,16 +55,16 @@ impl<T: Send + 'static> Inheritance for Declaration<T> {
 
     fn copy_current(&self) -> Result<Option<crate::context::Copied>, Borrowed> {
         let Some(inherit) = &self.inherit else { return Ok(None) };
-        let place = Place { cell: cell_of(self.key), source: Inherited(self) };
+        let place = Place { cell: permanent::get(self.key), source: Inherited(self) };
         place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed)
     }
 
     fn is_touched(&self) -> bool {
-        Place { cell: cell_of(self.key), source: Inherited(self) }.is_touched()
+        Place { cell: permanent::get(self.key), source: Inherited(self) }.is_touched()
     }
 
     fn materialise(&self) {
-        Place { cell: cell_of(self.key), source: Inherited(self) }.fill_now();
+        Place { cell: permanent::get(self.key), source: Inherited(self) }.fill_now();
     }
 
     fn name(&self) -> &'static str {
@@ -137,7 +137,7 @@ impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
 pub struct TaskLocal<T: Send + 'static> {
     // All that the hot path needs is in this constant, not behind `declaration`: so it is inlined
     // into other crates, as with std's `LocalKey`.
-    key: &'static LocalKey<SlotCell<T>>,
+    key: &'static Key<SlotCell<T>>,
     init: fn() -> T,
     is_heir: bool,
     declaration: &'static Declaration<T>,
@@ -183,7 +183,7 @@ impl<T: Send + 'static> TaskLocal<T> {
     #[doc(hidden)]
     #[must_use]
     pub const fn new(
-        key: &'static LocalKey<SlotCell<T>>,
+        key: &'static Key<SlotCell<T>>,
         declaration: &'static Declaration<T>,
         is_heir: bool,
         init: fn() -> T,
@@ -199,7 +199,7 @@ impl<T: Send + 'static> TaskLocal<T> {
 
     #[inline(always)]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Declared<'_, T>>) -> R) -> R {
-        f(Place { cell: cell_of(self.key), source: Declared(self) })
+        f(Place { cell: permanent::get(self.key), source: Declared(self) })
     }
 }
 
@@ -294,9 +294,9 @@ macro_rules! __task_local {
         $($kept)*
         $vis const $name: $crate::TaskLocal<$t> = {
             // Items in a block are visible to the caller's expressions in it, hence the long names.
-            ::std::thread_local! {
+            $crate::__private::permanent! {
                 static __CLEANSLATE_CELL: $crate::__private::SlotCell<$t> =
-                    const { __CLEANSLATE_DECLARATION.cell() };
+                    __CLEANSLATE_DECLARATION.cell()
             }
             static __CLEANSLATE_DECLARATION: $crate::__private::Declaration<$t> =
                 $crate::__private::Declaration::new(

@@ -4,23 +4,24 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
-use std::thread::{LocalKey, ThreadId};
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 
 use super::error::AccessError;
 use super::owned_local::OwnedLocal;
-use super::place::{Place, SlotCell, Source, cell_of};
+use super::place::{Place, SlotCell, Source};
 use super::stash::{self, Ends, Lease, Stash};
 use crate::context::Inheritance;
 use crate::frame::cell::{RawCell, Slot};
+use crate::frame::permanent::{self, Key};
 use crate::frame::thread::Thread;
 
 /// What a `worker_local!` declaration says.
 #[doc(hidden)]
 pub struct WorkerDeclaration<T: 'static> {
     name: &'static str,
-    key: &'static LocalKey<SlotCell<Lease<T>>>,
+    key: &'static Key<SlotCell<Lease<T>>>,
     init: fn() -> T,
 }
 
@@ -34,7 +35,7 @@ impl<T: 'static> WorkerDeclaration<T> {
     /// For the macro.
     pub const fn new(
         name: &'static str,
-        key: &'static LocalKey<SlotCell<Lease<T>>>,
+        key: &'static Key<SlotCell<Lease<T>>>,
         init: fn() -> T,
     ) -> Self {
         Self { name, key, init }
@@ -52,7 +53,7 @@ impl<T: 'static> Slot for WorkerDeclaration<T> {
     }
 
     fn cell(&self) -> NonNull<RawCell> {
-        NonNull::from(&cell_of(self.key).raw)
+        NonNull::from(&permanent::get(self.key).raw)
     }
 
     fn inheritance(&self) -> Option<&dyn Inheritance> {
@@ -158,7 +159,7 @@ impl<T: 'static> WorkerLocal<T> {
     /// If the initialiser or `f` panics.
     pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
         let source = self.declaration;
-        Place { cell: cell_of(source.key), source }.try_with_mut(|lease| f(lease.get()))
+        Place { cell: permanent::get(source.key), source }.try_with_mut(|lease| f(lease.get()))
     }
 }
 
@@ -197,10 +198,10 @@ macro_rules! __worker_local {
     ([$($kept:tt)*] $vis:vis $name:ident, $t:ty, $init:expr) => {
         $($kept)*
         $vis const $name: $crate::WorkerLocal<$t> = {
-            ::std::thread_local! {
+            $crate::__private::permanent! {
                 static __CLEANSLATE_WORKER:
                     $crate::__private::SlotCell<$crate::__private::Lease<$t>> =
-                    const { __CLEANSLATE_WORKER_DECLARATION.cell() };
+                    __CLEANSLATE_WORKER_DECLARATION.cell()
             }
             static __CLEANSLATE_WORKER_DECLARATION: $crate::__private::WorkerDeclaration<$t> =
                 $crate::__private::WorkerDeclaration::new(

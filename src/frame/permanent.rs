@@ -1,0 +1,41 @@
+//! Per-thread values that stay where they are until the thread is over.
+//!
+//! The engine reaches a thread's state and its slots' cells by reference, also while the thread's
+//! destructors run. Where thread-locals are *native*, a part of the memory that the system gives each
+//! thread, std's are all that it takes. Elsewhere std keeps each in a box of its own and frees the
+//! boxes in any order while the thread ends; there the values lie in a block that is kept until the
+//! engine has torn the slots down. That costs a look into a hash map at each access.
+//!
+//! Both ways have the same names: `permanent!`, [`Key`], [`get`] and [`notice_end`].
+
+#![expect(unsafe_code, reason = "references to thread-locals that outlive the callback")]
+
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "one of the two is used")]
+mod keyed;
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "one of the two is used")]
+mod native;
+
+cfg_select! {
+    // For tests of the other way.
+    cleanslate_keyed => { use keyed as imp; }
+    any(
+        all(
+            target_os = "linux",
+            any(target_env = "gnu", target_env = "musl", target_env = "uclibc"),
+            // x32
+            not(all(target_arch = "x86_64", target_pointer_width = "32")),
+        ),
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "fuchsia",
+        target_os = "netbsd",
+        target_os = "redox",
+        target_vendor = "apple",
+        all(windows, target_env = "msvc"),
+    ) => { use native as imp; }
+    _ => { use keyed as imp; }
+}
+
+#[doc(hidden)]
+pub use imp::{Key, permanent};
+pub(crate) use imp::{first_epoch, get, notice_end};

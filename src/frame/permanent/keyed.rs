@@ -1,0 +1,125 @@
+//! Thread-locals that std keeps under keys of the system, in boxes that it frees in any order.
+//!
+//! # Invariants
+//!
+//! - **M1 (block).** A value lies in its thread's block, which is freed by [`End`] only: after the slots
+//!   have been torn down, when no code of the engine is running on the thread. What is used after that
+//!   gets a block of its own, and so different values.
+//! - **M2 (epochs).** No epoch of a block is one of another block, as far as 2³² reach: so what was kept
+//!   from an earlier block of a thread (a token, a suspended future's home) is of no use in a later one.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::super::thread::{self, Gone};
+
+/// Declares one, of a type that needs no drop.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __permanent_keyed {
+    ($vis:vis static $name:ident: $t:ty = $init:expr) => {
+        $vis static $name: $crate::__private::Key<$t> = $crate::__private::Key::new(|| $init);
+    };
+}
+
+#[doc(hidden)]
+pub use __permanent_keyed as permanent;
+
+/// What `permanent!` declares. Its address tells it from others.
+#[doc(hidden)]
+pub struct Key<T> {
+    make: fn() -> T,
+}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl<T> Key<T> {
+    /// For the macro.
+    #[must_use]
+    pub const fn new(make: fn() -> T) -> Self {
+        Self { make }
+    }
+}
+
+/// The values of one thread, by the addresses of their keys.
+#[derive(Default)]
+struct Block {
+    values: RefCell<HashMap<usize, Box<dyn Any>>>,
+    /// The thread is ending, and nobody will tear this block down.
+    is_late: bool,
+}
+
+thread_local! {
+    static BLOCK: Cell<*const Block> = const { Cell::new(ptr::null()) };
+    static END: End = const { End(Cell::new(ptr::null())) };
+}
+
+/// Tears a thread's slots down, and frees its block.
+struct End(Cell<*const Block>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let block = self.0.get();
+        if block.is_null() {
+            return;
+        }
+        // The key may have been cleared before this one.
+        BLOCK.set(block);
+        thread::teardown();
+        BLOCK.set(ptr::null());
+        // SAFETY: M1: it came from a box in `begin`, and only this frees it.
+        drop(unsafe { Box::from_raw(block.cast_mut()) });
+    }
+}
+
+/// This thread's block.
+fn block() -> &'static Block {
+    let block = BLOCK.get();
+    let block = if block.is_null() { begin() } else { block };
+    // SAFETY: M1.
+    unsafe { &*block }
+}
+
+#[cold]
+fn begin() -> *const Block {
+    let block = Box::into_raw(Box::<Block>::default());
+    if END.try_with(|end| end.0.set(block)).is_err() {
+        // Rare and small: a destructor that uses a slot after the slots have been torn down. Nobody is
+        // left to free the block.
+        // SAFETY: made above, and nobody else has it.
+        unsafe { (*block).is_late = true };
+    }
+    BLOCK.set(block);
+    block
+}
+
+/// This thread's value, made at its first use.
+pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
+    let mut values = block().values.borrow_mut();
+    let value: &Box<dyn Any> =
+        values.entry(ptr::from_ref(key).addr()).or_insert_with(|| Box::new((key.make)()));
+    let value: *const dyn Any = &raw const **value;
+    // SAFETY: the key's own `make` has made it, so it is a `T`; and M1: in its box as long as the block.
+    unsafe { &*value.cast::<T>() }
+}
+
+/// Where a block's epochs begin (M2).
+pub(crate) fn first_epoch() -> u64 {
+    static BLOCKS: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: only the uniqueness matters.
+    let serial = BLOCKS.fetch_add(1, Ordering::Relaxed);
+    (serial << 32) + super::super::cell::ROOT + 1
+}
+
+/// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
+pub(crate) fn notice_end() -> Result<(), Gone> {
+    if block().is_late { Err(Gone) } else { Ok(()) }
+}

@@ -1,0 +1,62 @@
+//! Thread-locals that the system keeps.
+//!
+//! # Invariants
+//!
+//! - **M1 (native).** A `thread_local!` with a constant initialiser, of a type that needs no drop, on a
+//!   target with native thread-locals is a piece of the thread's own memory: nothing makes it, nothing
+//!   ends it, and it is there from the thread's first instruction to its last.
+
+use std::mem::needs_drop;
+use std::thread::LocalKey;
+
+use super::super::thread::{self, Gone};
+
+/// Declares one, of a type that needs no drop.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __permanent_native {
+    ($vis:vis static $name:ident: $t:ty = $init:expr) => {
+        ::std::thread_local! { $vis static $name: $t = const { $init }; }
+    };
+}
+
+#[doc(hidden)]
+pub use __permanent_native as permanent;
+
+/// What `permanent!` declares.
+#[doc(hidden)]
+pub type Key<T> = LocalKey<T>;
+
+/// This thread's value.
+///
+/// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
+#[inline]
+pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
+    const { assert!(!needs_drop::<T>(), "M1") };
+    let value = key.with(std::ptr::from_ref);
+    // SAFETY: M1: it is there until the thread's last instruction; and the reference does not leave the
+    // thread, since the types that are kept so are not `Sync`.
+    unsafe { &*value }
+}
+
+/// Where a thread's epochs begin.
+pub(crate) const fn first_epoch() -> u64 {
+    super::super::cell::ROOT + 1
+}
+
+thread_local! {
+    static END: End = const { End };
+}
+
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        thread::teardown();
+    }
+}
+
+/// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
+pub(crate) fn notice_end() -> Result<(), Gone> {
+    END.try_with(|_| ()).map_err(|_| Gone)
+}
