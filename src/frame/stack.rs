@@ -10,12 +10,14 @@
 //! - **S1 (tokens).** A record's id is its first epoch, which is never used again on this thread. A
 //!   token whose position holds another id, or nothing, is dead, and ending it does nothing.
 //! - **S2 (order).** Closing a frame first closes those above it: guards are dropped in reverse
-//!   order, so these can only be loose ones, which lie at the guard's position and above. So a saved
-//!   state is put back exactly when the frame below becomes the innermost one again.
+//!   order, so these can only be loose ones, which lie above the topmost pin (S3). So a saved state is
+//!   put back exactly when the frame below becomes the innermost one again.
 //! - **S3 (pins).** A loose frame below a pinned one is not closed, only marked: code of that pinned
 //!   frame still runs. So a frame that is pinned while `LOOSE` is set leaves a record, a pin; where
 //!   it is not set no loose frame lies between the new frame and the next pin, and the guard is
-//!   enough. Closing the pinned frame then closes the marked ones directly below its pin.
+//!   enough. Either way the loose frames above the topmost pin are those of the innermost pinned frame,
+//!   and the guard need not know its position. Closing the pinned frame then closes the marked ones
+//!   directly below its pin.
 //! - **S4 (capture).** `captured` in the state belongs to the innermost frame; the saved state keeps
 //!   the one of the frame below.
 //! - **S5 (context).** A pinned frame borrows its context, which outlives the guard. A loose frame can
