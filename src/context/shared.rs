@@ -292,8 +292,10 @@ mod tests {
         // SAFETY: `drawn` keeps a count.
         assert_eq!(***unsafe { Shared::<Arc<u32>>::borrow_raw(shared) }, 7);
         drop(drawn);
-        // SAFETY: both words are given up here.
-        drop(unsafe { (Shared::<Arc<u32>>::from_raw(shared), Purse::<Arc<u32>>::from_raw(purse)) });
+        // SAFETY: the word is given up here.
+        drop(unsafe { Shared::<Arc<u32>>::from_raw(shared) });
+        // SAFETY: as above.
+        drop(unsafe { Purse::<Arc<u32>>::from_raw(purse) });
         assert!(!is_alive(&counted));
     }
 

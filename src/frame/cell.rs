@@ -283,6 +283,17 @@ impl RawCell {
         Some(header)
     }
 
+    /// The same for a box with a value that nobody uses, which the caller writes over.
+    #[inline]
+    pub(super) fn reuse_idle(&self, epoch: u64) -> Option<NonNull<Header>> {
+        let Shown { epoch: before, top } = self.shown.get();
+        // SAFETY: as in `reuse`.
+        let is_idle = |header: &NonNull<Header>| unsafe { header.as_ref() }.is_idle();
+        let header = top.filter(is_idle).filter(|_| before != ROOT)?;
+        self.show(Some(header), epoch);
+        Some(header)
+    }
+
     /// Leaves a stale box to whoever still uses it.
     #[cold]
     fn disown(&self, header: NonNull<Header>) -> Option<NonNull<Header>> {

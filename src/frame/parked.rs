@@ -52,7 +52,9 @@ impl Item {
     #[inline]
     unsafe fn unlink(&self) {
         // SAFETY: the caller's.
-        unsafe { self.cell.as_ref().unlink_top(self.header) };
+        let cell = unsafe { self.cell.as_ref() };
+        // SAFETY: the caller's.
+        unsafe { cell.unlink_top(self.header) };
     }
 }
 

@@ -9,10 +9,14 @@
 //! Both ways have the same names: `permanent!`, [`Key`], [`get`] and [`notice_end`].
 
 #![expect(unsafe_code, reason = "references to thread-locals that outlive the callback")]
+#![expect(
+    clippy::allow_attributes,
+    reason = "which of the two modules is used is the target's choice"
+)]
 
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "one of the two is used")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "see above")]
 mod keyed;
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "one of the two is used")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "see above")]
 mod native;
 
 cfg_select! {

@@ -180,6 +180,8 @@ fn is_alive(thread: &Thread, token: Token) -> bool {
 /// the end does.
 #[derive(Debug)]
 pub(super) struct Open<'c> {
+    /// The flags of a task that has touched nothing.
+    clean: u32,
     /// How to go back to the frame below. `UNNOTICED` in here: nothing was opened.
     below: Saved,
     context: PhantomData<&'c Context>,
@@ -208,9 +210,7 @@ impl<'c> Open<'c> {
         if below.flags & (LOOSE | UNNOTICED) != 0 || cfg!(cleanslate_no_reset) {
             return Self::with_flags_slow(thread, context, grounded, always);
         }
-        let frame = Self::over(below);
-        frame.begin(thread, context, grounded, always);
-        frame
+        Self::begin(thread, below, context, grounded, always)
     }
 
     #[cold]
@@ -219,28 +219,30 @@ impl<'c> Open<'c> {
         // A thread in its teardown runs the task without slots: every access fails (R12). Without
         // reset, tasks share their thread's slots.
         if cfg!(cleanslate_no_reset) || thread.register().is_err() {
-            return Self::over(Saved { flags: UNNOTICED, ..thread.save() });
+            let below = Saved { flags: UNNOTICED, ..thread.save() };
+            return Self { clean: thread.flags.get(), below, context: PhantomData };
         }
-        let frame = Self::over(thread.save());
+        let below = thread.save();
         let mut always = always;
-        if frame.below.flags & LOOSE != 0 {
+        if below.flags & LOOSE != 0 {
             // Keeps the loose frames below from being closed (S3).
             Pin::push(thread);
             always |= PINNED;
         }
-        frame.begin(thread, context, grounded, always);
-        frame
+        Self::begin(thread, below, context, grounded, always)
     }
 
     #[inline]
-    fn over(below: Saved) -> Self {
-        Self { below, context: PhantomData }
-    }
-
-    #[inline]
-    fn begin(&self, thread: &Thread, context: &'c Context, grounded: u32, always: u32) {
-        let grounded = if is_grounded(&self.below) { grounded } else { 0 };
-        begin(thread, grounded | always, context.snapshot_raw());
+    fn begin(
+        thread: &Thread,
+        below: Saved,
+        context: &'c Context,
+        grounded: u32,
+        always: u32,
+    ) -> Self {
+        let clean = always | if is_grounded(&below) { grounded } else { 0 };
+        begin(thread, clean, context.snapshot_raw());
+        Self { clean, below, context: PhantomData }
     }
 
     /// Whether the current task has left nothing to undo: see [`Frame::is_clean`].
@@ -265,7 +267,9 @@ impl<'c> Open<'c> {
             0 => None,
             TOUCHED => {
                 thread.epoch.set(thread.fresh_epoch());
-                thread.lower(TOUCHED);
+                // Not the flags without the bit: a task would have to wait for the last one's store.
+                debug_assert_eq!(thread.flags.get() & !TOUCHED, self.clean);
+                thread.flags.set(self.clean);
                 None
             }
             _ => self.next_task_slow(thread),
@@ -372,8 +376,9 @@ impl<'c> Frame<'c> {
     /// directly in it panics. In release builds what is touched is undone with the frame.
     #[cfg(feature = "rayon")]
     pub(crate) fn watch(context: &'c Context) -> Self {
-        let frame = Self::enter(context);
+        let mut frame = Self::enter(context);
         if frame.open.is_open() {
+            frame.open.clean |= WATCHED;
             thread::with(|thread| thread.raise(WATCHED));
         }
         frame

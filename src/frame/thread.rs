@@ -280,6 +280,20 @@ impl Thread {
         Some(header)
     }
 
+    /// The same for a value that is there to be written over.
+    #[inline]
+    pub(crate) fn touch_idle<T>(&self, cell: &RawCell) -> Option<NonNull<Header>> {
+        if cfg!(debug_assertions) && self.flags.get() & WATCHED != 0 && !cell.stays() {
+            report_uncovered(cell);
+        }
+        if needs_drop::<T>() || self.flags.get() & SHORTCUT == 0 {
+            return None;
+        }
+        let header = cell.reuse_idle(self.epoch.get())?;
+        self.raise(TOUCHED);
+        Some(header)
+    }
+
     /// The first touch of a cell on this thread, ever.
     #[cold]
     fn introduce(&self, cell: &RawCell) -> Result<(), Gone> {

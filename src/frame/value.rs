@@ -321,6 +321,14 @@ impl<T> Boxed<T> {
         self.header.word.set(IDLE);
     }
 
+    /// Puts a value in the place of one without drop glue.
+    #[inline]
+    pub(crate) fn overwrite(&self, value: T) {
+        debug_assert!(self.header.is_idle() && !std::mem::needs_drop::<T>());
+        // SAFETY: idle, so by V3 there is no reference to the value.
+        unsafe { self.place().write(value) };
+    }
+
     /// Puts a value into an empty box, or into one whose initialiser has just returned.
     ///
     /// A box that was orphaned while its initialiser ran is freed here with its value; then it

@@ -211,24 +211,19 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
             drop(old);
             return Ok(());
         }
+        // The first touch in a task that a worker runs, of a plain value.
+        if self.shown(thread).is_none()
+            && let Some(header) = thread.touch_idle::<T>(&self.cell.raw)
+        {
+            self.boxed(header).overwrite(value);
+            self.changed(thread);
+            return Ok(());
+        }
         self.set_slow(value)
     }
 
     #[inline(never)]
     fn set_slow(self, value: T) -> Result<(), SetError<T>> {
-        let thread = thread::current();
-        if self.shown(thread).is_none()
-            && let Some(header) = thread.touch_in_place::<T>(&self.cell.raw)
-        {
-            self.boxed(header).fill_fresh(value);
-            self.changed(thread);
-            return Ok(());
-        }
-        self.set_slowest(value)
-    }
-
-    #[inline(never)]
-    fn set_slowest(self, value: T) -> Result<(), SetError<T>> {
         let thread = thread::current();
         let boxed = match self.shown(thread) {
             Some(boxed) => boxed,
