@@ -269,27 +269,28 @@ impl Thread {
     /// before, in a frame directly on the root.
     #[inline]
     pub(crate) fn touch_in_place<T>(&self, cell: &RawCell) -> Option<NonNull<Header>> {
-        if cfg!(debug_assertions) && self.flags.get() & WATCHED != 0 && !cell.stays() {
-            report_uncovered(cell);
-        }
-        if needs_drop::<T>() || self.flags.get() & SHORTCUT == 0 {
-            return None;
-        }
-        let header = cell.reuse(self.epoch.get())?;
-        self.raise(TOUCHED);
-        Some(header)
+        self.touch_short::<T>(cell, RawCell::reuse)
     }
 
     /// The same for a value that is there to be written over.
     #[inline]
     pub(crate) fn touch_idle<T>(&self, cell: &RawCell) -> Option<NonNull<Header>> {
+        self.touch_short::<T>(cell, RawCell::reuse_idle)
+    }
+
+    #[inline]
+    fn touch_short<T>(
+        &self,
+        cell: &RawCell,
+        reuse: impl FnOnce(&RawCell, u64) -> Option<NonNull<Header>>,
+    ) -> Option<NonNull<Header>> {
         if cfg!(debug_assertions) && self.flags.get() & WATCHED != 0 && !cell.stays() {
             report_uncovered(cell);
         }
         if needs_drop::<T>() || self.flags.get() & SHORTCUT == 0 {
             return None;
         }
-        let header = cell.reuse_idle(self.epoch.get())?;
+        let header = reuse(cell, self.epoch.get())?;
         self.raise(TOUCHED);
         Some(header)
     }
