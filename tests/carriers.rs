@@ -519,6 +519,31 @@ fn a_task_has_ended_before_its_carriers_detach() {
     assert!(!TOUCHED.is_set());
 }
 
+// Broke: it was dropped when the frame had closed, so the slot was its caller's, or the worker's for good.
+#[test]
+fn what_a_refused_task_owns_is_dropped_without_a_trace() {
+    let (context, _) = three(Fault::Attach);
+    let owned = || {
+        OnDrop::new(|| {
+            TOUCHED.set(9);
+            panic!("a drop that fails on purpose");
+        })
+    };
+    TOUCHED.set(5);
+    let guard = owned();
+    assert!(context.try_run(move || drop(guard)).unwrap_err().is_carrier());
+    assert_eq!(TOUCHED.get(), 5);
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        for _ in 0..workers {
+            let guard = owned();
+            let refused = pool.in_context(&context).submit(move || drop(guard)).join();
+            assert!(refused.unwrap_err().to_string().contains("attach failed"));
+        }
+        assert_eq!(pool.stats().workers, workers);
+    }
+}
+
 // Broke: the first panic unwound through the list, and the second one aborted the process.
 #[test]
 fn captures_that_all_panic_in_their_drop_are_all_dropped() {

@@ -138,4 +138,43 @@ mod tests {
         assert!(rounds < 100, "{rounds} rounds");
         assert!(!SLOT.is_set());
     }
+
+    crate::task_local! {
+        static ONCE: Option<LeavesOne> = None;
+        static PLAIN: u64 = 0;
+    }
+
+    /// Leaves a loose frame with a value behind when it is dropped.
+    struct LeavesOne;
+
+    impl Drop for LeavesOne {
+        fn drop(&mut self) {
+            let left = std::mem::ManuallyDrop::new(Loose::new());
+            assert!(left.next_task(&Context::empty()).is_ok());
+            PLAIN.set(1);
+        }
+    }
+
+    // Broke: what one task's drop left behind made the next ones of the same frame start as a link in its
+    // chain, so that after some rounds healthy values passed for recurring ones.
+    #[test]
+    fn what_a_drop_leaves_behind_is_no_matter_of_the_next_tasks() {
+        let context = Context::empty();
+        let mut frame = frame::Frame::enter(&context);
+        let loose = Loose::new();
+        for _ in 0..20 {
+            ONCE.set(Some(LeavesOne));
+            assert!(frame.next_task().is_ok());
+            PLAIN.set(2);
+            assert!(frame.next_task().is_ok());
+            assert!(!PLAIN.is_set());
+        }
+        for _ in 0..20 {
+            assert!(loose.next_task(&context).is_ok());
+            ONCE.set(Some(LeavesOne));
+            assert!(loose.next_task(&context).is_ok());
+            PLAIN.set(2);
+        }
+        assert!(loose.close().is_ok() && frame.end().is_ok());
+    }
 }

@@ -264,6 +264,9 @@ impl Parked {
                 && let Some(header) = cell.unlink()
             {
                 drop_value(header);
+                // What it left open, and what it captured, ends here.
+                frame.mark_alone(thread);
+                thread.forget_capture();
             }
         }
         self.retain(|item, _| {

@@ -35,7 +35,7 @@ cfg_select! {
         target_os = "netbsd",
         target_os = "redox",
         target_vendor = "apple",
-        all(windows, target_env = "msvc"),
+        all(windows, target_env = "msvc", not(all(target_arch = "x86", target_vendor = "win7"))),
     ) => { use native as imp; }
     _ => { use keyed as imp; }
 }

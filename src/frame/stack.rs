@@ -152,15 +152,6 @@ fn end_tasks(thread: &Thread, above: usize) -> Option<CleanupError> {
     }
 }
 
-/// Begins the next task in a frame whose task has just ended.
-#[inline]
-fn renew(thread: &Thread, keep: u32) {
-    thread.epoch.set(thread.fresh_epoch());
-    thread
-        .flags
-        .set(thread.flags.get() & (SHORTCUT | GROUNDED | WATCHED | PINNED | GENERATIONS | keep));
-}
-
 /// Closes whatever is open, at the end of the thread.
 pub(super) fn end_all(thread: &Thread) {
     if let Some(error) = close(thread, 0) {
@@ -282,7 +273,8 @@ impl<'c> Open<'c> {
             return None;
         }
         let error = end_tasks(thread, thread.top_pin_end());
-        renew(thread, 0);
+        thread.epoch.set(thread.fresh_epoch());
+        thread.flags.set(self.clean);
         error
     }
 
@@ -516,8 +508,22 @@ impl Token {
             return None;
         }
         let error = end_tasks(thread, self.index + 1);
-        renew(thread, LOOSE);
-        Some(error.map_or(Ok(()), Err))
+        let ended = error.map_or(Ok(()), Err);
+        if !is_alive(thread, self) {
+            // A drop has ended the frame itself.
+            if let Err(error) = ended {
+                super::failure::discard(error.into_payload());
+            }
+            return None;
+        }
+        // As it was opened: a drop may have left a frame behind that was a link in its chain.
+        let generation =
+            thread.with_frame(self.index, |record| record.below.flags & GENERATIONS)?;
+        thread.epoch.set(thread.fresh_epoch());
+        thread.flags.set(
+            thread.flags.get() & (SHORTCUT | GROUNDED | WATCHED | PINNED) | LOOSE | generation,
+        );
+        Some(ended)
     }
 
     /// Ends the frame, and those above it; only marks it while a pinned one lies above (S3).

@@ -164,10 +164,23 @@ fn attached_in(
     };
     let failed = context.attach_around(&mut body);
     let _returned = ManuallyDrop::new(unwinding);
+    let has_run = f.is_none();
+    if let Some(refused) = f {
+        drop_refused(refused);
+    }
     let closed = frame.close();
-    match (failed, closed, f) {
-        (None, closed, None) => Ok(closed),
-        (failed, closed, f) => not_attached(f.is_none(), failed, closed),
+    if failed.is_none() && has_run {
+        return Ok(closed);
+    }
+    not_attached(has_run, failed, closed)
+}
+
+/// Drops a closure that was not called, in the carriers' frame: what it owns may use slots.
+#[cold]
+fn drop_refused<F>(refused: F) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(refused))) {
+        // The carrier's error is what the caller hears of.
+        discard(payload);
     }
 }
 

@@ -90,6 +90,13 @@ fn block() -> &'static Block {
 
 #[cold]
 fn begin() -> *const Block {
+    // `BLOCK`'s own key may have been cleared before the one of `END`, which still has the block.
+    if let Ok(block) = END.try_with(|end| end.0.get())
+        && !block.is_null()
+    {
+        BLOCK.set(block);
+        return block;
+    }
     let block = Box::into_raw(Box::<Block>::default());
     if END.try_with(|end| end.0.set(block)).is_err() {
         // Rare and small: a destructor that uses a slot after the slots have been torn down. Nobody is
@@ -122,4 +129,21 @@ pub(crate) fn first_epoch() -> u64 {
 /// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
 pub(crate) fn notice_end() -> Result<(), Gone> {
     if block().is_late { Err(Gone) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Broke: a second block took the place of the first one, which was then never torn down.
+    #[test]
+    fn a_block_is_found_again_after_its_key_was_cleared() {
+        std::thread::spawn(|| {
+            let first = ptr::from_ref(block());
+            BLOCK.set(ptr::null());
+            assert!(ptr::eq(first, block()));
+        })
+        .join()
+        .unwrap();
+    }
 }
