@@ -116,11 +116,7 @@ fn run_inside(carriers: &Open<'_>, context: &Context, f: impl FnOnce()) -> Optio
 #[cold]
 #[inline(never)]
 fn run_on_top(context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
-    let frame = Open::enter(context);
-    let unwinding = CloseOnUnwind(&frame);
-    f();
-    let _returned = ManuallyDrop::new(unwinding);
-    frame.close()
+    run_open(context, f).err()
 }
 
 /// Ends a task that panics in the carriers' frame.
