@@ -4,8 +4,7 @@
 //!
 //! - **N1 (counted).** A non-null [`Raw`] in the engine comes from a [`Shared`] or a [`Purse`] of a
 //!   snapshot. `Thread::context` borrows the count of whoever opened a pinned frame, and owns one for a
-//!   loose frame; `Thread::captured` and a frame's saved `captured` own the purse, on the thread that
-//!   made it.
+//!   loose frame; `Thread::captures` owns purses, on the thread that made them.
 
 #![expect(
     unsafe_code,
@@ -124,8 +123,7 @@ pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copie
 #[inline]
 pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
     let thread = thread::current();
-    let captured = thread.captured();
-    if !captured.is_null() {
+    if let Some(captured) = thread.captured() {
         // SAFETY: N1: it is a purse of this thread while it is the innermost frame's capture.
         return Ok(Some(unsafe { Purse::borrow_raw(captured) }.draw()));
     }
@@ -179,7 +177,7 @@ fn rebuild(thread: &Thread, parent: SnapshotRef) -> Result<SnapshotRef, CaptureE
     // captured then is dropped in favour of this one.
     thread.forget_capture();
     Ok(snapshot.map(|(shared, purse)| {
-        thread.set_captured(Purse::into_raw(purse));
+        thread.keep_capture(Purse::into_raw(purse));
         shared
     }))
 }

@@ -8,7 +8,7 @@
 //!   [`OwnedLocal`](crate::OwnedLocal)'s is kept by the thread's table while `entries` is not zero.
 //! - **C2 (shown).** If `shown.epoch` is that of a frame that is open on this thread, `top` is that frame's
 //!   value for this slot. Epochs are never used twice on a thread, so a cell with any other epoch
-//!   shows nothing, whatever `top` points to.
+//!   shows nothing, whatever `top` points to. Without a `top` the epoch is `NEVER`.
 //! - **C3 (chain).** `top`, its `below`, and so on are boxes of this cell's type, the youngest first.
 //!   All but a stale `top` are values of frames that are open.
 //! - **C4 (lock).** A cell with a `lock` may be emptied by another thread, which drops the owner.
@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::thread::Thread;
 use super::value::{self, Header, Kept, Shown};
 use crate::context::Inheritance;
 
@@ -180,11 +181,15 @@ impl RawCell {
         self.lock().as_deref() == Some(&true)
     }
 
-    /// The value that the frame with this epoch holds.
+    /// The value that this thread's innermost frame holds.
     #[inline]
-    pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
+    pub(crate) fn shown(&self, thread: &Thread) -> Option<NonNull<Header>> {
         let shown = self.shown.get();
-        if shown.epoch == epoch { shown.top } else { None }
+        if shown.epoch != thread.epoch() {
+            return None;
+        }
+        // SAFETY: C2: no thread's epoch is `NEVER` (T4), so there is a top.
+        Some(unsafe { shown.top.unwrap_unchecked() })
     }
 
     /// The epoch of the frame whose value it shows.
@@ -194,8 +199,8 @@ impl RawCell {
     }
 
     #[inline]
-    fn show(&self, top: Option<NonNull<Header>>, epoch: u64) {
-        self.shown.set(Shown { epoch, top });
+    fn show(&self, top: NonNull<Header>, epoch: u64) {
+        self.shown.set(Shown { epoch, top: Some(top) });
     }
 
     /// A box to hold the next value: the spare one, or a new one.
@@ -209,7 +214,7 @@ impl RawCell {
         // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
         head.below.set(self.shown.get());
-        self.show(Some(header), epoch);
+        self.show(header, epoch);
     }
 
     /// Takes the top value away and shows the one below. `None` if the owner took it before.
@@ -279,7 +284,7 @@ impl RawCell {
         if !head.empty_if_unused() {
             return self.disown(header);
         }
-        self.show(Some(header), epoch);
+        self.show(header, epoch);
         Some(header)
     }
 
@@ -290,14 +295,14 @@ impl RawCell {
         // SAFETY: as in `reuse`.
         let is_idle = |header: &NonNull<Header>| unsafe { header.as_ref() }.is_idle();
         let header = top.filter(is_idle).filter(|_| before != ROOT)?;
-        self.show(Some(header), epoch);
+        self.show(header, epoch);
         Some(header)
     }
 
     /// Leaves a stale box to whoever still uses it.
     #[cold]
     fn disown(&self, header: NonNull<Header>) -> Option<NonNull<Header>> {
-        self.show(None, self.epoch());
+        self.shown.set(Shown::NOTHING);
         // SAFETY: the cell owned it until the line above, and its value needs no drop.
         let Kept::Orphaned = (unsafe { value::revive(header) }) else {
             unreachable!("it was in use a moment ago")
@@ -310,7 +315,7 @@ impl RawCell {
         // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
         let head = unsafe { header.as_ref() };
         head.below.set(Shown::NOTHING);
-        self.show(Some(header), epoch);
+        self.show(header, epoch);
     }
 
     pub(super) fn add_entry(&self) {

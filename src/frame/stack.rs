@@ -18,8 +18,9 @@
 //!   enough. Either way the loose frames above the topmost pin are those of the innermost pinned frame,
 //!   and the guard need not know its position. Closing the pinned frame then closes the marked ones
 //!   directly below its pin.
-//! - **S4 (capture).** `captured` in the state belongs to the innermost frame; the saved state keeps
-//!   the one of the frame below.
+//! - **S4 (capture).** The captures that frames have kept lie on a stack of the thread, that of the
+//!   innermost frame on top if its flags say `CAPTURED`. A frame's own is gone before the one below is
+//!   the innermost again.
 //! - **S5 (context).** A pinned frame borrows its context, which outlives the guard. A loose frame can
 //!   be forgotten, so it owns a count of its own, which closing it gives up.
 //! - **S6 (pins, closed).** What is lexical closes everything that was opened above it before it
@@ -75,7 +76,6 @@ fn begin(thread: &Thread, flags: u32, context: Raw) -> u64 {
     thread.epoch.set(id);
     thread.flags.set(flags);
     thread.context.set(context);
-    thread.captured.set(std::ptr::null());
     id
 }
 
@@ -171,8 +171,6 @@ fn is_alive(thread: &Thread, token: Token) -> bool {
 /// the end does.
 #[derive(Debug)]
 pub(super) struct Open<'c> {
-    /// The flags of a task that has touched nothing.
-    clean: u32,
     /// How to go back to the frame below. `UNNOTICED` in here: nothing was opened.
     below: Saved,
     context: PhantomData<&'c Context>,
@@ -211,7 +209,7 @@ impl<'c> Open<'c> {
         // reset, tasks share their thread's slots.
         if cfg!(cleanslate_no_reset) || thread.register().is_err() {
             let below = Saved { flags: UNNOTICED, ..thread.save() };
-            return Self { clean: thread.flags.get(), below, context: PhantomData };
+            return Self { below, context: PhantomData };
         }
         let below = thread.save();
         let mut always = always;
@@ -231,9 +229,9 @@ impl<'c> Open<'c> {
         grounded: u32,
         always: u32,
     ) -> Self {
-        let clean = always | if is_grounded(&below) { grounded } else { 0 };
-        begin(thread, clean, context.snapshot_raw());
-        Self { clean, below, context: PhantomData }
+        let flags = always | if is_grounded(&below) { grounded } else { 0 };
+        begin(thread, flags, context.snapshot_raw());
+        Self { below, context: PhantomData }
     }
 
     /// Whether the current task has left nothing to undo: see [`Frame::is_clean`].
@@ -247,9 +245,10 @@ impl<'c> Open<'c> {
         self.below.flags & UNNOTICED == 0
     }
 
-    /// Ends the current task and begins the next: see [`Frame::next_task`].
+    /// Ends the current task and begins the next, which starts with the flags `clean`: those that the
+    /// frame's tasks have while they have touched nothing. See [`Frame::next_task`].
     #[inline]
-    pub(super) fn next_task(&self) -> Option<CleanupError> {
+    pub(super) fn next_task(&self, clean: u32) -> Option<CleanupError> {
         if cfg!(cleanslate_no_reset) {
             return None;
         }
@@ -259,22 +258,22 @@ impl<'c> Open<'c> {
             TOUCHED => {
                 thread.epoch.set(thread.fresh_epoch());
                 // Not the flags without the bit: a task would have to wait for the last one's store.
-                debug_assert_eq!(thread.flags.get() & !TOUCHED, self.clean);
-                thread.flags.set(self.clean);
+                debug_assert_eq!(thread.flags.get() & !TOUCHED, clean);
+                thread.flags.set(clean);
                 None
             }
-            _ => self.next_task_slow(thread),
+            _ => self.next_task_slow(thread, clean),
         }
     }
 
     #[cold]
-    fn next_task_slow(&self, thread: &Thread) -> Option<CleanupError> {
+    fn next_task_slow(&self, thread: &Thread, clean: u32) -> Option<CleanupError> {
         if !self.is_open() {
             return None;
         }
         let error = end_tasks(thread, thread.top_pin_end());
         thread.epoch.set(thread.fresh_epoch());
-        thread.flags.set(self.clean);
+        thread.flags.set(clean);
         error
     }
 
@@ -355,13 +354,16 @@ impl<'c> Open<'c> {
 #[derive(Debug)]
 pub(crate) struct Frame<'c> {
     open: Open<'c>,
+    /// The flags of a task that has touched nothing.
+    clean: u32,
 }
 
 impl<'c> Frame<'c> {
     /// Opens a frame in which every slot is fresh. Carriers of the context are not attached.
     #[inline]
     pub(crate) fn enter(context: &'c Context) -> Self {
-        Self { open: Open::enter(context) }
+        let open = Open::enter(context);
+        Self { open, clean: thread::current().flags.get() }
     }
 
     /// Opens a frame that surrounds tasks and is none itself: in debug builds, touching a slot
@@ -370,8 +372,8 @@ impl<'c> Frame<'c> {
     pub(crate) fn watch(context: &'c Context) -> Self {
         let mut frame = Self::enter(context);
         if frame.open.is_open() {
-            frame.open.clean |= WATCHED;
-            thread::with(|thread| thread.raise(WATCHED));
+            frame.clean |= WATCHED;
+            thread::current().raise(WATCHED);
         }
         frame
     }
@@ -380,7 +382,7 @@ impl<'c> Frame<'c> {
     /// nothing, and is O(slots touched) otherwise.
     #[inline]
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
-        self.open.next_task().map_or(Ok(()), Err)
+        self.open.next_task(self.clean).map_or(Ok(()), Err)
     }
 
     /// Whether the current task has left nothing to undo, so that [`next_task`](Frame::next_task) would
@@ -436,7 +438,7 @@ impl Pin {
             id: thread.fresh_epoch(),
             kind: Kind::Pin,
             mark: thread.mark(),
-            below: Saved { captured: std::ptr::null(), ..thread.save() },
+            below: thread.save(),
         });
     }
 }

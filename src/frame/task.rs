@@ -107,10 +107,11 @@ fn run_inside(carriers: &Open<'_>, context: &Context, f: impl FnOnce()) -> Optio
     if !carriers.is_clean() {
         return run_on_top(context, f);
     }
-    let unwinding = EndOnUnwind(carriers);
+    let clean = thread::current().flags.get();
+    let unwinding = EndOnUnwind(carriers, clean);
     f();
     let _returned = ManuallyDrop::new(unwinding);
-    carriers.next_task()
+    carriers.next_task(clean)
 }
 
 #[cold]
@@ -120,12 +121,12 @@ fn run_on_top(context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
 }
 
 /// Ends a task that panics in the carriers' frame.
-struct EndOnUnwind<'f, 'c>(&'f Open<'c>);
+struct EndOnUnwind<'f, 'c>(&'f Open<'c>, u32);
 
 impl Drop for EndOnUnwind<'_, '_> {
     #[cold]
     fn drop(&mut self) {
-        if let Some(error) = self.0.next_task() {
+        if let Some(error) = self.0.next_task(self.1) {
             // The task's own panic is on its way.
             discard(error.into_payload());
         }

@@ -10,7 +10,8 @@
 //! - **T3 (short).** The vectors are borrowed only inside the methods of [`Thread`] that name them,
 //!   and nothing in there calls code of others (the global allocator aside, which must not use
 //!   slots).
-//! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of one frame for good.
+//! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of one frame for good. None is
+//!   `NEVER`.
 //! - **T5 (flags).** The bits of `flags` in [`TASK`] say what the end of the innermost frame's task has
 //!   to do: nothing if they are zero, a new epoch if they are `TOUCHED` alone. `LOOSE` is set while a
 //!   loose frame is open above the innermost pinned one, so that the end of the pinned one's task
@@ -53,6 +54,8 @@ pub(super) const WATCHED: u32 = 1 << 6;
 pub(super) const UNNOTICED: u32 = 1 << 7;
 /// The innermost frame has a pin, which its end takes away.
 pub(super) const PINNED: u32 = 1 << 8;
+/// The innermost frame keeps its last capture (S4). Goes with `TRAILED`.
+pub(super) const CAPTURED: u32 = 1 << 9;
 /// Where the generation of the drop that runs begins: see `trail`.
 const GENERATION: u32 = 16;
 /// The bits of the generation.
@@ -71,7 +74,6 @@ pub(super) struct Saved {
     /// stores have just left waits for them to reach the cache.
     pub(super) flags: u32,
     pub(super) context: Raw,
-    pub(super) captured: Raw,
 }
 
 /// The state of one thread.
@@ -89,12 +91,12 @@ pub(crate) struct Thread {
     next_epoch: Cell<u64>,
     /// What the innermost frame's tasks inherit. Null: nothing. Kept alive by whoever opened it.
     pub(super) context: Cell<Raw>,
-    /// The last capture in the innermost frame, if nothing has changed since. Owns its purse.
-    pub(super) captured: Cell<Raw>,
     trail: UnsafeCell<ManuallyDrop<Vec<Entry>>>,
     frames: UnsafeCell<ManuallyDrop<Vec<Record>>>,
     cells: UnsafeCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
     heirs: UnsafeCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
+    /// The last capture of each frame in which nothing has changed since. Owns their purses.
+    captures: UnsafeCell<ManuallyDrop<Vec<Raw>>>,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::first_epoch()) }
@@ -142,6 +144,8 @@ pub(super) fn teardown() {
     drop(unsafe { std::mem::take(&mut **thread.frames.get()) });
     // SAFETY: T3, as above.
     drop(unsafe { std::mem::take(&mut **thread.trail.get()) });
+    // SAFETY: T3, as above.
+    drop(unsafe { std::mem::take(&mut **thread.captures.get()) });
 }
 
 impl Thread {
@@ -154,11 +158,11 @@ impl Thread {
             id: Cell::new(NOBODY),
             next_epoch: Cell::new(first_epoch),
             context: Cell::new(std::ptr::null()),
-            captured: Cell::new(std::ptr::null()),
             trail: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
             frames: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
             cells: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
             heirs: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
+            captures: UnsafeCell::new(ManuallyDrop::new(Vec::new())),
         }
     }
 
@@ -213,7 +217,6 @@ impl Thread {
             epoch: self.epoch.get(),
             flags: self.flags.get(),
             context: self.context.get(),
-            captured: self.captured.get(),
         }
     }
 
@@ -223,7 +226,6 @@ impl Thread {
         self.epoch.set(below.epoch);
         self.flags.set(below.flags);
         self.context.set(below.context);
-        self.captured.set(below.captured);
     }
 
     /// An epoch that no cell of this thread has ever had (T4).
@@ -329,16 +331,22 @@ impl Thread {
         self.context.get()
     }
 
-    /// The last capture, if it is still what a new one would give. Null: there is none.
+    /// The last capture, if it is still what a new one would give.
     #[inline]
-    pub(crate) fn captured(&self) -> Raw {
-        self.captured.get()
+    pub(crate) fn captured(&self) -> Option<Raw> {
+        if self.flags.get() & CAPTURED == 0 {
+            return None;
+        }
+        // SAFETY: T3: the borrow ends with this function.
+        unsafe { &*self.captures.get() }.last().copied()
     }
 
-    /// Keeps a capture. The caller gives its purse.
-    pub(crate) fn set_captured(&self, captured: Raw) {
-        self.captured.set(captured);
-        self.raise(TRAILED);
+    /// Keeps a capture in a frame that keeps none. The caller gives its purse.
+    pub(crate) fn keep_capture(&self, captured: Raw) {
+        debug_assert_eq!(self.flags.get() & CAPTURED, 0, "S4");
+        // SAFETY: T3: `Vec::push` calls nothing of others.
+        unsafe { &mut *self.captures.get() }.push(captured);
+        self.raise(CAPTURED | TRAILED);
     }
 
     /// Whether an inheritable slot may differ from what the context says.
@@ -459,7 +467,7 @@ impl Thread {
     /// A cached capture must not pin a value that has changed or gone (R8).
     #[inline]
     pub(crate) fn forget_capture(&self) {
-        if !self.captured.get().is_null() {
+        if self.flags.get() & CAPTURED != 0 {
             self.drop_capture();
         }
     }
@@ -473,9 +481,13 @@ impl Thread {
 
     #[cold]
     fn drop_capture(&self) {
-        let captured = self.captured.replace(std::ptr::null());
-        // The snapshot's values are dropped here if this was the last count: code of others.
-        Snapshot::release_purse(captured);
+        self.lower(CAPTURED);
+        // SAFETY: T3: the borrow ends with the statement.
+        let captured = unsafe { &mut *self.captures.get() }.pop();
+        if let Some(captured) = captured {
+            // The snapshot's values are dropped here if this was the last count: code of others.
+            Snapshot::release_purse(captured);
+        }
     }
 
     /// Whether a carrier could not be detached on this thread; asking clears it.

@@ -90,7 +90,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     /// The box that the current task holds, if it has touched the slot.
     #[inline]
     fn shown(self, thread: &Thread) -> Option<&'c Boxed<T>> {
-        self.cell.raw.shown(thread.epoch()).map(|header| self.boxed(header))
+        self.cell.raw.shown(thread).map(|header| self.boxed(header))
     }
 
     #[inline]
