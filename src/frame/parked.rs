@@ -41,9 +41,9 @@ impl Item {
     ///
     /// - The cell is this thread's, and in place (P5).
     #[inline]
-    unsafe fn link(&self, thread: &Thread) {
+    unsafe fn link(&self, epoch: u64) {
         // SAFETY: the caller's.
-        unsafe { self.cell.as_ref() }.link(self.header, thread.epoch());
+        unsafe { self.cell.as_ref() }.link(self.header, epoch);
     }
 
     /// # Safety
@@ -58,15 +58,56 @@ impl Item {
     }
 }
 
+/// The values, in the order of first touch (P3). The first has a place of its own, since most futures
+/// have one or none.
+#[derive(Default)]
+struct Items {
+    first: Option<Item>,
+    /// Empty if there is no first.
+    rest: Vec<Item>,
+}
+
+impl Items {
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &Item> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut Item> {
+        match index.checked_sub(1) {
+            None => self.first.as_mut(),
+            Some(index) => self.rest.get_mut(index),
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        if len == 0 {
+            self.first = None;
+        }
+        self.rest.truncate(len.saturating_sub(1));
+    }
+
+    fn push(&mut self, item: Item) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.rest.push(item),
+        }
+    }
+
+    /// Takes all out.
+    fn drain(&mut self) -> impl Iterator<Item = Item> {
+        self.first.take().into_iter().chain(self.rest.drain(..))
+    }
+}
+
 // Not inlined, so that the loops' set-up is no cost of a future with one slot.
 /// # Safety
 ///
 /// - As for [`Item::link`].
 #[inline(never)]
-unsafe fn link_all(items: &[Item], thread: &Thread) {
+unsafe fn link_all(items: &[Item], epoch: u64) {
     for item in items {
         // SAFETY: the caller's.
-        unsafe { item.link(thread) };
+        unsafe { item.link(epoch) };
     }
 }
 
@@ -84,8 +125,7 @@ unsafe fn unlink_all(items: &[Item]) {
 /// The slots of a suspended task.
 #[derive(Default)]
 pub(crate) struct Parked {
-    /// In the order of first touch (P3).
-    items: Vec<Item>,
+    items: Items,
     /// Whose values the items are, one for one. Apart from them, since a poll on the same thread as the
     /// last one needs only them.
     slots: Vec<SlotHandle>,
@@ -133,7 +173,7 @@ impl Parked {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.first.is_none()
     }
 
     /// Drops the values, the youngest first, in a frame of their own. `f` runs in it before.
@@ -145,18 +185,19 @@ impl Parked {
     /// Links the values into the cells of this thread.
     #[inline]
     fn put(&mut self, frame: &Open<'_>) {
-        let [first, rest @ ..] = self.items.as_slice() else { return };
+        let Some(first) = &self.items.first else { return };
         let thread = thread::current();
         if self.home != thread.id() {
             // The thread is another one, or ending.
             self.move_in(thread, frame);
             return;
         }
+        let epoch = thread.epoch();
         // SAFETY: P5.
-        unsafe { first.link(thread) };
-        if !rest.is_empty() {
+        unsafe { first.link(epoch) };
+        if !self.items.rest.is_empty() {
             // SAFETY: P5.
-            unsafe { link_all(rest, thread) };
+            unsafe { link_all(&self.items.rest, epoch) };
         }
     }
 
@@ -200,9 +241,12 @@ impl Parked {
     /// Forgets the values that are not to be kept. `keep` may change where the others are linked.
     fn retain(&mut self, mut keep: impl FnMut(&mut Item, &SlotHandle) -> bool) {
         let mut kept = 0;
-        for index in 0..self.items.len() {
-            if keep(&mut self.items[index], &self.slots[index]) {
-                self.items.swap(kept, index);
+        for index in 0..self.slots.len() {
+            let Some(mut item) = self.items.get_mut(index).copied() else { break };
+            if keep(&mut item, &self.slots[index]) {
+                if let Some(place) = self.items.get_mut(kept) {
+                    *place = item;
+                }
                 self.slots.swap(kept, index);
                 kept += 1;
             }
@@ -236,12 +280,12 @@ impl Parked {
         if !frame.is_plain(thread) {
             return self.take_slow(thread, frame);
         }
-        if let [first, rest @ ..] = self.items.as_slice() {
+        if let Some(first) = &self.items.first {
             // SAFETY: P4 and P5: linked by `put`, or the flags would say otherwise.
             unsafe { first.unlink() };
-            if !rest.is_empty() {
+            if !self.items.rest.is_empty() {
                 // SAFETY: as above.
-                unsafe { unlink_all(rest) };
+                unsafe { unlink_all(&self.items.rest) };
             }
         }
         frame.close_plain(thread);
@@ -325,11 +369,11 @@ fn end_discarding(parked: &mut Parked, frame: &Open<'_>) {
 #[inline(never)]
 fn end(parked: &mut Parked, frame: &Open<'_>) -> Option<CleanupError> {
     let mut error = None;
-    if !parked.items.is_empty() {
+    if !parked.is_empty() {
         let thread = thread::current();
         // The youngest first, and so those that the trail knows already.
         error = frame.end_task(thread);
-        for item in parked.items.drain(..) {
+        for item in parked.items.drain() {
             let epoch = thread.epoch();
             thread.push(Entry { cell: item.cell, epoch, generation: 0 });
         }
@@ -359,7 +403,7 @@ fn drop_value(header: NonNull<Header>) {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        if !self.items.is_empty()
+        if !self.is_empty()
             && let Err(error) = self.end(&Context::empty(), || {})
         {
             discard(error.into_payload());
