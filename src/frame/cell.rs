@@ -79,6 +79,9 @@ impl SlotHandle {
 }
 
 /// A slot's place on one thread.
+///
+/// Aligned so that `shown`, which is moved as one, never lies across two lines of the cache.
+#[repr(C, align(16))]
 pub(crate) struct RawCell {
     shown: Cell<Shown>,
     /// One box for the next nested value, so that the steady state does not allocate.
