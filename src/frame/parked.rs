@@ -99,10 +99,11 @@ impl Items {
     }
 }
 
-// Not inlined, so that the loops' set-up is no cost of a future with one slot.
+// Out of line, so that the loops' set-up is no cost of a future with one slot.
 /// # Safety
 ///
 /// - As for [`Item::link`].
+#[cold]
 #[inline(never)]
 unsafe fn link_all(items: &[Item], epoch: u64) {
     for item in items {
@@ -114,6 +115,7 @@ unsafe fn link_all(items: &[Item], epoch: u64) {
 /// # Safety
 ///
 /// - As for [`Item::unlink`].
+#[cold]
 #[inline(never)]
 unsafe fn unlink_all(items: &[Item]) {
     for item in items {
@@ -189,7 +191,7 @@ impl Parked {
         let thread = thread::current();
         if self.home != thread.id() {
             // The thread is another one, or ending.
-            self.move_in(thread, frame);
+            self.move_in(frame);
             return;
         }
         let epoch = thread.epoch();
@@ -204,7 +206,8 @@ impl Parked {
     /// The same, after looking for the cells.
     #[cold]
     #[inline(never)]
-    fn move_in(&mut self, thread: &Thread, frame: &Open<'_>) {
+    fn move_in(&mut self, frame: &Open<'_>) {
+        let thread = thread::current();
         let mut lost = Vec::new();
         self.retain(|item, slot| {
             let mut is_placed = false;
@@ -278,7 +281,7 @@ impl Parked {
     fn take(&mut self, frame: &Open<'_>) -> Option<CleanupError> {
         let thread = thread::current();
         if !frame.is_plain(thread) {
-            return self.take_slow(thread, frame);
+            return self.take_slow(frame);
         }
         if let Some(first) = &self.items.first {
             // SAFETY: P4 and P5: linked by `put`, or the flags would say otherwise.
@@ -292,8 +295,10 @@ impl Parked {
         None
     }
 
+    #[cold]
     #[inline(never)]
-    fn take_slow(&mut self, thread: &Thread, frame: &Open<'_>) -> Option<CleanupError> {
+    fn take_slow(&mut self, frame: &Open<'_>) -> Option<CleanupError> {
+        let thread = thread::current();
         let mark = frame.mark_alone(thread)?;
         thread.forget_capture();
         // First the leases, while all that they may look at is in place. Their drops may touch

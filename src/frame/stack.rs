@@ -197,14 +197,15 @@ impl<'c> Open<'c> {
         let thread = thread::current();
         let below = thread.save();
         if below.flags & (LOOSE | UNNOTICED) != 0 || cfg!(cleanslate_no_reset) {
-            return Self::with_flags_slow(thread, context, grounded, always);
+            return Self::with_flags_slow(context, grounded, always);
         }
         Self::begin(thread, below, context, grounded, always)
     }
 
     #[cold]
     #[inline(never)]
-    fn with_flags_slow(thread: &Thread, context: &'c Context, grounded: u32, always: u32) -> Self {
+    fn with_flags_slow(context: &'c Context, grounded: u32, always: u32) -> Self {
+        let thread = thread::current();
         // A thread in its teardown runs the task without slots: every access fails (R12). Without
         // reset, tasks share their thread's slots.
         if cfg!(cleanslate_no_reset) || thread.register().is_err() {
