@@ -76,22 +76,25 @@ pub(super) struct Saved {
     pub(super) context: Raw,
 }
 
-/// The state of one thread. What each frame uses lies in one line of the cache.
+/// The state of one thread.
+///
+/// What each frame uses lies in one line of the cache. What a frame saves does not lie side by side, or
+/// it would be read as one wide word, which has to wait for the narrow stores before it.
 #[repr(C, align(64))]
 pub(crate) struct Thread {
     /// The innermost frame's current task.
     pub(super) epoch: Cell<u64>,
+    /// Tells this thread from all others of the process, also from those that have ended.
+    id: Cell<u64>,
     /// What the innermost frame's tasks inherit. Null: nothing. Kept alive by whoever opened it.
     pub(super) context: Cell<Raw>,
+    next_epoch: Cell<u64>,
     /// See T5 and the constants above.
     pub(super) flags: Cell<u32>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(super) tainted: Cell<bool>,
     /// Somebody walks the trail by index, so nothing may move on it.
     pub(super) trail_is_fixed: Cell<bool>,
-    next_epoch: Cell<u64>,
-    /// Tells this thread from all others of the process, also from those that have ended.
-    id: Cell<u64>,
     trail: UnsafeCell<ManuallyDrop<Vec<Entry>>>,
     frames: UnsafeCell<ManuallyDrop<Vec<Record>>>,
     cells: UnsafeCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
