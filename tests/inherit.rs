@@ -5,6 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, task_local};
 use common::{Census, Counted, SHAPES, on_a_thread, panics};
 
@@ -442,5 +443,68 @@ fn a_value_is_copied_once_per_change_and_once_per_task_that_touches_it() {
     drop(Context::capture());
     assert_eq!(census.alive(), 2);
     VALUE.take();
+    assert_eq!(census.alive(), 0);
+}
+
+task_local! {
+    #[inherit]
+    static LEVEL: Option<(u32, Counted)> = None;
+}
+
+/// What a capture that is made now hands down, and how many copies making it takes.
+fn level_captured(census: &Census) -> (Option<u32>, usize) {
+    let before = census.cloned();
+    let context = Context::capture();
+    let copies = census.cloned() - before;
+    (context.run(|| LEVEL.with(|level| level.as_ref().map(|(n, _)| *n))), copies)
+}
+
+/// Captures in a task, in tasks of several kinds on top of it, and again after each.
+fn capture_at(depth: u32, census: &Census) {
+    LEVEL.set(Some((depth, census.one("level"))));
+    let mine = Some(depth);
+    assert_eq!(level_captured(census), (mine, 1));
+    if depth == 0 {
+        return;
+    }
+    let below = depth - 1;
+    let kept = (mine, 0);
+    Context::empty().run(|| capture_at(below, census));
+    assert_eq!(level_captured(census), kept, "after a task");
+    let words = panics(|| {
+        Context::capture().run(|| {
+            capture_at(below, census);
+            panic!("on purpose")
+        })
+    });
+    assert_eq!((words.as_str(), level_captured(census)), ("on purpose", kept));
+    let mut polled = Box::pin(
+        async {
+            assert_eq!(level_captured(census).0, mine);
+            capture_at(below, census);
+            futures_lite::future::yield_now().await;
+            let now = LEVEL.with(|level| level.as_ref().map(|(n, _)| *n));
+            assert_eq!(level_captured(census), (now, 1), "each poll captures for itself");
+            capture_at(below, census);
+        }
+        .isolated(),
+    );
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(polled.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(level_captured(census), kept, "after a poll");
+    assert!(polled.as_mut().poll(&mut cx).is_ready());
+    assert_eq!(level_captured(census), kept, "after the last poll");
+    LEVEL.set(Some((depth + 100, census.one("change"))));
+    assert_eq!(level_captured(census), (Some(depth + 100), 1), "after a change");
+}
+
+#[test]
+fn each_open_task_keeps_its_own_capture() {
+    let census = Census::new();
+    on_a_thread(|| {
+        capture_at(3, &census);
+        Context::empty().run(|| capture_at(2, &census));
+        let _left_at_the_end_of_the_thread = Context::capture();
+    });
     assert_eq!(census.alive(), 0);
 }

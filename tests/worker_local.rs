@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Mutex};
 
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, OwnedWorkerLocal, Pool, worker_local};
+use cleanslate::{Context, OwnedWorkerLocal, Pool, task_local, worker_local};
 use common::{Census, Counted, OnDrop, SHAPES, on_a_thread, panics, quiet};
 use futures_lite::future::{block_on, yield_now};
 
@@ -182,6 +182,36 @@ fn a_future_with_a_lease_may_move_to_another_thread() {
     let here = std::thread::current().id();
     let (there, found) = on_a_thread(move || (std::thread::current().id(), block_on(future)));
     assert_eq!(found, ((here, 0), there, 0));
+}
+
+task_local! {
+    #[inherit]
+    static PINNED: Option<Arc<Counted>> = None;
+}
+
+// Broke: the capture outlived the poll, and with it all that the future hands down.
+#[test]
+fn an_instance_that_captures_while_it_ends_with_a_poll_pins_nothing() {
+    let census = Census::new();
+    on_a_thread(|| {
+        // While this instance is on lease, one waits: another one ends with its lease.
+        HOOK.with(|_| ());
+        let mut future = Box::pin(
+            async {
+                PINNED.set(Some(Arc::new(census.one("value"))));
+                HOOK.with(|hook| *hook = Some(OnDrop::new(|| drop(Context::capture()))));
+                Context::empty().run(|| HOOK.with(|_| ()));
+                yield_now().await;
+                PINNED.set(None);
+            }
+            .isolated(),
+        );
+        let mut polls = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut polls).is_pending());
+        assert!(future.as_mut().poll(&mut polls).is_ready());
+        assert_eq!(census.alive(), 0, "the future let go of its value");
+    });
+    assert_eq!(census.alive(), 0);
 }
 
 #[test]

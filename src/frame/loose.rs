@@ -177,4 +177,41 @@ mod tests {
         }
         assert!(loose.close().is_ok() && frame.end().is_ok());
     }
+
+    thread_local! { static SHARED: Loose = const { Loose::new() }; }
+
+    crate::task_local! { static ENDS: Option<EndsItsFrame> = None; }
+
+    /// When it is dropped it ends the frame of `SHARED`, so the very one that drops it, and leaves
+    /// another one behind in its place.
+    struct EndsItsFrame;
+
+    impl Drop for EndsItsFrame {
+        fn drop(&mut self) {
+            assert!(SHARED.with(Loose::end_task).is_ok());
+            let left = std::mem::ManuallyDrop::new(Loose::new());
+            assert!(left.next_task(&Context::empty()).is_ok());
+        }
+    }
+
+    // Broke: the next task began in a frame that was not its own, and stayed when it ended.
+    #[test]
+    fn a_frame_that_its_own_clean_up_ends_is_opened_anew() {
+        let context = Context::empty();
+        let around = frame::Frame::enter(&context);
+        PLAIN.set(1);
+        let frame = frame::Frame::enter(&context);
+        for _ in 0..3 {
+            assert!(SHARED.with(|shared| shared.next_task(&context)).is_ok());
+            ENDS.set(Some(EndsItsFrame));
+            assert!(SHARED.with(|shared| shared.next_task(&context)).is_ok());
+            assert!(!PLAIN.is_set());
+            PLAIN.set(2);
+            assert!(SHARED.with(Loose::end_task).is_ok());
+            assert!(!PLAIN.is_set());
+        }
+        assert!(frame.end().is_ok());
+        assert_eq!(PLAIN.get(), 1);
+        assert!(around.end().is_ok());
+    }
 }

@@ -217,11 +217,7 @@ impl Thread {
     /// What belongs to the innermost frame.
     #[inline]
     pub(super) fn save(&self) -> Saved {
-        Saved {
-            epoch: self.epoch.get(),
-            flags: self.flags.get(),
-            context: self.context.get(),
-        }
+        Saved { epoch: self.epoch.get(), flags: self.flags.get(), context: self.context.get() }
     }
 
     /// Makes the frame below the innermost one again.
