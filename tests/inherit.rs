@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, task_local};
-use common::{Census, Counted, SHAPES, on_a_thread, panics};
+use common::{Census, Counted, OnDrop, SHAPES, on_a_thread, panics};
 
 task_local! {
     #[inherit]
@@ -507,4 +507,30 @@ fn each_open_task_keeps_its_own_capture() {
         let _left_at_the_end_of_the_thread = Context::capture();
     });
     assert_eq!(census.alive(), 0);
+}
+
+task_local! { static LATE: Option<OnDrop> = None; }
+
+#[test]
+fn a_value_that_captures_while_it_ends_pins_nothing() {
+    let census = Census::new();
+    let task = || {
+        SHARED.set(Some(Arc::new(census.one("value"))));
+        // Touched later, so dropped while the other one is there.
+        LATE.set(Some(OnDrop::new(|| drop(Context::capture()))));
+    };
+    on_a_thread(|| {
+        Context::empty().run(task);
+        assert_eq!(census.alive(), 0, "after a task");
+        for workers in SHAPES {
+            let pool = Pool::new(workers).unwrap();
+            pool.map_range(0..100, |_| task());
+            assert_eq!(census.alive(), 0, "{workers} workers");
+            let inside = Context::empty().run(|| {
+                pool.map(0..100, |_| task());
+                census.alive()
+            });
+            assert_eq!(inside, 0, "{workers} workers, from a task");
+        }
+    });
 }
