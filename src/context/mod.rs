@@ -13,14 +13,14 @@ pub use error::{CaptureError, RunError};
 pub(crate) use inherit::{Borrowed, Copied, Inheritance};
 #[doc(hidden)]
 pub use inherit::{CopyFallback, CopyWith, Inherit};
-pub(crate) use snapshot::{Raw, Snapshot, inherited};
+pub(crate) use snapshot::{Capture, Raw, Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
 use crate::foreign::{Carried, Carrier, CarrierError, CarrierSet};
 use crate::frame::{self, Failure};
 
 /// A snapshot, if there is anything to inherit.
-type SnapshotRef = Option<shared::Shared<Snapshot>>;
+pub(crate) type SnapshotRef = Option<shared::Shared<Snapshot>>;
 
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///

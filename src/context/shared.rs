@@ -163,33 +163,6 @@ impl<T> Purse<T> {
         inner.left.set(BATCH);
     }
 
-    /// The purse as one word.
-    pub(crate) fn into_raw(this: Self) -> *const () {
-        ManuallyDrop::new(this).inner.as_ptr().cast_const().cast()
-    }
-
-    /// The purse that [`into_raw`](Self::into_raw) gave.
-    ///
-    /// # Safety
-    ///
-    /// - `raw` comes from `into_raw` on this thread, and is not used as a purse afterwards.
-    pub(crate) unsafe fn from_raw(raw: *const ()) -> Self {
-        // SAFETY: it came from a `NonNull`.
-        let inner = unsafe { NonNull::new_unchecked(raw.cast_mut().cast()) };
-        Self { inner, owns: PhantomData }
-    }
-
-    /// The same without taking it.
-    ///
-    /// # Safety
-    ///
-    /// - `raw` comes from `into_raw` on this thread, and is a purse while the result is used.
-    #[inline]
-    pub(crate) unsafe fn borrow_raw(raw: *const ()) -> ManuallyDrop<Self> {
-        // SAFETY: the caller's; the result is never dropped.
-        ManuallyDrop::new(unsafe { Self::from_raw(raw) })
-    }
-
     /// The value, if nobody else has a count.
     pub(crate) fn into_inner(this: Self) -> Option<T> {
         let this = ManuallyDrop::new(this);
@@ -285,17 +258,15 @@ mod tests {
     #[test]
     fn words_keep_their_counts() {
         let (counted, shared, purse) = value();
-        let (shared, purse) = (Shared::into_raw(shared), Purse::into_raw(purse));
-        assert_eq!(shared, purse, "one address, by which a context knows its own capture");
-        // SAFETY: the purse is one until it is taken below.
-        let drawn = unsafe { Purse::<Arc<u32>>::borrow_raw(purse) }.draw();
-        // SAFETY: `drawn` keeps a count.
-        assert_eq!(***unsafe { Shared::<Arc<u32>>::borrow_raw(shared) }, 7);
-        drop(drawn);
+        let drawn = purse.draw();
+        let word = Shared::into_raw(shared);
+        assert_eq!(word, Shared::as_raw(&drawn), "one address");
+        drop((purse, drawn));
+        // SAFETY: the word has a count.
+        assert_eq!(***unsafe { Shared::<Arc<u32>>::borrow_raw(word) }, 7);
+        assert!(is_alive(&counted));
         // SAFETY: the word is given up here.
-        drop(unsafe { Shared::<Arc<u32>>::from_raw(shared) });
-        // SAFETY: as above.
-        drop(unsafe { Purse::<Arc<u32>>::from_raw(purse) });
+        drop(unsafe { Shared::<Arc<u32>>::from_raw(word) });
         assert!(!is_alive(&counted));
     }
 

@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - **N1 (counted).** A non-null [`Raw`] in the engine comes from a [`Shared`] or a [`Purse`] of a
-//!   snapshot. `Thread::context` borrows the count of whoever opened a pinned frame, and owns one for a
-//!   loose frame; `Thread::captures` owns purses, on the thread that made them.
+//! - **N1 (counted).** A non-null [`Raw`] in the engine comes from a [`Shared`] of a snapshot.
+//!   `Thread::context` borrows the count of whoever opened a pinned frame, and owns one for a loose
+//!   frame.
 
 #![expect(
     unsafe_code,
@@ -78,14 +78,6 @@ impl Snapshot {
         }
     }
 
-    /// Gives up a word that is a purse. Never unwinds.
-    pub(crate) fn release_purse(raw: Raw) {
-        if !raw.is_null() {
-            // SAFETY: N1: the caller gives up the purse that it owns.
-            Self::end(Purse::into_inner(unsafe { Purse::<Self>::from_raw(raw) }));
-        }
-    }
-
     /// Drops the copies in a frame of their own: that is code of others, which must neither see the
     /// current task's slots nor unwind through the engine.
     fn end(last: Option<Self>) {
@@ -108,6 +100,22 @@ impl Snapshot {
     }
 }
 
+/// A capture that a task keeps, to give it out again while nothing inheritable changes.
+pub(crate) struct Capture(Purse<Snapshot>);
+
+impl Capture {
+    /// One more count.
+    #[inline]
+    pub(crate) fn draw(&self) -> SnapshotRef {
+        Some(self.0.draw())
+    }
+
+    /// Drops the values too if nobody else has them. Never unwinds.
+    pub(crate) fn end(self) {
+        Snapshot::end(Purse::into_inner(self.0));
+    }
+}
+
 /// The copy that the current task inherits for this slot.
 pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copied> {
     let context = thread.context();
@@ -123,9 +131,8 @@ pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Copie
 #[inline]
 pub(crate) fn capture() -> Result<SnapshotRef, CaptureError> {
     let thread = thread::current();
-    if let Some(captured) = thread.captured() {
-        // SAFETY: N1: it is a purse of this thread while it is the innermost frame's capture.
-        return Ok(Some(unsafe { Purse::borrow_raw(captured) }.draw()));
+    if let Some(kept) = thread.draw_capture() {
+        return Ok(Some(kept));
     }
     if thread.context().is_null() && !thread.has_diverged() {
         return Ok(None);
@@ -177,7 +184,7 @@ fn rebuild(thread: &Thread, parent: SnapshotRef) -> Result<SnapshotRef, CaptureE
     // captured then is dropped in favour of this one.
     thread.forget_capture();
     Ok(snapshot.map(|(shared, purse)| {
-        thread.keep_capture(Purse::into_raw(purse));
+        thread.keep_capture(Capture(purse));
         shared
     }))
 }

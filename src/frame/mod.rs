@@ -9,7 +9,10 @@
 
 pub(crate) mod cell;
 mod failure;
-#[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "rayon's items are what needs it"))]
+#[cfg_attr(
+    not(any(feature = "rayon", test)),
+    expect(dead_code, reason = "rayon's items are what needs it")
+)]
 mod loose;
 mod parked;
 pub(crate) mod permanent;

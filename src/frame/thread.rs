@@ -30,7 +30,7 @@ use super::permanent;
 use super::stack::{Kind, Record};
 use super::trail::{self, Entry};
 use super::value::Header;
-use crate::context::{Inheritance, Raw, Snapshot};
+use crate::context::{Capture, Inheritance, Raw, SnapshotRef};
 
 /// The innermost task holds values that a new epoch is enough to end.
 pub(super) const TOUCHED: u32 = 1;
@@ -99,8 +99,8 @@ pub(crate) struct Thread {
     frames: UnsafeCell<ManuallyDrop<Vec<Record>>>,
     cells: UnsafeCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
     heirs: UnsafeCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
-    /// The last capture of each frame in which nothing has changed since. Owns their purses.
-    captures: UnsafeCell<ManuallyDrop<Vec<Raw>>>,
+    /// The last capture of each frame in which nothing has changed since (S4).
+    captures: UnsafeCell<ManuallyDrop<Vec<Capture>>>,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::first_epoch()) }
@@ -331,21 +331,21 @@ impl Thread {
         self.context.get()
     }
 
-    /// The last capture, if it is still what a new one would give.
+    /// The last capture once more, if it is still what a new one would give.
     #[inline]
-    pub(crate) fn captured(&self) -> Option<Raw> {
+    pub(crate) fn draw_capture(&self) -> SnapshotRef {
         if self.flags.get() & CAPTURED == 0 {
             return None;
         }
         // SAFETY: T3: the borrow ends with this function.
-        unsafe { &*self.captures.get() }.last().copied()
+        unsafe { &*self.captures.get() }.last()?.draw()
     }
 
-    /// Keeps a capture in a frame that keeps none. The caller gives its purse.
-    pub(crate) fn keep_capture(&self, captured: Raw) {
+    /// Keeps a capture in a frame that keeps none.
+    pub(crate) fn keep_capture(&self, capture: Capture) {
         debug_assert_eq!(self.flags.get() & CAPTURED, 0, "S4");
         // SAFETY: T3: `Vec::push` calls nothing of others.
-        unsafe { &mut *self.captures.get() }.push(captured);
+        unsafe { &mut *self.captures.get() }.push(capture);
         self.raise(CAPTURED | TRAILED);
     }
 
@@ -483,10 +483,10 @@ impl Thread {
     fn drop_capture(&self) {
         self.lower(CAPTURED);
         // SAFETY: T3: the borrow ends with the statement.
-        let captured = unsafe { &mut *self.captures.get() }.pop();
-        if let Some(captured) = captured {
+        let capture = unsafe { &mut *self.captures.get() }.pop();
+        if let Some(capture) = capture {
             // The snapshot's values are dropped here if this was the last count: code of others.
-            Snapshot::release_purse(captured);
+            capture.end();
         }
     }
 
