@@ -509,7 +509,10 @@ fn each_open_task_keeps_its_own_capture() {
     assert_eq!(census.alive(), 0);
 }
 
-task_local! { static LATE: Option<OnDrop> = None; }
+task_local! {
+    static LATE: Option<OnDrop> = None;
+    static LATER: Option<OnDrop> = None;
+}
 
 #[test]
 fn a_value_that_captures_while_it_ends_pins_nothing() {
@@ -533,4 +536,18 @@ fn a_value_that_captures_while_it_ends_pins_nothing() {
             assert_eq!(inside, 0, "{workers} workers, from a task");
         }
     });
+}
+
+// Broke: what one value's end captured was handed down by the next one's, though its slot had ended
+// meanwhile.
+#[test]
+fn a_capture_during_the_clean_up_has_what_is_left_then() {
+    static SEEN: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let look = || SEEN.lock().unwrap().push(Context::capture().run(|| TENANT.get()));
+    Context::empty().run(|| {
+        LATE.set(Some(OnDrop::new(look)));
+        TENANT.set("acme".to_owned());
+        LATER.set(Some(OnDrop::new(look)));
+    });
+    assert_eq!(*SEEN.lock().unwrap(), ["acme", "nobody"]);
 }

@@ -20,6 +20,18 @@ task_local! {
     static NUMBER: u64 = 0;
     #[inherit]
     static TENANT: String = "nobody".to_owned();
+    #[inherit]
+    static SHARED: Option<Arc<String>> = None;
+    static ENDING: Option<RunsATask> = None;
+}
+
+/// Captures and runs a task when it is dropped, so in the middle of the end of another one.
+struct RunsATask;
+
+impl Drop for RunsATask {
+    fn drop(&mut self) {
+        Context::capture().run(|| NAME.set("at the end".to_owned()));
+    }
 }
 
 fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -47,6 +59,7 @@ fn in_joined_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
 fn touch(id: u64) -> bool {
     let before = NAME.replace(format!("item {id}"));
     let number = NUMBER.replace(id + 1);
+    ENDING.set(Some(RunsATask));
     before == "fresh" && number == 0 && TENANT.with(|tenant| tenant == "acme")
 }
 
@@ -331,6 +344,62 @@ fn producers_survive_hostile_callbacks() {
 
 /// A piece of a drive that was stolen during a `scope`, and forgot its iterator, left a frame above the
 /// scope's value: the scope took that frame's value for its own, and freed it.
+/// Runs the closure in an item of a parallel iterator, on top of the frame that this leaves open.
+struct InAnItem<F>(F);
+
+impl<F: FnOnce()> ProducerCallback<bool> for InAnItem<F> {
+    type Output = ();
+
+    fn callback<P: Producer<Item = bool>>(self, producer: P) {
+        let mut iter = producer.into_iter();
+        assert!(iter.next().unwrap());
+        (self.0)();
+    }
+}
+
+/// Drops an iterator inside a task, so that its frame is only marked.
+struct DropInATask;
+
+impl ProducerCallback<bool> for DropInATask {
+    type Output = ();
+
+    fn callback<P: Producer<Item = bool>>(self, producer: P) {
+        let mut iter = producer.into_iter();
+        assert!(iter.next().unwrap());
+        Context::empty().run(|| drop(iter));
+    }
+}
+
+// Broke: the task that a value ran at the end of a marked frame closed that frame too. So the one below,
+// still in use, was taken for it, and gave up a count of a context that was not its own.
+#[test]
+fn a_marked_frame_is_closed_once_whatever_its_values_do() {
+    let name = Arc::new("acme".to_owned());
+    let items = || (0..2_usize).into_par_iter().map(|i| touch(i as u64));
+    SHARED.set(Some(Arc::clone(&name)));
+    TENANT.set("acme".to_owned());
+    let context = Context::capture();
+    SHARED.set(None);
+    let held = Arc::strong_count(&name);
+    let inside = || {
+        context.run(|| {
+            NUMBER.set(8);
+            for _ in 0..3 {
+                items().isolated_in(&context).with_producer(DropInATask);
+                assert_eq!((NUMBER.get(), Arc::strong_count(&name)), (8, held));
+            }
+            assert!(SHARED.with(|shared| Arc::ptr_eq(shared.as_ref().unwrap(), &name)));
+        });
+        assert_eq!(NUMBER.get(), 1, "the item's own");
+        items().isolated_in(&context).with_producer(DropInATask);
+        assert_eq!((NUMBER.get(), NAME.get()), (1, "item 0".to_owned()));
+    };
+    items().isolated_in(&context).with_producer(InAnItem(inside));
+    check_clean(&context);
+    drop(context);
+    assert_eq!(Arc::strong_count(&name), 1);
+}
+
 #[test]
 fn a_scope_finds_its_own_value_above_forgotten_frames() {
     let stolen = AtomicUsize::new(0);

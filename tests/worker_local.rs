@@ -6,10 +6,10 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, LazyLock, Mutex};
 
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, OwnedWorkerLocal, Pool, task_local, worker_local};
+use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
 use common::{Census, Counted, OnDrop, SHAPES, on_a_thread, panics, quiet};
 use futures_lite::future::{block_on, yield_now};
 
@@ -212,6 +212,59 @@ fn an_instance_that_captures_while_it_ends_with_a_poll_pins_nothing() {
         assert_eq!(census.alive(), 0, "the future let go of its value");
     });
     assert_eq!(census.alive(), 0);
+}
+
+worker_local! {
+    static FIRST: (Counted, Option<OnDrop>) = (ENDED.one("first"), None);
+    static SECOND: (Counted, Option<OnDrop>) = (ENDED.one("second"), None);
+    static THIRD: (Counted, Option<OnDrop>) = (ENDED.one("third"), None);
+}
+
+task_local! { static TEXT: String = String::new(); }
+
+static ENDED: LazyLock<Census> = LazyLock::new(Census::new);
+
+// Broke: the end of the inner poll allowed others to move what the end of the outer one was walking, and
+// the third instance was never dropped.
+#[test]
+fn the_end_of_an_instance_may_poll_a_future_while_others_end() {
+    fn poll(future: std::pin::Pin<&mut impl Future<Output = ()>>) {
+        let mut polls = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.poll(&mut polls).is_pending());
+    }
+    fn use_all() {
+        FIRST.with(|_| ());
+        SECOND.with(|_| ());
+        THIRD.with(|_| ());
+    }
+    let touch_another = || {
+        let touched = async {
+            TEXT.set("touched".to_owned());
+            std::future::pending().await
+        };
+        poll(Box::pin(touched.isolated()).as_mut());
+    };
+    let make_owned = || (0..64).for_each(|_| OwnedLocal::new(|| 0_u8).set(1));
+    on_a_thread(|| {
+        let mut future = Box::pin(
+            async {
+                make_owned();
+                FIRST.with(|(_, hook)| *hook = Some(OnDrop::new(touch_another)));
+                SECOND.with(|(_, hook)| *hook = Some(OnDrop::new(make_owned)));
+                THIRD.with(|_| ());
+                // Those that wait, so that the poll's own end with it.
+                Context::empty().run(use_all);
+                TEXT.set("mine".to_owned());
+                std::future::pending().await
+            }
+            .isolated(),
+        );
+        Context::empty().run(|| {
+            use_all();
+            poll(future.as_mut());
+        });
+    });
+    assert_eq!((ENDED.made(), ENDED.alive()), (9, 0));
 }
 
 #[test]

@@ -154,6 +154,7 @@ fn capture_slow(thread: &Thread) -> Result<SnapshotRef, CaptureError> {
 /// Copies what the current task holds, and shares what it has not touched.
 #[cold]
 fn rebuild(thread: &Thread, parent: SnapshotRef) -> Result<SnapshotRef, CaptureError> {
+    let task = thread.epoch();
     let inherited: &[Item] = parent.as_deref().map_or(&[], |parent| &parent.items);
     for item in inherited {
         if item.slot.derives() {
@@ -184,7 +185,10 @@ fn rebuild(thread: &Thread, parent: SnapshotRef) -> Result<SnapshotRef, CaptureE
     // captured then is dropped in favour of this one.
     thread.forget_capture();
     Ok(snapshot.map(|(shared, purse)| {
-        thread.keep_capture(Capture(purse));
+        // It may also have ended this task, or left a frame behind: this is no capture of theirs.
+        if thread.epoch() == task {
+            thread.keep_capture(Capture(purse));
+        }
         shared
     }))
 }

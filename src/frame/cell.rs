@@ -81,7 +81,9 @@ impl SlotHandle {
 /// A slot's place on one thread.
 ///
 /// Aligned so that `shown`, which is moved as one, never lies across two lines of the cache.
-#[repr(C, align(16))]
+// For speed only, and not every system gives thread-locals an alignment beyond a word's.
+#[repr(C)]
+#[cfg_attr(target_os = "linux", repr(align(16)))]
 pub(crate) struct RawCell {
     shown: Cell<Shown>,
     /// One box for the next nested value, so that the steady state does not allocate.

@@ -214,4 +214,69 @@ mod tests {
         assert_eq!(PLAIN.get(), 1);
         assert!(around.end().is_ok());
     }
+
+    crate::task_local! {
+        #[inherit]
+        static TENANT: Option<std::sync::Arc<()>> = None;
+        static RUNS: Option<RunsATask> = None;
+    }
+
+    /// Runs a task when it is dropped.
+    struct RunsATask;
+
+    impl Drop for RunsATask {
+        fn drop(&mut self) {
+            Context::empty().run(|| PLAIN.set(4));
+        }
+    }
+
+    // Broke: the task on top of the clean-up closed the frame as well, and the one below passed for it.
+    #[test]
+    fn a_marked_frame_is_not_closed_by_what_its_clean_up_runs() {
+        let tenant = std::sync::Arc::new(());
+        TENANT.set(Some(std::sync::Arc::clone(&tenant)));
+        let (context, empty) = (Context::capture(), Context::empty());
+        TENANT.set(None);
+        let lowest = Loose::new();
+        assert!(lowest.next_task(&empty).is_ok());
+        PLAIN.set(1);
+        let pinned = frame::Frame::enter(&context);
+        PLAIN.set(2);
+        let marked = Loose::new();
+        assert!(marked.next_task(&empty).is_ok());
+        RUNS.set(Some(RunsATask));
+        let pinned_above = frame::Frame::enter(&empty);
+        assert!(marked.close().is_ok());
+        assert!(pinned_above.end().is_ok());
+        let depth = thread::with(Thread::depth);
+        assert_eq!(
+            (depth, PLAIN.get(), TENANT.get().is_some()),
+            (2, 2, true),
+            "the pinned frame's"
+        );
+        assert!(pinned.end().is_ok());
+        assert_eq!(PLAIN.get(), 1, "the lowest frame's");
+        assert!(lowest.close().is_ok());
+        assert_eq!(thread::with(Thread::depth), 0);
+        drop(context);
+        assert_eq!(std::sync::Arc::strong_count(&tenant), 1);
+    }
+
+    // Broke: the capture of a thread outside of any task was never given up, if a value's drop at the
+    // thread's end left a frame behind.
+    #[test]
+    fn a_capture_ends_with_its_thread_whatever_frames_are_left() {
+        let tenant = std::sync::Arc::new(());
+        std::thread::scope(|s| {
+            let thread = s.spawn(|| {
+                TENANT.set(Some(std::sync::Arc::clone(&tenant)));
+                drop(Context::capture());
+                // Dropped first, so a loose frame is the innermost when the other one's turn comes.
+                ONCE.set(Some(LeavesOne));
+            });
+            // Its thread-locals have ended then, too.
+            assert!(thread.join().is_ok());
+        });
+        assert_eq!(std::sync::Arc::strong_count(&tenant), 1);
+    }
 }

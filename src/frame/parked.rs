@@ -79,6 +79,15 @@ impl Items {
         }
     }
 
+    /// Both are there, and `a` is not behind `b`.
+    fn swap(&mut self, a: usize, b: usize) {
+        match (a, &mut self.first) {
+            (0, Some(first)) if b > 0 => std::mem::swap(first, &mut self.rest[b - 1]),
+            (0, _) => {}
+            _ => self.rest.swap(a - 1, b - 1),
+        }
+    }
+
     fn truncate(&mut self, len: usize) {
         if len == 0 {
             self.first = None;
@@ -245,11 +254,9 @@ impl Parked {
     fn retain(&mut self, mut keep: impl FnMut(&mut Item, &SlotHandle) -> bool) {
         let mut kept = 0;
         for index in 0..self.slots.len() {
-            let Some(mut item) = self.items.get_mut(index).copied() else { break };
-            if keep(&mut item, &self.slots[index]) {
-                if let Some(place) = self.items.get_mut(kept) {
-                    *place = item;
-                }
+            let Some(item) = self.items.get_mut(index) else { break };
+            if keep(item, &self.slots[index]) {
+                self.items.swap(kept, index);
                 self.slots.swap(kept, index);
                 kept += 1;
             }
@@ -304,7 +311,8 @@ impl Parked {
         // First the leases, while all that they may look at is in place. Their drops may touch
         // further slots, which are taken along.
         let mut index = mark;
-        thread.trail_is_fixed.set(true);
+        // A lease's drop may poll another future.
+        let was_fixed = thread.trail_is_fixed.replace(true);
         while let Some(cell) = thread.cell_at(index) {
             index += 1;
             // SAFETY: C1: in place while it has an entry.
@@ -340,7 +348,7 @@ impl Parked {
         }
         self.settle(thread);
         thread.cut(mark);
-        thread.trail_is_fixed.set(false);
+        thread.trail_is_fixed.set(was_fixed);
         thread.lower(TASK);
         // Nothing is left on the trail, so nothing can fail.
         frame.close()

@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! - **S1 (tokens).** A record's id is its first epoch, which is never used again on this thread. A
+//! - **S1 (tokens).** A record's id is an epoch of its own, which is never used again on this thread. A
 //!   token whose position holds another id, or nothing, is dead, and ending it does nothing.
 //! - **S2 (order).** Closing a frame first closes those above it: guards are dropped in reverse
 //!   order, so these can only be loose ones, which lie above the topmost pin (S3). So a saved state is
@@ -25,6 +25,9 @@
 //!   be forgotten, so it owns a count of its own, which closing it gives up.
 //! - **S6 (pins, closed).** What is lexical closes everything that was opened above it before it
 //!   looks at a cell: what it finds on top there is its own.
+//! - **S7 (closed once).** Whoever begins to close a loose frame gives its record a new id and takes its
+//!   mark away, before code of others runs. So that code finds nothing by which it could close the
+//!   frame too: no token, and no mark below a pin of its own.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -58,6 +61,17 @@ pub(super) struct Record {
     mark: usize,
     /// How to go back to the frame below. Unused in a pin.
     below: Saved,
+}
+
+impl Record {
+    /// See S7.
+    fn begin_to_close(&mut self, id: u64) -> (Kind, usize) {
+        self.id = id;
+        if self.kind == Kind::Marked {
+            self.kind = Kind::Loose;
+        }
+        (self.kind, self.mark)
+    }
 }
 
 /// A frame that can be ended from anywhere on its thread, once.
@@ -102,7 +116,8 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
     // Code of others runs below and may leave loose frames behind, so the depth is read anew.
     while thread.depth() > index {
         let top = thread.depth() - 1;
-        let Some((kind, mark)) = thread.with_frame(top, |record| (record.kind, record.mark)) else {
+        let id = thread.fresh_epoch();
+        let Some((kind, mark)) = thread.with_frame(top, |record| record.begin_to_close(id)) else {
             break;
         };
         if kind != Kind::Pin {
@@ -110,6 +125,7 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
             if thread.depth() > top + 1 {
                 continue;
             }
+            debug_assert_eq!(thread.with_frame(top, |record| record.id), Some(id), "S7");
         }
         let Some(record) = thread.pop_frame() else { break };
         if kind != Kind::Pin {

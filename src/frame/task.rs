@@ -108,7 +108,7 @@ fn run_inside(carriers: &Open<'_>, context: &Context, f: impl FnOnce()) -> Optio
         return run_on_top(context, f);
     }
     let clean = thread::current().flags.get();
-    let unwinding = EndOnUnwind(carriers, clean);
+    let unwinding = EndOnUnwind { carriers, clean };
     f();
     let _returned = ManuallyDrop::new(unwinding);
     carriers.next_task(clean)
@@ -121,12 +121,16 @@ fn run_on_top(context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
 }
 
 /// Ends a task that panics in the carriers' frame.
-struct EndOnUnwind<'f, 'c>(&'f Open<'c>, u32);
+struct EndOnUnwind<'f, 'c> {
+    carriers: &'f Open<'c>,
+    /// The flags of a task that has touched nothing.
+    clean: u32,
+}
 
 impl Drop for EndOnUnwind<'_, '_> {
     #[cold]
     fn drop(&mut self) {
-        if let Some(error) = self.0.next_task(self.1) {
+        if let Some(error) = self.carriers.next_task(self.clean) {
             // The task's own panic is on its way.
             discard(error.into_payload());
         }

@@ -15,7 +15,7 @@
 //! - **T5 (flags).** The bits of `flags` in [`TASK`] say what the end of the innermost frame's task has
 //!   to do: nothing if they are zero, a new epoch if they are `TOUCHED` alone. `LOOSE` is set while a
 //!   loose frame is open above the innermost pinned one, so that the end of the pinned one's task
-//!   looks closer. `UNNOTICED` is set exactly while the thread's end would not be noticed (T2); no
+//!   looks closer. `CAPTURED` goes with `TRAILED`. `UNNOTICED` is set exactly while the thread's end would not be noticed (T2); no
 //!   frame is opened then, so it is clear in every frame.
 
 #![expect(unsafe_code, reason = "short borrows of per-thread vectors without a run-time check")]
@@ -54,7 +54,7 @@ pub(super) const WATCHED: u32 = 1 << 6;
 pub(super) const UNNOTICED: u32 = 1 << 7;
 /// The innermost frame has a pin, which its end takes away.
 pub(super) const PINNED: u32 = 1 << 8;
-/// The innermost frame keeps its last capture (S4). Goes with `TRAILED`.
+/// The innermost frame keeps its last capture (S4).
 pub(super) const CAPTURED: u32 = 1 << 9;
 /// Where the generation of the drop that runs begins: see `trail`.
 const GENERATION: u32 = 16;
@@ -80,7 +80,9 @@ pub(super) struct Saved {
 ///
 /// What each frame uses lies in one line of the cache. What a frame saves does not lie side by side, or
 /// it would be read as one wide word, which has to wait for the narrow stores before it.
-#[repr(C, align(64))]
+// The alignment is for speed only, and not every system gives thread-locals one beyond a word's.
+#[repr(C)]
+#[cfg_attr(target_os = "linux", repr(align(64)))]
 pub(crate) struct Thread {
     /// The innermost frame's current task.
     pub(super) epoch: Cell<u64>,
@@ -125,14 +127,18 @@ pub(crate) struct Gone;
 pub(super) fn teardown() {
     let thread = current();
     super::stack::end_all(thread);
+    // Those of lexical frames too, which are still open if the process exits from within them.
+    thread.forget_captures();
     // A panic here would abort the process, so what a value's drop throws is swallowed.
     if let Some(error) = trail::unwind(thread, 0) {
         super::failure::discard(error.into_payload());
     }
-    thread.forget_capture();
+    thread.forget_captures();
     thread.flags.set(UNNOTICED);
     thread.id.set(NOBODY);
     thread.epoch.set(GONE);
+    // Whoever opened a frame may keep it, but nothing is inherited, or kept, from here on.
+    thread.context.set(std::ptr::null());
     crate::slot::owned_teardown();
     // SAFETY: T3; the vectors are not borrowed, and after `GONE` nothing pushes to them.
     let cells = unsafe { std::mem::take(&mut **thread.cells.get()) };
@@ -223,6 +229,7 @@ impl Thread {
     /// Makes the frame below the innermost one again.
     #[inline]
     pub(super) fn restore(&self, below: &Saved) {
+        debug_assert_eq!(self.flags.get() & CAPTURED, 0, "S4");
         self.epoch.set(below.epoch);
         self.flags.set(below.flags);
         self.context.set(below.context);
@@ -477,6 +484,14 @@ impl Thread {
     pub(crate) fn diverge(&self) {
         self.raise(DIVERGED | TRAILED);
         self.forget_capture();
+    }
+
+    /// The same for all frames.
+    fn forget_captures(&self) {
+        // SAFETY: T3: the borrow ends with the expression.
+        while !unsafe { &*self.captures.get() }.is_empty() {
+            self.drop_capture();
+        }
     }
 
     #[cold]

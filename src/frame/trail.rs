@@ -44,6 +44,10 @@ pub(super) fn unwind(thread: &Thread, mark: usize) -> Option<CleanupError> {
         // below is the last use.
         let cell = unsafe { entry.cell.as_ref() };
         if let Some(header) = cell.unlink() {
+            if cell.is_heir() {
+                // An earlier drop may have captured it (R8).
+                thread.forget_capture();
+            }
             // SAFETY: just unlinked, so it is ours (V4).
             match unsafe { value::release(header) } {
                 Released::Value if entry.generation >= ROUNDS || left == 0 => {
