@@ -262,14 +262,29 @@ mod tests {
         assert_eq!(std::sync::Arc::strong_count(&tenant), 1);
     }
 
-    // Broke: the capture of a thread outside of any task was never given up, if a value's drop at the
-    // thread's end left a frame behind.
+    crate::task_local! {
+        #[inherit]
+        static LOOKS: Option<std::sync::Arc<Looks>> = None;
+    }
+
+    /// Notes whether slots can be used when it is dropped.
+    struct Looks;
+
+    static LOOKED: std::sync::Mutex<Vec<bool>> = std::sync::Mutex::new(Vec::new());
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            LOOKED.lock().unwrap().push(PLAIN.try_with(|_| ()).is_ok());
+        }
+    }
+
+    // Broke: a thread's own capture was not given up while its slots ended, if a value's drop left a frame
+    // behind then.
     #[test]
-    fn a_capture_ends_with_its_thread_whatever_frames_are_left() {
-        let tenant = std::sync::Arc::new(());
+    fn a_capture_ends_with_its_threads_slots_whatever_frames_are_left() {
         std::thread::scope(|s| {
             let thread = s.spawn(|| {
-                TENANT.set(Some(std::sync::Arc::clone(&tenant)));
+                LOOKS.set(Some(std::sync::Arc::new(Looks)));
                 drop(Context::capture());
                 // Dropped first, so a loose frame is the innermost when the other one's turn comes.
                 ONCE.set(Some(LeavesOne));
@@ -277,6 +292,6 @@ mod tests {
             // Its thread-locals have ended then, too.
             assert!(thread.join().is_ok());
         });
-        assert_eq!(std::sync::Arc::strong_count(&tenant), 1);
+        assert_eq!(*LOOKED.lock().unwrap(), [true]);
     }
 }
