@@ -16,6 +16,8 @@ mod failure;
 mod loose;
 mod parked;
 pub(crate) mod permanent;
+#[cfg(test)]
+mod random_tests;
 mod stack;
 mod task;
 pub(crate) mod thread;

@@ -25,9 +25,12 @@
 //!   be forgotten, so it owns a count of its own, which closing it gives up.
 //! - **S6 (pins, closed).** What is lexical closes everything that was opened above it before it
 //!   looks at a cell: what it finds on top there is its own.
-//! - **S7 (closed once).** Whoever begins to close a loose frame gives its record a new id and takes its
-//!   mark away, before code of others runs. So that code finds nothing by which it could close the
-//!   frame too: no token, and no mark below a pin of its own.
+//! - **S7 (ended once).** A loose frame whose values are being dropped is `Ending`, and its record has an
+//!   id that no token knows. This clean-up runs on top of the frames below, which are therefore only marked
+//!   meanwhile, as below a pin. So only the one who began to end it goes on with it.
+//! - **S8 (entries).** The trail's entries of the innermost frame's task are its last ones, and the only
+//!   ones with its epoch (T4). So no frame keeps a mark: a clean-up that goes on below a frame which
+//!   it has left behind would make it a wrong one.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -51,26 +54,26 @@ pub(super) enum Kind {
     Loose,
     /// The same, already asked to end.
     Marked,
+    /// The same, while its values are being dropped (S7).
+    Ending,
 }
 
 /// An open loose frame, or a pin.
 pub(super) struct Record {
     id: u64,
     pub(super) kind: Kind,
-    /// The trail's length when it was opened.
-    mark: usize,
     /// How to go back to the frame below. Unused in a pin.
     below: Saved,
 }
 
 impl Record {
     /// See S7.
-    fn begin_to_close(&mut self, id: u64) -> (Kind, usize) {
+    fn begin_to_end(&mut self, id: u64) -> Kind {
         self.id = id;
-        if self.kind == Kind::Marked {
-            self.kind = Kind::Loose;
+        if self.kind != Kind::Pin {
+            self.kind = Kind::Ending;
         }
-        (self.kind, self.mark)
+        self.kind
     }
 }
 
@@ -101,9 +104,9 @@ fn is_grounded(below: &Saved) -> bool {
 }
 
 /// Ends the innermost frame's task.
-fn end_task(thread: &Thread, mark: usize, error: &mut Option<CleanupError>) {
+fn end_task(thread: &Thread, error: &mut Option<CleanupError>) {
     thread.forget_capture();
-    if let Some(fault) = trail::unwind(thread, mark) {
+    if let Some(fault) = trail::unwind(thread, thread.mark_of_task()) {
         CleanupError::add(error, fault);
     }
     // A drop may have captured in turn.
@@ -117,11 +120,11 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
     while thread.depth() > index {
         let top = thread.depth() - 1;
         let id = thread.fresh_epoch();
-        let Some((kind, mark)) = thread.with_frame(top, |record| record.begin_to_close(id)) else {
+        let Some(kind) = thread.with_frame(top, |record| record.begin_to_end(id)) else {
             break;
         };
         if kind != Kind::Pin {
-            end_task(thread, mark, &mut error);
+            end_task(thread, &mut error);
             if thread.depth() > top + 1 {
                 continue;
             }
@@ -161,7 +164,7 @@ fn end_tasks(thread: &Thread, above: usize) -> Option<CleanupError> {
         {
             CleanupError::add(&mut error, fault);
         }
-        end_task(thread, thread.mark_of_task(), &mut error);
+        end_task(thread, &mut error);
         if thread.depth() <= above {
             return error;
         }
@@ -454,7 +457,6 @@ impl Pin {
         thread.push_frame(Record {
             id: thread.fresh_epoch(),
             kind: Kind::Pin,
-            mark: thread.mark(),
             below: thread.save(),
         });
     }
@@ -509,10 +511,10 @@ impl Token {
         let grounded = if is_grounded(&below) { GROUNDED | SHORTCUT } else { 0 };
         // It may be left behind by a drop, and is then a link in a chain of drops (R11).
         let generation = below.flags & GENERATIONS;
-        let (index, mark) = (thread.depth(), thread.mark());
+        let index = thread.depth();
         let context = Snapshot::retain(context.snapshot_raw());
         let id = begin(thread, LOOSE | grounded | generation, context);
-        thread.push_frame(Record { id, kind: Kind::Loose, mark, below });
+        thread.push_frame(Record { id, kind: Kind::Loose, below });
         Self { index, id, not_send: PhantomData }
     }
 
@@ -522,27 +524,24 @@ impl Token {
         if !is_alive(thread, self) {
             return None;
         }
-        if is_pinned_above(thread, self.index) {
+        if is_held_above(thread, self.index) {
             thread.with_frame(self.index, |record| record.kind = Kind::Marked);
             return None;
         }
+        let ending = thread.fresh_epoch();
+        thread.with_frame(self.index, |record| record.begin_to_end(ending));
         let error = end_tasks(thread, self.index + 1);
-        let ended = error.map_or(Ok(()), Err);
-        if !is_alive(thread, self) {
-            // A drop has ended the frame itself.
-            if let Err(error) = ended {
-                super::failure::discard(error.into_payload());
-            }
-            return None;
-        }
         // As it was opened: a drop may have left a frame behind that was a link in its chain.
-        let generation =
-            thread.with_frame(self.index, |record| record.below.flags & GENERATIONS)?;
+        let generation = thread.with_frame(self.index, |record| {
+            debug_assert_eq!(record.id, ending, "S7");
+            (record.id, record.kind) = (self.id, Kind::Loose);
+            record.below.flags & GENERATIONS
+        })?;
         thread.epoch.set(thread.fresh_epoch());
         thread.flags.set(
             thread.flags.get() & (SHORTCUT | GROUNDED | WATCHED | PINNED) | LOOSE | generation,
         );
-        Some(ended)
+        Some(error.map_or(Ok(()), Err))
     }
 
     /// Ends the frame, and those above it; only marks it while a pinned one lies above (S3).
@@ -550,7 +549,7 @@ impl Token {
         if !is_alive(thread, self) {
             return Ok(());
         }
-        if is_pinned_above(thread, self.index) {
+        if is_held_above(thread, self.index) {
             thread.with_frame(self.index, |record| record.kind = Kind::Marked);
             return Ok(());
         }
@@ -558,7 +557,11 @@ impl Token {
     }
 }
 
-fn is_pinned_above(thread: &Thread, index: usize) -> bool {
-    (index + 1..thread.depth())
-        .any(|above| thread.with_frame(above, |record| record.kind) == Some(Kind::Pin))
+/// Whether code still runs that has begun above a frame: that of a pinned one (S3), or the clean-up of a
+/// loose one (S7).
+fn is_held_above(thread: &Thread, index: usize) -> bool {
+    (index + 1..thread.depth()).any(|above| {
+        let kind = thread.with_frame(above, |record| record.kind);
+        matches!(kind, Some(Kind::Pin | Kind::Ending))
+    })
 }
