@@ -377,7 +377,7 @@ impl Thread {
     /// Forgets the innermost frame's entries of owners that are gone: a long task, or a thread outside
     /// of any, that makes and drops many would collect them.
     ///
-    /// Only those of the current epoch, so those above the frame's mark: no mark has to change.
+    /// Only those of its current task, which are the last ones (S8).
     pub(crate) fn prune(&self) {
         if self.trail_is_fixed.get() {
             return;
