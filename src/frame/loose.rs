@@ -1,8 +1,8 @@
 //! A frame whose owner can be moved, dropped late or forgotten.
 //!
 //! The owner says where one task ends and the next begins. It need not know what has become of the
-//! frame meanwhile: if it was closed with one below it, or lies buried under a pinned one, the next
-//! task gets a new frame.
+//! frame meanwhile: if it was closed with one below it, or lies buried under a pinned one or under a
+//! clean-up, the next task gets a new frame.
 
 use std::cell::Cell;
 use std::fmt;
@@ -47,10 +47,13 @@ impl Loose {
 
     #[cold]
     fn turn(&self, thread: &Thread, context: &Context) -> Result<(), CleanupError> {
-        let ended = self.token.get().next_task(thread);
-        if ended.is_none() {
-            self.token.set(Token::open_loose(thread, context));
-        }
+        let token = self.token.get();
+        let ended = token.next_task(thread);
+        // In any case: a drop may have begun a task here too, and got a frame that is gone by now.
+        self.token.set(match ended {
+            Some(_) => token,
+            None => Token::open_loose(thread, context),
+        });
         self.epoch.set(thread.epoch.get());
         ended.unwrap_or(Ok(()))
     }
@@ -182,13 +185,20 @@ mod tests {
 
     crate::task_local! { static ENDS: Option<EndsItsFrame> = None; }
 
-    /// When it is dropped it ends the frame of `SHARED`, so the very one that drops it, and leaves
-    /// another one behind in its place.
-    struct EndsItsFrame;
+    /// When it is dropped it ends the frame of `SHARED`, so the very one that drops it, or its task, and
+    /// leaves another one behind.
+    struct EndsItsFrame {
+        begins: bool,
+    }
 
     impl Drop for EndsItsFrame {
         fn drop(&mut self) {
-            assert!(SHARED.with(Loose::end_task).is_ok());
+            if self.begins {
+                assert!(SHARED.with(|shared| shared.next_task(&Context::empty())).is_ok());
+                PLAIN.set(3);
+            } else {
+                assert!(SHARED.with(Loose::end_task).is_ok());
+            }
             let left = std::mem::ManuallyDrop::new(Loose::new());
             assert!(left.next_task(&Context::empty()).is_ok());
         }
@@ -201,9 +211,9 @@ mod tests {
         let around = frame::Frame::enter(&context);
         PLAIN.set(1);
         let frame = frame::Frame::enter(&context);
-        for _ in 0..3 {
+        for begins in [false, true, false, true] {
             assert!(SHARED.with(|shared| shared.next_task(&context)).is_ok());
-            ENDS.set(Some(EndsItsFrame));
+            ENDS.set(Some(EndsItsFrame { begins }));
             assert!(SHARED.with(|shared| shared.next_task(&context)).is_ok());
             assert!(!PLAIN.is_set());
             PLAIN.set(2);

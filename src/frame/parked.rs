@@ -322,7 +322,7 @@ impl Parked {
             {
                 drop_value(header);
                 // What it left open, and what it captured, ends here.
-                frame.mark_alone(thread);
+                Open::close_above(thread);
                 thread.forget_capture();
             }
         }

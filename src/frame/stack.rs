@@ -27,7 +27,8 @@
 //!   looks at a cell: what it finds on top there is its own.
 //! - **S7 (ended once).** A loose frame whose values are being dropped is `Ending`, and its record has an
 //!   id that no token knows. This clean-up runs on top of the frames below, which are therefore only marked
-//!   meanwhile, as below a pin. So only the one who began to end it goes on with it.
+//!   meanwhile, as below a pin. So only the one who began to end it goes on with it. If the frame itself
+//!   goes on after that, with another task, those that were marked wait for its end.
 //! - **S8 (entries).** The trail's entries of the innermost frame's task are its last ones, and the only
 //!   ones with its epoch (T4). So no frame keeps a mark: a clean-up that goes on below a frame which
 //!   it has left behind would make it a wrong one.
@@ -62,6 +63,8 @@ pub(super) enum Kind {
 pub(super) struct Record {
     id: u64,
     pub(super) kind: Kind,
+    /// The count that a loose frame owns (S5). Null in a pin.
+    context: Raw,
     /// How to go back to the frame below. Unused in a pin.
     below: Saved,
 }
@@ -132,10 +135,10 @@ fn close(thread: &Thread, index: usize) -> Option<CleanupError> {
         }
         let Some(record) = thread.pop_frame() else { break };
         if kind != Kind::Pin {
-            let context = thread.context();
             thread.restore(&record.below);
-            // Last: if nobody else keeps it, its values are dropped here.
-            Snapshot::release(context);
+            // Last: if nobody else keeps it, its values are dropped here. Not the thread's context: if the
+            // process exits from within a pinned frame, that is the pinned one's.
+            Snapshot::release(record.context);
         }
     }
     error
@@ -350,20 +353,24 @@ impl<'c> Open<'c> {
         end_tasks(thread, thread.top_pin_end())
     }
 
-    /// The trail's length when the frame was opened, after closing what lies above. `None`: it is
-    /// not open.
+    /// Where the entries of the frame's task begin on the trail, after closing what lies above. `None`:
+    /// it is not open.
     pub(super) fn mark_alone(&self, thread: &Thread) -> Option<usize> {
         if !self.is_open() {
             return None;
         }
-        // Loose frames that the task left behind end with the poll.
+        Self::close_above(thread);
+        Some(thread.mark_of_task())
+    }
+
+    /// Closes what was left open above the innermost lexical frame.
+    pub(super) fn close_above(thread: &Thread) {
         let above = thread.top_pin_end();
         if thread.depth() > above
             && let Some(error) = close(thread, above)
         {
             super::failure::discard(error.into_payload());
         }
-        Some(thread.mark_of_task())
     }
 }
 
@@ -457,6 +464,7 @@ impl Pin {
         thread.push_frame(Record {
             id: thread.fresh_epoch(),
             kind: Kind::Pin,
+            context: std::ptr::null(),
             below: thread.save(),
         });
     }
@@ -514,12 +522,12 @@ impl Token {
         let index = thread.depth();
         let context = Snapshot::retain(context.snapshot_raw());
         let id = begin(thread, LOOSE | grounded | generation, context);
-        thread.push_frame(Record { id, kind: Kind::Loose, below });
+        thread.push_frame(Record { id, kind: Kind::Loose, context, below });
         Self { index, id, not_send: PhantomData }
     }
 
     /// Ends the frame's task and begins the next. `None` if there is no task to begin: the frame is
-    /// closed, or is so as soon as the pinned frames above it are (S3).
+    /// closed, or is so once what holds it above is over (S3, S7).
     pub(super) fn next_task(self, thread: &Thread) -> Option<Result<(), CleanupError>> {
         if !is_alive(thread, self) {
             return None;
@@ -544,7 +552,7 @@ impl Token {
         Some(error.map_or(Ok(()), Err))
     }
 
-    /// Ends the frame, and those above it; only marks it while a pinned one lies above (S3).
+    /// Ends the frame, and those above it; only marks it while it is held above (S3, S7).
     pub(super) fn close(self, thread: &Thread) -> Result<(), CleanupError> {
         if !is_alive(thread, self) {
             return Ok(());

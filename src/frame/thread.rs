@@ -15,8 +15,8 @@
 //! - **T5 (flags).** The bits of `flags` in [`TASK`] say what the end of the innermost frame's task has
 //!   to do: nothing if they are zero, a new epoch if they are `TOUCHED` alone. `LOOSE` is set while a
 //!   loose frame is open above the innermost pinned one, so that the end of the pinned one's task
-//!   looks closer. `CAPTURED` goes with `TRAILED`. `UNNOTICED` is set exactly while the thread's end would not be noticed (T2); no
-//!   frame is opened then, so it is clear in every frame.
+//!   looks closer. `CAPTURED` goes with `TRAILED`. `UNNOTICED` is set exactly while the thread's end
+//!   would not be noticed (T2); no frame is opened then, so it is clear in every frame.
 
 #![expect(unsafe_code, reason = "short borrows of per-thread vectors without a run-time check")]
 
