@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! - **N1 (counted).** A non-null [`Raw`] in the engine comes from a [`Shared`] of a snapshot.
-//!   `Thread::context` borrows the count of whoever opened a pinned frame, and owns one for a loose
-//!   frame.
+//!   `Thread::context` borrows a count: that of whoever opened a pinned frame, or that of a loose
+//!   frame's record.
 
 #![expect(
     unsafe_code,

@@ -304,4 +304,59 @@ mod tests {
         });
         assert_eq!(*LOOKED.lock().unwrap(), [true]);
     }
+
+    // Broke: the count of the pinned frame's context, which is only borrowed, was given up for the loose
+    // frame's. So ends a thread from within whose tasks the process exits.
+    #[test]
+    fn a_thread_that_ends_within_frames_gives_up_its_own_counts() {
+        let tenant = std::sync::Arc::new(());
+        TENANT.set(Some(std::sync::Arc::clone(&tenant)));
+        let context = Context::capture();
+        TENANT.set(None);
+        let held = std::sync::Arc::strong_count(&tenant);
+        std::thread::scope(|s| {
+            let thread = s.spawn(|| {
+                let loose = std::mem::ManuallyDrop::new(Loose::new());
+                assert!(loose.next_task(&Context::empty()).is_ok());
+                PLAIN.set(1);
+                let _pinned = std::mem::ManuallyDrop::new(frame::Frame::enter(&context));
+                PLAIN.set(2);
+            });
+            assert!(thread.join().is_ok());
+        });
+        assert_eq!(std::sync::Arc::strong_count(&tenant), held);
+        assert!(context.run(|| TENANT.get().is_some()));
+        drop(context);
+        assert_eq!(std::sync::Arc::strong_count(&tenant), 1);
+    }
+
+    crate::task_local! {
+        #[inherit]
+        static COPIED: Option<LeavesOneWhenCloned> = None;
+    }
+
+    struct LeavesOneWhenCloned;
+
+    impl Clone for LeavesOneWhenCloned {
+        fn clone(&self) -> Self {
+            let left = std::mem::ManuallyDrop::new(Loose::new());
+            assert!(left.next_task(&Context::empty()).is_ok());
+            Self
+        }
+    }
+
+    // Broke: the capture was kept for the frame that the copy had left behind, which handed it down.
+    #[test]
+    fn a_capture_is_kept_for_the_task_that_made_it_only() {
+        let context = Context::empty();
+        let frame = frame::Frame::enter(&context);
+        COPIED.set(Some(LeavesOneWhenCloned));
+        let captured = Context::capture();
+        assert!(
+            !Context::capture().run(|| COPIED.is_set()),
+            "the left frame's task inherits nothing"
+        );
+        assert!(captured.run(|| COPIED.is_set()));
+        assert!(frame.end().is_ok());
+    }
 }
