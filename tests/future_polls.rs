@@ -216,6 +216,54 @@ fn an_owner_may_go_while_a_future_holds_its_value() {
 }
 
 #[test]
+fn what_is_left_keeps_its_place_whichever_owners_go() {
+    const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+    type Owners = Vec<Option<OwnedLocal<Option<Noted>>>>;
+    for gone in 0..1 << NAMES.len() {
+        let is_gone = |index: usize| gone >> index & 1 == 1;
+        let log = log();
+        let owners: Owners = NAMES.map(|_| Some(OwnedLocal::new(|| None))).into();
+        let owners = Arc::new(Mutex::new(owners));
+        let (theirs, mine) = (Arc::clone(&owners), Arc::clone(&log));
+        let look = move || {
+            let name = |value: &Option<Noted>| value.as_ref().map_or("none", |noted| noted.0);
+            theirs
+                .lock()
+                .unwrap()
+                .iter()
+                .flatten()
+                .map(|owner| owner.with(name))
+                .collect::<Vec<_>>()
+        };
+        let theirs = Arc::clone(&owners);
+        let mut future = Box::pin(
+            async move {
+                for (owner, name) in theirs.lock().unwrap().iter().flatten().zip(NAMES) {
+                    owner.set(noted(name, &mine));
+                }
+                pause().await;
+                let found = look();
+                pause().await;
+                (found, look())
+            }
+            .isolated(),
+        );
+        assert!(poll(&mut future).is_pending());
+        for index in (0..NAMES.len()).filter(|&index| is_gone(index)) {
+            drop(owners.lock().unwrap()[index].take());
+        }
+        assert!(poll(&mut future).is_pending());
+        let went: Vec<_> = (0..NAMES.len()).filter(|&i| is_gone(i)).map(|i| NAMES[i]).collect();
+        let left: Vec<_> = (0..NAMES.len()).filter(|&i| !is_gone(i)).map(|i| NAMES[i]).collect();
+        let mut dropped = std::mem::take(&mut *log.lock().unwrap());
+        dropped.sort_by_key(|name| NAMES.iter().position(|one| one == name));
+        assert_eq!(dropped, went);
+        assert_eq!(poll(&mut future), Poll::Ready((left.clone(), left.clone())));
+        assert!(log.lock().unwrap().iter().eq(left.iter().rev()), "the youngest first");
+    }
+}
+
+#[test]
 fn futures_that_take_turns_never_see_each_other() {
     let mut futures: Vec<_> = (0..8)
         .map(|index| {
