@@ -55,6 +55,7 @@ pub mod foreign;
 mod frame;
 #[cfg(doctest)]
 mod misuse;
+mod panic;
 mod pool;
 #[cfg(feature = "sentinel")]
 pub mod sentinel;

@@ -8,12 +8,13 @@
 #![expect(unsafe_code, reason = "pin projection to one field")]
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
 use crate::context::{Context, RunError};
-use crate::frame::{self, CleanupError, Parked, discard};
+use crate::frame::{self, CleanupError, Parked};
+use crate::panic::catch;
 
 /// Makes a task of a future.
 ///
@@ -93,10 +94,10 @@ struct EndOnUnwind<'f, F> {
 impl<F> Drop for EndOnUnwind<'_, F> {
     fn drop(&mut self) {
         if !self.over
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.future.set(None)))
+            && let Err(payload) = catch(|| self.future.set(None))
         {
             // The poll's own panic is on its way.
-            discard(payload);
+            drop(payload);
         }
     }
 }
@@ -151,16 +152,16 @@ impl<F: Future> Isolated<F> {
         let context = self.context.clone();
         let mut visited = None;
         let attached = frame::attached(&context, || {
-            visited = Some(catch_unwind(AssertUnwindSafe(|| self.visit(cx))));
+            visited = Some(catch(|| self.visit(cx)));
         });
         match (attached, visited) {
             (Err(error), _) => panic_any(RunError::carrier(error)),
             (Ok(_), None) => unreachable!("it is called unless a carrier is refused"),
             (Ok(fault), Some(Err(payload))) => {
                 if let Some(error) = fault {
-                    discard(error.into_payload());
+                    drop(error);
                 }
-                resume_unwind(payload)
+                payload.resume()
             }
             (Ok(None), Some(Ok((poll, Ok(()))))) => poll,
             (Ok(None), Some(Ok((poll, Err(error))))) => fail(poll, error),
@@ -175,9 +176,7 @@ impl<F: Future> Isolated<F> {
 /// The task could not be cleaned up: its output is dropped, and its poll panics.
 #[cold]
 fn fail<R>(result: R, error: CleanupError) -> ! {
-    if let Err(later) = frame::contained(|| drop(result)) {
-        discard(CleanupError::from_failure(later).into_payload());
-    }
+    let _second = frame::contained(|| drop(result));
     panic_any(RunError::cleanup(error))
 }
 
@@ -191,14 +190,14 @@ impl<F: Future> Drop for Isolated<F> {
         let (context, parked) = (&self.context, &mut self.parked);
         let mut end = || parked.end(context, || future.set(None));
         let mut outcome = Ok(Ok(()));
-        let mut body = || outcome = catch_unwind(AssertUnwindSafe(&mut end));
+        let mut body = || outcome = catch(&mut end);
         if context.has_carriers() {
             match frame::attached(context, &mut body) {
                 Ok(None) => {}
-                Ok(Some(error)) => discard(error.into_payload()),
+                Ok(Some(error)) => drop(error),
                 // It has to be dropped all the same.
                 Err(error) => {
-                    discard(Box::new(error));
+                    drop(error);
                     body();
                 }
             }
@@ -207,14 +206,9 @@ impl<F: Future> Drop for Isolated<F> {
         }
         let payload = match outcome {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => error.into_payload(),
+            Ok(Err(error)) => error.to_panic(),
             Err(payload) => payload,
         };
-        if std::thread::panicking() {
-            // A second panic that left a `Drop` would abort the process.
-            discard(payload);
-        } else {
-            resume_unwind(payload);
-        }
+        payload.resume_unless_panicking();
     }
 }

@@ -227,7 +227,7 @@ impl Context {
     fn try_run_attached<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
         match frame::run_attached(self, f) {
             Ok(result) => Ok(result),
-            Err(Failure::Panic(payload)) => std::panic::resume_unwind(payload),
+            Err(Failure::Panic(payload)) => payload.resume(),
             Err(Failure::Cleanup(error)) => Err(RunError::cleanup(error)),
             Err(Failure::Carrier(error)) => Err(RunError::carrier(error)),
         }

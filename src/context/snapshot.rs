@@ -14,8 +14,9 @@
 use super::inherit::{Copied, Inheritance};
 use super::shared::{Purse, Shared};
 use super::{CaptureError, SnapshotRef};
+use crate::frame;
 use crate::frame::thread::{self, Thread};
-use crate::frame::{self, Drops};
+use crate::panic::Drops;
 
 /// One slot's copy.
 struct Item {
@@ -81,10 +82,8 @@ impl Snapshot {
     /// Drops the copies in a frame of their own: that is code of others, which must neither see the
     /// current task's slots nor unwind through the engine.
     fn end(last: Option<Self>) {
-        if let Some(last) = last
-            && let Err(failure) = frame::contained(|| drop(last))
-        {
-            frame::discard(frame::CleanupError::from_failure(failure).into_payload());
+        if let Some(last) = last {
+            let _unreportable = frame::contained(|| drop(last));
         }
     }
 

@@ -3,11 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem::needs_drop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::LocalKey;
 
 use super::Carrier;
 use super::error::BoxError;
+use crate::panic::catch;
 
 /// Makes a carrier that empties a foreign thread-local for each task and puts it back afterwards.
 ///
@@ -151,7 +151,7 @@ impl<K: Adoptable> Carrier for Adopted<K> {
         // What the task left ends while its task's state is still there: its drop must neither see the
         // surrounding value nor put another one in its place.
         let ended = if needs_drop::<K::Value>() {
-            catch_unwind(AssertUnwindSafe(|| drop(self.exchange((self.init)()))))
+            catch(|| drop(self.exchange((self.init)())))
         } else {
             Ok(())
         };
@@ -159,7 +159,7 @@ impl<K: Adoptable> Carrier for Adopted<K> {
         let restored = self.exchange(before).map(drop).map_err(|(_, error)| error);
         match ended {
             Ok(()) => restored,
-            Err(payload) => resume_unwind(payload),
+            Err(payload) => payload.resume(),
         }
     }
 }

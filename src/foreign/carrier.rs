@@ -4,13 +4,11 @@
 //! So the order is right by construction (detached in reverse, and those before a failed one are
 //! detached), and nothing is allocated per task.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::error::{BoxError, CarrierError, Step};
-use crate::frame::{Drops, discard};
+use crate::panic::{Drops, Payload, catch};
 
 /// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
 ///
@@ -129,10 +127,10 @@ impl<C: Carrier> Erased<C> {
         step: Step,
         f: impl FnOnce(&C) -> Result<T, BoxError>,
     ) -> Result<T, CarrierError> {
-        match catch_unwind(AssertUnwindSafe(|| f(&self.0))) {
+        match catch(|| f(&self.0)) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(cause)) => Err(self.failed(step, cause)),
-            Err(payload) => Err(self.panicked(step, payload)),
+            Err(payload) => Err(self.panicked(step, &payload)),
         }
     }
 
@@ -142,14 +140,14 @@ impl<C: Carrier> Erased<C> {
     }
 
     #[cold]
-    fn panicked(&self, step: Step, payload: Box<dyn Any + Send>) -> CarrierError {
+    fn panicked(&self, step: Step, payload: &Payload) -> CarrierError {
         CarrierError::panicked(&self.safe_name(), step, payload)
     }
 
     /// Its name for an error. A name that panics must not keep the other carriers from being detached.
     fn safe_name(&self) -> String {
-        catch_unwind(AssertUnwindSafe(|| self.0.name().to_owned())).unwrap_or_else(|payload| {
-            discard(payload);
+        catch(|| self.0.name().to_owned()).unwrap_or_else(|payload| {
+            drop(payload);
             std::any::type_name::<C>().to_owned()
         })
     }

@@ -1,10 +1,9 @@
 //! What can go wrong with a carrier.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
-use crate::frame;
+use crate::panic::{Payload, catch};
 
 /// The error that a carrier's methods may return.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -17,6 +16,41 @@ pub(crate) enum Step {
     Detach,
 }
 
+/// What a carrier gave as its error: user code, of which nothing may unwind through the crate.
+struct Cause {
+    /// Rendered once, while that could be contained.
+    text: String,
+    /// `None` from its drop on.
+    error: Option<BoxError>,
+}
+
+impl Cause {
+    fn new(error: BoxError) -> Self {
+        let text = match catch(|| {
+            let mut text = String::new();
+            fmt::write(&mut text, format_args!("{error}")).map(|()| text)
+        }) {
+            Ok(Ok(text)) => text,
+            Ok(Err(fmt::Error)) => "an error that cannot be displayed".to_owned(),
+            Err(payload) => format!("an error whose display panics: {}", payload.words()),
+        };
+        Self { text, error: Some(error) }
+    }
+}
+
+impl Drop for Cause {
+    fn drop(&mut self) {
+        let error = self.error.take();
+        let _contained = catch(|| drop(error));
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
 /// A carrier failed: it says which, at what, and why.
 #[derive(Debug)]
 pub struct CarrierError {
@@ -27,7 +61,7 @@ pub struct CarrierError {
 struct Inner {
     carrier: String,
     step: Step,
-    cause: BoxError,
+    cause: Cause,
     panicked: bool,
     /// Another one could not be detached while this failure was cleared up.
     stuck: Option<CarrierError>,
@@ -36,12 +70,12 @@ struct Inner {
 impl CarrierError {
     pub(super) fn new(carrier: &str, step: Step, cause: BoxError) -> Self {
         let carrier = carrier.to_owned();
+        let cause = Cause::new(cause);
         Self { inner: Box::new(Inner { carrier, step, cause, panicked: false, stuck: None }) }
     }
 
-    pub(super) fn panicked(carrier: &str, step: Step, payload: Box<dyn Any + Send>) -> Self {
-        let mut error = Self::new(carrier, step, frame::message(&*payload).into());
-        frame::discard(payload);
+    pub(super) fn panicked(carrier: &str, step: Step, payload: &Payload) -> Self {
+        let mut error = Self::new(carrier, step, payload.words().into());
         error.inner.panicked = true;
         error
     }
@@ -91,7 +125,7 @@ impl fmt::Display for CarrierError {
             Step::Attach => "attach",
             Step::Detach => "detach",
         };
-        write!(f, "carrier `{carrier}` {verb} to {step}: {cause}")?;
+        write!(f, "carrier `{carrier}` {verb} to {step}: {}", cause.text)?;
         if let Some(stuck) = stuck {
             write!(f, "; {stuck}")?;
         }
@@ -101,6 +135,6 @@ impl fmt::Display for CarrierError {
 
 impl Error for CarrierError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.inner.cause)
+        self.inner.cause.error.as_deref().map(|error| error as _)
     }
 }

@@ -4,15 +4,12 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::foreign::CarrierError;
-
-/// What `catch_unwind` gives.
-pub(crate) type Payload = Box<dyn Any + Send>;
+use crate::panic::Payload;
 
 /// Values leaked on purpose since the process started.
 static LEAKED: AtomicU64 = AtomicU64::new(0);
@@ -30,52 +27,6 @@ pub fn leaked_values() -> u64 {
 pub(super) fn count_leak() {
     // Relaxed: a statistic, see `leaked_values`.
     LEAKED.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Drops a panic's payload, whose own `Drop` may panic in turn.
-pub(crate) fn discard(payload: Payload) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        #[expect(clippy::mem_forget, reason = "a payload whose Drop panics with another one")]
-        std::mem::forget(again);
-    }
-}
-
-/// Drops several things one by one: the second panic of two that unwind together would abort the
-/// process.
-#[derive(Default)]
-pub(crate) struct Drops {
-    first: Option<Payload>,
-}
-
-impl Drops {
-    /// Calls what drops one of them. The first panic is kept, later ones are discarded.
-    pub(crate) fn contain(&mut self, drop: impl FnOnce()) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(drop)) {
-            if self.first.is_none() && !std::thread::panicking() {
-                self.first = Some(payload);
-            } else {
-                discard(payload);
-            }
-        }
-    }
-
-    /// Lets the first panic go on.
-    pub(crate) fn resume(self) {
-        if let Some(payload) = self.first {
-            resume_unwind(payload);
-        }
-    }
-}
-
-/// The text of a panic's payload, as far as it has one.
-pub(crate) fn message(payload: &(dyn Any + Send)) -> Cow<'static, str> {
-    if let Some(text) = payload.downcast_ref::<&'static str>() {
-        Cow::Borrowed(text)
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        Cow::Owned(text.clone())
-    } else {
-        Cow::Borrowed("a payload that is no string")
-    }
 }
 
 /// One thing that went wrong while a task was cleaned up.
@@ -129,7 +80,7 @@ impl CleanupError {
     }
 
     pub(super) fn panicked(slot: String, payload: Payload) -> Self {
-        let message = message(&*payload);
+        let message = payload.words();
         Self::new(Fault::Panicked { slot, message }, Some(payload))
     }
 
@@ -142,7 +93,7 @@ impl CleanupError {
     }
 
     pub(super) fn other(payload: Payload) -> Self {
-        let message = message(&*payload);
+        let message = payload.words();
         Self::new(Fault::Other { message }, Some(payload))
     }
 
@@ -161,11 +112,7 @@ impl CleanupError {
         self.inner.faults.extend(faults);
         if let Some(payload) = payload.into_inner() {
             let slot = self.inner.payload.get_mut();
-            if slot.is_none() {
-                *slot = Some(payload);
-            } else {
-                discard(payload);
-            }
+            slot.get_or_insert(payload);
         }
         self
     }
@@ -196,13 +143,17 @@ impl CleanupError {
     /// Hands the error back if nothing panicked.
     pub fn try_into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
         let taken = self.inner.payload.lock().take();
-        taken.ok_or(self)
+        taken.map(Payload::into_inner).ok_or(self)
     }
 
     /// Returns the payload of the first panic, or this error's text where nothing panicked.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        let text = self.to_string();
-        self.inner.payload.into_inner().unwrap_or_else(|| Box::new(text))
+        self.to_panic().into_inner()
+    }
+
+    /// The same for the crate, which may drop it.
+    pub(crate) fn to_panic(&self) -> Payload {
+        self.inner.payload.lock().take().unwrap_or_else(|| Payload::text(self.to_string()))
     }
 }
 

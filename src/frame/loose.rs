@@ -6,10 +6,9 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::panic::resume_unwind;
 
 use super::cell::NEVER;
-use super::failure::{CleanupError, discard};
+use super::failure::CleanupError;
 use super::stack::Token;
 use super::thread::{self, TOUCHED, TRAILED, Thread};
 use crate::context::Context;
@@ -84,13 +83,8 @@ impl Loose {
 impl Drop for Loose {
     fn drop(&mut self) {
         if let Err(error) = thread::with(|thread| self.close_on(thread)) {
-            let payload = error.into_payload();
-            if std::thread::panicking() {
-                // A second panic that left a `Drop` would abort the process.
-                discard(payload);
-            } else {
-                resume_unwind(payload);
-            }
+            let payload = error.to_panic();
+            payload.resume_unless_panicking();
         }
     }
 }

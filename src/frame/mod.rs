@@ -24,8 +24,8 @@ pub(crate) mod thread;
 mod trail;
 pub(crate) mod value;
 
+pub(crate) use failure::Failure;
 pub use failure::{CleanupError, leaked_values};
-pub(crate) use failure::{Drops, Failure, discard, message};
 #[cfg(feature = "rayon")]
 pub(crate) use loose::Loose;
 pub(crate) use parked::Parked;

@@ -19,7 +19,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::cell::{RawCell, SlotHandle};
-use super::failure::{CleanupError, discard};
+use super::failure::CleanupError;
 use super::stack::Open;
 use super::thread::{self, DIVERGED, TASK, TRAILED, Thread};
 use super::trail::Entry;
@@ -374,7 +374,7 @@ impl Drop for Linked<'_, '_, '_> {
 #[inline(never)]
 fn end_discarding(parked: &mut Parked, frame: &Open<'_>) {
     if let Some(error) = end(parked, frame) {
-        discard(error.into_payload());
+        drop(error);
     }
 }
 
@@ -407,7 +407,7 @@ fn drop_value(header: NonNull<Header>) {
             unsafe { value::drop_released(header) };
         }));
         if let Err(payload) = dropped {
-            discard(payload);
+            drop(payload);
         }
     }
     // SAFETY: ours, and by P1 nobody uses it.
@@ -419,7 +419,7 @@ impl Drop for Parked {
         if !self.is_empty()
             && let Err(error) = self.end(&Context::empty(), || {})
         {
-            discard(error.into_payload());
+            drop(error);
         }
     }
 }

@@ -177,7 +177,7 @@ fn end_tasks(thread: &Thread, above: usize) -> Option<CleanupError> {
 /// Closes whatever is open, at the end of the thread.
 pub(super) fn end_all(thread: &Thread) {
     if let Some(error) = close(thread, 0) {
-        super::failure::discard(error.into_payload());
+        drop(error);
     }
 }
 
@@ -369,7 +369,7 @@ impl<'c> Open<'c> {
         if thread.depth() > above
             && let Some(error) = close(thread, above)
         {
-            super::failure::discard(error.into_payload());
+            drop(error);
         }
     }
 }
@@ -431,7 +431,7 @@ impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(error) = self.open.close() {
-            super::failure::discard(error.into_payload());
+            drop(error);
         }
     }
 }
@@ -482,7 +482,7 @@ impl Pin {
             if thread.depth() > above
                 && let Some(error) = close(thread, above)
             {
-                super::failure::discard(error.into_payload());
+                drop(error);
             }
         });
     }
@@ -495,7 +495,7 @@ impl Drop for Pin {
             if thread.depth() > self.index { close_pinned(thread, self.index) } else { None }
         });
         if let Some(error) = error {
-            super::failure::discard(error.into_payload());
+            drop(error);
         }
     }
 }

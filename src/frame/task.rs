@@ -6,13 +6,13 @@
 //! closes, which resets what they touched. A task without carriers has the one frame.
 
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::{CleanupError, Failure, Payload, discard};
+use super::failure::{CleanupError, Failure};
 use super::stack::Open;
 use super::thread;
 use crate::context::Context;
 use crate::foreign::CarrierError;
+use crate::panic::catch;
 
 /// Runs one task. Never unwinds.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
     if context.has_carriers() {
         return run_attached(context, f);
     }
-    match catch_unwind(AssertUnwindSafe(|| run_open(context, f))) {
+    match catch(|| run_open(context, f)) {
         Ok(ended) => ended.map_err(Failure::Cleanup),
         Err(payload) => Err(Failure::Panic(payload)),
     }
@@ -50,7 +50,7 @@ impl Drop for CloseOnUnwind<'_, '_> {
     fn drop(&mut self) {
         if let Some(error) = self.0.close() {
             // The task's own panic is on its way.
-            discard(error.into_payload());
+            drop(error);
         }
     }
 }
@@ -64,7 +64,7 @@ pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Resul
     let mut ended = Ok(None);
     let attached = attached_in(context, |carriers| {
         let task = || result = Some(f());
-        ended = catch_unwind(AssertUnwindSafe(|| run_inside(carriers, context, task)));
+        ended = catch(|| run_inside(carriers, context, task));
     });
     match (result, ended, attached) {
         (Some(result), Ok(None), Ok(None)) => Ok(result),
@@ -76,7 +76,7 @@ pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Resul
 #[cold]
 fn failure_of<R>(
     result: Option<R>,
-    ended: Result<Option<CleanupError>, Payload>,
+    ended: Result<Option<CleanupError>, crate::panic::Payload>,
     attached: Result<Option<CleanupError>, CarrierError>,
 ) -> Failure {
     let detached = match attached {
@@ -88,7 +88,7 @@ fn failure_of<R>(
         Err(payload) => {
             // The task's own panic wins.
             if let Some(error) = detached {
-                discard(error.into_payload());
+                drop(error);
             }
             return Failure::Panic(payload);
         }
@@ -132,7 +132,7 @@ impl Drop for EndOnUnwind<'_, '_> {
     fn drop(&mut self) {
         if let Some(error) = self.carriers.next_task(self.clean) {
             // The task's own panic is on its way.
-            discard(error.into_payload());
+            drop(error);
         }
     }
 }
@@ -179,9 +179,9 @@ fn attached_in(
 /// Drops a closure that was not called, in the carriers' frame: what it owns may use slots.
 #[cold]
 fn drop_refused<F>(refused: F) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(refused))) {
+    if let Err(payload) = catch(|| drop(refused)) {
         // The carrier's error is what the caller hears of.
-        discard(payload);
+        drop(payload);
     }
 }
 
@@ -205,7 +205,7 @@ fn not_attached(
     }
     // What the carriers left in slots while they failed is gone; the carrier is the cause.
     if let Some(error) = closed {
-        discard(error.into_payload());
+        drop(error);
     }
     Err(failed)
 }

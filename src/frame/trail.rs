@@ -8,13 +8,13 @@
 
 #![expect(unsafe_code, reason = "entries reach cells by pointer and drop erased values")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use super::cell::RawCell;
 use super::failure::{self, CleanupError};
 use super::thread::Thread;
 use super::value::{self, Released};
+use crate::panic::catch;
 
 /// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
 pub(super) const ROUNDS: u32 = 8;
@@ -58,10 +58,10 @@ pub(super) fn unwind(thread: &Thread, mark: usize) -> Option<CleanupError> {
                 Released::Value => {
                     left -= 1;
                     thread.set_generation(entry.generation + 1);
-                    let dropped = catch_unwind(AssertUnwindSafe(|| {
+                    let dropped = catch(|| {
                         // SAFETY: `release` has just said that there is a value.
                         unsafe { value::drop_released(header) };
-                    }));
+                    });
                     thread.set_generation(outer);
                     if let Err(payload) = dropped {
                         CleanupError::add(&mut error, CleanupError::panicked(cell.name(), payload));

@@ -24,10 +24,9 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
-use super::failure::discard;
+use crate::panic::catch;
 
 /// No borrow, a value is there.
 const IDLE: u32 = 0;
@@ -390,19 +389,14 @@ unsafe fn finish_orphan(header: NonNull<Header>) {
     let head = unsafe { header.as_ref() };
     head.word.set(EMPTY);
     let kind = head.kind.get();
-    let dropped = catch_unwind(AssertUnwindSafe(|| {
+    let dropped = catch(|| {
         // SAFETY: `kind` fits by V1; the caller vouches for the value, which nobody borrows now.
         unsafe { (kind.drop_value)(header) };
-    }));
+    });
     // SAFETY: the caller owns the box, and nobody uses it any more.
     unsafe { (kind.free)(header) };
     if let Err(payload) = dropped {
-        if std::thread::panicking() {
-            // A second panic that left a `Drop` would abort the process.
-            discard(payload);
-        } else {
-            resume_unwind(payload);
-        }
+        payload.resume_unless_panicking();
     }
 }
 

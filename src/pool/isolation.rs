@@ -1,9 +1,8 @@
 //! Whether the tasks of a pool are isolated from one another.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::context::Context;
 use crate::frame::{self, CleanupError, Failure, Frame};
+use crate::panic::catch;
 
 /// Whether the tasks of a pool start from a clean slate.
 ///
@@ -33,7 +32,7 @@ impl Isolation {
     pub(crate) fn run<R>(self, context: &Context, task: impl FnOnce() -> R) -> Result<R, Failure> {
         match self {
             Self::Reset => frame::run(context, task),
-            Self::Leaky => catch_unwind(AssertUnwindSafe(task)).map_err(Failure::Panic),
+            Self::Leaky => catch(task).map_err(Failure::Panic),
         }
     }
 }

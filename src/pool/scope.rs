@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 
 use std::collections::VecDeque;
@@ -21,6 +21,7 @@ use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
 use super::queue::Runnable;
 use super::submission::Submission;
+use crate::panic::catch;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread};
 
@@ -135,11 +136,11 @@ where
         scope: PhantomData,
         env: PhantomData,
     };
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let result = catch(|| f(&scope));
     scope.data.wait(core);
     // From here on no task borrows anything.
     match result {
-        Err(payload) => resume_unwind(payload),
+        Err(payload) => payload.resume(),
         // Relaxed: the jobs are over, and `is_over` has ordered what they counted.
         Ok(_) if scope.data.unseen.load(Ordering::Relaxed) != 0 => {
             panic!("a scoped task panicked, or was cancelled")

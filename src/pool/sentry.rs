@@ -14,6 +14,7 @@ use super::error::{Cause, Label};
 use super::isolation::Isolation;
 use crate::context::Context;
 use crate::frame::{self, Failure};
+use crate::panic::Payload;
 use crate::sentinel::renewal::Budget;
 use crate::sentinel::{Action, Incident, Report, Sentinel, Unsupported, Watcher};
 
@@ -69,7 +70,7 @@ impl Sentry {
             // It worked on the thread that built the pool. The worker runs unwatched.
             Err(error) => core.report_for(
                 format!("sentinel of worker {index}"),
-                Failure::Panic(Box::new(error.to_string())),
+                Failure::Panic(Payload::text(error.to_string())),
             ),
         }
     }
@@ -178,7 +179,7 @@ fn fail<R>(
 ) -> Result<R, Failure> {
     let result = outcome?;
     core.drop_contained(result, label);
-    Err(Failure::Panic(Box::new(report.to_string())))
+    Err(Failure::Panic(Payload::text(report.to_string())))
 }
 
 /// Attaches and detaches the carriers that every task has, once. What they adopt comes to life at the first

@@ -9,6 +9,7 @@ use super::seat::Seat;
 use super::sleep::Sleeper;
 use super::threads::Threads;
 use crate::frame::{self, Failure};
+use crate::panic::Payload;
 use crate::slot;
 use crate::sync::seam::{self, atomic::Ordering};
 
@@ -103,7 +104,7 @@ fn start_successor(core: &Arc<Core>, index: usize) {
             Err(error) => {
                 core.report_for(
                     format!("renewal of worker {index}"),
-                    Failure::Panic(Box::new(format!("no thread could be started: {error}"))),
+                    Failure::Panic(Payload::text(format!("no thread could be started: {error}"))),
                 );
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(RETRY.1);

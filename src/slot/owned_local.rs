@@ -303,13 +303,8 @@ impl<T: Send + 'static> Drop for OwnedLocal<T> {
             }
         }
         if let Some(error) = error {
-            let payload = error.into_payload();
-            if std::thread::panicking() {
-                // A second panic that left a `Drop` would abort the process.
-                crate::frame::discard(payload);
-            } else {
-                std::panic::resume_unwind(payload);
-            }
+            let payload = error.to_panic();
+            payload.resume_unless_panicking();
         }
     }
 }

@@ -10,16 +10,16 @@
 #![expect(unsafe_code, reason = "turns a cell's erased boxes into typed ones")]
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason, SetError};
+use crate::frame::Pin;
 use crate::frame::cell::RawCell;
 use crate::frame::thread::{self, Gone, Thread};
 use crate::frame::value::{
     Boxed, Exclusive, Header, Released, Shared, Status, drop_released, release,
 };
-use crate::frame::{Pin, discard};
+use crate::panic::catch;
 
 /// A slot's cell with its type.
 #[doc(hidden)]
@@ -357,10 +357,10 @@ impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
         // SAFETY: just unlinked, so it is ours (V4).
         match unsafe { release(self.header) } {
             Released::Value => {
-                dropped = catch_unwind(AssertUnwindSafe(|| {
+                dropped = catch(|| {
                     // SAFETY: `release` has just said that there is a value.
                     unsafe { drop_released(self.header) };
-                }));
+                });
             }
             Released::Box => {}
             Released::Orphaned => return,
@@ -368,12 +368,7 @@ impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
         // SAFETY: ours, made for this cell, and empty.
         unsafe { raw.recycle(self.header) };
         if let Err(payload) = dropped {
-            if std::thread::panicking() {
-                // A second panic that left a `Drop` would abort the process.
-                discard(payload);
-            } else {
-                resume_unwind(payload);
-            }
+            payload.resume_unless_panicking();
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::frame::{self, CleanupError, Failure, Frame};
 pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     match frame::run(context, f) {
         Ok(result) => result,
-        Err(Failure::Panic(payload)) => resume_unwind(payload),
+        Err(Failure::Panic(payload)) => payload.resume(),
         Err(Failure::Cleanup(error)) => resume_unwind(error.into_payload()),
         Err(Failure::Carrier(error)) => panic_any(RunError::carrier(error)),
     }

@@ -1,6 +1,7 @@
 //! [`TaskError`].
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::frame::{CleanupError, Failure};
+use crate::panic::Payload;
 
 /// What a task is called in errors: its name, or where it was submitted, and its number.
 #[derive(Clone)]
@@ -48,39 +50,31 @@ pub struct TaskError(Box<Inner>);
 struct Inner {
     label: Label,
     kind: Kind,
-    message: String,
+    message: Option<String>,
 }
 
 enum Kind {
     /// A payload is only `Send`; the mutex, which is never contended, makes the error `Sync`.
-    Panic(Mutex<Box<dyn Any + Send>>),
+    Panic(Mutex<Payload>),
     Cancelled,
     Cleanup(CleanupError),
     Carrier(Box<dyn Error + Send + Sync>),
 }
 
-/// What a panic said, if it said it in words.
-fn words(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-}
-
 impl TaskError {
     pub(crate) fn new(label: Label, cause: Cause) -> Self {
         let (kind, message) = match cause {
-            Cause::Cancelled { .. } => (Kind::Cancelled, String::new()),
+            Cause::Cancelled { .. } => (Kind::Cancelled, None),
             Cause::Failed(Failure::Panic(payload)) => {
-                let message = words(&*payload).unwrap_or_default().to_owned();
-                (Kind::Panic(Mutex::new(payload)), message)
+                let message = payload.message();
+                (Kind::Panic(Mutex::new(payload)), message.map(Cow::into_owned))
             }
             Cause::Failed(Failure::Cleanup(error)) => {
-                let message = error.to_string();
+                let message = Some(error.to_string());
                 (Kind::Cleanup(error), message)
             }
             Cause::Failed(Failure::Carrier(error)) => {
-                let message = error.to_string();
+                let message = Some(error.to_string());
                 (Kind::Carrier(error.into()), message)
             }
         };
@@ -146,7 +140,7 @@ impl TaskError {
             return Err(self);
         }
         match self.0.kind {
-            Kind::Panic(payload) => Ok(payload.into_inner()),
+            Kind::Panic(payload) => Ok(payload.into_inner().into_inner()),
             Kind::Cancelled | Kind::Cleanup(_) | Kind::Carrier(_) => unreachable!("checked above"),
         }
     }
@@ -178,7 +172,7 @@ impl TaskError {
     pub fn into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
         let Inner { label, kind, message } = *self.0;
         let kind = match kind {
-            Kind::Panic(payload) => return Ok(payload.into_inner()),
+            Kind::Panic(payload) => return Ok(payload.into_inner().into_inner()),
             Kind::Cleanup(error) => match error.try_into_payload() {
                 Ok(payload) => return Ok(payload),
                 Err(error) => Kind::Cleanup(error),
@@ -192,7 +186,7 @@ impl TaskError {
     /// carrier.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        (!self.0.message.is_empty()).then_some(&*self.0.message)
+        self.0.message.as_deref()
     }
 
     /// The name the task was given.

@@ -2,7 +2,6 @@
 //! results where they belong.
 
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parking_lot::Mutex;
 
@@ -12,6 +11,7 @@ use super::step::Step;
 use super::{Chunk, Source};
 use crate::context::Context;
 use crate::frame::{self, Failure, Frame};
+use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::current;
 use crate::pool::error::Label;
@@ -215,13 +215,13 @@ where
     ) -> Result<Help, Failure> {
         // A panic leaves the buffer and the sink consistent: each item is taken out of the one before it
         // runs, and each result is moved to the other by the block's drop.
-        catch_unwind(AssertUnwindSafe(|| {
+        catch(|| {
             let mut tasks = T::enter(self.context);
             let mut pace = Pace::new(self.helpers);
             let done = self.chunks(&mut tasks, &mut pace, buffer, sink, more);
             let ended = tasks.end().map_err(Failure::Cleanup);
             done.and(ended).map(|()| Help::Exhausted)
-        }))
+        })
         .unwrap_or_else(|payload| Err(Failure::Panic(payload)))
     }
 

@@ -145,7 +145,7 @@ impl<T> Lane for Taken<'_, T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use crate::panic::catch;
     use std::rc::Rc;
 
     use super::*;
@@ -168,7 +168,7 @@ mod tests {
     fn items_that_came_before_a_panic_stay() {
         let mut feed = Feed::default();
         let mut items = (0..10).inspect(|n| assert_ne!(*n, 6));
-        let filling = catch_unwind(AssertUnwindSafe(|| feed.fill(&mut items, 8)));
+        let filling = catch(|| feed.fill(&mut items, 8));
         assert!(filling.is_err());
         assert_eq!(std::iter::from_fn(|| feed.take_one()).sum::<i32>(), 15);
         assert_eq!(feed.len(), 0);

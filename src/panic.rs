@@ -1,0 +1,179 @@
+//! What a panic leaves behind: its payload, which is a value of the user's whose `Drop` may panic in turn.
+//!
+//! Needs nothing of the crate. Everything that catches a panic does so through [`catch`], so that a payload
+//! is a [`Payload`] from the first moment on: wherever one is dropped, that is contained.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// How many payloads are dropped whose `Drop` panics with the next one. The last is leaked.
+const ROUNDS: usize = 8;
+
+/// The payload of a panic. Its drop never unwinds.
+pub(crate) struct Payload(Option<Box<dyn Any + Send>>);
+
+impl Payload {
+    /// Takes charge of what `catch_unwind` or the user gave.
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
+        Self(Some(payload))
+    }
+
+    /// Makes the payload of a panic that says `text`.
+    pub(crate) fn text(text: impl Into<String>) -> Self {
+        Self::new(Box::new(text.into()))
+    }
+
+    /// Hands the payload to the user, who then answers for its drop.
+    pub(crate) fn into_inner(mut self) -> Box<dyn Any + Send> {
+        self.0.take().unwrap_or_else(|| unreachable!("only the drop empties a payload"))
+    }
+
+    /// Unwinds with it.
+    pub(crate) fn resume(self) -> ! {
+        resume_unwind(self.into_inner())
+    }
+
+    /// Unwinds with it, unless the thread is unwinding already: a second panic that left a `Drop` would
+    /// abort the process.
+    pub(crate) fn resume_unless_panicking(self) {
+        if !std::thread::panicking() {
+            self.resume();
+        }
+    }
+
+    /// Returns what the panic said, if it said it in a string.
+    pub(crate) fn message(&self) -> Option<Cow<'static, str>> {
+        let payload = self.0.as_deref()?;
+        if let Some(text) = payload.downcast_ref::<&'static str>() {
+            Some(Cow::Borrowed(text))
+        } else {
+            payload.downcast_ref::<String>().map(|text| Cow::Owned(text.clone()))
+        }
+    }
+
+    /// Returns what the panic said, or that it did not say it in a string.
+    pub(crate) fn words(&self) -> Cow<'static, str> {
+        self.message().unwrap_or(Cow::Borrowed("a payload that is no string"))
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        let Some(mut payload) = self.0.take() else { return };
+        for _ in 0..ROUNDS {
+            match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                Ok(()) => return,
+                Err(next) => payload = next,
+            }
+        }
+        #[expect(clippy::mem_forget, reason = "each payload's drop panics with another one")]
+        std::mem::forget(payload);
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Payload").field(&self.words()).finish()
+    }
+}
+
+/// Calls `f` and catches its panic.
+#[inline]
+pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Payload> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(Payload::new)
+}
+
+/// Drops several things one by one: the second panic of two that unwind together would abort the
+/// process.
+#[derive(Default)]
+pub(crate) struct Drops {
+    first: Option<Payload>,
+}
+
+impl Drops {
+    /// Calls what drops one of them. The first panic is kept, later ones are discarded.
+    pub(crate) fn contain(&mut self, drop: impl FnOnce()) {
+        if let Err(payload) = catch(drop) {
+            self.first.get_or_insert(payload);
+        }
+    }
+
+    /// Lets the first panic go on, unless the thread is unwinding already.
+    pub(crate) fn resume(self) {
+        if let Some(payload) = self.first {
+            payload.resume_unless_panicking();
+        }
+    }
+}
+
+/// Aborts the process if it is dropped: stands where a promise to other threads has to be kept, and an
+/// unwinding that passed it would break that promise.
+pub(crate) struct AbortOnUnwind(&'static str);
+
+impl AbortOnUnwind {
+    /// `broken` says what would not hold any more.
+    pub(crate) fn new(broken: &'static str) -> Self {
+        Self(broken)
+    }
+
+    /// The promise was kept.
+    pub(crate) fn disarm(self) {
+        let _kept = std::mem::ManuallyDrop::new(self);
+    }
+}
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        eprintln!("cleanslate: {}: aborting", self.0);
+        std::process::abort();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+
+    /// Panics with another one of its kind in its drop, `0` times.
+    struct Bomb(usize);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            DROPS.fetch_add(1, Ordering::SeqCst);
+            if self.0 > 0 {
+                std::panic::panic_any(Bomb(self.0 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_whose_drop_panics_is_dropped_to_the_last_and_never_unwinds() {
+        for (depth, dropped) in [(0, 1), (3, 4), (usize::MAX, ROUNDS)] {
+            DROPS.store(0, Ordering::SeqCst);
+            let caught = catch(|| std::panic::panic_any(Bomb(depth))).unwrap_err();
+            assert!(catch(|| drop(caught)).is_ok());
+            assert_eq!(DROPS.load(Ordering::SeqCst), dropped, "depth {depth}");
+        }
+    }
+
+    #[test]
+    fn it_says_what_the_panic_said() {
+        assert_eq!(catch(|| panic!("plain")).unwrap_err().message().as_deref(), Some("plain"));
+        assert_eq!(catch(|| panic!("{}", 7)).unwrap_err().message().as_deref(), Some("7"));
+        assert_eq!(catch(|| panic!("")).unwrap_err().message().as_deref(), Some(""));
+        assert_eq!(catch(|| std::panic::panic_any(7)).unwrap_err().message(), None);
+    }
+
+    #[test]
+    fn of_several_drops_the_first_panic_goes_on() {
+        let mut drops = Drops::default();
+        drops.contain(|| ());
+        drops.contain(|| panic!("first"));
+        drops.contain(|| std::panic::panic_any(Bomb(2)));
+        assert_eq!(catch(|| drops.resume()).unwrap_err().words(), "first");
+    }
+}
