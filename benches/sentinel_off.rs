@@ -3,8 +3,8 @@
 //! Run it with and without the feature and compare: the program is the same.
 //!
 //! ```text
-//! cargo bench --bench sentinel_off -- --save-baseline without
-//! cargo bench --bench sentinel_off --features sentinel -- --baseline without
+//! cargo bench -p benches --bench sentinel_off -- --save-baseline without
+//! cargo bench -p benches --bench sentinel_off --features sentinel -- --baseline without
 //! ```
 
 use std::hint::black_box;

@@ -1,7 +1,7 @@
 //! Shows what a binary keeps per thread: every thread-local, its crate, size and initial state.
 //!
 //! ```text
-//! cargo run --features sentinel --example tls_inventory -- target/debug/my_app
+//! cargo run -p examples --example tls_inventory -- target/debug/my_app
 //! ```
 
 use std::ffi::OsString;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const USAGE: &str = "\
 usage: word_index [--top N] [--workers N] [--all] [--] [PATH...]
@@ -89,7 +89,8 @@ fn in_range(option: &str, value: &str, least: usize, most: usize) -> Result<usiz
 
 /// Shown without its path where that is plain.
 fn own_tree() -> PathBuf {
-    let tree = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tree = examples.parent().unwrap_or(examples).to_owned();
     if std::env::current_dir().is_ok_and(|here| here == tree) { ".".into() } else { tree }
 }
 

@@ -1,7 +1,7 @@
 //! Indexes the words of every text file under some paths, one task a file.
 //!
 //! ```text
-//! cargo run --release --example word_index -- [PATH…]
+//! cargo run --release -p examples --example word_index -- [PATH…]
 //! ```
 //!
 //! What it shows: helpers deep inside a task (`index.rs`) say `file:line` without being passed either,

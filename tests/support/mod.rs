@@ -1,6 +1,8 @@
 //! What the tests of the pool share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;

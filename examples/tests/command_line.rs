@@ -1,0 +1,86 @@
+//! The command lines of the examples: help, and a sentence for everything that is odd.
+
+use crate::cleanup_pattern::example as cleanup_pattern;
+use crate::context_copies::example as context_copies;
+use crate::database_switch::example as database_switch;
+use crate::executor_leak::example as executor_leak;
+use crate::initialised_local::example as initialised_local;
+use crate::logging_context::example as logging_context;
+use crate::own_copy::example as own_copy;
+use crate::program;
+use crate::request_server::example as request_server;
+use crate::spinner::example as spinner;
+use crate::transaction_scope::example as transaction_scope;
+use crate::worker_database::example as worker_database;
+
+/// Checks one example within this process, and as a program if it was built.
+macro_rules! check {
+    ($example:ident) => {{
+        use $example::cli::{Asked, Opt};
+        let (name, cli) = (stringify!($example), &$example::CLI);
+        assert_eq!(cli.name, name);
+        assert!(matches!(cli.parse::<&str>([]), Ok(Asked::Run(_))), "{name} needs no arguments");
+
+        let Ok(Asked::Help(help)) = cli.parse(["--help"]) else { panic!("{name} has no help") };
+        assert!(help.contains(cli.about) && help.contains(&format!("Usage: {name}")), "{help}");
+        assert!(matches!(cli.parse(["-h"]), Ok(Asked::Help(_))));
+
+        let refused = |arguments: &[&str]| match cli.parse(arguments) {
+            Err(sentence) => sentence,
+            Ok(_) => panic!("{name} accepts {arguments:?}"),
+        };
+        assert_eq!(refused(&["--nonsense"]), "there is no `--nonsense`");
+        assert_eq!(refused(&["x", "--help"]), "there is no `x`");
+        assert_eq!(refused(&[""]), "there is no ``");
+        for option in cli.options {
+            match option {
+                Opt::Flag { name: flag, help: what } => {
+                    assert!(help.contains(flag) && help.contains(what), "{help}");
+                    assert_eq!(refused(&[&format!("{flag}=1")]), format!("{flag} takes no value"));
+                }
+                Opt::Number { name: number, help: what, range, default } => {
+                    assert!(help.contains(number) && help.contains(what), "{help}");
+                    assert!(range.contains(default), "{name} {number}");
+                    for odd in ["x", "", "-1", "1.5", "99999999999999999999", "--help"] {
+                        let sentence = refused(&[number, odd]);
+                        let expected = format!("{number} takes a number from {}", range.start());
+                        assert!(sentence.starts_with(&expected), "{sentence}");
+                    }
+                    assert!(refused(&[number]).starts_with(&format!("{number} needs a number")));
+                    let value = default.to_string();
+                    let twice = refused(&[number, &value, &format!("{number}={value}")]);
+                    assert_eq!(twice, format!("{number} is given twice"));
+                    for edge in [range.start(), range.end()] {
+                        let Ok(Asked::Run(args)) = cli.parse([format!("{number}={edge}")]) else {
+                            panic!("{name} refuses {number} {edge}");
+                        };
+                        assert_eq!(args.number::<u64>(number), *edge);
+                    }
+                }
+            }
+        }
+
+        if let Some(ran) = program::spawn(name, &["--help"]) {
+            assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, help.as_str(), ""));
+        }
+        if let Some(ran) = program::spawn(name, &["--nonsense"]) {
+            let sentence = format!("{name}: there is no `--nonsense`; see --help\n");
+            assert_eq!((ran.code, ran.out.as_str(), ran.err), (2, "", sentence));
+        }
+    }};
+}
+
+#[test]
+fn every_example_has_help_and_refuses_what_is_odd() {
+    check!(cleanup_pattern);
+    check!(context_copies);
+    check!(database_switch);
+    check!(executor_leak);
+    check!(initialised_local);
+    check!(logging_context);
+    check!(own_copy);
+    check!(request_server);
+    check!(spinner);
+    check!(transaction_scope);
+    check!(worker_database);
+}

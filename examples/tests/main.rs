@@ -1,0 +1,17 @@
+//! The examples, each as its own code, and as a program if it was built.
+
+mod cleanup_pattern;
+mod command_line;
+mod context_copies;
+mod database_switch;
+mod executor_leak;
+mod initialised_local;
+mod logging_context;
+mod own_copy;
+mod program;
+mod request_server;
+mod spinner;
+mod tls_inventory;
+mod transaction_scope;
+mod word_index;
+mod worker_database;

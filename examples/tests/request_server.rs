@@ -1,0 +1,139 @@
+//! The example `request_server`.
+
+#[expect(dead_code, reason = "the test takes the place of the example's main")]
+#[path = "../request_server/main.rs"]
+pub(crate) mod example;
+
+use cleanslate::Isolation;
+use cleanslate::sync::Event;
+use example::Plan;
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+fn plan(isolation: Isolation, requests: u64) -> Plan {
+    Plan { isolation, workers: 4, requests, clients: 64 }
+}
+
+#[test]
+fn no_answer_of_20_000_has_the_identity_of_somebody_else() {
+    let plan = plan(Isolation::Reset, 20_000);
+    let (tally, log) = example::run(&plan, &mut std::io::sink()).unwrap();
+    assert_eq!((tally.answers, tally.anonymous), (20_000, 5_000));
+    assert_eq!(tally.mixed, 0, "{:?}", tally.sample);
+
+    // The log has a line for every request, under an id of its own and in the right name.
+    let ids: HashSet<_> = log.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!((log.len(), ids.len()), (20_000, 20_000));
+    let named: HashSet<_> = log.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(named.len(), 15_001, "every user once, and `-`");
+    assert!(log.iter().all(|line| line.ends_with("GET \"/\" 200")));
+}
+
+#[test]
+fn a_leaky_pool_mixes_users_up() {
+    let plan = plan(Isolation::Leaky, 2_000);
+    let mut out = Vec::new();
+    let (tally, _) = example::run(&plan, &mut out).unwrap();
+    assert_eq!(tally.answers, 2_000);
+    assert!(tally.mixed > 0);
+    assert!(String::from_utf8(out).unwrap().contains("for example, asked as for"));
+}
+
+#[test]
+fn an_empty_batch_ends() {
+    let (tally, log) = example::run(&plan(Isolation::Reset, 0), &mut std::io::sink()).unwrap();
+    assert_eq!((tally.answers, log.len()), (0, 0));
+}
+
+#[test]
+fn what_has_arrived_is_answered_after_the_stop() {
+    let (server, url) = example::open(0).unwrap();
+    let pool = example::pool(1, Isolation::Reset).unwrap();
+    let (log, lines) = mpsc::channel();
+    let (stop, go) = (Event::new(), Arc::new(Event::new()));
+    let busy = Arc::clone(&go);
+    let busy = pool.submit(move || busy.wait());
+    thread::scope(|s| {
+        let serving = s.spawn(|| example::serve(&server, &pool, &stop, &log));
+        let asking: Vec<_> = ["ann", "bob", "cid"]
+            .map(|user| {
+                let url = &url;
+                s.spawn(move || {
+                    let mut answer = ureq::get(url).header("X-User", user).call().unwrap();
+                    let body = answer.body_mut().read_to_string().unwrap();
+                    assert!(body.lines().all(|line| line.contains(&format!(" for {user} "))));
+                })
+            })
+            .into();
+        while pool.stats().queued < 3 {
+            thread::yield_now();
+        }
+        stop.set();
+        go.set();
+        serving.join().unwrap().unwrap();
+        asking.into_iter().for_each(|client| client.join().unwrap());
+    });
+    busy.join().unwrap();
+    drop(log);
+    assert_eq!(lines.iter().count(), 3);
+}
+
+#[test]
+fn other_pages_and_methods_are_refused_by_name() {
+    let (server, url) = example::open(0).unwrap();
+    let pool = example::pool(2, Isolation::Reset).unwrap();
+    let (log, lines) = mpsc::channel();
+    let stop = Event::new();
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    thread::scope(|s| {
+        s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
+        let missing = agent.get(format!("{url}nowhere")).header("X-User", "ann").call().unwrap();
+        let posted = agent.post(&url).send("data").unwrap();
+        for (mut answer, status, who) in [(missing, 404, "ann"), (posted, 405, "anonymous")] {
+            assert_eq!(answer.status(), status);
+            assert!(answer.body_mut().read_to_string().unwrap().contains(who));
+        }
+        stop.set();
+    });
+    drop(log);
+    let lines: Vec<_> = lines.iter().collect();
+    assert_eq!(lines, ["#1 ann GET \"/nowhere\" 404", "#2 - POST \"/\" 405"]);
+}
+
+/// Set for the process below.
+const SERVE: &str = "CLEANSLATE_TEST_SERVE";
+
+/// Not a test of its own, but the process that the next one interrupts.
+#[test]
+#[ignore = "serves until it is interrupted"]
+fn serve_until_interrupted() {
+    if std::env::var_os(SERVE).is_none() {
+        // Somebody runs the ignored tests, and nobody would interrupt it.
+        return;
+    }
+    let pool = example::pool(2, Isolation::Reset).unwrap();
+    example::serve_until_interrupted(0, &pool, &mut std::io::stdout()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn it_stops_gracefully_on_ctrl_c() {
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "request_server::serve_until_interrupted", "--ignored", "--nocapture"])
+        .env(SERVE, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let listening = lines.find(|line| line.contains("listening on ")).unwrap();
+    let url = listening.split_once("listening on ").unwrap().1.split(',').next().unwrap();
+    ureq::get(url).header("X-User", "ann").call().unwrap();
+    let interrupt = format!("kill -INT {}", server.id());
+    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+    let rest: Vec<_> = lines.collect();
+    assert!(server.wait().unwrap().success(), "{rest:?}");
+    assert_eq!(rest[..2], ["#1 ann GET \"/\" 200", "stopped"]);
+}

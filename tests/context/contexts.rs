@@ -1,0 +1,228 @@
+//! Contexts and wrapped closures, on executors that know nothing of them.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use crate::support::common::{Census, Counted, OnDrop, on_a_thread, panics, quiet};
+use cleanslate::{Context, Pool, isolated, isolated_in, task_local};
+
+task_local! {
+    #[inherit]
+    static TENANT: u32 = 0;
+    #[inherit(with = |depth| depth + 1)]
+    static DEPTH: u32 = 0;
+    static SLOT: Option<u32> = None;
+    static HELD: Option<Counted> = None;
+    static HOOK: Option<OnDrop> = None;
+    #[inherit]
+    static SHARED: Option<Arc<Counted>> = None;
+}
+
+/// What a job finds, and leaves dirty.
+fn look() -> (u32, u32, Option<u32>) {
+    (TENANT.replace(99), DEPTH.replace(99), SLOT.replace(Some(99)))
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Submits 200 isolated jobs to an executor whose threads are dirty, and checks what each finds.
+fn check_executor(name: &str, mut execute: impl FnMut(Job)) {
+    let (tell, told) = channel();
+    for _ in 0..8 {
+        let tell = tell.clone();
+        // Not isolated: leaves the threads dirty.
+        execute(Box::new(move || {
+            look();
+            tell.send((0, 0, None)).unwrap();
+        }));
+    }
+    assert_eq!(told.iter().take(8).count(), 8);
+    for n in 0..200 {
+        let tell = tell.clone();
+        TENANT.set(n);
+        DEPTH.set(n);
+        let job = isolated(look);
+        // Wrapped where it is submitted: later changes do not matter.
+        TENANT.set(1000);
+        execute(Box::new(move || tell.send(job()).unwrap()));
+        assert_eq!(told.recv().unwrap(), (n, n + 1, None), "{name}");
+    }
+    let context = TENANT.scope(7, Context::capture);
+    for wrapped in [true, false] {
+        let (tell, context) = (tell.clone(), context.clone());
+        execute(if wrapped {
+            let job = isolated(context.wrap(isolated_in(&Context::empty(), look)));
+            Box::new(move || tell.send(job()).unwrap())
+        } else {
+            Box::new(move || tell.send(context.run(look)).unwrap())
+        });
+        let found = told.recv().unwrap();
+        assert_eq!(found, if wrapped { (0, 0, None) } else { (7, found.1, None) }, "{name}");
+    }
+}
+
+#[test]
+fn isolated_closures_are_tasks_on_a_bare_thread() {
+    check_executor("std::thread", |job| std::thread::spawn(job).join().unwrap());
+}
+
+#[test]
+fn isolated_closures_are_tasks_on_the_threadpool_crate() {
+    let pool = threadpool::ThreadPool::new(2);
+    check_executor("threadpool", |job| pool.execute(job));
+    pool.join();
+}
+
+#[test]
+fn isolated_closures_are_tasks_on_tokios_blocking_pool() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    check_executor("spawn_blocking", |job| drop(runtime.spawn_blocking(job)));
+}
+
+#[test]
+fn isolated_closures_are_tasks_on_rayon() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    check_executor("rayon", |job| pool.spawn(job));
+}
+
+#[test]
+fn isolated_closures_are_tasks_on_our_own_pools() {
+    let pool = Pool::new(2).unwrap();
+    check_executor("Pool", |job| drop(pool.submit(job)));
+}
+
+#[test]
+fn caller_runs_leaves_the_submitters_slots_as_they_were() {
+    on_a_thread(|| {
+        TENANT.set(1);
+        SLOT.set(Some(2));
+        let census = Census::new();
+        HELD.set(Some(census.one("held")));
+        for _ in 0..1000 {
+            let found = HELD.with_mut(|_| isolated(look)());
+            assert_eq!((found.0, found.2), (1, None));
+            panics(|| {
+                isolated(|| {
+                    look();
+                    panic!("on purpose")
+                })()
+            });
+        }
+        assert_eq!((TENANT.get(), SLOT.get(), census.alive()), (1, Some(2), 1));
+        SLOT.with(|slot| {
+            let before = std::ptr::from_ref(slot);
+            isolated(look)();
+            assert!(std::ptr::eq(before, slot));
+        });
+    });
+}
+
+#[test]
+fn wrapping_twice_is_harmless() {
+    TENANT.set(3);
+    let twice = isolated(isolated(look));
+    let (tenant, _, slot) = on_a_thread(twice);
+    assert_eq!((tenant, slot), (3, None));
+    let census = Census::new();
+    let (one, captured) = (census.clone(), census.one("captured"));
+    isolated(isolated(isolated(move || {
+        HELD.set(Some(one.one("value")));
+        drop(captured);
+    })))();
+    assert_eq!(
+        (census.made(), census.notes()),
+        (2, vec!["captured".to_owned(), "value".to_owned()])
+    );
+}
+
+#[test]
+fn a_wrapped_function_makes_a_task_of_each_call() {
+    TENANT.set(5);
+    let f = Arc::new(Context::capture().wrap_fn(look));
+    for _ in 0..3 {
+        assert_eq!(f().0, 5);
+        let remote = Arc::clone(&f);
+        assert_eq!(on_a_thread(move || remote()).2, None);
+    }
+}
+
+#[test]
+fn a_closure_that_is_dropped_unrun_frees_what_it_holds() {
+    let census = Census::new();
+    let captured = census.one("captured");
+    SHARED.set(Some(Arc::new(census.one("inherited"))));
+    let job = isolated(move || drop(captured));
+    SHARED.set(None);
+    assert_eq!(census.alive(), 2);
+    drop(job);
+    assert_eq!(census.alive(), 0);
+}
+
+#[test]
+fn running_hands_on_results_panics_and_failures() {
+    quiet();
+    let context = Context::empty();
+    assert_eq!(context.run(|| 6 * 7), 42);
+    assert_eq!(context.try_run(|| "result").unwrap(), "result");
+    assert_eq!(panics(|| context.run(|| panic!("its own, on purpose"))), "its own, on purpose");
+    assert_eq!(panics(|| context.try_run(|| panic!("its own, on purpose"))), "its own, on purpose");
+    let fails = || HOOK.set(Some(OnDrop::new(|| panic!("a drop on purpose"))));
+    let error = context.try_run(fails).unwrap_err();
+    assert!(error.is_cleanup() && error.to_string().contains("a drop on purpose"));
+    let payload = std::panic::catch_unwind(|| Context::empty().run(fails)).unwrap_err();
+    assert!(payload.downcast_ref::<cleanslate::RunError>().unwrap().is_cleanup());
+    assert_eq!(context.run(|| SLOT.get()), None);
+}
+
+#[test]
+fn contexts_can_be_cloned_compared_by_eye_and_sent() {
+    TENANT.set(1);
+    let context = Context::capture();
+    let text = format!("{context:?}");
+    assert!(text.contains("context::contexts::TENANT"), "{text}");
+    assert!(!format!("{:?}", Context::empty()).contains("context::contexts::TENANT"));
+    let shared = Arc::new(context.clone());
+    let seen: Vec<u32> = (0..4)
+        .map(|_| Arc::clone(&shared))
+        .map(|context| std::thread::spawn(move || context.run(|| TENANT.replace(2))))
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    assert_eq!(seen, [1; 4]);
+    assert_eq!(Context::default().run(|| TENANT.get()), 0);
+}
+
+#[test]
+fn a_context_runs_inside_itself_to_depth_64() {
+    TENANT.set(9);
+    let context = Context::capture();
+    fn nest(context: &Context, depth: u32) {
+        if depth < 64 {
+            context.run(|| {
+                assert_eq!(TENANT.replace(depth), 9);
+                TENANT.with_mut(|tenant| {
+                    nest(context, depth + 1);
+                    assert_eq!(*tenant, depth);
+                });
+            });
+        }
+    }
+    nest(&context, 0);
+    assert_eq!(TENANT.get(), 9);
+}
+
+#[test]
+fn a_task_may_capture_while_its_values_end() {
+    let found = Arc::new(Mutex::new(None));
+    let late = Arc::clone(&found);
+    TENANT.set(1);
+    Context::capture().run(move || {
+        HOOK.set(Some(OnDrop::new(move || {
+            *late.lock().unwrap() = Some(Context::capture());
+        })));
+        TENANT.set(2);
+    });
+    let context = found.lock().unwrap().take().unwrap();
+    // Its own value, set after the hook, has ended before; what it inherited has not.
+    assert_eq!(context.run(|| TENANT.get()), 1);
+    assert_eq!(TENANT.get(), 1);
+}

@@ -1,0 +1,7 @@
+//! Isolated futures.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod isolated;
+mod polls;

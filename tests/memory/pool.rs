@@ -1,0 +1,112 @@
+//! What the pool allocates, and that it gives it back.
+
+use std::sync::atomic::{AtomicIsize, Ordering};
+
+use crate::support::{self, finishes};
+use crate::{allocations, alone, bytes};
+use cleanslate::Pool;
+
+#[test]
+fn a_submitted_task_is_one_allocation_besides_the_queues_blocks() {
+    let _alone = alone();
+    for workers in support::SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        pool.submit(|| ()).join().unwrap();
+        let mut handles = Vec::with_capacity(3_100);
+        let made = allocations(|| {
+            handles.extend((0..3_100_u64).map(|n| pool.submit(move || n)));
+            for handle in handles.drain(..) {
+                handle.join().unwrap();
+            }
+        });
+        // The queue allocates a block for every 31 entries; the rest is for what the test harness and
+        // parking_lot, at a thread's first wait, may do meanwhile.
+        assert!(
+            (3_100..=3_100 + 100 + 60).contains(&made),
+            "{made} allocations, {workers} workers"
+        );
+    }
+}
+
+#[test]
+fn the_items_of_a_map_allocate_nothing() {
+    let _alone = alone();
+    for workers in support::SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        let numbers: Vec<u64> = (0..100_000).collect();
+        pool.map_slice(&numbers, |n| n + 1);
+        // Per call, per helper and per doubling of a list of chunks; none of it per item.
+        let fixed = 100 + 20 * workers;
+        let made = allocations(|| drop(pool.map_slice(&numbers, |n| n + 1)));
+        assert!(made <= fixed, "map_slice: {made} allocations, {workers} workers");
+        let made = allocations(|| drop(pool.map(&numbers, |n| n + 1)));
+        assert!(made <= fixed, "map: {made} allocations, {workers} workers");
+    }
+}
+
+#[test]
+fn fork_join_recursion_keeps_memory_bounded() {
+    let _alone = alone();
+    for workers in support::SHAPES {
+        finishes("recursion", move || {
+            let pool = Pool::new(workers).unwrap();
+            let most = AtomicIsize::new(0);
+            pool.scope(|s| {
+                let (pool, most) = (&pool, &most);
+                s.submit(move || {
+                    let base = bytes();
+                    // Each task is claimed by its waiter, so each leaves a tombstone.
+                    for _ in 0..100_000 {
+                        pool.submit(|| ()).join().unwrap();
+                        let now = bytes() - base;
+                        most.fetch_max(now, Ordering::SeqCst);
+                    }
+                });
+            });
+            // Unswept, the tombstones of one worker alone would come to ten megabytes.
+            let most = most.load(Ordering::SeqCst);
+            assert!(most < 200_000, "{most} bytes, {workers} workers");
+        });
+    }
+}
+
+#[test]
+fn cancelled_tasks_do_not_pile_up_behind_a_busy_worker() {
+    let _alone = alone();
+    finishes("tombstones", || {
+        let pool = Pool::new(1).unwrap();
+        let busy = support::occupy(&pool);
+        let live: Vec<_> = (0..10).map(|n| pool.submit(move || n)).collect();
+        let base = bytes();
+        for _ in 0..100_000 {
+            assert!(pool.submit(|| ()).cancel());
+        }
+        let held = bytes() - base;
+        assert!(held < 100_000, "{held} bytes");
+        drop(busy);
+        for (n, handle) in live.into_iter().enumerate() {
+            assert_eq!(handle.join().unwrap(), n);
+        }
+    });
+}
+
+#[test]
+fn closed_pools_give_everything_back() {
+    let _alone = alone();
+    let round = || {
+        finishes("round", || {
+            let pool = Pool::new(2).unwrap();
+            pool.map(0..1_000, |n| n);
+            let kept = pool.submit(|| 1);
+            drop(pool);
+            assert_eq!(kept.join().unwrap(), 1);
+        });
+    };
+    round();
+    let before = bytes();
+    for _ in 0..50 {
+        round();
+    }
+    let grown = bytes() - before;
+    assert!(grown < 10_000, "{grown} bytes");
+}

@@ -1,0 +1,193 @@
+//! `imap` and `imap_unordered`: lazy, bounded, cancelled when dropped, sound when forgotten.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+use crate::support::{Census, each_shape, finishes, occupy, panic_of};
+use cleanslate::Pool;
+
+#[test]
+fn imap_yields_in_order_and_unordered_yields_everything() {
+    each_shape(|pool| {
+        let expected: Vec<i32> = (0..2_000).map(|n| n * 2).collect();
+        for buffer in [1, 2, 7, 5_000] {
+            let ordered: Vec<_> = pool.imap(0..2_000, |n| n * 2).buffer(buffer).collect();
+            assert_eq!(ordered, expected);
+            let unordered = pool.imap_unordered(0..2_000, |n| n * 2).buffer(buffer);
+            let mut unordered: Vec<_> = unordered.collect();
+            unordered.sort_unstable();
+            assert_eq!(unordered, expected);
+        }
+    });
+}
+
+#[test]
+fn nothing_is_pulled_before_the_first_next_and_never_more_than_the_buffer() {
+    each_shape(|pool| {
+        for n in [0, 1, 3, 10] {
+            let allowed = n.max(1);
+            let pulled = Rc::new(Cell::new(0));
+            // The consumer's iterator needs to be neither `Send` nor `'static`.
+            let count = || {
+                let pulled = Rc::clone(&pulled);
+                (0..).inspect(move |_| pulled.set(pulled.get() + 1))
+            };
+            let mut results = pool.imap(count(), |n: u32| n).buffer(n);
+            assert_eq!(pulled.get(), 0);
+            for yielded in 0..50 {
+                assert_eq!(results.next(), Some(yielded));
+                let in_flight = pulled.get() - yielded as usize;
+                assert_eq!(in_flight, allowed, "counting the one yielded just now");
+            }
+            drop(results);
+            pulled.set(0);
+            let mut results = pool.imap_unordered(count(), |n: u32| n).buffer(n);
+            assert_eq!(pulled.get(), 0);
+            for yielded in 0..50 {
+                assert!(results.next().is_some());
+                assert_eq!(pulled.get() - yielded, allowed);
+            }
+        }
+    });
+}
+
+#[test]
+fn unordered_results_overtake() {
+    finishes("overtaking", || {
+        let pool = Pool::new(2).unwrap();
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = std::sync::Mutex::new(gate);
+        let mut results = pool.imap_unordered(0..3, move |n| {
+            if n == 0 {
+                gate.lock().unwrap().recv().unwrap();
+            }
+            n
+        });
+        let mut early = [results.next().unwrap(), results.next().unwrap()];
+        early.sort_unstable();
+        assert_eq!(early, [1, 2]);
+        go.send(()).unwrap();
+        assert_eq!(results.next(), Some(0));
+        assert_eq!(results.next(), None);
+        assert_eq!(results.next(), None);
+    });
+}
+
+#[test]
+fn a_panic_resumes_in_its_place_and_the_rest_goes_on() {
+    each_shape(|pool| {
+        let mut results = pool.imap(0..6, |n| {
+            assert_ne!(n, 2, "third");
+            n
+        });
+        assert_eq!((results.next(), results.next()), (Some(0), Some(1)));
+        assert!(panic_of(|| results.next()).contains("third"));
+        assert_eq!(results.collect::<Vec<_>>(), [3, 4, 5]);
+        let mut results = pool.imap((0..3).chain([panic_later()].into_iter().flatten()), |n| n);
+        assert_eq!(results.by_ref().count(), 3);
+        assert_eq!(results.size_hint(), (0, Some(0)));
+    });
+}
+
+fn panic_later() -> Option<i32> {
+    None
+}
+
+#[test]
+fn an_input_that_panics_is_not_pulled_again() {
+    each_shape(|pool| {
+        let pulls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&pulls);
+        let items = std::iter::from_fn(move || {
+            let n = count.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(n, 3, "source");
+            Some(n)
+        });
+        let mut results = pool.imap(items, |n| n).buffer(10);
+        assert!(panic_of(|| results.next()).contains("source"));
+        assert_eq!(results.collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(pulls.load(Ordering::SeqCst), 4);
+    });
+}
+
+#[test]
+fn dropping_the_iterator_cancels_what_has_not_started() {
+    each_shape(|pool| {
+        let census = Census::default();
+        let runs = Arc::new(AtomicUsize::new(0));
+        for unordered in [false, true] {
+            let (tokens, count) = (census.clone(), Arc::clone(&runs));
+            let items = (0..).map(move |n| (n, tokens.token()));
+            let f = move |(n, _token): (u32, crate::support::Token)| {
+                count.fetch_add(1, Ordering::SeqCst);
+                n
+            };
+            let started = runs.load(Ordering::SeqCst);
+            if unordered {
+                let mut results = pool.imap_unordered(items, f).buffer(100);
+                assert!(results.next().is_some());
+                while pool.stats().queued != 0 || pool.stats().running != 0 {
+                    std::thread::yield_now();
+                }
+                let busy = occupy(pool);
+                assert!(results.next().is_some());
+                drop(results);
+                assert_eq!(census.alive(), 0);
+                drop(busy);
+            } else {
+                let mut results = pool.imap(items, f).buffer(100);
+                assert_eq!(results.next(), Some(0));
+                while pool.stats().queued != 0 || pool.stats().running != 0 {
+                    std::thread::yield_now();
+                }
+                let busy = occupy(pool);
+                assert_eq!(results.next(), Some(1));
+                drop(results);
+                assert_eq!(census.alive(), 0);
+                drop(busy);
+            }
+            assert_eq!(runs.load(Ordering::SeqCst) - started, 100);
+        }
+        assert_eq!(pool.stats().cancelled, 2);
+    });
+}
+
+#[test]
+#[expect(clippy::mem_forget, reason = "what the test is about")]
+fn forgetting_the_iterator_leaves_the_pool_sound() {
+    each_shape(|pool| {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&runs);
+        let mut results =
+            pool.imap(0..1_000, move |_| count.fetch_add(1, Ordering::SeqCst)).buffer(100);
+        assert!(results.next().is_some());
+        std::mem::forget(results);
+        pool.shutdown().unwrap();
+        assert_eq!(runs.load(Ordering::SeqCst), 100);
+    });
+}
+
+#[test]
+fn a_consumer_inside_a_task_works_on_its_own_items() {
+    each_shape(|pool| {
+        let sums = pool.map(0..20, |_| {
+            let ordered: u32 = pool.imap(0..100_u32, |n| n).sum();
+            let unordered: u32 = pool.imap_unordered(0..100_u32, |n| n).buffer(50).sum();
+            (ordered, unordered)
+        });
+        assert!(sums.iter().all(|sum| *sum == (4950, 4950)));
+    });
+}
+
+#[test]
+fn after_a_shutdown_the_iterator_says_so() {
+    each_shape(|pool| {
+        let mut results = pool.imap(0.., |n| n).buffer(3);
+        assert_eq!(results.next(), Some(0));
+        pool.shutdown().unwrap();
+        assert_eq!((results.next(), results.next()), (Some(1), Some(2)));
+        assert_eq!(panic_of(|| results.next()), "the pool was shut down");
+    });
+}

@@ -1,0 +1,14 @@
+//! The pool: what it runs, how it waits, and how it ends.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod builder;
+mod event;
+mod imap;
+mod leaky;
+mod map;
+mod nested;
+mod scope;
+mod shutdown;
+mod submit;

@@ -1,0 +1,197 @@
+//! Tasks that wait for tasks: with one worker, to any depth, across pools, in every combination.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+use crate::support::{each_shape, finishes};
+use cleanslate::Pool;
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Map,
+    MapRange,
+    TryMap,
+    MapResults,
+    Scope,
+    ScopeUnjoined,
+    Join,
+    Imap,
+    ImapUnordered,
+    Broadcast,
+}
+
+const WAYS: [Way; 10] = [
+    Way::Map,
+    Way::MapRange,
+    Way::TryMap,
+    Way::MapResults,
+    Way::Scope,
+    Way::ScopeUnjoined,
+    Way::Join,
+    Way::Imap,
+    Way::ImapUnordered,
+    Way::Broadcast,
+];
+
+/// Descends `depth` levels, one task waiting for the next; returns how deep it got. Level `n` goes to
+/// pool `n` modulo their number, in way `ways[n]` modulo their number.
+fn descend(pools: &Arc<[Pool]>, ways: &Arc<[Way]>, depth: usize, level: usize) -> usize {
+    if level == depth {
+        return level;
+    }
+    let pool = &pools[level % pools.len()];
+    let next = || descend(pools, ways, depth, level + 1);
+    let owned = || {
+        let (pools, ways) = (Arc::clone(pools), Arc::clone(ways));
+        move |_: ()| descend(&pools, &ways, depth, level + 1)
+    };
+    let all = match ways[level % ways.len()] {
+        Way::Map => pool.map([()], |()| next()),
+        Way::MapRange => pool.map_range(0..1, |_| next()),
+        Way::TryMap => pool.try_map([()], |()| Ok::<_, ()>(next())).unwrap(),
+        Way::MapResults => {
+            pool.map_results([()], |()| next()).into_iter().map(Result::unwrap).collect()
+        }
+        Way::Scope => pool.scope(|s| vec![s.submit(next).join().unwrap()]),
+        Way::ScopeUnjoined => {
+            let deepest = AtomicUsize::new(0);
+            pool.scope(|s| {
+                s.submit(|| deepest.store(next(), Ordering::SeqCst));
+            });
+            vec![deepest.into_inner()]
+        }
+        Way::Join => {
+            let f = owned();
+            vec![pool.submit(move || f(())).join().unwrap()]
+        }
+        Way::Imap => pool.imap([()], owned()).collect(),
+        Way::ImapUnordered => pool.imap_unordered([()], owned()).collect(),
+        // One visit descends; the others only show up.
+        Way::Broadcast => {
+            let first = AtomicUsize::new(0);
+            let visits = pool.broadcast(|| match first.fetch_add(1, Ordering::SeqCst) {
+                0 => next(),
+                _ => 0,
+            });
+            vec![visits.into_iter().max().unwrap()]
+        }
+    };
+    assert_eq!(all.len(), 1);
+    all[0]
+}
+
+fn pools(workers: &[usize]) -> Arc<[Pool]> {
+    workers.iter().map(|&workers| Pool::new(workers).unwrap()).collect()
+}
+
+#[test]
+fn every_pair_of_ways_nests_to_depth_64() {
+    for workers in crate::support::SHAPES {
+        for a in WAYS {
+            for b in WAYS {
+                finishes(&format!("{a:?} in {b:?}, {workers} workers"), move || {
+                    let pools = pools(&[workers]);
+                    let ways: Arc<[Way]> = Arc::new([a, b]);
+                    assert_eq!(descend(&pools, &ways, 64, 0), 64);
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn pools_that_call_each_other_in_a_ring_do_not_deadlock() {
+    for ring in [&[1, 1][..], &[1, 1, 1], &[2, 1], &[1, 2, 5]] {
+        for way in WAYS {
+            let name = format!("{way:?} around {ring:?}");
+            finishes(&name, move || {
+                let pools = pools(ring);
+                let mixed: Arc<[Way]> = Arc::new([way, Way::Join, Way::Map, Way::Scope]);
+                assert_eq!(descend(&pools, &mixed, 64, 0), 64);
+                // Several chains at once, from several plain threads, started in different pools.
+                std::thread::scope(|s| {
+                    for start in 0..4 {
+                        let (pools, ways) = (Arc::clone(&pools), Arc::new([way]) as Arc<[Way]>);
+                        s.spawn(move || assert_eq!(descend(&pools, &ways, 24, start), 24));
+                    }
+                });
+            });
+        }
+    }
+}
+
+#[test]
+fn workers_that_broadcast_to_each_other_do_not_deadlock() {
+    each_shape(|pool| {
+        let visits = AtomicUsize::new(0);
+        let each = pool
+            .map_range(0..50, |_| pool.broadcast(|| visits.fetch_add(1, Ordering::SeqCst)).len());
+        assert!(each.iter().all(|n| *n == pool.workers()));
+        assert_eq!(visits.load(Ordering::SeqCst), 50 * pool.workers());
+    });
+}
+
+#[test]
+fn a_worker_that_waits_runs_visits_but_nothing_unrelated() {
+    finishes("own work only", || {
+        let pool = Pool::new(2).unwrap();
+        let (go, gate) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        pool.scope(|s| {
+            let blocked = s.submit(move || {
+                tell.send(()).unwrap();
+                gate.recv().unwrap();
+            });
+            told.recv().unwrap();
+            // The other worker waits for the blocked one.
+            let (waits, waiting) = mpsc::channel();
+            let waiter = s.submit(move || {
+                waits.send(std::thread::current().id()).unwrap();
+                blocked.join().unwrap();
+                std::thread::current().id()
+            });
+            let id = waiting.recv().unwrap();
+            let unrelated = pool.submit(|| std::thread::current().id());
+            // Both workers are taken, so the unrelated task stays where it is, however long we wait
+            // for it; a task that was run on top of the waiter would be done.
+            assert_eq!(pool.stats().running, 2);
+            let mut unrelated = unrelated;
+            let early = unrelated.join_timeout(std::time::Duration::from_millis(20));
+            assert!(early.is_none());
+            go.send(()).unwrap();
+            assert_eq!(waiter.join().unwrap(), id);
+            unrelated.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn fork_join_recursion_computes() {
+    fn fib(pool: &Pool, n: u64) -> u64 {
+        if n < 2 {
+            return n;
+        }
+        pool.scope(|s| {
+            let right = s.submit(move || fib(pool, n - 2));
+            fib(pool, n - 1) + right.join().unwrap()
+        })
+    }
+    each_shape(|pool| {
+        assert_eq!(fib(pool, 16), 987);
+        assert_eq!(pool.submit(|| 1).join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn nested_maps_multiply() {
+    each_shape(|pool| {
+        let sums = pool.map(0..20_u64, |a| {
+            pool.map(0..20, |b| pool.map_range(0..20, |c| a * b * c).into_iter().sum::<u64>())
+                .into_iter()
+                .sum::<u64>()
+        });
+        assert_eq!(sums.into_iter().sum::<u64>(), 190 * 190 * 190);
+        let stats = pool.stats();
+        assert_eq!((stats.completed, stats.running, stats.queued), (20 + 400 + 8_000, 0, 0));
+    });
+}

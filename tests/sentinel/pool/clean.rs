@@ -1,0 +1,162 @@
+//! What clean tasks and the pool itself do raises no alarm.
+
+use super::*;
+
+task_local! {
+    static SCRATCH: String = String::from("scratch");
+    #[inherit]
+    static REQUEST: u64 = 0;
+}
+
+worker_local! { static BUFFER: Vec<u8> = Vec::new(); }
+
+thread_local! {
+    /// Adopted by the pool below: each task has its own.
+    static LOCALE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Uses everything that a clean task may use.
+fn clean(n: usize) -> usize {
+    SCRATCH.with_mut(|text| text.push_str("and more"));
+    REQUEST.set(REQUEST.get() + n as u64);
+    BUFFER.with(|buffer| buffer.push(1));
+    LOCALE.set(Some(format!("locale {n}")));
+    let map: HashMap<usize, String> = (0..8).map(|k| (k, k.to_string())).collect();
+    println!("task {n} says {}", map[&(n % 8)]);
+    eprintln!("and complains");
+    let caught = catch_unwind(|| panic!("on purpose"));
+    assert!(caught.is_err());
+    let shared = Arc::new(Mutex::new(n));
+    thread::scope(|s| {
+        s.spawn(|| *shared.lock().unwrap() += 1);
+    });
+    assert!("no number".parse::<u8>().is_err());
+    n
+}
+
+#[test]
+fn clean_tasks_raise_no_alarm_through_any_way_in() {
+    quiet();
+    for workers in SHAPES {
+        let log = Log::default();
+        let pool = builder(workers, log.of(Sentinel::new().renew(u32::MAX, HOUR)))
+            .carry(adopt(&LOCALE))
+            .queue_capacity(8)
+            .build()
+            .unwrap();
+        let pool = Arc::new(pool);
+        let first = pool.broadcast(|| clean(1));
+        assert_eq!(first.len(), workers);
+        for n in 0..20 {
+            REQUEST.set(n);
+            let by_name = pool.named("x").submit(|| clean(2));
+            drop(pool.detached().submit(|| clean(3)));
+            let nested = Arc::clone(&pool);
+            let waits = pool.submit(move || {
+                let one = nested.submit(|| clean(4));
+                let two = nested.map(0..3, clean).len();
+                nested.scope(|s| {
+                    s.submit(|| clean(5));
+                });
+                one.join().unwrap() + two
+            });
+            let given = pool.in_context(&Context::capture()).submit(|| clean(6));
+            assert_eq!(by_name.join().unwrap(), 2);
+            assert_eq!(waits.join().unwrap(), 7);
+            assert_eq!(given.join().unwrap(), 6);
+            drop(pool.try_submit(|| clean(7)));
+            assert!(pool.submit(|| panic!("on purpose")).join().is_err());
+            pool.scope(|s| {
+                let handles: Vec<_> = (0..5).map(|n| s.submit(move || clean(n))).collect();
+                handles.into_iter().for_each(|handle| drop(handle.join()));
+            });
+            assert_eq!(pool.map(0..20, clean).len(), 20);
+            assert_eq!(pool.map_slice(&[1, 2, 3], |n| clean(*n)), [1, 2, 3]);
+            assert_eq!(pool.map_range(0..20, clean).len(), 20);
+            assert_eq!(pool.try_map(0..20, |n| Err::<(), _>(clean(n))), Err(0));
+            assert_eq!(pool.map_results(0..20, clean).len(), 20);
+            assert_eq!(pool.imap(0..20, clean).buffer(3).count(), 20);
+            assert_eq!(pool.imap_unordered(0..20, clean).buffer(3).count(), 20);
+        }
+        pool.shutdown().unwrap();
+        assert_eq!(log.all(), []);
+        let stats = pool.stats();
+        assert_eq!((stats.leaks, stats.renewed), (0, 0));
+        assert_eq!(stats.panicked, 20);
+    }
+}
+
+#[test]
+fn the_pools_own_machinery_never_shows() {
+    // Idle workers that are woken one by one, a full queue, tombstones, and busy ones.
+    for workers in SHAPES {
+        let log = Log::default();
+        let pool = builder(workers, log.of(Sentinel::new())).queue_capacity(2).build().unwrap();
+        for _ in 0..500 {
+            pool.submit(|| ()).join().unwrap();
+        }
+        let handles: Vec<_> = (0..BURST).map(|n| pool.submit(move || n)).collect();
+        for (n, handle) in handles.into_iter().enumerate() {
+            if n.is_multiple_of(3) {
+                handle.cancel();
+            }
+            drop(handle);
+        }
+        assert_eq!(pool.map_range(0..BURST, |n| n).len(), BURST);
+        pool.shutdown().unwrap();
+        assert_eq!(log.all(), []);
+    }
+}
+
+#[test]
+fn the_watch_on_a_worker_and_a_watch_in_a_task_keep_out_of_each_others_way() {
+    let pool = pool(1, Sentinel::new());
+    let task = || {
+        let ((), report) = cleanslate::sentinel::watch(|| TENANT.set(TENANT.get() + 1));
+        report.leaks().len()
+    };
+    assert_eq!(pool.submit(task).join().unwrap(), 1);
+    assert_eq!(pool.stats().leaks, 1);
+}
+
+#[test]
+fn a_destructor_at_the_end_of_a_worker_may_cancel_a_task() {
+    struct Last(JoinHandle<()>, Arc<AtomicUsize>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.1.fetch_add(usize::from(self.0.cancel()), Ordering::SeqCst);
+        }
+    }
+    thread_local! {
+        static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+    }
+    let census = crate::support::Census::default();
+    let cancelled = Arc::new(AtomicUsize::new(0));
+    let pool = Arc::new(pool(1, Sentinel::new().renew(u32::MAX, HOUR)));
+    let (theirs, token, count) = (Arc::clone(&pool), census.token(), Arc::clone(&cancelled));
+    pool.submit(move || {
+        let waiting = theirs.submit(move || drop(token));
+        LAST.set(Some(Last(waiting, count)));
+    })
+    .join()
+    .unwrap();
+    assert_eq!(pool.submit(|| 1).join().unwrap(), 1);
+    assert_eq!((cancelled.load(Ordering::SeqCst), census.alive()), (1, 0));
+    assert_eq!(pool.stats().renewed, 1);
+}
+
+#[test]
+fn a_cache_that_is_allowed_at_its_first_touch_fills_once_per_thread() {
+    let pool = pool(2, Sentinel::new().allow_first_touch("*::CACHE"));
+    pool.broadcast(|| CACHE.with_borrow(Vec::len));
+    pool.map(0..100, |_| CACHE.with_borrow(Vec::len));
+    assert_eq!(pool.stats().leaks, 0);
+    pool.submit(|| CACHE.with_borrow_mut(|cache| cache.push(1))).join().unwrap();
+    assert_eq!(pool.stats().leaks, 1);
+}
+
+#[test]
+fn the_builder_says_what_watches() {
+    let text = format!("{:?}", Pool::builder().sentinel(Sentinel::new().panic()));
+    assert!(text.contains("sentinel: Some(") && text.contains("Panic"), "{text}");
+}

@@ -1,0 +1,103 @@
+//! The action that makes a task fail.
+
+use super::*;
+
+#[test]
+fn a_task_that_leaked_fails_with_the_table() {
+    for workers in SHAPES {
+        let pool = pool(workers, Sentinel::new().panic());
+        let error = pool.named("billing").submit(dirty).join().unwrap_err();
+        assert!(error.is_panic());
+        assert_eq!(error.task_name(), Some("billing"));
+        let table = error.message().unwrap();
+        assert!(table.starts_with("1 thread-local was left changed:\n"), "{table}");
+        assert!(table.contains("sentinel::pool::TENANT"), "{table}");
+        let payload = error.into_panic().downcast::<String>().unwrap();
+        assert!(payload.contains("sentinel::pool::TENANT"));
+        assert_eq!(pool.submit(|| 3).join().unwrap(), 3);
+        let stats = pool.stats();
+        assert_eq!((stats.leaks, stats.panicked, stats.completed), (1, 1, 1));
+    }
+}
+
+#[test]
+fn the_result_of_a_task_that_leaked_is_dropped_before_the_failure_is_seen() {
+    for workers in SHAPES {
+        let census = crate::support::Census::default();
+        let pool = pool(workers, Sentinel::new().panic());
+        let theirs = census.clone();
+        let task = move || {
+            dirty();
+            theirs.token()
+        };
+        assert!(pool.submit(task).join().is_err());
+        assert_eq!((census.born(), census.alive()), (1, 0));
+    }
+}
+
+#[test]
+fn a_task_that_panics_by_itself_keeps_its_own_panic() {
+    quiet();
+    let pool = pool(1, Sentinel::new().panic());
+    let task = || {
+        dirty();
+        panic!("on purpose");
+    };
+    assert_eq!(pool.submit(task).join().unwrap_err().message(), Some("on purpose"));
+    assert_eq!(pool.stats().leaks, 1);
+}
+
+#[test]
+fn a_map_panics_with_the_table_of_its_first_dirty_item() {
+    each_shape_of(
+        |workers| pool(workers, Sentinel::new().panic()),
+        |pool| {
+            let seventh = |n: usize| if n == 7 { dirty() } else { 0 };
+            for text in [
+                message_of(|| drop(pool.map(0..100, seventh))),
+                message_of(|| drop(pool.map_range(0..100, seventh))),
+                message_of(|| drop(pool.map_slice(&[7], |n| seventh(*n)))),
+                message_of(|| drop(pool.try_map(0..100, |n| Ok::<_, ()>(seventh(n))))),
+                // The panic of the leak takes precedence over the item's own error.
+                message_of(|| drop(pool.try_map([7], |n| Err::<(), _>(seventh(n))))),
+                message_of(|| drop(pool.broadcast(dirty))),
+            ] {
+                assert!(text.contains("sentinel::pool::TENANT"), "{text}");
+            }
+            assert_eq!(pool.map(0..10, |n| n).len(), 10);
+        },
+    );
+}
+
+#[test]
+fn in_map_results_a_leak_costs_its_item_only() {
+    each_shape_of(
+        |workers| pool(workers, Sentinel::new().panic()),
+        |pool| {
+            let results = pool.map_results(0..1000, |n| if n % 10 == 3 { dirty() } else { n });
+            for (n, result) in results.iter().enumerate() {
+                match result {
+                    Ok(value) => assert_eq!(*value, n as u64),
+                    Err(error) => {
+                        assert!(error.message().unwrap().contains("sentinel::pool::TENANT"));
+                        assert_eq!((error.task_id(), n % 10), (n as u64, 3));
+                    }
+                }
+            }
+            assert_eq!(results.iter().filter(|result| result.is_err()).count(), 100);
+        },
+    );
+}
+
+#[test]
+fn a_detached_task_that_leaked_goes_to_the_panic_hook() {
+    let (tell, told) = mpsc::channel();
+    let pool = builder(1, Sentinel::new().panic())
+        .panic_hook(move |error| tell.send(error).unwrap())
+        .build()
+        .unwrap();
+    drop(pool.named("lost").submit(dirty));
+    let error = told.recv().unwrap();
+    assert_eq!(error.task_name(), Some("lost"));
+    assert!(error.message().unwrap().contains("sentinel::pool::TENANT"));
+}

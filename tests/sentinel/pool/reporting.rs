@@ -1,0 +1,267 @@
+//! What is watched, counted and reported.
+
+use super::*;
+
+#[test]
+fn a_callback_is_told_the_name_the_place_the_worker_and_the_leaks() {
+    for workers in SHAPES {
+        let log = Log::default();
+        let pool = Arc::new(pool(workers, log.of(Sentinel::new())));
+        let theirs = Arc::clone(&pool);
+        let here = Location::caller().line();
+        let worker = pool
+            .named("billing")
+            .submit(move || {
+                TENANT.set(9);
+                USER.set(8);
+                theirs.worker_index()
+            })
+            .join()
+            .unwrap();
+        let [told] = &log.all()[..] else { panic!("{:?}", log.all()) };
+        assert_eq!(told.task.as_deref(), Some("billing"));
+        assert_eq!(told.submitted.file(), file!());
+        assert_eq!(told.submitted.line(), here + 3);
+        assert_eq!(Some(told.worker), worker);
+        assert!(!told.renews);
+        let mut paths = told.paths.clone();
+        paths.sort_unstable();
+        assert_eq!(paths, ["sentinel::pool::TENANT", "sentinel::pool::USER"]);
+        assert_eq!(pool.stats().leaks, 1);
+        // Nothing was mended.
+        assert_eq!(pool.stats().renewed, 0);
+    }
+}
+
+#[test]
+fn a_task_is_reported_before_its_end_can_be_seen() {
+    for workers in SHAPES {
+        let log = Log::default();
+        let pool = pool(workers, log.of(Sentinel::new()));
+        for n in 1..200 {
+            pool.submit(dirty).join().unwrap();
+            assert_eq!((log.all().len(), pool.stats().leaks), (n, n as u64));
+        }
+    }
+}
+
+#[test]
+fn every_way_into_a_pool_is_watched_task_by_task() {
+    each_shape_of(
+        |workers| pool(workers, Sentinel::new()),
+        |pool| {
+            let mut expected = 0;
+            let mut now = |what: &str, n: u64| {
+                expected += n;
+                assert_eq!(pool.stats().leaks, expected, "{what}");
+            };
+            drop(pool.submit(dirty).join());
+            now("submit", 1);
+            drop(pool.try_submit(dirty).unwrap().join());
+            now("try_submit", 1);
+            pool.scope(|s| {
+                s.submit(dirty);
+                s.submit(|| ());
+                s.submit(dirty);
+            });
+            now("scope", 2);
+            let third = |n: &usize| if n.is_multiple_of(3) { dirty() } else { 0 };
+            let items: Vec<usize> = (0..300).collect();
+            pool.map(&items, third);
+            now("map", 100);
+            pool.map_slice(&items, third);
+            now("map_slice", 100);
+            pool.map_range(0..300_usize, |n| third(&n));
+            now("map_range", 100);
+            pool.try_map(&items, |n| Ok::<_, ()>(third(n))).unwrap();
+            now("try_map", 100);
+            pool.map_results(&items, third);
+            now("map_results", 100);
+            assert_eq!(pool.imap(items.clone(), move |n| third(&n)).count(), 300);
+            now("imap", 100);
+            assert_eq!(pool.imap_unordered(items.clone(), move |n| third(&n)).count(), 300);
+            now("imap_unordered", 100);
+            pool.broadcast(dirty);
+            now("broadcast", pool.workers() as u64);
+            drop(pool.detached().named("x").submit(dirty).join());
+            now("detached", 1);
+            drop(pool.in_context(&Context::empty()).submit(dirty).join());
+            now("in_context", 1);
+        },
+    );
+}
+
+#[test]
+fn in_a_burst_exactly_the_dirty_tasks_are_counted() {
+    for (workers, nth) in SHAPES.into_iter().zip([2, 7, 100]) {
+        let pool = pool(workers, Sentinel::new());
+        let tasks = (0..BURST).map(|n| {
+            pool.submit(move || {
+                if n.is_multiple_of(nth) {
+                    dirty();
+                }
+            })
+        });
+        let handles: Vec<_> = tasks.collect();
+        for handle in handles {
+            handle.join().unwrap();
+        }
+        assert_eq!(pool.stats().leaks, BURST.div_ceil(nth) as u64, "every {nth}th");
+        pool.map_range(0..BURST, |n| {
+            if n.is_multiple_of(nth) {
+                dirty();
+            }
+        });
+        assert_eq!(pool.stats().leaks, 2 * BURST.div_ceil(nth) as u64, "every {nth}th item");
+    }
+}
+
+#[test]
+fn what_a_panicking_task_left_is_reported_as_well() {
+    quiet();
+    for workers in SHAPES {
+        let log = Log::default();
+        let pool = pool(workers, log.of(Sentinel::new()));
+        let task = || {
+            dirty();
+            panic!("on purpose");
+        };
+        let error = pool.submit(task).join().unwrap_err();
+        assert_eq!(error.message(), Some("on purpose"));
+        assert_eq!(log.all().len(), 1);
+    }
+}
+
+#[test]
+fn a_callback_that_panics_costs_a_report_only() {
+    quiet();
+    let (tell, told) = mpsc::channel();
+    let pool = builder(1, Sentinel::new().report(|_| panic!("on purpose")))
+        .panic_hook(move |error| tell.send(error.to_string()).unwrap())
+        .build()
+        .unwrap();
+    assert_eq!(pool.named("first").submit(dirty).join().unwrap(), 0);
+    assert_eq!(pool.submit(dirty).join().unwrap(), 1);
+    assert!(told.recv().unwrap().starts_with("task `first` (#0) panicked: on purpose"));
+    let stats = pool.stats();
+    assert_eq!((stats.leaks, stats.unobserved, stats.panicked), (2, 2, 0));
+}
+
+#[test]
+fn a_callback_may_wait_for_tasks_and_is_not_watched_itself() {
+    let place: Arc<Mutex<Option<Arc<Pool>>>> = Arc::default();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (theirs, count) = (Arc::clone(&place), Arc::clone(&calls));
+    let sentinel = Sentinel::new().report(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let pool = theirs.lock().unwrap().clone().unwrap();
+        // Were the watch still open, or a second one opened, this would come back here for ever.
+        pool.submit(dirty).join().unwrap();
+        USER.set(USER.get() + 1);
+    });
+    finishes("a callback that waits", move || {
+        let pool = Arc::new(pool(1, sentinel));
+        *place.lock().unwrap() = Some(Arc::clone(&pool));
+        pool.submit(dirty).join().unwrap();
+        pool.submit(|| ()).join().unwrap();
+        assert_eq!((calls.load(Ordering::SeqCst), pool.stats().leaks), (1, 1));
+        place.lock().unwrap().take();
+    });
+}
+
+#[test]
+fn what_runs_below_a_waiting_task_is_put_down_to_the_outermost_one() {
+    let log = Log::default();
+    let pool = Arc::new(pool(1, log.of(Sentinel::new())));
+    let theirs = Arc::clone(&pool);
+    let outer = pool.named("outer").submit(move || {
+        theirs.named("inner").submit(dirty).join().unwrap();
+        theirs.map(0..10, |_| dirty());
+        // Put back, so not a leak of the outermost task: a watch cut in two would report it.
+        USER.set(5);
+        theirs.scope(|s| {
+            s.submit(|| ());
+        });
+        USER.set(0);
+    });
+    outer.join().unwrap();
+    let [told] = &log.all()[..] else { panic!("{:?}", log.all()) };
+    assert_eq!(told.task.as_deref(), Some("outer"));
+    assert_eq!(told.paths, ["sentinel::pool::TENANT"]);
+}
+
+#[test]
+fn a_task_on_another_pools_worker_belongs_to_that_pools_watch() {
+    finishes("two pools that call each other", || {
+        let (ours, theirs) = (Log::default(), Log::default());
+        let a = Arc::new(pool(1, ours.of(Sentinel::new())));
+        let b = Arc::new(pool(1, theirs.of(Sentinel::new())));
+        let (go, gate) = mpsc::channel::<()>();
+        // Keeps the worker of `b` busy, so that its task runs on the worker of `a`.
+        let busy = b.submit(move || gate.recv().unwrap());
+        let other = Arc::clone(&b);
+        let outer = a.named("outer").submit(move || other.submit(dirty).join().unwrap());
+        outer.join().unwrap();
+        go.send(()).unwrap();
+        busy.join().unwrap();
+        assert_eq!(ours.all().len(), 1);
+        assert_eq!(ours.all()[0].task.as_deref(), Some("outer"));
+        assert_eq!(theirs.all(), []);
+    });
+}
+
+#[test]
+fn what_is_dropped_or_pulled_on_a_worker_is_watched() {
+    struct Dirty;
+    impl Drop for Dirty {
+        fn drop(&mut self) {
+            dirty();
+        }
+    }
+    for workers in SHAPES {
+        let log = Log::default();
+        let pool = pool(workers, log.of(Sentinel::new()));
+        let (go, gate) = mpsc::channel::<()>();
+        // The result is nobody's, so the worker drops it.
+        drop(pool.named("result").submit(move || {
+            gate.recv().unwrap();
+            Dirty
+        }));
+        go.send(()).unwrap();
+        while log.all().is_empty() {
+            thread::yield_now();
+        }
+        assert_eq!(log.all()[0].task.as_deref(), Some("result"));
+        // The closure itself.
+        let value = Dirty;
+        pool.named("capture").submit(move || drop(value)).join().unwrap();
+        assert_eq!(log.all()[1].task.as_deref(), Some("capture"));
+        // The iterator of a map runs on the workers.
+        let mut pulled = 0;
+        let items = std::iter::from_fn(|| {
+            pulled += 1;
+            (pulled < 4).then(dirty)
+        });
+        pool.named("items").map(items, |_| ());
+        let told = log.all().split_off(2);
+        assert!(!told.is_empty());
+        assert!(told.iter().all(|told| told.task.as_deref() == Some("items")), "{told:?}");
+    }
+}
+
+#[test]
+fn a_leaky_pool_is_watched_too() {
+    let pool = builder(1, Sentinel::new()).isolation(Isolation::Leaky).build().unwrap();
+    pool.submit(dirty).join().unwrap();
+    pool.map(0..10, |_| dirty());
+    assert_eq!(pool.stats().leaks, 11);
+}
+
+#[test]
+fn the_rules_of_the_sentinel_hold_in_the_pool() {
+    let pool = pool(2, Sentinel::new().allow("sentinel::pool::TENANT"));
+    pool.map(0..100, |_| dirty());
+    assert_eq!(pool.stats().leaks, 0);
+    pool.submit(|| USER.set(1)).join().unwrap();
+    assert_eq!(pool.stats().leaks, 1);
+}

@@ -1,0 +1,9 @@
+//! Slots: their methods, declarations, drops and threads.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod declared;
+mod drops;
+mod methods;
+mod threads;
