@@ -1,6 +1,7 @@
 //! What isolating a rayon iterator costs, beside bare rayon and beside clearing by hand.
 //!
-//! The budget: `.isolated()` with nothing touched takes at most 1.1 of bare rayon at 10 ns an item.
+//! The budgets: `.isolated().map(f)` takes at most 1.3 of bare rayon at 10 ns an item and 1.03 at 100 ns; with
+//! one `u64` slot touched, 5 at 1 ns.
 
 use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
 use cleanslate::{Pool, task_local};

@@ -51,22 +51,23 @@
 
 mod adapter;
 mod context;
+mod executor;
 pub mod foreign;
 mod frame;
 #[cfg(doctest)]
 mod misuse;
 mod panic;
 mod pool;
+#[cfg(feature = "rayon")]
+pub mod rayon;
 #[cfg(feature = "sentinel")]
 pub mod sentinel;
 mod slot;
 pub mod sync;
 
-pub use adapter::Executor;
 pub use adapter::future;
-#[cfg(feature = "rayon")]
-pub use adapter::rayon;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
+pub use executor::Executor;
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{
     BuildError, Imap, ImapUnordered, Isolation, JoinHandle, Pool, PoolBuilder, RangeIndex, Scope,

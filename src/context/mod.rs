@@ -156,12 +156,6 @@ impl Context {
         self.carried.is_some()
     }
 
-    /// The names of the carriers, for errors.
-    #[cfg(feature = "rayon")]
-    pub(crate) fn carrier_names(&self) -> Vec<String> {
-        self.carried.iter().flat_map(|list| list.iter()).map(|one| one.name().to_owned()).collect()
-    }
-
     #[inline]
     pub(crate) fn snapshot_raw(&self) -> Raw {
         Snapshot::as_raw(&self.snapshot)

@@ -9,15 +9,13 @@
 
 pub(crate) mod cell;
 mod failure;
-#[cfg_attr(
-    not(any(feature = "rayon", test)),
-    expect(dead_code, reason = "rayon's items are what needs it")
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "no task spans several closures any more"))]
 mod loose;
 mod parked;
 pub(crate) mod permanent;
 #[cfg(test)]
 mod random_tests;
+#[cfg_attr(not(test), expect(dead_code, reason = "as `loose`"))]
 mod stack;
 mod task;
 pub(crate) mod thread;
@@ -26,8 +24,6 @@ pub(crate) mod value;
 
 pub(crate) use failure::Failure;
 pub use failure::{CleanupError, leaked_values};
-#[cfg(feature = "rayon")]
-pub(crate) use loose::Loose;
 pub(crate) use parked::Parked;
 pub(crate) use stack::{Frame, Pin};
 pub(crate) use task::{attached, contained, run, run_attached, run_open, take_taint};

@@ -395,7 +395,7 @@ impl<'c> Frame<'c> {
 
     /// Opens a frame that surrounds tasks and is none itself: in debug builds, touching a slot
     /// directly in it panics. In release builds what is touched is undone with the frame.
-    #[cfg(feature = "rayon")]
+    #[cfg_attr(test, expect(dead_code, reason = "as `loose`"))]
     pub(crate) fn watch(context: &'c Context) -> Self {
         let mut frame = Self::enter(context);
         if frame.open.is_open() {

@@ -1,13 +1,12 @@
 //! Rayon is the reference: an isolated chain gives what the bare one gives.
 
-use cleanslate::rayon::ParallelIteratorExt;
-use cleanslate::{TaskLocal, task_local};
+use cleanslate::rayon::{Isolated, ParallelIteratorExt};
+use cleanslate::task_local;
 use proptest::prelude::*;
 use rayon::prelude::*;
 
 task_local! {
-    static ABOVE: u64 = 0;
-    static BELOW: u64 = 0;
+    static SUM: u64 = 0;
 }
 
 /// A source, an adapter above the isolation and one below it, a terminal, and how to split.
@@ -28,8 +27,8 @@ fn chain() -> impl Strategy<Value = Chain> {
 }
 
 /// Gives the value back if the slot is fresh.
-fn fresh(slot: &TaskLocal<u64>, value: u64) -> u64 {
-    slot.with_mut(|sum| {
+fn fresh(value: u64) -> u64 {
+    SUM.with_mut(|sum| {
         *sum += value;
         *sum
     })
@@ -38,17 +37,16 @@ fn fresh(slot: &TaskLocal<u64>, value: u64) -> u64 {
 fn start(chain: Chain, isolated: bool) -> Vec<u64> {
     let n = chain.n;
     let items = (0..chain.len).into_par_iter().with_max_len(chain.max_len).map(|i| i as u64);
-    let other = || (1000..1040_usize).into_par_iter().map(|i| i as u64);
     match chain.up {
-        0 => isolate(
-            items.map(|i| if isolated { fresh(&ABOVE, i * 3) } else { i * 3 }),
-            chain,
-            isolated,
-        ),
-        1 => isolate(items.rev().zip(other()).map(|(a, b)| a * b), chain, isolated),
+        0 => isolate(items.map(|i| i * 3), chain, isolated),
+        1 => isolate(items.rev().zip(others()).map(|(a, b)| a * b), chain, isolated),
         2 => isolate(items.skip(n).step_by(n), chain, isolated),
-        _ => isolate(items.chunks(n).map(|c| c.iter().sum()).chain(other()), chain, isolated),
+        _ => isolate(items.chunks(n).map(|c| c.iter().sum()).chain(others()), chain, isolated),
     }
+}
+
+fn others() -> impl IndexedParallelIterator<Item = u64> {
+    (1000..1040_usize).into_par_iter().map(|i| i as u64)
 }
 
 fn isolate(
@@ -56,56 +54,45 @@ fn isolate(
     chain: Chain,
     isolated: bool,
 ) -> Vec<u64> {
-    if isolated { own(items.isolated(), chain) } else { down(items, chain) }
+    if isolated { own(items.isolated(), chain) } else { rayons(items, chain) }
 }
 
-/// The adapters that the isolated iterator has itself.
-fn own<I>(items: cleanslate::rayon::Isolated<I>, chain: Chain) -> Vec<u64>
-where
-    I: IndexedParallelIterator<Item = u64>,
-{
-    let (n, other) = (chain.n, || (1000..1040_usize).into_par_iter().map(|i| i as u64));
-    match chain.down {
-        0 => finish(items.rev().map(|i| fresh(&BELOW, i)), chain),
-        1 => finish(items.enumerate().map(|(n, i)| fresh(&BELOW, n as u64 ^ i)), chain),
-        2 => finish(items.skip(n).map(|i| fresh(&BELOW, i)), chain),
-        3 => finish(items.step_by(n).map(|i| fresh(&BELOW, i)), chain),
-        4 => finish(items.chunks(n).map(|c| fresh(&BELOW, c.iter().sum())), chain),
-        5 => finish(items.zip(other()).map(|(a, b)| fresh(&BELOW, a ^ b)), chain),
-        6 => finish(items.chain(other()).map(|i| fresh(&BELOW, i)), chain),
-        7 => finish(items.interleave(other()).map(|i| fresh(&BELOW, i)), chain),
-        8 => finish(items.take(n * 9).map(|i| fresh(&BELOW, i)), chain),
-        9 => finish(items.map(|i| fresh(&BELOW, i + 1)).with_min_len(n), chain),
-        _ => finish(items.map(|i| fresh(&BELOW, i + 1)).rev(), chain),
-    }
+/// Declares the part of the chain that is isolated or bare: the same text in two functions, since one that
+/// is generic over the two would not call the isolated iterator's own methods.
+macro_rules! down {
+    ($name:ident, $type:ty, $touch:expr) => {
+        fn $name(items: $type, chain: Chain) -> Vec<u64> {
+            let (n, touch) = (chain.n, $touch);
+            match chain.down {
+                0 => finish!(items.rev().map(touch), chain, touch),
+                1 => finish!(items.enumerate().map(|(n, i)| touch(n as u64 ^ i)), chain, touch),
+                2 => finish!(items.skip(n).map(touch), chain, touch),
+                3 => finish!(items.step_by(n).map(touch), chain, touch),
+                4 => finish!(items.chunks(n).map(|c| touch(c.iter().sum())), chain, touch),
+                5 => finish!(items.zip(others()).map(|(a, b)| touch(a ^ b)), chain, touch),
+                6 => finish!(items.chain(others()).map(touch), chain, touch),
+                7 => finish!(items.interleave(others()).map(touch), chain, touch),
+                8 => finish!(items.take(n * 9).map(touch), chain, touch),
+                9 => finish!(items.map(touch).with_min_len(n), chain, touch),
+                _ => finish!(items.map(touch).rev(), chain, touch),
+            }
+        }
+    };
 }
 
-/// Rayon's own.
-fn down(items: impl IndexedParallelIterator<Item = u64>, chain: Chain) -> Vec<u64> {
-    let (n, other) = (chain.n, || (1000..1040_usize).into_par_iter().map(|i| i as u64));
-    match chain.down {
-        0 => finish(items.rev(), chain),
-        1 => finish(items.enumerate().map(|(n, i)| n as u64 ^ i), chain),
-        2 => finish(items.skip(n), chain),
-        3 => finish(items.step_by(n), chain),
-        4 => finish(items.chunks(n).map(|c| c.iter().sum()), chain),
-        5 => finish(items.zip(other()).map(|(a, b)| a ^ b), chain),
-        6 => finish(items.chain(other()), chain),
-        7 => finish(items.interleave(other()), chain),
-        8 => finish(items.take(n * 9), chain),
-        9 => finish(items.map(|i| i + 1).with_min_len(n), chain),
-        _ => finish(items.map(|i| i + 1).rev(), chain),
-    }
+/// Deterministic terminals only.
+macro_rules! finish {
+    ($items:expr, $chain:expr, $touch:expr) => {
+        match $chain.terminal {
+            0 => $items.map($touch).collect(),
+            1 => $items.filter(|i| $touch(*i) % 3 == 0).flat_map_iter(|i| [i, $touch(i)]).collect(),
+            _ => $items.find_first(|i| $touch(*i) % 7 == 6).into_iter().collect(),
+        }
+    };
 }
 
-/// Deterministic terminals only. Their closures use no slot, since some of them are pulled.
-fn finish(items: impl IndexedParallelIterator<Item = u64>, chain: Chain) -> Vec<u64> {
-    match chain.terminal {
-        0 => items.collect(),
-        1 => items.filter(|i| i % 3 == 0).flat_map_iter(|i| [i, i + 1]).collect(),
-        _ => items.find_first(|i| i % 7 == 6).into_iter().collect(),
-    }
-}
+down!(own, Isolated<impl IndexedParallelIterator<Item = u64>>, fresh);
+down!(rayons, impl IndexedParallelIterator<Item = u64>, |i: u64| i);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]

@@ -9,10 +9,9 @@ use rayon::iter::{
 };
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use super::isolated::ParallelIteratorExt;
 use super::task::run;
-use crate::adapter::Executor;
 use crate::context::Context;
+use crate::executor::Executor;
 
 /// A rayon pool that maps like the crate's own pool: every item is a task.
 ///
@@ -222,14 +221,7 @@ impl RayonPool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        self.enter(|| {
-            let f = &f;
-            if context.has_carriers() {
-                items.map(|item| run(context, || f(item))).collect()
-            } else {
-                items.isolated_in(context).map(f).collect()
-            }
-        })
+        self.enter(|| items.map(|item| run(context, || f(item))).collect())
     }
 }
 

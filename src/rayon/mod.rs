@@ -1,0 +1,33 @@
+//! Tasks on rayon: closures that cannot see each other's slots.
+//!
+//! [`ParallelIteratorExt::isolated`] makes a task of every call of every closure of a parallel iterator's
+//! chain; [`join`], [`scope`], [`spawn`], [`broadcast`] and [`install`] are rayon's functions of that name
+//! with a task of every closure; [`RayonPool`] maps like the crate's own pool does. The page
+//! `docs/rayon.md` is for those who come from rayon.
+//!
+//! | what | file |
+//! |---|---|
+//! | a task: one call of one closure | `task` |
+//! | the isolated iterator | `isolated` |
+//! | its adaptors: with closures, without, and those of indexed ones | `adaptors`, `forwarded`, `indexed` |
+//! | methods that end a chain, and those whose closures may fail | `consume`, `fallible` |
+//! | the functions and the pool | `join`, `scope`, `spawn`, `pool` |
+
+mod adaptors;
+mod consume;
+mod fallible;
+mod forwarded;
+mod indexed;
+mod isolated;
+mod join;
+mod pool;
+mod scope;
+mod spawn;
+mod task;
+
+pub use fallible::Try;
+pub use isolated::{Isolated, ParallelIteratorExt};
+pub use join::{install, install_in, join, join_in};
+pub use pool::RayonPool;
+pub use scope::{Scope, scope, scope_in};
+pub use spawn::{broadcast, broadcast_in, spawn, spawn_in};

@@ -1,0 +1,74 @@
+//! A task on rayon: one call of one closure.
+
+use std::panic::{panic_any, resume_unwind};
+
+use crate::context::{Context, RunError};
+use crate::frame::{self, CleanupError, Failure};
+
+/// Runs a closure as a task with the context's carriers, and panics as rayon's closures do.
+///
+/// A failed clean-up resumes with its payload; carriers that fail panic with a [`RunError`].
+#[inline]
+pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
+    if context.has_carriers() {
+        return run_attached(context, f);
+    }
+    // A panic goes its way: the frame resets the slots behind it.
+    match frame::run_open(context, f) {
+        Ok(result) => result,
+        Err(error) => fail(error),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
+    match frame::run_attached(context, f) {
+        Ok(result) => result,
+        Err(Failure::Panic(payload)) => payload.resume(),
+        Err(Failure::Cleanup(error)) => fail(error),
+        Err(Failure::Carrier(error)) => panic_any(RunError::carrier(error)),
+    }
+}
+
+/// Panics as the drop did that made a clean-up fail.
+#[cold]
+#[inline(never)]
+fn fail(error: CleanupError) -> ! {
+    match error.try_into_payload() {
+        Ok(payload) => resume_unwind(payload),
+        // Nothing has panicked yet, so nobody has said anything yet.
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Declares functions that make a task of every call of a closure, one for each shape of closure that
+/// rayon's adaptors take.
+macro_rules! shapes {
+    ($($(#[$attr:meta])* $name:ident<$($generic:ident),*>($($arg:ident: $type:ty),*);)+) => {$(
+        $(#[$attr])*
+        pub(super) fn $name<$($generic,)* R>(
+            context: Context,
+            f: impl Fn($($type),*) -> R + Sync + Send,
+        ) -> impl Fn($($type),*) -> R + Sync + Send {
+            move |$($arg: $type),*| run(&context, || f($($arg),*))
+        }
+    )+};
+}
+
+shapes! {
+    /// An identity, or what `map_init` starts from.
+    supplier<>();
+    /// A step for one item.
+    step<A>(item: A);
+    /// A look at one item.
+    look<A>(item: &A);
+    /// A change of one item in its place.
+    change<A>(item: &mut A);
+    /// A step of a fold, or a reduction.
+    merge<A, B>(left: A, right: B);
+    /// A comparison of two items.
+    compare<A>(left: &A, right: &A);
+    /// A step for one item, with what lasts from item to item.
+    step_with<T, A>(kept: &mut T, item: A);
+}
