@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
 
-use crate::support::common::{OnDrop, SHAPES, on_a_thread, panics, quiet};
+use crate::support::{OnDrop, SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::foreign::{BoxError, Carrier, adopt, adopt_with};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, RunError, task_local};
@@ -90,7 +90,7 @@ fn carriers_attach_in_order_and_detach_in_reverse() {
     let run = || log.lock().unwrap().push("run".to_owned());
     context.run(run);
     assert_eq!(notes(&log), all);
-    panics(|| {
+    panic_of(|| {
         context.run(|| -> () {
             run();
             panic!("on purpose")
@@ -133,9 +133,9 @@ fn a_carrier_that_cannot_attach_keeps_the_task_from_running() {
         assert!(error.is_carrier() && !error.is_cleanup());
         assert!(error.to_string().starts_with(&format!("carrier `b` {says}")), "{error}");
         assert_eq!(notes(&log), ["attach a", "attach b", "detach a"]);
-        assert!(panics(|| context.run(|| unreachable!())).contains("carrier `b`"));
+        assert!(panic_of(|| context.run(|| unreachable!())).contains("carrier `b`"));
         notes(&log);
-        let text = panics(|| block_on(async { unreachable!() }.isolated_in(&context)));
+        let text = panic_of(|| block_on(async { unreachable!() }.isolated_in(&context)));
         assert!(text.contains("carrier `b`"), "{text}");
         notes(&log);
 
@@ -144,7 +144,7 @@ fn a_carrier_that_cannot_attach_keeps_the_task_from_running() {
         assert!(error.is_carrier() && error.to_string().contains("carrier `b`"), "{error}");
         assert_eq!(notes(&log), ["attach a", "attach b", "detach a"]);
         assert!(
-            panics(|| pool.in_context(&context).map([()], |()| unreachable!()))
+            panic_of(|| pool.in_context(&context).map([()], |()| unreachable!()))
                 .contains("carrier `b`")
         );
         assert_eq!(pool.submit(|| 1).join().unwrap(), 1, "the worker survives");
@@ -164,7 +164,7 @@ fn a_carrier_that_cannot_detach_fails_the_task_and_skips_no_other() {
             notes(&log),
             ["attach a", "attach b", "attach c", "detach c", "detach b", "detach a"]
         );
-        let own = panics(|| context.run(|| -> () { panic!("the task's own, on purpose") }));
+        let own = panic_of(|| context.run(|| -> () { panic!("the task's own, on purpose") }));
         assert!(own.contains("the task's own"), "it wins");
     }
 }
@@ -221,9 +221,9 @@ fn a_capture_that_fails_is_an_error_of_the_submitter() {
         Context::empty().try_carry(Capture(Some("capture on purpose"))).unwrap_err()
     };
     assert!(error.is_capture() && error.is_panic());
-    assert!(panics(|| Context::empty().carry(Capture(None))).contains("captor"));
+    assert!(panic_of(|| Context::empty().carry(Capture(None))).contains("captor"));
     let pool = Pool::builder().workers(1).carry(Capture(None)).build().unwrap();
-    assert!(panics(|| pool.submit(|| ())).contains("captor"));
+    assert!(panic_of(|| pool.submit(|| ())).contains("captor"));
     assert_eq!(pool.detached().submit(|| 3).join().unwrap(), 3);
 }
 
@@ -497,7 +497,7 @@ fn a_task_has_ended_before_its_carriers_detach() {
     let returned = ["drop, panicking: false", "detach, set: false"];
     context.run(|| leave(&log));
     assert_eq!(notes(&log), returned);
-    panics(|| {
+    panic_of(|| {
         context.run(|| {
             leave(&log);
             panic!("on purpose")
@@ -574,7 +574,7 @@ fn captures_that_all_panic_in_their_drop_are_all_dropped() {
     let fragile = || Fragile(Arc::clone(&log));
     let three = || Context::empty().carry(fragile()).carry(fragile()).carry(fragile());
     let context = three();
-    assert!(panics(|| drop(context)).contains("on purpose"));
+    assert!(panic_of(|| drop(context)).contains("on purpose"));
     assert_eq!(notes(&log), ["dropped"; 3]);
     for workers in SHAPES {
         let pool = Pool::new(workers).unwrap();

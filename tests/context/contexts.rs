@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use crate::support::common::{Census, Counted, OnDrop, on_a_thread, panics, quiet};
+use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of, quiet};
 use cleanslate::{Context, Pool, isolated, isolated_in, task_local};
 
 task_local! {
@@ -101,7 +101,7 @@ fn caller_runs_leaves_the_submitters_slots_as_they_were() {
         for _ in 0..1000 {
             let found = HELD.with_mut(|_| isolated(look)());
             assert_eq!((found.0, found.2), (1, None));
-            panics(|| {
+            panic_of(|| {
                 isolated(|| {
                     look();
                     panic!("on purpose")
@@ -164,8 +164,11 @@ fn running_hands_on_results_panics_and_failures() {
     let context = Context::empty();
     assert_eq!(context.run(|| 6 * 7), 42);
     assert_eq!(context.try_run(|| "result").unwrap(), "result");
-    assert_eq!(panics(|| context.run(|| panic!("its own, on purpose"))), "its own, on purpose");
-    assert_eq!(panics(|| context.try_run(|| panic!("its own, on purpose"))), "its own, on purpose");
+    assert_eq!(panic_of(|| context.run(|| panic!("its own, on purpose"))), "its own, on purpose");
+    assert_eq!(
+        panic_of(|| context.try_run(|| panic!("its own, on purpose"))),
+        "its own, on purpose"
+    );
     let fails = || HOOK.set(Some(OnDrop::new(|| panic!("a drop on purpose"))));
     let error = context.try_run(fails).unwrap_err();
     assert!(error.is_cleanup() && error.to_string().contains("a drop on purpose"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::common::{Census, Counted, OnDrop, SHAPES, on_a_thread, panics};
+use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, task_local};
 
@@ -176,7 +176,7 @@ fn a_clone_that_panics_does_not_turn_the_inherited_value_into_the_default() {
     FRAGILE.set(Fragile(7));
     let context = Context::capture();
     context.run(|| {
-        assert!(panics(|| FRAGILE.with(|f| f.0)).contains("on purpose"));
+        assert!(panic_of(|| FRAGILE.with(|f| f.0)).contains("on purpose"));
         assert!(FRAGILE.is_set());
         let child = Context::capture();
         assert_eq!(FRAGILE.with(|f| f.0), 7);
@@ -194,7 +194,7 @@ task_local! {
 #[test]
 fn a_derivation_that_panics_costs_its_task_only() {
     let pool = Pool::new(1).unwrap();
-    crate::support::common::quiet();
+    crate::support::quiet();
     // Not `Clone`, so `f` makes the snapshot's copy as well: 11 → 12 → 13 → panic in the second task.
     BRITTLE.set(Brittle(11));
     let first = pool.submit(|| BRITTLE.with(|b| b.0));
@@ -205,7 +205,7 @@ fn a_derivation_that_panics_costs_its_task_only() {
     BRITTLE.set(Brittle(20));
     assert_eq!(pool.submit(|| BRITTLE.with(|b| b.0)).join().unwrap(), 22);
     BRITTLE.set(Brittle(13));
-    assert!(panics(|| pool.submit(|| ())).contains("on purpose"), "in the capture");
+    assert!(panic_of(|| pool.submit(|| ())).contains("on purpose"), "in the capture");
 }
 
 #[test]
@@ -216,9 +216,9 @@ fn capture_inside_the_slots_own_with_mut_is_an_error_that_names_it() {
         let error = Context::try_capture().unwrap_err();
         assert_eq!(error.slot(), "context::inherit::TENANT");
         assert!(error.to_string().contains("inherit::TENANT"));
-        assert!(panics(Context::capture).contains("inherit::TENANT"));
-        assert!(panics(|| pool.submit(|| ())).contains("inherit::TENANT"));
-        assert!(panics(|| pool.map([()], |()| ())).contains("inherit::TENANT"));
+        assert!(panic_of(Context::capture).contains("inherit::TENANT"));
+        assert!(panic_of(|| pool.submit(|| ())).contains("inherit::TENANT"));
+        assert!(panic_of(|| pool.map([()], |()| ())).contains("inherit::TENANT"));
         // A scope on top has a value of its own, which is not borrowed.
         let context = TENANT.scope("scoped".to_owned(), Context::capture);
         assert_eq!(context.run(|| TENANT.get()), "scoped");
@@ -469,7 +469,7 @@ fn capture_at(depth: u32, census: &Census) {
     let kept = (mine, 0);
     Context::empty().run(|| capture_at(below, census));
     assert_eq!(level_captured(census), kept, "after a task");
-    let words = panics(|| {
+    let words = panic_of(|| {
         Context::capture().run(|| {
             capture_at(below, census);
             panic!("on purpose")

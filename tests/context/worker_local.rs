@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, LazyLock, Mutex};
 
-use crate::support::common::{Census, Counted, OnDrop, SHAPES, on_a_thread, panics, quiet};
+use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
 use futures_lite::future::{block_on, yield_now};
@@ -105,11 +105,11 @@ fn re_entry_within_one_task_is_an_error_that_names_it() {
     NUMBER.with(|_| {
         let error = NUMBER.try_with(|_| ()).unwrap_err();
         assert!(error.is_borrowed() && error.slot() == "context::worker_local::NUMBER");
-        assert!(panics(|| NUMBER.with(|_| ())).contains("worker_local::NUMBER"));
+        assert!(panic_of(|| NUMBER.with(|_| ())).contains("worker_local::NUMBER"));
     });
     let owned = OwnedWorkerLocal::new(|| 1);
     owned.with(|_| {
-        let words = panics(|| owned.with(|_| ()));
+        let words = panic_of(|| owned.with(|_| ()));
         assert!(words.contains("tests/context/worker_local.rs"), "{words}");
         Context::empty().run(|| owned.with(|n| *n = 2));
     });
@@ -118,9 +118,9 @@ fn re_entry_within_one_task_is_an_error_that_names_it() {
 
 #[test]
 fn initialisers_may_fail_and_need_not_be_send() {
-    assert!(panics(|| FAILS_ONCE.with(|_| ())).contains("first try"));
+    assert!(panic_of(|| FAILS_ONCE.with(|_| ())).contains("first try"));
     assert_eq!(FAILS_ONCE.with(|n| *n), 5);
-    assert!(panics(|| ITSELF.with(|_| ())).contains("worker_local::ITSELF"));
+    assert!(panic_of(|| ITSELF.with(|_| ())).contains("worker_local::ITSELF"));
     let pool = Pool::new(2).unwrap();
     let ids: HashSet<_> = pool
         .map_range(0..1000, |_| NOT_SEND.with(|rc| Rc::as_ptr(rc).addr()))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as PollContext, Poll, Waker};
 use std::thread;
 
-use crate::support::common::{Census, Counted, OnDrop, on_a_thread, panics, quiet};
+use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of, quiet};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, OwnedLocal, Pool, task_local};
 use futures_lite::future::{block_on, or, yield_now};
@@ -283,15 +283,15 @@ fn a_panicking_poll_ends_the_task_and_restores_what_is_around() {
     });
     USER.set(1);
     assert!(poll(future.as_mut()).is_pending());
-    assert_eq!(panics(|| poll(future.as_mut())), "a poll on purpose");
+    assert_eq!(panic_of(|| poll(future.as_mut())), "a poll on purpose");
     assert_eq!((census.notes(), census.alive()), (vec!["future".into(), "slot".into()], 0));
     assert_eq!(panicking.load(Ordering::SeqCst), 1, "a transaction relies on it");
     assert_eq!((USER.get(), HELD.is_set()), (1, false));
-    assert!(panics(|| poll(future.as_mut())).contains("polled after it had ended"));
+    assert!(panic_of(|| poll(future.as_mut())).contains("polled after it had ended"));
     drop(future);
     let mut done = Box::pin(async { 1 }.isolated());
     assert_eq!(poll(done.as_mut()), Poll::Ready(1));
-    assert!(panics(|| poll(done.as_mut())).contains("polled after it had ended"));
+    assert!(panic_of(|| poll(done.as_mut())).contains("polled after it had ended"));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_clean_up_that_fails_drops_the_output_and_panics() {
         HOOK.set(Some(OnDrop::new(|| panic!("a drop on purpose"))));
         maker.one("output")
     };
-    let words = panics(|| block_on(fails.isolated()));
+    let words = panic_of(|| block_on(fails.isolated()));
     assert!(
         words.contains("future::isolated::HOOK") && words.contains("a drop on purpose"),
         "{words}"
@@ -322,9 +322,9 @@ fn a_clean_up_that_fails_drops_the_output_and_panics() {
         assert!(poll(future.as_mut()).is_pending());
         future
     };
-    assert!(panics(|| drop(pending())).contains("on purpose"));
+    assert!(panic_of(|| drop(pending())).contains("on purpose"));
     assert_eq!(
-        panics(|| {
+        panic_of(|| {
             let _future = pending();
             panic!("the first one, on purpose");
         }),

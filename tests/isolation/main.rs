@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::common::{SHAPES, on_a_thread, panics, quiet, text};
+use crate::support::{SHAPES, message, on_a_thread, panic_of, quiet};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, OwnedLocal, Pool, isolated, isolated_in, task_local};
 use futures_lite::future::{block_on, yield_now};
@@ -160,7 +160,8 @@ fn map_results() {
 fn maps_that_panic() {
     over_shapes(|pool| {
         for round in 0..200 {
-            let panicked = panics(|| pool.map_range(0..100, |n| visit_or_panic((n + round) % 101)));
+            let panicked =
+                panic_of(|| pool.map_range(0..100, |n| visit_or_panic((n + round) % 101)));
             assert!(panicked.contains("fresh"), "{panicked}");
             all_fresh(pool.map_range(0..20, |_| visit()));
         }
@@ -224,7 +225,7 @@ fn contexts_and_wrapped_closures_on_one_thread() {
         all_fresh((0..BURST).map(|n| {
             match std::panic::catch_unwind(|| Context::empty().run(|| visit_or_panic(n))) {
                 Ok(fresh) => fresh,
-                Err(payload) => text(&*payload).contains("fresh"),
+                Err(payload) => message(&*payload).contains("fresh"),
             }
         }));
         all_fresh((0..BURST).map(|_| context.clone().wrap(visit)()));

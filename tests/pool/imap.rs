@@ -120,7 +120,7 @@ fn dropping_the_iterator_cancels_what_has_not_started() {
         for unordered in [false, true] {
             let (tokens, count) = (census.clone(), Arc::clone(&runs));
             let items = (0..).map(move |n| (n, tokens.token()));
-            let f = move |(n, _token): (u32, crate::support::Token)| {
+            let f = move |(n, _token): (u32, crate::support::Counted)| {
                 count.fetch_add(1, Ordering::SeqCst);
                 n
             };

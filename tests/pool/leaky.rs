@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Barrier};
 
-use crate::support::common::{Census, Counted, SHAPES, panics, quiet};
+use crate::support::{Census, Counted, SHAPES, panic_of, quiet};
 use cleanslate::{Context, Isolation, Pool, task_local};
 
 task_local! {
@@ -114,7 +114,7 @@ fn panics_are_contained_all_the_same() {
             panic!("on purpose")
         });
         assert!(failed.join().unwrap_err().is_panic());
-        assert!(panics(|| pool.map(0..10, |_| panic!("on purpose"))).contains("on purpose"));
+        assert!(panic_of(|| pool.map(0..10, |_| panic!("on purpose"))).contains("on purpose"));
         assert_eq!(pool.map(0..100, |n| n).len(), 100);
         assert_eq!(pool.stats().workers, workers);
     }

@@ -69,7 +69,7 @@ fn an_iterator_that_promises_too_little_or_far_too_much_is_served() {
             assert!(results.iter().zip(0..).all(|((n, _), i)| *n == i));
             assert_eq!(results.len(), 5_000);
         }
-        assert_eq!((census.alive(), census.born()), (0, 25_000));
+        assert_eq!((census.alive(), census.made()), (0, 25_000));
     });
 }
 

@@ -108,7 +108,10 @@ fn forgotten_handles_are_sound_and_their_results_leak() {
     each_shape(|pool| {
         let census = Census::default();
         let text = String::from("outlives the scope, not the pool");
-        struct Borrows<'t>(&'t str, #[expect(dead_code, reason = "counted")] crate::support::Token);
+        struct Borrows<'t>(
+            &'t str,
+            #[expect(dead_code, reason = "counted")] crate::support::Counted,
+        );
         impl Drop for Borrows<'_> {
             fn drop(&mut self) {
                 assert!(!self.0.is_empty());
@@ -122,7 +125,7 @@ fn forgotten_handles_are_sound_and_their_results_leak() {
         drop(text);
         // Whatever is left of the jobs goes with the pool, and touches nothing.
         pool.shutdown().unwrap();
-        assert_eq!((census.born(), census.alive()), (100, 100));
+        assert_eq!((census.made(), census.alive()), (100, 100));
     });
 }
 
@@ -135,7 +138,7 @@ fn dropped_handles_drop_their_results_before_the_scope_returns() {
                 drop(s.submit(|| census.token()));
             }
         });
-        assert_eq!((census.born(), census.alive()), (1_000, 0));
+        assert_eq!((census.made(), census.alive()), (1_000, 0));
     });
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{Census, Token, each_shape, finishes, occupy, panic_of};
+use crate::support::{Census, Counted, each_shape, finishes, occupy, panic_of};
 use cleanslate::Pool;
 
 thread_local! {
-    static AT_EXIT: RefCell<Option<Token>> = const { RefCell::new(None) };
+    static AT_EXIT: RefCell<Option<Counted>> = const { RefCell::new(None) };
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn shutdown_now_ends_maps_scopes_and_broadcasts_with_a_panic() {
             for said in [map, scope, broadcast].map(|thread| thread.join().unwrap()) {
                 assert!(said.contains("shut down") || said.contains("cancelled"), "{said}");
             }
-            assert_eq!(census.born(), 0);
+            assert_eq!(census.made(), 0);
             drop(busy);
             closer.join().unwrap();
         });

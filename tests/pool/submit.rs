@@ -29,7 +29,7 @@ fn every_task_of_a_burst_runs_once_and_drops_everything_once() {
             assert_eq!(handle.join().unwrap().0, n);
         }
         assert_eq!(runs.load(Ordering::SeqCst), 20_000);
-        assert_eq!((captured.alive(), results.alive(), results.born()), (0, 0, 20_000));
+        assert_eq!((captured.alive(), results.alive(), results.made()), (0, 0, 20_000));
         assert_eq!(pool.stats().completed, 20_000);
     });
 }
@@ -40,7 +40,7 @@ fn captures_are_gone_before_join_returns() {
         let census = Census::default();
         for _ in 0..200 {
             let token = census.token();
-            let panics = census.born().is_multiple_of(2);
+            let panics = census.made().is_multiple_of(2);
             let handle = pool.submit(move || {
                 let _token = &token;
                 assert!(!panics, "on purpose");
@@ -180,7 +180,7 @@ fn a_detached_task_runs_and_its_result_is_dropped_on_the_pool() {
             drop(pool.submit(move || results.token()));
         }
         pool.shutdown().unwrap();
-        assert_eq!((results.born(), results.alive()), (1_000, 0));
+        assert_eq!((results.made(), results.alive()), (1_000, 0));
     });
 }
 

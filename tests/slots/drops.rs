@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
-use crate::support::common::{Census, Counted, OnDrop, SHAPES, on_a_thread, panics, quiet};
+use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::{Context, OwnedLocal, Pool, leaked_values, task_local};
 
 task_local! {
@@ -141,14 +141,14 @@ fn a_drop_sees_whether_its_task_panicked() {
     };
     task(&leave);
     assert!(!told.recv().unwrap());
-    panics(|| {
+    panic_of(|| {
         task(|| {
             leave();
             panic!("on purpose")
         })
     });
     assert!(told.recv().unwrap());
-    panics(|| {
+    panic_of(|| {
         HOOK.scope(None, || {
             leave();
             panic!("on purpose")
@@ -199,7 +199,7 @@ fn a_panicking_drop_fails_its_task_and_spares_the_other_values() {
         "{words}"
     );
     assert_eq!(census.notes(), ["c", "b", "a"]);
-    assert!(panics(|| task(|| leave(&census))).contains("HOOK_2"), "`run` panics with it");
+    assert!(panic_of(|| task(|| leave(&census))).contains("HOOK_2"), "`run` panics with it");
 
     for workers in SHAPES {
         let pool = Pool::new(workers).unwrap();
@@ -228,7 +228,7 @@ fn a_panicking_drop_fails_its_task_and_spares_the_other_values() {
             results.iter().map(Result::is_ok).collect::<Vec<_>>(),
             [true, true, false, true]
         );
-        assert!(panics(|| pool.map_range(0..1, |_| leave(&census))).contains("HOOK"));
+        assert!(panic_of(|| pool.map_range(0..1, |_| leave(&census))).contains("HOOK"));
         assert_eq!(census.alive(), 0);
         assert_eq!(pool.map(0..9, |n| n).len(), 9);
         assert_eq!(pool.stats().workers, workers);
@@ -246,7 +246,7 @@ fn the_result_of_a_task_whose_clean_up_failed_is_dropped() {
     assert!(Context::empty().try_run(make).is_err());
     let pool = Pool::new(1).unwrap();
     assert!(pool.map_results([()], |()| make()).pop().unwrap().is_err());
-    panics(|| pool.map_range(0..1, |_| make()));
+    panic_of(|| pool.map_range(0..1, |_| make()));
     assert_eq!((census.made(), census.alive()), (3, 0));
     // Its drop may panic as well: that is one fault more.
     let error = Context::empty().try_run(|| {
@@ -260,12 +260,12 @@ fn the_result_of_a_task_whose_clean_up_failed_is_dropped() {
 fn a_panicking_drop_in_a_scope_is_the_scopes_panic() {
     quiet();
     let failing = || Some(OnDrop::new(|| panic!("a scoped drop fails on purpose")));
-    assert!(panics(|| HOOK.scope(failing(), || ())).contains("a scoped drop"));
-    let words = panics(|| HOOK.scope(failing(), || panic!("the closure's own, on purpose")));
+    assert!(panic_of(|| HOOK.scope(failing(), || ())).contains("a scoped drop"));
+    let words = panic_of(|| HOOK.scope(failing(), || panic!("the closure's own, on purpose")));
     assert!(words.contains("the closure's own"), "not a second panic, which would abort");
     assert!(!HOOK.is_set());
     hook(|| panic!("a replaced value fails on purpose"));
-    assert!(panics(|| HOOK.set(None)).contains("a replaced value"));
+    assert!(panic_of(|| HOOK.set(None)).contains("a replaced value"));
     assert!(HOOK.with(Option::is_none), "the new value is in place");
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::support::common::{Census, SHAPES, on_a_thread, panics};
+use crate::support::{Census, SHAPES, on_a_thread, panic_of};
 use cleanslate::{Context, OwnedLocal, Pool, task_local};
 
 /// Runs each body twice: `$slot` is a reference to a declared slot, then to an owned one.
@@ -97,10 +97,10 @@ on_both! {
         assert_eq!(slot.get(), "outer");
     }
 
-    fn a_scope_ends_when_its_closure_panics(slot: Option<crate::support::common::Counted> = None) {
+    fn a_scope_ends_when_its_closure_panics(slot: Option<crate::support::Counted> = None) {
         let census = Census::new();
         slot.set(Some(census.one("outer")));
-        panics(|| slot.scope(Some(census.one("scoped")), || panic!("on purpose")));
+        panic_of(|| slot.scope(Some(census.one("scoped")), || panic!("on purpose")));
         assert_eq!((census.notes(), census.alive()), (vec!["scoped".to_owned()], 1));
         assert_eq!(slot.with(|v| v.as_ref().unwrap().name), "outer");
     }
@@ -121,9 +121,9 @@ on_both! {
 
     fn shared_borrows_nest_and_end_in_any_order(slot: Vec<u32> = vec![1]) {
         slot.with(|a| slot.with(|b| slot.with(|c| assert!(std::ptr::eq(a, b) && std::ptr::eq(b, c)))));
-        panics(|| slot.with(|_| slot.with(|_| panic!("on purpose"))));
+        panic_of(|| slot.with(|_| slot.with(|_| panic!("on purpose"))));
         slot.with_mut(|values| values.clear());
-        panics(|| slot.with_mut(|_| panic!("on purpose")));
+        panic_of(|| slot.with_mut(|_| panic!("on purpose")));
         slot.with_mut(|values| values.push(3));
         assert_eq!(slot.get(), [3]);
     }
@@ -145,10 +145,10 @@ on_both! {
             check(refused.error());
             assert_eq!(refused.into_inner(), "mine");
             for words in [
-                panics(|| slot.with_mut(|_| ())),
-                panics(|| slot.take()),
-                panics(|| slot.set(String::new())),
-                panics(|| slot.replace(String::new())),
+                panic_of(|| slot.with_mut(|_| ())),
+                panic_of(|| slot.take()),
+                panic_of(|| slot.set(String::new())),
+                panic_of(|| slot.replace(String::new())),
             ] {
                 assert!(words.contains(&name) && words.contains("borrowed"), "{words}");
             }
@@ -161,7 +161,7 @@ on_both! {
             check(&slot.try_with_mut(|_| ()).unwrap_err());
             check(&slot.try_take().unwrap_err());
             check(slot.try_set(String::new()).unwrap_err().error());
-            assert!(panics(|| slot.get()).contains("with_mut"));
+            assert!(panic_of(|| slot.get()).contains("with_mut"));
             assert!(slot.is_set());
         });
         assert_eq!(slot.get(), "fresh", "nothing of that did anything");
@@ -206,21 +206,21 @@ on_both! {
         TRIES.get()
     }) {
         TRIES.set(0);
-        assert!(panics(|| slot.get()).contains("first try"));
+        assert!(panic_of(|| slot.get()).contains("first try"));
         assert!(!slot.is_set());
         assert_eq!(slot.try_take().unwrap(), None);
         assert_eq!(slot.get(), 2);
         assert_eq!(slot.get(), 2);
         TRIES.set(0);
-        assert!(panics(|| task(|| slot.get())).contains("first try"));
+        assert!(panic_of(|| task(|| slot.get())).contains("first try"));
         assert_eq!(task(|| slot.get()), 2);
     }
 
     fn a_clone_that_panics_leaves_the_value_usable(slot: Uncloneable = Uncloneable(5)) {
-        assert!(panics(|| slot.get()).contains("on purpose"));
+        assert!(panic_of(|| slot.get()).contains("on purpose"));
         slot.with_mut(|value| value.0 += 1);
         assert_eq!(slot.with(|value| value.0), 6);
-        assert!(panics(|| task(|| slot.get())).contains("on purpose"));
+        assert!(panic_of(|| task(|| slot.get())).contains("on purpose"));
     }
 
     fn a_value_sees_no_other_threads_value(slot: u64 = 0) {
@@ -309,15 +309,15 @@ mod recursion {
     #[test]
     fn an_initialiser_that_needs_its_own_slot_is_an_error_that_names_it() {
         for _ in 0..2 {
-            let words = panics(|| ITSELF.get());
+            let words = panic_of(|| ITSELF.get());
             assert!(
                 words.contains("recursion::ITSELF") && words.contains("own initialiser"),
                 "{words}"
             );
             assert!(!ITSELF.is_set());
-            let words = panics(|| PING.get());
+            let words = panic_of(|| PING.get());
             assert!(words.contains("recursion::PING"), "{words}");
-            let words = panics(|| PONG.get());
+            let words = panic_of(|| PONG.get());
             assert!(words.contains("recursion::PONG"), "{words}");
         }
         ITSELF.set(3);
@@ -333,7 +333,7 @@ mod recursion {
                 let me = me.clone();
                 OwnedLocal::new(move || me.upgrade().unwrap().get() + 1)
             });
-        let words = panics(|| slot.get());
+        let words = panic_of(|| slot.get());
         assert!(
             words.contains("tests/slots/methods.rs") && words.contains("own initialiser"),
             "{words}"

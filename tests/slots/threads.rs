@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 
-use crate::support::common::{Census, Counted, OnDrop, on_a_thread};
+use crate::support::{Census, Counted, OnDrop, on_a_thread};
 use cleanslate::{Context, OwnedLocal, Pool, task_local, worker_local};
 
 task_local! {
@@ -124,9 +124,7 @@ fn after_its_end_a_slot_is_an_error_and_hands_values_back() {
                 assert!(owned.try_get().unwrap_err().is_destroyed());
                 assert_eq!(owned.try_set(4).unwrap_err().into_inner(), 4);
                 assert!(!owned.is_set());
-                assert!(
-                    crate::support::common::panics(|| TEXT.get()).contains("while its thread ends")
-                );
+                assert!(crate::support::panic_of(|| TEXT.get()).contains("while its thread ends"));
                 "gone"
             } else {
                 assert_eq!((TEXT.get(), NUMBER.replace(2)), ("x".to_owned(), 1));
@@ -163,8 +161,7 @@ fn tasks_run_after_the_end_of_the_slots_just_without_them() {
             let context = Context::capture().carry(cleanslate::foreign::adopt(&FOREIGN));
             let carried = context.run(|| (FOREIGN.replace(5), NUMBER.try_get().is_ok()));
             let plain = Context::empty().run(|| (0, NUMBER.try_get().is_ok()));
-            let text =
-                crate::support::common::panics(|| Context::empty().run(|| panic!("on purpose")));
+            let text = crate::support::panic_of(|| Context::empty().run(|| panic!("on purpose")));
             assert_eq!((FOREIGN.get(), text.as_str()), (4, "on purpose"));
             (carried, plain)
         },
@@ -226,7 +223,7 @@ task_local! {
     static GRENADE_2: Option<Grenade> = None;
 }
 
-// Broke: two copies whose drop panics, in one snapshot, aborted the process; one did when the snapshot
+// Broke: two copies whose drop panic_of, in one snapshot, aborted the process; one did when the snapshot
 // was the one that a thread, or a task that panicks, had cached.
 #[test]
 fn copies_whose_drop_panics_cost_nobody_the_process() {
@@ -245,7 +242,7 @@ fn copies_whose_drop_panics_cost_nobody_the_process() {
                 .is_err()
         );
         assert_eq!(DROPS.swap(0, Ordering::SeqCst), 4);
-        let own = crate::support::common::panics(|| {
+        let own = crate::support::panic_of(|| {
             Context::empty().run(|| -> () {
                 arm();
                 drop(Context::capture());
@@ -254,7 +251,7 @@ fn copies_whose_drop_panics_cost_nobody_the_process() {
         });
         assert!(own.contains("the task's own"));
         assert_eq!(DROPS.swap(0, Ordering::SeqCst), 4);
-        let own = crate::support::common::panics(|| {
+        let own = crate::support::panic_of(|| {
             GRENADE.scope(Some(Grenade(&DROPS)), || -> () {
                 drop(Context::capture());
                 panic!("the closure's own, on purpose")
@@ -265,12 +262,12 @@ fn copies_whose_drop_panics_cost_nobody_the_process() {
         // The last capture of the thread ends with the thread.
         arm();
         let kept = Context::capture();
-        let text = crate::support::common::panics(|| {
+        let text = crate::support::panic_of(|| {
             GRENADE.set(None);
         });
         assert!(text.contains("on purpose"), "the value's own drop");
-        assert!(crate::support::common::panics(|| drop(kept)).contains("on purpose"));
-        assert!(crate::support::common::panics(|| GRENADE_2.set(None)).contains("on purpose"));
+        assert!(crate::support::panic_of(|| drop(kept)).contains("on purpose"));
+        assert!(crate::support::panic_of(|| GRENADE_2.set(None)).contains("on purpose"));
         DROPS.store(0, Ordering::SeqCst);
         arm();
         drop(Context::capture());

@@ -1,16 +1,20 @@
-//! What the tests of the pool share.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! What the test binaries share.
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
-pub(crate) mod common;
+mod census;
+mod occupied;
+mod panics;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cleanslate::Pool;
 
-/// The pool shapes that every test runs over: alone, in company, and more workers than processors.
+pub(crate) use census::{Census, Counted, OnDrop};
+pub(crate) use occupied::{Occupied, occupy};
+pub(crate) use panics::{message, panic_of, quiet};
+
+/// The numbers of workers that every pool test runs over: alone, in company, and more than processors.
 pub(crate) const SHAPES: [usize; 3] = [1, 2, 5];
 
 /// Longer than anything here takes, unless it hangs.
@@ -40,88 +44,9 @@ pub(crate) fn finishes(what: &str, f: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Counts how many of its tokens are alive.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Census {
-    alive: Arc<AtomicUsize>,
-    born: Arc<AtomicUsize>,
-}
-
-impl Census {
-    pub(crate) fn token(&self) -> Token {
-        self.alive.fetch_add(1, Ordering::SeqCst);
-        self.born.fetch_add(1, Ordering::SeqCst);
-        Token(self.clone())
-    }
-
-    pub(crate) fn alive(&self) -> usize {
-        self.alive.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn born(&self) -> usize {
-        self.born.load(Ordering::SeqCst)
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Token(Census);
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        let before = self.0.alive.fetch_sub(1, Ordering::SeqCst);
-        assert_ne!(before, 0, "dropped twice");
-    }
-}
-
-/// Occupies every worker until dropped.
-pub(crate) struct Occupied<'p> {
-    pool: &'p Pool,
-    gate: Vec<mpsc::Sender<()>>,
-    handles: Vec<cleanslate::JoinHandle<()>>,
-}
-
-pub(crate) fn occupy(pool: &Pool) -> Occupied<'_> {
-    let (tell, told) = mpsc::channel();
-    let mut occupied = Occupied { pool, gate: Vec::new(), handles: Vec::new() };
-    for _ in 0..pool.workers() {
-        let (open, gate) = mpsc::channel::<()>();
-        let tell = tell.clone();
-        occupied.gate.push(open);
-        occupied.handles.push(pool.submit(move || {
-            tell.send(()).unwrap();
-            // Returns when the sender is dropped.
-            let _open = gate.recv();
-        }));
-    }
-    for _ in 0..pool.workers() {
-        told.recv().unwrap();
-    }
-    occupied
-}
-
-impl Drop for Occupied<'_> {
-    fn drop(&mut self) {
-        self.gate.clear();
-        for handle in self.handles.drain(..) {
-            handle.join().unwrap();
-        }
-        let _ = self.pool;
-    }
-}
-
-/// The message of a caught panic.
-pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("not words")
-}
-
-/// What `f` panics with.
-pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
-        Ok(_) => panic!("should have panicked"),
-        Err(payload) => message(&*payload).to_owned(),
-    }
+/// Runs `f` on a thread of its own, which has ended, destructors and all, when this returns.
+#[track_caller]
+pub(crate) fn on_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    quiet();
+    std::thread::scope(|s| s.spawn(f).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::support::common::quiet;
+use crate::support::quiet;
 use crate::support::{SHAPES, finishes};
 use cleanslate::foreign::{Carrier, adopt};
 use cleanslate::sentinel::{Incident, Sentinel};

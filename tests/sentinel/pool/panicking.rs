@@ -31,7 +31,7 @@ fn the_result_of_a_task_that_leaked_is_dropped_before_the_failure_is_seen() {
             theirs.token()
         };
         assert!(pool.submit(task).join().is_err());
-        assert_eq!((census.born(), census.alive()), (1, 0));
+        assert_eq!((census.made(), census.alive()), (1, 0));
     }
 }
 

@@ -1,54 +1,13 @@
-//! What the tests of the engine share.
+//! Values that are counted.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once};
-
-/// The numbers of workers that every pool test runs over.
-pub(crate) const SHAPES: [usize; 3] = [1, 2, 5];
-
-/// Says nothing of panics whose message says that they happen on purpose.
-pub(crate) fn quiet() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !text(info.payload()).contains("on purpose") {
-                before(info);
-            }
-        }));
-    });
-}
-
-/// The words of a panic, or of the error that it was raised with.
-pub(crate) fn text(payload: &(dyn Any + Send)) -> String {
-    if let Some(words) = payload.downcast_ref::<&'static str>() {
-        (*words).to_owned()
-    } else if let Some(words) = payload.downcast_ref::<String>() {
-        words.clone()
-    } else if let Some(error) = payload.downcast_ref::<cleanslate::RunError>() {
-        error.to_string()
-    } else {
-        "no words".to_owned()
-    }
-}
-
-/// The words of the panic that `f` is to end with.
-#[track_caller]
-pub(crate) fn panics<R>(f: impl FnOnce() -> R) -> String {
-    quiet();
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(_) => panic!("it did not panic"),
-        Err(payload) => text(&*payload),
-    }
-}
+use std::sync::{Arc, Mutex};
 
 /// How many there are of something, and what has happened to them, in order.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Census(Arc<Counts>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts {
     made: AtomicUsize,
     cloned: AtomicUsize,
@@ -65,6 +24,11 @@ impl Census {
     pub(crate) fn one(&self, name: &'static str) -> Counted {
         self.0.made.fetch_add(1, Ordering::SeqCst);
         Counted { name, census: self.clone() }
+    }
+
+    /// One whose name does not matter.
+    pub(crate) fn token(&self) -> Counted {
+        self.one("token")
     }
 
     pub(crate) fn made(&self) -> usize {
@@ -94,6 +58,7 @@ impl Census {
 }
 
 /// Counts itself. Notes its name when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) name: &'static str,
     census: Census,
@@ -108,7 +73,8 @@ impl Clone for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.census.0.dropped.fetch_add(1, Ordering::SeqCst);
+        let dropped = self.census.0.dropped.fetch_add(1, Ordering::SeqCst);
+        assert!(dropped < self.census.made(), "dropped twice");
         self.census.note(self.name);
     }
 }
@@ -128,11 +94,4 @@ impl Drop for OnDrop {
             f();
         }
     }
-}
-
-/// Runs `f` on a thread of its own, which has ended, destructors and all, when this returns.
-#[track_caller]
-pub(crate) fn on_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    quiet();
-    std::thread::scope(|s| s.spawn(f).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
 }

@@ -1,0 +1,41 @@
+//! Panics on purpose, and their messages.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+/// Prints nothing for panics whose message says that they happen on purpose.
+pub(crate) fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !message(info.payload()).contains("on purpose") {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// The message of a panic, or of the error that it was raised with.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
+    if let Some(message) = payload.downcast_ref::<&'static str>() {
+        (*message).to_owned()
+    } else if let Some(message) = payload.downcast_ref::<String>() {
+        message.clone()
+    } else if let Some(error) = payload.downcast_ref::<cleanslate::RunError>() {
+        error.to_string()
+    } else {
+        "no message".to_owned()
+    }
+}
+
+/// The message of the panic that `f` has to end with.
+#[track_caller]
+pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+    quiet();
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => message(&*payload),
+    }
+}
