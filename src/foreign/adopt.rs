@@ -7,7 +7,12 @@ use std::thread::LocalKey;
 
 use super::Carrier;
 use super::error::BoxError;
-use crate::panic::catch;
+use crate::panic::{Drops, catch};
+
+/// How often what is in a key is dropped before the surrounding value is put back: what the task left, what
+/// the drop of that left, and so on. Nothing tells an empty key from one that was filled again, so there
+/// are always as many rounds; each costs an initialiser and an exchange.
+const ROUNDS: usize = 3;
 
 /// Makes a carrier that empties a foreign thread-local for each task and puts it back afterwards.
 ///
@@ -16,8 +21,10 @@ use crate::panic::catch;
 /// and before its completion can be observed; what the surrounding code had there is put back.
 ///
 /// The key is initialised by the first task on a thread, if nobody did before: std offers no way to
-/// ask whether it is. A `RefCell` that the surrounding code has borrowed cannot be emptied, and a task
-/// that is to run there fails with an error naming the key's type.
+/// ask whether it is. What the drop of a left value puts into the key is dropped in the same way, and
+/// what the drop of that does; only after that is the surrounding value put back. A `RefCell` that the
+/// surrounding code has borrowed cannot be emptied, and a task that is to run there fails with an error
+/// naming the key's type.
 ///
 /// # Examples
 ///
@@ -118,15 +125,35 @@ mod sealed {
 }
 
 impl<K: Adoptable> Adopted<K> {
-    fn exchange(&self, value: K::Value) -> Result<K::Value, (Option<K::Value>, BoxError)> {
+    /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped, contained.
+    fn exchange(&self, value: K::Value) -> Result<K::Value, BoxError> {
         let mut value = Some(value);
-        let exchanged = self.key.try_with(|cell| match value.take() {
-            Some(value) => cell.exchange(value).map_err(|(value, error)| (Some(value), error)),
-            None => Err((None, "it was exchanged twice".into())),
+        // The first access runs the key's own initialiser, which may panic.
+        let exchanged = catch(|| {
+            self.key.try_with(|cell| match value.take() {
+                Some(value) => cell.exchange(value),
+                None => unreachable!("it is called once"),
+            })
         });
-        match exchanged {
-            Ok(result) => result,
-            Err(gone) => Err((value, Box::new(gone))),
+        let (rejected, error) = match exchanged {
+            Ok(Ok(Ok(before))) => return Ok(before),
+            Ok(Ok(Err((value, error)))) => (Some(value), Ok(error)),
+            Ok(Err(gone)) => (value, Ok(gone.into())),
+            Err(payload) => (value, Err(payload)),
+        };
+        let _contained = catch(|| drop(rejected));
+        match error {
+            Ok(error) => Err(error),
+            Err(payload) => payload.resume(),
+        }
+    }
+
+    /// Drops what the task left, while its task's state is still there: the drop must neither see the
+    /// surrounding value nor put another one in its place. What it puts into the key itself is dropped as
+    /// well.
+    fn drop_what_is_left(&self, drops: &mut Drops) {
+        for _ in 0..ROUNDS {
+            drops.contain(|| drop(self.exchange((self.init)())));
         }
     }
 }
@@ -144,22 +171,22 @@ impl<K: Adoptable> Carrier for Adopted<K> {
     }
 
     fn attach(&self, (): &()) -> Result<K::Value, BoxError> {
-        self.exchange((self.init)()).map_err(|(_, error)| error)
+        self.exchange((self.init)())
     }
 
     fn detach(&self, before: K::Value) -> Result<(), BoxError> {
-        // What the task left ends while its task's state is still there: its drop must neither see the
-        // surrounding value nor put another one in its place.
-        let ended = if needs_drop::<K::Value>() {
-            catch(|| drop(self.exchange((self.init)())))
-        } else {
-            Ok(())
-        };
-        // Also after a panic, which the caller contains.
-        let restored = self.exchange(before).map(drop).map_err(|(_, error)| error);
-        match ended {
-            Ok(()) => restored,
-            Err(payload) => payload.resume(),
+        let mut drops = Drops::default();
+        if needs_drop::<K::Value>() {
+            self.drop_what_is_left(&mut drops);
         }
+        let restored = self.exchange(before);
+        let restored = restored.map(|last| drops.contain(|| drop(last)));
+        drops.resume();
+        restored
+    }
+
+    /// What [`adopt_with`] was given: every task starts with it.
+    fn nothing(&self) -> Option<()> {
+        Some(())
     }
 }

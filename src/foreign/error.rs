@@ -12,6 +12,7 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Capture,
+    Nothing,
     Attach,
     Detach,
 }
@@ -68,13 +69,12 @@ struct Inner {
 }
 
 impl CarrierError {
-    pub(super) fn new(carrier: &str, step: Step, cause: BoxError) -> Self {
-        let carrier = carrier.to_owned();
+    pub(super) fn new(carrier: String, step: Step, cause: BoxError) -> Self {
         let cause = Cause::new(cause);
         Self { inner: Box::new(Inner { carrier, step, cause, panicked: false, stuck: None }) }
     }
 
-    pub(super) fn panicked(carrier: &str, step: Step, payload: &Payload) -> Self {
+    pub(super) fn panicked(carrier: String, step: Step, payload: &Payload) -> Self {
         let mut error = Self::new(carrier, step, payload.words().into());
         error.inner.panicked = true;
         error
@@ -96,7 +96,7 @@ impl CarrierError {
 
     /// Says whether it failed to capture.
     pub fn is_capture(&self) -> bool {
-        self.inner.step == Step::Capture
+        matches!(self.inner.step, Step::Capture | Step::Nothing)
     }
 
     /// Says whether it failed to attach. The task did not run.
@@ -122,6 +122,7 @@ impl fmt::Display for CarrierError {
         let verb = if *panicked { "panicked" } else { "failed" };
         let step = match step {
             Step::Capture => "capture",
+            Step::Nothing => "say what nothing is",
             Step::Attach => "attach",
             Step::Detach => "detach",
         };

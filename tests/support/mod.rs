@@ -12,7 +12,7 @@ use cleanslate::Pool;
 
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use occupied::{Occupied, occupy};
-pub(crate) use panics::{message, panic_of, quiet};
+pub(crate) use panics::{Bomb, message, panic_of, quiet};
 
 /// The numbers of workers that every pool test runs over: alone, in company, and more than processors.
 pub(crate) const SHAPES: [usize; 3] = [1, 2, 5];

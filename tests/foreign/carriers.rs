@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{OnDrop, SHAPES, on_a_thread, panic_of, quiet};
-use cleanslate::foreign::{BoxError, Carrier, adopt, adopt_with};
+use cleanslate::foreign::{BoxError, Carrier, adopt_with};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, RunError, task_local};
 use futures_lite::future::{block_on, yield_now};
@@ -303,106 +303,6 @@ fn a_task_run_inline_restores_its_waiter() {
         (nested.join().unwrap(), USER.with_borrow(String::clone))
     });
     assert_eq!(task.join().unwrap(), ("waiter".to_owned(), "waiter, later".to_owned()));
-}
-
-thread_local! {
-    static CELL: Cell<u32> = const { Cell::new(0) };
-    static LIST: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
-#[test]
-fn adopted_thread_locals_are_empty_in_every_task_and_put_back_after() {
-    for workers in SHAPES {
-        let left = Arc::new(Mutex::new(Vec::new()));
-        let (start, stop) = (|_| (CELL.set(9), LIST.set(vec![9])).0, Arc::clone(&left));
-        let pool = Pool::builder()
-            .workers(workers)
-            .carry(adopt(&CELL))
-            .carry(adopt_with(&LIST, || vec![1]))
-            .on_worker_start(start)
-            .on_worker_stop(move |_| stop.lock().unwrap().push((CELL.get(), LIST.take())))
-            .build()
-            .unwrap();
-        let look = |n: u32| (CELL.replace(n + 1), LIST.replace(vec![n; 3]));
-        let clean = (0, vec![1]);
-        assert!(pool.map(0..20_000, look).iter().all(|found| *found == clean));
-        assert!(pool.imap(0..200, look).all(|found| found == clean));
-        pool.scope(|s| {
-            for n in 0..200 {
-                s.submit(move || assert_eq!(look(n), (0, vec![1])));
-            }
-        });
-        let detached = pool.detached().submit(move || look(1));
-        assert_eq!(
-            detached.join().unwrap(),
-            clean,
-            "it inherits nothing, so neither from the worker"
-        );
-        pool.shutdown().unwrap();
-        assert_eq!(
-            *left.lock().unwrap(),
-            vec![(9, vec![9]); workers],
-            "what was there is put back"
-        );
-    }
-}
-
-#[test]
-fn adopting_a_borrowed_ref_cell_is_an_error_that_names_it() {
-    let context = Context::empty().carry(adopt(&CELL)).carry(adopt(&LIST).named("app::LIST"));
-    CELL.set(5);
-    LIST.with_borrow_mut(|list| {
-        list.push(3);
-        let error = context.try_run(|| unreachable!()).unwrap_err();
-        assert!(error.is_carrier(), "{error}");
-        assert!(
-            error.to_string().contains("`app::LIST`") && error.to_string().contains("borrowed")
-        );
-        assert_eq!((CELL.get(), list.as_slice()), (5, &[3][..]), "the first one was put back");
-    });
-    LIST.with_borrow(|_| assert!(context.try_run(|| ()).is_err(), "it cannot be emptied"));
-    context.run(|| assert_eq!((CELL.get(), LIST.take()), (0, vec![])));
-    assert_eq!((CELL.get(), LIST.take()), (5, vec![3]));
-}
-
-thread_local! {
-    static TRACE: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
-    static SEEN: Cell<Option<bool>> = const { Cell::new(None) };
-}
-
-// Broke: the drop of what a task left in an adopted thread-local found the surrounding value there, and
-// a drop that set it again took its place.
-#[test]
-fn the_drop_of_an_adopted_value_neither_sees_nor_replaces_the_surrounding_one() {
-    let context = Context::empty().carry(adopt(&TRACE));
-    TRACE.set(Some(OnDrop::new(|| SEEN.set(Some(true)))));
-    let outer = TRACE.with_borrow(|trace| std::ptr::from_ref(trace.as_ref().unwrap()).addr());
-    context.run(|| {
-        TRACE.set(Some(OnDrop::new(|| {
-            CELL.set(u32::from(TRACE.with_borrow(Option::is_some)));
-            TRACE.set(Some(OnDrop::new(|| ())));
-        })));
-    });
-    assert_eq!(CELL.get(), 0, "it saw the value of another task");
-    assert_eq!(SEEN.get(), None, "the outer value is alive");
-    let now = TRACE.with_borrow(|trace| std::ptr::from_ref(trace.as_ref().unwrap()).addr());
-    assert_eq!(now, outer);
-    drop(TRACE.take());
-    assert_eq!(SEEN.get(), Some(true), "and it is the very one");
-}
-
-#[test]
-fn a_panicking_drop_of_an_adopted_value_fails_its_task_and_restores_all_the_same() {
-    quiet();
-    let context = Context::empty().carry(adopt(&TRACE));
-    TRACE.set(Some(OnDrop::new(|| SEEN.set(Some(true)))));
-    let error = context
-        .try_run(|| TRACE.set(Some(OnDrop::new(|| panic!("a drop on purpose")))))
-        .unwrap_err();
-    assert!(error.to_string().contains("a drop on purpose"), "{error}");
-    SEEN.set(None);
-    drop(TRACE.take());
-    assert_eq!(SEEN.get(), Some(true));
 }
 
 task_local! { static TOUCHED: u32 = 0; }

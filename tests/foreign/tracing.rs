@@ -1,10 +1,15 @@
 //! The tracing carrier, with a real subscriber that notes the parents of every event.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::quiet;
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool};
+use tracing::dispatcher::{self, Dispatch};
+use tracing::span::Id;
 use tracing::subscriber::{self, DefaultGuard};
 use tracing::{Event, Span, Subscriber, info, info_span};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
@@ -47,6 +52,13 @@ impl Seen {
 fn pool(workers: usize) -> (Pool, TracingCarrier) {
     let carrier = TracingCarrier::new();
     (Pool::builder().workers(workers).carry(carrier.clone()).build().unwrap(), carrier)
+}
+
+/// Enters a span and never exits it.
+fn forget(span: Span) {
+    span.with_subscriber(|(id, dispatch)| dispatch.enter(id));
+    #[expect(clippy::mem_forget, reason = "a closed span is no longer current")]
+    std::mem::forget(span);
 }
 
 #[test]
@@ -110,8 +122,7 @@ fn a_span_that_a_task_forgot_does_not_survive_it() {
         pool.submit(|| {
             for name in ["first", "second"] {
                 let span = if name == "first" { info_span!("first") } else { info_span!("second") };
-                #[expect(clippy::mem_forget, reason = "this is what is tested")]
-                std::mem::forget(span.entered());
+                forget(span);
             }
             info!("forgetful");
         })
@@ -200,4 +211,100 @@ fn an_isolated_future_is_in_its_span_at_every_poll() {
         assert_eq!(Span::current().metadata().unwrap().name(), "executor");
     });
     assert_eq!(seen.take(), ["first < request", "second < request"]);
+}
+
+/// A layer that panics at one call.
+struct Broken(&'static str);
+
+impl Broken {
+    fn at(&self, call: &str) {
+        assert!(call != self.0, "{call} panicked on purpose");
+    }
+}
+
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Broken {
+    fn on_event(&self, _: &Event<'_>, _: LayerContext<'_, S>) {
+        self.at("event");
+    }
+    fn on_enter(&self, _: &Id, _: LayerContext<'_, S>) {
+        self.at("enter");
+    }
+    fn on_exit(&self, _: &Id, _: LayerContext<'_, S>) {
+        self.at("exit");
+    }
+    fn on_close(&self, _: Id, _: LayerContext<'_, S>) {
+        self.at("close");
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        self.at("drop");
+    }
+}
+
+#[test]
+fn a_subscriber_that_panics_costs_tasks_and_no_worker() {
+    quiet();
+    for at in ["enter", "exit", "close", "event", "drop"] {
+        let (pool, carrier) = pool(1);
+        let broken = Dispatch::new(Registry::default().with(Broken(at)));
+        let span = dispatcher::with_default(&broken, || info_span!("request"));
+        let context = dispatcher::with_default(&broken, || {
+            // Without `enter`, which panics in some rounds.
+            let _current = span.id();
+            Context::capture().carry(carrier.clone())
+        });
+        for _ in 0..3 {
+            let task = pool.in_context(&context).submit(|| {
+                forget(info_span!("left"));
+                info!("event");
+            });
+            drop(task.join());
+        }
+        pool.in_context(&context).map_results(0..9, |_| info!("event"));
+        drop(catch_unwind(AssertUnwindSafe(|| drop((span, context)))));
+        drop(catch_unwind(AssertUnwindSafe(|| drop(broken))));
+        assert_eq!(pool.detached().map(0..9, |n| n).len(), 9, "{at}");
+        assert_eq!(pool.stats().workers, 1, "{at}");
+    }
+}
+
+// Broke: a subscriber that panicked while one of them was entered or exited left the others out.
+#[test]
+fn a_surrounding_span_is_current_again_after_a_failure() {
+    struct Once(AtomicBool);
+    impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Once {
+        fn on_exit(&self, _: &Id, _: LayerContext<'_, S>) {
+            assert!(!self.0.swap(false, Ordering::SeqCst), "exit panicked on purpose");
+        }
+    }
+    quiet();
+    let seen = Seen::default();
+    let armed = Arc::new(Once(AtomicBool::new(false)));
+    struct Shared(Arc<Once>);
+    impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Shared {
+        fn on_exit(&self, id: &Id, context: LayerContext<'_, S>) {
+            Layer::<S>::on_exit(&*self.0, id, context);
+        }
+    }
+    let layers = Registry::default().with(seen.clone()).with(Shared(Arc::clone(&armed)));
+    let _default = subscriber::set_default(layers);
+    let context = Context::empty().carry(TracingCarrier::new());
+    info_span!("outer").in_scope(|| {
+        info_span!("inner").in_scope(|| {
+            armed.0.store(true, Ordering::SeqCst);
+            assert!(context.try_run(|| ()).unwrap_err().is_carrier());
+            info!("refused");
+            let left = || {
+                forget(info_span!("left"));
+                armed.0.store(true, Ordering::SeqCst);
+            };
+            assert!(context.try_run(left).unwrap_err().is_cleanup());
+            info!("not detached");
+        });
+    });
+    let lines = seen.take();
+    assert!(lines.contains(&"refused < outer>inner".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"not detached < outer>inner".to_owned()), "{lines:?}");
 }

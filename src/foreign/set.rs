@@ -1,0 +1,75 @@
+//! The carriers of a pool.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::carried::{Carried, SharedCarrier};
+use super::error::CarrierError;
+use crate::panic::catch;
+
+/// The carriers of a pool.
+#[derive(Default)]
+pub(crate) struct CarrierSet {
+    /// All of them, in the order in which they were added.
+    all: Vec<Member>,
+    /// Those that only keep tasks apart, for contexts that inherit nothing.
+    apart: Arc<[Carried]>,
+}
+
+enum Member {
+    /// Only keeps tasks apart: captured once, for every context of the pool.
+    Apart(Carried),
+    /// Captures something at each submission.
+    Travelling(SharedCarrier),
+}
+
+impl fmt::Debug for CarrierSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.all.iter().map(|member| match member {
+            Member::Apart(carried) => carried.name(),
+            Member::Travelling(carrier) => carrier.name(),
+        });
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Drop for CarrierSet {
+    /// Never unwinds: a pool may end on any thread, long after the call that gave it its carriers.
+    fn drop(&mut self) {
+        for member in self.all.drain(..) {
+            let _contained = catch(|| drop(member));
+        }
+        let apart = std::mem::take(&mut self.apart);
+        let _contained = catch(|| drop(apart));
+    }
+}
+
+impl CarrierSet {
+    pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
+        if carrier.inherits() {
+            self.all.push(Member::Travelling(carrier));
+        } else {
+            let added = Carried::capture(&carrier)?;
+            self.apart = self.apart.iter().cloned().chain([added.clone()]).collect();
+            self.all.push(Member::Apart(added));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// What a task has to attach, in order. What travels is left out if it is to inherit nothing.
+    pub(crate) fn capture(&self, inherits: bool) -> Result<Arc<[Carried]>, CarrierError> {
+        if !inherits || self.apart.len() == self.all.len() {
+            return Ok(Arc::clone(&self.apart));
+        }
+        let all = self.all.iter().map(|member| match member {
+            Member::Apart(carried) => Ok(carried.clone()),
+            Member::Travelling(carrier) => Carried::capture(carrier),
+        });
+        all.collect()
+    }
+}
