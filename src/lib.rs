@@ -71,7 +71,7 @@ pub use executor::Executor;
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{
     BuildError, Imap, ImapUnordered, Isolation, JoinHandle, Pool, PoolBuilder, RangeIndex, Scope,
-    ScopedJoinHandle, ShutdownError, Stats, Submission, SubmitError, TaskError,
+    ScopedJoinHandle, ShutdownError, Stats, SubmitError, TaskError, WeakPool,
 };
 pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, WorkerLocal};
 

@@ -150,6 +150,12 @@ impl Context {
         Ok(Self { snapshot: self.snapshot, carried })
     }
 
+    /// Whether there is nothing to inherit and nothing to attach.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.snapshot.is_none() && self.carried.is_none()
+    }
+
     /// Whether a task in this context has carriers to attach.
     #[inline]
     pub(crate) fn has_carriers(&self) -> bool {

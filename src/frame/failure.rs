@@ -181,3 +181,13 @@ pub(crate) enum Failure {
     /// It never ran, because a carrier could not be attached.
     Carrier(CarrierError),
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic(payload) => f.write_str(&payload.words()),
+            Self::Cleanup(error) => error.fmt(f),
+            Self::Carrier(error) => error.fmt(f),
+        }
+    }
+}

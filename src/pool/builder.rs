@@ -4,16 +4,18 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::Pool;
 use super::core::Core;
-use super::error::{BuildError, Refused, TaskError};
-use super::hooks::Hooks;
+use super::core::hooks::{Hooks, Startup};
+use super::error::{BuildError, BuildErrorKind, TaskError};
 use super::isolation::Isolation;
+use super::pool::Pool;
+use super::scheduler::threads::Threads;
+use super::scheduler::worker;
 use super::sentry::Sentry;
-use super::threads::Threads;
 use crate::foreign::{self, Carrier, CarrierSet, SharedCarrier};
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinel;
+use crate::sync::seam;
 
 /// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
 const MOST_WORKERS: usize = u16::MAX as usize;
@@ -32,7 +34,7 @@ const MOST_WORKERS: usize = u16::MAX as usize;
 #[must_use = "a builder does nothing until `build`"]
 pub struct PoolBuilder {
     workers: Option<usize>,
-    name: String,
+    name: Option<String>,
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
     isolation: Isolation,
@@ -46,7 +48,7 @@ impl PoolBuilder {
     pub(crate) fn new() -> Self {
         Self {
             workers: None,
-            name: "cleanslate".to_owned(),
+            name: None,
             stack_size: None,
             queue_capacity: None,
             isolation: Isolation::Reset,
@@ -64,9 +66,10 @@ impl PoolBuilder {
         self
     }
 
-    /// The name of the threads: worker 3 of `"resize"` is `resize-3`. The default is `cleanslate`.
+    /// Sets the name of the threads: worker 3 of `"resize"` is `resize-3`. The default is `cleanslate`
+    /// and a number of the pool, as in `cleanslate-2-3`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
+        self.name = Some(name.into());
         self
     }
 
@@ -121,6 +124,26 @@ impl PoolBuilder {
     /// and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_start = Some(Box::new(hook));
+        self
+    }
+
+    /// Sets whether a worker serves only if its [`on_worker_start`](PoolBuilder::on_worker_start) went
+    /// well: for a hook that sets up what the tasks cannot do without. Then [`build`](Self::build) waits
+    /// for the hooks of all workers and returns the first failure; a replacement whose hook fails is
+    /// itself replaced, once a second, until one starts. The default is that a worker serves in any
+    /// case, and `build` does not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let builder = Pool::builder().workers(2).on_worker_start(|index| assert_ne!(index, 1));
+    /// let error = builder.require_worker_start(true).build().unwrap_err();
+    /// assert!(error.is_worker_start());
+    /// ```
+    pub fn require_worker_start(mut self, required: bool) -> Self {
+        self.hooks.startup = required.then(Startup::default);
         self
     }
 
@@ -206,32 +229,35 @@ impl PoolBuilder {
             Some(workers) => workers,
             None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
-        let workers = NonZeroUsize::new(asked).ok_or(Refused::NoWorkers)?;
+        let workers = NonZeroUsize::new(asked).ok_or(BuildErrorKind::NoWorkers)?;
         if asked > MOST_WORKERS {
-            return Err(Refused::TooManyWorkers(asked).into());
+            return Err(BuildErrorKind::TooManyWorkers(asked).into());
         }
         if self.queue_capacity == Some(0) {
-            return Err(Refused::NoCapacity.into());
+            return Err(BuildErrorKind::NoCapacity.into());
         }
         // std asserts that rounding the size up to a page succeeds.
         if let Some(bytes) = self.stack_size
             && (bytes == 0 || bytes > isize::MAX as usize)
         {
-            return Err(Refused::StackSize(bytes).into());
+            return Err(BuildErrorKind::StackSize(bytes).into());
         }
-        if self.name.contains('\0') {
-            return Err(Refused::Name(self.name).into());
+        if let Some(name) = self.name.as_ref().filter(|name| name.contains('\0')) {
+            return Err(BuildErrorKind::Name(name.clone()).into());
         }
-        let threads = Threads::new(self.name, self.stack_size, asked);
+        let id = seam::unique_number();
+        let name = self.name.unwrap_or_else(|| format!("cleanslate-{id}"));
+        let threads = Threads::new(name, self.stack_size, asked);
         let mut carriers = CarrierSet::default();
         for carrier in self.carriers {
-            carriers.add(carrier).map_err(Refused::Carrier)?;
+            carriers.add(carrier).map_err(BuildErrorKind::Carrier)?;
         }
         #[cfg(feature = "sentinel")]
-        let sentry = Sentry::new(self.sentinel).map_err(Refused::Unsupported)?;
+        let sentry = Sentry::new(self.sentinel).map_err(BuildErrorKind::Unsupported)?;
         #[cfg(not(feature = "sentinel"))]
         let sentry = Sentry;
         let core = Core::new(
+            id,
             workers,
             self.isolation,
             carriers,
@@ -240,10 +266,16 @@ impl PoolBuilder {
             threads,
             sentry,
         );
-        let pool = Pool { core: Arc::new(core) };
+        let pool = Pool::from_core(Arc::new(core));
+        // An error drops the pool, which joins the workers that have started.
         for index in 0..asked {
-            // A refusal drops the pool, which joins those that have started.
-            Threads::start(&pool.core, index).map_err(|error| Refused::Thread { index, error })?;
+            worker::start(pool.core(), index)
+                .map_err(|error| BuildErrorKind::Thread { index, error })?;
+        }
+        if let Some(startup) = &pool.core().hooks.startup {
+            if let Some((index, message)) = startup.wait(asked) {
+                return Err(BuildErrorKind::WorkerStart { index, message }.into());
+            }
         }
         Ok(pool)
     }

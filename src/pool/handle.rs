@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as PollContext, Poll};
 use std::time::{Duration, Instant};
 
-use super::cell::{Registration, Waiter};
 use super::core::Core;
-use super::current;
-use super::error::TaskError;
+use super::error::{Cause, TaskError};
 use super::job::Joinable;
+use super::job::state::{Registration, Waiter};
+use super::scheduler::current;
 use crate::sync::seam;
 
 /// The right to the result of a submitted task.
@@ -74,8 +75,7 @@ impl<R> JoinHandle<R> {
     #[track_caller]
     pub fn join(mut self) -> Result<R, TaskError> {
         let Some(job) = self.job.take() else { panic!("{TAKEN}") };
-        wait(&*job, &self.core);
-        taken(&*job)
+        join(&*job, &self.core)
     }
 
     /// Waits for at most `limit`; `None` if the task is not done by then. Never runs the task on this
@@ -110,17 +110,22 @@ impl<R> JoinHandle<R> {
         if !job.is_done() {
             match job.register(Waiter::Thread(seam::current())) {
                 Registration::Done => {}
-                Registration::Registered(before) => drop_waiter(before),
-            }
-            if !current::wait_until_deadline(|| job.is_done(), deadline) {
-                return None;
+                Registration::Registered(before) => {
+                    let in_time = current::wait_until_deadline(|| job.is_done(), deadline);
+                    if !in_time && self.core.is_forked() {
+                        return Some(Err(job.error(Cause::Forked)));
+                    }
+                    if !in_time && !give_back(&**job, &self.core, before) {
+                        return None;
+                    }
+                }
             }
         }
         let job = self.job.take()?;
         Some(taken(&*job))
     }
 
-    /// Whether the task is done, so that [`join`](JoinHandle::join) would not wait.
+    /// Returns whether the task is done, so that [`join`](JoinHandle::join) would not wait.
     ///
     /// # Examples
     ///
@@ -168,53 +173,60 @@ impl<R> JoinHandle<R> {
         }
     }
 
-    /// Runs the task here if it has not started; returns whether it is done then.
-    pub(crate) fn help(&self) -> bool {
-        match &self.job {
-            None => true,
-            Some(job) => {
-                job.run_inline(&self.core);
-                job.is_done()
-            }
+    /// Runs the task here if it has not started.
+    pub(crate) fn help(&self) {
+        if let Some(job) = &self.job {
+            job.run_inline(&self.core);
         }
     }
 }
+
+// A panic in the task is caught there.
+impl<R> UnwindSafe for JoinHandle<R> {}
+impl<R> RefUnwindSafe for JoinHandle<R> {}
 
 const TAKEN: &str = "the result of this task was taken before";
 
-/// Waits until `job` is done, running it here if this thread may.
-pub(crate) fn wait<R>(job: &dyn Joinable<R>, core: &Core) {
-    if job.is_done() {
-        return;
-    }
-    if current::in_task() {
+/// Waits until `job` is done, running it here if this thread may, and takes its result.
+#[track_caller]
+pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<R, TaskError> {
+    if !job.is_done() && current::in_task() {
         job.run_inline(core);
-        if job.is_done() {
-            return;
+    }
+    if !job.is_done() {
+        match job.register(Waiter::Thread(seam::current())) {
+            Registration::Done => {}
+            Registration::Registered(before) => {
+                job.drop_waiter(core, before);
+                if !core.wait_until(|| job.is_done()) {
+                    return Err(job.error(Cause::Forked));
+                }
+            }
         }
     }
-    match job.register(Waiter::Thread(seam::current())) {
-        Registration::Done => {}
-        Registration::Registered(before) => {
-            drop_waiter(before);
-            current::wait_until(|| job.is_done());
+    taken(job)
+}
+
+/// Leaves the waiter that a timed wait has replaced in its place again; returns whether the job is done,
+/// so that nobody will tell it.
+fn give_back<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, before: Option<Waiter>) -> bool {
+    let Some(before) = before else { return job.is_done() };
+    match job.register(before) {
+        Registration::Done => true,
+        Registration::Registered(own) => {
+            job.drop_waiter(core, own);
+            false
         }
     }
 }
 
-/// The result of a job that is done.
+/// Takes the result of a job that is done.
 #[track_caller]
-pub(crate) fn taken<R>(job: &dyn Joinable<R>) -> Result<R, TaskError> {
+fn taken<R>(job: &(impl Joinable<R> + ?Sized)) -> Result<R, TaskError> {
     match job.take() {
         Some(result) => result,
         None => unreachable!("the result of a job is taken once, by its handle"),
     }
-}
-
-/// A waiter that was replaced may be a waker, whose drop is code of others; its panic is the caller's,
-/// who brought it.
-fn drop_waiter(waiter: Option<Waiter>) {
-    drop(waiter);
 }
 
 impl<R> Future for JoinHandle<R> {
@@ -229,17 +241,18 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
+        if !job.is_done() && current::in_task() {
+            job.run_inline(&this.core);
+        }
         if !job.is_done() {
-            if current::in_task() {
-                job.run_inline(&this.core);
-            }
-            if !job.is_done() {
-                match job.register(Waiter::Waker(cx.waker().clone())) {
-                    Registration::Done => {}
-                    Registration::Registered(before) => {
-                        drop_waiter(before);
-                        return Poll::Pending;
+            match job.register(Waiter::Waker(cx.waker().clone())) {
+                Registration::Done => {}
+                Registration::Registered(before) => {
+                    job.drop_waiter(&this.core, before);
+                    if this.core.is_forked() {
+                        return Poll::Ready(Err(job.error(Cause::Forked)));
                     }
+                    return Poll::Pending;
                 }
             }
         }

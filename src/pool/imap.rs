@@ -2,45 +2,81 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::resume_unwind;
+use std::iter::FusedIterator;
+use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use super::cell::Waiter;
-use super::current;
-use super::error::TaskError;
+use super::error::{Label, TaskError};
 use super::handle::JoinHandle;
-use super::ready::ReadyList;
-use super::submission::Feeder;
+use super::job::completions::CompletionQueue;
+use super::job::state::Waiter;
+use super::pool::{FORKED, Pool, SHUT_DOWN, resume};
+use super::scheduler::current;
+use crate::context::Context;
 use crate::sync::seam;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
 const AHEAD: usize = 2;
 
-/// The result of one item, or the panic of it.
+/// Returns the result of one item, or resumes the panic of it.
 #[track_caller]
 fn result_of<R>(joined: Result<R, TaskError>) -> R {
     joined.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(payload) => resume_unwind(payload),
-        Err(error) if error.is_cancelled() => panic!("the pool was shut down"),
+        Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
         Err(error) => panic!("{error}"),
     })
 }
 
-/// An input that is pulled item by item, and not again after its end or its panic.
-struct Input<I> {
+/// The input, and how its items are submitted: pulled item by item, each pull a task of its own, and not
+/// again after its end or its panic.
+struct Input<I, F> {
+    pool: Pool,
+    context: Context,
+    at: &'static Location<'static>,
+    f: Arc<F>,
     items: I,
     ended: bool,
+    /// At most so many items are pulled and not yet yielded.
+    buffer: usize,
 }
 
-impl<I: Iterator> Input<I> {
-    fn pull(&mut self) -> Option<I::Item> {
+impl<I, F> Input<I, F> {
+    fn new(pool: Pool, context: Context, at: &'static Location<'static>, items: I, f: F) -> Self {
+        let buffer = AHEAD * pool.workers();
+        Self { pool, context, at, f: Arc::new(f), items, ended: false, buffer }
+    }
+
+    /// How many items are pulled in any case before the first result is looked for.
+    fn eager(&self) -> usize {
+        self.buffer.min(AHEAD * self.pool.workers())
+    }
+}
+
+impl<I: Iterator, F> Input<I, F> {
+    /// Pulls and submits one item, unless there are none left.
+    #[track_caller]
+    fn submit_next<R>(&mut self) -> Option<JoinHandle<R>>
+    where
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
         if self.ended {
             return None;
         }
+        // Stays so if the pull panics.
         self.ended = true;
-        let item = self.items.next()?;
+        let items = &mut self.items;
+        let pulled = self.pool.core().isolation.run(&self.context, || items.next());
+        let item = pulled.unwrap_or_else(|failure| {
+            resume(Label { name: Some("pull of an imap".into()), at: self.at, id: 0 }, failure)
+        })?;
         self.ended = false;
-        Some(item)
+        let f = Arc::clone(&self.f);
+        Some(self.pool.submit_in(&self.context, self.at, move || f(item)))
     }
 
     fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {
@@ -57,19 +93,23 @@ impl<I: Iterator> Input<I> {
 /// The panic of an item resumes where its result would have been. Dropping the iterator cancels what
 /// has not started; forgetting it leaks what was pulled.
 pub struct Imap<I, F, R> {
-    feeder: Feeder<F>,
-    input: Input<I>,
-    buffer: usize,
+    input: Input<I, F>,
     pulled: VecDeque<JoinHandle<R>>,
 }
 
 impl<I, F, R> Imap<I, F, R> {
-    pub(crate) fn new(feeder: Feeder<F>, items: I) -> Self {
-        let buffer = AHEAD * feeder.workers();
-        Self { feeder, input: Input { items, ended: false }, buffer, pulled: VecDeque::new() }
+    pub(crate) fn new(
+        pool: Pool,
+        context: Context,
+        at: &'static Location<'static>,
+        items: I,
+        f: F,
+    ) -> Self {
+        Self { input: Input::new(pool, context, at, items, f), pulled: VecDeque::new() }
     }
 
-    /// Pulls at most `n` items that are not yet yielded; at least one. The default is two per worker.
+    /// Sets how many items may be pulled that are not yet yielded; at least one. The default is two per
+    /// worker. A larger buffer fills up only while the next result is not there.
     ///
     /// # Examples
     ///
@@ -82,8 +122,64 @@ impl<I, F, R> Imap<I, F, R> {
     /// ```
     #[must_use]
     pub fn buffer(mut self, n: usize) -> Self {
-        self.buffer = n.max(1);
+        self.input.buffer = n.max(1);
         self
+    }
+}
+
+impl<I, F, R> Imap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    /// Pulls as far as the buffer goes, or until the next result is there.
+    #[track_caller]
+    fn pull(&mut self) {
+        while self.pulled.len() < self.input.buffer {
+            let enough = self.pulled.len() >= self.input.eager();
+            if enough && self.pulled.front().is_some_and(JoinHandle::is_finished) {
+                break;
+            }
+            let Some(handle) = self.input.submit_next() else { break };
+            self.pulled.push_back(handle);
+        }
+    }
+
+    /// Returns the next result, or `Pending` if it is not there within `limit`. Runs no item on this
+    /// thread, so that the limit holds; pulling from the input takes the time that it takes.
+    ///
+    /// # Panics
+    ///
+    /// Panics as `next` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{sync::mpsc, task::Poll, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel();
+    /// let gate = std::sync::Mutex::new(gate);
+    /// let mut results = pool.imap(0..1, move |_| gate.lock().unwrap().recv().unwrap());
+    /// assert_eq!(results.next_timeout(Duration::from_millis(1)), Poll::Pending);
+    /// go.send(7).unwrap();
+    /// assert_eq!(results.next(), Some(7));
+    /// assert_eq!(results.next_timeout(Duration::ZERO), Poll::Ready(None));
+    /// ```
+    #[track_caller]
+    pub fn next_timeout(&mut self, limit: Duration) -> Poll<Option<R>> {
+        self.pull();
+        let Some(first) = self.pulled.front_mut() else { return Poll::Ready(None) };
+        match first.join_timeout(limit) {
+            None => Poll::Pending,
+            Some(joined) => {
+                drop(self.pulled.pop_front());
+                Poll::Ready(Some(result_of(joined)))
+            }
+        }
     }
 }
 
@@ -96,11 +192,9 @@ where
 {
     type Item = R;
 
+    #[track_caller]
     fn next(&mut self) -> Option<R> {
-        while self.pulled.len() < self.buffer {
-            let Some(item) = self.input.pull() else { break };
-            self.pulled.push_back(self.feeder.feed(item));
-        }
+        self.pull();
         let first = self.pulled.pop_front()?;
         Some(result_of(first.join()))
     }
@@ -108,6 +202,25 @@ where
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.input.size_hint(self.pulled.len())
     }
+}
+
+/// Progress bars ask for the length. It is what the input promises.
+impl<I, F, R> ExactSizeIterator for Imap<I, F, R>
+where
+    I: ExactSizeIterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+}
+
+impl<I, F, R> FusedIterator for Imap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
 }
 
 impl<I, F, R> Drop for Imap<I, F, R> {
@@ -121,7 +234,7 @@ impl<I, F, R> Drop for Imap<I, F, R> {
 impl<I, F, R> fmt::Debug for Imap<I, F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Imap")
-            .field("buffer", &self.buffer)
+            .field("buffer", &self.input.buffer)
             .field("pulled", &self.pulled.len())
             .finish_non_exhaustive()
     }
@@ -132,32 +245,31 @@ impl<I, F, R> fmt::Debug for Imap<I, F, R> {
 /// The panic of an item resumes when its result would have been yielded. Dropping the iterator cancels
 /// what has not started; forgetting it leaks what was pulled.
 pub struct ImapUnordered<I, F, R> {
-    feeder: Feeder<F>,
-    input: Input<I>,
-    buffer: usize,
+    input: Input<I, F>,
     /// The items that were pulled and not yet yielded, each at its number.
     pulled: Vec<Option<JoinHandle<R>>>,
     free: Vec<usize>,
-    /// Numbers in the order of submission; some have been taken up by others long ago.
-    unstarted: VecDeque<usize>,
-    ready: Arc<ReadyList>,
+    ready: Arc<CompletionQueue>,
 }
 
 impl<I, F, R> ImapUnordered<I, F, R> {
-    pub(crate) fn new(feeder: Feeder<F>, items: I) -> Self {
-        let buffer = AHEAD * feeder.workers();
+    pub(crate) fn new(
+        pool: Pool,
+        context: Context,
+        at: &'static Location<'static>,
+        items: I,
+        f: F,
+    ) -> Self {
         Self {
-            feeder,
-            input: Input { items, ended: false },
-            buffer,
+            input: Input::new(pool, context, at, items, f),
             pulled: Vec::new(),
             free: Vec::new(),
-            unstarted: VecDeque::new(),
-            ready: Arc::new(ReadyList::new()),
+            ready: Arc::new(CompletionQueue::new()),
         }
     }
 
-    /// Pulls at most `n` items that are not yet yielded; at least one. The default is two per worker.
+    /// Sets how many items may be pulled that are not yet yielded; at least one. The default is two per
+    /// worker. A larger buffer fills up only while no result is there.
     ///
     /// # Examples
     ///
@@ -171,7 +283,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
     /// ```
     #[must_use]
     pub fn buffer(mut self, n: usize) -> Self {
-        self.buffer = n.max(1);
+        self.input.buffer = n.max(1);
         self
     }
 
@@ -179,27 +291,104 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         self.pulled.len() - self.free.len()
     }
 
-    /// The number of an item that is done. There must be one that is not yielded.
-    fn wait_for_any(&mut self) -> usize {
+    /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must be one
+    /// that is not yielded. Without a deadline this thread runs items if it runs a task.
+    #[track_caller]
+    fn wait_for_any(&mut self, deadline: Option<Option<Instant>>) -> Option<usize> {
+        let ready = &self.ready;
+        let mut done = None;
+        let mut look = || {
+            done = ready.pop_or_register(seam::current);
+            done.is_some()
+        };
+        if let Some(deadline) = deadline {
+            let _in_time = current::wait_until_deadline(&mut look, deadline);
+            return done;
+        }
         if current::in_task() {
-            loop {
-                if let Some(number) = self.ready.pop_or_register(seam::current) {
-                    return number;
+            for handle in self.pulled.iter().flatten() {
+                if look() {
+                    return done;
                 }
-                let Some(number) = self.unstarted.pop_front() else { break };
-                if let Some(handle) = &self.pulled[number] {
-                    let _done = handle.help();
-                }
+                handle.help();
             }
         }
-        let mut done = None;
-        current::wait_until(|| {
-            done = self.ready.pop_or_register(seam::current);
-            done.is_some()
-        });
-        match done {
-            Some(number) => number,
-            None => unreachable!("the wait ends with a number"),
+        if !self.input.pool.core().wait_until(look) {
+            panic!("{FORKED}");
+        }
+        done
+    }
+
+    /// Takes the result of an item that is done.
+    #[track_caller]
+    fn take(&mut self, number: usize) -> Option<R> {
+        let handle = self.pulled[number].take()?;
+        self.free.push(number);
+        Some(result_of(handle.join()))
+    }
+}
+
+impl<I, F, R> ImapUnordered<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    /// Pulls as far as the buffer goes, or until a result is there.
+    #[track_caller]
+    fn pull(&mut self) {
+        while self.waiting() < self.input.buffer {
+            if self.waiting() >= self.input.eager() && !self.ready.is_empty() {
+                break;
+            }
+            let Some(handle) = self.input.submit_next() else { break };
+            let number = self.free.pop().unwrap_or_else(|| {
+                self.pulled.push(None);
+                self.pulled.len() - 1
+            });
+            if handle.notify(Waiter::Queue(Arc::clone(&self.ready), number)) {
+                self.ready.push(number);
+            }
+            self.pulled[number] = Some(handle);
+        }
+    }
+
+    /// Returns the next result, or `Pending` if none is there within `limit`. Runs no item on this
+    /// thread, so that the limit holds; pulling from the input takes the time that it takes.
+    ///
+    /// # Panics
+    ///
+    /// Panics as `next` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{task::Poll, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let mut results = pool.imap_unordered(0..2, |n| n);
+    /// let mut sum = 0;
+    /// loop {
+    ///     match results.next_timeout(Duration::from_millis(10)) {
+    ///         Poll::Ready(Some(n)) => sum += n,
+    ///         Poll::Ready(None) => break,
+    ///         Poll::Pending => {}
+    ///     }
+    /// }
+    /// assert_eq!(sum, 1);
+    /// ```
+    #[track_caller]
+    pub fn next_timeout(&mut self, limit: Duration) -> Poll<Option<R>> {
+        self.pull();
+        if self.waiting() == 0 {
+            return Poll::Ready(None);
+        }
+        // A limit beyond the clock's range is no limit.
+        match self.wait_for_any(Some(Instant::now().checked_add(limit))) {
+            None => Poll::Pending,
+            Some(number) => Poll::Ready(self.take(number)),
         }
     }
 }
@@ -213,38 +402,37 @@ where
 {
     type Item = R;
 
+    #[track_caller]
     fn next(&mut self) -> Option<R> {
-        while self.waiting() < self.buffer {
-            let Some(item) = self.input.pull() else { break };
-            let handle = self.feeder.feed(item);
-            let number = self.free.pop().unwrap_or_else(|| {
-                self.pulled.push(None);
-                self.pulled.len() - 1
-            });
-            if handle.notify(Waiter::List(Arc::clone(&self.ready), number)) {
-                self.ready.push(number);
-            } else if self.unstarted.len() < 2 * self.buffer {
-                self.unstarted.push_back(number);
-            } else {
-                // Mostly old numbers, taken up by workers: start again from those that wait now.
-                let pulled = &self.pulled;
-                self.unstarted = (0..pulled.len()).filter(|&n| pulled[n].is_some()).collect();
-                self.unstarted.push_back(number);
-            }
-            self.pulled[number] = Some(handle);
-        }
+        self.pull();
         if self.waiting() == 0 {
             return None;
         }
-        let number = self.wait_for_any();
-        let handle = self.pulled[number].take()?;
-        self.free.push(number);
-        Some(result_of(handle.join()))
+        let number = self.wait_for_any(None)?;
+        self.take(number)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.input.size_hint(self.waiting())
     }
+}
+
+impl<I, F, R> ExactSizeIterator for ImapUnordered<I, F, R>
+where
+    I: ExactSizeIterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+}
+
+impl<I, F, R> FusedIterator for ImapUnordered<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
 }
 
 impl<I, F, R> Drop for ImapUnordered<I, F, R> {
@@ -258,7 +446,7 @@ impl<I, F, R> Drop for ImapUnordered<I, F, R> {
 impl<I, F, R> fmt::Debug for ImapUnordered<I, F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ImapUnordered")
-            .field("buffer", &self.buffer)
+            .field("buffer", &self.input.buffer)
             .field("pulled", &self.waiting())
             .finish_non_exhaustive()
     }

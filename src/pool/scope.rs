@@ -3,25 +3,24 @@
 //! Invariants:
 //!
 //! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
-//!    borrows. A task counts from before it is shared until its [`End::over`], after which neither its
+//!    borrows: [`Owner`]'s drop waits for that, or aborts. (In a forked child it does return: no thread
+//!    lives there that runs the tasks, and nothing drops them.) A task counts from before it is shared until its [`End::over`], after which neither its
 //!    closure nor its result exist any more (or they are leaked, see the job's cell).
 //! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use std::collections::VecDeque;
-
-use super::core::Core;
-use super::current;
-use super::error::{Label, TaskError};
+use super::core::{Core, Entry};
+use super::error::TaskError;
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
-use super::queue::Runnable;
-use super::submission::Submission;
-use crate::panic::catch;
+use super::pool::{FORKED, Pool, SHUT_DOWN};
+use super::scheduler::current;
+use crate::panic::{self, AbortOnUnwind};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread};
 
@@ -43,7 +42,7 @@ use crate::sync::seam::{self, Mutex, Thread};
 /// ```
 pub struct Scope<'scope, 'env: 'scope> {
     data: Arc<Data>,
-    submission: Submission<'scope>,
+    pool: Pool,
     /// Invariant in both lifetimes, as in `std::thread::scope`: were `'scope` to shrink, a task could
     /// borrow something that ends before the scope does.
     scope: PhantomData<&'scope mut &'scope ()>,
@@ -62,6 +61,15 @@ struct Data {
 
 /// A job's share of its scope.
 struct Member(Arc<Data>);
+
+impl Member {
+    /// One more job, which owes a call of [`End::over`].
+    fn new(data: &Arc<Data>) -> Self {
+        // Relaxed: only the owner's thread, or a task that counts itself, adds; see invariant 1.
+        data.unfinished.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(data))
+    }
+}
 
 impl End for Member {
     fn failing(&self) {
@@ -88,14 +96,20 @@ impl Data {
         self.unfinished.load(Ordering::Acquire) == 0
     }
 
-    /// Waits for all jobs, running those that have not started if the owner runs a task itself.
-    fn wait(&self, core: &Core) {
-        current::wait_until(|| {
+    /// Waits for all jobs, running those that have not started if the owner runs a task itself; returns
+    /// false in a forked child, where nobody runs them.
+    fn wait(&self, core: &Core) -> bool {
+        core.wait_until(|| {
             while let Some(job) = self.next_unstarted() {
                 let _ran = job.claim_and_run(core);
             }
             self.is_over()
-        });
+        })
+    }
+
+    fn is_over_well(&self) -> bool {
+        // Relaxed: the jobs are over, and `is_over` has ordered what they counted.
+        self.is_over() && self.unseen.load(Ordering::Relaxed) == 0
     }
 
     fn next_unstarted(&self) -> Option<Arc<dyn Claimable>> {
@@ -115,15 +129,29 @@ impl Data {
     }
 }
 
-/// Runs `f` with a scope whose tasks are submitted as `submission` says.
+/// The owner's side: its drop waits for all jobs, whatever `f` does.
+struct Owner<'c> {
+    data: &'c Data,
+    core: &'c Core,
+}
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        let promise = AbortOnUnwind::new("a scope would have ended before its tasks");
+        let _in_this_process = self.data.wait(self.core);
+        promise.disarm();
+    }
+}
+
+/// Runs `f` with a scope whose tasks are submitted through `pool`.
 #[track_caller]
-pub(crate) fn scope<'env, F, T>(submission: Submission<'_>, f: F) -> T
+pub(crate) fn scope<'env, F, T>(pool: &Pool, f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let core = submission.core();
-    if core.intake.is_closed() && !current::runs_task_of(core.id) {
-        panic!("the pool is shut down");
+    let core = pool.core();
+    if core.is_closed_here() {
+        panic!("{SHUT_DOWN}");
     }
     let scope = Scope {
         data: Arc::new(Data {
@@ -132,29 +160,35 @@ where
             owner: seam::current(),
             unstarted: current::in_task().then(Mutex::default),
         }),
-        submission: submission.clone(),
+        pool: pool.clone(),
         scope: PhantomData,
         env: PhantomData,
     };
-    let result = catch(|| f(&scope));
-    scope.data.wait(core);
+    let owner = Owner { data: &scope.data, core };
+    let result = panic::catch(|| f(&scope));
+    drop(owner);
     // From here on no task borrows anything.
     match result {
         Err(payload) => payload.resume(),
-        // Relaxed: the jobs are over, and `is_over` has ordered what they counted.
-        Ok(_) if scope.data.unseen.load(Ordering::Relaxed) != 0 => {
+        Ok(result) if scope.data.is_over_well() => result,
+        Ok(result) => {
+            // Its drop may panic as well: that would be the second one.
+            let _second = panic::catch(|| drop(result));
+            if !scope.data.is_over() {
+                panic!("{FORKED}");
+            }
             panic!("a scoped task panicked, or was cancelled")
         }
-        Ok(result) => result,
     }
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Submits a task that may borrow whatever outlives the scope.
+    /// Submits a task that may borrow whatever outlives the scope. After a shutdown the task does not
+    /// run: the handle is that of a cancelled one, as with [`Pool::submit`].
     ///
     /// # Panics
     ///
-    /// Panics if the pool is shut down.
+    /// Panics if a slot that the task would inherit is inside its own `with_mut`.
     ///
     /// # Examples
     ///
@@ -176,26 +210,16 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> R + Send + 'scope,
         R: Send + 'scope,
     {
-        let core = self.submission.core();
-        let context = self.submission.context();
-        if !self.submission.take_place() {
-            panic!("the pool is shut down");
-        }
-        let admission = core.admit();
-        let label = self.submission.label(admission.number, Location::caller());
-        if !admission.admitted {
-            self.submission.give_place_back();
-            core.reject();
-            panic!("the pool is shut down");
-        }
-        // Relaxed: only this thread, or a task that counts itself, adds; see invariant 1.
-        self.data.unfinished.fetch_add(1, Ordering::Relaxed);
-        let job = Arc::new(Job::new(f, context, label.clone(), Member(Arc::clone(&self.data))));
-        let claimable: Arc<dyn Claimable + 'scope> = Arc::clone(&job) as _;
-        self.data.list(erase::claimable(claimable));
-        let runnable: Arc<dyn Runnable + 'scope> = Arc::clone(&job) as _;
-        core.enqueue(erase::runnable(runnable));
-        ScopedJoinHandle { job: Some(job), core, label, scope: PhantomData }
+        let core = self.pool.core();
+        let member = || Member::new(&self.data);
+        let enqueue = |job: Arc<Job<F, R, Member>>| {
+            let claimable: Arc<dyn Claimable + 'scope> = Arc::clone(&job) as _;
+            self.data.list(erase::claimable(claimable));
+            let entry: Arc<dyn Entry + 'scope> = job;
+            core.enqueue(erase::entry(entry));
+        };
+        let job = self.pool.submit_job(Location::caller(), f, member, enqueue);
+        ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
     }
 }
 
@@ -203,19 +227,19 @@ impl<'scope> Scope<'scope, '_> {
 mod erase {
     #![expect(unsafe_code, reason = "a scope's jobs are kept where nothing may borrow")]
 
-    use super::{Arc, Claimable, Runnable};
+    use super::{Arc, Claimable, Entry};
 
     /// See the module's invariants: until the scope ends, the borrows hold; afterwards the job is a
     /// shell that touches nothing of its types.
-    pub(super) fn runnable<'a>(job: Arc<dyn Runnable + 'a>) -> Arc<dyn Runnable> {
+    pub(super) fn entry<'a>(job: Arc<dyn Entry + 'a>) -> Arc<dyn Entry> {
         // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1 and 2
         // of the module keep every use of the borrows within it.
-        unsafe { std::mem::transmute::<Arc<dyn Runnable + 'a>, Arc<dyn Runnable>>(job) }
+        unsafe { std::mem::transmute::<Arc<dyn Entry + 'a>, Arc<dyn Entry>>(job) }
     }
 
-    /// As [`runnable`].
+    /// As [`entry`].
     pub(super) fn claimable<'a>(job: Arc<dyn Claimable + 'a>) -> Arc<dyn Claimable> {
-        // SAFETY: as in `runnable`.
+        // SAFETY: as in `entry`.
         unsafe { std::mem::transmute::<Arc<dyn Claimable + 'a>, Arc<dyn Claimable>>(job) }
     }
 }
@@ -235,7 +259,6 @@ impl fmt::Debug for Scope<'_, '_> {
 pub struct ScopedJoinHandle<'scope, R> {
     job: Option<Arc<dyn Joinable<R> + 'scope>>,
     core: &'scope Core,
-    label: Label,
     scope: PhantomData<&'scope ()>,
 }
 
@@ -258,8 +281,7 @@ impl<R> ScopedJoinHandle<'_, R> {
     /// ```
     pub fn join(mut self) -> Result<R, TaskError> {
         let Some(job) = self.job.take() else { unreachable!("joining consumes the handle") };
-        handle::wait(&*job, self.core);
-        handle::taken(&*job)
+        handle::join(&*job, self.core)
     }
 
     /// Whether the task is done, so that [`join`](ScopedJoinHandle::join) would not wait.
@@ -298,7 +320,7 @@ impl<R> Drop for ScopedJoinHandle<'_, R> {
 impl<R> fmt::Debug for ScopedJoinHandle<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScopedJoinHandle")
-            .field("task", &self.label.id)
+            .field("task", &self.job.as_ref().map(|job| job.number()))
             .field("finished", &self.is_finished())
             .finish_non_exhaustive()
     }

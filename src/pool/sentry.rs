@@ -9,9 +9,9 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use super::core::Core;
-use super::current;
 use super::error::{Cause, Label};
 use super::isolation::Isolation;
+use super::scheduler::current;
 use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
@@ -120,7 +120,7 @@ impl Post {
             Some(Guard::Watching(watcher)) => watcher,
             Some(Guard::Blind) => {
                 let outcome = f();
-                core.seats[index].retire();
+                core.slots[index].retire();
                 put_back(Guard::Blind);
                 return outcome;
             }
@@ -145,7 +145,7 @@ impl Post {
     #[cold]
     fn act(&self, core: &Core, label: &Label, index: usize, report: &Report) {
         core.tally().add(|c| &c.leaks, 1);
-        let seat = &core.seats[index];
+        let seat = &core.slots[index];
         let renews = match &self.budget {
             // A worker that ends anyway costs nothing.
             Some(budget) => seat.is_retiring() || budget.take(Instant::now()),

@@ -50,9 +50,9 @@ pub struct Stats {
 pub(crate) fn read(core: &Core) -> Stats {
     // What ended is read before what began, so that no difference is below 0.
     let claimed = core.sum(|c| &c.claimed);
-    let queued = core.intake.count().saturating_sub(claimed);
+    let queued = core.admitted().saturating_sub(claimed);
     Stats {
-        workers: core.seats.len(),
+        workers: core.slots.len(),
         // A gauge that is written on several threads can be caught in between.
         running: usize::try_from(core.sum(|c| &c.running) as i64).unwrap_or(0),
         queued: usize::try_from(queued).unwrap_or(usize::MAX),

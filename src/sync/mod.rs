@@ -3,6 +3,8 @@
 //! `seam` is the one place through which the crate reaches atomics, locks and threads.
 
 mod event;
+#[cfg(all(loom, test))]
+pub(crate) mod model;
 pub(crate) mod seam;
 
 pub use event::Event;

@@ -1,16 +1,14 @@
 //! The one place through which the pool reaches atomics, locks, cells and threads.
 //!
 //! Under `--cfg loom` the same names come from loom, so that the protocols of the pool (the state of
-//! a job, the sleep of a worker, the gate of a group) can be explored exhaustively. What is not
-//! modelled, because it only ever blocks plain threads on the slow path, takes its lock and condition
-//! variable from [`blocking`].
+//! a job, the sleep of a worker, the latch of a group) can be explored exhaustively.
 
 #[cfg(not(loom))]
 mod real {
     pub(crate) use parking_lot::MutexGuard;
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
-    pub(crate) use std::thread::{Thread, current, park};
+    pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep};
 
     /// Parks for at most `limit`.
     pub(crate) fn park_timeout(limit: std::time::Duration) {
@@ -29,6 +27,10 @@ mod real {
         #[inline]
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock()
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
         }
     }
 
@@ -82,7 +84,12 @@ mod real {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
-    pub(crate) use loom::thread::{Thread, current, park};
+    pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park};
+
+    /// Loom has no clock; nothing that is modelled calls this.
+    pub(crate) fn sleep(_pause: std::time::Duration) {
+        loom::thread::yield_now();
+    }
 
     /// Loom has no timed park; nothing that is modelled calls this.
     pub(crate) fn park_timeout(_limit: std::time::Duration) {
@@ -99,6 +106,10 @@ mod real {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
 
@@ -130,10 +141,15 @@ mod real {
 }
 
 pub(crate) use real::{
-    Condvar, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current, park, park_timeout, spin_loop,
+    Builder, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current, park,
+    park_timeout, sleep, spin_loop,
 };
 
-/// A lock and a condition variable for plain threads that block: never modelled.
-pub(crate) mod blocking {
-    pub(crate) use parking_lot::{Condvar, Mutex};
+/// Returns a number that this process has never had here before: never 0.
+pub(crate) fn unique_number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    // std's in any case: a static of the process, which no model looks at.
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // Relaxed: only the uniqueness matters.
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

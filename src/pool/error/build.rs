@@ -20,10 +20,10 @@ use crate::sentinel::Unsupported;
 /// assert_eq!(error.to_string(), "a pool needs at least one worker");
 /// ```
 #[derive(Debug)]
-pub struct BuildError(Refused);
+pub struct BuildError(BuildErrorKind);
 
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum BuildErrorKind {
     NoWorkers,
     TooManyWorkers(usize),
     NoCapacity,
@@ -34,81 +34,95 @@ pub(crate) enum Refused {
         index: usize,
         error: io::Error,
     },
+    WorkerStart {
+        index: usize,
+        message: String,
+    },
     #[cfg(feature = "sentinel")]
     Unsupported(Unsupported),
 }
 
-impl From<Refused> for BuildError {
-    fn from(refused: Refused) -> Self {
+impl From<BuildErrorKind> for BuildError {
+    fn from(refused: BuildErrorKind) -> Self {
         Self(refused)
     }
 }
 
 impl BuildError {
-    /// Whether no workers were asked for.
+    /// Returns whether no workers were asked for.
     #[must_use]
     pub fn is_no_workers(&self) -> bool {
-        matches!(self.0, Refused::NoWorkers)
+        matches!(self.0, BuildErrorKind::NoWorkers)
     }
 
-    /// Whether more workers were asked for than a pool can number (65,535).
+    /// Returns whether more workers were asked for than a pool can number (65,535).
     #[must_use]
     pub fn is_too_many_workers(&self) -> bool {
-        matches!(self.0, Refused::TooManyWorkers(_))
+        matches!(self.0, BuildErrorKind::TooManyWorkers(_))
     }
 
-    /// Whether the queue was to hold nothing.
+    /// Returns whether the queue was to hold nothing.
     #[must_use]
     pub fn is_queue_capacity(&self) -> bool {
-        matches!(self.0, Refused::NoCapacity)
+        matches!(self.0, BuildErrorKind::NoCapacity)
     }
 
-    /// Whether the stack size is one that no thread can have.
+    /// Returns whether the stack size is one that no thread can have.
     #[must_use]
     pub fn is_stack_size(&self) -> bool {
-        matches!(self.0, Refused::StackSize(_))
+        matches!(self.0, BuildErrorKind::StackSize(_))
     }
 
-    /// Whether the name contains a NUL byte, which no thread's name can.
+    /// Returns whether the name contains a NUL byte, which no thread's name can.
     #[must_use]
     pub fn is_name(&self) -> bool {
-        matches!(self.0, Refused::Name(_))
+        matches!(self.0, BuildErrorKind::Name(_))
     }
 
-    /// Whether a carrier that captures once, for all tasks, could not do so.
+    /// Returns whether a carrier that captures once, for all tasks, could not do so.
     #[must_use]
     pub fn is_carrier(&self) -> bool {
-        matches!(self.0, Refused::Carrier(_))
+        matches!(self.0, BuildErrorKind::Carrier(_))
     }
 
-    /// Whether the system refused to start a thread. Those that had started have ended.
+    /// Returns whether the system refused to start a thread. Those that had started have ended.
     #[must_use]
     pub fn is_thread(&self) -> bool {
-        matches!(self.0, Refused::Thread { .. })
+        matches!(self.0, BuildErrorKind::Thread { .. })
     }
 
-    /// Whether a sentinel that watches was asked for on a system where it does not work.
+    /// Returns whether a worker's start hook failed that
+    /// [was required](crate::PoolBuilder::require_worker_start) to go well.
+    #[must_use]
+    pub fn is_worker_start(&self) -> bool {
+        matches!(self.0, BuildErrorKind::WorkerStart { .. })
+    }
+
+    /// Returns whether a sentinel that watches was asked for on a system where it does not work.
     #[cfg(feature = "sentinel")]
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.0, Refused::Unsupported(_))
+        matches!(self.0, BuildErrorKind::Unsupported(_))
     }
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Refused::NoWorkers => f.write_str("a pool needs at least one worker"),
-            Refused::TooManyWorkers(n) => write!(f, "a pool cannot have {n} workers"),
-            Refused::NoCapacity => f.write_str("a queue needs room for at least one task"),
-            Refused::StackSize(bytes) => write!(f, "a stack of {bytes} bytes is impossible"),
-            Refused::Name(name) => write!(f, "the name {name:?} contains a NUL byte"),
-            Refused::Carrier(error) => error.fmt(f),
-            Refused::Thread { index, error } => {
+            BuildErrorKind::NoWorkers => f.write_str("a pool needs at least one worker"),
+            BuildErrorKind::TooManyWorkers(n) => write!(f, "a pool cannot have {n} workers"),
+            BuildErrorKind::NoCapacity => f.write_str("a queue needs room for at least one task"),
+            BuildErrorKind::StackSize(bytes) => write!(f, "a stack of {bytes} bytes is impossible"),
+            BuildErrorKind::Name(name) => write!(f, "the name {name:?} contains a NUL byte"),
+            BuildErrorKind::Carrier(error) => error.fmt(f),
+            BuildErrorKind::Thread { index, error } => {
                 write!(f, "the thread of worker {index} could not be started: {error}")
             }
+            BuildErrorKind::WorkerStart { index, message } => {
+                write!(f, "the start hook of worker {index} failed: {message}")
+            }
             #[cfg(feature = "sentinel")]
-            Refused::Unsupported(error) => error.fmt(f),
+            BuildErrorKind::Unsupported(error) => error.fmt(f),
         }
     }
 }
@@ -116,10 +130,10 @@ impl fmt::Display for BuildError {
 impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
-            Refused::Thread { error, .. } => Some(error),
-            Refused::Carrier(error) => Some(error),
+            BuildErrorKind::Thread { error, .. } => Some(error),
+            BuildErrorKind::Carrier(error) => Some(error),
             #[cfg(feature = "sentinel")]
-            Refused::Unsupported(error) => Some(error),
+            BuildErrorKind::Unsupported(error) => Some(error),
             _ => None,
         }
     }
@@ -129,13 +143,13 @@ impl Error for BuildError {
 mod tests {
     use std::error::Error;
 
-    use super::{BuildError, Refused};
+    use super::{BuildError, BuildErrorKind};
     use crate::sentinel::Unsupported;
 
     #[test]
     fn a_system_without_a_sentinel_is_a_refusal_of_its_own() {
         let why = Unsupported::new("no thread-locals that can be read");
-        let error = BuildError::from(Refused::Unsupported(why.clone()));
+        let error = BuildError::from(BuildErrorKind::Unsupported(why.clone()));
         assert!(error.is_unsupported() && !error.is_thread());
         assert_eq!(error.to_string(), why.to_string());
         assert!(error.source().is_some_and(|source| source.is::<Unsupported>()));

@@ -1,6 +1,7 @@
 //! What can go wrong with a pool, one type per way of failing.
 
 mod build;
+mod cause;
 mod shutdown;
 mod submit;
 mod task;
@@ -10,5 +11,5 @@ pub use shutdown::ShutdownError;
 pub use submit::SubmitError;
 pub use task::TaskError;
 
-pub(crate) use build::Refused;
-pub(crate) use task::{Cause, Label};
+pub(crate) use build::BuildErrorKind;
+pub(crate) use cause::{Cause, Label};

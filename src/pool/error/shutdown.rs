@@ -23,6 +23,7 @@ enum Kind {
     OnWorker,
     TimedOut,
     NoReaper(std::io::Error),
+    Forked,
 }
 
 impl ShutdownError {
@@ -34,17 +35,27 @@ impl ShutdownError {
         Self(Kind::TimedOut)
     }
 
+    pub(crate) fn forked() -> Self {
+        Self(Kind::Forked)
+    }
+
     pub(crate) fn no_reaper(error: std::io::Error) -> Self {
         Self(Kind::NoReaper(error))
     }
 
-    /// Whether a task of the pool itself asked, which would wait for itself. Nothing was changed.
+    /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was changed.
     #[must_use]
     pub fn is_on_worker(&self) -> bool {
         matches!(self.0, Kind::OnWorker)
     }
 
-    /// Whether the time was over before the workers were gone. They go on draining.
+    /// Returns whether this process is a child after a `fork`: the workers are the parent's.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        matches!(self.0, Kind::Forked)
+    }
+
+    /// Returns whether the time was over before the workers were gone. They go on draining.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         matches!(self.0, Kind::TimedOut)
@@ -56,6 +67,7 @@ impl fmt::Display for ShutdownError {
         f.write_str(match self.0 {
             Kind::OnWorker => "a task cannot wait for the shutdown of the pool that runs it",
             Kind::TimedOut => "the workers of the pool did not end in time",
+            Kind::Forked => "the workers of the pool live in the parent of this forked process",
             Kind::NoReaper(_) => "the thread that waits for the workers could not be started",
         })
     }
@@ -65,7 +77,7 @@ impl Error for ShutdownError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
             Kind::NoReaper(error) => Some(error),
-            Kind::OnWorker | Kind::TimedOut => None,
+            Kind::OnWorker | Kind::TimedOut | Kind::Forked => None,
         }
     }
 }

@@ -5,32 +5,14 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
 
-use parking_lot::Mutex;
-
+use super::{Cause, Label};
 use crate::frame::{CleanupError, Failure};
 use crate::panic::Payload;
+use crate::sync::seam::Mutex;
 
-/// What a task is called in errors: its name, or where it was submitted, and its number.
-#[derive(Clone)]
-pub(crate) struct Label {
-    pub(crate) name: Option<Arc<str>>,
-    pub(crate) at: &'static Location<'static>,
-    pub(crate) id: u64,
-}
-
-/// Why a task has no result.
-pub(crate) enum Cause {
-    Failed(Failure),
-    /// Cancelled by its handle, or with the pool.
-    Cancelled {
-        by_handle: bool,
-    },
-}
-
-/// Why a task has no result: it panicked, it was cancelled, or what it left behind could not be cleaned
-/// up.
+/// Why a task has no result: it panicked, it was cancelled, or what it left behind could not be
+/// cleaned up.
 ///
 /// Its `Display` names the task: by the name it was given
 /// ([`Pool::named`](crate::Pool::named)) or by the place where it was submitted, and by its number.
@@ -57,6 +39,8 @@ enum Kind {
     /// A payload is only `Send`; the mutex, which is never contended, makes the error `Sync`.
     Panic(Mutex<Payload>),
     Cancelled,
+    TooDeep,
+    Forked,
     Cleanup(CleanupError),
     Carrier(Box<dyn Error + Send + Sync>),
 }
@@ -64,7 +48,9 @@ enum Kind {
 impl TaskError {
     pub(crate) fn new(label: Label, cause: Cause) -> Self {
         let (kind, message) = match cause {
-            Cause::Cancelled { .. } => (Kind::Cancelled, None),
+            Cause::CancelledByHandle | Cause::ShutDown => (Kind::Cancelled, None),
+            Cause::TooDeep => (Kind::TooDeep, None),
+            Cause::Forked => (Kind::Forked, None),
             Cause::Failed(Failure::Panic(payload)) => {
                 let message = payload.message();
                 (Kind::Panic(Mutex::new(payload)), message.map(Cow::into_owned))
@@ -81,26 +67,55 @@ impl TaskError {
         Self(Box::new(Inner { label, kind, message }))
     }
 
-    /// Whether the task panicked.
+    /// Returns whether the task panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.0.kind, Kind::Panic(_))
     }
 
-    /// Whether the task was cancelled before it began.
+    /// Returns whether the task was cancelled before it began.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0.kind, Kind::Cancelled)
     }
 
-    /// Whether the task returned, but the clean-up of its slots failed: a value's `Drop` panicked, or a
+    /// Returns whether the task would have had to run on top of too many others (256): each of those
+    /// waits for the one above it, and the stack is finite. It did not begin.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, TaskError};
+    ///
+    /// fn chain(pool: &Pool, links: u32) -> Result<u32, TaskError> {
+    ///     let next = pool.clone();
+    ///     pool.submit(move || if links == 0 { Ok(0) } else { chain(&next, links - 1) }).join()?
+    /// }
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// assert!(chain(&pool, 100).is_ok());
+    /// assert!(chain(&pool, 1000).unwrap_err().is_too_deep());
+    /// ```
+    #[must_use]
+    pub fn is_too_deep(&self) -> bool {
+        matches!(self.0.kind, Kind::TooDeep)
+    }
+
+    /// Returns whether this process is a child after a `fork`, in which the pool has no workers: the
+    /// wait would never end.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        matches!(self.0.kind, Kind::Forked)
+    }
+
+    /// Returns whether the task returned, but the clean-up of its slots failed: a value's `Drop` panicked, or a
     /// slot kept coming back. Its result was dropped.
     #[must_use]
     pub fn is_cleanup(&self) -> bool {
         matches!(self.0.kind, Kind::Cleanup(_))
     }
 
-    /// Whether a carrier of foreign thread state failed to attach or to detach.
+    /// Returns whether a carrier of foreign thread state failed to attach or to detach.
     #[must_use]
     pub fn is_carrier(&self) -> bool {
         matches!(self.0.kind, Kind::Carrier(_))
@@ -141,7 +156,7 @@ impl TaskError {
         }
         match self.0.kind {
             Kind::Panic(payload) => Ok(payload.into_inner().into_inner()),
-            Kind::Cancelled | Kind::Cleanup(_) | Kind::Carrier(_) => unreachable!("checked above"),
+            _ => unreachable!("checked above"),
         }
     }
 
@@ -212,12 +227,14 @@ impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = &self.0.label;
         match &label.name {
-            Some(name) => write!(f, "task `{name}` (#{})", label.id)?,
+            Some(name) => write!(f, "task `{}` (#{})", name.escape_debug(), label.id)?,
             None => write!(f, "task #{} (submitted at {})", label.id, label.at)?,
         }
         f.write_str(match self.0.kind {
             Kind::Panic(_) => " panicked",
             Kind::Cancelled => " was cancelled",
+            Kind::TooDeep => " did not run: too many tasks lie on top of one another",
+            Kind::Forked => " cannot be waited for in a forked child: the workers are the parent's",
             Kind::Cleanup(_) => " could not be cleaned up",
             Kind::Carrier(_) => " could not be given its foreign state",
         })?;
@@ -239,7 +256,7 @@ impl Error for TaskError {
         match &self.0.kind {
             Kind::Cleanup(error) => Some(error),
             Kind::Carrier(error) => Some(&**error),
-            Kind::Panic(_) | Kind::Cancelled => None,
+            Kind::Panic(_) | Kind::Cancelled | Kind::TooDeep | Kind::Forked => None,
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::context::Context;
 use crate::frame::{self, Failure, Frame};
 use crate::panic::catch;
 use crate::pool::core::Core;
-use crate::pool::current;
 use crate::pool::error::Label;
 use crate::pool::group::{Body, Help, Owner, Ticket};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
+use crate::pool::scheduler::current;
 use crate::sync::seam::atomic::{AtomicBool, Ordering};
 
 /// How many items run between two looks for a stop, where they are quick.
@@ -70,7 +70,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    let helpers = core.seats.len().min(most.unwrap_or(usize::MAX)).max(1);
+    let helpers = core.slots.len().min(most.unwrap_or(usize::MAX)).max(1);
     let in_task = current::in_task();
     let map = Map {
         core,
@@ -198,7 +198,7 @@ where
 
     /// Whether the pool was shut down for good, so that nothing new may start.
     fn is_cancelled(&self) -> bool {
-        let cancelled = self.core.intake.is_cancelled();
+        let cancelled = self.core.is_cancelled();
         if cancelled {
             let _exhausted = self.cancel();
         }
@@ -326,7 +326,7 @@ where
                 };
                 sink.push(position, out);
             }
-            if may_spoil && current::is_spoiled() && !self.is_owner() {
+            if may_spoil && current::is_retiring() && !self.is_owner() {
                 return Ok(Help::Elsewhere);
             }
             if pace.done(chunk.len) {

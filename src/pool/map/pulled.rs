@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::feed::Feed;
 use super::pace::Pace;
 use super::{Chunk, Lane, Source};
-use crate::pool::current;
+use crate::pool::scheduler::current;
 use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::sync::seam::{self, Thread};
 

@@ -1,12 +1,17 @@
 //! A submitted task: one allocation that the queue and the handle share.
 
+pub(crate) mod completions;
+#[cfg(all(loom, test))]
+mod model;
+pub(crate) mod state;
+
 use std::sync::Arc;
 
-use super::cell::{Claimed, Completion, Detached, JobCell, Registration, Waiter};
-use super::core::Core;
-use super::current;
+use self::state::{Claimed, Completion, Detached, JobState, Registration, Waiter};
+use super::core::{Core, Entry, Running};
 use super::error::{Cause, Label, TaskError};
-use super::queue::Runnable;
+use super::scheduler::current;
+use super::scheduler::queue::Stale;
 use crate::context::Context;
 use crate::frame;
 
@@ -30,7 +35,7 @@ type Work<F> = (F, Context);
 
 /// See the module's documentation.
 pub(crate) struct Job<F, R, E> {
-    cell: JobCell<Work<F>, Outcome<R>>,
+    state: JobState<Work<F>, Outcome<R>>,
     label: Label,
     end: E,
 }
@@ -43,10 +48,15 @@ pub(crate) trait Joinable<R>: Send + Sync {
     /// Cancels the job if it has not been claimed.
     fn cancel(&self, core: &Core) -> bool;
     fn register(&self, waiter: Waiter) -> Registration;
-    /// The result, if the job is done and nobody took it before.
+    /// Takes the result, if the job is done and nobody took it before.
     fn take(&self) -> Option<Result<R, TaskError>>;
     /// The handle goes away without having taken the result.
     fn detach(&self, core: &Core);
+    /// Returns the error of a wait that would never end.
+    fn error(&self, cause: Cause) -> TaskError;
+    /// Drops user code that came in through the handle, contained.
+    fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>);
+    fn number(&self) -> u64;
 }
 
 /// A job as those see it who may run it while they wait for its group.
@@ -63,61 +73,61 @@ where
     E: End,
 {
     pub(crate) fn new(task: F, context: Context, label: Label, end: E) -> Self {
-        Self { cell: JobCell::new((task, context)), label, end }
+        Self { state: JobState::new((task, context)), label, end }
     }
 
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone before
     /// the completion can be observed.
-    fn execute(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, inline: bool) {
-        let tally = core.tally();
+    fn execute(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>) {
+        let running = Running::begin(core);
+        let tally = running.tally;
         core.claimed(tally);
-        tally.add(|c| &c.running, 1);
-        // To the end: the drops and wakes below are code of others too, and wait like a task's.
-        let in_task = current::enter_task(core.id);
         let (task, context) = claimed.work();
         let outcome = core.sentry.watch(core, &self.label, || {
             let outcome = core.isolation.run(&context, task);
-            if context.snapshot_raw().is_null() && !context.has_carriers() {
-                // Nothing was inherited, so nothing can happen.
-                drop(context);
-            } else {
+            if !context.is_empty() {
                 core.drop_contained(context, &self.label);
             }
             outcome
         });
         match &outcome {
-            Ok(_) => tally.add(|c| &c.completed, 1),
+            Ok(_) => running.end(1, None),
             Err(failure) => {
-                match failure {
-                    frame::Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
-                    _ => tally.add(|c| &c.failed, 1),
-                }
+                running.end(0, Some(failure));
                 self.end.failing();
             }
         }
-        if inline {
-            tally.add(|c| &c.inline, 1);
-        }
-        tally.sub(|c| &c.running, 1);
         self.publish(core, claimed, outcome.map_err(Cause::Failed));
-        drop(in_task);
+        drop(running);
         core.finished(tally);
         self.end.over();
     }
 
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
-    fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, by_handle: bool) {
+    #[cold]
+    fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
         let tally = core.tally();
         core.claimed(tally);
         core.drop_contained(claimed.work(), &self.label);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
-        if !by_handle {
+        if !matches!(cause, Cause::CancelledByHandle) {
             self.end.failing();
         }
-        self.publish(core, claimed, Err(Cause::Cancelled { by_handle }));
+        self.publish(core, claimed, Err(cause));
         core.finished(tally);
         self.end.over();
+    }
+
+    /// Ends a job that was not let in. Nothing counts it.
+    #[cold]
+    pub(crate) fn refuse(&self, core: &Core, cause: Cause) {
+        if let Some(mut claimed) = self.state.claim() {
+            core.drop_contained(claimed.work(), &self.label);
+            self.end.failing();
+            self.publish(core, claimed, Err(cause));
+            self.end.over();
+        }
     }
 
     fn publish(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>, outcome: Outcome<R>) {
@@ -130,7 +140,7 @@ where
 
     /// Drops the outcome that nobody will ask for.
     fn discard(&self, core: &Core) {
-        match self.cell.take() {
+        match self.state.take() {
             None => {}
             Some(Ok(result)) => core.drop_contained(result, &self.label),
             Some(Err(cause)) => core.report(self.label.clone(), cause),
@@ -141,8 +151,8 @@ where
 fn wake(core: &Core, waiter: Waiter, label: &Label) {
     match waiter {
         Waiter::Thread(thread) => thread.unpark(),
-        Waiter::List(list, number) => list.push(number),
-        // A waker is code of others.
+        Waiter::Queue(queue, number) => queue.push(number),
+        // A waker is user code.
         Waiter::Waker(waker) => {
             if let Err(failure) = frame::contained(|| waker.wake()) {
                 core.report(label.clone(), Cause::Failed(failure));
@@ -151,28 +161,35 @@ fn wake(core: &Core, waiter: Waiter, label: &Label) {
     }
 }
 
-impl<F, R, E> Runnable for Job<F, R, E>
+impl<F, R, E> Stale for Job<F, R, E>
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+    E: End,
+{
+    fn is_stale(&self) -> bool {
+        self.state.is_claimed()
+    }
+}
+
+impl<F, R, E> Entry for Job<F, R, E>
 where
     F: FnOnce() -> R + Send,
     R: Send,
     E: End,
 {
     fn run(self: Arc<Self>, core: &Core) {
-        match self.cell.claim() {
-            Some(claimed) => self.execute(core, claimed, false),
-            None => core.queue.buried(),
+        match self.state.claim() {
+            Some(claimed) => self.execute(core, claimed),
+            None => core.queue.removed_stale(),
         }
     }
 
     fn cancel(&self, core: &Core) {
-        match self.cell.claim() {
-            Some(claimed) => self.abandon(core, claimed, false),
-            None => core.queue.buried(),
+        match self.state.claim() {
+            Some(claimed) => self.abandon(core, claimed, Cause::ShutDown),
+            None => core.queue.removed_stale(),
         }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.cell.is_claimed()
     }
 }
 
@@ -183,7 +200,7 @@ where
     E: End,
 {
     fn is_done(&self) -> bool {
-        self.cell.is_done()
+        self.state.is_done()
     }
 
     fn run_inline(&self, core: &Core) {
@@ -191,10 +208,10 @@ where
     }
 
     fn cancel(&self, core: &Core) -> bool {
-        match self.cell.claim() {
+        match self.state.claim() {
             Some(claimed) => {
-                self.abandon(core, claimed, true);
-                core.died_in_queue(1);
+                core.mark_stale(1);
+                self.abandon(core, claimed, Cause::CancelledByHandle);
                 true
             }
             None => false,
@@ -202,27 +219,39 @@ where
     }
 
     fn register(&self, waiter: Waiter) -> Registration {
-        self.cell.register(waiter)
+        self.state.register(waiter)
     }
 
     fn take(&self) -> Option<Result<R, TaskError>> {
-        let outcome = self.cell.take()?;
+        let outcome = self.state.take()?;
         Some(outcome.map_err(|cause| {
-            if !matches!(cause, Cause::Cancelled { by_handle: true }) {
+            if !matches!(cause, Cause::CancelledByHandle) {
                 self.end.failure_seen();
             }
-            TaskError::new(self.label.clone(), cause)
+            self.error(cause)
         }))
     }
 
     fn detach(&self, core: &Core) {
-        let (owner, waiter) = self.cell.detach();
-        if let Some(waiter) = waiter {
-            core.drop_contained(waiter, &self.label);
-        }
+        let (owner, waiter) = self.state.detach();
+        self.drop_waiter(core, waiter);
         if owner == Detached::Caller {
             self.discard(core);
         }
+    }
+
+    fn error(&self, cause: Cause) -> TaskError {
+        TaskError::new(self.label.clone(), cause)
+    }
+
+    fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>) {
+        if let Some(Waiter::Waker(waker)) = waiter {
+            core.drop_contained(waker, &self.label);
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.label.id
     }
 }
 
@@ -233,14 +262,21 @@ where
     E: End,
 {
     fn is_claimed(&self) -> bool {
-        self.cell.is_claimed()
+        self.state.is_claimed()
     }
 
     fn claim_and_run(&self, core: &Core) -> bool {
-        let Some(claimed) = self.cell.claim() else { return false };
+        let Some(claimed) = self.state.claim() else { return false };
         // Before it runs, so that a deep recursion cannot pile them up.
-        core.died_in_queue(1);
-        self.execute(core, claimed, true);
+        core.mark_stale(1);
+        if core.is_cancelled() {
+            self.abandon(core, claimed, Cause::ShutDown);
+        } else if !current::may_nest() {
+            self.abandon(core, claimed, Cause::TooDeep);
+        } else {
+            core.tally().add(|c| &c.inline, 1);
+            self.execute(core, claimed);
+        }
         true
     }
 }

@@ -1,4 +1,4 @@
-//! The gate of a group: lets helpers in to data on the owner's stack, and lets the owner wait until
+//! The latch of a group: lets helpers in to data on the owner's stack, and lets the owner wait until
 //! the last one is out.
 //!
 //! A group puts several tickets (shares of one `Arc`) on the queue. A ticket that is taken late, even
@@ -7,9 +7,9 @@
 //! Invariants:
 //!
 //! 1. `CLOSED` is never unset. A ticket that finds it set does not enter.
-//! 2. A helper is inside from a successful [`enter`](Gate::enter) to its [`leave`](Gate::leave); the
-//!    owner's data outlives every moment at which the gate is not both closed and empty.
-//! 3. The gate is closed and empty for good from the first moment it is both; the thread that makes it
+//! 2. A helper is inside from a successful [`enter`](HelperLatch::enter) to its [`leave`](HelperLatch::leave); the
+//!    owner's data outlives every moment at which the latch is not both closed and empty.
+//! 3. The latch is closed and empty for good from the first moment it is both; the thread that makes it
 //!    so tells the owner, through data that the ticket itself keeps alive.
 //! 4. The high half counts the tickets that are still on the queue, so that the owner can say, when it
 //!    closes, how many dead ones it leaves behind.
@@ -22,40 +22,40 @@ const CLOSED: u64 = 1 << 31;
 const QUEUED: u64 = 1 << 32;
 
 /// See the module's documentation.
-pub(crate) struct Gate {
+pub(crate) struct HelperLatch {
     word: AtomicU64,
 }
 
 /// Whether a ticket was let in.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// It was; [`Gate::leave`] is owed.
+pub(crate) enum Entered {
+    /// It was; [`HelperLatch::leave`] is owed.
     Inside,
     /// It came too late.
     TooLate,
 }
 
-impl Gate {
-    /// A gate with `tickets` tickets on the queue.
+impl HelperLatch {
+    /// Makes a latch with `tickets` tickets on the queue.
     pub(crate) fn new(tickets: usize) -> Self {
         Self { word: AtomicU64::new(tickets as u64 * QUEUED) }
     }
 
-    /// The owner goes in itself. It does so before it closes the gate.
+    /// The owner goes in itself. It does so before it closes the latch.
     pub(crate) fn enter_as_owner(&self) {
         // Relaxed: the owner reads nothing on the strength of it.
         self.word.fetch_add(INSIDE, Ordering::Relaxed);
     }
 
     /// One ticket comes off the queue and tries to enter.
-    pub(crate) fn enter(&self) -> Entry {
+    pub(crate) fn enter(&self) -> Entered {
         // Relaxed: what a helper reads was written before its ticket was put on the queue, which orders
         // it. What it writes is ordered by `leave`.
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if word & CLOSED != 0 {
-                return Entry::TooLate;
+                return Entered::TooLate;
             }
             match self.word.compare_exchange_weak(
                 word,
@@ -63,7 +63,7 @@ impl Gate {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Entry::Inside,
+                Ok(_) => return Entered::Inside,
                 Err(now) => word = now,
             }
         }
@@ -72,20 +72,20 @@ impl Gate {
     /// Counts `n` more tickets, which are about to be put on the queue; false if it is too late for them.
     #[must_use]
     pub(crate) fn issue(&self, n: usize) -> bool {
-        // Relaxed: only counted. Once the gate is closed, nobody looks at the count any more.
+        // Relaxed: only counted. Once the latch is closed, nobody looks at the count any more.
         self.word.fetch_add(n as u64 * QUEUED, Ordering::Relaxed) & CLOSED == 0
     }
 
     /// Lets nobody in any more; returns the number of tickets left on the queue, to the first caller
-    /// only. If the gate is empty, the owner may go at once.
+    /// only. If the latch is empty, the owner may go at once.
     pub(crate) fn close(&self) -> u64 {
-        // AcqRel: Acquire pairs with the Release of `leave`, for a caller that finds the gate empty.
-        // Release: what the closer wrote is visible to an owner that sees the gate closed.
+        // AcqRel: Acquire pairs with the Release of `leave`, for a caller that finds the latch empty.
+        // Release: what the closer wrote is visible to an owner that sees the latch closed.
         let before = self.word.fetch_or(CLOSED, Ordering::AcqRel);
         if before & CLOSED == 0 { before / QUEUED } else { 0 }
     }
 
-    /// A helper goes out; returns whether it was the last one out of a closed gate, and so has to tell
+    /// A helper goes out; returns whether it was the last one out of a closed latch, and so has to tell
     /// the owner.
     #[must_use]
     pub(crate) fn leave(&self) -> bool {
@@ -95,13 +95,13 @@ impl Gate {
         before & (CLOSED | INSIDE_MASK) == CLOSED | INSIDE
     }
 
-    /// Whether the gate is closed and empty, for good.
+    /// Whether the latch is closed and empty, for good.
     pub(crate) fn is_over(&self) -> bool {
         // Acquire: pairs with the Release of every `leave`.
         self.word.load(Ordering::Acquire) & (CLOSED | INSIDE_MASK) == CLOSED
     }
 
-    /// Whether the gate is closed.
+    /// Whether the latch is closed.
     pub(crate) fn is_closed(&self) -> bool {
         // Relaxed: a hint to stop early.
         self.word.load(Ordering::Relaxed) & CLOSED != 0

@@ -1,13 +1,10 @@
 //! One visit to every worker.
 
-use parking_lot::Mutex;
-
-use super::core::Core;
-use super::current;
-use super::error::{Cause, Label};
-use super::group::{Body, Help, Owner, Visits};
+use super::{Body, Help, Owner, Visits};
 use crate::context::Context;
-use crate::frame::Failure;
+use crate::pool::core::{Core, Running};
+use crate::pool::error::{Cause, Label};
+use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 
 /// One broadcast, on its caller's stack.
@@ -38,8 +35,8 @@ where
         context,
         label,
         f,
-        left: AtomicUsize::new(core.seats.len()),
-        results: core.seats.iter().map(|_| Mutex::new(None)).collect(),
+        left: AtomicUsize::new(core.slots.len()),
+        results: core.slots.iter().map(|_| Mutex::new(None)).collect(),
         verdict: Mutex::new(None),
     };
     Owner::<Visits>::visit_all(core, &broadcast);
@@ -59,7 +56,7 @@ where
 impl<F, R> Broadcast<'_, F, R> {
     /// A visit is over.
     fn one_less(&self) -> Help {
-        // Relaxed: the gate orders what the owner reads.
+        // Relaxed: the latch orders what the owner reads.
         match self.left.fetch_sub(1, Ordering::Relaxed) {
             1 => Help::Exhausted,
             _ => Help::GoOn,
@@ -70,7 +67,7 @@ impl<F, R> Broadcast<'_, F, R> {
     fn fail(&self, cause: Cause) {
         let mut verdict = self.verdict.lock();
         let late = match (&*verdict, &cause) {
-            (None, _) | (Some(Cause::Cancelled { .. }), Cause::Failed(_)) => verdict.replace(cause),
+            (None, _) | (Some(Cause::ShutDown), Cause::Failed(_)) => verdict.replace(cause),
             _ => Some(cause),
         };
         drop(verdict);
@@ -84,31 +81,24 @@ where
     R: Send,
 {
     fn help(&self, index: usize, _more: &dyn Fn()) -> Help {
-        let tally = self.core.tally();
-        tally.add(|c| &c.running, 1);
-        let in_task = current::enter_task(self.core.id);
-        let visit = || self.core.isolation.run(self.context, &self.f);
-        match self.core.sentry.watch(self.core, self.label, visit) {
+        let running = Running::begin(self.core);
+        match self.core.run_task(self.label, self.context, &self.f) {
             Ok(result) => {
-                tally.add(|c| &c.completed, 1);
+                running.end(1, None);
                 // There was nothing before: each worker is visited once.
                 let _nothing = self.results[index].lock().replace(result);
             }
             Err(failure) => {
-                match failure {
-                    Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
-                    _ => tally.add(|c| &c.failed, 1),
-                }
+                running.end(0, Some(&failure));
                 self.fail(Cause::Failed(failure));
             }
         }
-        tally.sub(|c| &c.running, 1);
-        drop(in_task);
+        drop(running);
         self.one_less()
     }
 
     fn cancel(&self) -> Help {
-        self.fail(Cause::Cancelled { by_handle: false });
+        self.fail(Cause::ShutDown);
         self.one_less()
     }
 }

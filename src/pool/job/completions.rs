@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::sync::seam::{Mutex, Thread};
 
 /// The numbers of the jobs that are done and that the consumer has not looked at yet.
-pub(crate) struct ReadyList {
+pub(crate) struct CompletionQueue {
     state: Mutex<State>,
 }
 
@@ -15,7 +15,7 @@ struct State {
     consumer: Option<Thread>,
 }
 
-impl ReadyList {
+impl CompletionQueue {
     pub(crate) fn new() -> Self {
         Self { state: Mutex::new(State { done: VecDeque::new(), consumer: None }) }
     }
@@ -30,6 +30,11 @@ impl ReadyList {
         if let Some(thread) = consumer {
             thread.unpark();
         }
+    }
+
+    /// Returns whether there is nothing to look at now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().done.is_empty()
     }
 
     /// The number of a job that is done; else the thread will be unparked by the next completion.

@@ -1,26 +1,33 @@
 //! A group: work on its owner's stack that several workers share, while the owner waits.
 //!
-//! The owner puts tickets (shares of the one `Arc<Group>`) on the queue, or visits into mailboxes. Each
-//! worker that takes one enters the gate, helps, and leaves.
+//! The owner puts tickets (shares of the one `Arc<Group>`) on the queue, or visits into the workers'
+//! inboxes. Each worker that takes one enters the latch, helps, and leaves.
 //!
-//! Invariants (those of the [`Gate`] carry the safety):
+//! Invariants (those of the [`HelperLatch`] carry the safety):
 //!
 //! 1. `body` points to a `B` on the owner's stack. It is dereferenced only between a successful
 //!    `enter` and its `leave`.
-//! 2. The owner does not return, nor unwind, before the gate is closed and empty: [`Owner`]'s drop
-//!    waits for that.
+//! 2. The owner does not return, nor unwind, before the latch is closed and empty: [`Owner`]'s drop
+//!    waits for that, or aborts. In a forked child it does return: nobody else lives there who could
+//!    be inside.
 //! 3. After the last `leave` only the group itself is touched, which the ticket keeps alive.
+
+pub(crate) mod broadcast;
+pub(crate) mod latch;
+#[cfg(all(loom, test))]
+mod model;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::Core;
-use super::current;
-use super::gate::{Entry, Gate};
-use super::queue::Runnable;
-use super::seat::Visit;
-use crate::sync::seam::atomic::{AtomicUsize, Ordering};
+use self::latch::{Entered, HelperLatch};
+use super::core::{Core, Entry};
+use super::scheduler::current;
+use super::scheduler::queue::Stale;
+use super::scheduler::worker_slot::DirectedTask;
+use crate::panic::AbortOnUnwind;
+use crate::sync::seam::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::seam::{self, Thread};
 
 /// How long an owner waits for a group before it wakes more than one worker for it.
@@ -40,7 +47,7 @@ pub(crate) trait Body: Sync {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Help {
-    /// There is nothing left to start: the gate can be closed.
+    /// There is nothing left to start: the latch can be closed.
     Exhausted,
     /// Others have something left to start, or to come.
     GoOn,
@@ -50,7 +57,7 @@ pub(crate) enum Help {
 
 /// See the module's documentation.
 pub(crate) struct Group {
-    gate: Gate,
+    latch: HelperLatch,
     owner: Thread,
     body: *const (),
     vtable: &'static Vtable,
@@ -81,17 +88,17 @@ impl<B: Body> Erased for B {
 unsafe impl Send for Group {}
 
 #[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
-// SAFETY: as for `Send`; the group itself is never changed but for its gate.
+// SAFETY: as for `Send`; the group itself is never changed but for its latch.
 unsafe impl Sync for Group {}
 
 impl Group {
     /// Enters, and does `act` with the body; returns whether it was let in.
     fn inside(&self, act: impl FnOnce(&Self)) -> bool {
-        if self.gate.enter() == Entry::TooLate {
+        if self.latch.enter() == Entered::TooLate {
             return false;
         }
+        let _inside = Inside(self);
         act(self);
-        self.leave();
         true
     }
 
@@ -106,16 +113,21 @@ impl Group {
         // SAFETY: as in `help`.
         unsafe { (self.vtable.cancel)(self.body) }
     }
+}
 
-    fn leave(&self) {
-        if self.gate.leave() {
-            self.owner.unpark();
+/// One that is inside; its drop leaves.
+struct Inside<'g>(&'g Group);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        if self.0.latch.leave() {
+            self.0.owner.unpark();
         }
     }
 }
 
 /// A group's tickets on the queue. A helper that comes back from a ticket has found nothing more to
-/// start, so it closes the gate.
+/// start, so it closes the latch.
 pub(crate) struct Ticket {
     group: Group,
     /// How many tickets may still be put on the queue.
@@ -125,9 +137,9 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// Puts `n` more tickets on the queue.
     fn offer(self: &Arc<Self>, core: &Core, n: usize) {
-        if n != 0 && self.group.gate.issue(n) {
+        if n != 0 && self.group.latch.issue(n) {
             for _ in 0..n {
-                core.enqueue(Arc::clone(self) as Arc<dyn Runnable>);
+                core.enqueue(Arc::clone(self) as Arc<dyn Entry>);
             }
         }
     }
@@ -139,58 +151,88 @@ impl Ticket {
     }
 }
 
-impl Runnable for Ticket {
+impl Entry for Ticket {
     fn run(self: Arc<Self>, core: &Core) {
         let index = current::index_in(core.id).unwrap_or_default();
         let entered =
             self.group.inside(|group| match group.help(index, &|| self.offer_rest(core)) {
-                Help::Exhausted => core.died_in_queue(group.gate.close()),
+                Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
                 Help::Elsewhere => self.offer(core, 1),
             });
         if !entered {
-            core.queue.buried();
+            core.queue.removed_stale();
         }
     }
 
     fn cancel(&self, core: &Core) {
         let entered = self.group.inside(|group| {
             let _nothing_starts = group.cancel_body();
-            core.died_in_queue(group.gate.close());
+            core.mark_stale(group.latch.close());
         });
         if !entered {
-            core.queue.buried();
+            core.queue.removed_stale();
         }
     }
+}
 
-    fn is_dead(&self) -> bool {
-        self.group.gate.is_closed()
+impl Stale for Ticket {
+    fn is_stale(&self) -> bool {
+        self.group.latch.is_closed()
     }
 }
 
-/// A group's visits in the mailboxes: every one of them enters, so the last one closes the gate.
-pub(crate) struct Visits(Group);
+/// A group's visits in the inboxes: every one of them enters, so the last one closes the latch.
+///
+/// They are cancelled as a whole: visits may wait for one another, so none may be missing of those that
+/// the others expect.
+pub(crate) struct Visits {
+    group: Group,
+    /// Whether a visit has begun, or all of them are cancelled.
+    fate: AtomicU8,
+}
 
-impl Visit for Visits {
+const PENDING: u8 = 0;
+const BEGUN: u8 = 1;
+const CANCELLED: u8 = 2;
+
+impl Visits {
+    /// Settles what becomes of the visits, if that is not settled; returns what it is.
+    fn settle(&self, fate: u8) -> u8 {
+        // SeqCst: the one order of the visits' beginnings and of the cancellation.
+        let settled = self.fate.compare_exchange(PENDING, fate, Ordering::SeqCst, Ordering::SeqCst);
+        settled.map_or_else(|before| before, |_| fate)
+    }
+
+    fn enter(&self, act: impl FnOnce(&Group) -> Help) {
+        let _entered = self.group.inside(|group| {
+            if act(group) == Help::Exhausted {
+                let _none_queued = group.latch.close();
+            }
+        });
+    }
+}
+
+impl DirectedTask for Visits {
     fn run(&self, index: usize) {
-        let _entered = self.0.inside(|group| {
-            if group.help(index, &|| ()) == Help::Exhausted {
-                let _none_queued = group.gate.close();
-            }
+        self.enter(|group| match self.settle(BEGUN) {
+            CANCELLED => group.cancel_body(),
+            _ => group.help(index, &|| ()),
         });
     }
 
-    fn cancel(&self) {
-        let _entered = self.0.inside(|group| {
-            if group.cancel_body() == Help::Exhausted {
-                let _none_queued = group.gate.close();
-            }
-        });
+    fn cancel(&self) -> bool {
+        let cancelled = self.settle(CANCELLED) == CANCELLED;
+        if cancelled {
+            self.enter(Group::cancel_body);
+        }
+        cancelled
     }
 }
 
-/// The owner's side of a group: the body cannot go away before the gate is closed and empty.
+/// The owner's side of a group: the body cannot go away before the latch is closed and empty.
 pub(crate) struct Owner<'b, G: AsRef<Group>> {
+    core: &'b Core,
     shared: Arc<G>,
     _body: PhantomData<&'b ()>,
 }
@@ -203,25 +245,36 @@ impl AsRef<Group> for Ticket {
 
 impl AsRef<Group> for Visits {
     fn as_ref(&self) -> &Group {
-        &self.0
+        &self.group
     }
 }
 
 impl<'b, G: AsRef<Group>> Owner<'b, G> {
-    fn new<B: Body>(body: &'b B, tickets: usize, make: impl FnOnce(Group) -> G) -> Self {
+    fn new<B: Body>(
+        core: &'b Core,
+        body: &'b B,
+        tickets: usize,
+        make: impl FnOnce(Group) -> G,
+    ) -> Self {
         let group = Group {
-            gate: Gate::new(tickets),
+            latch: HelperLatch::new(tickets),
             owner: seam::current(),
             body: std::ptr::from_ref(body).cast(),
             vtable: &B::VTABLE,
         };
-        Self { shared: Arc::new(make(group)), _body: PhantomData }
+        Self { core, shared: Arc::new(make(group)), _body: PhantomData }
     }
 
-    /// Blocks until the gate is closed and empty.
+    /// Blocks until the latch is closed and empty.
     fn wait(&self) {
-        let gate = &(*self.shared).as_ref().gate;
-        current::wait_until(|| gate.is_over());
+        let promise = AbortOnUnwind::new("a map or broadcast would have ended before its helpers");
+        let group = (*self.shared).as_ref();
+        if !self.core.wait_until(|| group.latch.is_over()) {
+            // In a forked child: nobody comes, and nobody is inside.
+            let _nothing_starts = group.cancel_body();
+            let _none_comes = group.latch.close();
+        }
+        promise.disarm();
     }
 }
 
@@ -233,24 +286,25 @@ impl<'b> Owner<'b, Ticket> {
     /// first helper sees that it is worth it, or after [`PATIENCE`] (its first item may take long, or
     /// even wait for the second): waking a worker for a map that is over before it comes costs more
     /// than such a map.
-    pub(crate) fn run<B: Body>(core: &Core, body: &'b B, helpers: usize) {
-        let owner = Self::new(body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
+    pub(crate) fn run<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
+        let owner = Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
         let ticket = &owner.shared;
         let group = &ticket.group;
         if current::in_task() {
-            group.gate.enter_as_owner();
+            group.latch.enter_as_owner();
             ticket.offer(core, helpers);
             // An owner cannot leave its own work to others: with one worker there are none.
+            let inside = Inside(group);
             let _exhausted = group.help(current::index_in(core.id).unwrap_or_default(), &|| ());
-            core.died_in_queue(group.gate.close());
-            group.leave();
+            core.mark_stale(group.latch.close());
+            drop(inside);
         } else {
             // Relaxed: the queue orders it before the first ticket is taken.
             ticket.rest.store(helpers - 1, Ordering::Relaxed);
             ticket.offer(core, 1);
             if helpers != 1 {
                 let deadline = Instant::now().checked_add(PATIENCE);
-                let over = current::wait_until_deadline(|| group.gate.is_over(), deadline);
+                let over = current::wait_until_deadline(|| group.latch.is_over(), deadline);
                 if !over {
                     ticket.offer_rest(core);
                 }
@@ -262,9 +316,10 @@ impl<'b> Owner<'b, Ticket> {
 
 impl<'b> Owner<'b, Visits> {
     /// Sends a visit to every worker and returns when all are over.
-    pub(crate) fn visit_all<B: Body>(core: &Core, body: &'b B) {
-        let owner = Self::new(body, core.seats.len(), Visits);
-        core.deliver_all(&owner.shared);
+    pub(crate) fn visit_all<B: Body>(core: &'b Core, body: &'b B) {
+        let visits = |group| Visits { group, fate: AtomicU8::new(PENDING) };
+        let owner = Self::new(core, body, core.slots.len(), visits);
+        core.deliver_to_all(&owner.shared);
         owner.wait();
     }
 }

@@ -17,13 +17,14 @@
 //! 4. Dropping the cell drops nothing: the work is moved out by the claim, the outcome by `TAKEN`. A
 //!    scoped job may lie in the queue, claimed long ago, when the borrows of its types have ended; its
 //!    cell must not run their drop glue then. A forgotten handle therefore leaks the outcome.
-//! 5. Exactly one of [`complete`](Claimed::complete) and [`detach`](JobCell::detach) sees the other's
+//! 5. Exactly one of [`complete`](Claimed::complete) and [`detach`](JobState::detach) sees the other's
 //!    bit already set, and that one owes the drop of the outcome.
 
 use std::mem::ManuallyDrop;
 use std::task::Waker;
 
-use super::ready::ReadyList;
+use super::completions::CompletionQueue;
+use crate::panic::AbortOnUnwind;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{Mutex, Thread, UnsafeCell};
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub(crate) enum Waiter {
     /// A future that was polled.
     Waker(Waker),
     /// A consumer that waits for any of several jobs, and the number it gave this one.
-    List(Arc<ReadyList>, usize),
+    Queue(Arc<CompletionQueue>, usize),
 }
 
 enum Body<W, O> {
@@ -51,7 +52,7 @@ enum Body<W, O> {
 }
 
 /// See the module's documentation.
-pub(crate) struct JobCell<W, O> {
+pub(crate) struct JobState<W, O> {
     state: AtomicUsize,
     waiter: Mutex<Option<Waiter>>,
     body: UnsafeCell<ManuallyDrop<Body<W, O>>>,
@@ -60,12 +61,12 @@ pub(crate) struct JobCell<W, O> {
 #[expect(unsafe_code, reason = "shares the body between the claimer and the taker")]
 // SAFETY: by invariants 2 and 3 one thread at a time touches the body, and what it moves between
 // threads is a `W` or an `O`; both are `Send`.
-unsafe impl<W: Send, O: Send> Sync for JobCell<W, O> {}
+unsafe impl<W: Send, O: Send> Sync for JobState<W, O> {}
 
 /// The one right to run or to cancel a job. It must end in [`complete`](Claimed::complete).
 #[must_use = "a claimed job must be completed, or its waiters wait for ever"]
 pub(crate) struct Claimed<'a, W, O> {
-    cell: &'a JobCell<W, O>,
+    cell: &'a JobState<W, O>,
 }
 
 /// What the thread that completed a job owes now.
@@ -96,7 +97,7 @@ pub(crate) enum Detached {
     Caller,
 }
 
-impl<W, O> JobCell<W, O> {
+impl<W, O> JobState<W, O> {
     pub(crate) fn new(work: W) -> Self {
         Self {
             state: AtomicUsize::new(0),
@@ -172,6 +173,15 @@ impl<W, O> JobCell<W, O> {
     }
 }
 
+impl<W, O> Drop for Claimed<'_, W, O> {
+    /// The promise to complete was broken: waiters would wait for ever, or go on while the job still
+    /// borrows from them.
+    #[cold]
+    fn drop(&mut self) {
+        drop(AbortOnUnwind::new("a claimed job was not completed"));
+    }
+}
+
 impl<W, O> Claimed<'_, W, O> {
     /// Moves the work out.
     ///
@@ -194,7 +204,8 @@ impl<W, O> Claimed<'_, W, O> {
     /// Publishes the outcome. Everything that the task made must be gone by now.
     #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
     pub(crate) fn complete(self, outcome: O) -> Completion {
-        self.cell.body.with_mut(|body| {
+        let cell = ManuallyDrop::new(self).cell;
+        cell.body.with_mut(|body| {
             // SAFETY: invariant 2, as in `work`; `DONE` is set below, after the last access.
             let body = unsafe { &mut *body };
             // What is overwritten is `Empty`, or work that nobody moved out; neither is dropped here.
@@ -202,13 +213,13 @@ impl<W, O> Claimed<'_, W, O> {
         });
         // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`, `register`,
         // `detach`). Acquire pairs with `detach`: its drop of the handle comes before ours of the outcome.
-        let before = self.cell.state.fetch_or(DONE, Ordering::AcqRel);
+        let before = cell.state.fetch_or(DONE, Ordering::AcqRel);
         if before & DETACHED != 0 {
             return Completion::Detached;
         }
         if before & WAITER == 0 {
             return Completion::Attached(None);
         }
-        Completion::Attached(self.cell.waiter.lock().take())
+        Completion::Attached(cell.waiter.lock().take())
     }
 }

@@ -1,0 +1,300 @@
+//! The bound of a pool's queue: the tasks that nobody has claimed yet, and the line of those that wait
+//! for a place.
+//!
+//! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
+//! (they would wait for themselves). A place that becomes free is handed to the first in the line, so
+//! nobody overtakes.
+//!
+//! Invariants:
+//!
+//! 1. While somebody is in the line, no place is free: `used >= limit`.
+//! 2. A place that was handed over is counted in `used`. Whoever it was handed to takes it, or gives it
+//!    back when it is dropped.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+
+use crate::panic;
+use crate::pool::scheduler::current;
+use crate::sync::seam::{self, Mutex, Thread};
+
+/// See the module's documentation.
+pub(crate) struct Capacity {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    used: usize,
+    closed: bool,
+    line: VecDeque<Arc<Mutex<Turn>>>,
+}
+
+/// How one that waits in the line stands.
+enum Turn {
+    Waiting(Waker),
+    /// The place is its own.
+    Granted,
+    /// The pool was closed.
+    Closed,
+    /// It has what it waited for, or has gone away.
+    Over,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    Full,
+    Closed,
+}
+
+impl Capacity {
+    pub(crate) fn new(limit: usize) -> Self {
+        let state = State { used: 0, closed: false, line: VecDeque::new() };
+        Self { limit, state: Mutex::new(state) }
+    }
+
+    /// Takes a place if there is one and nobody waits for it.
+    pub(crate) fn try_take(&self) -> Result<(), NoPlace> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(NoPlace::Closed);
+        }
+        if state.used >= self.limit {
+            return Err(NoPlace::Full);
+        }
+        state.used += 1;
+        Ok(())
+    }
+
+    /// Takes a place over the limit, if need be.
+    pub(crate) fn take_anyway(&self) {
+        self.state.lock().used += 1;
+    }
+
+    /// Blocks until there is a place. `give_up` is asked before the thread blocks.
+    pub(crate) fn take(&self, give_up: impl Fn() -> bool) -> Result<(), NoPlace> {
+        let unpark = Waker::from(Arc::new(Unpark(seam::current())));
+        let mut waiting = Waiting { capacity: self, turn: None };
+        let mut taken = waiting.poll(&unpark);
+        if taken.is_pending() {
+            if give_up() {
+                return Err(NoPlace::Closed);
+            }
+            current::wait_until(|| {
+                taken = waiting.poll(&unpark);
+                taken.is_ready()
+            });
+        }
+        match taken {
+            Poll::Ready(result) => result,
+            Poll::Pending => unreachable!("the wait ends with an answer"),
+        }
+    }
+
+    /// Begins to wait for a place, without blocking: see [`Waiting::poll`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "futures wait with it"))]
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        Waiting { capacity: self, turn: None }
+    }
+
+    /// Gives a place back: to the first in the line, if there is one.
+    pub(crate) fn release(&self) {
+        let mut state = self.state.lock();
+        if state.used <= self.limit {
+            while let Some(next) = state.line.pop_front() {
+                let mut turn = next.lock();
+                if let Turn::Waiting(waker) = std::mem::replace(&mut *turn, Turn::Granted) {
+                    drop(turn);
+                    drop(state);
+                    return wake(waker);
+                }
+                // It has gone away.
+                *turn = Turn::Over;
+            }
+        }
+        state.used -= 1;
+    }
+
+    /// Lets nobody wait any more.
+    pub(crate) fn close(&self) {
+        let line = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            std::mem::take(&mut state.line)
+        };
+        for waiting in line {
+            let before = std::mem::replace(&mut *waiting.lock(), Turn::Closed);
+            if let Turn::Waiting(waker) = before {
+                wake(waker);
+            }
+        }
+    }
+}
+
+/// A waker may be user code.
+fn wake(waker: Waker) {
+    let _contained = panic::catch(|| waker.wake());
+}
+
+/// Wakes a thread that blocks.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// One that waits for a place, in the line from its first [`poll`](Self::poll) on. Dropped, it leaves the
+/// line, and passes on a place that it was handed.
+pub(crate) struct Waiting<'c> {
+    capacity: &'c Capacity,
+    turn: Option<Arc<Mutex<Turn>>>,
+}
+
+impl Waiting<'_> {
+    /// Takes a place, or has `waker` woken when it is worth another look.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
+        let Some(turn) = &self.turn else { return self.arrive(waker) };
+        // A clone and a drop of the waker are user code: outside of the lock.
+        let new = waker.clone();
+        let mut turn = turn.lock();
+        let replaced = match std::mem::replace(&mut *turn, Turn::Over) {
+            Turn::Granted => return Poll::Ready(Ok(())),
+            Turn::Closed | Turn::Over => return Poll::Ready(Err(NoPlace::Closed)),
+            Turn::Waiting(before) => {
+                *turn = Turn::Waiting(new);
+                before
+            }
+        };
+        drop(turn);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    fn arrive(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
+        let waker = waker.clone();
+        let mut state = self.capacity.state.lock();
+        if state.closed {
+            return Poll::Ready(Err(NoPlace::Closed));
+        }
+        if state.used < self.capacity.limit {
+            state.used += 1;
+            return Poll::Ready(Ok(()));
+        }
+        let turn = Arc::new(Mutex::new(Turn::Waiting(waker)));
+        state.line.push_back(Arc::clone(&turn));
+        drop(state);
+        self.turn = Some(turn);
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(turn) = self.turn.take() else { return };
+        let before = std::mem::replace(&mut *turn.lock(), Turn::Over);
+        match before {
+            Turn::Granted => self.capacity.release(),
+            Turn::Waiting(_) => {
+                self.capacity.state.lock().line.retain(|other| !Arc::ptr_eq(other, &turn));
+            }
+            Turn::Closed | Turn::Over => {}
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn waker() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    fn woken(count: &Count) -> usize {
+        count.0.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn places_go_to_the_line_in_order_of_arrival_and_nobody_overtakes() {
+        let capacity = Capacity::new(1);
+        assert_eq!(capacity.try_take(), Ok(()));
+        let (mut first, mut second) = (capacity.wait(), capacity.wait());
+        let ((first_woken, first_waker), (second_woken, second_waker)) = (waker(), waker());
+        assert!(first.poll(&first_waker).is_pending());
+        assert!(second.poll(&second_waker).is_pending());
+        capacity.release();
+        assert_eq!((woken(&first_woken), woken(&second_woken)), (1, 0));
+        assert_eq!(capacity.try_take(), Err(NoPlace::Full), "the place is the first one's");
+        assert!(second.poll(&second_waker).is_pending());
+        assert_eq!(first.poll(&first_waker), Poll::Ready(Ok(())));
+        capacity.release();
+        assert_eq!(second.poll(&second_waker), Poll::Ready(Ok(())));
+        capacity.release();
+        assert_eq!(capacity.try_take(), Ok(()));
+    }
+
+    #[test]
+    fn whoever_leaves_the_line_passes_its_place_on() {
+        let capacity = Capacity::new(1);
+        assert_eq!(capacity.try_take(), Ok(()));
+        let (mut first, mut second, mut third) =
+            (capacity.wait(), capacity.wait(), capacity.wait());
+        let (third_woken, third_waker) = waker();
+        let (_, ignored) = waker();
+        assert!(first.poll(&ignored).is_pending());
+        assert!(second.poll(&ignored).is_pending());
+        assert!(third.poll(&third_waker).is_pending());
+        drop(second);
+        capacity.release();
+        drop(first);
+        assert_eq!(woken(&third_woken), 1, "the first one's place was handed on");
+        assert_eq!(third.poll(&third_waker), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn those_that_pass_over_the_limit_are_waited_for_first() {
+        let capacity = Capacity::new(1);
+        assert_eq!(capacity.try_take(), Ok(()));
+        capacity.take_anyway();
+        let mut waiting = capacity.wait();
+        let (count, waker) = waker();
+        assert!(waiting.poll(&waker).is_pending());
+        capacity.release();
+        assert_eq!(woken(&count), 0, "one of two is over, and the limit is one");
+        capacity.release();
+        assert_eq!(waiting.poll(&waker), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn closing_ends_every_wait() {
+        let capacity = Arc::new(Capacity::new(1));
+        assert_eq!(capacity.try_take(), Ok(()));
+        let (tell, told) = std::sync::mpsc::channel();
+        let theirs = Arc::clone(&capacity);
+        let thread = std::thread::spawn(move || {
+            theirs.take(|| {
+                tell.send(()).unwrap();
+                false
+            })
+        });
+        told.recv().unwrap();
+        capacity.close();
+        assert_eq!(thread.join().unwrap(), Err(NoPlace::Closed));
+        assert_eq!(capacity.try_take(), Err(NoPlace::Closed));
+    }
+}

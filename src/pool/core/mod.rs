@@ -1,0 +1,409 @@
+//! What a pool shares with its workers and its handles.
+
+pub(crate) mod admission;
+pub(crate) mod capacity;
+pub(crate) mod counters;
+pub(crate) mod hooks;
+mod running;
+
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::sync::Arc;
+
+use self::admission::{Admission, Admitted};
+use self::capacity::{Capacity, NoPlace};
+use self::counters::{Counters, Tally};
+use self::hooks::Hooks;
+pub(crate) use self::running::{Activity, Running};
+use super::error::{Cause, Label, TaskError};
+use super::isolation::Isolation;
+use super::scheduler::current;
+use super::scheduler::queue::{Queue, Stale};
+use super::scheduler::sleep::Sleepers;
+use super::scheduler::threads::Threads;
+use super::scheduler::worker_slot::{DirectedTask, WorkerSlot};
+use super::sentry::Sentry;
+use crate::context::Context;
+use crate::foreign::CarrierSet;
+use crate::frame::{self, Failure};
+use crate::sync::seam::Mutex;
+use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+
+/// What the queue holds: a job, or a ticket of a group.
+pub(crate) trait Entry: Stale {
+    /// Runs it, on a worker of `core` that has taken it off the queue.
+    fn run(self: Arc<Self>, core: &Core);
+    /// Ends it without running it: it was taken off the queue because the pool was shut down.
+    fn cancel(&self, core: &Core);
+}
+
+/// How far the pool is on its way to its end. Only ever grows.
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const CANCELLED: u8 = 2;
+
+/// Why a submission was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    ShutDown,
+    Forked,
+}
+
+/// What a submission does about a full queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfFull {
+    Wait,
+    Refuse,
+}
+
+/// See the module's documentation.
+pub(crate) struct Core {
+    /// Never 0, never used twice.
+    pub(crate) id: u64,
+    pub(crate) isolation: Isolation,
+    /// Attached around every task, unless the pool is leaky.
+    pub(crate) carriers: CarrierSet,
+    admission: Admission,
+    capacity: Option<Capacity>,
+    pub(crate) queue: Queue<dyn Entry>,
+    pub(crate) sleepers: Sleepers,
+    pub(crate) slots: Box<[Arc<WorkerSlot>]>,
+    /// For the tasks that other threads than the workers run or cancel.
+    shared: Counters,
+    /// Set after the admission was closed. Read often, written twice.
+    phase: AtomicU8,
+    /// Held while a directed task is delivered to every worker, so that all see one order.
+    delivering: Mutex<()>,
+    pub(crate) hooks: Hooks,
+    pub(crate) threads: Arc<Threads>,
+    pub(crate) sentry: Sentry,
+    /// The process that the workers live in.
+    process: u32,
+    /// Whether the last handle lets go of the workers instead of waiting for them.
+    pub(crate) detaches: AtomicBool,
+    pub(crate) renewed: AtomicU64,
+    pub(crate) unobserved: AtomicU64,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        id: u64,
+        workers: NonZeroUsize,
+        isolation: Isolation,
+        carriers: CarrierSet,
+        capacity: Option<usize>,
+        hooks: Hooks,
+        threads: Threads,
+        sentry: Sentry,
+    ) -> Self {
+        Self {
+            id,
+            isolation,
+            carriers,
+            admission: Admission::new(),
+            capacity: capacity.map(Capacity::new),
+            queue: Queue::new(),
+            sleepers: Sleepers::new(),
+            slots: (0..workers.get()).map(|index| Arc::new(WorkerSlot::new(id, index))).collect(),
+            shared: Counters::default(),
+            phase: AtomicU8::new(OPEN),
+            delivering: Mutex::new(()),
+            hooks,
+            threads: Arc::new(threads),
+            sentry,
+            process: std::process::id(),
+            detaches: AtomicBool::new(false),
+            renewed: AtomicU64::new(0),
+            unobserved: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the counters of the current thread.
+    #[inline]
+    pub(crate) fn tally(&self) -> Tally<'_> {
+        match current::index_in(self.id) {
+            Some(index) => Tally { counters: &self.slots[index].counters, alone: true },
+            None => Tally { counters: &self.shared, alone: false },
+        }
+    }
+
+    // --- Coming in ---
+
+    /// Lets a task in: takes a place in a bounded queue, and counts it. Returns its number.
+    ///
+    /// A plain thread waits for a place or is refused, as `if_full` says; a thread that runs a task
+    /// passes.
+    #[inline]
+    pub(crate) fn admit(&self, if_full: IfFull) -> Result<u64, Refused> {
+        if let Some(capacity) = &self.capacity {
+            self.take_place(capacity, if_full)?;
+        }
+        self.count_in().inspect_err(|_| {
+            if let Some(capacity) = &self.capacity {
+                capacity.release();
+            }
+        })
+    }
+
+    #[cold]
+    fn take_place(&self, capacity: &Capacity, if_full: IfFull) -> Result<(), Refused> {
+        let taken = if current::in_task() {
+            capacity.take_anyway();
+            Ok(())
+        } else {
+            match if_full {
+                IfFull::Wait => capacity.take(|| self.is_forked()),
+                IfFull::Refuse => capacity.try_take(),
+            }
+        };
+        taken.map_err(|why| match why {
+            NoPlace::Full => Refused::Full,
+            NoPlace::Closed if self.is_forked() => Refused::Forked,
+            NoPlace::Closed => Refused::ShutDown,
+        })
+    }
+
+    /// Counts something that comes in, and returns its number.
+    #[inline]
+    fn count_in(&self) -> Result<u64, Refused> {
+        match self.admission.admit(|| current::runs_task_of(self.id)) {
+            Admitted::Yes(number) => Ok(number),
+            Admitted::No => Err(Refused::ShutDown),
+            Admitted::TooLate => {
+                // On the counters of no thread: this one may have left its loop, where a worker would
+                // look for itself whether it was the last.
+                let tally = Tally { counters: &self.shared, alone: false };
+                tally.add(|c| &c.claimed, 1);
+                self.finished(tally);
+                Err(Refused::ShutDown)
+            }
+        }
+    }
+
+    /// Returns the number that the next task will have, for one that never gets one.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.admission.count()
+    }
+
+    /// Returns how many tasks have come in.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admission.count()
+    }
+
+    /// Puts an entry on the queue and wakes somebody for it, if need be.
+    #[inline]
+    pub(crate) fn enqueue(&self, entry: Arc<dyn Entry>) {
+        self.queue.push(entry);
+        self.sleepers.notify();
+        self.look_for_cancellation();
+    }
+
+    /// To be called after work was made visible. Either the thread that cancels finds the work, or this
+    /// one finds the pool cancelled: the fence in `notify` lies between the work and this look, and
+    /// `cancel` sets the flag, SeqCst, before it looks for work.
+    #[inline]
+    fn look_for_cancellation(&self) {
+        if self.is_cancelled() {
+            self.cancel_unstarted();
+        }
+    }
+
+    /// Addresses a task to every worker. Racing callers come one after the other, so that all workers
+    /// see the same order, and tasks that wait for one another meet.
+    pub(crate) fn deliver_to_all(&self, task: &Arc<impl DirectedTask + 'static>) {
+        let delivering = self.delivering.lock();
+        for slot in &self.slots {
+            slot.deliver(Arc::clone(task) as Arc<dyn DirectedTask>);
+        }
+        drop(delivering);
+        // SeqCst: the tasks before the look.
+        fence(Ordering::SeqCst);
+        self.look_for_cancellation();
+    }
+
+    // --- Running ---
+
+    /// Runs an entry that a worker has taken off the queue, unless the pool is cancelled.
+    #[inline]
+    pub(crate) fn run(&self, entry: Arc<dyn Entry>) {
+        if self.is_cancelled() { entry.cancel(self) } else { entry.run(self) }
+    }
+
+    /// Runs user code as the task with `label`: isolated, watched, caught.
+    #[inline]
+    pub(crate) fn run_task<R>(
+        &self,
+        label: &Label,
+        context: &Context,
+        task: impl FnOnce() -> R,
+    ) -> Result<R, Failure> {
+        self.sentry.watch(self, label, || self.isolation.run(context, task))
+    }
+
+    /// A task was claimed: it gives its place in a bounded queue back.
+    #[inline]
+    pub(crate) fn claimed(&self, tally: Tally<'_>) {
+        tally.add(|c| &c.claimed, 1);
+        if let Some(capacity) = &self.capacity {
+            capacity.release();
+        }
+    }
+
+    /// A task is over, to the last access.
+    #[inline]
+    pub(crate) fn finished(&self, tally: Tally<'_>) {
+        tally.add(|c| &c.finished, 1);
+        // A worker that serves looks for itself whether it was the last before it falls asleep.
+        if !tally.alone && self.is_closing() {
+            self.sleepers.notify_all();
+        }
+    }
+
+    /// `n` entries of the queue have become stale there.
+    pub(crate) fn mark_stale(&self, n: u64) {
+        if n != 0 && self.queue.mark_stale(n as isize) {
+            self.queue.sweep(|| self.sleepers.notify());
+            // What was moved may have been out of sight of a thread that cancels.
+            fence(Ordering::SeqCst);
+            self.look_for_cancellation();
+        }
+    }
+
+    // --- Ending ---
+
+    /// Returns whether nothing that was admitted is left, for good. True after the closing only.
+    pub(crate) fn is_quiescent(&self) -> bool {
+        if !self.is_closing() {
+            return false;
+        }
+        // The finished ones first, the count after them: both only grow, and the first never exceeds
+        // the second, so if they are equal they were so at the end of the sum. Acquire and SeqCst keep
+        // the reads in this order.
+        let finished = self.sum(|c| &c.finished);
+        finished == self.admission.count()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) != OPEN
+    }
+
+    /// Returns whether nothing new may start.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // SeqCst: see `look_for_cancellation`.
+        self.phase.load(Ordering::SeqCst) == CANCELLED
+    }
+
+    /// Returns whether the pool is closed for the current thread.
+    pub(crate) fn is_closed_here(&self) -> bool {
+        self.admission.is_closed() && (self.is_cancelled() || !current::runs_task_of(self.id))
+    }
+
+    /// Returns whether this process is a child of the one that the workers live in. A system call, so
+    /// it is asked where a thread would block anyway.
+    #[cold]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// Blocks until `done`, whose change must unpark this thread; returns false if it never will be,
+    /// since the workers live in another process.
+    pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> bool {
+        current::wait_until_or(done, || self.is_forked())
+    }
+
+    /// Closes the pool for new work and lets the workers see it.
+    pub(crate) fn close(&self) {
+        self.admission.close();
+        self.enter_phase(CLOSING);
+    }
+
+    /// Closes the pool for all work and cancels what has not started.
+    pub(crate) fn cancel(&self) {
+        self.admission.cancel();
+        self.enter_phase(CANCELLED);
+        self.cancel_unstarted();
+    }
+
+    fn enter_phase(&self, phase: u8) {
+        self.phase.fetch_max(phase, Ordering::SeqCst);
+        if let Some(capacity) = &self.capacity {
+            capacity.close();
+        }
+        self.sleepers.notify_all();
+    }
+
+    #[cold]
+    fn cancel_unstarted(&self) {
+        while let Some(entry) = self.queue.pop() {
+            entry.cancel(self);
+        }
+        for slot in &self.slots {
+            slot.cancel_directed();
+        }
+    }
+
+    /// Returns the sum of one counter over all threads.
+    pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        // Acquire: pairs with the Release of the single writers.
+        let read = |counters| counter(counters).load(Ordering::Acquire);
+        self.slots
+            .iter()
+            .fold(read(&self.shared), |sum, slot| sum.wrapping_add(read(&slot.counters)))
+    }
+
+    // --- Failures that nobody waits for ---
+
+    /// Reports a failure that no handle will: of a detached task, of a hook, of a drop.
+    pub(crate) fn report(&self, label: Label, cause: Cause) {
+        if let Cause::Failed(_) = &cause {
+            // Relaxed: a statistic.
+            self.unobserved.fetch_add(1, Ordering::Relaxed);
+            self.hooks.report(TaskError::new(label, cause));
+        }
+    }
+
+    /// The same, named after something that is not a task.
+    #[track_caller]
+    pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
+        let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };
+        self.report(label, Cause::Failed(failure));
+    }
+
+    /// Drops what belongs to the user, contained; a panic is reported under `label`.
+    pub(crate) fn drop_contained<T>(&self, value: T, label: &Label) {
+        if !std::mem::needs_drop::<T>() {
+            return;
+        }
+        let dropped = self.sentry.watch(self, label, || frame::contained(|| drop(value)));
+        if let Err(failure) = dropped {
+            self.report(label.clone(), Cause::Failed(failure));
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.is_forked() {
+            // What lies in the queue belongs to the parent, and may borrow from stacks that are gone.
+            while let Some(entry) = self.queue.pop() {
+                #[expect(clippy::mem_forget, reason = "nothing of it may be dropped here")]
+                std::mem::forget(entry);
+            }
+            self.threads.forget();
+            return;
+        }
+        // The workers are gone; what is left are stale entries and late tickets, of which nothing
+        // borrows.
+        while let Some(entry) = self.queue.pop() {
+            entry.cancel(self);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Loom models of a job's state: claim, complete, cancel, detach, wake.
+
+use std::sync::Arc as StdArc;
+use std::task::{Wake, Waker};
+
+use loom::sync::atomic::Ordering;
+use loom::sync::{Arc, Notify};
+use loom::thread;
+
+use super::state::{Completion, Detached, JobState, Registration, Waiter};
+use crate::sync::model::explore;
+use crate::sync::seam;
+
+/// What a runner of the job does: runs it (the outcome is the work plus one) if it gets it.
+fn run(cell: &JobState<usize, Token>, made: &StdArc<Ledger>) -> bool {
+    let Some(mut claimed) = cell.claim() else { return false };
+    let work = claimed.work();
+    finish(cell, claimed.complete(made.token(work + 1)));
+    true
+}
+
+fn finish(cell: &JobState<usize, Token>, completion: Completion) {
+    match completion {
+        Completion::Attached(None) => {}
+        Completion::Attached(Some(Waiter::Thread(thread))) => thread.unpark(),
+        Completion::Attached(Some(Waiter::Waker(waker))) => waker.wake(),
+        Completion::Attached(Some(Waiter::Queue(list, number))) => list.push(number),
+        Completion::Detached => drop(cell.take().expect("the runner owns the outcome")),
+    }
+}
+
+/// Counts the outcomes that exist, since a cell that leaks one tells nobody.
+#[derive(Default)]
+struct Ledger {
+    made: std::sync::atomic::AtomicUsize,
+    dropped: std::sync::atomic::AtomicUsize,
+}
+
+struct Token(usize, StdArc<Ledger>);
+
+impl Ledger {
+    fn token(self: &StdArc<Self>, value: usize) -> Token {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Token(value, StdArc::clone(self))
+    }
+
+    fn assert_even(&self) {
+        let read = |n: &std::sync::atomic::AtomicUsize| n.load(Ordering::SeqCst);
+        assert_eq!((read(&self.made), read(&self.dropped)), (1, 1));
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.1.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn join(cell: &JobState<usize, Token>) -> usize {
+    if !cell.is_done() {
+        match cell.register(Waiter::Thread(seam::current())) {
+            Registration::Done => {}
+            Registration::Registered(_) => {
+                while !cell.is_done() {
+                    seam::park();
+                }
+            }
+        }
+    }
+    cell.take().expect("the handle owns the outcome").0
+}
+
+#[test]
+fn one_of_two_runners_runs_the_job_and_the_joiner_hears_of_it() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobState::new(1));
+        let runners = [0, 1].map(|_| {
+            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
+            thread::spawn(move || run(&cell, &ledger))
+        });
+        assert_eq!(join(&cell), 2);
+        let ran = runners.map(|runner| runner.join().unwrap());
+        assert_eq!(ran.iter().filter(|ran| **ran).count(), 1);
+        ledger.assert_even();
+    });
+}
+
+#[test]
+fn a_job_is_run_or_cancelled_never_both() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobState::new(1));
+        let runner = {
+            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
+            thread::spawn(move || run(&cell, &ledger))
+        };
+        let cancelled = match cell.claim() {
+            None => false,
+            Some(mut claimed) => {
+                let _work = claimed.work();
+                finish(&cell, claimed.complete(ledger.token(0)));
+                true
+            }
+        };
+        assert_eq!(join(&cell), if cancelled { 0 } else { 2 });
+        assert_ne!(runner.join().unwrap(), cancelled);
+        ledger.assert_even();
+    });
+}
+
+#[test]
+fn the_outcome_of_a_detached_job_is_dropped_once() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobState::new(1));
+        let runner = {
+            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
+            thread::spawn(move || run(&cell, &ledger))
+        };
+        let (owner, _waiter) = cell.detach();
+        if owner == Detached::Caller {
+            drop(cell.take().expect("the caller owns the outcome"));
+        }
+        assert!(runner.join().unwrap());
+        ledger.assert_even();
+    });
+}
+
+/// A waker of an executor that waits for it.
+struct Call(Notify);
+
+impl Wake for Call {
+    fn wake(self: StdArc<Self>) {
+        self.0.notify();
+    }
+}
+
+fn call() -> StdArc<Call> {
+    StdArc::new(Call(Notify::new()))
+}
+
+#[test]
+fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobState::new(1));
+        let runner = {
+            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
+            thread::spawn(move || run(&cell, &ledger))
+        };
+        let (first, second) = (call(), call());
+        let mut registered = 0;
+        for waker in [&first, &second] {
+            let waiter = Waiter::Waker(Waker::from(StdArc::clone(waker)));
+            match cell.register(waiter) {
+                Registration::Done => break,
+                Registration::Registered(_) => registered += 1,
+            }
+        }
+        if registered == 2 {
+            second.0.wait();
+        }
+        assert!(runner.join().unwrap());
+        assert_eq!(cell.take().expect("the job is done").0, 2);
+        drop(cell);
+        ledger.assert_even();
+    });
+}
+
+#[test]
+fn a_waiter_is_told_or_taken_back_by_a_detaching_handle() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobState::new(1));
+        let runner = {
+            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
+            thread::spawn(move || run(&cell, &ledger))
+        };
+        let waker = call();
+        let waiter = Waiter::Waker(Waker::from(StdArc::clone(&waker)));
+        let _registered = matches!(cell.register(waiter), Registration::Registered(_));
+        let (owner, waiter) = cell.detach();
+        drop(waiter);
+        if owner == Detached::Caller {
+            drop(cell.take().expect("the caller owns the outcome"));
+        }
+        assert!(runner.join().unwrap());
+        // Nothing of it is left behind in the cell, which the queue may keep for long.
+        assert_eq!(StdArc::strong_count(&waker), 1);
+        ledger.assert_even();
+    });
+}

@@ -1,0 +1,203 @@
+//! What the pool knows about the current thread: whose worker it is, whose tasks it runs, and how it
+//! waits.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::worker_slot::WorkerSlot;
+use crate::frame;
+use crate::sync::seam;
+
+/// How many tasks may lie on top of one another on one thread. A task of two kilobytes of stack then
+/// uses a quarter of the two megabytes that a thread has by default.
+pub(crate) const DEEPEST: u32 = 256;
+
+#[derive(Clone, Copy)]
+struct Here {
+    /// The pool whose worker this thread is, or was; 0 if it is a plain thread.
+    worker_of: u64,
+    /// The worker's index there.
+    index: u32,
+    /// Whether the thread is bound to its slot: it serves there, and nobody else does.
+    bound: bool,
+    /// How many tasks of any pool run on this thread, one on top of the other.
+    depth: u32,
+    /// The pool of the innermost one; 0 if there is none.
+    innermost: u64,
+}
+
+const NOBODY: Here = Here { worker_of: 0, index: 0, bound: false, depth: 0, innermost: 0 };
+
+thread_local! {
+    static HERE: Cell<Here> = const { Cell::new(NOBODY) };
+    /// The pools of the tasks below the innermost one, wherever they change. Nearly always empty.
+    static OUTER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static SLOT: OnceCell<Arc<WorkerSlot>> = const { OnceCell::new() };
+}
+
+/// Makes this thread serve at `slot`.
+pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
+    slot.bind(seam::current());
+    HERE.with(|here| {
+        here.set(Here {
+            worker_of: slot.pool,
+            index: slot.index as u32,
+            bound: true,
+            ..here.get()
+        });
+    });
+    // A thread is bound once, at its start.
+    SLOT.with(|place| {
+        let _set = place.set(Arc::clone(slot));
+    });
+}
+
+/// This thread serves no more: from now on it is a plain thread, but for what it belongs to.
+pub(crate) fn unbind(slot: &WorkerSlot) {
+    slot.unbind();
+    HERE.with(|here| here.set(Here { bound: false, ..here.get() }));
+}
+
+/// Returns the slot that this thread serves at (and `None` in its teardown).
+fn slot() -> Option<Arc<WorkerSlot>> {
+    if !HERE.get().bound {
+        return None;
+    }
+    SLOT.try_with(|slot| slot.get().cloned()).ok().flatten()
+}
+
+/// Returns the index of this thread among the workers of `pool`, while it serves there.
+#[inline]
+pub(crate) fn index_in(pool: u64) -> Option<usize> {
+    let here = HERE.get();
+    (here.worker_of == pool && here.bound).then_some(here.index as usize)
+}
+
+/// Returns whether this thread was started by `pool`, and so has ended when that pool has.
+pub(crate) fn belongs_to(pool: u64) -> bool {
+    HERE.get().worker_of == pool
+}
+
+/// Returns whether this thread runs a task of any pool.
+#[inline]
+pub(crate) fn in_task() -> bool {
+    HERE.get().depth != 0
+}
+
+/// Returns whether one more task may run on top of those that this thread runs already.
+#[inline]
+pub(crate) fn may_nest() -> bool {
+    HERE.get().depth < DEEPEST
+}
+
+/// Returns whether this thread runs a task of `pool`, at any depth.
+pub(crate) fn runs_task_of(pool: u64) -> bool {
+    let here = HERE.get();
+    here.innermost == pool
+        || OUTER.try_with(|outer| outer.borrow().contains(&pool)).unwrap_or(false)
+}
+
+/// Marks this thread as running a task; its drop takes the mark away.
+#[must_use]
+pub(crate) struct InTask {
+    before: u64,
+    /// The thread's own marks are what it changes.
+    _this_thread: PhantomData<*mut ()>,
+}
+
+/// Marks this thread as running a task of `pool`.
+#[inline]
+pub(crate) fn enter_task(pool: u64) -> InTask {
+    let here = HERE.get();
+    if here.innermost != pool && here.innermost != 0 {
+        remember(here.innermost);
+    }
+    HERE.set(Here { depth: here.depth + 1, innermost: pool, ..here });
+    InTask { before: here.innermost, _this_thread: PhantomData }
+}
+
+#[cold]
+fn remember(pool: u64) {
+    // Fails in the thread's teardown only, where no task starts.
+    let _known = OUTER.try_with(|outer| outer.borrow_mut().push(pool));
+}
+
+impl Drop for InTask {
+    #[inline]
+    fn drop(&mut self) {
+        let here = HERE.get();
+        if self.before != here.innermost && self.before != 0 {
+            let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
+        }
+        HERE.set(Here { depth: here.depth - 1, innermost: self.before, ..here });
+    }
+}
+
+/// Returns whether foreign state may have stayed on this thread, so that it should run no further
+/// task: a worker is replaced when its outermost task is over.
+pub(crate) fn is_retiring() -> bool {
+    let tainted = frame::take_taint();
+    match slot() {
+        Some(slot) => {
+            if tainted {
+                slot.retire();
+            }
+            slot.is_retiring()
+        }
+        None => tainted,
+    }
+}
+
+/// Blocks until `done`, whose change must unpark this thread. A worker runs the tasks that are
+/// directed to it meanwhile.
+pub(crate) fn wait_until(done: impl FnMut() -> bool) {
+    let _done = wait(done, slot(), None, || false);
+}
+
+/// The same, and returns false if the wait is `hopeless`, which is asked before the thread parks.
+pub(crate) fn wait_until_or(done: impl FnMut() -> bool, hopeless: impl Fn() -> bool) -> bool {
+    wait(done, slot(), None, hopeless)
+}
+
+/// The same until `deadline`; returns whether it is done.
+pub(crate) fn wait_directed_until(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
+    wait(done, slot(), deadline, || false)
+}
+
+/// Blocks until `done` or until `deadline`, running nothing; returns whether it is done.
+pub(crate) fn wait_until_deadline(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
+    wait(done, None, deadline, || false)
+}
+
+fn wait(
+    mut done: impl FnMut() -> bool,
+    slot: Option<Arc<WorkerSlot>>,
+    deadline: Option<Instant>,
+    hopeless: impl Fn() -> bool,
+) -> bool {
+    loop {
+        if done() {
+            return true;
+        }
+        if let Some(slot) = &slot {
+            if slot.run_directed() {
+                continue;
+            }
+        }
+        if hopeless() {
+            return false;
+        }
+        match deadline {
+            None => seam::park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return done();
+                }
+                seam::park_timeout(left);
+            }
+        }
+    }
+}

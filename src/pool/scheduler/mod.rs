@@ -1,0 +1,11 @@
+//! Who runs what, and when: the queue, the workers and their threads, how they sleep, and what the pool
+//! knows about the current thread.
+
+pub(crate) mod current;
+pub(crate) mod queue;
+pub(crate) mod sleep;
+#[cfg(all(loom, test))]
+mod sleep_model;
+pub(crate) mod threads;
+pub(crate) mod worker;
+pub(crate) mod worker_slot;

@@ -1,0 +1,142 @@
+//! The pool's queue, and the stale entries in it.
+//!
+//! A job can be claimed through its handle while its share of the `Arc` still lies in the queue: it is
+//! stale then. In fork-join recursion on one worker every job would leave one. They are counted, and
+//! when they outnumber the live entries by far, whoever leaves one sweeps: it turns the queue round
+//! once and drops the stale. Each sweep drops at least half of what it looks at, so a stale entry costs
+//! a constant.
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::sync::Arc;
+
+use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering};
+
+/// What the queue asks of an entry.
+pub(crate) trait Stale: Send + Sync {
+    /// Whether there is nothing left to run.
+    fn is_stale(&self) -> bool;
+}
+
+/// Stale entries that are not worth a sweep.
+const TOLERATED: isize = 64;
+
+/// See the module's documentation. On lines of its own: the count of the stale changes often.
+#[repr(align(128))]
+pub(crate) struct Queue<T: Stale + ?Sized> {
+    sender: Sender<Arc<T>>,
+    receiver: Receiver<Arc<T>>,
+    /// How many entries are stale, about: a job can be popped before whoever claimed it has counted it.
+    stale: AtomicIsize,
+    sweeping: AtomicBool,
+}
+
+impl<T: Stale + ?Sized> Queue<T> {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self { sender, receiver, stale: AtomicIsize::new(0), sweeping: AtomicBool::new(false) }
+    }
+
+    #[inline]
+    pub(crate) fn push(&self, entry: Arc<T>) {
+        // Cannot fail: the queue holds a receiver.
+        let _sent = self.sender.send(entry);
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Arc<T>> {
+        self.receiver.try_recv().ok()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
+    /// A popped entry was stale.
+    pub(crate) fn removed_stale(&self) {
+        // Relaxed: an estimate.
+        self.stale.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// `n` entries in the queue have become stale. Returns whether it is time to sweep.
+    #[must_use]
+    pub(crate) fn mark_stale(&self, n: isize) -> bool {
+        // Relaxed: an estimate.
+        let stale = self.stale.fetch_add(n, Ordering::Relaxed) + n;
+        if stale <= TOLERATED {
+            return false;
+        }
+        let len = isize::try_from(self.len()).unwrap_or(isize::MAX);
+        stale - TOLERATED > 2 * (len - stale).max(0)
+    }
+
+    /// Turns the queue round once and drops the stale entries. `moved` is called after each live entry
+    /// that was put back: for a moment it was in nobody's sight, so a worker may have fallen asleep.
+    pub(crate) fn sweep(&self, moved: impl Fn()) {
+        // Acquire and Release: one sweeper at a time.
+        if self.sweeping.swap(true, Ordering::Acquire) {
+            return;
+        }
+        for _ in 0..self.len() {
+            let Some(entry) = self.pop() else { break };
+            if entry.is_stale() {
+                self.removed_stale();
+            } else {
+                self.push(entry);
+                moved();
+            }
+        }
+        self.sweeping.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicBool;
+
+    struct Entry {
+        stale: AtomicBool,
+    }
+
+    impl Stale for Entry {
+        fn is_stale(&self) -> bool {
+            self.stale.load(Ordering::SeqCst)
+        }
+    }
+
+    fn entry(stale: bool) -> Arc<Entry> {
+        Arc::new(Entry { stale: AtomicBool::new(stale) })
+    }
+
+    // Broke: a live entry that was put back while every worker had fallen asleep waited for ever.
+    #[test]
+    fn a_sweep_drops_the_stale_and_tells_of_each_live_entry_that_it_moved() {
+        let queue = Queue::new();
+        for n in 0..10 {
+            queue.push(entry(n % 2 == 0));
+        }
+        let told = Cell::new(0);
+        queue.sweep(|| told.set(told.get() + 1));
+        assert_eq!((told.get(), queue.len()), (5, 5));
+        assert!(std::iter::from_fn(|| queue.pop()).all(|entry| !entry.is_stale()));
+    }
+
+    #[test]
+    fn stale_entries_are_swept_when_they_outnumber_the_live_by_far() {
+        let queue = Queue::new();
+        for _ in 0..2 * TOLERATED {
+            queue.push(entry(true));
+        }
+        assert!(!queue.mark_stale(TOLERATED), "so few are tolerated");
+        assert!(queue.mark_stale(TOLERATED));
+        for _ in 0..20 * TOLERATED {
+            queue.push(entry(false));
+        }
+        assert!(!queue.mark_stale(0), "most are live");
+    }
+}

@@ -1,0 +1,140 @@
+//! The threads of a pool: starting them, and waiting for the end of all.
+//!
+//! A successor is started while its predecessor still ends (thread-local destructors may wait for what
+//! only the successor runs), and joins it at its own end. So whoever joins the youngest thread of every
+//! worker has joined all of them. The handle of the youngest is kept in `youngest`; whoever waits for the
+//! end joins what it finds there until it finds nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::current;
+use crate::sync::seam::{self, Builder, JoinHandle, Mutex, Thread};
+
+#[derive(Debug)]
+pub(crate) struct Threads {
+    name: String,
+    stack_size: Option<usize>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    youngest: Vec<Option<JoinHandle<()>>>,
+    /// Whether somebody joins the threads on behalf of all that wait.
+    joining: bool,
+    joined: bool,
+    /// Threads to unpark when all have been joined.
+    waiting: Vec<Thread>,
+}
+
+impl Threads {
+    pub(crate) fn new(name: String, stack_size: Option<usize>, workers: usize) -> Self {
+        let youngest = (0..workers).map(|_| None).collect();
+        let state = State { youngest, joining: false, joined: false, waiting: Vec::new() };
+        Self { name, stack_size, state: Mutex::new(state) }
+    }
+
+    fn builder(&self, index: usize) -> Builder {
+        let builder = Builder::new().name(format!("{}-{index}", self.name));
+        match self.stack_size {
+            Some(bytes) => builder.stack_size(bytes),
+            None => builder,
+        }
+    }
+
+    /// Starts a thread for the worker with `index`, which lives `life`.
+    pub(crate) fn start(
+        &self,
+        index: usize,
+        life: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        // Held across the start, so that the predecessor's handle is found by its successor or by a
+        // joiner, never by both.
+        let mut state = self.state.lock();
+        let predecessor = Arc::new(Mutex::new(state.youngest[index].take()));
+        let theirs = Arc::clone(&predecessor);
+        let started = self.builder(index).spawn(move || {
+            life();
+            let predecessor = theirs.lock().take();
+            if let Some(predecessor) = predecessor {
+                // A worker's panics are all caught; one in a thread-local's destructor aborts.
+                let _ended = predecessor.join();
+            }
+        });
+        match started {
+            Ok(handle) => {
+                state.youngest[index] = Some(handle);
+                Ok(())
+            }
+            Err(error) => {
+                state.youngest[index] = predecessor.lock().take();
+                Err(error)
+            }
+        }
+    }
+
+    fn join_all(&self) {
+        loop {
+            let next = self.state.lock().youngest.iter_mut().find_map(Option::take);
+            match next {
+                Some(handle) => {
+                    let _ended = handle.join();
+                }
+                None => break,
+            }
+        }
+        let waiting = {
+            let mut state = self.state.lock();
+            state.joined = true;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.iter().for_each(Thread::unpark);
+    }
+
+    /// Waits until every thread is gone, its thread-local destructors included.
+    pub(crate) fn join(&self) {
+        if std::mem::replace(&mut self.state.lock().joining, true) {
+            let _joined = self.wait(None);
+        } else {
+            self.join_all();
+        }
+    }
+
+    /// The same until `deadline`; returns whether the threads are gone. A destructor may hang, and a
+    /// worker that waits runs what is directed to it meanwhile: so a thread of its own does the joining.
+    pub(crate) fn join_until(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        if !state.joining {
+            let this = Arc::clone(self);
+            let reaper = Builder::new().name(format!("{}-reaper", self.name));
+            let _detached = reaper.spawn(move || this.join_all())?;
+            state.joining = true;
+        }
+        drop(state);
+        Ok(self.wait(deadline))
+    }
+
+    /// Waits for whoever joins the threads.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        if state.joined {
+            return true;
+        }
+        state.waiting.push(seam::current());
+        drop(state);
+        current::wait_directed_until(|| self.state.lock().joined, deadline)
+    }
+
+    /// Lets go of the threads without waiting for them: they live in another process.
+    pub(crate) fn forget(&self) {
+        for handle in &mut self.state.lock().youngest {
+            #[expect(
+                clippy::mem_forget,
+                reason = "to detach a thread that is not there is an error"
+            )]
+            std::mem::forget(handle.take());
+        }
+    }
+}

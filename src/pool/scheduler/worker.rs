@@ -1,0 +1,158 @@
+//! The life of a worker thread.
+//!
+//! | state | what runs | submitting there | waiting there |
+//! |---|---|---|---|
+//! | starting | `on_worker_start` | as in a task, if the pool was open when it began; else refused | as in a task; runs what is directed to it |
+//! | serving | tasks, directed tasks | as in a task | as in a task; runs what is directed to it |
+//! | stopping | `on_worker_stop` | as in a task, if the pool was open when it began; else refused | as in a task; runs what is directed to it |
+//! | ending | worker-locals, thread-local destructors | as on a plain thread | as on a plain thread |
+//!
+//! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that was
+//! admitted is left, so nothing can come any more, and the hook and the destructors are refused what they
+//! submit. *The thread is to be replaced*: then, before anything ends on it, it is unbound from its slot
+//! and its successor is started. So whatever its worker-locals and destructors wait for, the successor can
+//! run it. Its counters, its index and its inbox are the successor's from then on.
+//!
+//! A hook that runs while the pool is open is an *activity*: it counts as admitted until it is over, so
+//! the pool is not quiescent before, and whatever it submits is run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::current;
+use super::sleep::Sleeper;
+use super::worker_slot::WorkerSlot;
+use crate::frame::{self, Failure};
+use crate::panic::{AbortOnUnwind, Payload};
+use crate::pool::core::{Activity, Core};
+use crate::slot;
+use crate::sync::seam;
+use crate::sync::seam::atomic::Ordering;
+
+/// The shortest and the longest pause between two attempts to start a successor.
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
+
+/// Starts a thread for the worker with `index`.
+pub(crate) fn start(core: &Arc<Core>, index: usize) -> std::io::Result<()> {
+    let theirs = Arc::clone(core);
+    core.threads.start(index, move || live(&theirs, index))
+}
+
+fn live(core: &Arc<Core>, index: usize) {
+    let promise = AbortOnUnwind::new("a worker would have ended by a panic");
+    let slot = &core.slots[index];
+    current::bind(slot);
+    let end = if starts(core, index) {
+        core.sentry.take_post(core, index);
+        let end = serve(core, slot);
+        if let Err(failure) = hook(core, || core.hooks.worker_stops(index)) {
+            core.report_for(format!("on_worker_stop of worker {index}"), failure);
+        }
+        end
+    } else {
+        seam::sleep(RETRY.1);
+        End::Replaced
+    };
+    if let End::Replaced = end {
+        current::unbind(slot);
+        start_successor(core, index);
+    }
+    slot::end_worker();
+    promise.disarm();
+}
+
+/// Runs the start hook; returns whether the worker may serve.
+fn starts(core: &Core, index: usize) -> bool {
+    let started = hook(core, || core.hooks.worker_starts(index));
+    let failed = started.err().map(|failure| {
+        let text = failure.to_string();
+        core.report_for(format!("on_worker_start of worker {index}"), failure);
+        text
+    });
+    match &core.hooks.startup {
+        Some(startup) => startup.settle(index, failed),
+        None => true,
+    }
+}
+
+/// Runs a hook, which counts as a task while the pool is open.
+fn hook(core: &Core, call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let activity = Activity::begin(core);
+    let _in_task = activity.as_ref().map(|_| current::enter_task(core.id));
+    call()
+}
+
+enum End {
+    /// The pool is closed and nothing is left to do.
+    Quiescent,
+    /// The thread is to be replaced.
+    Replaced,
+}
+
+fn serve(core: &Core, slot: &WorkerSlot) -> End {
+    let sleeper = Sleeper::of_this_thread();
+    let has_work = || !core.queue.is_empty();
+    let mut searching = false;
+    loop {
+        // A carrier that could not be detached leaves its state on this thread.
+        if frame::take_taint() || slot.is_retiring() {
+            if searching {
+                core.sleepers.stop_searching(has_work);
+            }
+            return End::Replaced;
+        }
+        if slot.has_directed() {
+            if searching {
+                core.sleepers.stop_searching(has_work);
+                searching = false;
+            }
+            slot.run_directed();
+            continue;
+        }
+        if let Some(entry) = core.queue.pop() {
+            if searching {
+                core.sleepers.stop_searching(has_work);
+                searching = false;
+            }
+            core.run(entry);
+            continue;
+        }
+        core.sleepers.fall_asleep(
+            &sleeper,
+            searching,
+            || has_work() || core.is_quiescent(),
+            || slot.has_directed() || slot.is_retiring(),
+        );
+        searching = true;
+        if core.is_quiescent() {
+            core.sleepers.notify_all();
+            return End::Quiescent;
+        }
+    }
+}
+
+/// Starts the thread that takes this one's place. If the system refuses, the failure is reported and the
+/// attempt repeated; the slot stays empty meanwhile, and the other workers carry on.
+fn start_successor(core: &Arc<Core>, index: usize) {
+    let mut pause = RETRY.0;
+    while !core.is_quiescent() {
+        match start(core, index) {
+            Ok(()) => {
+                // Relaxed: a statistic.
+                core.renewed.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Err(error) => {
+                let text = format!("no thread could be started: {error}");
+                core.report_for(
+                    format!("renewal of worker {index}"),
+                    Failure::Panic(Payload::text(text)),
+                );
+                seam::sleep(pause);
+                pause = (pause * 2).min(RETRY.1);
+            }
+        }
+    }
+    // Nothing is left to do, and the others may sleep.
+    core.sleepers.notify_all();
+}

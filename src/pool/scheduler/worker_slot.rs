@@ -1,0 +1,141 @@
+//! A worker's place in its pool: what outlives the thread that is bound to it.
+//!
+//! Threads can be replaced ([`WorkerSlot::retire`]); the index, the counters and the inbox stay. One
+//! thread is bound at a time: the old one unbinds before its successor is started.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::pool::core::counters::Counters;
+use crate::sync::seam::atomic::{AtomicBool, Ordering};
+use crate::sync::seam::{Mutex, Thread};
+
+/// A task that is addressed to one worker and to no other: a broadcast's visit.
+pub(crate) trait DirectedTask: Send + Sync {
+    /// Runs on the worker with `index`.
+    fn run(&self, index: usize);
+    /// The pool is shut down for good. Returns whether the task is cancelled; one that has to run all
+    /// the same stays where it is.
+    #[must_use]
+    fn cancel(&self) -> bool;
+}
+
+/// See the module's documentation.
+pub(crate) struct WorkerSlot {
+    pub(crate) pool: u64,
+    pub(crate) index: usize,
+    /// Written by the bound thread only.
+    pub(crate) counters: Counters,
+    inbox: Mutex<Inbox>,
+    /// Whether the inbox has something in it; a hint that saves its lock.
+    has_directed: AtomicBool,
+    retiring: AtomicBool,
+}
+
+struct Inbox {
+    tasks: VecDeque<Arc<dyn DirectedTask>>,
+    /// The bound thread, from its start.
+    thread: Option<Thread>,
+}
+
+impl WorkerSlot {
+    pub(crate) fn new(pool: u64, index: usize) -> Self {
+        Self {
+            pool,
+            index,
+            counters: Counters::default(),
+            inbox: Mutex::new(Inbox { tasks: VecDeque::new(), thread: None }),
+            has_directed: AtomicBool::new(false),
+            retiring: AtomicBool::new(false),
+        }
+    }
+
+    /// `thread` serves here from now on.
+    pub(crate) fn bind(&self, thread: Thread) {
+        // The lock orders what the threads of this slot do, one after the other.
+        self.inbox.lock().thread = Some(thread);
+        // Relaxed: a flag of the bound thread's own.
+        self.retiring.store(false, Ordering::Relaxed);
+    }
+
+    /// The bound thread does not serve here any more. What is addressed to the worker waits for the
+    /// next one.
+    pub(crate) fn unbind(&self) {
+        self.inbox.lock().thread = None;
+    }
+
+    /// Addresses a task to this worker and wakes it, wherever it waits.
+    pub(crate) fn deliver(&self, task: Arc<dyn DirectedTask>) {
+        let thread = {
+            let mut inbox = self.inbox.lock();
+            inbox.tasks.push_back(task);
+            // Release: pairs with the Acquire in `has_directed`. A worker that misses it has not
+            // parked yet, or is woken by the `unpark` below; one that is not bound yet looks before
+            // it parks.
+            self.has_directed.store(true, Ordering::Release);
+            inbox.thread.clone()
+        };
+        if let Some(thread) = thread {
+            thread.unpark();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_directed(&self) -> bool {
+        // Acquire: pairs with the Release in `deliver`.
+        self.has_directed.load(Ordering::Acquire)
+    }
+
+    fn next_directed(&self) -> Option<Arc<dyn DirectedTask>> {
+        let mut inbox = self.inbox.lock();
+        let task = inbox.tasks.pop_front();
+        if inbox.tasks.is_empty() {
+            // Relaxed: only ever changed under the lock, which orders it.
+            self.has_directed.store(false, Ordering::Relaxed);
+        }
+        task
+    }
+
+    /// Runs the oldest directed task, if there is one; returns whether there was. To be called by the
+    /// bound thread.
+    #[inline]
+    pub(crate) fn run_directed(&self) -> bool {
+        self.has_directed() && self.run_directed_now()
+    }
+
+    #[cold]
+    fn run_directed_now(&self) -> bool {
+        let Some(task) = self.next_directed() else { return false };
+        task.run(self.index);
+        true
+    }
+
+    /// Cancels the directed tasks that can be.
+    pub(crate) fn cancel_directed(&self) {
+        let tasks = std::mem::take(&mut self.inbox.lock().tasks);
+        // Outside of the lock, since a cancelled task may wake its owner.
+        let kept: Vec<_> = tasks.into_iter().filter(|task| !task.cancel()).collect();
+        let mut inbox = self.inbox.lock();
+        for task in kept.into_iter().rev() {
+            inbox.tasks.push_front(task);
+        }
+        // Release: as in `deliver`. The bound thread, if it missed what was away for a moment, is woken
+        // below.
+        self.has_directed.store(!inbox.tasks.is_empty(), Ordering::Release);
+        if let Some(thread) = inbox.thread.as_ref().filter(|_| !inbox.tasks.is_empty()) {
+            thread.unpark();
+        }
+    }
+
+    /// Asks for a fresh thread here: the bound one ends before its next outermost task.
+    pub(crate) fn retire(&self) {
+        // Relaxed: a flag of the thread's own, or a request that may be seen later.
+        self.retiring.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_retiring(&self) -> bool {
+        // Relaxed: as in `retire`.
+        self.retiring.load(Ordering::Relaxed)
+    }
+}
