@@ -19,6 +19,9 @@ use crate::sync::seam;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
 const AHEAD: usize = 2;
+/// A larger buffer is filled beyond this number only while no result is there: with one that is
+/// practically endless and an endless input, the first result would never be yielded.
+const EAGER: usize = 1024;
 
 /// Returns the result of one item, or resumes the panic of it.
 #[track_caller]
@@ -49,9 +52,9 @@ impl<I, F> Input<I, F> {
         Self { pool, context, at, f: Arc::new(f), items, ended: false, buffer }
     }
 
-    /// How many items are pulled in any case before the first result is looked for.
+    /// How many items are pulled in any case, before the first result is looked for.
     fn eager(&self) -> usize {
-        self.buffer.min(AHEAD * self.pool.workers())
+        self.buffer.min(EAGER.max(AHEAD * self.pool.workers()))
     }
 }
 
@@ -108,8 +111,9 @@ impl<I, F, R> Imap<I, F, R> {
         Self { input: Input::new(pool, context, at, items, f), pulled: VecDeque::new() }
     }
 
-    /// Sets how many items may be pulled that are not yet yielded; at least one. The default is two per
-    /// worker. A larger buffer fills up only while the next result is not there.
+    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default is
+    /// two per worker. A buffer of more than 1,024 is filled further only while the next result is not
+    /// there.
     ///
     /// # Examples
     ///
@@ -268,8 +272,8 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         }
     }
 
-    /// Sets how many items may be pulled that are not yet yielded; at least one. The default is two per
-    /// worker. A larger buffer fills up only while no result is there.
+    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default is
+    /// two per worker. A buffer of more than 1,024 is filled further only while no result is there.
     ///
     /// # Examples
     ///

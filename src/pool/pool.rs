@@ -599,7 +599,7 @@ impl Pool {
         R: Send,
     {
         let Some(len) = N::count(&range) else {
-            panic!("the length of the range overflows `usize`")
+            panic!("a range longer than memory: its length overflows `usize`")
         };
         let numbers = Cursor::new(map::Range { start: range.start, len });
         self.plain(&numbers, (len, Some(len)), &map::Plain(f))

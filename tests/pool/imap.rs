@@ -188,6 +188,6 @@ fn after_a_shutdown_the_iterator_says_so() {
         assert_eq!(results.next(), Some(0));
         pool.shutdown().unwrap();
         assert_eq!((results.next(), results.next()), (Some(1), Some(2)));
-        assert_eq!(panic_of(|| results.next()), "the pool was shut down");
+        assert_eq!(panic_of(|| results.next()), "the pool is shut down");
     });
 }

@@ -224,7 +224,7 @@ fn shutdown_now_stops_a_running_map() {
             });
             told.recv().unwrap();
             pool.shutdown_now().unwrap();
-            assert_eq!(map.join().unwrap(), "the pool was shut down");
+            assert_eq!(map.join().unwrap(), "the pool is shut down");
         });
         assert_eq!((inputs.alive(), outputs.alive()), (0, 0));
     });

@@ -112,7 +112,7 @@ impl<W, O> JobState<W, O> {
         // Relaxed: the winner reads only what was written before the job was shared, and sharing it
         // (the queue, the handle) orders that; a loser reads nothing.
         let before = self.state.fetch_or(CLAIMED, Ordering::Relaxed);
-        (before & CLAIMED == 0).then_some(Claimed { cell: self })
+        if before & CLAIMED == 0 { Some(Claimed { cell: self }) } else { None }
     }
 
     /// Whether somebody has claimed the job. A hint: `false` may be out of date at once.
