@@ -4,8 +4,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::core::Core;
 use super::core::hooks::{Hooks, Startup};
+use super::core::{Core, Settings};
 use super::error::{BuildError, BuildErrorKind, TaskError};
 use super::isolation::Isolation;
 use super::pool::Pool;
@@ -256,17 +256,15 @@ impl PoolBuilder {
         let sentry = Sentry::new(self.sentinel).map_err(BuildErrorKind::Unsupported)?;
         #[cfg(not(feature = "sentinel"))]
         let sentry = Sentry;
-        let core = Core::new(
-            id,
+        let settings = Settings {
             workers,
-            self.isolation,
+            isolation: self.isolation,
             carriers,
-            self.queue_capacity,
-            self.hooks,
-            threads,
+            capacity: self.queue_capacity,
+            hooks: self.hooks,
             sentry,
-        );
-        let pool = Pool::from_core(Arc::new(core));
+        };
+        let pool = Pool::from_core(Arc::new(Core::new(settings, id, threads)));
         // An error drops the pool, which joins the workers that have started.
         for index in 0..asked {
             worker::start(pool.core(), index)

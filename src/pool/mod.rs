@@ -2,6 +2,7 @@
 
 mod builder;
 mod core;
+mod ending;
 mod error;
 mod group;
 mod handle;
@@ -9,6 +10,8 @@ mod imap;
 mod isolation;
 mod job;
 mod map;
+mod maps;
+#[expect(clippy::module_inception, reason = "the folder is named after its main noun")]
 mod pool;
 mod scheduler;
 mod scope;
@@ -18,6 +21,7 @@ mod sentry;
 #[path = "no_sentry.rs"]
 mod sentry;
 mod stats;
+mod submission;
 
 pub use builder::PoolBuilder;
 pub use error::{BuildError, ShutdownError, SubmitError, TaskError};

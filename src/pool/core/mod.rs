@@ -14,7 +14,7 @@ use self::admission::{Admission, Admitted};
 use self::capacity::{Capacity, NoPlace};
 use self::counters::{Counters, Tally};
 use self::hooks::Hooks;
-pub(crate) use self::running::{Activity, Running};
+pub(crate) use self::running::{Activity, HookRun, Running};
 use super::error::{Cause, Label, TaskError};
 use super::isolation::Isolation;
 use super::scheduler::current;
@@ -27,7 +27,7 @@ use crate::context::Context;
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::sync::seam::Mutex;
-use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// What the queue holds: a job, or a ticket of a group.
 pub(crate) trait Entry: Stale {
@@ -57,6 +57,16 @@ pub(crate) enum IfFull {
     Refuse,
 }
 
+/// What the builder decides.
+pub(crate) struct Settings {
+    pub(crate) workers: NonZeroUsize,
+    pub(crate) isolation: Isolation,
+    pub(crate) carriers: CarrierSet,
+    pub(crate) capacity: Option<usize>,
+    pub(crate) hooks: Hooks,
+    pub(crate) sentry: Sentry,
+}
+
 /// See the module's documentation.
 pub(crate) struct Core {
     /// Never 0, never used twice.
@@ -73,6 +83,8 @@ pub(crate) struct Core {
     shared: Counters,
     /// Set after the admission was closed. Read often, written twice.
     phase: AtomicU8,
+    /// Hooks that run now and count as tasks.
+    hook_runs: AtomicUsize,
     /// Held while a directed task is delivered to every worker, so that all see one order.
     delivering: Mutex<()>,
     pub(crate) hooks: Hooks,
@@ -93,16 +105,8 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        id: u64,
-        workers: NonZeroUsize,
-        isolation: Isolation,
-        carriers: CarrierSet,
-        capacity: Option<usize>,
-        hooks: Hooks,
-        threads: Threads,
-        sentry: Sentry,
-    ) -> Self {
+    pub(crate) fn new(settings: Settings, id: u64, threads: Threads) -> Self {
+        let Settings { workers, isolation, carriers, capacity, hooks, sentry } = settings;
         Self {
             id,
             isolation,
@@ -114,6 +118,7 @@ impl Core {
             slots: (0..workers.get()).map(|index| Arc::new(WorkerSlot::new(id, index))).collect(),
             shared: Counters::default(),
             phase: AtomicU8::new(OPEN),
+            hook_runs: AtomicUsize::new(0),
             delivering: Mutex::new(()),
             hooks,
             threads: Arc::new(threads),
@@ -281,6 +286,10 @@ impl Core {
     /// Returns whether nothing that was admitted is left, for good. True after the closing only.
     pub(crate) fn is_quiescent(&self) -> bool {
         if !self.is_closing() {
+            return false;
+        }
+        // No hook begins any more that counts, and what those that did have submitted is in the count.
+        if self.hook_runs.load(Ordering::SeqCst) != 0 {
             return false;
         }
         // The finished ones first, the count after them: both only grow, and the first never exceeds

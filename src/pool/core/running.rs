@@ -4,6 +4,7 @@ use super::Core;
 use super::counters::Tally;
 use crate::frame::Failure;
 use crate::pool::scheduler::current::{self, InTask};
+use crate::sync::seam::atomic::Ordering;
 
 /// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread marked
 /// as running a task, until it is over.
@@ -40,8 +41,44 @@ impl<'c> Running<'c> {
     }
 }
 
-/// Something that was admitted and is not a job: a map, a broadcast or a hook, while it lasts. Its drop
-/// counts it as finished.
+/// A hook that runs on a worker while the pool is open: it counts as a task, may submit and wait as one
+/// does, and the pool is not quiescent before its drop.
+#[must_use]
+pub(crate) struct HookRun<'c> {
+    core: &'c Core,
+    _in_task: InTask,
+}
+
+impl<'c> HookRun<'c> {
+    /// Begins a hook, unless the pool is closed.
+    pub(crate) fn begin(core: &'c Core) -> Option<Self> {
+        // SeqCst: counted before the look whether the pool is closing. Whoever sees it closing looks at
+        // the count afterwards, so it finds this hook, or the hook finds the pool closing.
+        core.hook_runs.fetch_add(1, Ordering::SeqCst);
+        if core.is_closing() {
+            end_hook(core);
+            return None;
+        }
+        Some(Self { core, _in_task: current::enter_task(core.id) })
+    }
+}
+
+impl Drop for HookRun<'_> {
+    fn drop(&mut self) {
+        end_hook(self.core);
+    }
+}
+
+fn end_hook(core: &Core) {
+    // SeqCst: what the hook has submitted is counted before; see `Core::is_quiescent`.
+    core.hook_runs.fetch_sub(1, Ordering::SeqCst);
+    if core.is_closing() {
+        core.sleepers.notify_all();
+    }
+}
+
+/// Something that was admitted and is not a job: a map or a broadcast, while it lasts. Its drop counts it
+/// as finished.
 #[must_use]
 pub(crate) struct Activity<'c> {
     core: &'c Core,

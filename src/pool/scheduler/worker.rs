@@ -13,8 +13,8 @@
 //! and its successor is started. So whatever its worker-locals and destructors wait for, the successor can
 //! run it. Its counters, its index and its inbox are the successor's from then on.
 //!
-//! A hook that runs while the pool is open is an *activity*: it counts as admitted until it is over, so
-//! the pool is not quiescent before, and whatever it submits is run.
+//! A hook that begins while the pool is open counts as a task: the pool is not quiescent before it is
+//! over, and whatever it submits is run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::sleep::Sleeper;
 use super::worker_slot::WorkerSlot;
 use crate::frame::{self, Failure};
 use crate::panic::{AbortOnUnwind, Payload};
-use crate::pool::core::{Activity, Core};
+use crate::pool::core::{Core, HookRun};
 use crate::slot;
 use crate::sync::seam;
 use crate::sync::seam::atomic::Ordering;
@@ -77,8 +77,7 @@ fn starts(core: &Core, index: usize) -> bool {
 
 /// Runs a hook, which counts as a task while the pool is open.
 fn hook(core: &Core, call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    let activity = Activity::begin(core);
-    let _in_task = activity.as_ref().map(|_| current::enter_task(core.id));
+    let _counts = HookRun::begin(core);
     call()
 }
 

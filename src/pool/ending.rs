@@ -1,0 +1,176 @@
+//! The methods of [`Pool`] that end it.
+
+use std::time::{Duration, Instant};
+
+use super::error::ShutdownError;
+use super::pool::Pool;
+use super::scheduler::current;
+use crate::sync::seam::atomic::Ordering;
+
+impl Pool {
+    /// Closes the pool, lets it drain (tasks that drain may still submit) and waits until every worker
+    /// has ended, its thread-local destructors included. Doing so again, or at the same time, waits as
+    /// well. Inside a task of another pool the wait runs visits that are addressed to its worker.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ShutdownError`] inside a task of the pool itself or on one of its threads; the pool
+    /// stays open then. Returns one in a forked child.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let last = pool.submit(|| "ran");
+    /// pool.shutdown().unwrap();
+    /// assert_eq!(last.join().unwrap(), "ran");
+    /// assert!(pool.submit(|| ()).join().unwrap_err().is_cancelled());
+    /// ```
+    pub fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.refuse_wait()?;
+        self.core().close();
+        self.wait_for_threads()
+    }
+
+    /// As [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not enough, the pool
+    /// is detached: the workers go on draining, and the last handle does not wait for them either.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ShutdownError`] if the workers have not ended by then, and where
+    /// [`shutdown`](Pool::shutdown) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// let _busy = pool.submit(move || gate.recv());
+    /// assert!(pool.shutdown_timeout(Duration::from_millis(5)).unwrap_err().is_timed_out());
+    /// go.send(()).unwrap();
+    /// pool.shutdown().unwrap();
+    /// ```
+    pub fn shutdown_timeout(&self, limit: Duration) -> Result<(), ShutdownError> {
+        self.refuse_wait()?;
+        let core = self.core();
+        core.close();
+        // A limit beyond the clock's range is no limit.
+        let deadline = Instant::now().checked_add(limit);
+        let joined = core.threads.join_until(deadline).map_err(ShutdownError::no_reaper)?;
+        if joined {
+            return Ok(());
+        }
+        self.detach_workers();
+        Err(ShutdownError::timed_out())
+    }
+
+    /// Closes the pool, cancels what has not started, and waits until every worker has ended. What is
+    /// cancelled is dropped here and now; nothing of it starts any more.
+    ///
+    /// Calls of [`map`](Pool::map), [`scope`](Pool::scope) and [`broadcast`](Pool::broadcast) that are
+    /// not over panic, when what they have started is.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Pool::shutdown).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// let (tell, started) = mpsc::channel();
+    /// let busy = pool.submit(move || (tell.send(()).unwrap(), gate.recv()).1);
+    /// started.recv().unwrap();
+    /// let waiting = pool.submit(move || drop(go));
+    /// pool.shutdown_now().unwrap();
+    /// assert!(waiting.join().unwrap_err().is_cancelled());
+    /// assert!(busy.join().unwrap().is_err(), "the cancelled task's end of the channel was dropped");
+    /// ```
+    pub fn shutdown_now(&self) -> Result<(), ShutdownError> {
+        self.refuse_wait()?;
+        self.core().cancel();
+        self.wait_for_threads()
+    }
+
+    /// Closes the pool and lets it drain, without waiting; the last handle does not wait either. Works
+    /// anywhere, on the pool's own workers too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let last = pool.submit(|| "ran");
+    /// pool.shutdown_background();
+    /// assert!(pool.submit(|| ()).join().unwrap_err().is_cancelled());
+    /// drop(pool);
+    /// assert_eq!(last.join().unwrap(), "ran");
+    /// ```
+    pub fn shutdown_background(&self) {
+        self.detach_workers();
+        self.core().close();
+    }
+
+    /// Closes the pool and cancels what has not started, without waiting; the last handle does not wait
+    /// either. What is cancelled is dropped here and now. Works anywhere, on the pool's own workers too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let waiting = pool.submit(|| {
+    ///     // Runs, or is cancelled, whichever comes first.
+    /// });
+    /// pool.shutdown_background_now();
+    /// assert!(waiting.join().is_ok_and(|()| true) || pool.stats().cancelled == 1);
+    /// ```
+    pub fn shutdown_background_now(&self) {
+        self.detach_workers();
+        let core = self.core();
+        if core.is_forked() {
+            core.close();
+        } else {
+            core.cancel();
+        }
+    }
+
+    fn detach_workers(&self) {
+        // Relaxed: read by the drop of the last handle, which comes after this one's.
+        self.core().detaches.store(true, Ordering::Relaxed);
+    }
+
+    fn wait_for_threads(&self) -> Result<(), ShutdownError> {
+        let threads = &self.core().threads;
+        if current::in_task() {
+            let _joined = threads.join_until(None).map_err(ShutdownError::no_reaper)?;
+        } else {
+            threads.join();
+        }
+        Ok(())
+    }
+
+    /// A task of the pool cannot wait for the pool's end, nor can one of its threads; nor can anybody in
+    /// a process where the workers do not live.
+    fn refuse_wait(&self) -> Result<(), ShutdownError> {
+        let core = self.core();
+        if current::runs_task_of(core.id) || current::belongs_to(core.id) {
+            return Err(ShutdownError::on_worker());
+        }
+        if core.is_forked() {
+            return Err(ShutdownError::forked());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! The methods of [`Pool`] that apply a function to many items.
+
+use std::ops::Range;
+use std::panic::Location;
+
+use super::error::TaskError;
+use super::imap::{Imap, ImapUnordered};
+use super::map::{self, Cursor, Ended, Pulled, RangeIndex};
+use super::pool::{Pool, SHUT_DOWN, resume};
+use crate::context::Context;
+
+impl Pool {
+    /// Applies `f` to every item, each in a task of its own, and returns the results in input order.
+    ///
+    /// Items and `f` may borrow. The workers take turns at pulling items from the iterator, a chunk at a
+    /// time and one by one where they are slow, and write the results in place: nothing is collected
+    /// before or copied after. Each pull is a task of its own, too.
+    ///
+    /// # Panics
+    ///
+    /// The first panic, of an item or of the iterator, resumes here; no item starts after it, and what
+    /// was made is dropped. Panics if the pool is shut down, if tasks are nested too deep, and as
+    /// [`submit`](Pool::submit) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let text = String::from("to be or not to be");
+    /// assert_eq!(pool.map(text.split(' '), str::len), [2, 2, 2, 3, 2, 2]);
+    /// ```
+    #[track_caller]
+    pub fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send,
+    {
+        let items = items.into_iter();
+        let hint = items.size_hint();
+        self.plain(&Pulled::new(items), hint, &map::Plain(f))
+    }
+
+    /// Applies `f` to every element of a slice; otherwise as [`map`](Pool::map), and faster.
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let words = ["one", "three"];
+    /// assert_eq!(pool.map_slice(&words, |word| word.len()), [3, 5]);
+    /// ```
+    #[doc(alias = "par_iter")]
+    #[track_caller]
+    pub fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
+    where
+        T: Sync,
+        F: Fn(&'s T) -> R + Sync,
+        R: Send,
+    {
+        let len = items.len();
+        self.plain(&Cursor::new(map::Slice(items)), (len, Some(len)), &map::Plain(f))
+    }
+
+    /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster.
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map); and if the length of the range overflows `usize`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// assert_eq!(pool.map_range(-1_i64..2, |n| n * n), [1, 0, 1]);
+    /// ```
+    #[track_caller]
+    pub fn map_range<N, F, R>(&self, range: Range<N>, f: F) -> Vec<R>
+    where
+        N: RangeIndex,
+        F: Fn(N) -> R + Sync,
+        R: Send,
+    {
+        let Some(len) = N::count(&range) else {
+            panic!("a range longer than memory: its length overflows `usize`")
+        };
+        let numbers = Cursor::new(map::Range { start: range.start, len });
+        self.plain(&numbers, (len, Some(len)), &map::Plain(f))
+    }
+
+    /// Applies `f` to every item until one fails; otherwise as [`map`](Pool::map).
+    ///
+    /// # Errors
+    ///
+    /// Returns an item's error, of those that happened the one that comes first in input order. No item
+    /// starts after it, and the results that were made are dropped.
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map). A panic takes precedence over an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let parsed = pool.try_map(["1", "2"], str::parse::<i32>);
+    /// assert_eq!(parsed, Ok(vec![1, 2]));
+    /// assert!(pool.try_map(["1", "x"], str::parse::<i32>).is_err());
+    /// ```
+    #[track_caller]
+    pub fn try_map<I, F, R, E>(&self, items: I, f: F) -> Result<Vec<R>, E>
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        F: Fn(I::Item) -> Result<R, E> + Sync,
+        R: Send,
+        E: Send,
+    {
+        let items = items.into_iter();
+        let hint = items.size_hint();
+        self.run_map(&Pulled::new(items), hint, &map::Trying(f))
+    }
+
+    /// Applies `f` to every item, where a panic costs its item only; otherwise as [`map`](Pool::map).
+    /// The number in a [`TaskError`] is the item's position.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the iterator does, or if the pool is shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let results = pool.map_results([1, 0, 4], |n| 12 / n);
+    /// assert_eq!(*results[0].as_ref().unwrap(), 12);
+    /// assert!(results[1].as_ref().unwrap_err().is_panic());
+    /// assert_eq!(*results[2].as_ref().unwrap(), 3);
+    /// ```
+    #[track_caller]
+    pub fn map_results<I, F, R>(&self, items: I, f: F) -> Vec<Result<R, TaskError>>
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send,
+    {
+        let items = items.into_iter();
+        let hint = items.size_hint();
+        let label = self.label(0, Location::caller());
+        self.plain(&Pulled::new(items), hint, &map::Every { f, label })
+    }
+
+    #[track_caller]
+    fn plain<S, P>(&self, source: &S, hint: (usize, Option<usize>), step: &P) -> Vec<P::Out>
+    where
+        S: map::Source,
+        P: map::Step<S::Item, Stop = std::convert::Infallible>,
+    {
+        match self.run_map(source, hint, step) {
+            Ok(results) => results,
+            Err(never) => match never {},
+        }
+    }
+
+    #[track_caller]
+    fn run_map<S, P>(
+        &self,
+        source: &S,
+        hint: (usize, Option<usize>),
+        step: &P,
+    ) -> Result<Vec<P::Out>, P::Stop>
+    where
+        S: map::Source,
+        P: map::Step<S::Item>,
+    {
+        let core = self.core();
+        let context = self.context();
+        let (_activity, label) = self.activity(Location::caller());
+        match map::run(core, &context, &label, source, step, hint) {
+            Ended::Done(results) => Ok(results),
+            Ended::Stopped(with) => Err(with),
+            Ended::Failed(failure) => resume(label, failure),
+            Ended::Cancelled => self.fail_cancelled(),
+        }
+    }
+
+    /// Applies `f` to the items lazily and yields the results in input order.
+    ///
+    /// Nothing is pulled before the first `next`; then, on the consumer's thread, at most
+    /// [`buffer`](Imap::buffer) items that are not yet yielded. So endless input works. Since the
+    /// iterator may outlive this call, `f`, the items and the results are `'static`. The iterator is a
+    /// handle to the pool: it keeps it open.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the pool is shut down, and as [`submit`](Pool::submit) does. The iterator's `next`
+    /// panics where an item did, and if the pool is shut down meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let mut halves = pool.imap((0..).step_by(2), |n| n / 2);
+    /// assert_eq!(halves.nth(10), Some(10));
+    /// ```
+    #[track_caller]
+    pub fn imap<I, F, R>(&self, items: I, f: F) -> Imap<I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        Imap::new(self.clone(), self.open_context(), Location::caller(), items.into_iter(), f)
+    }
+
+    /// As [`imap`](Pool::imap), but yields the results as they come.
+    ///
+    /// # Panics
+    ///
+    /// As [`imap`](Pool::imap).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// assert_eq!(pool.imap_unordered(1..=4, |n| n * 10).sum::<i32>(), 100);
+    /// ```
+    #[track_caller]
+    pub fn imap_unordered<I, F, R>(&self, items: I, f: F) -> ImapUnordered<I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        let context = self.open_context();
+        ImapUnordered::new(self.clone(), context, Location::caller(), items.into_iter(), f)
+    }
+
+    #[track_caller]
+    fn open_context(&self) -> Context {
+        if self.core().is_closed_here() {
+            panic!("{SHUT_DOWN}");
+        }
+        self.context()
+    }
+}

@@ -1,0 +1,171 @@
+//! The one way of a task into the pool: its context is captured, it is let in, becomes a job, and is put
+//! on the queue.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::core::{IfFull, Refused};
+use super::error::{Cause, SubmitError};
+use super::handle::JoinHandle;
+use super::job::{End, Job};
+use super::pool::Pool;
+use crate::context::Context;
+
+/// A closure that was not let in, with its context, and why.
+type Rejected<F> = (F, Context, Refused);
+
+impl Pool {
+    /// Submits a task, with what surrounds this call as its context.
+    ///
+    /// Where the queue is bounded and full, a plain thread waits for room. After a shutdown the task
+    /// does not run: the handle is that of a cancelled one.
+    ///
+    /// One allocation, besides the queue's own, which makes one for every 31 tasks.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a slot that the task would inherit is inside its own `with_mut`, or if a carrier of
+    /// the pool cannot capture.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let sum = pool.submit(|| (1..=100).sum::<i32>());
+    /// assert_eq!(sum.join().unwrap(), 5050);
+    /// ```
+    #[doc(alias = "spawn")]
+    #[doc(alias = "execute")]
+    #[track_caller]
+    pub fn submit<F, R>(&self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let core = self.core();
+        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
+        let job = self.submit_job(Location::caller(), f, || (), enqueue);
+        JoinHandle::new(job, Arc::clone(core))
+    }
+
+    /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Hands the closure back in a [`SubmitError`] that says which of the two it was.
+    ///
+    /// # Panics
+    ///
+    /// As [`submit`](Pool::submit).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// assert_eq!(pool.try_submit(|| 1).unwrap().join().unwrap(), 1);
+    /// pool.shutdown().unwrap();
+    /// assert!(pool.try_submit(|| 2).unwrap_err().is_shut_down());
+    /// ```
+    #[track_caller]
+    pub fn try_submit<F, R>(&self, f: F) -> Result<JoinHandle<R>, SubmitError<F>>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let core = self.core();
+        let at = Location::caller();
+        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
+        match self.admit_job(at, self.context(), IfFull::Refuse, f, || (), enqueue) {
+            Ok(job) => Ok(JoinHandle::new(job, Arc::clone(core))),
+            Err((f, _context, Refused::Full)) => Err(SubmitError::full(f)),
+            Err((f, _context, _)) => Err(SubmitError::shut_down(f)),
+        }
+    }
+
+    /// Submits the task of one item, in a context that was captured before.
+    pub(crate) fn submit_in<F, R>(
+        &self,
+        context: &Context,
+        at: &'static Location<'static>,
+        f: F,
+    ) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let core = self.core();
+        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
+        let job = self
+            .admit_job(at, context.clone(), IfFull::Wait, f, || (), enqueue)
+            .unwrap_or_else(|refused| self.refused_job(at, refused, ()));
+        JoinHandle::new(job, Arc::clone(core))
+    }
+
+    /// Submits a task, waiting for room. The job of one that is not let in is cancelled already.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn submit_job<F, R, E>(
+        &self,
+        at: &'static Location<'static>,
+        f: F,
+        end: impl Fn() -> E,
+        enqueue: impl FnOnce(Arc<Job<F, R, E>>),
+    ) -> Arc<Job<F, R, E>>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+        E: End,
+    {
+        self.admit_job(at, self.context(), IfFull::Wait, f, &end, enqueue)
+            .unwrap_or_else(|refused| self.refused_job(at, refused, end()))
+    }
+
+    /// The one way of a task into the pool: it is let in, becomes a job, and is put on the queue.
+    #[inline]
+    fn admit_job<F, R, E>(
+        &self,
+        at: &'static Location<'static>,
+        context: Context,
+        if_full: IfFull,
+        f: F,
+        end: impl FnOnce() -> E,
+        enqueue: impl FnOnce(Arc<Job<F, R, E>>),
+    ) -> Result<Arc<Job<F, R, E>>, Rejected<F>>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+        E: End,
+    {
+        match self.core().admit(if_full) {
+            Ok(number) => {
+                let job = Arc::new(Job::new(f, context, self.label(number, at), end()));
+                enqueue(Arc::clone(&job));
+                Ok(job)
+            }
+            Err(why) => Err((f, context, why)),
+        }
+    }
+
+    /// Returns the job of a task that was not let in, which is over.
+    #[cold]
+    fn refused_job<F, R, E>(
+        &self,
+        at: &'static Location<'static>,
+        (f, context, why): Rejected<F>,
+        end: E,
+    ) -> Arc<Job<F, R, E>>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+        E: End,
+    {
+        let core = self.core();
+        let job = Arc::new(Job::new(f, context, self.label(core.next_number(), at), end));
+        job.refuse(core, if why == Refused::Forked { Cause::Forked } else { Cause::ShutDown });
+        job
+    }
+}
