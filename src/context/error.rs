@@ -2,19 +2,33 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::foreign::CarrierError;
 use crate::frame::CleanupError;
 
-/// An inheritable slot could not be captured, because its own `with_mut` is running.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A context could not be captured, because the `with_mut` of an inheritable slot is running, or because an
+/// [installed](crate::foreign::install) carrier failed.
+#[derive(Clone, Debug)]
 pub struct CaptureError {
-    slot: &'static str,
+    refused: Refused,
+}
+
+#[derive(Clone, Debug)]
+enum Refused {
+    Slot(&'static str),
+    Carrier(Arc<CarrierError>),
+}
+
+impl From<CarrierError> for CaptureError {
+    fn from(error: CarrierError) -> Self {
+        Self { refused: Refused::Carrier(Arc::new(error)) }
+    }
 }
 
 impl CaptureError {
     pub(crate) fn new(slot: &'static str) -> Self {
-        Self { slot }
+        Self { refused: Refused::Slot(slot) }
     }
 
     /// The panicking methods' way out, kept off their hot path.
@@ -25,19 +39,39 @@ impl CaptureError {
         panic!("{self}")
     }
 
-    /// The path of the slot.
+    /// The path of the slot, or the name of the carrier.
     pub fn slot(&self) -> &str {
-        self.slot
+        match &self.refused {
+            Refused::Slot(slot) => slot,
+            Refused::Carrier(error) => error.carrier(),
+        }
+    }
+
+    /// Says whether it was an installed carrier that failed.
+    pub fn is_carrier(&self) -> bool {
+        matches!(self.refused, Refused::Carrier(_))
     }
 }
 
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot capture slot `{}` inside its own with_mut", self.slot)
+        match &self.refused {
+            Refused::Slot(slot) => {
+                write!(f, "cannot capture slot `{slot}` inside its own with_mut")
+            }
+            Refused::Carrier(error) => error.fmt(f),
+        }
     }
 }
 
-impl Error for CaptureError {}
+impl Error for CaptureError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.refused {
+            Refused::Slot(_) => None,
+            Refused::Carrier(error) => error.source(),
+        }
+    }
+}
 
 /// A closure that was run in a context has no result, though it did not panic.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ mod snapshot;
 mod wrap;
 
 use std::fmt;
-use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
 pub(crate) use inherit::{Borrowed, Copied, Inheritance};
@@ -16,7 +15,7 @@ pub use inherit::{CopyFallback, CopyWith, Inherit};
 pub(crate) use snapshot::{Capture, Raw, Snapshot, inherited};
 pub use wrap::{isolated, isolated_in};
 
-use crate::foreign::{Carried, Carrier, CarrierError, CarrierSet};
+use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier};
 use crate::frame::{self, Failure};
 
 /// A snapshot, if there is anything to inherit.
@@ -51,33 +50,33 @@ pub(crate) type SnapshotRef = Option<shared::Shared<Snapshot>>;
 #[derive(Clone, Default)]
 pub struct Context {
     snapshot: SnapshotRef,
-    carried: Option<Arc<[Carried]>>,
+    carriers: Carriers,
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slots: Vec<_> = self.snapshot.iter().flat_map(|snapshot| snapshot.names()).collect();
-        let carriers: Vec<_> =
-            self.carried.iter().flat_map(|list| list.iter()).map(Carried::name).collect();
+        let carriers: Vec<_> = self.carriers.as_slice().iter().map(Carried::name).collect();
         f.debug_struct("Context").field("slots", &slots).field("carriers", &carriers).finish()
     }
 }
 
 impl Context {
-    /// Captures the inheritable slots of the current task.
+    /// Captures the inheritable slots of the current task, and what
+    /// [installed](crate::foreign::install) carriers carry.
     ///
     /// O(1) if none of them has changed since the last capture in this task. Otherwise it visits the
     /// inheritable slots that this thread has touched, and copies the values that this task holds.
     ///
     /// # Panics
     ///
-    /// If one of the slots is inside its own `with_mut`, with a [`CaptureError`]'s text that names the
-    /// slot; and if a copy panics.
+    /// If one of the slots is inside its own `with_mut`, or an installed carrier fails, with a
+    /// [`CaptureError`]'s text that names it; and if a copy panics.
     #[inline]
     #[track_caller]
     pub fn capture() -> Self {
-        match snapshot::capture() {
-            Ok(snapshot) => Self { snapshot, carried: None },
+        match Self::try_capture() {
+            Ok(context) => context,
             Err(error) => error.raise(),
         }
     }
@@ -86,19 +85,21 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If one of the inheritable slots is inside its own `with_mut`, naming it.
+    /// If one of the inheritable slots is inside its own `with_mut`, or if an installed carrier
+    /// fails, naming it.
     ///
     /// # Panics
     ///
     /// If a value's `Clone`, or the function of its `#[inherit(with = f)]`, panics.
+    #[inline]
     pub fn try_capture() -> Result<Self, CaptureError> {
-        Ok(Self { snapshot: snapshot::capture()?, carried: None })
+        Ok(Self { snapshot: snapshot::capture()?, carriers: Carriers::capture()? })
     }
 
-    /// A context from which nothing is inherited.
+    /// A context from which nothing is inherited, and which carries nothing.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { snapshot: None, carried: None }
+        Self { snapshot: None, carriers: Carriers::none() }
     }
 
     /// Adds a carrier, which captures here and now, on this thread.
@@ -110,7 +111,7 @@ impl Context {
     /// If the carrier cannot capture, with a [`CarrierError`]'s text that names it.
     #[track_caller]
     #[must_use = "the context with the carrier is returned"]
-    pub fn carry<C: Carrier>(self, carrier: C) -> Self {
+    pub fn carry<C: Carry>(self, carrier: C) -> Self {
         match self.try_carry(carrier) {
             Ok(context) => context,
             Err(error) => panic!("{error}"),
@@ -122,44 +123,34 @@ impl Context {
     /// # Errors
     ///
     /// If the carrier's `capture` fails or panics.
-    pub fn try_carry<C: Carrier>(self, carrier: C) -> Result<Self, CarrierError> {
-        self.carry_shared(&crate::foreign::shared(carrier))
+    pub fn try_carry<C: Carry>(self, carrier: C) -> Result<Self, CarrierError> {
+        self.carry_shared(&crate::foreign::share(carrier))
     }
 
     /// Adds a carrier that is shared already: the form that pools use for theirs.
-    pub(crate) fn carry_shared(
-        mut self,
-        carrier: &crate::foreign::SharedCarrier,
-    ) -> Result<Self, CarrierError> {
-        let added = Carried::capture(carrier)?;
-        let before = self.carried.as_deref().unwrap_or_default();
-        self.carried = Some(before.iter().cloned().chain([added]).collect());
-        Ok(self)
+    pub(crate) fn carry_shared(self, carrier: &SharedCarrier) -> Result<Self, CarrierError> {
+        let Self { snapshot, carriers } = self;
+        Ok(Self { snapshot, carriers: carriers.with(carrier)? })
     }
 
-    /// Adds what the carriers of a pool say, before those that the context has: it is the context
+    /// Adds what the carriers of a pool say, before those that the context was given: it is the context
     /// that decides what is inherited, so it has the last word.
     #[cold]
     pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
-        let of_pool = set.capture(inherits)?;
-        let carried = match &self.carried {
-            Some(own) => of_pool.iter().chain(own.iter()).cloned().collect(),
-            None => of_pool,
-        };
-        let carried = (!carried.is_empty()).then_some(carried);
-        Ok(Self { snapshot: self.snapshot, carried })
+        let Self { snapshot, carriers } = self;
+        Ok(Self { snapshot, carriers: carriers.in_pool(set, inherits)? })
     }
 
     /// Whether there is nothing to inherit and nothing to attach.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.snapshot.is_none() && self.carried.is_none()
+        self.snapshot.is_none() && self.carriers.is_empty()
     }
 
     /// Whether a task in this context has carriers to attach.
     #[inline]
     pub(crate) fn has_carriers(&self) -> bool {
-        self.carried.is_some()
+        !self.carriers.is_empty()
     }
 
     #[inline]
@@ -167,10 +158,10 @@ impl Context {
         Snapshot::as_raw(&self.snapshot)
     }
 
-    /// Calls a closure with the carriers attached: see [`attach_around`](crate::foreign::attach_around).
+    /// Calls a closure with the carriers attached: see [`Carriers::around`].
     #[inline]
     pub(crate) fn attach_around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
-        crate::foreign::attach_around(self.carried.as_deref().unwrap_or_default(), body)
+        self.carriers.around(&mut |_| body())
     }
 
     /// Runs a closure as a task in this context, here and now.

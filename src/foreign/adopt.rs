@@ -5,13 +5,13 @@ use std::fmt;
 use std::mem::needs_drop;
 use std::thread::LocalKey;
 
-use super::Carrier;
+use super::carrier::{Carrier, Identity};
 use super::error::BoxError;
 use crate::panic::{Drops, catch};
 
-/// How often what is in a key is dropped before the surrounding value is put back: what the task left, what
-/// the drop of that left, and so on. Nothing tells an empty key from one that was filled again, so there
-/// are always as many rounds; each costs an initialiser and an exchange.
+/// How often what is in a key is dropped before the surrounding value is put back: what the task
+/// left, what the drop of that left, and so on. Nothing tells an empty key from one that was filled
+/// again, so there are always as many rounds; each costs an initialiser and an exchange.
 const ROUNDS: usize = 3;
 
 /// Makes a carrier that empties a foreign thread-local for each task and puts it back afterwards.
@@ -21,10 +21,10 @@ const ROUNDS: usize = 3;
 /// and before its completion can be observed; what the surrounding code had there is put back.
 ///
 /// The key is initialised by the first task on a thread, if nobody did before: std offers no way to
-/// ask whether it is. What the drop of a left value puts into the key is dropped in the same way, and
-/// what the drop of that does; only after that is the surrounding value put back. A `RefCell` that the
-/// surrounding code has borrowed cannot be emptied, and a task that is to run there fails with an error
-/// naming the key's type.
+/// ask whether it is. What the drop of a left value puts into the key is dropped in the same way,
+/// and what the drop of that does; only after that is the surrounding value put back. A `RefCell`
+/// that the surrounding code has borrowed cannot be emptied, and a task that is to run there fails
+/// with an error naming the key's type.
 ///
 /// # Examples
 ///
@@ -125,7 +125,8 @@ mod sealed {
 }
 
 impl<K: Adoptable> Adopted<K> {
-    /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped, contained.
+    /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped,
+    /// contained.
     fn exchange(&self, value: K::Value) -> Result<K::Value, BoxError> {
         let mut value = Some(value);
         // The first access runs the key's own initialiser, which may panic.
@@ -148,9 +149,9 @@ impl<K: Adoptable> Adopted<K> {
         }
     }
 
-    /// Drops what the task left, while its task's state is still there: the drop must neither see the
-    /// surrounding value nor put another one in its place. What it puts into the key itself is dropped as
-    /// well.
+    /// Drops what the task left, while its task's state is still there: the drop must neither see
+    /// the surrounding value nor put another one in its place. What it puts into the key itself is
+    /// dropped as well.
     fn drop_what_is_left(&self, drops: &mut Drops) {
         for _ in 0..ROUNDS {
             drops.contain(|| drop(self.exchange((self.init)())));
@@ -188,5 +189,13 @@ impl<K: Adoptable> Carrier for Adopted<K> {
     /// What [`adopt_with`] was given: every task starts with it.
     fn nothing(&self) -> Option<()> {
         Some(())
+    }
+
+    fn is_nothing(&self, (): &()) -> bool {
+        true
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::of::<Self>().at(self.key)
     }
 }

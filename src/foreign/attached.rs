@@ -1,10 +1,10 @@
-//! What is attached on this thread: the lists of the contexts whose tasks run on it, one on top of the
-//! other.
+//! What is attached on this thread: the lists of the contexts whose tasks run on it, one on top of
+//! the other.
 //!
 //! # Invariants
 //!
-//! - **C1 (lexical).** `INNERMOST` and each level's `outer` are null, or point to a level on this thread's
-//!   stack whose call of [`noted`] has not returned. That call borrows the level's list.
+//! - **C1 (lexical).** `INNERMOST` and each level's `outer` are null, or point to a level on this
+//!   thread's stack whose call of [`noted`] has not returned. That call borrows the level's list.
 
 #![expect(unsafe_code, reason = "levels are found through pointers into the stack")]
 
@@ -62,7 +62,8 @@ pub(super) fn on_this_thread() -> Vec<Carried> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::foreign::{BoxError, Carrier, attach_around, attach_nothing_around, shared};
+    use crate::foreign::carried::attach_around;
+    use crate::foreign::{BoxError, Carrier, attach_nothing_around, share};
 
     thread_local! {
         static USER: Cell<&'static str> = const { Cell::new("nobody") };
@@ -118,7 +119,7 @@ mod tests {
     }
 
     fn carried(carrier: impl Carrier) -> Carried {
-        Carried::capture(&shared(carrier)).unwrap()
+        share(carrier).capture().unwrap()
     }
 
     fn nothing_attached() -> (&'static str, u8) {
@@ -136,9 +137,9 @@ mod tests {
         let alice = [carried(User), carried(Level)];
         USER.set("bob");
         let bob = [carried(User)];
-        attach_around(&alice, &mut || {
+        attach_around(&alice, &mut |_| {
             assert_eq!(nothing_attached(), ("system", 3));
-            attach_around(&bob, &mut || {
+            attach_around(&bob, &mut |_| {
                 assert_eq!(on_this_thread().len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));
                 assert_eq!(USER.get(), "bob");
@@ -154,7 +155,7 @@ mod tests {
     fn a_carrier_that_cannot_say_what_nothing_is_keeps_the_code_from_running() {
         USER.set("mallory");
         let list = [carried(User)];
-        attach_around(&list, &mut || {
+        attach_around(&list, &mut |_| {
             let failed = attach_nothing_around(&mut || unreachable!());
             let error = failed.expect("it panics").to_string();
             assert!(error.contains("carrier `user` panicked to say what nothing is"), "{error}");

@@ -1,20 +1,21 @@
 //! The trait of a carrier.
 
+use std::any::TypeId;
 use std::sync::Arc;
 
 use super::error::BoxError;
 
 /// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
 ///
-/// `capture` runs on the submitting thread, once per context (once per pool if `Captured` has no size,
-/// since then there is nothing to capture); `attach` and `detach` on the thread that
-/// runs the task, around every task. None of them may assume that the thread was clean before:
-/// `attach` returns what has to be put back, and `detach` puts it back.
+/// `capture` runs on the submitting thread, once per context (once per pool if `Captured` has no
+/// size, since then there is nothing to capture); `attach` and `detach` on the thread that runs the
+/// task, around every task. None of them may assume that the thread was clean before: `attach`
+/// returns what has to be put back, and `detach` puts it back.
 ///
-/// A carrier that fails, or panics, fails the task with a [`CarrierError`](super::CarrierError) that
-/// names it: those before it are detached, and the task does not run half-switched. After a failed
-/// `detach` a pool replaces the worker. A panic of any other code of the carrier (its name, a drop, the
-/// text of its error) is contained.
+/// A carrier that fails, or panics, fails the task with a [`CarrierError`](super::CarrierError)
+/// that names it: those before it are detached, and the task does not run half-switched. After a
+/// failed `detach` a pool replaces the worker. A panic of any other code of the carrier (its name,
+/// a drop, the text of its error) is contained.
 ///
 /// # Examples
 ///
@@ -76,14 +77,79 @@ pub trait Carrier: Send + Sync + 'static {
     /// If it cannot be put back. The task fails, and a pool replaces the worker.
     fn detach(&self, attached: Self::Attached) -> Result<(), BoxError>;
 
-    /// Returns what code is to find that runs for nobody in particular, or `None`, the default, if this
-    /// carrier has no such state.
+    /// Returns what code is to find that runs for nobody in particular, or `None`, the default, if
+    /// this carrier has no such state.
     ///
-    /// Attached around whatever runs once and is kept for everybody after, such as the initialiser of
-    /// a [`worker_local!`](crate::worker_local), which must not see the user, the tenant or the span of
-    /// the task that happened to come first. A carrier without such a state stays as it is there.
+    /// Attached around whatever runs once and is kept for everybody after, such as the initialiser
+    /// of a [`worker_local!`](crate::worker_local), which must not see the user, the tenant or the
+    /// span of the task that happened to come first. A carrier without such a state stays as it is
+    /// there.
     fn nothing(&self) -> Option<Self::Captured> {
         None
+    }
+
+    /// Returns whether what was captured is the same as [`nothing`](Self::nothing). The default is
+    /// `false`.
+    ///
+    /// If it is, a carrier that was [installed](super::install) shares one `nothing` between all
+    /// submissions, which then allocate nothing. It is attached all the same: the thread that runs
+    /// the task may have something that the task must not see.
+    fn is_nothing(&self, captured: &Self::Captured) -> bool {
+        let _ = captured;
+        false
+    }
+
+    /// Returns whether this thread is still in the state in which `attach` has left it. The default
+    /// is `false`.
+    ///
+    /// Asked between the items of a map, each of which is a task. While all carriers say yes, the
+    /// map goes on without detaching and attaching. What this does not notice reaches the next
+    /// items, until `detach` at the end of the chunk, which should fail then.
+    fn is_unchanged(&self, captured: &Self::Captured, attached: &Self::Attached) -> bool {
+        let _ = (captured, attached);
+        false
+    }
+
+    /// Returns what tells this carrier from others that carry different state. The default is its
+    /// type.
+    ///
+    /// Of an [installed](super::install) carrier and another one with the same identity that a pool
+    /// or a context has, only the latter is attached.
+    fn identity(&self) -> Identity {
+        Identity::of::<Self>()
+    }
+}
+
+/// Tells carriers that carry different state apart: see [`Carrier::identity`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::Identity;
+///
+/// let (a, b) = (&1u8, &2u8);
+/// let identity = Identity::of::<String>();
+/// assert_eq!(identity.at(a), identity.at(a));
+/// assert_ne!(identity.at(a), identity.at(b));
+/// assert_ne!(identity, Identity::of::<str>());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    of: TypeId,
+    at: usize,
+}
+
+impl Identity {
+    /// That of all carriers of one type.
+    #[must_use]
+    pub fn of<C: ?Sized + 'static>() -> Self {
+        Self { of: TypeId::of::<C>(), at: 0 }
+    }
+
+    /// That of those among them which carry the state in this place.
+    #[must_use]
+    pub fn at<T>(self, place: &'static T) -> Self {
+        Self { at: std::ptr::from_ref(place).addr(), ..self }
     }
 }
 
@@ -109,5 +175,17 @@ impl<C: Carrier + ?Sized> Carrier for Arc<C> {
 
     fn nothing(&self) -> Option<Self::Captured> {
         (**self).nothing()
+    }
+
+    fn is_nothing(&self, captured: &Self::Captured) -> bool {
+        (**self).is_nothing(captured)
+    }
+
+    fn is_unchanged(&self, captured: &Self::Captured, attached: &Self::Attached) -> bool {
+        (**self).is_unchanged(captured, attached)
+    }
+
+    fn identity(&self) -> Identity {
+        (**self).identity()
     }
 }

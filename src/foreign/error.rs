@@ -81,11 +81,25 @@ impl CarrierError {
     }
 
     /// Adds a carrier that could not be detached besides.
-    pub(super) fn with_stuck(mut self, other: Self) -> Self {
+    fn with_stuck(mut self, other: Self) -> Self {
         self.inner.stuck = Some(match self.inner.stuck.take() {
             Some(first) => first.with_stuck(other),
             None => other,
         });
+        self
+    }
+
+    /// Joins what went wrong inside, if anything did, with a carrier that could not be detached.
+    pub(super) fn both(inner: Option<Self>, stuck: Option<Self>) -> Option<Self> {
+        match (inner, stuck) {
+            (Some(inner), Some(stuck)) => Some(inner.with_stuck(stuck)),
+            (inner, stuck) => inner.or(stuck),
+        }
+    }
+
+    /// The same failure, of detaching.
+    pub(super) fn into_detach(mut self) -> Self {
+        self.inner.step = Step::Detach;
         self
     }
 

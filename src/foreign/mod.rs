@@ -1,24 +1,39 @@
 //! Foreign thread state: how a value that somebody else keeps per thread gets to a task and away.
 //!
-//! A [`Carrier`] knows how to capture such a value where a task is submitted, how to attach it where
-//! the task runs, and how to detach it afterwards. [`adopt`] makes one for a `std::thread_local!` of
-//! code that cannot be changed.
+//! A [`Carrier`] knows how to capture such a value where a task is submitted, how to attach it
+//! where the task runs, and how to detach it afterwards. [`adopt`] makes one for a
+//! `std::thread_local!` of code that cannot be changed. A [`ScopedCarrier`] is for state that is
+//! only set for the time of a call.
+//!
+//! A context carries what it was [given](crate::Context::carry), a pool
+//! [what its builder was](crate::PoolBuilder::carry), and every context that is captured what is
+//! [installed](install) in the process.
 
 mod adopt;
 mod attached;
 mod carried;
 mod carrier;
+mod carriers;
+mod erased;
 mod error;
+mod installed;
+mod kinds;
+mod scoped;
 mod set;
 #[cfg(feature = "tracing")]
 mod tracing;
 
 pub use adopt::{Adoptable, Adopted, adopt, adopt_with};
+pub(crate) use carried::Carried;
+pub use carrier::{Carrier, Identity};
+pub(crate) use carriers::Carriers;
 #[cfg_attr(not(test), expect(unused_imports, reason = "for initialisers of what is kept"))]
-pub(crate) use carried::attach_nothing_around;
-pub(crate) use carried::{Carried, SharedCarrier, attach_around, shared};
-pub use carrier::Carrier;
+pub(crate) use carriers::attach_nothing_around;
+pub(crate) use erased::SharedCarrier;
 pub use error::{BoxError, CarrierError};
+pub use installed::{InstallError, install};
+pub(crate) use scoped::share;
+pub use scoped::{Carry, Scoped, ScopedCarrier};
 pub(crate) use set::CarrierSet;
 #[cfg(feature = "tracing")]
 pub use tracing::{AttachedSpan, CapturedSpan, TracingCarrier};

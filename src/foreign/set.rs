@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::carried::{Carried, SharedCarrier};
+use super::carried::Carried;
+use super::erased::SharedCarrier;
 use super::error::CarrierError;
 use crate::panic::catch;
 
@@ -46,10 +47,10 @@ impl Drop for CarrierSet {
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
-        if carrier.inherits() {
+        if carrier.travels() {
             self.all.push(Member::Travelling(carrier));
         } else {
-            let added = Carried::capture(&carrier)?;
+            let added = carrier.capture()?;
             self.apart = self.apart.iter().cloned().chain([added.clone()]).collect();
             self.all.push(Member::Apart(added));
         }
@@ -68,7 +69,7 @@ impl CarrierSet {
         }
         let all = self.all.iter().map(|member| match member {
             Member::Apart(carried) => Ok(carried.clone()),
-            Member::Travelling(carrier) => Carried::capture(carrier),
+            Member::Travelling(carrier) => carrier.capture(),
         });
         all.collect()
     }

@@ -1,7 +1,8 @@
 //! A carrier for `tracing`: the current span and the default dispatcher.
 
-use std::sync::Arc;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 use tracing::span::{Id, Span};
@@ -17,18 +18,19 @@ const DEEPEST: usize = 4096;
 
 /// Carries the current span and the default dispatcher of the submitter to its tasks.
 ///
-/// A task's events and spans have the submitter's current span as their parent, or none if there was
-/// none, whatever is entered on the thread that runs it: spans of an outer task are exited while the
-/// task runs, and entered again after it.
+/// A task's events and spans have the submitter's current span as their parent, or none if there
+/// was none, whatever is entered on the thread that runs it: spans of an outer task are exited
+/// while the task runs, and entered again after it.
 ///
-/// A submitter without a dispatcher has none to hand down. Its tasks find that of the thread that runs
-/// them, and so the global one, also if it was installed after the submission.
+/// A dispatcher travels if the submitter's default is a scoped one. Otherwise the tasks find the
+/// global one, also if it was installed after the submission.
 ///
-/// A span that the task entered and never exited, say because its guard was forgotten, does not stay
-/// on the worker: it is exited when the task ends, a `WARN` event with the target `cleanslate` says so,
-/// and [`forgotten`](Self::forgotten) counts it. A subscriber from which spans cannot be exited makes
-/// the task fail and the worker be replaced. Subscribers that do not report their current span get
-/// the submitter's entered and exited, and nothing more.
+/// A span that the task entered and never exited, say because its guard was forgotten, does not
+/// stay on the worker: it is exited when the task ends, a `WARN` event with the target `cleanslate`
+/// says so, and [`forgotten`](Self::forgotten) counts it. A subscriber from which spans cannot be
+/// exited makes the task fail and the worker be replaced, and so does a default dispatcher that a
+/// task has left. Subscribers that do not report their current span get the submitter's entered and
+/// exited, and nothing more.
 ///
 /// Clones share their count.
 ///
@@ -82,11 +84,33 @@ impl TracingCarrier {
     }
 }
 
+/// The global dispatcher, as soon as a capture has come upon it.
+static GLOBAL: OnceLock<Dispatch> = OnceLock::new();
+
+/// Whether a dispatcher is the global one, or the one that does nothing where there is none: all
+/// other ones are scoped.
+///
+/// There is no other way to ask than its `Debug`. If that should change, every dispatcher travels,
+/// which costs more and is right as well.
+fn is_process_wide(dispatch: &Dispatch) -> bool {
+    /// Looks at what is written first, and wants no more.
+    struct Start(bool);
+    impl Write for Start {
+        fn write_str(&mut self, written: &str) -> fmt::Result {
+            self.0 = written.starts_with("Dispatch::Global");
+            Err(fmt::Error)
+        }
+    }
+    let mut start = Start(false);
+    let _stopped = write!(start, "{dispatch:?}");
+    start.0
+}
+
 /// What a [`TracingCarrier`] takes along.
 #[derive(Debug)]
 pub struct CapturedSpan {
-    /// `None` if there was none. A dispatcher that does nothing would hide the global one for ever.
-    dispatch: Option<Dispatch>,
+    /// `None` if it is that of the process.
+    scoped: Option<Dispatch>,
     span: Span,
 }
 
@@ -95,7 +119,7 @@ impl Drop for CapturedSpan {
     fn drop(&mut self) {
         let mut drops = Drops::default();
         drops.contain(|| self.span = Span::none());
-        drops.contain(|| self.dispatch = None);
+        drops.contain(|| self.scoped = None);
         drops.resume();
     }
 }
@@ -107,7 +131,7 @@ pub struct AttachedSpan {
     entered: Option<Id>,
     /// What was entered before, the innermost first.
     outer: Vec<Id>,
-    /// Last: the dispatcher is put back after the spans. `None`: there was none.
+    /// Last: the dispatcher is put back after the spans. `None`: it is the process's.
     default: Option<DefaultGuard>,
 }
 
@@ -125,7 +149,8 @@ fn exit_all(dispatch: &Dispatch, exited: &mut Vec<Id>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Enters again what was exited before an exit panicked. That of the last one may have come to nothing.
+/// Enters again what was exited before an exit panicked. That of the last one may have come to
+/// nothing.
 fn undo(dispatch: &Dispatch, mut exited: Vec<Id>) {
     if exited.last() == dispatch.current_span().id() {
         exited.pop();
@@ -148,19 +173,30 @@ impl Carrier for TracingCarrier {
     }
 
     fn capture(&self) -> Result<CapturedSpan, BoxError> {
-        let dispatch = dispatcher::get_default(|dispatch| {
-            (!dispatch.is::<NoSubscriber>()).then(|| dispatch.clone())
+        let scoped = dispatcher::get_default(|dispatch| {
+            if !is_process_wide(dispatch) {
+                return Some(dispatch.clone());
+            }
+            if !dispatch.is::<NoSubscriber>() {
+                GLOBAL.get_or_init(|| dispatch.clone());
+            }
+            None
         });
-        Ok(CapturedSpan { dispatch, span: Span::current() })
+        Ok(CapturedSpan { scoped, span: Span::current() })
     }
 
     fn attach(&self, captured: &CapturedSpan) -> Result<AttachedSpan, BoxError> {
-        let dispatch = match &captured.dispatch {
-            Some(dispatch) => dispatch.clone(),
-            None => dispatcher::get_default(Clone::clone),
+        let default = match &captured.scoped {
+            None if dispatcher::get_default(is_process_wide) => None,
+            // One that surrounds this thread is not that of the task. If there is a global one that
+            // was never seen, this cannot be helped.
+            None => match GLOBAL.get() {
+                Some(global) => Some(dispatcher::set_default(global)),
+                None => Some(dispatcher::set_default(&dispatcher::get_default(Clone::clone))),
+            },
+            Some(scoped) => Some(dispatcher::set_default(scoped)),
         };
-        // What has none must not hide one that comes later.
-        let default = (!dispatch.is::<NoSubscriber>()).then(|| dispatcher::set_default(&dispatch));
+        let dispatch = dispatcher::get_default(Clone::clone);
         let entered = captured.span.id();
         let mut outer = Vec::new();
         let switched = catch(|| {
@@ -181,11 +217,10 @@ impl Carrier for TracingCarrier {
 
     fn detach(&self, attached: AttachedSpan) -> Result<(), BoxError> {
         let AttachedSpan { dispatch, entered, outer, default } = attached;
-        let dispatch = match default {
-            Some(_) => dispatch,
-            // Perhaps it was installed since.
-            None => dispatcher::get_default(Clone::clone),
-        };
+        let now = dispatcher::get_default(Clone::clone);
+        let is_left = default.is_none() && !is_process_wide(&now);
+        // Perhaps the global one was installed meanwhile.
+        let dispatch = if default.is_none() && !is_left { now } else { dispatch };
         // Whatever of this fails, the rest is done.
         let mut exited = Vec::new();
         let left = catch(|| {
@@ -206,6 +241,9 @@ impl Carrier for TracingCarrier {
         match left {
             Ok(left) => {
                 drops.resume();
+                if is_left {
+                    return Err("a default dispatcher that the task has set is still there".into());
+                }
                 left
             }
             Err(payload) => payload.resume(),
@@ -214,6 +252,19 @@ impl Carrier for TracingCarrier {
 
     /// No span; the dispatcher stays the thread's.
     fn nothing(&self) -> Option<CapturedSpan> {
-        Some(CapturedSpan { dispatch: None, span: Span::none() })
+        Some(CapturedSpan { scoped: None, span: Span::none() })
+    }
+
+    fn is_nothing(&self, captured: &CapturedSpan) -> bool {
+        captured.scoped.is_none() && captured.span.is_none()
+    }
+
+    /// Does not notice a default dispatcher that the task has left: that is for `detach`.
+    fn is_unchanged(&self, _: &CapturedSpan, attached: &AttachedSpan) -> bool {
+        dispatcher::get_default(|dispatch| {
+            let current = dispatch.current_span();
+            current.id() == attached.entered.as_ref()
+                && (current.is_known() || dispatch.is::<NoSubscriber>())
+        })
     }
 }

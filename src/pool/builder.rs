@@ -12,7 +12,7 @@ use super::pool::Pool;
 use super::scheduler::threads::Threads;
 use super::scheduler::worker;
 use super::sentry::Sentry;
-use crate::foreign::{self, Carrier, CarrierSet, SharedCarrier};
+use crate::foreign::{self, CarrierSet, Carry, SharedCarrier};
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinel;
 use crate::sync::seam;
@@ -115,8 +115,8 @@ impl PoolBuilder {
     /// let found = pool.map(["de", "fr"], |locale| LOCALE.replace(Some(locale)));
     /// assert_eq!(found, [None, None]);
     /// ```
-    pub fn carry<C: Carrier>(mut self, carrier: C) -> Self {
-        self.carriers.push(foreign::shared(carrier));
+    pub fn carry<C: Carry>(mut self, carrier: C) -> Self {
+        self.carriers.push(foreign::share(carrier));
         self
     }
 

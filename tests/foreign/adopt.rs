@@ -74,8 +74,8 @@ thread_local! {
     static SEEN: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-// Broke: the drop of what a task left in an adopted thread-local found the surrounding value there, and
-// a drop that set it again took its place.
+// Broke: the drop of what a task left in an adopted thread-local found the surrounding value there,
+// and a drop that set it again took its place.
 #[test]
 fn the_drop_of_an_adopted_value_neither_sees_nor_replaces_the_surrounding_one() {
     let context = Context::empty().carry(adopt(&TRACE));
@@ -126,8 +126,8 @@ thread_local! {
     static DROPPED: Cell<u32> = const { Cell::new(0) };
 }
 
-// Broke: what the drop of a left value left in turn was dropped when the surrounding value was back, and
-// put another one in its place.
+// Broke: what the drop of a left value left in turn was dropped when the surrounding value was
+// back, and put another one in its place.
 #[test]
 #[expect(clippy::mem_forget, reason = "it would never end")]
 fn what_drops_put_into_an_adopted_key_ends_with_the_task() {

@@ -328,8 +328,8 @@ impl Carrier for Toucher {
     }
 }
 
-// Broke: a carrier's slots were the task's, so a task did not start from a clean slate; and around a
-// future's polls they were those of whoever polled it.
+// Broke: a carrier's slots were the task's, so a task did not start from a clean slate; and around
+// a future's polls they were those of whoever polled it.
 #[test]
 fn what_a_carrier_does_to_slots_is_seen_by_no_task() {
     let context = Context::empty().carry(Toucher);
@@ -380,7 +380,8 @@ impl Carrier for Witness {
 
 task_local! { static LEFT: Option<OnDrop> = None; }
 
-// The task runs in its carriers' frame if they have touched nothing: it has to end before they detach.
+// The task runs in its carriers' frame if they have touched nothing: it has to end before they
+// detach.
 #[test]
 fn a_task_has_ended_before_its_carriers_detach() {
     quiet();
@@ -417,7 +418,8 @@ fn a_task_has_ended_before_its_carriers_detach() {
     assert!(!TOUCHED.is_set());
 }
 
-// Broke: it was dropped when the frame had closed, so the slot was its caller's, or the worker's for good.
+// Broke: it was dropped when the frame had closed, so the slot was its caller's, or the worker's
+// for good.
 #[test]
 fn what_a_refused_task_owns_is_dropped_without_a_trace() {
     let (context, _) = three(Fault::Attach);

@@ -1,5 +1,5 @@
-//! Whatever a carrier does, it costs its task only: its methods, its name, the text and the drop of its
-//! errors, the drops of what it captured, of what it attached and of itself.
+//! Whatever a carrier does, it costs its task only: its methods, its name, the text and the drop of
+//! its errors, the drops of what it captured, of what it attached and of itself.
 
 #![expect(clippy::mem_forget, reason = "payloads whose drop panics")]
 
@@ -135,7 +135,8 @@ impl Carrier for Neighbour {
     }
 }
 
-/// Runs tasks in `context` in every way there is; the panics of those who hear of the failure are discarded.
+/// Runs tasks in `context` in every way there is; the panics of those who hear of the failure are
+/// discarded.
 fn in_every_way(pool: &Pool, context: &Context) {
     let here = pool.in_context(context);
     let heard = |f: &mut dyn FnMut()| {
@@ -319,7 +320,8 @@ fn a_carrier_may_submit_and_capture() {
     busy.0.lock().unwrap().take();
 }
 
-// Broke: the payload left the worker that dropped the pool's carriers, and its drop ended the process.
+// Broke: the payload left the worker that dropped the pool's carriers, and its drop ended the
+// process.
 #[test]
 fn a_pool_that_ends_inside_a_task_drops_its_carriers_contained() {
     quiet();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::alone::alone;
+use crate::support::in_a_process_of_its_own;
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool};
@@ -24,7 +24,9 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
 // Broke: they had captured a dispatcher that does nothing, which hid the global one for ever.
 #[test]
 fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
-    if !alone("late::a_task_submitted_before_the_global_subscriber_is_heard_by_it") {
+    if !in_a_process_of_its_own(
+        "late::a_task_submitted_before_the_global_subscriber_is_heard_by_it",
+    ) {
         return;
     }
     let pool = Pool::builder().workers(1).carry(TracingCarrier::new()).build().unwrap();
@@ -35,8 +37,11 @@ fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
         begun.send(()).unwrap();
         wait.recv().unwrap();
         info!(target: "begun before", "");
-        let _span = info_span!("of its own").entered();
+        let span = info_span!("of its own");
+        span.with_subscriber(|(id, dispatch)| dispatch.enter(id));
         info!(target: "begun before", "");
+        #[expect(clippy::mem_forget, reason = "it must not reach the next task")]
+        std::mem::forget(span);
     });
     let queued = pool.submit(|| info!(target: "queued", ""));
     let future = async { info!(target: "future", "") }.isolated_in(&context);
@@ -58,6 +63,7 @@ fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
         [
             "begun before < ",
             "begun before < of its own",
+            "cleanslate < ",
             "queued < ",
             "future < ",
             "context < ",
@@ -70,5 +76,5 @@ fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
     let _default = subscriber::set_default(Registry::default().with(scoped.clone()));
     pool.submit(|| info!(target: "scoped", "")).join().unwrap();
     assert_eq!(*scoped.0.lock().unwrap(), ["scoped < "]);
-    assert_eq!(seen.0.lock().unwrap().len(), 6);
+    assert_eq!(seen.0.lock().unwrap().len(), 7);
 }

@@ -4,10 +4,11 @@
 mod support;
 
 mod adopt;
-mod alone;
 mod carriers;
 mod contained;
+mod installed;
 #[cfg(feature = "tracing")]
 mod late;
+mod scoped;
 #[cfg(feature = "tracing")]
 mod tracing;

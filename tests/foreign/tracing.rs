@@ -95,8 +95,8 @@ fn nested_tasks_and_their_own_spans_stay_in_their_request() {
                 info_span!("step").in_scope(|| {
                     pool.map(0..3, |_| info!("inner"));
                     pool.submit(|| info!("joined")).join().unwrap();
-                    // Carries nothing, so it finds what its thread has: on top of this task its spans,
-                    // on another worker not even a subscriber.
+                    // Carries nothing, so it finds what its thread has: on top of this task its
+                    // spans, on another worker not even a subscriber.
                     pool.detached().submit(|| info!("apart")).join().unwrap();
                     info!("outer");
                 });
@@ -307,4 +307,31 @@ fn a_surrounding_span_is_current_again_after_a_failure() {
     let lines = seen.take();
     assert!(lines.contains(&"refused < outer>inner".to_owned()), "{lines:?}");
     assert!(lines.contains(&"not detached < outer>inner".to_owned()), "{lines:?}");
+}
+
+// A submitter without a subscriber hands none down, and no span of whoever runs its task either.
+#[test]
+fn what_was_submitted_without_a_subscriber_is_in_no_span_of_the_thread_that_runs_it() {
+    let context = Context::empty().carry(TracingCarrier::new());
+    let seen = Seen::default();
+    let _default = seen.install();
+    info_span!("surrounding").in_scope(|| {
+        context.run(|| info!("inside"));
+        info!("after");
+    });
+    assert_eq!(seen.take(), ["after < surrounding", "inside < "]);
+}
+
+#[test]
+fn a_default_dispatcher_that_a_task_forgot_fails_it() {
+    let pool = Pool::builder().workers(1).carry(TracingCarrier::new()).build().unwrap();
+    let theirs = Seen::default();
+    let forgotten = theirs.clone();
+    #[expect(clippy::mem_forget, reason = "what is tested")]
+    let task = pool.submit(move || std::mem::forget(forgotten.install()));
+    let error = task.join().unwrap_err();
+    assert!(error.to_string().contains("a default dispatcher"), "{error}");
+    pool.submit(|| info!("next")).join().unwrap();
+    assert!(theirs.take().is_empty());
+    assert_eq!(pool.stats().workers, 1);
 }

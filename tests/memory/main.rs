@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod installed;
 mod pool;
 mod slots;
 

@@ -1,6 +1,7 @@
 //! What the test binaries share.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
+mod alone;
 mod census;
 mod occupied;
 mod panics;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use cleanslate::Pool;
 
+pub(crate) use alone::in_a_process_of_its_own;
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};

@@ -1,12 +1,12 @@
-//! Tests of what there is once in a process.
+//! Tests of what there is once in each process.
 
 use std::process::Command;
 
 const MARK: &str = "CLEANSLATE_TEST_ALONE";
 
-/// Runs the test of this name in a process of its own, and says whether this is that one.
+/// Runs the test of this name in a process of its own, and returns whether this is that one.
 #[track_caller]
-pub(crate) fn alone(name: &str) -> bool {
+pub(crate) fn in_a_process_of_its_own(name: &str) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }

@@ -1,0 +1,224 @@
+//! The carriers of the process.
+//!
+//! A list that only grows, so that reading it takes no lock: each entry has a place for the next
+//! one, which is set once.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::carried::Carried;
+use super::carrier::Identity;
+use super::carriers::Carriers;
+use super::erased::{SharedCarrier, is_in_carrier};
+use super::error::CarrierError;
+use super::scoped::{Carry, share};
+
+static FIRST: OnceLock<Box<Installed>> = OnceLock::new();
+
+/// An entry of the list.
+pub(crate) struct Installed {
+    carrier: SharedCarrier,
+    identity: Identity,
+    /// What code finds that runs for nobody: of the carriers up to this one, as far as they can say
+    /// so.
+    nothing: Box<[Carried]>,
+    /// Whether this one can, so that the last of them is its own.
+    has_nothing: bool,
+    next: OnceLock<Box<Self>>,
+}
+
+impl Installed {
+    pub(super) fn nothing(&self) -> &[Carried] {
+        &self.nothing
+    }
+
+    /// This one's own, if it can say what nothing is.
+    fn own_nothing(&self) -> Option<&Carried> {
+        self.nothing.last().filter(|_| self.has_nothing)
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static Installed> {
+    let first = FIRST.get().map(|first| &**first);
+    std::iter::successors(first, |entry| entry.next.get().map(|next| &**next))
+}
+
+/// Makes a carrier part of every context that is captured from now on, in the whole process.
+///
+/// So `isolated(f)` on somebody else's executor keeps what it carries, as does a submission to any
+/// pool, a future, a task on rayon. It is not part of [`Context::empty`](crate::Context::empty), of
+/// what a pool that is [detached](crate::Pool::detached) runs, nor of a leaky pool.
+///
+/// Call it once, early in `main`; a library should leave that to the program. It stays for the life
+/// of the process. Installed carriers attach first, in the order in which they were installed.
+/// Where a pool or a context has a carrier with the same [identity](super::Carrier::identity), by
+/// default one of the same type, that one is attached instead. What a carrier's own code captures
+/// carries none of them.
+///
+/// # Costs
+///
+/// Each capture asks each installed carrier. One that has nothing to carry and says so
+/// ([`is_nothing`](super::Carrier::is_nothing)) costs no allocation; any other costs two.
+///
+/// # Errors
+///
+/// If one with the same identity is installed, or if the carrier cannot say what nothing is.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{foreign, isolated};
+/// use std::cell::Cell;
+/// # use foreign::{BoxError, Carrier};
+///
+/// thread_local! { static LOCALE: Cell<&'static str> = const { Cell::new("C") }; }
+///
+/// struct LocaleCarrier;
+/// # impl Carrier for LocaleCarrier {
+/// #     type Captured = &'static str;
+/// #     type Attached = &'static str;
+/// #     fn name(&self) -> &str { "locale" }
+/// #     fn capture(&self) -> Result<&'static str, BoxError> { Ok(LOCALE.get()) }
+/// #     fn attach(&self, captured: &&'static str) -> Result<&'static str, BoxError> {
+/// #         Ok(LOCALE.replace(captured))
+/// #     }
+/// #     fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+/// #         LOCALE.set(before);
+/// #         Ok(())
+/// #     }
+/// # }
+/// // impl Carrier for LocaleCarrier { … }
+///
+/// foreign::install(LocaleCarrier)?;
+/// LOCALE.set("de");
+/// let there = std::thread::spawn(isolated(|| LOCALE.get()));
+/// assert_eq!(there.join().unwrap(), "de");
+/// assert!(foreign::install(LocaleCarrier).unwrap_err().is_duplicate());
+/// # Ok::<_, foreign::InstallError>(())
+/// ```
+pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
+    let carrier = share(carrier);
+    let identity = carrier.identity();
+    let own = carrier.nothing().map_err(InstallError::carrier)?.map(Carried::installed);
+    let mut nothing = Vec::new();
+    let mut place = &FIRST;
+    loop {
+        while let Some(entry) = place.get() {
+            if entry.identity == identity {
+                return Err(InstallError::duplicate(carrier.name()));
+            }
+            nothing = entry.nothing.to_vec();
+            place = &entry.next;
+        }
+        let entry = Installed {
+            carrier: carrier.clone(),
+            identity,
+            nothing: nothing.iter().cloned().chain(own.clone()).collect(),
+            has_nothing: own.is_some(),
+            next: OnceLock::new(),
+        };
+        // Unless somebody was faster, in which case the place is not the last one any more.
+        if place.set(Box::new(entry)).is_ok() {
+            return Ok(());
+        }
+    }
+}
+
+/// What the installed carriers capture on this thread.
+#[inline]
+pub(super) fn capture() -> Result<Carriers, CarrierError> {
+    if FIRST.get().is_none() {
+        return Ok(Carriers::none());
+    }
+    capture_all()
+}
+
+#[inline(never)]
+fn capture_all() -> Result<Carriers, CarrierError> {
+    if is_in_carrier() {
+        return Ok(Carriers::none());
+    }
+    let mut last = None;
+    // Made when the first one has something.
+    let mut list: Option<Vec<Carried>> = None;
+    for entry in all() {
+        let captured = match entry.own_nothing() {
+            Some(nothing) => entry.carrier.capture_something()?.ok_or(nothing),
+            None => entry.carrier.capture().map(Ok)?,
+        };
+        match (captured, &mut list) {
+            (Ok(captured), list) => {
+                let before = || last.map_or(&[][..], |last: &Installed| last.nothing()).to_vec();
+                list.get_or_insert_with(before).push(captured.installed());
+            }
+            (Err(nothing), Some(list)) => list.push(nothing.clone()),
+            (Err(_), None) => {}
+        }
+        last = Some(entry);
+    }
+    Ok(match list {
+        None => Carriers::Nothing(last),
+        Some(list) => Carriers::Some(list.into()),
+    })
+}
+
+/// What code finds that runs for nobody, of all installed carriers that can say so.
+pub(super) fn nothing() -> &'static [Carried] {
+    all().last().map_or(&[], Installed::nothing)
+}
+
+/// A carrier could not be installed.
+#[derive(Debug)]
+pub struct InstallError {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Duplicate(String),
+    Carrier(CarrierError),
+}
+
+impl InstallError {
+    fn duplicate(name: String) -> Self {
+        Self { kind: Kind::Duplicate(name) }
+    }
+
+    fn carrier(error: CarrierError) -> Self {
+        Self { kind: Kind::Carrier(error) }
+    }
+
+    /// Returns whether one with the same identity is installed.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self.kind, Kind::Duplicate(_))
+    }
+
+    /// Returns the name of the carrier.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.kind {
+            Kind::Duplicate(name) => name,
+            Kind::Carrier(error) => error.carrier(),
+        }
+    }
+}
+
+impl fmt::Display for InstallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Duplicate(name) => write!(f, "carrier `{name}` is installed already"),
+            Kind::Carrier(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for InstallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            Kind::Duplicate(_) => None,
+            Kind::Carrier(error) => error.source(),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Carriers of state that is only set for the time of a call.
+
+use super::carrier::{Carrier, Identity};
+use super::erased::SharedCarrier;
+use super::error::BoxError;
+use super::kinds::Attaching;
+
+/// Carries foreign thread state whose owner only sets it for the time of a call.
+///
+/// Some libraries offer no way to set their state now and to take it away later: a `scoped_tls` key
+/// has `set(value, f)`, a database of `salsa` has `attach(f)`, a guard that borrows cannot be kept.
+/// [`around`](Self::around) makes that call, and the task runs inside. Where there is the choice,
+/// [`Carrier`] is better: it can tell a map that its items need not be attached one by one.
+///
+/// Added like other carriers, in a [`Scoped`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Context;
+/// use cleanslate::foreign::{BoxError, Scoped, ScopedCarrier};
+/// use std::cell::Cell;
+///
+/// // Of a library that offers nothing else.
+/// thread_local! { static LOCALE: Cell<&'static str> = const { Cell::new("C") }; }
+/// fn with_locale<R>(locale: &'static str, f: impl FnOnce() -> R) -> R {
+///     let before = LOCALE.replace(locale);
+///     let result = f();
+///     LOCALE.set(before);
+///     result
+/// }
+///
+/// struct LocaleCarrier;
+///
+/// impl ScopedCarrier for LocaleCarrier {
+///     type Captured = &'static str;
+///     fn name(&self) -> &str { "locale" }
+///     fn capture(&self) -> Result<&'static str, BoxError> { Ok(LOCALE.get()) }
+///     fn around<R>(&self, to: &&'static str, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+///         Ok(with_locale(to, body))
+///     }
+/// }
+///
+/// let context = with_locale("de", || Context::capture().carry(Scoped(LocaleCarrier)));
+/// let there = std::thread::spawn(move || (context.run(|| LOCALE.get()), LOCALE.get()));
+/// assert_eq!(there.join().unwrap(), ("de", "C"));
+/// ```
+pub trait ScopedCarrier: Send + Sync + 'static {
+    /// What travels with the context. Read by several threads at a time.
+    type Captured: Send + Sync + 'static;
+
+    /// The carrier's name, for errors.
+    fn name(&self) -> &str;
+
+    /// Takes the state of the submitting thread.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be taken. The submission fails.
+    fn capture(&self) -> Result<Self::Captured, BoxError>;
+
+    /// Calls `body` with the captured state on this thread, and returns what it returns.
+    ///
+    /// `body` never panics: what the task does is caught inside. Types see to it that it is called
+    /// once, and on this thread.
+    ///
+    /// # Errors
+    ///
+    /// If the state cannot be put on this thread: the task does not run. An error after the call of
+    /// `body` says that the state could not be taken away: the task fails, and a pool replaces the
+    /// worker. So does a panic, before and after.
+    fn around<R>(&self, captured: &Self::Captured, body: impl FnOnce() -> R)
+    -> Result<R, BoxError>;
+
+    /// Returns what code is to find that runs for nobody in particular: see [`Carrier::nothing`].
+    fn nothing(&self) -> Option<Self::Captured> {
+        None
+    }
+
+    /// Returns whether what was captured is the same as `nothing`: see [`Carrier::is_nothing`].
+    fn is_nothing(&self, captured: &Self::Captured) -> bool {
+        let _ = captured;
+        false
+    }
+
+    /// Returns what tells this carrier from others: see [`Carrier::identity`].
+    fn identity(&self) -> Identity {
+        Identity::of::<Self>()
+    }
+}
+
+/// Makes a carrier of a [`ScopedCarrier`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Scoped<C>(pub C);
+
+/// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
+/// in a [`Scoped`].
+///
+/// Sealed: implement one of these.
+pub trait Carry: sealed::Share {}
+
+impl<C: Carrier> Carry for C {}
+impl<C: ScopedCarrier> Carry for Scoped<C> {}
+
+/// Takes a carrier's types away.
+pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
+    carrier.share()
+}
+
+mod sealed {
+    use super::{Attaching, Carrier, Scoped, ScopedCarrier, SharedCarrier};
+
+    #[expect(unnameable_types, reason = "seals `Carry`")]
+    pub trait Share {
+        fn share(self) -> SharedCarrier;
+    }
+
+    impl<C: Carrier> Share for C {
+        fn share(self) -> SharedCarrier {
+            SharedCarrier::new(Attaching(self))
+        }
+    }
+
+    impl<C: ScopedCarrier> Share for Scoped<C> {
+        fn share(self) -> SharedCarrier {
+            SharedCarrier::new(self)
+        }
+    }
+}
