@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::error::TaskError;
 use super::imap::{Imap, ImapUnordered};
-use super::map::{self, Cursor, Ended, Pulled, RangeIndex};
+use super::map::{self, Ended, Numbers, Pulled, RangeIndex};
 use super::pool::{Pool, SHUT_DOWN, resume};
 use crate::context::Context;
 
@@ -39,9 +39,7 @@ impl Pool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        let items = items.into_iter();
-        let hint = items.size_hint();
-        self.plain(&Pulled::new(items), hint, &map::Plain(f))
+        self.plain(Pulled::new(items.into_iter()), map::Plain(f))
     }
 
     /// Applies `f` to every element of a slice; otherwise as [`map`](Pool::map), and faster.
@@ -67,8 +65,7 @@ impl Pool {
         F: Fn(&'s T) -> R + Sync,
         R: Send,
     {
-        let len = items.len();
-        self.plain(&Cursor::new(map::Slice(items)), (len, Some(len)), &map::Plain(f))
+        self.plain(items, map::Plain(f))
     }
 
     /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster.
@@ -92,11 +89,10 @@ impl Pool {
         F: Fn(N) -> R + Sync,
         R: Send,
     {
-        let Some(len) = N::count(&range) else {
+        let Some(numbers) = Numbers::of(&range) else {
             panic!("a range longer than memory: its length overflows `usize`")
         };
-        let numbers = Cursor::new(map::Range { start: range.start, len });
-        self.plain(&numbers, (len, Some(len)), &map::Plain(f))
+        self.plain(numbers, map::Plain(f))
     }
 
     /// Applies `f` to every item until one fails; otherwise as [`map`](Pool::map).
@@ -129,9 +125,7 @@ impl Pool {
         R: Send,
         E: Send,
     {
-        let items = items.into_iter();
-        let hint = items.size_hint();
-        self.run_map(&Pulled::new(items), hint, &map::Trying(f))
+        self.run_map(Pulled::new(items.into_iter()), map::Trying(f))
     }
 
     /// Applies `f` to every item, where a panic costs its item only; otherwise as [`map`](Pool::map).
@@ -160,31 +154,24 @@ impl Pool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        let items = items.into_iter();
-        let hint = items.size_hint();
         let label = self.label(0, Location::caller());
-        self.plain(&Pulled::new(items), hint, &map::Every { f, label })
+        self.plain(Pulled::new(items.into_iter()), map::Every { f, label })
     }
 
     #[track_caller]
-    fn plain<S, P>(&self, source: &S, hint: (usize, Option<usize>), step: &P) -> Vec<P::Out>
+    fn plain<S, P>(&self, source: S, step: P) -> Vec<P::Out>
     where
         S: map::Source,
         P: map::Step<S::Item, Stop = std::convert::Infallible>,
     {
-        match self.run_map(source, hint, step) {
+        match self.run_map(source, step) {
             Ok(results) => results,
             Err(never) => match never {},
         }
     }
 
     #[track_caller]
-    fn run_map<S, P>(
-        &self,
-        source: &S,
-        hint: (usize, Option<usize>),
-        step: &P,
-    ) -> Result<Vec<P::Out>, P::Stop>
+    fn run_map<S, P>(&self, source: S, step: P) -> Result<Vec<P::Out>, P::Stop>
     where
         S: map::Source,
         P: map::Step<S::Item>,
@@ -192,7 +179,7 @@ impl Pool {
         let core = self.core();
         let context = self.context();
         let (_activity, label) = self.activity(Location::caller());
-        match map::run(core, &context, &label, source, step, hint) {
+        match map::run(core, context, &label, source, step) {
             Ended::Done(results) => Ok(results),
             Ended::Stopped(with) => Err(with),
             Ended::Failed(failure) => resume(label, failure),

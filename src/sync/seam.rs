@@ -15,7 +15,7 @@ mod real {
         std::thread::park_timeout(limit);
     }
 
-    /// A mutex without poisoning: no code of others runs under any lock of the pool.
+    /// A mutex without poisoning. User code runs under one of the pool's only, that of a map's turns.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 
@@ -27,6 +27,11 @@ mod real {
         #[inline]
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock()
+        }
+
+        #[inline]
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock()
         }
 
         pub(crate) fn into_inner(self) -> T {
@@ -85,6 +90,7 @@ mod real {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park};
+    use std::sync::TryLockError;
 
     /// Loom has no clock; nothing that is modelled calls this.
     pub(crate) fn sleep(_pause: std::time::Duration) {
@@ -106,6 +112,14 @@ mod real {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
 
         pub(crate) fn into_inner(self) -> T {

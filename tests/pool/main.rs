@@ -8,6 +8,8 @@ mod event;
 mod imap;
 mod leaky;
 mod map;
+mod map_faults;
+mod map_pulls;
 mod nested;
 mod scope;
 mod shutdown;

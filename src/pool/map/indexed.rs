@@ -1,94 +1,81 @@
-//! Items by index: a slice or a range of integers. Helpers claim index ranges from one atomic cursor.
+//! Items whose number is known and that are at hand: a slice or a range of integers.
 
 use std::ops;
+use std::slice;
 
-use super::pace::Pace;
-use super::{Chunk, Lane, Source};
-use crate::sync::seam::atomic::{AtomicUsize, Ordering};
+use super::{Pulls, Source};
+use crate::frame::Failure;
 
-/// What can say its items by index.
-pub(crate) trait Indexed: Sync {
-    type Item;
-    fn len(&self) -> usize;
-    /// The `len` items from `from` on, all of which exist.
-    fn items(&self, from: usize, len: usize) -> impl Lane<Item = Self::Item>;
-}
-
-/// The items of a slice.
-pub(crate) struct Slice<'s, T>(pub(crate) &'s [T]);
-
-impl<'s, T: Sync> Indexed for Slice<'s, T> {
+impl<'s, T: Sync> Source for &'s [T] {
     type Item = &'s T;
+    type Chunk = slice::Iter<'s, T>;
 
-    fn len(&self) -> usize {
-        self.0.len()
+    const EXACT: bool = true;
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
     }
 
-    #[inline(always)]
-    fn items(&self, from: usize, len: usize) -> impl Lane<Item = &'s T> {
-        Elements(&self.0[from..from + len])
+    fn take(
+        &mut self,
+        most: usize,
+        chunk: &mut slice::Iter<'s, T>,
+        _pulls: &mut impl Pulls,
+    ) -> Result<usize, Failure> {
+        let (taken, left) = self.split_at(most.min(self.len()));
+        *self = left;
+        *chunk = taken.iter();
+        Ok(taken.len())
     }
 }
 
-/// The numbers of a range.
-pub(crate) struct Range<N> {
-    pub(crate) start: N,
-    pub(crate) len: usize,
+/// Consecutive integers.
+#[derive(Default)]
+pub(crate) struct Numbers<N> {
+    next: N,
+    left: usize,
 }
 
-impl<N: RangeIndex> Indexed for Range<N> {
+impl<N: RangeIndex> Numbers<N> {
+    /// Returns the numbers of a range; `None` if its length overflows `usize`.
+    pub(crate) fn of(range: &ops::Range<N>) -> Option<Self> {
+        Some(Self { next: range.start, left: N::count(range)? })
+    }
+}
+
+impl<N: RangeIndex> Iterator for Numbers<N> {
     type Item = N;
 
-    fn len(&self) -> usize {
-        self.len
-    }
-
     #[inline(always)]
-    fn items(&self, from: usize, len: usize) -> impl Lane<Item = N> {
-        Numbers { first: self.start.plus(from), len }
+    fn next(&mut self) -> Option<N> {
+        self.left = self.left.checked_sub(1)?;
+        let next = self.next;
+        self.next = next.plus(1);
+        Some(next)
     }
 }
 
-/// Some elements of a slice.
-struct Elements<'s, T>(&'s [T]);
-
-impl<'s, T> Lane for Elements<'s, T> {
-    type Item = &'s T;
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "the caller has checked the bounds")]
-    unsafe fn get(&mut self, n: usize) -> &'s T {
-        // SAFETY: the caller's promise that `n` is below the length.
-        unsafe { self.0.get_unchecked(n) }
-    }
-
-    fn moved_out(&mut self, _n: usize) {}
-}
-
-/// Some numbers of a range.
-struct Numbers<N> {
-    first: N,
-    len: usize,
-}
-
-impl<N: RangeIndex> Lane for Numbers<N> {
+impl<N: RangeIndex> Source for Numbers<N> {
     type Item = N;
+    type Chunk = Self;
 
-    fn len(&self) -> usize {
-        self.len
+    const EXACT: bool = true;
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
     }
 
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "the trait's method is unsafe; this one asks for nothing")]
-    unsafe fn get(&mut self, n: usize) -> N {
-        self.first.plus(n)
+    fn take(
+        &mut self,
+        most: usize,
+        chunk: &mut Self,
+        _pulls: &mut impl Pulls,
+    ) -> Result<usize, Failure> {
+        let taken = most.min(self.left);
+        *chunk = Self { next: self.next, left: taken };
+        *self = Self { next: self.next.plus(taken), left: self.left - taken };
+        Ok(taken)
     }
-
-    fn moved_out(&mut self, _n: usize) {}
 }
 
 mod sealed {
@@ -98,12 +85,13 @@ mod sealed {
 }
 
 /// An integer that [`Pool::map_range`](crate::Pool::map_range) can count with: all of std's.
-pub trait RangeIndex: Copy + Send + Sync + sealed::Sealed {
-    /// How many numbers there are from `range.start` up to `range.end`; `None` if a `usize` cannot say.
+pub trait RangeIndex: Copy + Default + Send + Sync + sealed::Sealed {
+    /// How many numbers there are from `range.start` up to `range.end`; `None` if that overflows
+    /// `usize`.
     #[doc(hidden)]
     fn count(range: &ops::Range<Self>) -> Option<usize>;
 
-    /// This number and `n` more, where the range's end is not passed.
+    /// This number and `n` more, modulo the number of values of the type.
     #[doc(hidden)]
     #[must_use]
     fn plus(self, n: usize) -> Self;
@@ -123,7 +111,7 @@ macro_rules! range_index {
 
             #[inline(always)]
             fn plus(self, n: usize) -> Self {
-                // The sum lies inside the range; in two's complement truncation and wrapping cancel out.
+                // In two's complement truncation and wrapping cancel out.
                 self.wrapping_add(n as Self)
             }
         }
@@ -131,68 +119,3 @@ macro_rules! range_index {
 }
 
 range_index!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
-
-/// An indexed input with the cursor that its helpers share.
-pub(crate) struct Cursor<I> {
-    items: I,
-    next: AtomicUsize,
-}
-
-impl<I: Indexed> Cursor<I> {
-    pub(crate) fn new(items: I) -> Self {
-        Self { items, next: AtomicUsize::new(0) }
-    }
-}
-
-impl<I: Indexed> Source for Cursor<I> {
-    type Item = I::Item;
-    /// What is claimed is known by its positions.
-    type Buffer = ();
-
-    const RUNS_OTHERS: bool = false;
-
-    fn claim(&self, pace: &Pace, _buffer: &mut ()) -> Option<Chunk> {
-        let len = self.items.len();
-        // Relaxed: the cursor only hands out numbers; the input was there before the helpers were.
-        let mut base = self.next.load(Ordering::Relaxed);
-        loop {
-            let left = len - base;
-            if left == 0 {
-                return None;
-            }
-            let size = pace.chunk(Some(left)).min(left);
-            match self.next.compare_exchange_weak(
-                base,
-                base + size,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(Chunk { base, len: size }),
-                Err(now) => base = now,
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn items<'a>(
-        &'a self,
-        _buffer: &'a mut (),
-        from: usize,
-        len: usize,
-    ) -> impl Lane<Item = I::Item> + 'a {
-        self.items.items(from, len)
-    }
-
-    fn unstarted(&self, _buffer: &mut ()) -> Option<I::Item> {
-        None
-    }
-
-    fn stop(&self) {
-        // Relaxed: as in `claim`; items that were claimed before are not this cursor's concern.
-        self.next.store(self.items.len(), Ordering::Relaxed);
-    }
-
-    fn total(&self) -> usize {
-        self.items.len()
-    }
-}

@@ -1,85 +1,65 @@
 //! The map family: one group of helpers for many items, each item a task of its own.
+//!
+//! A [`Source`] says where the items come from and a [`Step`] what is done with one. The helpers take
+//! turns ([`Turns`](turns::Turns)) at claiming a chunk: its items, and the places where their results
+//! belong. [`ChunkSize`](chunk_size::ChunkSize) says how many.
 
+mod chunk_size;
 mod engine;
-mod feed;
+mod helper;
 mod indexed;
 mod output;
-mod pace;
 mod pulled;
 mod step;
+mod turns;
+mod verdict;
 
 pub(crate) use engine::{Ended, run};
+pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
-pub(crate) use indexed::{Cursor, Range, Slice};
 pub(crate) use pulled::Pulled;
 pub(crate) use step::{Every, Plain, Step, Trying};
 
-/// Where the items of a map come from. Shared by the helpers.
-pub(crate) trait Source: Sync {
+use crate::frame::Failure;
+
+/// Where the items of a map come from. The helpers share it, one at a time.
+pub(crate) trait Source: Send {
     /// What a task gets.
     type Item;
-    /// What one helper has claimed and not yet started.
-    type Buffer: Default;
+    /// Consecutive items that one helper has claimed; what it has not started is what is left in it.
+    type Chunk: Iterator<Item = Self::Item> + Default;
 
-    /// Whether claiming runs code of others, which then must not share a frame with the first item.
-    const RUNS_OTHERS: bool;
+    /// Whether `size_hint` can be believed.
+    const EXACT: bool;
 
-    /// Claims the next chunk; `None` when there is nothing left.
-    fn claim(&self, pace: &pace::Pace, buffer: &mut Self::Buffer) -> Option<Chunk>;
+    /// Returns bounds of the number of items, as [`Iterator::size_hint`] does.
+    fn size_hint(&self) -> (usize, Option<usize>);
 
-    /// The next `len` items of the claimed chunk, which begin at position `from`.
-    fn items<'a>(
-        &'a self,
-        buffer: &'a mut Self::Buffer,
-        from: usize,
-        len: usize,
-    ) -> impl Lane<Item = Self::Item> + 'a;
-
-    /// The next item of the claimed chunk alone, which is at `position`.
-    #[expect(unsafe_code, reason = "moves one item out of its lane")]
-    fn item(&self, buffer: &mut Self::Buffer, position: usize) -> Self::Item {
-        let mut one = self.items(buffer, position, 1);
-        // SAFETY: the lane has one item, and it is moved out once.
-        let item = unsafe { one.get(0) };
-        one.moved_out(1);
-        item
+    /// Returns how many items a chunk has at most.
+    fn most(&self) -> usize {
+        usize::MAX
     }
 
-    /// An item of the buffer that will not be started.
-    fn unstarted(&self, buffer: &mut Self::Buffer) -> Option<Self::Item>;
-
-    /// Starts nothing more.
-    fn stop(&self);
-
-    /// How many items there were, once they have all been claimed.
-    fn total(&self) -> usize;
+    /// Puts the next `most` items into the empty `chunk`, fewer if there are no more, and returns how
+    /// many. User code is called through `pulls`. If that fails or unwinds, the items before are in the
+    /// chunk.
+    fn take(
+        &mut self,
+        most: usize,
+        chunk: &mut Self::Chunk,
+        pulls: &mut impl Pulls,
+    ) -> Result<usize, Failure>;
 }
 
-/// Consecutive items that are moved out by number, in order. One number then serves both for the item
-/// and for the place of its result, which in the innermost loop is worth a few instructions.
-pub(crate) trait Lane {
-    type Item;
+/// How a helper calls the user's iterator: each call a task of its own.
+pub(crate) trait Pulls {
+    /// Calls `next`.
+    fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure>;
 
-    fn len(&self) -> usize;
+    /// Whether the call has left nothing to undo, so that `end` would do nothing.
+    fn is_clean(&self) -> bool;
 
-    /// Moves item `n` out.
-    ///
-    /// # Safety
-    ///
-    /// - `n` is below `len`.
-    /// - No item is moved out twice.
-    #[expect(unsafe_code, reason = "the callers count for themselves")]
-    unsafe fn get(&mut self, n: usize) -> Self::Item;
-
-    /// The first `n` items have been moved out; the others stay where they were.
-    fn moved_out(&mut self, n: usize);
-}
-
-/// A chunk: consecutive items.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chunk {
-    /// The position of its first item in the input.
-    pub(crate) base: usize,
-    /// How many there are; at least one.
-    pub(crate) len: usize,
+    /// Ends the task of a call that returned `item`; hands that back. It is dropped if the task cannot
+    /// be cleaned up.
+    fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure>;
 }

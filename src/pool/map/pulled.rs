@@ -1,154 +1,139 @@
-//! Items of any iterator: helpers take turns at pulling a chunk from it.
-//!
-//! `next` is code of others and may take its time, may wait for tasks, may even broadcast. A helper
-//! that waits for its turn therefore waits like any worker: it runs the visits addressed to it.
+//! [`Pulled`]: the items of any iterator.
 
-use parking_lot::{Mutex, MutexGuard};
+use std::mem::MaybeUninit;
+use std::vec;
 
-use super::feed::Feed;
-use super::pace::Pace;
-use super::{Chunk, Lane, Source};
-use crate::pool::scheduler::current;
-use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{self, Thread};
+use super::{Pulls, Source};
+use crate::frame::Failure;
 
 /// The most bytes of items that a helper pulls at a time: a good part of the first-level cache.
 const CHUNK_BYTES: usize = 16 << 10;
-/// How often a helper tries to get its turn before it goes to sleep: about a microsecond.
-const SPINS: usize = 64;
 
-/// An iterator that helpers share.
-pub(crate) struct Pulled<I> {
-    state: Mutex<State<I>>,
-    /// Helpers that sleep until it is their turn.
-    waiting: Mutex<Vec<Thread>>,
-    sleepers: AtomicUsize,
-    stopped: AtomicBool,
-}
-
-struct State<I> {
-    iter: I,
-    /// How many items were pulled.
-    position: usize,
-    /// Whether the iterator is at its end, or has panicked: it is not called again.
-    ended: bool,
-}
-
-/// The turn of one helper; ends, also while unwinding, with waking those that sleep for theirs.
-struct Turn<'p, I: Iterator> {
-    of: &'p Pulled<I>,
-    state: Option<MutexGuard<'p, State<I>>>,
-}
-
-impl<I: Iterator> Drop for Turn<'_, I> {
-    fn drop(&mut self) {
-        drop(self.state.take());
-        self.of.pass();
-    }
-}
+/// An iterator that is pulled from, not to be called again after its end or a panic.
+pub(crate) struct Pulled<I>(I);
 
 impl<I: Iterator> Pulled<I> {
-    pub(crate) fn new(iter: I) -> Self {
-        Self {
-            state: Mutex::new(State { iter, position: 0, ended: false }),
-            waiting: Mutex::new(Vec::new()),
-            sleepers: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-        }
-    }
-
-    fn turn(&self) -> MutexGuard<'_, State<I>> {
-        for _ in 0..SPINS {
-            if let Some(turn) = self.state.try_lock() {
-                return turn;
-            }
-            std::hint::spin_loop();
-        }
-        self.wait_for_turn()
-    }
-
-    #[cold]
-    fn wait_for_turn(&self) -> MutexGuard<'_, State<I>> {
-        // SeqCst: as below.
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        let mut turn = None;
-        current::wait_until(|| {
-            self.waiting.lock().push(seam::current());
-            // SeqCst: the sleeper before its look at the lock; `pass` has the other half.
-            fence(Ordering::SeqCst);
-            turn = self.state.try_lock();
-            turn.is_some()
-        });
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        match turn {
-            Some(turn) => turn,
-            None => unreachable!("the wait ends with a turn"),
-        }
-    }
-
-    /// Ends a turn and wakes those that sleep for theirs. Whoever does not get it puts itself on the list
-    /// again.
-    fn pass(&self) {
-        // SeqCst: the free lock before the look at the sleepers.
-        fence(Ordering::SeqCst);
-        // Relaxed: ordered by the fence.
-        if self.sleepers.load(Ordering::Relaxed) != 0 {
-            let threads = std::mem::take(&mut *self.waiting.lock());
-            for thread in threads {
-                thread.unpark();
-            }
-        }
+    pub(crate) fn new(items: I) -> Self {
+        Self(items)
     }
 }
 
-impl<I> Source for Pulled<I>
-where
-    I: Iterator + Send,
-{
+impl<I: Iterator + Send> Source for Pulled<I> {
     type Item = I::Item;
-    type Buffer = Feed<I::Item>;
+    type Chunk = vec::IntoIter<I::Item>;
 
-    const RUNS_OTHERS: bool = true;
+    const EXACT: bool = false;
 
-    fn claim(&self, pace: &Pace, buffer: &mut Feed<I::Item>) -> Option<Chunk> {
-        let most = (CHUNK_BYTES / size_of::<I::Item>().max(1)).clamp(1, 1024);
-        let mut turn = Turn { of: self, state: Some(self.turn()) };
-        let state = turn.state.as_deref_mut()?;
-        // Relaxed: a hint to stop early.
-        if state.ended || self.stopped.load(Ordering::Relaxed) {
-            return None;
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+
+    fn most(&self) -> usize {
+        (CHUNK_BYTES / size_of::<I::Item>().max(1)).max(1)
+    }
+
+    fn take(
+        &mut self,
+        most: usize,
+        chunk: &mut vec::IntoIter<I::Item>,
+        pulls: &mut impl Pulls,
+    ) -> Result<usize, Failure> {
+        let mut filling = Filling { items: Vec::with_capacity(most), count: 0, chunk };
+        let places = &mut filling.items.spare_capacity_mut()[..most];
+        pull_all(&mut self.0, places, &mut filling.count, pulls)?;
+        Ok(filling.count)
+    }
+}
+
+/// A chunk while it is filled. Its drop, also while unwinding, makes what was pulled the chunk's.
+struct Filling<'f, T> {
+    /// Empty; the first `count` places of its spare capacity are initialised.
+    items: Vec<T>,
+    count: usize,
+    chunk: &'f mut vec::IntoIter<T>,
+}
+
+impl<T> Drop for Filling<'_, T> {
+    #[expect(unsafe_code, reason = "takes over what was written to the spare capacity")]
+    fn drop(&mut self) {
+        // SAFETY: `pull_all` has written the first `count` places of the spare capacity of the empty
+        // vector, and was given no more places than there are.
+        unsafe { self.items.set_len(self.count) };
+        *self.chunk = std::mem::take(&mut self.items).into_iter();
+    }
+}
+
+/// Pulls items into `places` until they are full or there are no more, and adds how many there were to
+/// `count`, also when a pull fails or unwinds.
+///
+/// As fast as it is for the same reasons as `fill` in `output.rs`.
+#[inline(never)]
+fn pull_all<I: Iterator>(
+    from: &mut I,
+    places: &mut [MaybeUninit<I::Item>],
+    count: &mut usize,
+    pulls: &mut impl Pulls,
+) -> Result<(), Failure> {
+    /// How many were pulled; its drop says so.
+    struct Progress<'p>(usize, &'p mut usize);
+    impl Drop for Progress<'_> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            *self.1 += self.0;
         }
-        // Stays so if `size_hint` or `next` panics.
-        state.ended = true;
-        let size = pace.chunk(state.iter.size_hint().1).min(most);
-        let base = state.position;
-        let len = buffer.fill(&mut state.iter, size);
-        state.ended = len < size;
-        state.position = base + len;
-        drop(turn);
-        (len != 0).then_some(Chunk { base, len })
+    }
+    let mut pulled = Progress(0, count);
+    while pulled.0 < places.len() {
+        let item = 'clean: {
+            while pulled.0 < places.len() {
+                let Some(item) = pulls.pull(from)? else { break 'clean None };
+                // The price of isolation: a load and a branch.
+                if !pulls.is_clean() {
+                    break 'clean Some(item);
+                }
+                places[pulled.0].write(item);
+                pulled.0 += 1;
+            }
+            return Ok(());
+        };
+        let Some(item) = pulls.end(item)? else { return Ok(()) };
+        places[pulled.0].write(item);
+        pulled.0 += 1;
+    }
+    Ok(())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::panic::catch;
+
+    /// Ends no task.
+    struct Bare;
+
+    impl Pulls for Bare {
+        fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
+            Ok(items.next())
+        }
+
+        fn is_clean(&self) -> bool {
+            true
+        }
+
+        fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure> {
+            Ok(item)
+        }
     }
 
-    #[inline(always)]
-    fn items<'a>(
-        &'a self,
-        buffer: &'a mut Feed<I::Item>,
-        _from: usize,
-        len: usize,
-    ) -> impl Lane<Item = I::Item> + 'a {
-        buffer.take(len)
-    }
-
-    fn unstarted(&self, buffer: &mut Feed<I::Item>) -> Option<I::Item> {
-        buffer.take_one()
-    }
-
-    fn stop(&self) {
-        // Relaxed: as in `claim`.
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
-    fn total(&self) -> usize {
-        self.state.lock().position
+    #[test]
+    fn items_that_came_before_a_panic_are_in_the_chunk() {
+        let items: Vec<_> = (0..10).map(Arc::new).collect();
+        let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
+        let mut chunk = vec::IntoIter::default();
+        assert!(catch(|| source.take(8, &mut chunk, &mut Bare)).is_err());
+        assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);
+        assert!(items.iter().all(|n| Arc::strong_count(n) == 1));
     }
 }

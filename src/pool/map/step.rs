@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use super::super::error::{Cause, Label, TaskError};
 use crate::frame::Failure;
+use crate::pool::error::{Cause, Label, TaskError};
 
 /// See the module's documentation.
 pub(crate) trait Step<In>: Sync {

@@ -61,7 +61,7 @@ pub(crate) fn unbind(slot: &WorkerSlot) {
 }
 
 /// Returns the slot that this thread serves at (and `None` in its teardown).
-fn slot() -> Option<Arc<WorkerSlot>> {
+pub(crate) fn slot() -> Option<Arc<WorkerSlot>> {
     if !HERE.get().bound {
         return None;
     }

@@ -1,4 +1,4 @@
-//! How many items a helper claims at a time.
+//! [`ChunkSize`]: how many items a helper claims at a time.
 //!
 //! A chunk should take long enough to make its claim negligible and short enough to balance uneven
 //! work. Nobody knows beforehand what an item costs, so a helper starts with one item and measures:
@@ -17,20 +17,22 @@ const WORTH: Duration = Duration::from_micros(3);
 /// By how much a chunk may exceed the one before.
 const GROWTH: usize = 8;
 
-/// See the module's documentation.
-pub(crate) struct Pace {
+/// What one helper has learned about the time that items take.
+pub(crate) struct ChunkSize {
     helpers: usize,
     /// The largest chunk.
     most: usize,
+    /// How many items take [`TARGET`].
     size: usize,
+    /// How many items take [`TRIFLE`].
     trifle: usize,
     since: Instant,
     /// When the helper began, until it has said that it is worth another one.
     began: Option<Instant>,
 }
 
-impl Pace {
-    /// The pace of one of `helpers` helpers.
+impl ChunkSize {
+    /// Starts to measure the chunks of one of `helpers` helpers.
     pub(crate) fn new(helpers: usize) -> Self {
         let now = Instant::now();
         Self { helpers, most: usize::MAX, size: 1, trifle: 1, since: now, began: Some(now) }
@@ -41,8 +43,8 @@ impl Pace {
         Self { most: 1, ..Self::new(1) }
     }
 
-    /// How many items to claim of those `left`, if that is known. At least one.
-    pub(crate) fn chunk(&self, left: Option<usize>) -> usize {
+    /// Returns how many items to claim of those `left`, if that is known; at least one.
+    pub(crate) fn of(&self, left: Option<usize>) -> usize {
         match left {
             Some(left) => {
                 let share = (left / (2 * self.helpers)).max(self.trifle);
@@ -52,8 +54,8 @@ impl Pace {
         }
     }
 
-    /// A chunk of `len` items is done: learns from it. Returns true once: when the work so far would have
-    /// been worth another helper.
+    /// Learns from a chunk of `len` items that is done. Returns true once: when the work so far would
+    /// have been worth another helper.
     pub(crate) fn done(&mut self, len: usize) -> bool {
         let now = Instant::now();
         let took = now.duration_since(self.since).as_nanos().max(1);
@@ -77,21 +79,22 @@ mod tests {
 
     #[test]
     fn a_chunk_never_exceeds_a_fair_share_of_what_is_left() {
-        let mut pace = Pace::new(2);
-        pace.size = 1_000_000;
-        assert_eq!(pace.chunk(Some(400)), 100);
-        assert_eq!(pace.chunk(Some(3)), 1);
-        assert_eq!(pace.chunk(None), 1_000_000);
+        let mut chunk = ChunkSize::new(2);
+        chunk.size = 1_000_000;
+        assert_eq!(chunk.of(Some(400)), 100);
+        assert_eq!(chunk.of(Some(3)), 1);
+        assert_eq!(chunk.of(Some(0)), 1, "of an input that promised less than it has");
+        assert_eq!(chunk.of(None), 1_000_000);
     }
 
     #[test]
     fn slow_items_are_claimed_one_by_one() {
-        let mut pace = Pace::new(2);
-        pace.size = 64;
-        pace.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let mut chunk = ChunkSize::new(2);
+        chunk.size = 64;
+        chunk.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         // To come, so that nothing has passed since however slow the machine is.
-        pace.began = Some(Instant::now() + Duration::from_secs(3600));
-        assert!(!pace.done(64), "the helper has only just begun");
-        assert_eq!(pace.chunk(Some(1_000_000)), 1);
+        chunk.began = Some(Instant::now() + Duration::from_secs(3600));
+        assert!(!chunk.done(64), "the helper has only just begun");
+        assert_eq!(chunk.of(Some(1_000_000)), 1);
     }
 }

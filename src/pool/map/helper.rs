@@ -1,0 +1,281 @@
+//! One helper of a map: claims chunks, runs each item as a task of its own, and keeps the results where
+//! they belong.
+
+use std::ops::ControlFlow;
+
+use super::chunk_size::ChunkSize;
+use super::engine::{Input, Map};
+use super::output::{Piece, Stop};
+use super::step::Step;
+use super::verdict::Reason;
+use super::{Pulls, Source};
+use crate::context::Context;
+use crate::frame::{self, Failure, Frame};
+use crate::panic::catch;
+use crate::pool::core::Running;
+use crate::pool::group::Help;
+use crate::pool::isolation::{Isolation, Tasks, Unseparated};
+use crate::pool::scheduler::current;
+
+/// How many items run between two looks for a stop, where they are quick.
+const BLOCK: usize = 64;
+
+/// What a helper has claimed and what has become of it. Consistent whenever user code runs, so that
+/// nothing is lost when that unwinds.
+struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
+    map: &'h Map<'h, 'm, S, P>,
+    /// Items that were claimed and not started.
+    chunk: S::Chunk,
+    /// Where the results are. Those of `chunk` belong into the last one.
+    pieces: Vec<Piece<'m, P::Out>>,
+    more: &'h dyn Fn(),
+}
+
+/// Helps until there is nothing left to start. Never unwinds.
+pub(super) fn help<S, P>(map: &Map<'_, '_, S, P>, more: &dyn Fn()) -> Help
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    let running = Running::begin(map.core);
+    let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), more };
+    let each = P::EACH || map.context.has_carriers() || map.core.sentry.watches_each_task();
+    let help = match (each, map.core.isolation) {
+        (true, _) => helper.each_for_itself(),
+        (false, Isolation::Reset) => helper.all::<Frame<'_>>(),
+        (false, Isolation::Leaky) => helper.all::<Unseparated>(),
+    };
+    for unstarted in helper.chunk.by_ref() {
+        map.core.drop_contained(unstarted, map.label);
+    }
+    let written = helper.pieces.iter().map(Piece::written).sum::<usize>() as u64;
+    if map.is_owner() {
+        running.tally.add(|c| &c.inline, written);
+    }
+    map.keep(&mut helper.pieces);
+    running.end(written, None);
+    help
+}
+
+impl<'h, S, P> Helper<'h, '_, S, P>
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    /// The fast loop: one frame, and between two items what the engine needs to end one task and begin
+    /// the next.
+    fn all<T: Tasks<'h>>(&mut self) -> Help {
+        let map = self.map;
+        let ran = catch(|| {
+            let mut tasks = T::enter(map.context);
+            if let Err(failure) = self.chunks(&mut tasks) {
+                self.fail(failure);
+            }
+            if let Err(error) = tasks.end() {
+                self.fail(Failure::Cleanup(error));
+            }
+        });
+        if let Err(payload) = ran {
+            self.fail(Failure::Panic(payload));
+        }
+        Help::Exhausted
+    }
+
+    fn chunks(&mut self, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
+        let mut size = ChunkSize::new(self.map.helpers);
+        while !self.map.is_over() {
+            let len = self.claim(&size, &mut InFrame { tasks, map: self.map })?;
+            if len == 0 {
+                break;
+            }
+            self.run_chunk(len, tasks)?;
+            if size.done(len) {
+                (self.more)();
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims a chunk; returns how many items there are. They have places in the last piece.
+    fn claim(&mut self, size: &ChunkSize, pulls: &mut impl Pulls) -> Result<usize, Failure> {
+        let mut turn = self.map.input.take();
+        let Input { source, position, expected, ended, places } = &mut *turn;
+        if *ended {
+            return Ok(0);
+        }
+        let left = expected.map(|expected| expected.saturating_sub(*position));
+        let mut most = size.of(left).min(source.most());
+        if !places.is_empty() {
+            most = most.min(places.len());
+        }
+        // Stays so if the source fails or panics.
+        *ended = true;
+        let len = source.take(most, &mut self.chunk, pulls)?;
+        *ended = len < most;
+        if len != 0 {
+            self.pieces.push(Piece::carve(*position, places, len));
+            *position += len;
+        }
+        Ok(len)
+    }
+
+    /// Runs a chunk of `len` items. Items so slow that a chunk holds few of them look for a stop one by
+    /// one, others once a block.
+    #[inline(always)]
+    fn run_chunk(&mut self, len: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
+        let Self { map, chunk, pieces, .. } = self;
+        let Some(piece) = pieces.last_mut() else { return Ok(()) };
+        let block = if len < BLOCK { 1 } else { BLOCK };
+        let step = |item| map.step.run(item);
+        match piece.fill(chunk, tasks, step, block, || !map.verdict.is_stopped()) {
+            None => Ok(()),
+            Some(Stop::Item(with)) => {
+                map.stop(Reason::Stop { position: piece.position(), with });
+                tasks.next_task().map_err(Failure::Cleanup)
+            }
+            Some(Stop::Cleanup(error, out)) => {
+                map.core.drop_contained(out, map.label);
+                Err(Failure::Cleanup(error))
+            }
+        }
+    }
+
+    /// The slow loop: each item in a frame of its own, caught for itself. For contexts with carriers,
+    /// which are attached for each item, for maps in which a failure costs its item only, and under a
+    /// sentinel, which watches each item.
+    fn each_for_itself(&mut self) -> Help {
+        // A carrier that stays attached spoils the thread for the next item, and so may a leak, so none
+        // is claimed ahead.
+        let map = self.map;
+        let may_spoil = map.context.has_carriers() || map.core.sentry.may_renew();
+        let mut size = match may_spoil {
+            true => ChunkSize::one_by_one(),
+            false => ChunkSize::new(map.helpers),
+        };
+        while !map.is_over() {
+            let claimed = catch(|| self.claim(&size, &mut EachForItself { map }));
+            let len = match claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload))) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(failure) => {
+                    self.fail(failure);
+                    break;
+                }
+            };
+            self.run_each();
+            if may_spoil && current::is_retiring() && !map.is_owner() {
+                return Help::Elsewhere;
+            }
+            if size.done(len) {
+                (self.more)();
+            }
+        }
+        Help::Exhausted
+    }
+
+    /// Runs a chunk item by item.
+    fn run_each(&mut self) {
+        let map = self.map;
+        let Some(piece) = self.pieces.last_mut() else { return };
+        while !map.verdict.is_stopped() {
+            let Some(item) = self.chunk.next() else { return };
+            let position = piece.position();
+            let ended = map.core.sentry.watch(map.core, map.label, || {
+                map.core.isolation.run(map.context, || map.step.run(item))
+            });
+            let out = match ended {
+                Ok(ControlFlow::Continue(out)) => out,
+                Ok(ControlFlow::Break(with)) => {
+                    return map.stop(Reason::Stop { position, with });
+                }
+                Err(failure) => match map.step.failed(position, failure) {
+                    ControlFlow::Continue(out) => out,
+                    ControlFlow::Break(failure) => return self.fail(failure),
+                },
+            };
+            piece.push(out);
+        }
+    }
+
+    /// Something failed, and the map with it.
+    fn fail(&self, failure: Failure) {
+        let tally = self.map.core.tally();
+        match failure {
+            Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
+            _ => tally.add(|c| &c.failed, 1),
+        }
+        self.map.stop(Reason::Failed(failure));
+    }
+}
+
+/// Pulls that follow one another in the helper's frame.
+struct InFrame<'p, 'm, T, S: Source, P: Step<S::Item>> {
+    tasks: &'p mut T,
+    map: &'p Map<'p, 'm, S, P>,
+}
+
+impl<'c, T, S, P> Pulls for InFrame<'_, '_, T, S, P>
+where
+    T: Tasks<'c>,
+    S: Source,
+    P: Step<S::Item>,
+{
+    #[inline(always)]
+    fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
+        Ok(items.next())
+    }
+
+    #[inline(always)]
+    fn is_clean(&self) -> bool {
+        self.tasks.is_clean()
+    }
+
+    #[inline]
+    fn end<I>(&mut self, item: Option<I>) -> Result<Option<I>, Failure> {
+        match self.tasks.next_task() {
+            Ok(()) => Ok(item),
+            Err(error) => {
+                self.map.core.drop_contained(item, self.map.label);
+                Err(Failure::Cleanup(error))
+            }
+        }
+    }
+}
+
+/// Pulls in frames of their own.
+struct EachForItself<'p, 'm, S: Source, P: Step<S::Item>> {
+    map: &'p Map<'p, 'm, S, P>,
+}
+
+impl<S, P> Pulls for EachForItself<'_, '_, S, P>
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
+        let Map { core, context, label, .. } = self.map;
+        core.sentry.watch(core, label, || pull(core.isolation, context, items))
+    }
+
+    fn is_clean(&self) -> bool {
+        true
+    }
+
+    fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure> {
+        Ok(item)
+    }
+}
+
+/// Pulls an item in a task of its own, which inherits from `context` but carries nothing. Never unwinds.
+pub(crate) fn pull<I: Iterator>(
+    isolation: Isolation,
+    context: &Context,
+    items: &mut I,
+) -> Result<Option<I::Item>, Failure> {
+    match isolation {
+        Isolation::Leaky => catch(|| items.next()).map_err(Failure::Panic),
+        Isolation::Reset => catch(|| frame::run_open(context, || items.next()))
+            .map_err(Failure::Panic)?
+            .map_err(Failure::Cleanup),
+    }
+}

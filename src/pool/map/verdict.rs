@@ -1,0 +1,72 @@
+//! [`Verdict`]: why a map stops before its end.
+
+use crate::frame::Failure;
+use crate::sync::seam::Mutex;
+use crate::sync::seam::atomic::{AtomicBool, Ordering};
+
+/// See the module's documentation.
+pub(crate) struct Verdict<E> {
+    stopped: AtomicBool,
+    reason: Mutex<Reason<E>>,
+}
+
+/// The reasons, each one taking precedence over those before it.
+pub(crate) enum Reason<E> {
+    /// It does not stop.
+    None,
+    /// The pool was shut down.
+    Cancelled,
+    /// An item stops the others.
+    Stop { position: usize, with: E },
+    /// Something failed.
+    Failed(Failure),
+}
+
+impl<E> Verdict<E> {
+    pub(crate) fn new() -> Self {
+        Self { stopped: AtomicBool::new(false), reason: Mutex::new(Reason::None) }
+    }
+
+    /// Whether nothing new is to start.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        // Relaxed: seen soon; what the owner reads is ordered by the gate.
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Stops the map for a reason. Of several failures the first is kept, of several stops the one that
+    /// comes first in the input. Returns the reason that is not.
+    #[must_use = "a failure is to be reported"]
+    pub(crate) fn stop(&self, reason: Reason<E>) -> Reason<E> {
+        // Relaxed: as in `is_stopped`.
+        self.stopped.store(true, Ordering::Relaxed);
+        let mut kept = self.reason.lock();
+        match reason.takes_precedence_over(&kept) {
+            true => std::mem::replace(&mut *kept, reason),
+            false => reason,
+        }
+    }
+
+    /// Returns the reason that was kept.
+    pub(crate) fn into_reason(self) -> Reason<E> {
+        self.reason.into_inner()
+    }
+}
+
+impl<E> Reason<E> {
+    fn takes_precedence_over(&self, kept: &Self) -> bool {
+        match (self, kept) {
+            (Self::Stop { position, .. }, Self::Stop { position: kept, .. }) => position < kept,
+            (_, kept) => self.rank() > kept.rank(),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Cancelled => 1,
+            Self::Stop { .. } => 2,
+            Self::Failed(_) => 3,
+        }
+    }
+}
