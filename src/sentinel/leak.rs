@@ -42,6 +42,7 @@ impl Leak {
         offset: usize,
         before: &[u8],
         after: &[u8],
+        is_first_touch: bool,
     ) -> Leak {
         Leak {
             module: Arc::clone(module),
@@ -50,7 +51,7 @@ impl Leak {
             offset,
             before: before.into(),
             after: after.into(),
-            is_first_touch: symbol.is_some() && module.is_initial(offset, before),
+            is_first_touch,
         }
     }
 

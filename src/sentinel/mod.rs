@@ -38,16 +38,20 @@
 //! own state, `task_local!`s and `worker_local!`s never show. The table of built-in rules is in
 //! `docs/sentinel.md`; [`Sentinel::allow`] adds to them.
 
+mod change;
 mod inventory;
+mod layout;
 mod leak;
 mod module;
 mod name;
+mod plan;
 mod policy;
 pub(crate) mod renewal;
 mod report;
 mod rule;
 mod symbols;
 mod tls;
+mod unsupported;
 mod watch;
 mod watcher;
 
@@ -57,6 +61,6 @@ pub(crate) use self::policy::Action;
 pub use self::policy::{Incident, Sentinel};
 pub use self::report::Report;
 pub use self::rule::BuiltInRule;
-pub use self::tls::Unsupported;
+pub use self::unsupported::Unsupported;
 pub use self::watch::{WatchError, assert_clean, supported, try_watch, watch};
 pub use self::watcher::Watcher;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::Report;
 use super::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
-use super::tls::Unsupported;
+use super::unsupported::Unsupported;
 use super::watch::{ADVICE, BUILT_IN, WatchError, try_watch_by, watch_by};
 use super::watcher::Watcher;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::leak::Leak;
-use super::tls::Unsupported;
+use super::unsupported::Unsupported;
 
 /// What watching a task found; its `Display` is a table.
 ///
@@ -24,6 +24,11 @@ pub struct Report {
 impl Report {
     pub(super) fn new(leaks: Vec<Leak>) -> Report {
         Report { found: Ok(leaks) }
+    }
+
+    /// `None` if there are none.
+    pub(super) fn of_leaks(leaks: Vec<Leak>) -> Option<Report> {
+        (!leaks.is_empty()).then(|| Report::new(leaks))
     }
 
     pub(super) fn of_unsupported(why: Unsupported) -> Report {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::module::{Module, Plan};
+use super::module::Module;
 use super::name::{Name, is_std};
+use super::plan::Plan;
 
 /// What may happen to a thread-local while a task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,17 @@ pub(super) enum Failure {
     Malformed(object::Error),
 }
 
+impl Failure {
+    /// Whether the file may be readable later: no descriptor or memory was free, say.
+    ///
+    /// Only what tells of the file itself is for good.
+    pub(super) fn is_temporary(&self) -> bool {
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        let Failure::Io(error) = self else { return false };
+        !matches!(error.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 use super::policy::Sentinel;
 use super::report::Report;
 use super::rule::Rules;
-use super::tls::{self, Unsupported};
+use super::tls;
+use super::unsupported::Unsupported;
 use super::watcher::Watcher;
 
 /// How many idle watchers a thread keeps: one for each level of nesting, mostly one.
@@ -193,9 +194,13 @@ pub(super) fn try_watch_by<R, F: FnOnce() -> R>(
         Err(unsupported) => return Err(WatchError { unsupported, rejected: f }),
     };
     lease.watcher().begin();
+    if let Some(unsupported) = lease.watcher().unread() {
+        return Err(WatchError { unsupported, rejected: f });
+    }
     let value = run(f);
     let report = lease.watcher().finish();
-    Ok((value, report.unwrap_or_else(|| Report::new(Vec::new()))))
+    let unread = || lease.watcher().unread().map(Report::of_unsupported);
+    Ok((value, report.or_else(unread).unwrap_or_else(|| Report::new(Vec::new()))))
 }
 
 /// Keeps the closure from being merged with its surroundings: a store to a thread-local that

@@ -11,6 +11,12 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     library(&out, "shared", &[]);
     library(&out, "opened", &[]);
+    library(&out, "shared_again", &[]);
+    // Loading one of these stops in the middle, or at its constructor, until somebody lets it go on.
+    // The large one's block does not fit where another library's was.
+    library(&out, "halfway", &["-DHALFWAY_"]);
+    library(&out, "halfway_large", &["-DHALFWAY_", "-DROOM_=67108864"]);
+    library(&out, "constructed", &["-DCONSTRUCTOR_"]);
     // Without symbols but for those needed for linking.
     library(&out, "stripped", &["-s"]);
     // A module whose thread-locals come with the thread, not at the first use.

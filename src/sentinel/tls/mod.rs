@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::unsupported::Unsupported;
+
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -13,7 +15,7 @@ use std::fmt;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 #[expect(unsafe_code, reason = "thread-local storage is walked and read behind Rust's back")]
-#[path = "glibc.rs"]
+#[path = "glibc/mod.rs"]
 mod imp;
 
 #[cfg(not(all(
@@ -25,20 +27,63 @@ mod imp;
 #[path = "other.rs"]
 mod imp;
 
-pub(super) use self::imp::{View, census, loads};
+pub(super) use self::imp::{View, census, list, loads};
 
-/// How often modules have been loaded into and unloaded from the process.
+/// How far the dynamic linker's list of modules has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Loads {
-    pub(super) added: u64,
-    pub(super) removed: u64,
+    /// How many modules have been loaded so far, in the life of the process.
+    pub(super) total: u64,
+    /// How many are in the list.
+    pub(super) listed: usize,
 }
 
-/// A loaded module that has thread-locals, as the dynamic linker describes it to this thread.
-#[derive(Clone, PartialEq, Eq)]
+impl Loads {
+    /// Whether the module at `place` in this list was surely in the list when `earlier` was taken.
+    ///
+    /// It was if nothing has been unloaded since. New modules are put at the end, so one with at
+    /// least as many behind it as have been loaded since is an old one, too. Of others nothing is
+    /// known.
+    pub(super) fn had(self, place: usize, earlier: Loads) -> bool {
+        let loaded_since = self.total.saturating_sub(earlier.total);
+        let grown_to = (earlier.listed as u64).saturating_add(loaded_since);
+        let behind = self.listed.saturating_sub(place + 1) as u64;
+        self.listed as u64 == grown_to || behind >= loaded_since
+    }
+}
+
+/// The modules that have thread-locals, in the order in which they were loaded.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) loads: Loads,
+    pub(super) modules: Vec<Loaded>,
+}
+
+impl Listing {
+    /// Looks for a module of an earlier list; `None` if it was unloaded.
+    pub(super) fn find(&self, module: &Loaded, earlier: Loads) -> Option<Identity> {
+        let found = self.modules.iter().find(|found| found.is_like(module))?;
+        Some(found.identity(self.loads, earlier))
+    }
+}
+
+/// How sure it is that two descriptions are of one module.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// It was there all the time.
+    Same,
+    /// It may have been unloaded, and the same file loaded in its place.
+    PerhapsAnother,
+}
+
+/// A loaded module that has thread-locals.
+#[derive(Clone)]
 pub(super) struct Loaded {
     /// The dynamic linker's number for the module's thread-locals.
     pub(super) id: usize,
+    /// Where it is in the list of all modules.
+    pub(super) place: usize,
     /// The difference between the module's addresses in memory and in its file.
     pub(super) base: usize,
     /// The file's name as it was loaded; empty for the program itself.
@@ -49,8 +94,43 @@ pub(super) struct Loaded {
     pub(super) image: Vec<u8>,
     /// The size of the module's block, in bytes.
     pub(super) size: usize,
-    /// Where the calling thread's block lies; zero while it has none.
-    pub(super) block: usize,
+}
+
+impl Loaded {
+    /// Whether this module of the list `now` was there already when `earlier` was taken.
+    pub(super) fn identity(&self, now: Loads, earlier: Loads) -> Identity {
+        // The program itself, which has no name, is never unloaded.
+        if self.name.is_empty() || now.had(self.place, earlier) {
+            Identity::Same
+        } else {
+            Identity::PerhapsAnother
+        }
+    }
+
+    /// Whether nothing in their descriptions tells the two apart: see [`Identity`].
+    pub(super) fn is_like(&self, other: &Loaded) -> bool {
+        (self.id, self.base, self.size) == (other.id, other.base, other.size)
+            && self.name == other.name
+            && self.headers == other.headers
+            && self.image == other.image
+    }
+
+    /// Copies what a fresh block has from `offset` on.
+    pub(super) fn initial(&self, offset: usize, to: &mut [u8]) {
+        let image = self.image.get(offset..).unwrap_or_default();
+        let len = image.len().min(to.len());
+        to[..len].copy_from_slice(&image[..len]);
+        to[len..].fill(0);
+    }
+
+    /// Whether bytes that start at `offset` are as in a fresh block.
+    pub(super) fn is_initial(&self, offset: usize, bytes: &[u8]) -> bool {
+        let image = self.image.get(offset..).unwrap_or_default();
+        let (old, zero) = bytes.split_at(image.len().min(bytes.len()));
+        // In chunks, which the compiler turns into wide instructions.
+        let is_zero = |chunk: &[u8]| chunk.iter().fold(0, |all, byte| all | byte) == 0;
+        image[..old.len()] == *old && zero.chunks(64).all(is_zero)
+    }
 }
 
 impl fmt::Debug for Loaded {
@@ -96,37 +176,3 @@ pub(super) enum Compared {
     /// The thread's blocks themselves changed, so nothing was read.
     Stale,
 }
-
-/// The sentinel cannot work on this system.
-///
-/// It needs Linux with glibc on x86-64 or AArch64; everywhere else, and where glibc keeps its
-/// thread-locals in a way that this version does not know, this is what its functions return.
-///
-/// ```
-/// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
-/// assert!(cleanslate::sentinel::supported().is_ok());
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Unsupported {
-    why: &'static str,
-}
-
-impl Unsupported {
-    pub(crate) fn new(why: &'static str) -> Unsupported {
-        Unsupported { why }
-    }
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the sentinel is not supported here: {}", self.why)
-    }
-}
-
-impl fmt::Debug for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unsupported").field(&self.why).finish()
-    }
-}
-
-impl std::error::Error for Unsupported {}

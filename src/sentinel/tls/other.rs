@@ -1,6 +1,6 @@
 //! The stand-in for systems whose thread-local storage the sentinel cannot walk.
 
-use super::{Compared, Loaded, Loads, Span, Unsupported};
+use super::{Compared, Listing, Loads, Span, Unsupported};
 
 /// A view of nothing, which [`census`] never gives.
 #[derive(Debug)]
@@ -20,10 +20,22 @@ impl View {
     pub(in crate::sentinel) fn spans(&self) -> &[Span] {
         &[]
     }
+
+    pub(in crate::sentinel) fn shares_block(&self, _: usize, _: &View, _: usize) -> bool {
+        true
+    }
+
+    pub(in crate::sentinel) fn was_hidden(&self, _: usize, _: usize, _: &View) -> bool {
+        false
+    }
 }
 
-pub(in crate::sentinel) fn census() -> Result<(Loads, Vec<Loaded>, View), Unsupported> {
+pub(in crate::sentinel) fn census() -> Result<(Listing, View), Unsupported> {
     Err(Unsupported::new("it needs Linux with glibc on x86-64 or AArch64"))
+}
+
+pub(in crate::sentinel) fn list() -> Listing {
+    Listing::default()
 }
 
 pub(in crate::sentinel) fn loads() -> Loads {
