@@ -18,6 +18,8 @@ mod erased;
 mod error;
 mod installed;
 mod kinds;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
 mod scoped;
 mod set;
 #[cfg(feature = "tracing")]
@@ -32,6 +34,8 @@ pub(crate) use carriers::attach_nothing_around;
 pub(crate) use erased::SharedCarrier;
 pub use error::{BoxError, CarrierError};
 pub use installed::{InstallError, install};
+#[cfg(feature = "opentelemetry")]
+pub use opentelemetry::{AttachedContext, OpenTelemetryCarrier};
 pub(crate) use scoped::share;
 pub use scoped::{Carry, Scoped, ScopedCarrier};
 pub(crate) use set::CarrierSet;

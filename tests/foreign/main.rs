@@ -9,6 +9,8 @@ mod contained;
 mod installed;
 #[cfg(feature = "tracing")]
 mod late;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
 mod scoped;
 #[cfg(feature = "tracing")]
 mod tracing;

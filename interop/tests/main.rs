@@ -1,0 +1,3 @@
+//! cleanslate with the crates that its features are for, as a service uses them.
+
+mod opentelemetry;

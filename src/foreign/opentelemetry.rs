@@ -1,0 +1,146 @@
+//! A carrier for OpenTelemetry's current context.
+
+use std::fmt;
+use std::ptr;
+
+use opentelemetry::baggage::BaggageExt;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry::{Context, ContextGuard};
+
+use super::Carrier;
+use super::error::BoxError;
+use crate::panic::Drops;
+
+/// Carries OpenTelemetry's current context: the active span, the baggage, and whatever else is in
+/// it.
+///
+/// So the spans that a task starts have the submitter's span as their parent, and find its baggage,
+/// whatever is current on the thread that runs them.
+///
+/// A task that forgets the guard of a context that it attached (`std::mem::forget`, a guard that is
+/// kept in a thread-local) leaves that context current, and OpenTelemetry offers no way to take it
+/// away. Such a task fails, and a pool replaces the worker. In a map it may be found out at the end
+/// of the chunk, if what it attached has the same span and the same baggage.
+///
+/// The crate `tracing-opentelemetry` attaches a context for each span of `tracing` that is entered.
+/// Put the carrier for these spans before this one, which then has the last word on what is
+/// current.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{foreign::OpenTelemetryCarrier, Pool};
+/// use opentelemetry::{Context, KeyValue, baggage::BaggageExt};
+///
+/// let pool = Pool::builder().workers(1).carry(OpenTelemetryCarrier::new()).build().unwrap();
+/// let tenant = || Context::current().baggage().get("tenant").map(ToString::to_string);
+///
+/// let request = Context::current_with_baggage([KeyValue::new("tenant", "acme")]).attach();
+/// assert_eq!(pool.submit(tenant).join().unwrap().as_deref(), Some("acme"));
+/// drop(request);
+/// assert_eq!(pool.submit(tenant).join().unwrap(), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenTelemetryCarrier {
+    _private: (),
+}
+
+impl OpenTelemetryCarrier {
+    /// Makes a carrier.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { _private: () }
+    }
+}
+
+/// What an [`OpenTelemetryCarrier`] has to undo.
+pub struct AttachedContext {
+    task: ContextGuard,
+    bottom: ContextGuard,
+    /// What was current, if it has a span.
+    before: Option<Context>,
+}
+
+impl fmt::Debug for AttachedContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttachedContext").finish_non_exhaustive()
+    }
+}
+
+/// Marks the context that lies below a task's: it is current when everything that the task attached
+/// is gone, and never while the task runs, so that no other context has the mark.
+struct Bottom;
+
+thread_local! {
+    static BOTTOM: Context = Context::new().with_value(Bottom);
+}
+
+fn bottom() -> Context {
+    BOTTOM.try_with(Clone::clone).unwrap_or_else(|_| Context::new().with_value(Bottom))
+}
+
+fn is_at_the_bottom() -> bool {
+    Context::map_current(|current| current.get::<Bottom>().is_some())
+}
+
+/// Whether two contexts have the same span and the same baggage, not just equal ones.
+fn are_alike(a: &Context, b: &Context) -> bool {
+    ptr::eq(a.span().span_context(), b.span().span_context())
+        && ptr::eq(a.baggage(), b.baggage())
+        && a.is_telemetry_suppressed() == b.is_telemetry_suppressed()
+}
+
+impl Carrier for OpenTelemetryCarrier {
+    type Captured = Context;
+    type Attached = AttachedContext;
+
+    fn name(&self) -> &str {
+        "opentelemetry"
+    }
+
+    fn capture(&self) -> Result<Context, BoxError> {
+        Ok(Context::current())
+    }
+
+    fn attach(&self, captured: &Context) -> Result<AttachedContext, BoxError> {
+        let before = Context::map_current(|it| it.has_active_span().then(|| it.clone()));
+        let bottom = bottom().attach();
+        let fits = is_at_the_bottom();
+        let task = captured.clone().attach();
+        // A thread's stack of contexts has a limit, beyond which nothing is attached.
+        if !fits || is_at_the_bottom() {
+            return Err("too many contexts are attached on this thread".into());
+        }
+        Ok(AttachedContext { task, bottom, before })
+    }
+
+    fn detach(&self, attached: AttachedContext) -> Result<(), BoxError> {
+        let AttachedContext { task, bottom, before } = attached;
+        let mut drops = Drops::default();
+        // The last one to have a span ends it, which runs the span processors.
+        drops.contain(|| drop(task));
+        let is_alone = is_at_the_bottom();
+        drops.contain(|| drop(bottom));
+        // The spans of `tracing` that surround a task which runs on top of another one are exited
+        // and entered again, so that the context of one may have got on top.
+        let is_as_before = is_alone
+            || before
+                .as_ref()
+                .is_some_and(|before| Context::map_current(|current| are_alike(current, before)));
+        drops.contain(|| drop(before));
+        drops.resume();
+        match is_as_before {
+            true => Ok(()),
+            false => Err("a context that the task attached is still current".into()),
+        }
+    }
+
+    /// The empty context.
+    fn nothing(&self) -> Option<Context> {
+        Some(Context::new())
+    }
+
+    fn is_unchanged(&self, captured: &Context, _: &AttachedContext) -> bool {
+        Context::map_current(|current| are_alike(current, captured))
+    }
+}

@@ -1,0 +1,200 @@
+//! The carrier for OpenTelemetry's current context. With the SDK it is tested in `interop`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::support::{SHAPES, in_a_process_of_its_own, quiet};
+use cleanslate::foreign::{self, OpenTelemetryCarrier};
+use cleanslate::future::FutureExt;
+use cleanslate::{Context, Pool, isolated};
+use futures_lite::future::{block_on, yield_now};
+use opentelemetry::baggage::BaggageExt;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Context as Current, ContextGuard, KeyValue};
+
+/// Makes a context with a span of its own and the tenant as its baggage.
+fn request(tenant: &'static str) -> Current {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+    let span = SpanContext::new(
+        TraceId::from(u128::from(number)),
+        SpanId::from(number),
+        TraceFlags::SAMPLED,
+        true,
+        TraceState::NONE,
+    );
+    Current::new().with_remote_span_context(span).with_baggage([KeyValue::new("tenant", tenant)])
+}
+
+/// The span and the tenant that are current.
+fn seen() -> (SpanId, Option<String>) {
+    Current::map_current(|current| {
+        let tenant = current.baggage().get("tenant").map(ToString::to_string);
+        (current.span().span_context().span_id(), tenant)
+    })
+}
+
+fn nothing() -> (SpanId, Option<String>) {
+    (SpanId::INVALID, None)
+}
+
+#[expect(clippy::mem_forget, reason = "what is tested")]
+fn forget(guard: ContextGuard) {
+    std::mem::forget(guard);
+}
+
+#[test]
+fn the_current_context_reaches_every_kind_of_task_and_stays_with_none() {
+    for workers in SHAPES {
+        let pool =
+            Pool::builder().workers(workers).carry(OpenTelemetryCarrier::new()).build().unwrap();
+        let acme = request("acme").attach();
+        let mine = seen();
+        let look = || {
+            let found = seen();
+            let _other = request("other").attach();
+            assert_eq!(seen().1.as_deref(), Some("other"));
+            found
+        };
+        assert_eq!(pool.submit(look).join().unwrap(), mine);
+        assert!(pool.map(0..500, |_| look()).iter().all(|found| *found == mine));
+        assert!(pool.map_range(0..500, |_| look()).iter().all(|found| *found == mine));
+        assert!(pool.broadcast(look).iter().all(|found| *found == mine));
+        let nested = pool.clone();
+        let inline = pool.submit(move || {
+            let inner = {
+                let _inner = request("inner").attach();
+                nested.submit(look)
+            };
+            (inner.join().unwrap().1, seen())
+        });
+        assert_eq!(inline.join().unwrap(), (Some("inner".to_owned()), mine));
+        drop(acme);
+        assert_eq!(pool.submit(look).join().unwrap(), nothing());
+        assert!(pool.map(0..500, |_| look()).iter().all(|found| *found == nothing()));
+        assert!(pool.detached().broadcast(seen).iter().all(|found| *found == nothing()));
+    }
+}
+
+#[test]
+fn a_future_finds_its_context_at_every_poll() {
+    let acme = request("acme");
+    let context = {
+        let _acme = acme.clone().attach();
+        Context::empty().carry(OpenTelemetryCarrier::new())
+    };
+    let polled = async {
+        let first = seen();
+        yield_now().await;
+        (first, seen())
+    };
+    let _other = request("other").attach();
+    let (first, second) = block_on(polled.isolated_in(&context));
+    assert_eq!(first, second);
+    assert_eq!(first.0, acme.span().span_context().span_id());
+    assert_eq!(seen().1.as_deref(), Some("other"));
+}
+
+#[test]
+fn a_context_that_a_task_forgot_fails_it_and_reaches_no_other() {
+    quiet();
+    for workers in SHAPES {
+        let pool =
+            Pool::builder().workers(workers).carry(OpenTelemetryCarrier::new()).build().unwrap();
+        for current in [None, Some(request("acme"))] {
+            let current = current.map(Current::attach);
+            let mine = seen();
+            // Another one, and one that is like its parent but for a value of the program's own.
+            let leaks: [fn() -> Current; 2] =
+                [|| request("forgotten"), || Current::current_with_value(7_u8)];
+            for leak in leaks {
+                let task = pool.submit(move || forget(leak().attach()));
+                let error = task.join().unwrap_err();
+                assert!(error.to_string().contains("carrier `opentelemetry`"), "{error}");
+                assert!(error.to_string().contains("still current"), "{error}");
+                let results = pool.map_results(0..60, |n| {
+                    let found = seen();
+                    let of_mine = Current::map_current(|it| it.get::<u8>().is_none());
+                    if n % 20 == 7 {
+                        forget(leak().attach());
+                    }
+                    (found, of_mine)
+                });
+                assert_eq!(results.iter().filter(|result| result.is_err()).count(), 3);
+                assert!(results.into_iter().flatten().all(|found| found == (mine.clone(), true)));
+            }
+            drop(current);
+        }
+        assert!(pool.broadcast(seen).iter().all(|found| *found == nothing()));
+        assert_eq!(pool.stats().workers, workers);
+    }
+}
+
+#[test]
+fn a_guard_that_is_dropped_out_of_order_is_no_failure() {
+    let pool = Pool::builder().workers(1).carry(OpenTelemetryCarrier::new()).build().unwrap();
+    let _acme = request("acme").attach();
+    let task = pool.submit(|| {
+        let first = request("first").attach();
+        let second = request("second").attach();
+        drop(first);
+        let during = seen().1;
+        drop(second);
+        (during, seen().1)
+    });
+    assert_eq!(task.join().unwrap(), (Some("second".to_owned()), Some("acme".to_owned())));
+}
+
+#[test]
+fn a_thread_with_too_many_contexts_runs_no_task_in_the_wrong_one() {
+    let context = {
+        let _acme = request("acme").attach();
+        Context::empty().carry(OpenTelemetryCarrier::new())
+    };
+    let other = request("other");
+    let mut guards = Vec::new();
+    let mut refused = 0;
+    for _ in 0..70_000 {
+        match context.try_run(|| seen().1) {
+            Ok(found) => assert_eq!(found.as_deref(), Some("acme")),
+            Err(error) => {
+                assert!(error.is_carrier() && error.to_string().contains("too many"), "{error}");
+                refused += 1;
+                if refused > 10 {
+                    break;
+                }
+            }
+        }
+        guards.push(other.clone().attach());
+    }
+    assert!(refused > 10);
+    guards.into_iter().rev().for_each(drop);
+    assert_eq!(context.run(|| seen().1).as_deref(), Some("acme"));
+}
+
+#[test]
+fn an_installed_carrier_takes_the_context_along_to_other_executors() {
+    if !in_a_process_of_its_own(
+        "opentelemetry::an_installed_carrier_takes_the_context_along_to_other_executors",
+    ) {
+        return;
+    }
+    foreign::install(OpenTelemetryCarrier::new()).unwrap();
+    let acme = request("acme").attach();
+    let mine = seen();
+    assert_eq!(std::thread::spawn(isolated(seen)).join().unwrap(), mine);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let blocking = runtime.spawn_blocking(isolated(seen));
+    assert_eq!(runtime.block_on(blocking).unwrap(), mine);
+    let spawned = runtime.spawn(
+        async {
+            tokio::task::yield_now().await;
+            seen()
+        }
+        .isolated(),
+    );
+    assert_eq!(runtime.block_on(spawned).unwrap(), mine);
+    let late = isolated(seen);
+    drop(acme);
+    assert_eq!(late(), mine);
+    assert_eq!(std::thread::spawn(isolated(seen)).join().unwrap(), nothing());
+}
