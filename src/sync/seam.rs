@@ -6,9 +6,23 @@
 #[cfg(not(loom))]
 mod real {
     pub(crate) use parking_lot::MutexGuard;
-    pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
-    pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep};
+    pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep, yield_now};
+
+    /// Measures how soon something came after something else.
+    #[derive(Debug)]
+    pub(crate) struct Clock(std::time::Instant);
+
+    impl Clock {
+        pub(crate) fn start() -> Self {
+            Self(std::time::Instant::now())
+        }
+
+        /// Returns the nanoseconds since the start.
+        pub(crate) fn nanos(&self) -> u64 {
+            u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        }
+    }
 
     /// Parks for at most `limit`.
     pub(crate) fn park_timeout(limit: std::time::Duration) {
@@ -87,10 +101,23 @@ mod real {
 #[cfg(loom)]
 mod real {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
-    pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park};
+    pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
     use std::sync::TryLockError;
+
+    /// Loom has no clock: between any two looks a second passes, so nobody who waits stays awake.
+    #[derive(Debug)]
+    pub(crate) struct Clock(std::sync::atomic::AtomicU64);
+
+    impl Clock {
+        pub(crate) fn start() -> Self {
+            Self(std::sync::atomic::AtomicU64::new(0))
+        }
+
+        pub(crate) fn nanos(&self) -> u64 {
+            self.0.fetch_add(1_000_000_000, std::sync::atomic::Ordering::Relaxed)
+        }
+    }
 
     /// Loom has no clock; nothing that is modelled calls this.
     pub(crate) fn sleep(_pause: std::time::Duration) {
@@ -155,8 +182,8 @@ mod real {
 }
 
 pub(crate) use real::{
-    Builder, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current, park,
-    park_timeout, sleep, spin_loop,
+    Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current,
+    park, park_timeout, sleep, yield_now,
 };
 
 /// Returns a number that this process has never had here before: never 0.

@@ -4,8 +4,9 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::awake::Awake;
 use super::worker_slot::WorkerSlot;
 use crate::frame;
 use crate::sync::seam;
@@ -150,6 +151,14 @@ pub(crate) fn is_retiring() -> bool {
     }
 }
 
+/// How long a thread that waits stays awake before it parks.
+const AWAKE: Duration = Duration::from_micros(30);
+
+thread_local! {
+    /// What this thread has learned about its waits.
+    static WAITS: Cell<Awake> = const { Cell::new(Awake::NEW) };
+}
+
 /// Blocks until `done`, whose change must unpark this thread. A worker runs the tasks that are
 /// directed to it meanwhile.
 pub(crate) fn wait_until(done: impl FnMut() -> bool) {
@@ -177,6 +186,12 @@ fn wait(
     deadline: Option<Instant>,
     hopeless: impl Fn() -> bool,
 ) -> bool {
+    let is_directed = || slot.as_ref().is_some_and(|slot| slot.has_directed());
+    if !done() {
+        let mut awake = WAITS.get();
+        let _in_time = awake.until(AWAKE, || done() || is_directed());
+        WAITS.set(awake);
+    }
     loop {
         if done() {
             return true;

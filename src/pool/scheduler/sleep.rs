@@ -25,39 +25,48 @@
 //!    sleeper for it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::sync::seam::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Mutex, Thread, current, park, spin_loop};
+use super::awake::{Awake, nanos};
+use crate::sync::seam::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::seam::{Clock, Mutex, Thread, current, park};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
 
-/// How often a worker that is on the list already looks whether it is notified, before it parks: one
-/// or two microseconds, in which a wake-up costs no system call. Since it can be notified meanwhile
-/// like any sleeper, nothing depends on its keeping the processor.
-const LOOKS: usize = if cfg!(loom) { 0 } else { 100 };
+/// How long a worker that has just run out of work stays awake: it yields its processor again and again,
+/// so it costs nobody who has something to do. It is on the list of sleepers meanwhile, and can be
+/// notified like any other, so nothing depends on it.
+///
+/// Only where that would have caught the last work, too: if the worker had been idle for longer when
+/// that *arrived*. (The worker's own clock at the moment when it runs again would count the wake-up as
+/// idleness: where wake-ups take long it would then never stay awake.)
+const AWAKE: Duration = Duration::from_micros(100);
 
-/// How often it yields its processor after that, before it parks, if it is in a burst of work.
-const YIELDS: usize = if cfg!(loom) { 0 } else { 30 };
-/// A sleep that was shorter belongs to a burst.
-const BURST: Duration = Duration::from_micros(50);
-
-/// The sleeping side of one worker thread; made by that thread.
+/// One worker's sleep: what its thread keeps for itself.
 pub(crate) struct Sleeper {
+    listed: Arc<Listed>,
+    /// Whether work came soon after the worker had run out of it.
+    in_burst: bool,
+    awake: Awake,
+}
+
+/// A worker as those see it who wake it.
+struct Listed {
     thread: Thread,
     notified: AtomicBool,
-    /// Whether the last sleep was short: then the next is likely to be as well.
-    in_burst: AtomicBool,
+    /// When it was last notified, in nanoseconds since the pool's start.
+    arrived: AtomicU64,
 }
 
 impl Sleeper {
-    pub(crate) fn of_this_thread() -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn of_this_thread() -> Self {
+        let listed = Listed {
             thread: current(),
             notified: AtomicBool::new(false),
-            in_burst: AtomicBool::new(false),
-        })
+            arrived: AtomicU64::new(0),
+        };
+        Self { listed: Arc::new(listed), in_burst: false, awake: Awake::NEW }
     }
 }
 
@@ -66,12 +75,13 @@ impl Sleeper {
 #[repr(align(128))]
 pub(crate) struct Sleepers {
     counts: AtomicUsize,
-    idle: Mutex<Vec<Arc<Sleeper>>>,
+    idle: Mutex<Vec<Arc<Listed>>>,
+    clock: Clock,
 }
 
 impl Sleepers {
     pub(crate) fn new() -> Self {
-        Self { counts: AtomicUsize::new(0), idle: Mutex::new(Vec::new()) }
+        Self { counts: AtomicUsize::new(0), idle: Mutex::new(Vec::new()), clock: Clock::start() }
     }
 
     /// Wakes a sleeper, if there is one and nobody is searching. To be called after work was made
@@ -89,6 +99,7 @@ impl Sleepers {
 
     #[cold]
     fn wake_one(&self) {
+        let now = self.clock.nanos();
         let sleeper = {
             let mut idle = self.idle.lock();
             // Relaxed: sleepers change under this lock only; a searcher that stops at this moment looks
@@ -99,6 +110,8 @@ impl Sleepers {
             let Some(sleeper) = idle.pop() else { return };
             // Relaxed: read again only after a fence.
             self.counts.fetch_add(SEARCHER - SLEEPER, Ordering::Relaxed);
+            // Relaxed: published by the next line.
+            sleeper.arrived.store(now, Ordering::Relaxed);
             // Release: pairs with the Acquire in `fall_asleep`. Under the lock: the worker may find
             // itself off the list and fall asleep anew at once, and must not be taken for notified then.
             sleeper.notified.store(true, Ordering::Release);
@@ -130,11 +143,12 @@ impl Sleepers {
     /// been counted as a sleeper.
     pub(crate) fn fall_asleep(
         &self,
-        me: &Arc<Sleeper>,
+        sleeper: &mut Sleeper,
         searching: bool,
         has_work: impl Fn() -> bool,
         called: impl Fn() -> bool,
     ) {
+        let me = &sleeper.listed;
         {
             let mut idle = self.idle.lock();
             // Relaxed: nobody can notify this worker before it is on the list, and the lock orders that.
@@ -146,34 +160,28 @@ impl Sleepers {
         }
         // SeqCst: invariant 3, the sleeper before the queue.
         fence(Ordering::SeqCst);
-        if !has_work() {
-            let began = Instant::now();
-            let mut looks = LOOKS;
-            // Relaxed: this worker's own.
-            let mut yields = if me.in_burst.load(Ordering::Relaxed) { YIELDS } else { 0 };
-            loop {
-                // Acquire: pairs with the Release of whoever notified; its work is visible then.
-                if me.notified.load(Ordering::Acquire) {
-                    me.in_burst.store(began.elapsed() < BURST, Ordering::Relaxed);
-                    return;
-                }
-                if called() {
-                    break;
-                }
-                if looks != 0 {
-                    looks -= 1;
-                    spin_loop();
-                } else if yields != 0 {
-                    yields -= 1;
-                    std::thread::yield_now();
-                } else {
-                    park();
-                }
+        if has_work() {
+            sleeper.in_burst = true;
+        } else {
+            let began = self.clock.nanos();
+            // Acquire: pairs with the Release of whoever notified; its work is visible then.
+            let notified = || me.notified.load(Ordering::Acquire);
+            if sleeper.in_burst {
+                let _in_time = sleeper.awake.until(AWAKE, || notified() || called());
+            }
+            while !notified() && !called() {
+                park();
+            }
+            if notified() {
+                // Relaxed: published with `notified`.
+                let idle = me.arrived.load(Ordering::Relaxed).saturating_sub(began);
+                sleeper.in_burst = idle < nanos(AWAKE);
+                return;
             }
         }
         let mut idle = self.idle.lock();
         // Unless it was notified in the meantime, and so taken off the list and counted as a searcher.
-        if let Some(place) = idle.iter().position(|sleeper| Arc::ptr_eq(sleeper, me)) {
+        if let Some(place) = idle.iter().position(|listed| Arc::ptr_eq(listed, me)) {
             let _me = idle.swap_remove(place);
             // Relaxed: as in `wake_one`. A searcher, since there may be more work than it can take, for
             // which nobody was woken while it was one before.

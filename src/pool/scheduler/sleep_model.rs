@@ -48,7 +48,7 @@ impl Jobs {
 
     /// The loop of a worker, as in `worker::run`, until all jobs have been run.
     fn work(&self) {
-        let me = Sleeper::of_this_thread();
+        let mut me = Sleeper::of_this_thread();
         let mut searching = false;
         loop {
             if self.pop() {
@@ -63,7 +63,7 @@ impl Jobs {
                 continue;
             }
             let awake = || self.has_work() || self.is_over();
-            self.sleepers.fall_asleep(&me, searching, awake, || false);
+            self.sleepers.fall_asleep(&mut me, searching, awake, || false);
             searching = true;
             if self.is_over() {
                 return;
@@ -111,11 +111,11 @@ fn a_searcher_that_finds_work_passes_the_wake_up_on() {
         let workers = [0, 1].map(|_| {
             let (jobs, begun) = (Arc::clone(&jobs), Arc::clone(&begun));
             thread::spawn(move || {
-                let me = Sleeper::of_this_thread();
+                let mut me = Sleeper::of_this_thread();
                 let mut searching = false;
                 while !jobs.pop() {
                     let has_work = || jobs.has_work();
-                    jobs.sleepers.fall_asleep(&me, searching, has_work, || false);
+                    jobs.sleepers.fall_asleep(&mut me, searching, has_work, || false);
                     searching = true;
                 }
                 if searching {

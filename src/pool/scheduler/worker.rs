@@ -89,7 +89,7 @@ enum End {
 }
 
 fn serve(core: &Core, slot: &WorkerSlot) -> End {
-    let sleeper = Sleeper::of_this_thread();
+    let mut sleeper = Sleeper::of_this_thread();
     let has_work = || !core.queue.is_empty();
     let mut searching = false;
     loop {
@@ -117,7 +117,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
             continue;
         }
         core.sleepers.fall_asleep(
-            &sleeper,
+            &mut sleeper,
             searching,
             || has_work() || core.is_quiescent(),
             || slot.has_directed() || slot.is_retiring(),
