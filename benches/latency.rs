@@ -26,6 +26,7 @@ const CALLS: (usize, usize) = (10, 60);
 type Call<'a> = Box<dyn Fn() + 'a>;
 
 /// About as many nanoseconds of work.
+#[inline(never)]
 fn work(nanos: u64) -> u64 {
     let mut x = nanos;
     // A multiplication that waits for the one before takes about a nanosecond.

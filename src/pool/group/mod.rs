@@ -19,7 +19,6 @@ mod model;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use self::latch::{Entered, HelperLatch};
 use super::core::{Core, Entry};
@@ -29,9 +28,6 @@ use super::scheduler::worker_slot::DirectedTask;
 use crate::panic::AbortOnUnwind;
 use crate::sync::seam::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::seam::{self, Thread};
-
-/// How long an owner waits for a group before it wakes more than one worker for it.
-const PATIENCE: Duration = Duration::from_micros(50);
 
 /// What a group does, on its owner's stack.
 pub(crate) trait Body: Sync {
@@ -282,10 +278,10 @@ impl<'b> Owner<'b, Ticket> {
     /// Runs a group to its end: offers it to at most `helpers` workers, works on it on this thread if
     /// that runs a task, and returns when nobody is inside any more.
     ///
-    /// An owner that does not work itself offers one ticket at first. The others follow as soon as the
-    /// first helper sees that it is worth it, or after [`PATIENCE`] (its first item may take long, or
-    /// even wait for the second): waking a worker for a map that is over before it comes costs more
-    /// than such a map.
+    /// A plain thread that stays awake for a moment anyway offers one ticket at first: to wake a worker
+    /// for a map that is over before it comes costs more than such a map. The others follow as soon as
+    /// the first helper sees that it is worth it, or when that moment is over (the first item may take
+    /// long).
     pub(crate) fn run<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
         let owner = Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
         let ticket = &owner.shared;
@@ -299,15 +295,12 @@ impl<'b> Owner<'b, Ticket> {
             core.mark_stale(group.latch.close());
             drop(inside);
         } else {
+            let first = if current::stays_awake() { 1 } else { helpers };
             // Relaxed: the queue orders it before the first ticket is taken.
-            ticket.rest.store(helpers - 1, Ordering::Relaxed);
-            ticket.offer(core, 1);
-            if helpers != 1 {
-                let deadline = Instant::now().checked_add(PATIENCE);
-                let over = current::wait_until_deadline(|| group.latch.is_over(), deadline);
-                if !over {
-                    ticket.offer_rest(core);
-                }
+            ticket.rest.store(helpers - first, Ordering::Relaxed);
+            ticket.offer(core, first);
+            if first != helpers && !current::stay_awake_until(|| group.latch.is_over()) {
+                ticket.offer_rest(core);
             }
         }
         owner.wait();

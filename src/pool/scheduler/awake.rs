@@ -32,6 +32,11 @@ impl Awake {
     /// A thread that waits for the first time.
     pub(crate) const NEW: Self = Self { skips: 0, last: 0 };
 
+    /// Returns whether [`until`](Self::until) would stay awake now.
+    pub(crate) fn is_worth_it(&self) -> bool {
+        self.skips == 0
+    }
+
     /// Stays awake until `done`, for at most `limit`, or not at all; returns whether it is done.
     pub(crate) fn until(&mut self, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         if self.skips != 0 {

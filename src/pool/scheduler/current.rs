@@ -159,39 +159,52 @@ thread_local! {
     static WAITS: Cell<Awake> = const { Cell::new(Awake::NEW) };
 }
 
+/// Returns whether this thread stays awake at the beginning of its next wait.
+pub(crate) fn stays_awake() -> bool {
+    WAITS.get().is_worth_it()
+}
+
+/// Stays awake until `done`, for a moment at most or not at all; returns whether it is done.
+pub(crate) fn stay_awake_until(done: impl FnMut() -> bool) -> bool {
+    // Taken out, since `done` may wait itself.
+    let mut awake = WAITS.get();
+    let is_done = awake.until(AWAKE, done);
+    WAITS.set(awake);
+    is_done
+}
+
 /// Blocks until `done`, whose change must unpark this thread. A worker runs the tasks that are
 /// directed to it meanwhile.
 pub(crate) fn wait_until(done: impl FnMut() -> bool) {
-    let _done = wait(done, slot(), None, || false);
+    let _done = wait_until_or(done, || false);
 }
 
 /// The same, and returns false if the wait is `hopeless`, which is asked before the thread parks.
-pub(crate) fn wait_until_or(done: impl FnMut() -> bool, hopeless: impl Fn() -> bool) -> bool {
-    wait(done, slot(), None, hopeless)
+pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() -> bool) -> bool {
+    let slot = slot();
+    let is_directed = || slot.as_ref().is_some_and(|slot| slot.has_directed());
+    if !done() {
+        let _in_time = stay_awake_until(|| done() || is_directed());
+    }
+    park_until(done, slot, None, hopeless)
 }
 
 /// The same until `deadline`; returns whether it is done.
 pub(crate) fn wait_directed_until(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
-    wait(done, slot(), deadline, || false)
+    park_until(done, slot(), deadline, || false)
 }
 
 /// Blocks until `done` or until `deadline`, running nothing; returns whether it is done.
 pub(crate) fn wait_until_deadline(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
-    wait(done, None, deadline, || false)
+    park_until(done, None, deadline, || false)
 }
 
-fn wait(
+fn park_until(
     mut done: impl FnMut() -> bool,
     slot: Option<Arc<WorkerSlot>>,
     deadline: Option<Instant>,
     hopeless: impl Fn() -> bool,
 ) -> bool {
-    let is_directed = || slot.as_ref().is_some_and(|slot| slot.has_directed());
-    if !done() {
-        let mut awake = WAITS.get();
-        let _in_time = awake.until(AWAKE, || done() || is_directed());
-        WAITS.set(awake);
-    }
     loop {
         if done() {
             return true;
