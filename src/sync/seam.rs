@@ -6,6 +6,7 @@
 #[cfg(not(loom))]
 mod real {
     pub(crate) use parking_lot::MutexGuard;
+    pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep, yield_now};
 
@@ -101,6 +102,7 @@ mod real {
 #[cfg(loom)]
 mod real {
     pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
     use std::sync::TryLockError;
@@ -183,7 +185,7 @@ mod real {
 
 pub(crate) use real::{
     Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current,
-    park, park_timeout, sleep, yield_now,
+    park, park_timeout, sleep, spin_loop, yield_now,
 };
 
 /// Returns a number that this process has never had here before: never 0.
