@@ -174,7 +174,7 @@ pub(crate) fn stay_awake_until(done: impl FnMut() -> bool) -> bool {
 }
 
 /// Blocks until `done`, whose change must unpark this thread. A worker runs the tasks that are
-/// directed to it meanwhile.
+/// directed to it meanwhile. Once `done` is true it is not asked again.
 pub(crate) fn wait_until(done: impl FnMut() -> bool) {
     let _done = wait_until_or(done, || false);
 }
@@ -183,10 +183,15 @@ pub(crate) fn wait_until(done: impl FnMut() -> bool) {
 pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() -> bool) -> bool {
     let slot = slot();
     let is_directed = || slot.as_ref().is_some_and(|slot| slot.has_directed());
-    if !done() {
-        let _in_time = stay_awake_until(|| done() || is_directed());
+    // Once it is true it is not asked again: it may have taken what it found.
+    let mut is_done = done();
+    if !is_done {
+        let _stop = stay_awake_until(|| {
+            is_done = is_done || done();
+            is_done || is_directed()
+        });
     }
-    park_until(done, slot, None, hopeless)
+    is_done || park_until(done, slot, None, hopeless)
 }
 
 /// The same until `deadline`; returns whether it is done.
