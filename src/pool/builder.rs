@@ -270,10 +270,10 @@ impl PoolBuilder {
             worker::start(pool.core(), index)
                 .map_err(|error| BuildErrorKind::Thread { index, error })?;
         }
-        if let Some(startup) = &pool.core().hooks.startup {
-            if let Some((index, message)) = startup.wait(asked) {
-                return Err(BuildErrorKind::WorkerStart { index, message }.into());
-            }
+        if let Some(startup) = &pool.core().hooks.startup
+            && let Some((index, message)) = startup.wait(asked)
+        {
+            return Err(BuildErrorKind::WorkerStart { index, message }.into());
         }
         Ok(pool)
     }

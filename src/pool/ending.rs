@@ -139,6 +139,7 @@ impl Pool {
     pub fn shutdown_background_now(&self) {
         self.detach_workers();
         let core = self.core();
+        // In a forked child, what lies in the queue is the parent's.
         if core.is_forked() {
             core.close();
         } else {
@@ -161,11 +162,11 @@ impl Pool {
         Ok(())
     }
 
-    /// A task of the pool cannot wait for the pool's end, nor can one of its threads; nor can anybody in
-    /// a process where the workers do not live.
+    /// What the pool waits for, such as a task, cannot wait for the pool's end, nor can one of its threads;
+    /// nor can anybody in a process where the workers do not live.
     fn refuse_wait(&self) -> Result<(), ShutdownError> {
         let core = self.core();
-        if current::runs_task_of(core.id) || current::belongs_to(core.id) {
+        if current::keeps_open(core.id) || current::belongs_to(core.id) {
             return Err(ShutdownError::on_worker());
         }
         if core.is_forked() {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::error::{Cause, TaskError};
-use super::job::Joinable;
 use super::job::state::{Registration, Waiter};
+use super::job::{Joinable, TooDeep};
 use super::scheduler::current;
 use crate::sync::seam;
 
@@ -174,10 +174,8 @@ impl<R> JoinHandle<R> {
     }
 
     /// Runs the task here if it has not started.
-    pub(crate) fn help(&self) {
-        if let Some(job) = &self.job {
-            job.run_inline(&self.core);
-        }
+    pub(crate) fn help(&self) -> Result<(), TooDeep> {
+        self.job.as_ref().map_or(Ok(()), |job| job.run_inline(&self.core))
     }
 }
 
@@ -190,8 +188,8 @@ const TAKEN: &str = "the result of this task was taken before";
 /// Waits until `job` is done, running it here if this thread may, and takes its result.
 #[track_caller]
 pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<R, TaskError> {
-    if !job.is_done() && current::in_task() {
-        job.run_inline(core);
+    if !job.is_done() && current::in_task() && job.run_inline(core).is_err() {
+        return Err(given_up(job, core, Cause::TooDeep));
     }
     if !job.is_done() {
         match job.register(Waiter::Thread(seam::current())) {
@@ -199,12 +197,20 @@ pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<
             Registration::Registered(before) => {
                 job.drop_waiter(core, before);
                 if !core.wait_until(|| job.is_done()) {
-                    return Err(job.error(Cause::Forked));
+                    return Err(given_up(job, core, Cause::Forked));
                 }
             }
         }
     }
     taken(job)
+}
+
+/// Lets go of a job that cannot be waited for; returns the error that says why.
+#[cold]
+fn given_up<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, cause: Cause) -> TaskError {
+    let error = job.error(cause);
+    job.detach(core);
+    error
 }
 
 /// Leaves the waiter that a timed wait has replaced in its place again; returns whether the job is done,
@@ -241,8 +247,10 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
-        if !job.is_done() && current::in_task() {
-            job.run_inline(&this.core);
+        if !job.is_done() && current::in_task() && job.run_inline(&this.core).is_err() {
+            let error = given_up(&**job, &this.core, Cause::TooDeep);
+            this.job = None;
+            return Poll::Ready(Err(error));
         }
         if !job.is_done() {
             match job.register(Waiter::Waker(cx.waker().clone())) {

@@ -12,9 +12,10 @@ use super::error::{Label, TaskError};
 use super::handle::JoinHandle;
 use super::job::completions::CompletionQueue;
 use super::job::state::Waiter;
-use super::pool::{FORKED, Pool, SHUT_DOWN, resume};
+use super::pool::{FORKED, Pool, SHUT_DOWN, TOO_DEEP, resume};
 use super::scheduler::current;
 use crate::context::Context;
+use crate::panic::Drops;
 use crate::sync::seam;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
@@ -39,8 +40,9 @@ struct Input<I, F> {
     pool: Pool,
     context: Context,
     at: &'static Location<'static>,
-    f: Arc<F>,
-    items: I,
+    /// Both are there until the drop.
+    f: Option<Arc<F>>,
+    items: Option<I>,
     ended: bool,
     /// At most so many items are pulled and not yet yielded.
     buffer: usize,
@@ -49,12 +51,24 @@ struct Input<I, F> {
 impl<I, F> Input<I, F> {
     fn new(pool: Pool, context: Context, at: &'static Location<'static>, items: I, f: F) -> Self {
         let buffer = AHEAD * pool.workers();
-        Self { pool, context, at, f: Arc::new(f), items, ended: false, buffer }
+        let (f, items) = (Some(Arc::new(f)), Some(items));
+        Self { pool, context, at, f, items, ended: false, buffer }
     }
 
     /// How many items are pulled in any case, before the first result is looked for.
     fn eager(&self) -> usize {
         self.buffer.min(EAGER.max(AHEAD * self.pool.workers()))
+    }
+}
+
+impl<I, F> Drop for Input<I, F> {
+    /// Two drops that panic cost one panic, not the process.
+    fn drop(&mut self) {
+        let (items, f) = (self.items.take(), self.f.take());
+        let mut drops = Drops::default();
+        drops.contain(|| drop(items));
+        drops.contain(|| drop(f));
+        drops.resume();
     }
 }
 
@@ -72,21 +86,21 @@ impl<I: Iterator, F> Input<I, F> {
         }
         // Stays so if the pull panics.
         self.ended = true;
-        let items = &mut self.items;
+        let items = self.items.as_mut()?;
         let pulled = self.pool.core().isolation.run(&self.context, || items.next());
         let item = pulled.unwrap_or_else(|failure| {
             resume(Label { name: Some("pull of an imap".into()), at: self.at, id: 0 }, failure)
         })?;
         self.ended = false;
-        let f = Arc::clone(&self.f);
+        let f = Arc::clone(self.f.as_ref()?);
         Some(self.pool.submit_in(&self.context, self.at, move || f(item)))
     }
 
     fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {
-        if self.ended {
+        let Some(items) = self.items.as_ref().filter(|_| !self.ended) else {
             return (pulled, Some(pulled));
-        }
-        let (least, most) = self.items.size_hint();
+        };
+        let (least, most) = items.size_hint();
         (least.saturating_add(pulled), most.and_then(|most| most.checked_add(pulled)))
     }
 }
@@ -314,7 +328,9 @@ impl<I, F, R> ImapUnordered<I, F, R> {
                 if look() {
                     return done;
                 }
-                handle.help();
+                if handle.help().is_err() {
+                    panic!("{TOO_DEEP}");
+                }
             }
         }
         if !self.input.pool.core().wait_until(look) {

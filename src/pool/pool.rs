@@ -29,8 +29,9 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// A `Pool` is a handle: its clones are the same pool, and [`named`](Pool::named),
 /// [`in_context`](Pool::in_context) and [`detached`](Pool::detached) give handles to the same workers
 /// that submit in another way. The last handle to go drains and joins the pool, as
-/// [`shutdown`](Pool::shutdown) does; on a thread that runs a task of any pool it closes the pool and
-/// detaches it instead: what was submitted runs, and the workers end by themselves. A task that keeps a
+/// [`shutdown`](Pool::shutdown) does; on a thread that runs a task of any pool (or drops what a pool has
+/// cancelled) it closes the pool and detaches it instead: what was submitted runs, and the workers end by
+/// themselves. A task that keeps a
 /// handle to its own pool keeps the pool open; [`downgrade`](Pool::downgrade) gives one that does not.
 ///
 /// # Waiting
@@ -83,8 +84,8 @@ impl Drop for Owner {
         let core = &self.core;
         core.close();
         // Relaxed: whoever set it did so through a handle, and the count of handles orders that.
-        let detaches = core.detaches.load(Ordering::Relaxed);
-        if !detaches && !current::in_task() && !current::belongs_to(core.id) && !core.is_forked() {
+        let detaches = core.detaches.load(Ordering::Relaxed) || core.is_forked();
+        if !detaches && !current::is_awaited() && !current::belongs_to(core.id) {
             core.threads.join();
         }
     }

@@ -14,7 +14,7 @@ use super::isolation::Isolation;
 use super::scheduler::current;
 use crate::context::Context;
 use crate::frame::{self, Failure};
-use crate::panic::Payload;
+use crate::panic::{Payload, catch};
 use crate::sentinel::renewal::Budget;
 use crate::sentinel::{Action, Incident, Report, Sentinel, Unsupported, Watcher};
 
@@ -38,6 +38,14 @@ struct Post {
     sentinel: Sentinel,
     /// How often workers may still be replaced, if leaks are a reason to.
     budget: Option<Budget>,
+}
+
+impl Drop for Sentry {
+    /// Never unwinds: the sentinel's callback is user code, and a pool may end on any thread.
+    fn drop(&mut self) {
+        let post = self.0.take();
+        let _contained = catch(|| drop(post));
+    }
 }
 
 impl Sentry {

@@ -14,3 +14,4 @@ mod nested;
 mod scope;
 mod shutdown;
 mod submit;
+mod user_code;

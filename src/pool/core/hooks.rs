@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::frame::{self, Failure};
+use crate::panic::catch;
 use crate::pool::error::TaskError;
-use crate::sync::seam::{Condvar, Mutex};
+use crate::pool::scheduler::current;
+use crate::sync::seam::{self, Mutex, Thread};
 
 type OnWorker = Box<dyn Fn(usize) + Send + Sync>;
 type OnPanic = Box<dyn Fn(TaskError) + Send + Sync>;
@@ -19,17 +21,27 @@ pub(crate) struct Hooks {
     pub(crate) startup: Option<Startup>,
 }
 
+impl Drop for Hooks {
+    /// Never unwinds: a pool may end on any thread, long after the call that gave it its hooks.
+    fn drop(&mut self) {
+        let (start, stop, panic) =
+            (self.worker_start.take(), self.worker_stop.take(), self.panic.take());
+        let _contained = catch(|| drop(start));
+        let _contained = catch(|| drop(stop));
+        let _contained = catch(|| drop(panic));
+    }
+}
+
 /// How the first workers of a pool have started: `build` waits for all of them.
 #[derive(Default)]
-pub(crate) struct Startup {
-    state: Mutex<Starts>,
-    changed: Condvar,
-}
+pub(crate) struct Startup(Mutex<Starts>);
 
 #[derive(Default)]
 struct Starts {
     settled: usize,
     failed: Option<(usize, String)>,
+    /// Whom to tell of the last one.
+    builder: Option<Thread>,
     /// `build` has its answer. Later workers are replacements.
     built: bool,
 }
@@ -38,7 +50,7 @@ impl Startup {
     /// A worker's start hook has ended. Returns false for a replacement whose hook failed, so that it
     /// has to be replaced in turn.
     pub(crate) fn settle(&self, index: usize, failed: Option<String>) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         if state.built {
             return failed.is_none();
         }
@@ -46,18 +58,20 @@ impl Startup {
         if let Some(text) = failed {
             state.failed.get_or_insert((index, text));
         }
-        drop(state);
-        self.changed.notify_all();
+        if let Some(builder) = &state.builder {
+            builder.unpark();
+        }
         true
     }
 
-    /// Waits for `workers` workers; returns which one has failed first, and how, if one has.
+    /// Waits for all of `workers` workers; returns which one has failed first, and how, if one has. The
+    /// builder may be a worker itself, of another pool: it runs what is directed to it meanwhile.
     pub(crate) fn wait(&self, workers: usize) -> Option<(usize, String)> {
-        let mut state = self.state.lock();
-        while state.settled < workers && state.failed.is_none() {
-            state = self.changed.wait(state);
-        }
+        self.0.lock().builder = Some(seam::current());
+        current::wait_until(|| self.0.lock().settled == workers);
+        let mut state = self.0.lock();
         state.built = true;
+        state.builder = None;
         state.failed.take()
     }
 }

@@ -178,7 +178,7 @@ impl Core {
     /// Counts something that comes in, and returns its number.
     #[inline]
     fn count_in(&self) -> Result<u64, Refused> {
-        match self.admission.admit(|| current::runs_task_of(self.id)) {
+        match self.admission.admit(|| current::keeps_open(self.id)) {
             Admitted::Yes(number) => Ok(number),
             Admitted::No => Err(Refused::ShutDown),
             Admitted::TooLate => {
@@ -312,7 +312,7 @@ impl Core {
 
     /// Returns whether the pool is closed for the current thread.
     pub(crate) fn is_closed_here(&self) -> bool {
-        self.admission.is_closed() && (self.is_cancelled() || !current::runs_task_of(self.id))
+        self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
     }
 
     /// Returns whether this process is a child of the one that the workers live in. A system call, so
@@ -343,19 +343,24 @@ impl Core {
 
     fn enter_phase(&self, phase: u8) {
         self.phase.fetch_max(phase, Ordering::SeqCst);
+        if self.is_forked() {
+            // Nobody waits here, and a lock that a thread of the parent held at the fork stays held.
+            return;
+        }
         if let Some(capacity) = &self.capacity {
             capacity.close();
         }
         self.sleepers.notify_all();
     }
 
+    /// What is directed to the workers first: it is soon done, and the queue may be long.
     #[cold]
     fn cancel_unstarted(&self) {
-        while let Some(entry) = self.queue.pop() {
-            entry.cancel(self);
-        }
         for slot in &self.slots {
             slot.cancel_directed();
+        }
+        while let Some(entry) = self.queue.pop() {
+            entry.cancel(self);
         }
     }
 

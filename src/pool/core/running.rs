@@ -79,10 +79,14 @@ fn end_hook(core: &Core) {
 
 /// Something that was admitted and is not a job: a map or a broadcast, while it lasts. Its drop counts it
 /// as finished.
+///
+/// The caller's thread drops what is left of it (results, the closure), which is user code: meanwhile that
+/// thread keeps the pool open, and cannot wait for its end.
 #[must_use]
 pub(crate) struct Activity<'c> {
     core: &'c Core,
     pub(crate) number: u64,
+    _keeps_open: InTask,
 }
 
 impl<'c> Activity<'c> {
@@ -91,7 +95,7 @@ impl<'c> Activity<'c> {
         let number = core.count_in().ok()?;
         // It is under way from the start, not a task that waits in the queue.
         core.tally().add(|c| &c.claimed, 1);
-        Some(Self { core, number })
+        Some(Self { core, number, _keeps_open: current::keep_open(core.id) })
     }
 }
 

@@ -233,7 +233,7 @@ impl fmt::Display for TaskError {
         f.write_str(match self.0.kind {
             Kind::Panic(_) => " panicked",
             Kind::Cancelled => " was cancelled",
-            Kind::TooDeep => " did not run: too many tasks lie on top of one another",
+            Kind::TooDeep => " did not run here: too many tasks lie on top of one another",
             Kind::Forked => " cannot be waited for in a forked child: the workers are the parent's",
             Kind::Cleanup(_) => " could not be cleaned up",
             Kind::Carrier(_) => " could not be given its foreign state",

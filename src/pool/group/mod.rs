@@ -217,12 +217,12 @@ impl DirectedTask for Visits {
         });
     }
 
-    fn cancel(&self) -> bool {
-        let cancelled = self.settle(CANCELLED) == CANCELLED;
-        if cancelled {
-            self.enter(Group::cancel_body);
-        }
-        cancelled
+    fn may_cancel(&self) -> bool {
+        self.settle(CANCELLED) == CANCELLED
+    }
+
+    fn cancel(&self) {
+        self.enter(Group::cancel_body);
     }
 }
 

@@ -43,8 +43,8 @@ pub(crate) struct Job<F, R, E> {
 /// A job as its handle sees it.
 pub(crate) trait Joinable<R>: Send + Sync {
     fn is_done(&self) -> bool;
-    /// Runs the job on this thread if it has not been claimed.
-    fn run_inline(&self, core: &Core);
+    /// Runs the job on this thread if it has not been claimed, unless that would be too deep.
+    fn run_inline(&self, core: &Core) -> Result<(), TooDeep>;
     /// Cancels the job if it has not been claimed.
     fn cancel(&self, core: &Core) -> bool;
     fn register(&self, waiter: Waiter) -> Registration;
@@ -59,10 +59,15 @@ pub(crate) trait Joinable<R>: Send + Sync {
     fn number(&self) -> u64;
 }
 
+/// A job that nobody has claimed was left as it is, since too many tasks lie on top of one another here.
+#[derive(Debug)]
+pub(crate) struct TooDeep;
+
 /// A job as those see it who may run it while they wait for its group.
 pub(crate) trait Claimable: Send + Sync {
     fn is_claimed(&self) -> bool;
-    /// Runs the job on this thread if it has not been claimed; returns whether it did.
+    /// Claims the job if nobody has and runs it on this thread, or ends it where that is not possible;
+    /// returns whether it did.
     fn claim_and_run(&self, core: &Core) -> bool;
 }
 
@@ -106,6 +111,8 @@ where
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
     #[cold]
     fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
+        // The drops are user code, and so is what hears of the end. The pool waits for them.
+        let keeps_open = current::keep_open(core.id);
         let tally = core.tally();
         core.claimed(tally);
         core.drop_contained(claimed.work(), &self.label);
@@ -115,6 +122,7 @@ where
             self.end.failing();
         }
         self.publish(core, claimed, Err(cause));
+        drop(keeps_open);
         core.finished(tally);
         self.end.over();
     }
@@ -203,8 +211,14 @@ where
         self.state.is_done()
     }
 
-    fn run_inline(&self, core: &Core) {
+    fn run_inline(&self, core: &Core) -> Result<(), TooDeep> {
+        // A closure that is dropped here may wait for the next task in its drop, and so on. Beyond the depth
+        // one is ended, by `claim_and_run`; what its drop waits for stays in the queue.
+        if !current::may_end() && !self.state.is_claimed() {
+            return Err(TooDeep);
+        }
         let _ran = self.claim_and_run(core);
+        Ok(())
     }
 
     fn cancel(&self, core: &Core) -> bool {

@@ -25,7 +25,7 @@ struct Here {
     bound: bool,
     /// How many tasks of any pool run on this thread, one on top of the other.
     depth: u32,
-    /// The pool of the innermost one; 0 if there is none.
+    /// The pool that waits for what this thread does: that of the innermost task, mostly. 0 if none.
     innermost: u64,
 }
 
@@ -33,7 +33,7 @@ const NOBODY: Here = Here { worker_of: 0, index: 0, bound: false, depth: 0, inne
 
 thread_local! {
     static HERE: Cell<Here> = const { Cell::new(NOBODY) };
-    /// The pools of the tasks below the innermost one, wherever they change. Nearly always empty.
+    /// The pools below the innermost one, wherever they change. Nearly always empty.
     static OUTER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static SLOT: OnceCell<Arc<WorkerSlot>> = const { OnceCell::new() };
 }
@@ -81,10 +81,19 @@ pub(crate) fn belongs_to(pool: u64) -> bool {
     HERE.get().worker_of == pool
 }
 
-/// Returns whether this thread runs a task of any pool.
+/// Returns whether this thread waits as a task does: it runs one, of any pool, or is a worker that calls
+/// a hook, or drops what was cancelled. Others cannot be counted on to run what it waits for: it may be
+/// the only worker.
 #[inline]
 pub(crate) fn in_task() -> bool {
-    HERE.get().depth != 0
+    let here = HERE.get();
+    here.depth != 0 || here.bound
+}
+
+/// Returns whether a pool, of this thread or of others, may wait for what this thread does now: it must
+/// not wait for a pool in turn without being asked to.
+pub(crate) fn is_awaited() -> bool {
+    in_task() || HERE.get().innermost != 0
 }
 
 /// Returns whether one more task may run on top of those that this thread runs already.
@@ -93,8 +102,14 @@ pub(crate) fn may_nest() -> bool {
     HERE.get().depth < DEEPEST
 }
 
-/// Returns whether this thread runs a task of `pool`, at any depth.
-pub(crate) fn runs_task_of(pool: u64) -> bool {
+/// Returns whether a task may be ended here without being run: its drop may wait for others in turn.
+pub(crate) fn may_end() -> bool {
+    HERE.get().depth <= DEEPEST
+}
+
+/// Returns whether this thread runs a task of `pool`, at any depth, or anything else that keeps it from
+/// ending.
+pub(crate) fn keeps_open(pool: u64) -> bool {
     let here = HERE.get();
     here.innermost == pool
         || OUTER.try_with(|outer| outer.borrow().contains(&pool)).unwrap_or(false)
@@ -104,6 +119,8 @@ pub(crate) fn runs_task_of(pool: u64) -> bool {
 #[must_use]
 pub(crate) struct InTask {
     before: u64,
+    /// How much deeper the thread's tasks lie with this one.
+    levels: u32,
     /// The thread's own marks are what it changes.
     _this_thread: PhantomData<*mut ()>,
 }
@@ -111,12 +128,24 @@ pub(crate) struct InTask {
 /// Marks this thread as running a task of `pool`.
 #[inline]
 pub(crate) fn enter_task(pool: u64) -> InTask {
+    enter(pool, 1)
+}
+
+/// Marks this thread as doing something that is not a task but keeps `pool` from ending, such as the drop
+/// of what was cancelled: what it submits there is let in, and it cannot wait for the pool's end. A plain
+/// thread stays one: it runs no tasks while it waits.
+pub(crate) fn keep_open(pool: u64) -> InTask {
+    enter(pool, u32::from(in_task()))
+}
+
+#[inline]
+fn enter(pool: u64, levels: u32) -> InTask {
     let here = HERE.get();
     if here.innermost != pool && here.innermost != 0 {
         remember(here.innermost);
     }
-    HERE.set(Here { depth: here.depth + 1, innermost: pool, ..here });
-    InTask { before: here.innermost, _this_thread: PhantomData }
+    HERE.set(Here { depth: here.depth + levels, innermost: pool, ..here });
+    InTask { before: here.innermost, levels, _this_thread: PhantomData }
 }
 
 #[cold]
@@ -132,7 +161,7 @@ impl Drop for InTask {
         if self.before != here.innermost && self.before != 0 {
             let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
         }
-        HERE.set(Here { depth: here.depth - 1, innermost: self.before, ..here });
+        HERE.set(Here { depth: here.depth - self.levels, innermost: self.before, ..here });
     }
 }
 
@@ -214,10 +243,8 @@ fn park_until(
         if done() {
             return true;
         }
-        if let Some(slot) = &slot {
-            if slot.run_directed() {
-                continue;
-            }
+        if slot.as_ref().is_some_and(|slot| slot.run_directed()) {
+            continue;
         }
         if hopeless() {
             return false;

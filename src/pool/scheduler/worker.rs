@@ -2,19 +2,26 @@
 //!
 //! | state | what runs | submitting there | waiting there |
 //! |---|---|---|---|
-//! | starting | `on_worker_start` | as in a task, if the pool was open when it began; else refused | as in a task; runs what is directed to it |
-//! | serving | tasks, directed tasks | as in a task | as in a task; runs what is directed to it |
-//! | stopping | `on_worker_stop` | as in a task, if the pool was open when it began; else refused | as in a task; runs what is directed to it |
+//! | starting | `on_worker_start` | as in a task, if the pool was open when it began; else refused | as in a task |
+//! | serving | tasks, directed tasks, drops of what is cancelled | as in a task | as in a task |
+//! | stopping | `on_worker_stop` | as in a task, if the pool was open when it began; else refused | as in a task |
 //! | ending | worker-locals, thread-local destructors | as on a plain thread | as on a plain thread |
+//!
+//! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what it waits
+//! for and what is directed to it, whatever it does. That goes for the panic hook, too, which hears of
+//! failures in each of them. In the last it is a plain thread.
 //!
 //! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that was
 //! admitted is left, so nothing can come any more, and the hook and the destructors are refused what they
-//! submit. *The thread is to be replaced*: then, before anything ends on it, it is unbound from its slot
-//! and its successor is started. So whatever its worker-locals and destructors wait for, the successor can
-//! run it. Its counters, its index and its inbox are the successor's from then on.
+//! submit. *The thread is to be replaced*: then, before anything ends on it, it is unbound and its successor
+//! is started. So whatever its worker-locals and destructors wait for, the successor can run it. Its
+//! counters, its index and its inbox are the successor's from then on.
 //!
 //! A hook that begins while the pool is open counts as a task: the pool is not quiescent before it is
 //! over, and whatever it submits is run.
+//!
+//! A reason to replace the thread that its own start hook leaves behind (a carrier that stays attached) does
+//! not count: the successor's would leave it as well, and no worker would ever serve. The hook has failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +39,8 @@ use crate::sync::seam::atomic::Ordering;
 /// The shortest and the longest pause between two attempts to start a successor.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
+const SPOILED: &str = "it has left foreign state on the thread";
+
 /// Starts a thread for the worker with `index`.
 pub(crate) fn start(core: &Arc<Core>, index: usize) -> std::io::Result<()> {
     let theirs = Arc::clone(core);
@@ -42,7 +51,7 @@ fn live(core: &Arc<Core>, index: usize) {
     let promise = AbortOnUnwind::new("a worker would have ended by a panic");
     let slot = &core.slots[index];
     current::bind(slot);
-    let end = if starts(core, index) {
+    let end = if starts(core, slot) {
         core.sentry.take_post(core, index);
         let end = serve(core, slot);
         if let Err(failure) = hook(core, || core.hooks.worker_stops(index)) {
@@ -53,17 +62,22 @@ fn live(core: &Arc<Core>, index: usize) {
         seam::sleep(RETRY.1);
         End::Replaced
     };
+    current::unbind(slot);
     if let End::Replaced = end {
-        current::unbind(slot);
-        start_successor(core, index);
+        start_successor(core, slot);
     }
     slot::end_worker();
     promise.disarm();
 }
 
 /// Runs the start hook; returns whether the worker may serve.
-fn starts(core: &Core, index: usize) -> bool {
-    let started = hook(core, || core.hooks.worker_starts(index));
+fn starts(core: &Core, slot: &WorkerSlot) -> bool {
+    let index = slot.index;
+    let mut started = hook(core, || core.hooks.worker_starts(index));
+    if current::is_retiring() {
+        slot.stay();
+        started = started.and_then(|()| Err(Failure::Panic(Payload::text(SPOILED))));
+    }
     let failed = started.err().map(|failure| {
         let text = failure.to_string();
         core.report_for(format!("on_worker_start of worker {index}"), failure);
@@ -132,7 +146,8 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
 
 /// Starts the thread that takes this one's place. If the system refuses, the failure is reported and the
 /// attempt repeated; the slot stays empty meanwhile, and the other workers carry on.
-fn start_successor(core: &Arc<Core>, index: usize) {
+fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
+    let index = slot.index;
     let mut pause = RETRY.0;
     while !core.is_quiescent() {
         match start(core, index) {
@@ -143,10 +158,13 @@ fn start_successor(core: &Arc<Core>, index: usize) {
             }
             Err(error) => {
                 let text = format!("no thread could be started: {error}");
+                // The panic hook may wait for what nobody else can run.
+                current::bind(slot);
                 core.report_for(
                     format!("renewal of worker {index}"),
                     Failure::Panic(Payload::text(text)),
                 );
+                current::unbind(slot);
                 seam::sleep(pause);
                 pause = (pause * 2).min(RETRY.1);
             }

@@ -14,10 +14,13 @@ use crate::sync::seam::{Mutex, Thread};
 pub(crate) trait DirectedTask: Send + Sync {
     /// Runs on the worker with `index`.
     fn run(&self, index: usize);
-    /// The pool is shut down for good. Returns whether the task is cancelled; one that has to run all
-    /// the same stays where it is.
+    /// The pool is shut down for good. Returns whether the task is cancelled, as
+    /// [`cancel`](DirectedTask::cancel) is then called outside of any lock; one that has to run all the same stays
+    /// where it is. No user code.
     #[must_use]
-    fn cancel(&self) -> bool;
+    fn may_cancel(&self) -> bool;
+    /// Ends a task that was cancelled, in place of running it.
+    fn cancel(&self);
 }
 
 /// See the module's documentation.
@@ -54,8 +57,7 @@ impl WorkerSlot {
     pub(crate) fn bind(&self, thread: Thread) {
         // The lock orders what the threads of this slot do, one after the other.
         self.inbox.lock().thread = Some(thread);
-        // Relaxed: a flag of the bound thread's own.
-        self.retiring.store(false, Ordering::Relaxed);
+        self.stay();
     }
 
     /// The bound thread does not serve here any more. What is addressed to the worker waits for the
@@ -110,20 +112,20 @@ impl WorkerSlot {
         true
     }
 
-    /// Cancels the directed tasks that can be.
+    /// Cancels the directed tasks that can be. The others keep their places, so that the order in which
+    /// they were addressed holds for every worker.
     pub(crate) fn cancel_directed(&self) {
-        let tasks = std::mem::take(&mut self.inbox.lock().tasks);
-        // Outside of the lock, since a cancelled task may wake its owner.
-        let kept: Vec<_> = tasks.into_iter().filter(|task| !task.cancel()).collect();
-        let mut inbox = self.inbox.lock();
-        for task in kept.into_iter().rev() {
-            inbox.tasks.push_front(task);
-        }
-        // Release: as in `deliver`. The bound thread, if it missed what was away for a moment, is woken
-        // below.
-        self.has_directed.store(!inbox.tasks.is_empty(), Ordering::Release);
-        if let Some(thread) = inbox.thread.as_ref().filter(|_| !inbox.tasks.is_empty()) {
-            thread.unpark();
+        let mut cancelled = Vec::new();
+        self.inbox.lock().tasks.retain(|task| {
+            let cancels = task.may_cancel();
+            if cancels {
+                cancelled.push(Arc::clone(task));
+            }
+            !cancels
+        });
+        // Outside of the lock, since the end of a task may wake its owner.
+        for task in cancelled {
+            task.cancel();
         }
     }
 
@@ -131,6 +133,12 @@ impl WorkerSlot {
     pub(crate) fn retire(&self) {
         // Relaxed: a flag of the thread's own, or a request that may be seen later.
         self.retiring.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes that back.
+    pub(crate) fn stay(&self) {
+        // Relaxed: as in `retire`.
+        self.retiring.store(false, Ordering::Relaxed);
     }
 
     #[inline]
