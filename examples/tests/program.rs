@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// What a run wrote, and what it ended with.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(crate) fn spawn(example: &str, args: &[&str]) -> Option<Ran> {
     Some(Ran { out: text(output.stdout), err: text(output.stderr), code })
 }
 
-fn beside_this_test(example: &str) -> Option<PathBuf> {
+pub(crate) fn beside_this_test(example: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.parent()?.parent()?;
     let path = profile.join("examples").join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
@@ -40,6 +42,25 @@ fn beside_this_test(example: &str) -> Option<PathBuf> {
         eprintln!("not built, so not tested: {}", path.display());
     }
     found.then_some(path)
+}
+
+/// Runs a command; fails if it does not end.
+pub(crate) fn ends(command: &mut Command) -> Output {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let id = child.id().to_string();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let Ok(output) = told.recv_timeout(PATIENCE) else {
+        drop(Command::new("kill").arg(id).status());
+        panic!("it hangs: {command:?}");
+    };
+    output.expect("it can be waited for")
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -15,23 +15,23 @@ use rayon::prelude::*;
 use threadpool::ThreadPool;
 use tokio::runtime::{Builder, Runtime};
 
-use super::job::{Request, Seen, handle, serve};
+use super::job::{Request, Run, Seen};
 use super::store::{FOREIGN, Foreign, Store};
 use super::watch;
 
 /// What the requests saw, and how long all of them took.
 pub(super) type Served = Result<(Vec<Seen>, Duration), Box<dyn Error>>;
 
-fn timed(serve: impl FnOnce() -> Vec<Seen>) -> Served {
-    let start = Instant::now();
-    let seen = serve();
-    Ok((seen, start.elapsed()))
+fn timed(run: &Run, serve: impl FnOnce(&Run) -> Vec<Seen>) -> Served {
+    let run = Run { began: Instant::now(), ..run.clone() };
+    let seen = serve(&run);
+    Ok((seen, run.began.elapsed()))
 }
 
 /// A new thread for every request and for every part; as many requests at a time as there are workers.
-pub(super) fn threads<S: Store>(requests: &[Request], workers: usize) -> Served {
-    let serve_one = |request| {
-        handle::<S>(request, |parts, f| {
+pub(super) fn threads<S: Store>(requests: &[Request], run: &Run) -> Served {
+    let serve_one = |run: &Run, request| {
+        run.handle::<S>(request, |parts, f| {
             std::thread::scope(|s| {
                 let parts: Vec<_> =
                     parts.into_iter().map(|part| s.spawn(move || f(part))).collect();
@@ -39,15 +39,16 @@ pub(super) fn threads<S: Store>(requests: &[Request], workers: usize) -> Served 
             })
         })
     };
-    timed(|| {
+    timed(run, |run| {
         let queue = Mutex::new(requests.iter().copied());
         let seen = Mutex::new(Vec::with_capacity(requests.len()));
         std::thread::scope(|s| {
-            for _ in 0..workers {
+            for _ in 0..run.workers {
                 s.spawn(|| {
                     let next = || queue.lock().expect("the queue is sound").next();
                     while let Some(request) = next() {
-                        let served = std::thread::scope(|s| s.spawn(|| serve_one(request)).join());
+                        let served =
+                            std::thread::scope(|s| s.spawn(|| serve_one(run, request)).join());
                         let served = served.expect("a request panicked");
                         seen.lock().expect("the list is sound").push(served);
                     }
@@ -58,21 +59,27 @@ pub(super) fn threads<S: Store>(requests: &[Request], workers: usize) -> Served 
     })
 }
 
-pub(super) fn leaky<S: Store>(requests: &[Request], workers: usize) -> Served {
-    let pool = Pool::builder().workers(workers).isolation(Isolation::Leaky).build()?;
-    timed(|| serve_on(&pool, requests, |request| handle::<S>(request, |p, f| pool.map(p, f))))
+pub(super) fn leaky<S: Store>(requests: &[Request], run: &Run) -> Served {
+    let pool = Pool::builder().workers(run.workers).isolation(Isolation::Leaky).build()?;
+    timed(run, |run| {
+        serve_on(&pool, requests, |request| run.handle::<S>(request, |p, f| pool.map(p, f)))
+    })
 }
 
-pub(super) fn reset<S: Store>(requests: &[Request], workers: usize) -> Served {
-    let pool = Pool::new(workers)?;
-    timed(|| serve_on(&pool, requests, |request| handle::<S>(request, |p, f| pool.map(p, f))))
+pub(super) fn reset<S: Store>(requests: &[Request], run: &Run) -> Served {
+    let pool = Pool::new(run.workers)?;
+    timed(run, |run| {
+        serve_on(&pool, requests, |request| run.handle::<S>(request, |p, f| pool.map(p, f)))
+    })
 }
 
 /// The pool is told of a thread-local that it cannot know of by itself.
-pub(super) fn reset_adopting(requests: &[Request], workers: usize) -> Served {
+pub(super) fn reset_adopting(requests: &[Request], run: &Run) -> Served {
     let adopted = adopt(&FOREIGN).named("FOREIGN");
-    let pool = watch::by_pool(Pool::builder().workers(workers).carry(adopted)).build()?;
-    timed(|| serve_on(&pool, requests, |request| serve::<Foreign>(request, |p, f| pool.map(p, f))))
+    let pool = watch::by_pool(Pool::builder().workers(run.workers).carry(adopted)).build()?;
+    timed(run, |run| {
+        serve_on(&pool, requests, |request| run.serve::<Foreign>(request, |p, f| pool.map(p, f)))
+    })
 }
 
 fn serve_on(
@@ -91,39 +98,42 @@ fn join_all(handles: Vec<ScopedJoinHandle<'_, Seen>>) -> Vec<Seen> {
     handles.into_iter().map(|handle| handle.join().expect("a request failed")).collect()
 }
 
-pub(super) fn rayon<S: Store>(requests: &[Request], workers: usize) -> Served {
-    serve_on_rayon(requests, workers, |request| {
-        handle::<S>(request, |parts, f| parts.into_par_iter().map(f).collect())
+pub(super) fn rayon<S: Store>(requests: &[Request], run: &Run) -> Served {
+    serve_on_rayon(requests, run, |run, request| {
+        run.handle::<S>(request, |parts, f| parts.into_par_iter().map(f).collect())
     })
 }
 
 /// The same, where each request and each part is made a task.
 #[cfg(feature = "rayon")]
-pub(super) fn rayon_isolated<S: Store>(requests: &[Request], workers: usize) -> Served {
+pub(super) fn rayon_isolated<S: Store>(requests: &[Request], run: &Run) -> Served {
     use cleanslate::Context;
     use cleanslate::rayon::ParallelIteratorExt;
 
     let context = Context::empty();
-    serve_on_rayon(requests, workers, |request| {
+    serve_on_rayon(requests, run, |run, request| {
         context.run(|| {
-            handle::<S>(request, |parts, f| parts.into_par_iter().isolated().map(f).collect())
+            run.handle::<S>(request, |parts, f| parts.into_par_iter().isolated().map(f).collect())
         })
     })
 }
 
 fn serve_on_rayon(
     requests: &[Request],
-    workers: usize,
-    serve_one: impl Fn(Request) -> Seen + Sync,
+    run: &Run,
+    serve_one: impl Fn(&Run, Request) -> Seen + Sync,
 ) -> Served {
     // A worker that waits starts other requests on top, without bound: leave them room.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).stack_size(64 << 20).build()?;
-    timed(|| {
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(run.workers).stack_size(64 << 20).build()?;
+    // Until all of its threads are there.
+    pool.broadcast(|_| ());
+    timed(run, |run| {
         let (tell, told) = mpsc::channel();
         pool.in_place_scope(|s| {
             for &request in requests {
                 let (tell, serve_one) = (tell.clone(), &serve_one);
-                s.spawn(move |_| tell.send(serve_one(request)).expect("somebody waits"));
+                s.spawn(move |_| tell.send(serve_one(run, request)).expect("somebody waits"));
             }
         });
         drop(tell);
@@ -131,13 +141,13 @@ fn serve_on_rayon(
     })
 }
 
-pub(super) fn threadpool<S: Store>(requests: &[Request], workers: usize) -> Served {
-    let (pool, parts_pool) = (ThreadPool::new(workers), ThreadPool::new(workers));
-    timed(|| {
+pub(super) fn threadpool<S: Store>(requests: &[Request], run: &Run) -> Served {
+    let (pool, parts_pool) = (ThreadPool::new(run.workers), ThreadPool::new(run.workers));
+    timed(run, |run| {
         gather(requests.iter().copied(), |request, tell| {
-            let parts_pool = parts_pool.clone();
+            let (run, parts_pool) = (run.clone(), parts_pool.clone());
             pool.execute(move || {
-                tell(handle::<S>(request, |parts, f| {
+                tell(run.handle::<S>(request, |parts, f| {
                     gather(parts, |part, tell| parts_pool.execute(move || tell(f(part))))
                 }));
             });
@@ -145,14 +155,14 @@ pub(super) fn threadpool<S: Store>(requests: &[Request], workers: usize) -> Serv
     })
 }
 
-pub(super) fn spawn_blocking<S: Store>(requests: &[Request], workers: usize) -> Served {
-    let blocking = || Builder::new_current_thread().max_blocking_threads(workers).build();
+pub(super) fn spawn_blocking<S: Store>(requests: &[Request], run: &Run) -> Served {
+    let blocking = || Builder::new_current_thread().max_blocking_threads(run.workers).build();
     let (pool, parts_pool): (Runtime, Runtime) = (blocking()?, blocking()?);
-    timed(|| {
+    timed(run, |run| {
         gather(requests.iter().copied(), |request, tell| {
-            let parts_pool = parts_pool.handle().clone();
+            let (run, parts_pool) = (run.clone(), parts_pool.handle().clone());
             pool.spawn_blocking(move || {
-                tell(handle::<S>(request, |parts, f| {
+                tell(run.handle::<S>(request, |parts, f| {
                     gather(parts, |part, tell| {
                         parts_pool.spawn_blocking(move || tell(f(part)));
                     })

@@ -1,14 +1,16 @@
 //! The job: a request handler as one would write it, that also notes what it found.
 
-use std::cell::Cell;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
+
+use super::place::{self, Place, Threads};
 use super::store::{Borrowed, Login, Session, Store};
 use super::watch;
 
-const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
+/// The users, in the order of their colours in the picture.
+pub(super) const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
 /// How many parts the parallel step of a request has.
 pub(super) const PARTS: u32 = 4;
@@ -42,76 +44,99 @@ pub(super) struct Part {
     number: u32,
 }
 
-/// What a request saw.
+/// What a part did: nothing of note, or it found the session borrowed.
+pub(super) type Did = Result<(), Borrowed>;
+
+/// What a request saw, and where and when it ran.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) request: Request,
-    pub(super) worker: u32,
+    pub(super) place: Place,
+    /// When it began and ended, since its row did.
+    pub(super) began: Duration,
+    pub(super) ended: Duration,
     /// What the session held when the handler began; a fresh one is empty.
     pub(super) found: Session,
     /// What it held when the step was over, if that is not what the handler had put there.
     pub(super) became: Option<Session>,
-    /// The handler, or one of its parts, found the session borrowed by somebody else.
-    pub(super) borrowed: bool,
+    /// Whether the handler, or one of its parts, found the session borrowed by somebody else.
+    pub(super) borrowed: Option<Borrowed>,
     /// Whom the answer went to.
     pub(super) answered: Option<&'static str>,
 }
 
-/// Serves a request under the sentinel's eyes: see [`serve`].
-pub(super) fn handle<S: Store>(
-    request: Request,
-    step: impl FnOnce(Vec<Part>, fn(Part) -> bool) -> Vec<bool>,
-) -> Seen {
-    watch::over(request.number, || serve::<S>(request, step))
+/// What the requests of one row have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) workers: usize,
+    pub(super) threads: Threads,
+    pub(super) began: Instant,
+    pub(super) progress: ProgressBar,
 }
 
-/// Serves `request`. `step` runs the parts in parallel, however the executor at hand does that, and
-/// says for each whether it found the session borrowed.
-pub(super) fn serve<S: Store>(
-    request: Request,
-    step: impl FnOnce(Vec<Part>, fn(Part) -> bool) -> Vec<bool>,
-) -> Seen {
-    let worker = worker_number();
-    let found = S::read(|session| *session);
-    let written = S::write(|session| {
-        session.request = Some(request.number);
-        if let Some(user) = request.user {
-            session.login = Some(Login { user, request: request.number, worker });
+impl Run {
+    /// Serves a request under the sentinel's eyes: see [`serve`](Self::serve).
+    pub(super) fn handle<S: Store>(
+        &self,
+        request: Request,
+        step: impl FnOnce(Vec<Part>, fn(Part) -> Did) -> Vec<Did>,
+    ) -> Seen {
+        watch::over(request.number, || self.serve::<S>(request, step))
+    }
+
+    /// Serves `request`. `step` runs the parts in parallel, however the executor at hand does that, and
+    /// returns what each of them did.
+    pub(super) fn serve<S: Store>(
+        &self,
+        request: Request,
+        step: impl FnOnce(Vec<Part>, fn(Part) -> Did) -> Vec<Did>,
+    ) -> Seen {
+        let began = self.began.elapsed();
+        let (place, _entered) = self.threads.enter();
+        let found = S::read(|session| *session);
+        let written = S::write(|session| {
+            session.request = Some(request.number);
+            if let Some(user) = request.user {
+                session.login = Some(Login { user, request: request.number });
+            }
+            *session
+        });
+
+        let parts = (1..=PARTS).map(|number| Part { request: request.number, number }).collect();
+        let did = if request.lends && S::LENDS {
+            S::read(|_session| {
+                let _lent = place::lend(request.number);
+                step(parts, part::<S>)
+            })
+        } else {
+            step(parts, part::<S>)
+        };
+
+        let after = S::read(|session| *session);
+        self.progress.inc(1);
+        Seen {
+            request,
+            place,
+            began,
+            ended: self.began.elapsed(),
+            found,
+            became: written.ok().filter(|own| *own != after).map(|_own| after),
+            borrowed: written.err().or_else(|| did.into_iter().find_map(Result::err)),
+            answered: match written {
+                Ok(_) => after.login.map(|login| login.user),
+                // Most programs have panicked by now, so that nobody was answered as somebody else.
+                Err(_) => request.user,
+            },
         }
-        *session
-    });
-
-    let parts = (1..=PARTS).map(|number| Part { request: request.number, number }).collect();
-    let parts_borrowed = if request.lends && S::LENDS {
-        S::read(|_session| step(parts, part::<S>))
-    } else {
-        step(parts, part::<S>)
-    };
-
-    let after = S::read(|session| *session);
-    Seen {
-        request,
-        worker,
-        found,
-        became: written.ok().filter(|own| *own != after).map(|_own| after),
-        borrowed: written.is_err() || parts_borrowed.contains(&true),
-        answered: match written {
-            Ok(_) => after.login.map(|login| login.user),
-            // Most programs have panicked by now, so that nobody was answered as somebody else.
-            Err(Borrowed) => request.user,
-        },
     }
 }
 
 /// Does a part's work; like a well-behaved span it notes where it is and puts back what it found.
-/// Returns whether the session was borrowed.
-fn part<S: Store>(part: Part) -> bool {
+fn part<S: Store>(part: Part) -> Did {
     let before = S::write(|session| session.part.replace(part.number));
     work(part);
-    match before {
-        Ok(before) => S::write(|session| session.part = before).is_err(),
-        Err(Borrowed) => true,
-    }
+    let before = before?;
+    S::write(|session| session.part = before)
 }
 
 /// A few microseconds of arithmetic; the last part of every fourth request waits, as for a database.
@@ -129,27 +154,4 @@ fn work(part: Part) {
 fn scramble(number: u32) -> u32 {
     let mixed = (number ^ (number >> 16)).wrapping_mul(0x045d_9f3b);
     mixed ^ (mixed >> 16)
-}
-
-static ROW: AtomicU32 = AtomicU32::new(0);
-static WORKERS: AtomicU32 = AtomicU32::new(0);
-
-/// Starts numbering the threads anew.
-pub(super) fn begin_row() {
-    WORKERS.store(0, Ordering::SeqCst);
-    ROW.fetch_add(1, Ordering::SeqCst);
-}
-
-/// The number of this thread among those that served a request since [`begin_row`]: for the words
-/// only.
-fn worker_number() -> u32 {
-    thread_local! { static NUMBER: Cell<(u32, u32)> = const { Cell::new((0, 0)) }; }
-    let row = ROW.load(Ordering::SeqCst);
-    let (numbered_in, number) = NUMBER.get();
-    if numbered_in == row {
-        return number;
-    }
-    let number = WORKERS.fetch_add(1, Ordering::SeqCst) + 1;
-    NUMBER.set((row, number));
-    number
 }

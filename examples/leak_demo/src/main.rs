@@ -9,18 +9,26 @@
 
 mod args;
 mod executors;
+mod findings;
 mod job;
-mod report;
+mod json;
+mod picture;
+mod place;
 mod rows;
 mod store;
+mod table;
 mod tally;
 mod watch;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Asked, Plan};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rows::Done;
 
 /// What the process ends with.
 pub(crate) mod exit {
@@ -31,70 +39,124 @@ pub(crate) mod exit {
 }
 
 fn main() -> ExitCode {
-    let out = io::stdout();
-    let colour = out.is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    let args = std::env::args_os().skip(1);
-    ExitCode::from(run(args, colour, &mut out.lock(), &mut io::stderr().lock()))
+    // Not locked: the bars of progress are drawn by whoever serves a request.
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let screen = Screen::of(out.is_terminal(), err.is_terminal(), |name| std::env::var_os(name));
+    ExitCode::from(run(std::env::args_os().skip(1), screen, &mut out, &mut err))
+}
+
+/// What the terminal may be asked to do, if there is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Screen {
+    pub(crate) colour: bool,
+    /// A bar for each executor while it runs.
+    pub(crate) progress: bool,
+}
+
+impl Screen {
+    /// By what the two outputs are, and by what the environment asks for.
+    pub(crate) fn of(out: bool, err: bool, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let no_color = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = variable("TERM").is_some_and(|term| term == "dumb");
+        Self { colour: out && !no_color && !dumb, progress: out && err && !dumb }
+    }
 }
 
 /// The whole program, so that tests can run it too.
 pub(crate) fn run(
     args: impl IntoIterator<Item = OsString>,
-    colour: bool,
+    screen: Screen,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> u8 {
-    let result = match args::parse(args) {
-        Ok(Asked::Help) => out.write_all(args::HELP.as_bytes()).map(|()| exit::CLEAN),
-        Ok(Asked::Run(plan)) => demonstrate(&plan, colour, out, err),
+    let ended = match args::parse(args) {
+        Ok(Asked::Help) => {
+            out.write_all(args::HELP.as_bytes()).map(|()| exit::CLEAN).map_err(cannot_write)
+        }
+        Ok(Asked::Run(plan)) => demonstrate(&plan, screen, out),
         Err(wrong) => {
             let _told = writeln!(err, "leak_demo: {wrong}\n\n{}", args::USAGE);
             return exit::USAGE;
         }
     };
-    match result {
-        Ok(code) => code,
-        // `leak_demo | head` has read what it wanted.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => exit::CLEAN,
-        Err(error) => {
-            let _told = writeln!(err, "leak_demo: cannot write: {error}");
-            exit::CANNOT_RUN
+    ended.unwrap_or_else(|Failure(why)| {
+        if why.is_empty() {
+            return exit::CLEAN;
         }
+        let _told = writeln!(err, "leak_demo: {why}");
+        exit::CANNOT_RUN
+    })
+}
+
+/// Why it could not be done, in words; without any if whoever reads the output has gone away.
+#[derive(Debug)]
+struct Failure(String);
+
+fn cannot_write(error: io::Error) -> Failure {
+    match error.kind() {
+        // `leak_demo | head` has read what it wanted.
+        ErrorKind::BrokenPipe => Failure(String::new()),
+        _ => Failure(format!("cannot write: {error}")),
     }
 }
 
-fn demonstrate(
-    plan: &Plan,
-    colour: bool,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> io::Result<u8> {
-    let requests = job::requests(plan.tasks);
-    let mut text = report::Text::new(&mut *out, colour);
+fn demonstrate(plan: &Plan, screen: Screen, out: &mut impl Write) -> Result<u8, Failure> {
+    let cannot_create = |path: &Path, error| Failure(format!("{}: {error}", path.display()));
+    let create = |path: &PathBuf| match File::create(path) {
+        Ok(file) => Ok((path.clone(), file)),
+        Err(error) => Err(cannot_create(path, error)),
+    };
+    // Before anything runs, so that nobody waits for an error.
+    let svg = plan.svg.as_ref().map(create).transpose()?;
+    let html = plan.html.as_ref().map(create).transpose()?;
+
+    let mut text = table::Text::new(&mut *out, screen.colour);
     if !plan.json {
-        text.open(plan)?;
+        text.open(plan).map_err(cannot_write)?;
     }
+    let done = run_all(plan, screen)?;
+    if plan.json {
+        writeln!(out, "{:#}", json::object(plan, &done)).map_err(cannot_write)?;
+    } else {
+        text.close(&done).map_err(cannot_write)?;
+    }
+    out.flush().map_err(cannot_write)?;
+    if let Some((path, mut file)) = svg {
+        let drawn = picture::svg::file(plan, &done);
+        file.write_all(drawn.as_bytes()).map_err(|error| cannot_create(&path, error))?;
+    }
+    if let Some((path, mut file)) = html {
+        let page = picture::page::file(plan, &done);
+        file.write_all(page.as_bytes()).map_err(|error| cannot_create(&path, error))?;
+    }
+    Ok(if rows::kept_promise(&done) { exit::CLEAN } else { exit::LEAKED })
+}
+
+/// Runs the rows, one after the other.
+fn run_all(plan: &Plan, screen: Screen) -> Result<Vec<Done>, Failure> {
+    let requests = job::requests(plan.tasks);
+    let bars = MultiProgress::new();
     let mut done = Vec::new();
     for row in rows::ROWS {
-        let tally = match row.serve(&requests, plan.workers) {
-            Ok(tally) => tally,
-            Err(error) => {
-                writeln!(err, "leak_demo: {}: {error}", row.executor)?;
-                return Ok(exit::CANNOT_RUN);
-            }
+        let bar = if screen.progress {
+            let style = ProgressStyle::with_template("{prefix:20} {bar:40} {pos}/{len}");
+            let bar = ProgressBar::new(plan.tasks as u64).with_prefix(row.executor);
+            bars.add(match style {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            })
+        } else {
+            ProgressBar::hidden()
         };
-        if !plan.json {
-            text.row(row, &tally)?;
+        match row.serve(&requests, plan.workers, bar.clone()) {
+            Ok(row) => done.push(row),
+            Err(error) => return Err(Failure(format!("{}: {error}", row.executor))),
         }
-        done.push((row, tally));
+        bar.finish();
     }
-    if plan.json {
-        report::json(plan, &done, out)?;
-    } else {
-        text.close(&done)?;
+    if screen.progress {
+        // The table takes their place; if that fails they just stay.
+        let _cleared = bars.clear();
     }
-    out.flush()?;
-    Ok(if report::kept_promise(&done) { exit::CLEAN } else { exit::LEAKED })
+    Ok(done)
 }

@@ -1,11 +1,18 @@
 //! The rows of the table: which executor, with the session kept in what.
 
 use std::error::Error;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
 
 use super::executors::{self, Served};
-use super::job::{self, Request};
+use super::job::{Request, Run, Seen};
+use super::place::Threads;
 use super::store::{Declared, Plain};
 use super::tally::Tally;
+
+/// How many requests the picture shows.
+pub(super) const PICTURED: usize = 150;
 
 /// One row.
 pub(super) struct Row {
@@ -13,7 +20,9 @@ pub(super) struct Row {
     pub(super) kept_in: &'static str,
     /// Whether cleanslate promises that nothing leaks here.
     pub(super) promised: bool,
-    run: fn(&[Request], usize) -> Served,
+    /// Whether the picture shows it.
+    pub(super) pictured: bool,
+    run: fn(&[Request], &Run) -> Served,
 }
 
 pub(super) const ROWS: &[Row] = &[
@@ -21,12 +30,14 @@ pub(super) const ROWS: &[Row] = &[
         executor: "a thread per task",
         kept_in: "thread_local!",
         promised: false,
+        pictured: false,
         run: executors::threads::<Plain>,
     },
     Row {
         executor: "rayon",
         kept_in: "thread_local!",
         promised: false,
+        pictured: true,
         run: executors::rayon::<Plain>,
     },
     #[cfg(feature = "rayon")]
@@ -34,42 +45,49 @@ pub(super) const ROWS: &[Row] = &[
         executor: "rayon, isolated",
         kept_in: "task_local!",
         promised: true,
+        pictured: false,
         run: executors::rayon_isolated::<Declared>,
     },
     Row {
         executor: "threadpool",
         kept_in: "thread_local!",
         promised: false,
+        pictured: false,
         run: executors::threadpool::<Plain>,
     },
     Row {
         executor: "tokio spawn_blocking",
         kept_in: "thread_local!",
         promised: false,
+        pictured: false,
         run: executors::spawn_blocking::<Plain>,
     },
     Row {
         executor: "cleanslate, Leaky",
         kept_in: "task_local!",
         promised: false,
+        pictured: false,
         run: executors::leaky::<Declared>,
     },
     Row {
         executor: "cleanslate, Reset",
         kept_in: "task_local!",
         promised: true,
+        pictured: true,
         run: executors::reset::<Declared>,
     },
     Row {
         executor: "cleanslate, Reset",
         kept_in: "thread_local!",
         promised: false,
+        pictured: false,
         run: executors::reset::<Plain>,
     },
     Row {
         executor: "cleanslate, Reset",
         kept_in: "adopted",
         promised: true,
+        pictured: false,
         run: executors::reset_adopting,
     },
 ];
@@ -77,13 +95,29 @@ pub(super) const ROWS: &[Row] = &[
 impl Row {
     /// Runs the requests and counts what they saw.
     pub(super) fn serve(
-        &self,
+        &'static self,
         requests: &[Request],
         workers: usize,
-    ) -> Result<Tally, Box<dyn Error>> {
-        job::begin_row();
-        let (mut seen, took) = (self.run)(requests, workers)?;
+        progress: ProgressBar,
+    ) -> Result<Done, Box<dyn Error>> {
+        let run = Run { workers, threads: Threads::new(), began: Instant::now(), progress };
+        let (mut seen, took) = (self.run)(requests, &run)?;
         seen.sort_unstable_by_key(|seen| seen.request.number);
-        Ok(Tally::of(&seen, took))
+        let tally = Tally::of(&seen, took);
+        seen.truncate(if self.pictured { PICTURED } else { 0 });
+        Ok(Done { row: self, tally, seen })
     }
+}
+
+/// A row that has run.
+pub(super) struct Done {
+    pub(super) row: &'static Row,
+    pub(super) tally: Tally,
+    /// The first [`PICTURED`] requests, if the picture shows this row.
+    pub(super) seen: Vec<Seen>,
+}
+
+/// Whether nothing leaked where cleanslate promises that nothing does.
+pub(super) fn kept_promise(done: &[Done]) -> bool {
+    done.iter().all(|done| !done.row.promised || done.tally.is_clean())
 }

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use super::place;
+
 /// Who is being served on this thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Session {
@@ -15,12 +17,20 @@ pub(super) struct Session {
 pub(super) struct Login {
     pub(super) user: &'static str,
     pub(super) request: u32,
-    pub(super) worker: u32,
 }
 
-/// The session is borrowed by somebody further down the stack. Most programs panic here.
+/// The session is borrowed by a request further down the stack. Most programs panic here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Borrowed;
+pub(super) struct Borrowed {
+    /// Which request that is.
+    pub(super) by: Option<u32>,
+}
+
+impl Borrowed {
+    fn here() -> Self {
+        Self { by: place::lender() }
+    }
+}
 
 /// A place that holds one [`Session`].
 pub(super) trait Store: 'static {
@@ -53,7 +63,8 @@ impl Store for Plain {
     }
 
     fn write<R>(f: impl FnOnce(&mut Session) -> R) -> Result<R, Borrowed> {
-        PLAIN.with(|cell| cell.try_borrow_mut().map(|mut s| f(&mut s)).map_err(|_| Borrowed))
+        PLAIN
+            .with(|cell| cell.try_borrow_mut().map(|mut s| f(&mut s)).map_err(|_| Borrowed::here()))
     }
 }
 
@@ -70,7 +81,8 @@ impl Store for Foreign {
     }
 
     fn write<R>(f: impl FnOnce(&mut Session) -> R) -> Result<R, Borrowed> {
-        FOREIGN.with(|cell| cell.try_borrow_mut().map(|mut s| f(&mut s)).map_err(|_| Borrowed))
+        FOREIGN
+            .with(|cell| cell.try_borrow_mut().map(|mut s| f(&mut s)).map_err(|_| Borrowed::here()))
     }
 }
 
@@ -83,6 +95,6 @@ impl Store for Declared {
     }
 
     fn write<R>(f: impl FnOnce(&mut Session) -> R) -> Result<R, Borrowed> {
-        DECLARED.try_with_mut(f).map_err(|_| Borrowed)
+        DECLARED.try_with_mut(f).map_err(|_| Borrowed::here())
     }
 }

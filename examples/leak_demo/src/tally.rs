@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::job::{Request, Seen};
+use super::findings::name;
+use super::job::Seen;
 use super::store::Session;
 use super::watch;
 
@@ -17,7 +18,7 @@ pub(super) struct Tally {
     /// Tasks that found their cell borrowed by somebody else.
     pub(super) borrowed: usize,
     /// Tasks of the two kinds above: the interleaved leak.
-    pub(super) interleaved: usize,
+    pub(super) disturbed: usize,
     /// Tasks that were answered as somebody else.
     pub(super) misanswered: usize,
     /// Thread-locals that the requests left changed, as far as the sentinel looked.
@@ -36,6 +37,28 @@ pub(super) struct Words {
 }
 
 impl Words {
+    /// Prefers those where somebody is taken for another user.
+    fn of(seen: &[Seen]) -> Self {
+        let example = |telling: fn(&Seen) -> bool, how: fn(&Seen) -> Option<String>| {
+            let any = || seen.iter().find(|seen| how(seen).is_some());
+            let seen = seen.iter().find(|seen| telling(seen)).or_else(any)?;
+            let (name, worker) = (name(seen.request), seen.place.worker);
+            Some(format!("{name}, on worker {worker}, {}", how(seen)?))
+        };
+        Self {
+            began_dirty: example(
+                |seen| seen.request.user.is_some() && is_another(seen, seen.found),
+                Seen::how_it_began,
+            ),
+            changed: example(
+                |seen| seen.became.is_some_and(|now| is_another(seen, now)),
+                Seen::how_it_changed,
+            ),
+            borrowed: example(|seen| seen.borrowed.is_some(), Seen::how_it_was_borrowed),
+            misanswered: example(Seen::misanswered, Seen::how_it_was_answered),
+        }
+    }
+
     /// How many kinds of leak there were.
     pub(super) fn count(&self) -> usize {
         let all = [&self.began_dirty, &self.changed, &self.borrowed, &self.misanswered];
@@ -43,24 +66,23 @@ impl Words {
     }
 }
 
+fn is_another(seen: &Seen, session: Session) -> bool {
+    session.login.is_some_and(|login| Some(login.user) != seen.request.user)
+}
+
 impl Tally {
     pub(super) fn of(seen: &[Seen], took: Duration) -> Self {
         let count = |is: fn(&Seen) -> bool| seen.iter().filter(|seen| is(seen)).count();
         Self {
             tasks: seen.len(),
-            began_dirty: count(began_dirty),
+            began_dirty: count(Seen::began_dirty),
             changed: count(|seen| seen.became.is_some()),
-            borrowed: count(|seen| seen.borrowed),
-            interleaved: count(|seen| seen.became.is_some() || seen.borrowed),
-            misanswered: count(misanswered),
+            borrowed: count(|seen| seen.borrowed.is_some()),
+            disturbed: count(Seen::disturbed),
+            misanswered: count(Seen::misanswered),
             left: watch::take(),
             took,
-            words: Words {
-                began_dirty: seen.iter().find_map(say_began_dirty),
-                changed: seen.iter().find_map(say_changed),
-                borrowed: seen.iter().find_map(say_borrowed),
-                misanswered: seen.iter().find_map(say_misanswered),
-            },
+            words: Words::of(seen),
         }
     }
 
@@ -69,53 +91,6 @@ impl Tally {
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        self.began_dirty + self.interleaved + self.misanswered == 0
+        self.began_dirty + self.disturbed + self.misanswered == 0
     }
-}
-
-fn began_dirty(seen: &Seen) -> bool {
-    seen.found != Session::default()
-}
-
-fn misanswered(seen: &Seen) -> bool {
-    seen.answered != seen.request.user
-}
-
-fn name(request: Request) -> String {
-    format!("request {} of {}", request.number, request.user.unwrap_or("a guest"))
-}
-
-fn say_began_dirty(seen: &Seen) -> Option<String> {
-    let user = seen.request.user?;
-    let left = seen.found.login.filter(|left| left.user != user)?;
-    Some(format!(
-        "{} began as {}, left by request {} on worker {}",
-        name(seen.request),
-        left.user,
-        left.request,
-        left.worker
-    ))
-}
-
-fn say_changed(seen: &Seen) -> Option<String> {
-    let now = seen.became?.login.filter(|now| Some(now.user) != seen.request.user)?;
-    Some(format!(
-        "{} went on as {}: request {} had run on top of it on worker {}",
-        name(seen.request),
-        now.user,
-        now.request,
-        seen.worker
-    ))
-}
-
-fn say_borrowed(seen: &Seen) -> Option<String> {
-    let who = name(seen.request);
-    seen.borrowed.then(|| {
-        format!("{who} found its cell borrowed on worker {} (mostly, a panic)", seen.worker)
-    })
-}
-
-fn say_misanswered(seen: &Seen) -> Option<String> {
-    let answered = seen.answered.filter(|_| misanswered(seen))?;
-    Some(format!("{} was answered as {answered}", name(seen.request)))
 }

@@ -1,31 +1,23 @@
-//! What the demonstration prints.
+//! What a terminal shows: the table, and what its columns mean.
 
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 
 use super::args::Plan;
 use super::job::PARTS;
-use super::rows::Row;
+use super::rows::{Done, kept_promise};
 use super::tally::Tally;
 
-/// The rows that have run.
-type Done<'r> = [(&'r Row, Tally)];
-
-/// Whether nothing leaked where cleanslate promises that nothing does.
-pub(super) fn kept_promise(done: &Done<'_>) -> bool {
-    done.iter().all(|(row, tally)| !row.promised || tally.is_clean())
-}
-
-/// The table and the words around it.
+/// Prints the table and the words around it.
 pub(super) struct Text<W> {
     out: W,
     colour: bool,
 }
 
-/// The column that the feature `sentinel` adds.
-const SENTINEL_HEADS: [&str; 2] =
-    if cfg!(feature = "sentinel") { ["  left changed,", "  says the sentinel"] } else { ["", ""] };
+/// The columns, as the JSON object and the page have them too.
+pub(super) const COLUMNS: [&str; 6] =
+    ["executor", "kept in", "began dirty", "disturbed", "wrong user", "tasks/s"];
 
 /// The names that the sentinel found, without the path of the demonstration.
 fn left_by(tally: &Tally) -> String {
@@ -59,36 +51,11 @@ impl<W: Write> Text<W> {
              again. It keeps that in a thread-local, as much code does. Nobody should see\n\
              anybody else.\n",
         )?;
-        let heads = [
-            "                                             began             answered",
-            "executor             kept in          tasks    dirty  disturbed    wrong tasks/s",
-        ];
-        for (head, more) in heads.into_iter().zip(SENTINEL_HEADS) {
-            let head = self.paint(BOLD, &format!("{head}{more}"));
-            writeln!(self.out, "{}", head.trim_end())?;
-        }
         self.out.flush()
     }
 
-    pub(super) fn row(&mut self, row: &Row, tally: &Tally) -> io::Result<()> {
-        write!(self.out, "{:<20} {:<14}", row.executor, row.kept_in)?;
-        write!(self.out, "{:>8}", grouped(tally.tasks))?;
-        for (count, width) in
-            [(tally.began_dirty, 9), (tally.interleaved, 11), (tally.misanswered, 9)]
-        {
-            let count_text = format!("{:>width$}", grouped(count));
-            let painted = self.paint(if count == 0 { GREEN } else { RED }, &count_text);
-            write!(self.out, "{painted}")?;
-        }
-        write!(self.out, "{:>8}", grouped(tally.per_second() as usize))?;
-        if cfg!(feature = "sentinel") {
-            write!(self.out, "  {}", left_by(tally))?;
-        }
-        writeln!(self.out)?;
-        self.out.flush()
-    }
-
-    pub(super) fn close(&mut self, done: &Done<'_>) -> io::Result<()> {
+    pub(super) fn close(&mut self, done: &[Done]) -> io::Result<()> {
+        writeln!(self.out, "{}", self.table(done).trim_fmt())?;
         self.words(done)?;
         writeln!(
             self.out,
@@ -103,7 +70,7 @@ impl<W: Write> Text<W> {
                  registered. It leaves out the cells of task_local!, which the pool looks after.\n"
             )?;
         }
-        let promised = || done.iter().filter(|(row, _)| row.promised).map(|(_, tally)| tally);
+        let promised = || done.iter().filter(|done| done.row.promised).map(|done| &done.tally);
         let tasks = grouped(promised().map(|tally| tally.tasks).sum());
         let verdict = if kept_promise(done) {
             let kept = format!("None of the {tasks} tasks with declared or adopted state saw");
@@ -115,11 +82,47 @@ impl<W: Write> Text<W> {
         writeln!(self.out, "{verdict}")
     }
 
+    fn table(&self, done: &[Done]) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        let more = cfg!(feature = "sentinel").then_some("left changed");
+        let heads = COLUMNS.into_iter().chain(more);
+        table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+        for Done { row, tally, .. } in done {
+            let mut cells = vec![Cell::new(row.executor), Cell::new(row.kept_in)];
+            for count in [tally.began_dirty, tally.disturbed, tally.misanswered] {
+                let cell = Cell::new(grouped(count));
+                cells.push(match count {
+                    0 => cell.fg(Color::Green),
+                    _ => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+                });
+            }
+            cells.push(Cell::new(grouped(tally.per_second() as usize)));
+            if cfg!(feature = "sentinel") {
+                cells.push(Cell::new(left_by(tally)));
+            }
+            table.add_row(cells);
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            let first = index == 0;
+            column.set_padding((if first { 0 } else { 1 }, 1));
+            if (2..COLUMNS.len()).contains(&index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+
     /// What the columns mean, with what happened on the first executor that leaked in every way it can.
-    fn words(&mut self, done: &Done<'_>) -> io::Result<()> {
+    fn words(&mut self, done: &[Done]) -> io::Result<()> {
         // Of equals, the last: seen from the end, the first row.
-        let worst = done.iter().rev().max_by_key(|(_, tally)| tally.words.count());
-        let Some((row, tally)) = worst.filter(|(_, tally)| !tally.is_clean()) else {
+        let worst = done.iter().rev().max_by_key(|done| done.tally.words.count());
+        let Some(Done { row, tally, .. }) = worst.filter(|done| !done.tally.is_clean()) else {
             return Ok(());
         };
         let words = &tally.words;
@@ -132,17 +135,13 @@ impl<W: Write> Text<W> {
             (
                 "disturbed",
                 format!(
-                    "its data changed while it waited for its parts ({}),\n    or somebody had its cell borrowed ({})",
+                    "its data changed while it waited for its parts ({}),\n    or somebody had its cell borrowed, mostly a panic ({})",
                     grouped(tally.changed),
                     grouped(tally.borrowed)
                 ),
                 vec![&words.changed, &words.borrowed],
             ),
-            (
-                "answered wrong",
-                "was answered as somebody else".to_owned(),
-                vec![&words.misanswered],
-            ),
+            ("wrong user", "was answered as somebody else".to_owned(), vec![&words.misanswered]),
         ];
         writeln!(self.out, "\nFor example, on {}:", row.executor)?;
         for (column, meaning, examples) in columns {
@@ -156,45 +155,8 @@ impl<W: Write> Text<W> {
     }
 }
 
-/// The same as one JSON object.
-pub(super) fn json(plan: &Plan, done: &Done<'_>, out: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<Value> = done.iter().map(|(row, tally)| row_json(row, tally)).collect();
-    let all = json!({
-        "tasks": plan.tasks,
-        "workers": plan.workers,
-        "parts": PARTS,
-        "kept_promise": kept_promise(done),
-        "rows": rows,
-    });
-    writeln!(out, "{all:#}")
-}
-
-fn row_json(row: &Row, tally: &Tally) -> Value {
-    let words = &tally.words;
-    json!({
-        "executor": row.executor,
-        "kept_in": row.kept_in,
-        "promised_clean": row.promised,
-        "tasks": tally.tasks,
-        "sequential": tally.began_dirty,
-        "interleaved": tally.interleaved,
-        "changed": tally.changed,
-        "borrowed": tally.borrowed,
-        "answered_as_another": tally.misanswered,
-        "seconds": tally.took.as_secs_f64(),
-        "tasks_per_second": tally.per_second(),
-        "left_changed": tally.left,
-        "examples": {
-            "sequential": words.began_dirty,
-            "changed": words.changed,
-            "borrowed": words.borrowed,
-            "answered_as_another": words.misanswered,
-        },
-    })
-}
-
 /// `1234567` as `1,234,567`.
-fn grouped(number: usize) -> String {
+pub(super) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -1,23 +1,8 @@
-//! The demonstration shows the leaks of others, and none of ours.
+//! The numbers: the leaks of others, and none of ours.
 
-#[path = "../src/main.rs"]
-#[expect(dead_code, reason = "`main` is for the program")]
-mod leak_demo;
-#[path = "../../tests/program.rs"]
-mod program;
-
-use program::{Ran, call, spawn};
 use serde_json::Value;
 
-fn demo(args: &[&str]) -> Ran {
-    call(args, |args, out, err| leak_demo::run(args, false, out, err))
-}
-
-fn json(args: &[&str]) -> Value {
-    let ran = demo(args);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
-    serde_json::from_str(&ran.out).expect("the output is one JSON value")
-}
+use crate::json;
 
 fn row<'v>(all: &'v Value, executor: &str, kept_in: &str) -> &'v Value {
     let rows = all["rows"].as_array().expect("there are rows");
@@ -84,62 +69,11 @@ fn a_waiting_worker_lends_its_stack_where_nothing_is_isolated() {
 }
 
 #[test]
-fn the_table_says_it_in_words_and_without_escape_codes() {
-    let ran = demo(&["--tasks", "200", "--workers", "2"]);
-    assert_eq!(ran.code, 0, "{}", ran.out);
-    assert!(ran.out.contains(" began as "), "{}", ran.out);
-    let promised = if cfg!(feature = "rayon") { 600 } else { 400 };
-    assert!(ran.out.contains(&format!("None of the {promised} tasks")), "{}", ran.out);
-    assert!(!ran.out.contains('\x1b'), "{}", ran.out);
-}
-
-#[test]
 fn one_task_leaks_nothing_anywhere() {
     let all = json(&["--tasks", "1", "--json"]);
     for row in all["rows"].as_array().expect("there are rows") {
         assert_eq!(row["sequential"], 0, "{row:#}");
     }
-}
-
-#[test]
-fn bad_arguments_get_the_usage_and_exit_2() {
-    for args in [
-        &["--tasks"][..],
-        &["--tasks", "0"],
-        &["--tasks", "-3"],
-        &["--tasks", "many"],
-        &["--tasks", "1000001"],
-        &["--workers", "0"],
-        &["--workers=257"],
-        &["--json=yes"],
-        &["--jason"],
-        &["10"],
-        &[""],
-    ] {
-        let ran = demo(args);
-        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
-        assert!(ran.err.contains("usage: leak_demo"), "{args:?}: {}", ran.err);
-    }
-}
-
-#[test]
-fn the_help_names_every_option_and_exits_0() {
-    let ran = demo(&["--help"]);
-    assert_eq!(ran.code, 0);
-    for option in ["--tasks", "--workers", "--json", "--help"] {
-        assert!(ran.out.contains(option), "{option}");
-    }
-}
-
-#[test]
-fn the_program_does_what_its_code_does() {
-    let Some(ran) = spawn("leak_demo", &["--tasks", "50", "--json"]) else { return };
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let all: Value = serde_json::from_str(&ran.out).expect("the output is one JSON value");
-    assert_eq!(all["kept_promise"], true);
-
-    let ran = spawn("leak_demo", &["--tasks", "none"]).expect("it is there");
-    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
 }
 
 /// In a process of its own, since the names that are found are kept in one place per process: the other
@@ -151,7 +85,10 @@ fn the_sentinel_names_what_nobody_declared_and_nothing_else() {
     if std::env::var_os(ALONE).is_none() {
         let alone =
             std::process::Command::new(std::env::current_exe().expect("this test is a file"))
-                .args(["the_sentinel_names_what_nobody_declared_and_nothing_else", "--exact"])
+                .args([
+                    "counts::the_sentinel_names_what_nobody_declared_and_nothing_else",
+                    "--exact",
+                ])
                 .env(ALONE, "1")
                 .output()
                 .expect("it starts again");

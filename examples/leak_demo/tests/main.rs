@@ -1,0 +1,33 @@
+//! The demonstration: its numbers, what it prints, its picture and its page.
+
+#[path = "../src/main.rs"]
+#[expect(dead_code, reason = "`main` is for the program")]
+mod leak_demo;
+#[path = "../../tests/program.rs"]
+mod program;
+
+mod command_line;
+mod counts;
+mod output;
+mod page;
+mod picture;
+mod schema;
+
+use leak_demo::Screen;
+use program::{Ran, call};
+use serde_json::Value;
+
+fn demo(args: &[&str]) -> Ran {
+    call(args, |args, out, err| leak_demo::run(args, Screen::default(), out, err))
+}
+
+fn json(args: &[&str]) -> Value {
+    let ran = demo(args);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    serde_json::from_str(&ran.out).expect("the output is one JSON value")
+}
+
+/// A file of this test's, in a place of its own.
+fn file(name: &str) -> String {
+    format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
+}
