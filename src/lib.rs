@@ -70,8 +70,9 @@ pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
 pub use executor::Executor;
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{
-    BuildError, Imap, ImapUnordered, Isolation, JoinHandle, Pool, PoolBuilder, RangeIndex, Scope,
-    ScopedJoinHandle, ShutdownError, Stats, SubmitError, TaskError, WeakPool,
+    BuildError, Imap, ImapUnordered, Isolation, JoinHandle, Permit, Pool, PoolBuilder, RangeIndex,
+    Reserve, ReserveError, Scope, ScopedJoinHandle, ShutdownError, Stats, SubmitError, TaskError,
+    WeakPool,
 };
 pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, WorkerLocal};
 

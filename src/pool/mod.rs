@@ -11,6 +11,7 @@ mod isolation;
 mod job;
 mod map;
 mod maps;
+mod permit;
 #[expect(clippy::module_inception, reason = "the folder is named after its main noun")]
 mod pool;
 mod scheduler;
@@ -29,6 +30,7 @@ pub use handle::JoinHandle;
 pub use imap::{Imap, ImapUnordered};
 pub use isolation::Isolation;
 pub use map::RangeIndex;
+pub use permit::{Permit, Reserve, ReserveError};
 pub use pool::{Pool, WeakPool};
 pub use scope::{Scope, ScopedJoinHandle};
 pub use stats::Stats;

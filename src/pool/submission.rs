@@ -126,7 +126,7 @@ impl Pool {
 
     /// The one way of a task into the pool: it is let in, becomes a job, and is put on the queue.
     #[inline]
-    fn admit_job<F, R, E>(
+    pub(crate) fn admit_job<F, R, E>(
         &self,
         at: &'static Location<'static>,
         context: Context,
@@ -152,7 +152,7 @@ impl Pool {
 
     /// Returns the job of a task that was not let in, which is over.
     #[cold]
-    fn refused_job<F, R, E>(
+    pub(crate) fn refused_job<F, R, E>(
         &self,
         at: &'static Location<'static>,
         (f, context, why): Rejected<F>,

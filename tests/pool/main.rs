@@ -11,6 +11,7 @@ mod map;
 mod map_faults;
 mod map_pulls;
 mod nested;
+mod permit;
 mod scope;
 mod shutdown;
 mod submit;

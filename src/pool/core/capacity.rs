@@ -94,7 +94,6 @@ impl Capacity {
     }
 
     /// Begins to wait for a place, without blocking: see [`Waiting::poll`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "futures wait with it"))]
     pub(crate) fn wait(&self) -> Waiting<'_> {
         Waiting { capacity: self, turn: None }
     }

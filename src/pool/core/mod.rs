@@ -9,9 +9,10 @@ mod running;
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use self::admission::{Admission, Admitted};
-use self::capacity::{Capacity, NoPlace};
+use self::capacity::{Capacity, NoPlace, Waiting};
 use self::counters::{Counters, Tally};
 use self::hooks::Hooks;
 pub(crate) use self::running::{Activity, HookRun, Running};
@@ -55,6 +56,8 @@ pub(crate) enum Refused {
 pub(crate) enum IfFull {
     Wait,
     Refuse,
+    /// Nothing: it has a place already.
+    HasPlace,
 }
 
 /// What the builder decides.
@@ -150,29 +153,69 @@ impl Core {
         if let Some(capacity) = &self.capacity {
             self.take_place(capacity, if_full)?;
         }
-        self.count_in().inspect_err(|_| {
-            if let Some(capacity) = &self.capacity {
-                capacity.release();
-            }
-        })
+        self.count_in().inspect_err(|_| self.give_place_back())
     }
 
     #[cold]
     fn take_place(&self, capacity: &Capacity, if_full: IfFull) -> Result<(), Refused> {
-        let taken = if current::in_task() {
-            capacity.take_anyway();
-            Ok(())
-        } else {
-            match if_full {
-                IfFull::Wait => capacity.take(|| self.is_forked()),
-                IfFull::Refuse => capacity.try_take(),
+        let taken = match if_full {
+            IfFull::HasPlace => Ok(()),
+            _ if current::in_task() => {
+                capacity.take_anyway();
+                Ok(())
             }
+            IfFull::Wait => capacity.take(|| self.is_forked()),
+            IfFull::Refuse => capacity.try_take(),
         };
-        taken.map_err(|why| match why {
+        taken.map_err(|why| self.refusal(why))
+    }
+
+    fn refusal(&self, why: NoPlace) -> Refused {
+        match why {
             NoPlace::Full => Refused::Full,
             NoPlace::Closed if self.is_forked() => Refused::Forked,
             NoPlace::Closed => Refused::ShutDown,
-        })
+        }
+    }
+
+    /// Takes a place in a bounded queue for a task that comes later, without waiting.
+    pub(crate) fn try_reserve(&self) -> Result<(), Refused> {
+        match &self.capacity {
+            _ if self.is_closed_here() => Err(Refused::ShutDown),
+            None => Ok(()),
+            Some(capacity) => self.take_place(capacity, IfFull::Refuse),
+        }
+    }
+
+    /// Takes a place in a bounded queue for a task that comes later, or goes into the line in which
+    /// `line` stands from then on.
+    pub(crate) fn poll_reserve<'c>(
+        &'c self,
+        line: &mut Option<Waiting<'c>>,
+        waker: &Waker,
+    ) -> Poll<Result<(), Refused>> {
+        let capacity = match &self.capacity {
+            Some(capacity) if !current::in_task() && !self.is_closed_here() => capacity,
+            // At once, also out of the line: a task would wait there for itself.
+            _ => {
+                *line = None;
+                return Poll::Ready(self.try_reserve());
+            }
+        };
+        let arrives = line.is_none();
+        let taken = line.get_or_insert_with(|| capacity.wait()).poll(waker);
+        if arrives && taken.is_pending() && self.is_forked() {
+            *line = None;
+            return Poll::Ready(Err(Refused::Forked));
+        }
+        taken.map_err(|why| self.refusal(why))
+    }
+
+    /// Gives back a place in a bounded queue that no task came for.
+    pub(crate) fn give_place_back(&self) {
+        if let Some(capacity) = &self.capacity {
+            capacity.release();
+        }
     }
 
     /// Counts something that comes in, and returns its number.

@@ -1,0 +1,197 @@
+//! [`Permit`]: a place in a bounded queue that is taken before there is a task for it.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::core::capacity::Waiting;
+use super::core::{IfFull, Refused};
+use super::handle::JoinHandle;
+use super::job::Job;
+use super::pool::{FORKED, Pool, SHUT_DOWN};
+
+impl Pool {
+    /// Waits until the bounded queue has room, without blocking the thread, and returns a
+    /// [`Permit`] to submit one task.
+    ///
+    /// On any executor. Those that wait for room, futures and blocked threads, get it in the order
+    /// in which they came. A pool whose queue is not bounded has room at once; so has any pool for
+    /// a thread that runs a task, which would otherwise wait for itself.
+    ///
+    /// # Errors
+    ///
+    /// If the pool is shut down, before or meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped gives up its place in the line; one that was handed a place passes
+    /// it on to the next in the line. Nothing is lost but the turn.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let pool = Pool::builder().workers(1).queue_capacity(10).build()?;
+    /// let answer = pool.reserve().await?.submit(|| 6 * 7).await?;
+    /// assert_eq!(answer, 42);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn reserve(&self) -> Reserve<'_> {
+        Reserve { pool: Some(self), line: None }
+    }
+
+    /// Returns a [`Permit`] to submit one task, if the queue has room for it and nobody waits for
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// If the queue is full, or the pool is shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    /// let permit = pool.try_reserve().unwrap();
+    /// assert!(pool.try_reserve().unwrap_err().is_full());
+    /// assert_eq!(permit.submit(|| 1).join().unwrap(), 1);
+    /// ```
+    pub fn try_reserve(&self) -> Result<Permit, ReserveError> {
+        match self.core().try_reserve() {
+            Ok(()) => Ok(Permit::new(self)),
+            Err(refused) => Err(ReserveError { refused }),
+        }
+    }
+}
+
+/// A place in a pool's queue, for one task.
+///
+/// Made by [`Pool::reserve`] and [`Pool::try_reserve`]. Dropped, it gives the place to the next who
+/// waits for one. It keeps its pool open, as every handle does, and submits as the handle that it
+/// was reserved through ([`Pool::named`], [`Pool::in_context`]).
+#[must_use = "a permit that is dropped gives its place back"]
+pub struct Permit {
+    pool: Pool,
+    /// Whether it still has its place.
+    is_unused: bool,
+}
+
+impl Permit {
+    fn new(pool: &Pool) -> Self {
+        Self { pool: pool.clone(), is_unused: true }
+    }
+
+    /// Submits a task, as [`Pool::submit`] does. Never waits.
+    ///
+    /// The task inherits what surrounds this call, not what surrounded the reservation. After a
+    /// shutdown it does not run: the handle is that of a cancelled one.
+    ///
+    /// # Panics
+    ///
+    /// As [`Pool::submit`]. The place is given back.
+    #[track_caller]
+    pub fn submit<F, R>(mut self, f: F) -> JoinHandle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let at = Location::caller();
+        let context = self.pool.context();
+        let core = self.pool.core();
+        // From here on the place is the task's.
+        self.is_unused = false;
+        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
+        let job = self
+            .pool
+            .admit_job(at, context, IfFull::HasPlace, f, || (), enqueue)
+            .unwrap_or_else(|refused| self.pool.refused_job(at, refused, ()));
+        JoinHandle::new(job, Arc::clone(core))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.is_unused {
+            self.pool.core().give_place_back();
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Pool::reserve`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Reserve<'p> {
+    /// `None` once it is over.
+    pool: Option<&'p Pool>,
+    /// From the first poll that finds no room on.
+    line: Option<Waiting<'p>>,
+}
+
+// The locks of the line are held for bookkeeping only.
+impl UnwindSafe for Reserve<'_> {}
+impl RefUnwindSafe for Reserve<'_> {}
+
+impl Future for Reserve<'_> {
+    type Output = Result<Permit, ReserveError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { pool: place, line } = self.get_mut();
+        let Some(pool) = *place else { panic!("a reservation was polled after it had ended") };
+        let taken = ready!(pool.core().poll_reserve(line, cx.waker()));
+        *place = None;
+        Poll::Ready(match taken {
+            Ok(()) => Ok(Permit::new(pool)),
+            Err(refused) => Err(ReserveError { refused }),
+        })
+    }
+}
+
+impl fmt::Debug for Reserve<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserve").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no place in a pool's queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReserveError {
+    refused: Refused,
+}
+
+impl ReserveError {
+    /// Returns whether the queue is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.refused == Refused::Full
+    }
+
+    /// Returns whether the pool was shut down.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.refused == Refused::ShutDown
+    }
+}
+
+impl fmt::Display for ReserveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.refused {
+            Refused::Full => "the queue of the pool is full",
+            Refused::ShutDown => SHUT_DOWN,
+            Refused::Forked => FORKED,
+        })
+    }
+}
+
+impl Error for ReserveError {}

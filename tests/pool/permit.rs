@@ -1,0 +1,274 @@
+//! Places in a bounded queue: taken before there is a task, in order of arrival, and never lost.
+
+use std::future::{Future, poll_fn};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::support::{finishes, occupy, panic_of};
+use cleanslate::{Permit, Pool, Reserve, ReserveError, task_local};
+use futures_lite::future::{block_on, poll_once, yield_now};
+
+#[test]
+fn permits_and_waits_can_be_sent_and_survive_a_panic() {
+    fn all<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe>() {}
+    all::<Permit>();
+    all::<Reserve<'static>>();
+    all::<ReserveError>();
+}
+
+fn bounded(workers: usize, capacity: usize) -> Pool {
+    Pool::builder().workers(workers).queue_capacity(capacity).build().unwrap()
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn waker() -> (Arc<Count>, Waker) {
+    let count = Arc::new(Count::default());
+    (Arc::clone(&count), Waker::from(count))
+}
+
+fn woken(count: &Count) -> usize {
+    count.0.load(Ordering::SeqCst)
+}
+
+fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+#[test]
+fn a_permit_submits_one_task_and_holds_its_place_until_that_is_claimed() {
+    finishes("permits", || {
+        let pool = bounded(1, 2);
+        let busy = occupy(&pool);
+        let first = block_on(pool.reserve()).unwrap();
+        let second = pool.try_reserve().unwrap();
+        assert!(pool.try_reserve().unwrap_err().is_full());
+        assert!(pool.try_submit(|| ()).unwrap_err().is_full());
+        let first = first.submit(|| 1);
+        assert!(pool.try_reserve().unwrap_err().is_full(), "the task has the permit's place");
+        drop(second);
+        let again = pool.try_reserve().unwrap();
+        drop(busy);
+        assert_eq!((first.join().unwrap(), again.submit(|| 2).join().unwrap()), (1, 2));
+        let both = (pool.try_reserve().unwrap(), pool.try_reserve().unwrap());
+        assert!(pool.try_reserve().unwrap_err().is_full(), "claimed tasks have given theirs back");
+        drop(both);
+    });
+}
+
+#[test]
+fn a_pool_without_a_bound_has_room_at_once() {
+    let pool = Pool::new(1).unwrap();
+    let permit = block_on(poll_once(pool.reserve())).unwrap().unwrap();
+    assert_eq!(permit.submit(|| 1).join().unwrap(), 1);
+    assert_eq!(pool.try_reserve().unwrap().submit(|| 2).join().unwrap(), 2);
+}
+
+#[test]
+fn places_go_to_the_line_in_order_of_arrival() {
+    finishes("one line", || {
+        let pool = bounded(1, 1);
+        let busy = occupy(&pool);
+        let place = pool.try_reserve().unwrap();
+        let mut line: Vec<_> = (0..3).map(|_| (pool.reserve(), waker())).collect();
+        for (reserve, (_, waker)) in &mut line {
+            assert!(poll(reserve, waker).is_pending());
+        }
+        // A thread that blocks, which has come last or is still to come.
+        let theirs = pool.clone();
+        let thread = std::thread::spawn(move || theirs.submit(|| "the thread's"));
+        drop(place);
+        for (index, (reserve, (count, waker))) in line.iter_mut().enumerate() {
+            assert_eq!(woken(count), 1, "number {index}");
+            assert!(pool.try_reserve().unwrap_err().is_full(), "nobody overtakes");
+            let Poll::Ready(Ok(permit)) = poll(reserve, waker) else { panic!("it has a place") };
+            assert!(!thread.is_finished());
+            drop(permit);
+        }
+        let handle = thread.join().unwrap();
+        drop(busy);
+        assert_eq!(handle.join().unwrap(), "the thread's");
+    });
+}
+
+#[test]
+fn a_wait_that_is_given_up_loses_nothing() {
+    finishes("cancelled waits", || {
+        let pool = bounded(1, 1);
+        let place = pool.try_reserve().unwrap();
+        let (first_count, first_waker) = waker();
+        let (second_count, second_waker) = waker();
+        let (mut first, mut second) = (pool.reserve(), pool.reserve());
+        let mut gone = Box::pin(pool.reserve());
+        assert!(poll(&mut gone, &first_waker).is_pending());
+        assert!(poll(&mut first, &first_waker).is_pending());
+        assert!(poll(&mut second, &second_waker).is_pending());
+        drop(gone);
+        drop(place);
+        assert_eq!((woken(&first_count), woken(&second_count)), (1, 0));
+        // It was handed the place, and goes away without having looked.
+        drop(first);
+        assert_eq!(woken(&second_count), 1);
+        let Poll::Ready(Ok(permit)) = poll(&mut second, &second_waker) else { panic!("its turn") };
+        drop((permit, second));
+        drop(pool.reserve());
+        assert_eq!(pool.try_reserve().unwrap().submit(|| 1).join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn whoever_runs_a_task_has_room_at_once() {
+    finishes("tasks pass", || {
+        let (pool, other) = (bounded(1, 1), bounded(1, 1));
+        let busy = occupy(&other);
+        let full = (pool.try_reserve().unwrap(), other.try_reserve().unwrap());
+        let (mine, theirs) = (pool.clone(), other.clone());
+        let (done, is_done) = mpsc::channel();
+        let plain = Pool::new(1).unwrap();
+        let task = plain.submit(move || {
+            let permits: Vec<_> = (0..5).map(|_| block_on(mine.reserve()).unwrap()).collect();
+            let more = mine.try_reserve().unwrap();
+            let handles: Vec<_> = permits.into_iter().map(|it| it.submit(|| 1)).collect();
+            drop(more);
+            let sum: i32 = handles.into_iter().map(|handle| handle.join().unwrap()).sum();
+            done.send(block_on(theirs.reserve()).is_ok()).unwrap();
+            sum
+        });
+        assert!(is_done.recv().unwrap());
+        drop(busy);
+        assert_eq!(task.join().unwrap(), 5);
+        assert!(pool.try_reserve().unwrap_err().is_full(), "every place is accounted for");
+        drop(full);
+        assert!(pool.try_reserve().is_ok());
+    });
+}
+
+// A future that stands in the line and is polled next inside a task leaves the line: the task may
+// be what the line waits for.
+#[test]
+fn a_wait_that_moves_into_a_task_ends_there() {
+    finishes("moved waits", || {
+        let pool: &'static Pool = Box::leak(Box::new(bounded(1, 1)));
+        let place = pool.try_reserve().unwrap();
+        let (_, waker) = waker();
+        let mut waiting = pool.reserve();
+        assert!(poll(&mut waiting, &waker).is_pending());
+        let other = Pool::new(1).unwrap();
+        let task = other.submit(move || block_on(waiting).unwrap().submit(|| 7).join().unwrap());
+        assert_eq!(task.join().unwrap(), 7);
+        drop(place);
+        assert!(pool.try_reserve().is_ok());
+        pool.shutdown().unwrap();
+    });
+}
+
+#[test]
+fn a_shutdown_ends_every_wait_and_what_a_permit_submits_then_is_cancelled() {
+    finishes("shutdown", || {
+        let pool = bounded(1, 1);
+        let permit = pool.try_reserve().unwrap();
+        let (count, waker) = waker();
+        let mut waiting = pool.reserve();
+        assert!(poll(&mut waiting, &waker).is_pending());
+        pool.shutdown().unwrap();
+        assert_eq!(woken(&count), 1);
+        let Poll::Ready(Err(error)) = poll(&mut waiting, &waker) else { panic!("it is over") };
+        assert!(error.is_shut_down() && !error.is_full());
+        assert!(permit.submit(|| 1).join().unwrap_err().is_cancelled());
+        assert!(pool.try_reserve().unwrap_err().is_shut_down());
+        assert!(block_on(pool.reserve()).unwrap_err().is_shut_down());
+        let unbounded = Pool::new(1).unwrap();
+        unbounded.shutdown().unwrap();
+        assert!(unbounded.try_reserve().unwrap_err().is_shut_down());
+        assert!(block_on(unbounded.reserve()).unwrap_err().is_shut_down());
+        assert!(panic_of(|| poll(&mut waiting, &waker)).contains("after it had ended"));
+    });
+}
+
+task_local! {
+    #[inherit]
+    static USER: &'static str = "nobody";
+}
+
+#[test]
+fn a_permits_task_is_the_handles_and_inherits_where_it_is_submitted() {
+    let pool = bounded(1, 2);
+    USER.set("alice");
+    let permit = block_on(pool.named("lookup").reserve()).unwrap();
+    let apart = block_on(pool.detached().reserve()).unwrap();
+    USER.set("bob");
+    let line = line!() + 1;
+    let error = permit.submit(|| panic!("{}", USER.get())).join().unwrap_err();
+    assert_eq!((error.task_name(), error.submitted_at().line()), (Some("lookup"), line));
+    assert!(error.to_string().contains("bob"), "{error}");
+    assert_eq!(apart.submit(|| USER.get()).join().unwrap(), "nobody");
+    // A submission that panics gives the place back.
+    let permit = pool.try_reserve().unwrap();
+    let other = pool.try_reserve().unwrap();
+    let text = panic_of(|| USER.with_mut(|_| drop(permit.submit(|| ()))));
+    assert!(text.contains("cannot capture"), "{text}");
+    let again = pool.try_reserve().unwrap();
+    drop((again, other));
+}
+
+// Futures that wait, are handed places, submit and give up at any time, on several threads: every
+// place comes back, and the queue was never longer than its bound.
+#[test]
+fn no_place_is_lost_however_waits_end() {
+    finishes("many waits", || {
+        const LIMIT: usize = 3;
+        let pool = bounded(2, LIMIT);
+        let reserved = Arc::new(AtomicUsize::new(0));
+        let ran = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..4_usize)
+            .map(|seed| {
+                let (pool, reserved, ran) = (pool.clone(), reserved.clone(), ran.clone());
+                std::thread::spawn(move || {
+                    let mut submitted = 0;
+                    for round in 0..2_000_usize {
+                        let mut waiting = pin!(pool.reserve());
+                        let patience = (round * 7 + seed) % 5;
+                        let permit = block_on(async {
+                            for _ in 0..patience {
+                                if let Some(taken) = poll_once(waiting.as_mut()).await {
+                                    return Some(taken.unwrap());
+                                }
+                                yield_now().await;
+                            }
+                            match patience {
+                                4 => Some(poll_fn(|cx| waiting.as_mut().poll(cx)).await.unwrap()),
+                                _ => None,
+                            }
+                        });
+                        let Some(permit) = permit else { continue };
+                        assert!(reserved.fetch_add(1, Ordering::SeqCst) < LIMIT);
+                        reserved.fetch_sub(1, Ordering::SeqCst);
+                        if round % 3 != 0 {
+                            submitted += 1;
+                            let ran = Arc::clone(&ran);
+                            drop(permit.submit(move || ran.fetch_add(1, Ordering::SeqCst)));
+                        }
+                    }
+                    submitted
+                })
+            })
+            .collect();
+        let submitted: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        let all: Vec<_> = (0..LIMIT).map(|_| block_on(pool.reserve()).unwrap()).collect();
+        assert!(pool.try_reserve().unwrap_err().is_full());
+        drop(all);
+        pool.shutdown().unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), submitted);
+    });
+}
