@@ -40,6 +40,7 @@ pub struct PoolBuilder {
     isolation: Isolation,
     carriers: Vec<SharedCarrier>,
     hooks: Hooks,
+    caller_helps: bool,
     #[cfg(feature = "sentinel")]
     sentinel: Option<Sentinel>,
 }
@@ -54,6 +55,7 @@ impl PoolBuilder {
             isolation: Isolation::Reset,
             carriers: Vec::new(),
             hooks: Hooks::default(),
+            caller_helps: false,
             #[cfg(feature = "sentinel")]
             sentinel: None,
         }
@@ -179,6 +181,33 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets whether a plain thread that waits for tasks of this pool runs them itself, as a task's
+    /// thread does: the items of its own map, the tasks of its own scope that have not started, the task
+    /// that it joins (but not one that it polls). A map that is over at once then wakes nobody. The
+    /// default is that plain threads run no tasks.
+    ///
+    /// What it means: such tasks see the thread-locals of the caller that nobody declared, and run on
+    /// its stack, whatever its size; [`Pool::worker_index`] is `None` in them, and a worker-local is the
+    /// calling thread's own. The first item of a map runs before anybody else is woken, so where single
+    /// items take long, a map of a few of them takes up to one item longer.
+    ///
+    /// It is never done where tasks rely on their worker: in a pool that is leaky, that has carriers, a
+    /// sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(2).caller_helps(true).build().unwrap();
+    /// let here = std::thread::current().id();
+    /// assert_eq!(pool.map([1], |_| std::thread::current().id()), [here]);
+    /// ```
+    pub fn caller_helps(mut self, helps: bool) -> Self {
+        self.caller_helps = helps;
+        self
+    }
+
     /// Watches every task for thread-locals that it leaves changed, in any crate or C library, and does
     /// with those that do what the sentinel says: count them ([`Stats::leaks`](crate::Stats::leaks)),
     /// report them, make them fail, or replace their worker. The default is no sentinel, which costs
@@ -263,6 +292,7 @@ impl PoolBuilder {
             capacity: self.queue_capacity,
             hooks: self.hooks,
             sentry,
+            caller_helps: self.caller_helps,
         };
         let pool = Pool::from_core(Arc::new(Core::new(settings, id, threads)));
         // An error drops the pool, which joins the workers that have started.

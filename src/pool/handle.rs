@@ -188,7 +188,7 @@ const TAKEN: &str = "the result of this task was taken before";
 /// Waits until `job` is done, running it here if this thread may, and takes its result.
 #[track_caller]
 pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<R, TaskError> {
-    if !job.is_done() && current::in_task() && job.run_inline(core).is_err() {
+    if !job.is_done() && core.helps_here() && job.run_inline(core).is_err() {
         return Err(given_up(job, core, Cause::TooDeep));
     }
     if !job.is_done() {

@@ -19,7 +19,6 @@ use super::error::TaskError;
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
 use super::pool::{FORKED, Pool, SHUT_DOWN};
-use super::scheduler::current;
 use crate::panic::{self, AbortOnUnwind};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread};
@@ -158,7 +157,7 @@ where
             unfinished: AtomicUsize::new(0),
             unseen: AtomicUsize::new(0),
             owner: seam::current(),
-            unstarted: current::in_task().then(Mutex::default),
+            unstarted: core.helps_here().then(Mutex::default),
         }),
         pool: pool.clone(),
         scope: PhantomData,

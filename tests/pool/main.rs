@@ -4,7 +4,9 @@
 mod support;
 
 mod builder;
+mod caller;
 mod event;
+mod fair;
 mod imap;
 mod leaky;
 mod map;

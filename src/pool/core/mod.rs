@@ -68,6 +68,7 @@ pub(crate) struct Settings {
     pub(crate) capacity: Option<usize>,
     pub(crate) hooks: Hooks,
     pub(crate) sentry: Sentry,
+    pub(crate) caller_helps: bool,
 }
 
 /// See the module's documentation.
@@ -95,6 +96,8 @@ pub(crate) struct Core {
     pub(crate) sentry: Sentry,
     /// The process that the workers live in.
     process: u32,
+    /// Whether plain threads run what they wait for.
+    caller_helps: bool,
     /// Whether the last handle lets go of the workers instead of waiting for them.
     pub(crate) detaches: AtomicBool,
     pub(crate) renewed: AtomicU64,
@@ -109,7 +112,14 @@ impl std::fmt::Debug for Core {
 
 impl Core {
     pub(crate) fn new(settings: Settings, id: u64, threads: Threads) -> Self {
-        let Settings { workers, isolation, carriers, capacity, hooks, sentry } = settings;
+        let Settings { workers, isolation, carriers, capacity, hooks, sentry, caller_helps } =
+            settings;
+        // What a worker has and other threads do not: these tasks cannot do without.
+        let caller_helps = caller_helps
+            && isolation == Isolation::Reset
+            && carriers.is_empty()
+            && hooks.worker_start.is_none()
+            && !sentry.watches_each_task();
         Self {
             id,
             isolation,
@@ -127,6 +137,7 @@ impl Core {
             threads: Arc::new(threads),
             sentry,
             process: std::process::id(),
+            caller_helps,
             detaches: AtomicBool::new(false),
             renewed: AtomicU64::new(0),
             unobserved: AtomicU64::new(0),
@@ -253,6 +264,19 @@ impl Core {
         self.look_for_cancellation();
     }
 
+    /// Puts back an entry that gave way to others.
+    pub(crate) fn enqueue_second(&self, entry: Arc<dyn Entry>) {
+        self.queue.push_second(entry);
+        self.sleepers.notify();
+        self.look_for_cancellation();
+    }
+
+    /// Returns whether work waits besides `own` entries of the queue, and no worker is idle that would
+    /// take it.
+    pub(crate) fn is_crowded(&self, own: u64) -> bool {
+        !self.sleepers.is_anybody_idle() && self.queue.live() > own
+    }
+
     /// To be called after work was made visible. Either the thread that cancels finds the work, or this
     /// one finds the pool cancelled: the fence in `notify` lies between the work and this look, and
     /// `cancel` sets the flag, SeqCst, before it looks for work.
@@ -282,6 +306,13 @@ impl Core {
     #[inline]
     pub(crate) fn run(&self, entry: Arc<dyn Entry>) {
         if self.is_cancelled() { entry.cancel(self) } else { entry.run(self) }
+    }
+
+    /// Returns whether the current thread runs what it waits for: because it runs a task, or because
+    /// plain threads do so in this pool.
+    #[inline]
+    pub(crate) fn helps_here(&self) -> bool {
+        self.caller_helps || current::in_task()
     }
 
     /// Runs user code as the task with `label`: isolated, watched, caught.

@@ -1,6 +1,6 @@
 //! One visit to every worker.
 
-use super::{Body, Help, Owner, Visits};
+use super::{Body, Help, Owner, Shift, Visits};
 use crate::context::Context;
 use crate::pool::core::{Core, Running};
 use crate::pool::error::{Cause, Label};
@@ -80,7 +80,7 @@ where
     F: Fn() -> R + Sync,
     R: Send,
 {
-    fn help(&self, index: usize, _more: &dyn Fn()) -> Help {
+    fn help(&self, index: usize, _shift: &dyn Shift) -> Help {
         let running = Running::begin(self.core);
         match self.core.run_task(self.label, self.context, &self.f) {
             Ok(result) => {

@@ -76,6 +76,12 @@ impl HelperLatch {
         self.word.fetch_add(n as u64 * QUEUED, Ordering::Relaxed) & CLOSED == 0
     }
 
+    /// Returns how many tickets are on the queue.
+    pub(crate) fn queued(&self) -> u64 {
+        // Relaxed: a hint.
+        self.word.load(Ordering::Relaxed) / QUEUED
+    }
+
     /// Lets nobody in any more; returns the number of tickets left on the queue, to the first caller
     /// only. If the latch is empty, the owner may go at once.
     pub(crate) fn close(&self) -> u64 {

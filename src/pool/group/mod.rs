@@ -31,13 +31,28 @@ use crate::sync::seam::{self, Thread};
 
 /// What a group does, on its owner's stack.
 pub(crate) trait Body: Sync {
-    /// Helps on a worker with `index`. Never unwinds. Calls `more` when it sees that the work is worth
-    /// more helpers.
-    fn help(&self, index: usize, more: &dyn Fn()) -> Help;
+    /// Helps on a worker with `index`. Never unwinds. Asks `shift` between two pieces of its work.
+    fn help(&self, index: usize, shift: &dyn Shift) -> Help;
     /// The pool was shut down before one of the tickets was taken: nothing new is to start. Returns
     /// whether that was the last that the group waited for.
     fn cancel(&self) -> Help;
 }
+
+/// What a helper asks between two pieces of its work.
+pub(crate) trait Shift {
+    /// The work has shown that it is worth more helpers.
+    fn more(&self) {}
+    /// Whether others wait for this thread, so that the helper is to leave: with [`Help::GaveWay`].
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// The shift of whoever works to the end: a visit, or an owner, which cannot leave its own work to others
+/// (with one worker there are none).
+struct ToTheEnd;
+
+impl Shift for ToTheEnd {}
 
 /// What a helper says when it stops.
 #[must_use]
@@ -49,6 +64,9 @@ pub(crate) enum Help {
     GoOn,
     /// There is something left to start, but not on this thread: the ticket goes back to the queue.
     Elsewhere,
+    /// There is something left to start, when others have had their turn: the ticket goes to the second
+    /// line of the queue.
+    GaveWay,
 }
 
 /// See the module's documentation.
@@ -60,7 +78,7 @@ pub(crate) struct Group {
 }
 
 struct Vtable {
-    help: unsafe fn(*const (), usize, &dyn Fn()) -> Help,
+    help: unsafe fn(*const (), usize, &dyn Shift) -> Help,
     cancel: unsafe fn(*const ()) -> Help,
 }
 
@@ -72,7 +90,7 @@ trait Erased: Body {
 impl<B: Body> Erased for B {
     const VTABLE: Vtable = Vtable {
         // SAFETY: `Group` passes the pointer it was made with, to a live `B` (invariants 1 and 2).
-        help: |body, index, more| unsafe { &*body.cast::<B>() }.help(index, more),
+        help: |body, index, shift| unsafe { &*body.cast::<B>() }.help(index, shift),
         // SAFETY: as above.
         cancel: |body| unsafe { &*body.cast::<B>() }.cancel(),
     };
@@ -99,9 +117,9 @@ impl Group {
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
-    fn help(&self, index: usize, more: &dyn Fn()) -> Help {
+    fn help(&self, index: usize, shift: &dyn Shift) -> Help {
         // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only: invariant 1.
-        unsafe { (self.vtable.help)(self.body, index, more) }
+        unsafe { (self.vtable.help)(self.body, index, shift) }
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
@@ -147,15 +165,46 @@ impl Ticket {
     }
 }
 
+/// The shift of a helper that came with a ticket (R17).
+struct TicketShift<'t> {
+    ticket: &'t Arc<Ticket>,
+    core: &'t Core,
+}
+
+impl Shift for TicketShift<'_> {
+    fn more(&self) {
+        self.ticket.offer_rest(self.core);
+    }
+
+    fn is_over(&self) -> bool {
+        current::has_directed() || self.core.is_crowded(self.ticket.group.latch.queued())
+    }
+}
+
+/// The shift of a plain thread that works on its own map: it calls for others when that is worth it.
+struct CallerShift<'t>(TicketShift<'t>);
+
+impl Shift for CallerShift<'_> {
+    fn more(&self) {
+        self.0.more();
+    }
+}
+
 impl Entry for Ticket {
     fn run(self: Arc<Self>, core: &Core) {
         let index = current::index_in(core.id).unwrap_or_default();
-        let entered =
-            self.group.inside(|group| match group.help(index, &|| self.offer_rest(core)) {
+        let entered = self.group.inside(|group| {
+            match group.help(index, &TicketShift { ticket: &self, core }) {
                 Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
                 Help::Elsewhere => self.offer(core, 1),
-            });
+                Help::GaveWay => {
+                    if group.latch.issue(1) {
+                        core.enqueue_second(Arc::clone(&self) as Arc<dyn Entry>);
+                    }
+                }
+            }
+        });
         if !entered {
             core.queue.removed_stale();
         }
@@ -213,7 +262,7 @@ impl DirectedTask for Visits {
     fn run(&self, index: usize) {
         self.enter(|group| match self.settle(BEGUN) {
             CANCELLED => group.cancel_body(),
-            _ => group.help(index, &|| ()),
+            _ => group.help(index, &ToTheEnd),
         });
     }
 
@@ -286,12 +335,19 @@ impl<'b> Owner<'b, Ticket> {
         let owner = Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
         let ticket = &owner.shared;
         let group = &ticket.group;
-        if current::in_task() {
+        if core.helps_here() {
             group.latch.enter_as_owner();
-            ticket.offer(core, helpers);
-            // An owner cannot leave its own work to others: with one worker there are none.
             let inside = Inside(group);
-            let _exhausted = group.help(current::index_in(core.id).unwrap_or_default(), &|| ());
+            let index = current::index_in(core.id).unwrap_or_default();
+            if current::in_task() {
+                ticket.offer(core, helpers);
+                let _exhausted = group.help(index, &ToTheEnd);
+            } else {
+                // Nobody is woken for a map that is over at once.
+                // Relaxed: the queue orders it before the first ticket is taken.
+                ticket.rest.store(helpers, Ordering::Relaxed);
+                let _exhausted = group.help(index, &CallerShift(TicketShift { ticket, core }));
+            }
             core.mark_stale(group.latch.close());
             drop(inside);
         } else {

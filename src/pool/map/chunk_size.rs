@@ -43,6 +43,11 @@ impl ChunkSize {
         Self { most: 1, ..Self::new(1) }
     }
 
+    /// Goes on where a helper that gave way has stopped.
+    pub(crate) fn again(self) -> Self {
+        Self { since: Instant::now(), began: None, ..self }
+    }
+
     /// Returns how many items to claim of those `left`, if that is known; at least one.
     pub(crate) fn of(&self, left: Option<usize>) -> usize {
         match left {

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::chunk_size::ChunkSize;
 use super::output::{self, Piece};
 use super::step::Step;
 use super::turns::Turns;
@@ -12,8 +13,7 @@ use crate::frame::{self, Failure};
 use crate::panic::{AbortOnUnwind, catch};
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
-use crate::pool::group::{Body, Help, Owner, Ticket};
-use crate::pool::scheduler::current;
+use crate::pool::group::{Body, Help, Owner, Shift, Ticket};
 use crate::sync::seam::{self, Mutex, Thread};
 
 /// How a map ended.
@@ -42,6 +42,8 @@ pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
     pub(super) verdict: Verdict<P::Stop>,
     /// Filled by the helpers when they leave.
     pieces: Mutex<Vec<Piece<'m, P::Out>>>,
+    /// What helpers that gave way have learned about the items.
+    sizes: Mutex<Vec<ChunkSize>>,
 }
 
 /// What is left to be claimed.
@@ -126,7 +128,7 @@ where
         return Ended::Done(Vec::new());
     }
     let helpers = core.slots.len().min(hint.1.unwrap_or(usize::MAX)).max(1);
-    let in_task = current::in_task();
+    let in_task = core.helps_here();
     let run = output::collect(hint, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
         let map = Map {
@@ -145,6 +147,7 @@ where
             }),
             verdict: Verdict::new(),
             pieces: Mutex::new(Vec::new()),
+            sizes: Mutex::new(Vec::new()),
         };
         Owner::<Ticket>::run(core, &map, helpers);
         let Map { input, verdict, pieces, .. } = map;
@@ -172,10 +175,10 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    fn help(&self, _index: usize, more: &dyn Fn()) -> Help {
+    fn help(&self, _index: usize, shift: &dyn Shift) -> Help {
         // The owner waits for the helper to leave, and what it has claimed must be known by then.
         let promise = AbortOnUnwind::new("a helper of a map was unwound");
-        let help = helper::help(self, more);
+        let help = helper::help(self, shift);
         promise.disarm();
         help
     }
@@ -211,6 +214,17 @@ where
     /// Takes over what a helper has written.
     pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
         self.pieces.lock().append(pieces);
+    }
+
+    /// Returns how much a helper that comes is to claim: as much as one before it that gave way.
+    pub(super) fn chunk_size(&self) -> ChunkSize {
+        let kept = self.sizes.lock().pop();
+        kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
+    }
+
+    /// Keeps what a helper that gives way has learned.
+    pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
+        self.sizes.lock().push(size);
     }
 
     /// Whether this thread is the owner's.

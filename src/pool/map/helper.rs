@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::frame::{self, Failure, Frame};
 use crate::panic::catch;
 use crate::pool::core::Running;
-use crate::pool::group::Help;
+use crate::pool::group::{Help, Shift};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::pool::scheduler::current;
 
@@ -28,17 +28,17 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     chunk: S::Chunk,
     /// Where the results are. Those of `chunk` belong into the last one.
     pieces: Vec<Piece<'m, P::Out>>,
-    more: &'h dyn Fn(),
+    shift: &'h dyn Shift,
 }
 
 /// Helps until there is nothing left to start. Never unwinds.
-pub(super) fn help<S, P>(map: &Map<'_, '_, S, P>, more: &dyn Fn()) -> Help
+pub(super) fn help<S, P>(map: &Map<'_, '_, S, P>, shift: &dyn Shift) -> Help
 where
     S: Source,
     P: Step<S::Item>,
 {
     let running = Running::begin(map.core);
-    let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), more };
+    let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), shift };
     let each = P::EACH || map.context.has_carriers() || map.core.sentry.watches_each_task();
     let help = match (each, map.core.isolation) {
         (true, _) => helper.each_for_itself(),
@@ -66,10 +66,12 @@ where
     /// the next.
     fn all<T: Tasks<'h>>(&mut self) -> Help {
         let map = self.map;
+        let mut help = Help::Exhausted;
         let ran = catch(|| {
             let mut tasks = T::enter(map.context);
-            if let Err(failure) = self.chunks(&mut tasks) {
-                self.fail(failure);
+            match self.chunks(&mut tasks) {
+                Ok(said) => help = said,
+                Err(failure) => self.fail(failure),
             }
             if let Err(error) = tasks.end() {
                 self.fail(Failure::Cleanup(error));
@@ -78,11 +80,11 @@ where
         if let Err(payload) = ran {
             self.fail(Failure::Panic(payload));
         }
-        Help::Exhausted
+        help
     }
 
-    fn chunks(&mut self, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
-        let mut size = ChunkSize::new(self.map.helpers);
+    fn chunks(&mut self, tasks: &mut impl Tasks<'h>) -> Result<Help, Failure> {
+        let mut size = self.map.chunk_size();
         while !self.map.is_over() {
             let len = self.claim(&size, &mut InFrame { tasks, map: self.map })?;
             if len == 0 {
@@ -90,10 +92,14 @@ where
             }
             self.run_chunk(len, tasks)?;
             if size.done(len) {
-                (self.more)();
+                self.shift.more();
+            }
+            if self.shift.is_over() {
+                self.map.keep_chunk_size(size);
+                return Ok(Help::GaveWay);
             }
         }
-        Ok(())
+        Ok(Help::Exhausted)
     }
 
     /// Claims a chunk; returns how many items there are. They have places in the last piece.
@@ -150,7 +156,7 @@ where
         let may_spoil = map.context.has_carriers() || map.core.sentry.may_renew();
         let mut size = match may_spoil {
             true => ChunkSize::one_by_one(),
-            false => ChunkSize::new(map.helpers),
+            false => map.chunk_size(),
         };
         while !map.is_over() {
             let claimed = catch(|| self.claim(&size, &mut EachForItself { map }));
@@ -167,7 +173,11 @@ where
                 return Help::Elsewhere;
             }
             if size.done(len) {
-                (self.more)();
+                self.shift.more();
+            }
+            if self.shift.is_over() {
+                map.keep_chunk_size(size);
+                return Help::GaveWay;
             }
         }
         Help::Exhausted

@@ -69,6 +69,12 @@ pub(crate) fn slot() -> Option<Arc<WorkerSlot>> {
     SLOT.try_with(|slot| slot.get().cloned()).ok().flatten()
 }
 
+/// Returns whether something is directed to the worker that this thread is.
+pub(crate) fn has_directed() -> bool {
+    HERE.get().bound
+        && SLOT.try_with(|slot| slot.get().is_some_and(|slot| slot.has_directed())).unwrap_or(false)
+}
+
 /// Returns the index of this thread among the workers of `pool`, while it serves there.
 #[inline]
 pub(crate) fn index_in(pool: u64) -> Option<usize> {

@@ -5,6 +5,10 @@
 //! when they outnumber the live entries by far, whoever leaves one sweeps: it turns the queue round
 //! once and drops the stale. Each sweep drops at least half of what it looks at, so a stale entry costs
 //! a constant.
+//!
+//! There are two lines. In the second wait the tickets of helpers that gave way: work that has had its
+//! turn, and goes on when others have had theirs. A worker takes from both by turns. (At the end of the
+//! first line a map would wait, after every chunk, for each job that came before.)
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
@@ -20,11 +24,32 @@ pub(crate) trait Stale: Send + Sync {
 /// Stale entries that are not worth a sweep.
 const TOLERATED: isize = 64;
 
+/// Entries in the order in which they came.
+struct Line<T: ?Sized>(Sender<Arc<T>>, Receiver<Arc<T>>);
+
+impl<T: ?Sized> Line<T> {
+    fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self(sender, receiver)
+    }
+
+    #[inline]
+    fn push(&self, entry: Arc<T>) {
+        // Cannot fail: the line holds a receiver.
+        let _sent = self.0.send(entry);
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<Arc<T>> {
+        self.1.try_recv().ok()
+    }
+}
+
 /// See the module's documentation. On lines of its own: the count of the stale changes often.
 #[repr(align(128))]
 pub(crate) struct Queue<T: Stale + ?Sized> {
-    sender: Sender<Arc<T>>,
-    receiver: Receiver<Arc<T>>,
+    first: Line<T>,
+    second: Line<T>,
     /// How many entries are stale, about: a job can be popped before whoever claimed it has counted it.
     stale: AtomicIsize,
     sweeping: AtomicBool,
@@ -32,27 +57,50 @@ pub(crate) struct Queue<T: Stale + ?Sized> {
 
 impl<T: Stale + ?Sized> Queue<T> {
     pub(crate) fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        Self { sender, receiver, stale: AtomicIsize::new(0), sweeping: AtomicBool::new(false) }
+        let stale = AtomicIsize::new(0);
+        let (first, second) = (Line::new(), Line::new());
+        Self { first, second, stale, sweeping: AtomicBool::new(false) }
     }
 
     #[inline]
     pub(crate) fn push(&self, entry: Arc<T>) {
-        // Cannot fail: the queue holds a receiver.
-        let _sent = self.sender.send(entry);
+        self.first.push(entry);
     }
 
+    /// Appends an entry to the second line.
+    pub(crate) fn push_second(&self, entry: Arc<T>) {
+        self.second.push(entry);
+    }
+
+    /// Takes the next entry, from whichever line has one.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Arc<T>> {
-        self.receiver.try_recv().ok()
+        self.first.pop().or_else(|| self.second.pop())
+    }
+
+    /// The same for a worker: by turns from the one line and the other, where both have entries.
+    #[inline]
+    pub(crate) fn pop_by_turns(&self, second: &mut bool) -> Option<Arc<T>> {
+        if self.second.1.is_empty() {
+            return self.first.pop();
+        }
+        *second = !*second;
+        if *second { self.second.pop().or_else(|| self.first.pop()) } else { self.pop() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.first.1.is_empty() && self.second.1.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.receiver.len()
+    fn len(&self) -> usize {
+        self.first.1.len() + self.second.1.len()
+    }
+
+    /// Returns how many entries there are that are not stale, about.
+    pub(crate) fn live(&self) -> u64 {
+        // Relaxed: an estimate.
+        let stale = self.stale.load(Ordering::Relaxed).max(0);
+        self.len().saturating_sub(stale.unsigned_abs()) as u64
     }
 
     /// A popped entry was stale.
@@ -80,13 +128,15 @@ impl<T: Stale + ?Sized> Queue<T> {
         if self.sweeping.swap(true, Ordering::Acquire) {
             return;
         }
-        for _ in 0..self.len() {
-            let Some(entry) = self.pop() else { break };
-            if entry.is_stale() {
-                self.removed_stale();
-            } else {
-                self.push(entry);
-                moved();
+        for line in [&self.first, &self.second] {
+            for _ in 0..line.1.len() {
+                let Some(entry) = line.pop() else { break };
+                if entry.is_stale() {
+                    self.removed_stale();
+                } else {
+                    line.push(entry);
+                    moved();
+                }
             }
         }
         self.sweeping.store(false, Ordering::Release);
@@ -124,6 +174,19 @@ mod tests {
         queue.sweep(|| told.set(told.get() + 1));
         assert_eq!((told.get(), queue.len()), (5, 5));
         assert!(std::iter::from_fn(|| queue.pop()).all(|entry| !entry.is_stale()));
+    }
+
+    #[test]
+    fn both_lines_get_their_turns() {
+        let queue = Queue::new();
+        for n in 0..4 {
+            queue.push(entry(false));
+            queue.push_second(entry(n != 9));
+        }
+        let mut second = false;
+        let order: Vec<_> =
+            std::iter::from_fn(|| queue.pop_by_turns(&mut second).map(|e| e.is_stale())).collect();
+        assert_eq!(order, [true, false, true, false, true, false, true, false]);
     }
 
     #[test]

@@ -97,6 +97,12 @@ impl Sleepers {
         }
     }
 
+    /// Returns whether a worker sleeps or looks for work.
+    pub(crate) fn is_anybody_idle(&self) -> bool {
+        // Relaxed: a hint.
+        self.counts.load(Ordering::Relaxed) != 0
+    }
+
     #[cold]
     fn wake_one(&self) {
         let now = self.clock.nanos();

@@ -106,6 +106,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
     let mut sleeper = Sleeper::of_this_thread();
     let has_work = || !core.queue.is_empty();
     let mut searching = false;
+    let mut second = false;
     loop {
         // A carrier that could not be detached leaves its state on this thread.
         if frame::take_taint() || slot.is_retiring() {
@@ -122,7 +123,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
             slot.run_directed();
             continue;
         }
-        if let Some(entry) = core.queue.pop() {
+        if let Some(entry) = core.queue.pop_by_turns(&mut second) {
             if searching {
                 core.sleepers.stop_searching(has_work);
                 searching = false;

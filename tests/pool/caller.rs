@@ -1,0 +1,100 @@
+//! `caller_helps`: plain threads run what they wait for.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
+
+use cleanslate::{Isolation, Pool, PoolBuilder, foreign, task_local};
+
+task_local! { static SLOT: Option<String> = None; }
+
+fn helping(workers: usize) -> Pool {
+    Pool::builder().workers(workers).caller_helps(true).build().unwrap()
+}
+
+/// The thread that runs a short map of the pool that `builder` builds.
+fn who_runs(builder: PoolBuilder) -> ThreadId {
+    let pool = builder.workers(1).caller_helps(true).build().unwrap();
+    pool.map([()], |()| thread::current().id())[0]
+}
+
+#[test]
+fn a_caller_runs_its_short_map_and_its_items_are_tasks() {
+    for workers in [1, 2, 5] {
+        let pool = helping(workers);
+        SLOT.set(Some("the caller's".into()));
+        let (here, found) = (thread::current().id(), AtomicUsize::new(0));
+        let ran = pool.map(0..3, |n| {
+            found.fetch_add(
+                usize::from(SLOT.replace(Some(format!("{n}"))).is_some()),
+                Ordering::SeqCst,
+            );
+            (n, thread::current().id(), pool.worker_index())
+        });
+        assert_eq!(ran[0], (0, here, None));
+        assert!(ran.iter().map(|ran| ran.0).eq(0..3));
+        assert_eq!(found.load(Ordering::SeqCst), 0);
+        assert_eq!(SLOT.take().flatten().as_deref(), Some("the caller's"));
+    }
+}
+
+#[test]
+fn a_caller_runs_what_it_joins_and_what_its_scope_has_not_started() {
+    let pool = helping(1);
+    let gate = std::sync::Barrier::new(2);
+    let here = thread::current().id();
+    pool.scope(|s| {
+        // The only worker waits for a task that comes later.
+        let (tell, started) = std::sync::mpsc::channel();
+        let gate = &gate;
+        let busy = s.submit(move || {
+            tell.send(()).unwrap();
+            gate.wait();
+        });
+        started.recv().unwrap();
+        let joined = s.submit(|| thread::current().id());
+        assert_eq!(joined.join().unwrap(), here);
+        s.submit(move || assert_eq!(thread::current().id(), here));
+        s.submit(move || {
+            gate.wait();
+        });
+        drop(busy);
+    });
+}
+
+#[test]
+fn a_long_map_of_a_caller_has_helpers() {
+    let pool = helping(1);
+    let helped = AtomicBool::new(false);
+    // It ends when the worker has run an item.
+    let items = (0..).take_while(|_| !helped.load(Ordering::SeqCst));
+    let ran = pool.map(items, |n: usize| {
+        if pool.worker_index().is_some() {
+            helped.store(true, Ordering::SeqCst);
+        }
+        n
+    });
+    assert!(ran.iter().copied().eq(0..ran.len()));
+}
+
+#[test]
+fn nobody_helps_where_tasks_rely_on_their_worker() {
+    let here = thread::current().id();
+    assert_eq!(who_runs(Pool::builder()), here);
+    assert_ne!(who_runs(Pool::builder().isolation(Isolation::Leaky)), here);
+    assert_ne!(who_runs(Pool::builder().on_worker_start(|_| ())), here);
+    thread_local! { static FOREIGN: std::cell::Cell<u8> = const { std::cell::Cell::new(0) }; }
+    assert_ne!(who_runs(Pool::builder().carry(foreign::adopt(&FOREIGN))), here);
+}
+
+#[test]
+fn polls_of_a_plain_thread_run_nothing() {
+    use std::future::Future;
+    let pool = helping(1);
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let busy = pool.submit(move || gate.recv());
+    let mut waiting = std::pin::pin!(pool.submit(|| ()));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    go.send(()).unwrap();
+    busy.join().unwrap().unwrap();
+}

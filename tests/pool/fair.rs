@@ -1,0 +1,113 @@
+//! R17: whoever comes while a map runs waits for chunks of it, not for the map.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+use cleanslate::Pool;
+
+use crate::support::each_shape;
+
+/// An input without end, until `over`.
+fn until(over: &AtomicBool) -> impl Iterator<Item = usize> + Send {
+    (0..).take_while(|_| !over.load(Ordering::SeqCst))
+}
+
+/// Runs `visit` on a plain thread while a map of short items keeps every worker, and ends the map after it.
+fn beside_a_map(pool: &Pool, visit: impl FnOnce(&Pool) + Send) {
+    let over = AtomicBool::new(false);
+    let started = AtomicUsize::new(0);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            // All workers are at it.
+            while started.load(Ordering::SeqCst) < 1000 {
+                std::thread::yield_now();
+            }
+            visit(pool);
+            over.store(true, Ordering::SeqCst);
+        });
+        let done = pool.map(until(&over), |n| {
+            started.fetch_add(1, Ordering::SeqCst);
+            n
+        });
+        assert!(done.iter().copied().eq(0..done.len()), "every item once, in order");
+    });
+}
+
+#[test]
+fn a_task_beside_a_map_does_not_wait_for_its_end() {
+    each_shape(|pool| {
+        beside_a_map(pool, |pool| {
+            for n in 0..20 {
+                assert_eq!(pool.submit(move || n).join().unwrap(), n);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_short_map_a_scope_and_a_broadcast_beside_a_map_do_not_wait_for_its_end() {
+    each_shape(|pool| {
+        beside_a_map(pool, |pool| {
+            assert_eq!(pool.map([1, 2], |n| n), [1, 2]);
+            assert_eq!(pool.broadcast(|| 1).len(), pool.workers());
+            pool.scope(|s| {
+                s.submit(|| ());
+            });
+        });
+    });
+}
+
+#[test]
+fn two_maps_without_end_share_the_workers() {
+    each_shape(|pool| {
+        let (over, seen) = (AtomicBool::new(false), [0, 1].map(|_| AtomicUsize::new(0)));
+        let maps = [&seen[0], &seen[1]].map(|own| {
+            let (over, seen) = (&over, &seen);
+            move || {
+                let map = pool.map(until(over), |_| {
+                    own.fetch_add(1, Ordering::SeqCst);
+                    // Both have come far.
+                    if seen.iter().all(|seen| seen.load(Ordering::SeqCst) > 10_000) {
+                        over.store(true, Ordering::SeqCst);
+                    }
+                });
+                assert_eq!(map.len(), own.load(Ordering::SeqCst));
+            }
+        });
+        std::thread::scope(|s| {
+            for map in maps {
+                s.spawn(map);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_shutdown_finds_what_gave_way() {
+    each_shape(|pool| {
+        let (tell, told) = mpsc::channel();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let map = {
+            let (pool, runs) = (pool.clone(), Arc::clone(&runs));
+            std::thread::spawn(move || {
+                let map = || {
+                    pool.map(0.., |_: u64| {
+                        if runs.fetch_add(1, Ordering::SeqCst) == 1000 {
+                            tell.send(()).unwrap();
+                        }
+                    })
+                };
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(map)).is_err()
+            })
+        };
+        told.recv().unwrap();
+        // Others come and go, so that helpers give way, until the end.
+        let others: Vec<_> = (0..100).map(|n| pool.submit(move || n)).collect();
+        pool.shutdown_now().unwrap();
+        assert!(map.join().unwrap(), "the map says that the pool is shut down");
+        for other in others {
+            let joined = other.join();
+            assert!(joined.is_ok() || joined.unwrap_err().is_cancelled());
+        }
+    });
+}
