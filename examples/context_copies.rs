@@ -6,6 +6,7 @@ pub(crate) mod cli;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, sync::Event, task_local};
 use cli::{Cli, Failure};
+use comfy_table::{Table, presets};
 use std::cell::Cell;
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,9 +36,17 @@ struct Kind {
 }
 
 const KINDS: [Kind; 3] = [
-    Kind { name: "thread_local!", get: || PLAIN.get(), set: |value| PLAIN.set(value) },
-    Kind { name: "task_local!", get: || FRESH.get(), set: |value| FRESH.set(value) },
-    Kind { name: "#[inherit]", get: || INHERITED.get(), set: |value| INHERITED.set(value) },
+    Kind {
+        name: "`thread_local!`, as `threading.local`",
+        get: || PLAIN.get(),
+        set: |value| PLAIN.set(value),
+    },
+    Kind { name: "`task_local!`", get: || FRESH.get(), set: |value| FRESH.set(value) },
+    Kind {
+        name: "`#[inherit]`, as `ContextVar`",
+        get: || INHERITED.get(),
+        set: |value| INHERITED.set(value),
+    },
 ];
 
 /// A runtime whose tasks all share the thread that calls `block_on`.
@@ -129,11 +138,12 @@ const ROWS: [(&str, Run); 6] = [
     ("a pool task starts with a copy", copied_for_a_pool_task),
 ];
 
-/// Finds every cell of the table by a run.
+/// Finds every cell of the table by a run, and prints it as docs/from-python.md has it.
 pub(crate) fn run(out: &mut dyn Write) -> Result<Vec<[bool; 3]>, Failure> {
-    let [plain, fresh, inherited] = KINDS.map(|kind| kind.name);
-    writeln!(out, "{:44}{plain:<15}{fresh:<13}{inherited}", "")?;
-    let mut table = Vec::new();
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header([""].into_iter().chain(KINDS.map(|kind| kind.name)));
+    let mut found = Vec::new();
     for (row, find) in ROWS {
         let mut cells = [false; 3];
         for (cell, kind) in cells.iter_mut().zip(KINDS) {
@@ -141,11 +151,12 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<Vec<[bool; 3]>, Failure> {
             let found = thread::spawn(move || Context::empty().run(|| find(kind))).join();
             *cell = found.map_err(|_| "a run panicked")??;
         }
-        let [plain, fresh, inherited] = cells.map(|cell| if cell { "yes" } else { "no" });
-        writeln!(out, "{row:44}{plain:<15}{fresh:<13}{inherited}")?;
-        table.push(cells);
+        let words = cells.map(|cell| if cell { "yes" } else { "no" });
+        table.add_row([row].into_iter().chain(words));
+        found.push(cells);
     }
-    Ok(table)
+    writeln!(out, "{table}")?;
+    Ok(found)
 }
 
 pub(crate) const CLI: Cli = Cli {

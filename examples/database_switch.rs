@@ -6,7 +6,7 @@
 
 pub(crate) mod cli;
 
-use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool};
+use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool, sync::Event};
 use cli::{Cli, Failure, Opt};
 use rusqlite::Connection;
 use std::io::Write;
@@ -91,6 +91,9 @@ fn on_pool(
 
     let pool = Pool::builder().workers(workers).isolation(isolation).build()?;
     pool.try_map(0..tasks, |task| {
+        if INTERRUPTED.is_set() {
+            return Err(Failure::from("interrupted"));
+        }
         let meant_for = if task % 3 == 2 {
             metadata.switch(&archive);
             archive.name
@@ -98,7 +101,7 @@ fn on_pool(
             main.name
         };
         // Far from the switch, and without a parameter:
-        metadata.database().insert(task, meant_for)
+        Ok(metadata.database().insert(task, meant_for)?)
     })?;
 
     let by_default = metadata.database().name;
@@ -108,6 +111,9 @@ fn on_pool(
     let threads = [by_default, metadata.database().name, elsewhere];
     Ok(Summary { main: main.count()?, archive: archive.count()?, threads })
 }
+
+/// Set by Ctrl-C. What runs then ends early, so that `main` can remove the directory.
+static INTERRUPTED: Event = Event::new();
 
 /// Runs the tasks on a leaky and on a clean pool, and counts.
 pub(crate) fn run(
@@ -142,9 +148,19 @@ pub(crate) const CLI: Cli = Cli {
 };
 
 fn main() -> ExitCode {
-    CLI.main(|args, out| {
-        let directory = tempfile::tempdir()?;
-        run(directory.path(), args.number("--workers"), args.number("--tasks"), out)?;
-        Ok(directory.close()?)
-    })
+    CLI.main(|args, out| in_a_directory(args.number("--workers"), args.number("--tasks"), out))
+}
+
+/// In a directory of its own, which is gone afterwards, also after Ctrl-C.
+pub(crate) fn in_a_directory(
+    workers: usize,
+    tasks: u32,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    ctrlc::set_handler(|| INTERRUPTED.set())?;
+    let directory = tempfile::tempdir()?;
+    writeln!(out, "The databases are in {} meanwhile.", directory.path().display())?;
+    out.flush()?;
+    run(directory.path(), workers, tasks, out)?;
+    Ok(directory.close()?)
 }

@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cleanslate::sentinel::{Inventory, Variable};
+use comfy_table::{CellAlignment, Table, presets};
+use lexopt::prelude::*;
 
 const USAGE: &str = "\
 usage: tls_inventory PATH-TO-BINARY
@@ -24,13 +26,13 @@ fn main() -> ExitCode {
 
 /// Gives the exit code: 0, or 1 if the binary cannot be listed, or 2 if the arguments are wrong.
 pub(crate) fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let written = match arguments {
-        [only] if only == "--help" || only == "-h" => writeln!(out, "{USAGE}"),
-        [only] if !only.to_string_lossy().starts_with('-') => match Inventory::read(only) {
+    let written = match parse(arguments) {
+        Ok(Asked::Help) => writeln!(out, "{USAGE}"),
+        Ok(Asked::List(path)) => match Inventory::read(path) {
             Ok(inventory) => print(&inventory, out),
             Err(error) => return fail(err, &format!("tls_inventory: {error}"), 1),
         },
-        _ => return fail(err, USAGE, 2),
+        Err(error) => return fail(err, &format!("tls_inventory: {error}\n\n{USAGE}"), 2),
     };
     match written.and_then(|()| out.flush()) {
         // A reader that stops early, such as `head`, is no failure.
@@ -39,6 +41,24 @@ pub(crate) fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Wri
         }
         _ => 0,
     }
+}
+
+enum Asked {
+    Help,
+    List(OsString),
+}
+
+fn parse(arguments: &[OsString]) -> Result<Asked, lexopt::Error> {
+    let mut binary = None;
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Asked::Help),
+            Value(path) if binary.is_none() => binary = Some(path),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    binary.map(Asked::List).ok_or_else(|| "there is no binary to list".into())
 }
 
 fn fail(err: &mut dyn Write, message: &str, code: u8) -> u8 {
@@ -54,15 +74,21 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
         let crate_name = variable.crate_name();
         (crate_name.is_none(), crate_name, variable.path())
     });
-    let width = variables.iter().map(|variable| crate_of(variable).len()).max();
-    let width = width.unwrap_or(0).max("crate".len());
     if !variables.is_empty() {
-        writeln!(out, "{:width$} {:>7}  {:11}  path", "crate", "bytes", "starts as")?;
-    }
-    for variable in &variables {
-        let state = if variable.is_initialised() { "initialised" } else { "zero" };
-        let (crate_name, size) = (crate_of(variable), variable.size());
-        writeln!(out, "{crate_name:width$} {size:>7}  {state:11}  {}", variable.path())?;
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(["crate", "bytes", "starts as", "path"]);
+        for variable in &variables {
+            let state = if variable.is_initialised() { "initialised" } else { "zero" };
+            let (crate_name, size) = (crate_of(variable), variable.size().to_string());
+            table.add_row([crate_name, &size, state, variable.path()]);
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((u16::from(index > 0), 1));
+            if index == 1 {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
     }
     let (count, size) = (variables.len(), inventory.size());
     writeln!(out, "{count} thread-locals, {size} bytes for each thread, padding included")?;

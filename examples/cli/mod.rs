@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
+use lexopt::prelude::*;
+
 /// Why an example failed, in the words for the user.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
@@ -63,46 +65,34 @@ pub(crate) enum Asked {
 }
 
 impl Cli {
-    /// Reads arguments, without the program's name. The error is a sentence.
+    /// Reads arguments, without the program's name.
     pub(crate) fn parse<A: Into<OsString>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
-    ) -> Result<Asked, String> {
+    ) -> Result<Asked, lexopt::Error> {
         let mut args = Args { numbers: Vec::new(), flags: Vec::new() };
-        let mut arguments = arguments.into_iter().map(|argument| {
-            let argument: OsString = argument.into();
-            argument.to_string_lossy().into_owned()
-        });
-        while let Some(argument) = arguments.next() {
-            let (name, inline) = match argument.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-                _ => (argument.as_str(), None),
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(arg) = parser.next()? {
+            let name = match &arg {
+                Short('h') | Long("help") => return Ok(Asked::Help(self.help())),
+                Long(name) => format!("--{name}"),
+                _ => return Err(arg.unexpected()),
             };
-            if matches!(name, "--help" | "-h") && inline.is_none() {
-                return Ok(Asked::Help(self.help()));
+            let Some(option) = self.options.iter().find(|option| option.name() == name) else {
+                return Err(arg.unexpected());
+            };
+            if args.flags.contains(&option.name()) || args.numbers.iter().any(|(n, _)| *n == name) {
+                return Err(format!("{name} is given twice").into());
             }
-            match self.options.iter().find(|option| option.name() == name) {
-                None => return Err(format!("there is no `{argument}`")),
-                Some(Opt::Flag { .. }) if inline.is_some() => {
-                    return Err(format!("{name} takes no value"));
-                }
-                Some(Opt::Flag { name, .. }) => args.flags.push(name),
-                Some(Opt::Number { name, .. }) if args.numbers.iter().any(|(n, _)| n == name) => {
-                    return Err(format!("{name} is given twice"));
-                }
-                Some(Opt::Number { name, range, .. }) => {
-                    let (least, most) = (range.start(), range.end());
-                    let Some(text) = inline.or_else(|| arguments.next()) else {
-                        return Err(format!("{name} needs a number from {least} to {most}"));
-                    };
-                    match text.parse() {
-                        Ok(value) if range.contains(&value) => args.numbers.push((name, value)),
-                        _ => {
-                            return Err(format!(
-                                "{name} takes a number from {least} to {most}, not `{text}`"
-                            ));
-                        }
-                    }
+            match option {
+                Opt::Flag { name, .. } => args.flags.push(name),
+                Opt::Number { name, range, .. } => {
+                    let value = parser.value()?.parse_with(|text| {
+                        let value = text.parse().ok().filter(|value| range.contains(value));
+                        let (least, most) = (range.start(), range.end());
+                        value.ok_or_else(|| format!("{name} takes a number from {least} to {most}"))
+                    })?;
+                    args.numbers.push((name, value));
                 }
             }
         }
@@ -139,9 +129,9 @@ impl Cli {
         let outcome = match self.parse(std::env::args_os().skip(1)) {
             Ok(Asked::Help(text)) => out.write_all(text.as_bytes()).map_err(Into::into),
             Ok(Asked::Run(args)) => body(&args, &mut out),
-            Err(sentence) => {
+            Err(error) => {
                 // Nobody is left to be told if this fails.
-                drop(writeln!(io::stderr(), "{}: {sentence}; see --help", self.name));
+                drop(writeln!(io::stderr(), "{}: {error}; see --help", self.name));
                 return ExitCode::from(2);
             }
         };

@@ -26,17 +26,20 @@ macro_rules! check {
         assert!(matches!(cli.parse(["-h"]), Ok(Asked::Help(_))));
 
         let refused = |arguments: &[&str]| match cli.parse(arguments) {
-            Err(sentence) => sentence,
+            Err(error) => error.to_string(),
             Ok(_) => panic!("{name} accepts {arguments:?}"),
         };
-        assert_eq!(refused(&["--nonsense"]), "there is no `--nonsense`");
-        assert_eq!(refused(&["x", "--help"]), "there is no `x`");
-        assert_eq!(refused(&[""]), "there is no ``");
+        assert_eq!(refused(&["--nonsense"]), "invalid option '--nonsense'");
+        assert_eq!(refused(&["x", "--help"]), "unexpected argument \"x\"");
+        assert_eq!(refused(&[""]), "unexpected argument \"\"");
+        assert_eq!(refused(&["-x"]), "invalid option '-x'");
         for option in cli.options {
             match option {
                 Opt::Flag { name: flag, help: what } => {
                     assert!(help.contains(flag) && help.contains(what), "{help}");
-                    assert_eq!(refused(&[&format!("{flag}=1")]), format!("{flag} takes no value"));
+                    let valued = refused(&[&format!("{flag}=1")]);
+                    assert_eq!(valued, format!("unexpected argument for option '{flag}': \"1\""));
+                    assert_eq!(refused(&[flag, flag]), format!("{flag} is given twice"));
                 }
                 Opt::Number { name: number, help: what, range, default } => {
                     assert!(help.contains(number) && help.contains(what), "{help}");
@@ -44,9 +47,10 @@ macro_rules! check {
                     for odd in ["x", "", "-1", "1.5", "99999999999999999999", "--help"] {
                         let sentence = refused(&[number, odd]);
                         let expected = format!("{number} takes a number from {}", range.start());
-                        assert!(sentence.starts_with(&expected), "{sentence}");
+                        assert!(sentence.contains(&expected), "{sentence}");
                     }
-                    assert!(refused(&[number]).starts_with(&format!("{number} needs a number")));
+                    let without = refused(&[number]);
+                    assert_eq!(without, format!("missing argument for option '{number}'"));
                     let value = default.to_string();
                     let twice = refused(&[number, &value, &format!("{number}={value}")]);
                     assert_eq!(twice, format!("{number} is given twice"));
@@ -64,7 +68,7 @@ macro_rules! check {
             assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, help.as_str(), ""));
         }
         if let Some(ran) = program::spawn(name, &["--nonsense"]) {
-            let sentence = format!("{name}: there is no `--nonsense`; see --help\n");
+            let sentence = format!("{name}: invalid option '--nonsense'; see --help\n");
             assert_eq!((ran.code, ran.out.as_str(), ran.err), (2, "", sentence));
         }
     }};

@@ -1,5 +1,7 @@
 //! The examples, each as its own code, and as a program if it was built.
 
+#![expect(clippy::duplicate_mod, reason = "each example is a program with its own command line")]
+
 mod cleanup_pattern;
 mod command_line;
 mod context_copies;

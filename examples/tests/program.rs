@@ -2,9 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::Command;
 
 /// What a run wrote, and what it ended with.
 #[derive(Debug)]
@@ -42,25 +40,6 @@ pub(crate) fn beside_this_test(example: &str) -> Option<PathBuf> {
         eprintln!("not built, so not tested: {}", path.display());
     }
     found.then_some(path)
-}
-
-/// Runs a command; fails if it does not end.
-pub(crate) fn ends(command: &mut Command) -> Output {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command starts");
-    let id = child.id().to_string();
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = told.recv_timeout(PATIENCE) else {
-        drop(Command::new("kill").arg(id).status());
-        panic!("it hangs: {command:?}");
-    };
-    output.expect("it can be waited for")
 }
 
 fn text(bytes: Vec<u8>) -> String {

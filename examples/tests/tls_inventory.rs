@@ -138,10 +138,15 @@ fn a_file_that_is_not_there_or_is_a_folder_is_refused() {
 fn wrong_arguments_give_the_usage_and_two() {
     let program = this_program();
     let program = program.as_path();
-    for arguments in [vec![], vec![program, program], vec![Path::new("--list")]] {
+    for (arguments, fault) in [
+        (vec![], "there is no binary"),
+        (vec![program, program], "unexpected argument"),
+        (vec![Path::new("--list")], "invalid option '--list'"),
+    ] {
         let (code, out, err) = run(&arguments);
         assert_eq!((code, out.as_str()), (2, ""));
-        assert!(err.starts_with("usage: tls_inventory PATH-TO-BINARY"), "{err}");
+        assert!(err.starts_with(&format!("tls_inventory: {fault}")), "{err}");
+        assert!(err.contains("usage: tls_inventory PATH-TO-BINARY"), "{err}");
     }
     let (code, out, err) = run(&[Path::new("--help")]);
     assert_eq!((code, err.as_str()), (0, ""));

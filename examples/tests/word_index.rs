@@ -2,7 +2,7 @@
 
 #[path = "../word_index/main.rs"]
 #[expect(dead_code, reason = "`main` is for the program")]
-mod word_index;
+mod example;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::program::{Ran, call, spawn};
 
 fn index(args: &[&str]) -> Ran {
-    call(args, |args, out, err| word_index::run(args, false, out, err))
+    call(args, |args, out, err| example::run(args, false, out, err))
 }
 
 /// A directory of its own for each test, gone afterwards.
@@ -149,7 +149,15 @@ fn the_top_is_cut_and_the_lists_are_unless_all_are_asked_for() {
 
 #[test]
 fn bad_arguments_get_the_usage_and_exit_2() {
-    for args in [&["--top"][..], &["--top", "x"], &["--workers", "0"], &["--al"], &["-x"]] {
+    for args in [
+        &["--top"][..],
+        &["--top", "x"],
+        &["--workers", "0"],
+        &["--al"],
+        &["-x"],
+        &["--top=1", "--top=2"],
+        &["--all", "--all"],
+    ] {
         let ran = index(args);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
         assert!(ran.err.contains("usage: word_index"), "{args:?}: {}", ran.err);

@@ -2,7 +2,10 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+
+use lexopt::prelude::*;
 
 pub(super) const USAGE: &str = "\
 usage: word_index [--top N] [--workers N] [--all] [--] [PATH...]
@@ -42,49 +45,46 @@ pub(super) enum Asked {
     Run(Plan),
 }
 
-pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
-    let mut plan = Plan { top: 15, workers: default_workers(), all: false, paths: Vec::new() };
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        // A path need not be Unicode; an option is.
-        let Some(option) = arg.to_str().filter(|arg| arg.starts_with('-') && *arg != "-") else {
-            plan.paths.push(arg.into());
-            continue;
-        };
-        let (option, attached) = match option.split_once('=') {
-            Some((option, value)) => (option, Some(value.to_owned())),
-            None => (option, None),
-        };
-        let mut number = |least, most| {
-            let value = match attached.clone() {
-                Some(value) => value,
-                None => {
-                    let value = args.next().ok_or_else(|| format!("{option} needs a number"))?;
-                    value.to_string_lossy().into_owned()
-                }
-            };
-            in_range(option, &value, least, most)
-        };
-        match option {
-            "--top" => plan.top = number(0, MOST_WORDS)?,
-            "--workers" => plan.workers = number(1, MOST_WORKERS)?,
-            "--all" if attached.is_none() => plan.all = true,
-            "--help" | "-h" if attached.is_none() => return Ok(Asked::Help),
-            "--" if attached.is_none() => plan.paths.extend(args.by_ref().map(PathBuf::from)),
-            _ => return Err(format!("unexpected argument `{}`", arg.display())),
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, lexopt::Error> {
+    let (mut top, mut workers, mut all, mut paths) = (None, None, None, Vec::new());
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("top") => once("--top", &mut top, number("--top", &mut parser, 0..=MOST_WORDS)?)?,
+            Long("workers") => {
+                let number = number("--workers", &mut parser, 1..=MOST_WORKERS)?;
+                once("--workers", &mut workers, number)?;
+            }
+            Long("all") => once("--all", &mut all, ())?,
+            Long("help") | Short('h') => return Ok(Asked::Help),
+            Value(path) => paths.push(path.into()),
+            _ => return Err(arg.unexpected()),
         }
     }
-    if plan.paths.is_empty() {
-        plan.paths.push(own_tree());
+    if paths.is_empty() {
+        paths.push(own_tree());
     }
-    Ok(Asked::Run(plan))
+    let workers = workers.unwrap_or_else(default_workers);
+    Ok(Asked::Run(Plan { top: top.unwrap_or(15), workers, all: all.is_some(), paths }))
 }
 
-fn in_range(option: &str, value: &str, least: usize, most: usize) -> Result<usize, String> {
-    match value.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("{option} takes a number from {least} to {most}, not `{value}`")),
+fn once<T>(option: &str, place: &mut Option<T>, value: T) -> Result<(), lexopt::Error> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{option} is given twice").into()),
     }
+}
+
+fn number(
+    option: &str,
+    parser: &mut lexopt::Parser,
+    range: RangeInclusive<usize>,
+) -> Result<usize, lexopt::Error> {
+    parser.value()?.parse_with(|text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let (least, most) = (range.start(), range.end());
+        number.ok_or_else(|| format!("{option} takes a number from {least} to {most}"))
+    })
 }
 
 /// Shown without its path where that is plain.

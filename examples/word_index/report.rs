@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use comfy_table::{CellAlignment, Table, presets};
+
 use super::args::Plan;
 use super::index::Index;
 
@@ -18,12 +20,20 @@ pub(super) fn print(plan: &Plan, index: &Index, out: &mut impl Write) -> io::Res
     list(plan, "remarked", &remarks, out)?;
 
     let top = index.top(plan.top);
-    let width = top.iter().map(|(word, _)| word.chars().count()).max().unwrap_or(0).max(4);
     if !top.is_empty() {
-        writeln!(out, "{:<width$} {:>8} {:>6}  first at", "word", "times", "files")?;
-    }
-    for (word, uses) in top {
-        writeln!(out, "{word:<width$} {:>8} {:>6}  {}", uses.count, uses.files, uses.first)?;
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(["word", "times", "files", "first at"]);
+        for (word, uses) in top {
+            let (times, files) = (uses.count.to_string(), uses.files.to_string());
+            table.add_row([word, &times, &files, &uses.first.to_string()]);
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((u16::from(index > 0), 1));
+            if (1..=2).contains(&index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
     }
     writeln!(
         out,

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::demo;
 use crate::leak_demo::Screen;
-use crate::program::{beside_this_test, ends, spawn};
+use crate::program::{beside_this_test, spawn};
+use crate::{demo, ends};
 
 #[test]
 fn bad_arguments_get_the_usage_and_exit_2() {

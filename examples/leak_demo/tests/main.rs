@@ -13,6 +13,10 @@ mod page;
 mod picture;
 mod schema;
 
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
 use leak_demo::Screen;
 use program::{Ran, call};
 use serde_json::Value;
@@ -30,4 +34,23 @@ fn json(args: &[&str]) -> Value {
 /// A file of this test's, in a place of its own.
 fn file(name: &str) -> String {
     format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Runs a command; fails if it does not end.
+fn ends(command: &mut Command) -> Output {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let id = child.id().to_string();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let Ok(output) = told.recv_timeout(PATIENCE) else {
+        drop(Command::new("kill").arg(id).status());
+        panic!("it hangs: {command:?}");
+    };
+    output.expect("it can be waited for")
 }

@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::program::ends;
-use crate::{demo, file};
+use crate::{demo, ends, file};
 
 /// Writes a page and returns its path and its numbers.
 fn page(name: &str, tasks: &str) -> (String, Value) {
