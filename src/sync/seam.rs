@@ -44,11 +44,6 @@ mod real {
             self.0.lock()
         }
 
-        #[inline]
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock()
-        }
-
         pub(crate) fn into_inner(self) -> T {
             self.0.into_inner()
         }
@@ -105,7 +100,6 @@ mod real {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
-    use std::sync::TryLockError;
 
     /// Loom has no clock: between any two looks a second passes, so nobody who waits stays awake.
     #[derive(Debug)]
@@ -141,14 +135,6 @@ mod real {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-        }
-
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            match self.0.try_lock() {
-                Ok(guard) => Some(guard),
-                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => None,
-            }
         }
 
         pub(crate) fn into_inner(self) -> T {

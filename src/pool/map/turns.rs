@@ -5,47 +5,52 @@
 //!
 //! Invariants:
 //!
-//! 1. *A free lock is not left to sleepers alone.* Who sleeps is on the list. Whoever ends a turn takes
-//!    one helper off the list, if there is one, and wakes it; a helper that was taken off tries for the
-//!    lock, and if somebody else has got in first, that one's end of turn wakes the next. One that is to
-//!    run a visit instead takes itself off, or passes the wake-up on if somebody else has done so.
-//! 2. Between the end of a turn and the look for sleepers lies a SeqCst fence, as between a sleeper's
-//!    entry in the list and its last try for the lock. So at least one of the two sees the other.
+//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state's own lock, which makes this safe
+//!    code, is held within a turn only, so nobody ever waits for it.
+//! 2. The other bits count the list of sleepers; both change under the list's lock.
+//! 3. *A free turn is not left to sleepers alone.* Whoever ends a turn takes one helper off the list, if
+//!    there is one, and wakes it; a helper that was taken off tries for the turn, and if somebody else
+//!    has got in first, that one's end wakes the next. One that is to run a visit instead takes itself
+//!    off, or passes the wake-up on if somebody else has done so. Since the turn and the count share a
+//!    word, an end comes either after a sleeper's entry, and sees it, or before, and the sleeper's last
+//!    try, which follows on its entry, finds the turn free.
 
 use std::ops::{Deref, DerefMut};
 
 use crate::pool::scheduler::current;
-use crate::sync::seam::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, MutexGuard, Thread};
 
-/// How often a helper tries to get its turn before it goes to sleep: about a microsecond.
-const SPINS: usize = if cfg!(loom) { 0 } else { 64 };
+const TAKEN: usize = 1;
+const SLEEPER: usize = 2;
+
+/// How often a helper looks for its turn before it goes to sleep: about a microsecond.
+const LOOKS: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// See the module's documentation.
 pub(crate) struct Turns<T> {
+    word: AtomicUsize,
     state: Mutex<T>,
     /// Helpers that sleep until it is their turn.
     sleepers: Mutex<Vec<Thread>>,
-    /// How many there are.
-    count: AtomicUsize,
 }
 
 /// The turn of one helper. Its end, also while unwinding, wakes one that sleeps for the next.
 pub(crate) struct Turn<'t, T> {
-    // In this order: the lock is free before the look for sleepers.
+    // In this order: the state is free before the turn is.
     state: MutexGuard<'t, T>,
-    _next: WakeNext<'t, T>,
+    _end: End<'t, T>,
 }
 
-/// Wakes a sleeper when it is dropped.
-struct WakeNext<'t, T>(&'t Turns<T>);
+/// Ends a turn when it is dropped.
+struct End<'t, T>(&'t Turns<T>);
 
 impl<T> Turns<T> {
     pub(crate) fn new(state: T) -> Self {
         Self {
+            word: AtomicUsize::new(0),
             state: Mutex::new(state),
             sleepers: Mutex::new(Vec::new()),
-            count: AtomicUsize::new(0),
         }
     }
 
@@ -56,53 +61,66 @@ impl<T> Turns<T> {
 
     /// Waits for a turn.
     pub(crate) fn take(&self) -> Turn<'_, T> {
-        for _ in 0..=SPINS {
-            if let Some(state) = self.state.try_lock() {
-                return self.turn(state);
+        for _ in 0..LOOKS {
+            // Relaxed: a look first, which leaves the cache line to whoever has the turn.
+            if self.word.load(Ordering::Relaxed) & TAKEN == 0 {
+                if let Some(turn) = self.try_take() {
+                    return turn;
+                }
             }
             seam::spin_loop();
         }
         self.sleep_until_free()
     }
 
-    fn turn<'t>(&'t self, state: MutexGuard<'t, T>) -> Turn<'t, T> {
-        Turn { state, _next: WakeNext(self) }
+    fn try_take(&self) -> Option<Turn<'_, T>> {
+        // Acquire: pairs with the Release of the end of the turn before, whose lock is free then.
+        if self.word.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
+            return None;
+        }
+        let end = End(self);
+        Some(Turn { state: self.state.lock(), _end: end })
     }
 
     #[cold]
     fn sleep_until_free(&self) -> Turn<'_, T> {
         let slot = current::slot();
+        let has_visit = || slot.as_ref().is_some_and(|slot| slot.has_directed());
+        let run_visit = || slot.as_ref().is_some_and(|slot| slot.run_directed());
+        self.sleep_or_visit(has_visit, run_visit)
+    }
+
+    fn sleep_or_visit(
+        &self,
+        has_visit: impl Fn() -> bool,
+        run_visit: impl Fn() -> bool,
+    ) -> Turn<'_, T> {
         let me = seam::current();
         loop {
             self.enlist(&me);
-            // SeqCst: invariant 2, the sleeper before its try.
-            fence(Ordering::SeqCst);
-            if let Some(state) = self.state.try_lock() {
+            if let Some(turn) = self.try_take() {
                 let _woken = !self.strike_off(&me);
-                return self.turn(state);
+                return turn;
             }
-            match slot.as_ref().filter(|slot| slot.has_directed()) {
-                None => {
-                    seam::park();
-                    // Woken for the turn, for a visit, or for no reason.
-                    let _woken = !self.strike_off(&me);
-                }
-                Some(slot) => {
-                    if !self.strike_off(&me) {
-                        // A visit may take long.
-                        self.wake_one();
-                    }
-                    let _ran = slot.run_directed();
-                }
+            if !has_visit() {
+                seam::park();
+                // Woken for the turn, for a visit, or for no reason.
+                let _woken = !self.strike_off(&me);
+                continue;
             }
+            if !self.strike_off(&me) {
+                // A visit may take long.
+                self.wake_one();
+            }
+            let _ran = run_visit();
         }
     }
 
     fn enlist(&self, thread: &Thread) {
         let mut sleepers = self.sleepers.lock();
         sleepers.push(thread.clone());
-        // Relaxed: ordered by the fence after it.
-        self.count.store(sleepers.len(), Ordering::Relaxed);
+        // Relaxed: the order of the changes to the word is all that matters (invariant 3).
+        self.word.fetch_add(SLEEPER, Ordering::Relaxed);
     }
 
     /// Takes a thread off the list; returns whether it was still on it.
@@ -112,23 +130,19 @@ impl<T> Turns<T> {
             return false;
         };
         let _thread = sleepers.swap_remove(place);
-        // Relaxed: only ever changed under the lock.
-        self.count.store(sleepers.len(), Ordering::Relaxed);
+        // Relaxed: as in `enlist`.
+        self.word.fetch_sub(SLEEPER, Ordering::Relaxed);
         true
     }
 
     #[cold]
     fn wake_one(&self) {
-        let woken = {
-            let mut sleepers = self.sleepers.lock();
-            let woken = sleepers.pop();
-            // Relaxed: as in `strike_off`.
-            self.count.store(sleepers.len(), Ordering::Relaxed);
-            woken
-        };
-        if let Some(thread) = woken {
-            thread.unpark();
-        }
+        let mut sleepers = self.sleepers.lock();
+        let Some(thread) = sleepers.pop() else { return };
+        // Relaxed: as in `enlist`.
+        self.word.fetch_sub(SLEEPER, Ordering::Relaxed);
+        drop(sleepers);
+        thread.unpark();
     }
 }
 
@@ -146,13 +160,71 @@ impl<T> DerefMut for Turn<'_, T> {
     }
 }
 
-impl<T> Drop for WakeNext<'_, T> {
+impl<T> Drop for End<'_, T> {
     fn drop(&mut self) {
-        // SeqCst: invariant 2, the free lock before the look.
-        fence(Ordering::SeqCst);
-        // Relaxed: ordered by the fence.
-        if self.0.count.load(Ordering::Relaxed) != 0 {
+        // Release: pairs with the Acquire of the next turn.
+        let before = self.0.word.fetch_and(!TAKEN, Ordering::Release);
+        if before != TAKEN {
             self.0.wake_one();
         }
+    }
+}
+
+#[cfg(all(loom, test))]
+mod models {
+    use loom::sync::atomic::{AtomicBool, Ordering};
+    use loom::sync::{Arc, Notify};
+    use loom::thread;
+
+    use super::Turns;
+    use crate::sync::model::explore;
+
+    #[test]
+    fn model_turns_everybody_gets_one() {
+        explore(3, || {
+            let turns = Arc::new(Turns::new(0));
+            let helpers = [0, 1].map(|_| {
+                let turns = Arc::clone(&turns);
+                thread::spawn(move || *turns.take() += 1)
+            });
+            *turns.take() += 1;
+            helpers.into_iter().for_each(|helper| helper.join().unwrap());
+            assert_eq!(*turns.take(), 3);
+        });
+    }
+
+    /// A visit that waits for another helper's turn, as those of a broadcast may: whoever is woken for a
+    /// turn and has a visit to run first passes the wake-up on.
+    #[test]
+    fn model_turns_a_visit_keeps_nobody_from_their_turn() {
+        explore(3, || {
+            let turns = Arc::new(Turns::new(0));
+            let (visit, other_is_through) =
+                (Arc::new(AtomicBool::new(true)), Arc::new(Notify::new()));
+            let turn = turns.take();
+            let visited = {
+                let (turns, visit) = (Arc::clone(&turns), Arc::clone(&visit));
+                let other_is_through = Arc::clone(&other_is_through);
+                thread::spawn(move || {
+                    let has_visit = || visit.load(Ordering::SeqCst);
+                    let run_visit = || {
+                        other_is_through.wait();
+                        visit.swap(false, Ordering::SeqCst)
+                    };
+                    *turns.sleep_or_visit(has_visit, run_visit) += 1;
+                })
+            };
+            let other = {
+                let (turns, other_is_through) = (Arc::clone(&turns), Arc::clone(&other_is_through));
+                thread::spawn(move || {
+                    *turns.take() += 1;
+                    other_is_through.notify();
+                })
+            };
+            drop(turn);
+            visited.join().unwrap();
+            other.join().unwrap();
+            assert_eq!(*turns.take(), 2);
+        });
     }
 }
