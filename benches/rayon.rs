@@ -5,7 +5,6 @@
 
 use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
 use cleanslate::{Pool, task_local};
-use criterion::{Criterion, criterion_group, criterion_main};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -48,7 +47,8 @@ fn first(results: &[u64]) -> u64 {
     results[results.len() / 2]
 }
 
-/// The ways to compare; the first is the baseline.
+/// The ways to compare. The first is the baseline, but for the `isolated_` ones that have a `bare_` one of the
+/// same name.
 fn ways<'a>(
     load: Load,
     input: &'a [u64],
@@ -131,10 +131,11 @@ fn ratios(load: Load, ways: &[Way<'_>]) {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
         for (column, way) in ways.iter().enumerate() {
-            let base = ways
-                .iter()
-                .find(|base| base.0.strip_prefix("bare_") == way.0.strip_prefix("isolated_"));
-            let base = base.unwrap_or(&ways[0]);
+            let of_that_name = |base: &&Way<'_>| {
+                let name = base.0.strip_prefix("bare_");
+                name.is_some() && name == way.0.strip_prefix("isolated_")
+            };
+            let base = ways.iter().find(of_that_name).unwrap_or(&ways[0]);
             let before = time(base);
             let own = time(way);
             columns[column].push(own / (before + time(base)) * 2.0);
@@ -150,24 +151,16 @@ fn ratios(load: Load, ways: &[Way<'_>]) {
     }
 }
 
-fn items(c: &mut Criterion) {
+fn main() {
     let bare = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let pool = RayonPool::new(2).unwrap();
     let ours = Pool::new(2).unwrap();
+    // Cargo passes `--bench`; anything else names loads.
+    let named: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     for load in LOADS {
-        let input: Vec<u64> = (0..load.items as u64).collect();
-        let ways = ways(load, &input, &pool, &ours, &bare);
-        ratios(load, &ways);
-        let mut group = c.benchmark_group(format!("rayon/{}", load.name));
-        group.sample_size(10);
-        group.warm_up_time(Duration::from_millis(100));
-        group.measurement_time(Duration::from_millis(500));
-        for (name, run) in &ways {
-            group.bench_function(*name, |b| b.iter(run));
+        if named.is_empty() || named.iter().any(|name| name == load.name) {
+            let input: Vec<u64> = (0..load.items as u64).collect();
+            ratios(load, &ways(load, &input, &pool, &ours, &bare));
         }
-        group.finish();
     }
 }
-
-criterion_group!(benches, items);
-criterion_main!(benches);
