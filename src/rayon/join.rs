@@ -1,9 +1,11 @@
-//! Two tasks at a time, and one on another pool.
+//! Two tasks at a time, one on another pool, and one on every thread.
 
-use rayon::ThreadPool;
+use rayon::{BroadcastContext, ThreadPool};
 
-use super::task::run;
+use super::outcome::{attempt, discard, settle, settle_all, settle_two};
+use super::pool::RayonPool;
 use crate::context::Context;
+use crate::panic::catch;
 
 /// Runs two closures, perhaps in parallel, each as a task: [`rayon::join`] with clean slots.
 ///
@@ -11,8 +13,9 @@ use crate::context::Context;
 ///
 /// # Panics
 ///
-/// As [`Context::capture`] does; as [`rayon::join`] does, with the panic of one of the closures; and
-/// with the payload of a clean-up that fails.
+/// Panics as [`Context::capture`] does, and with the panic of a closure, or with the payload of a
+/// clean-up that fails, after both have ended. If both panic, with that of `a`; the other one's payload
+/// is dropped.
 ///
 /// # Examples
 ///
@@ -33,41 +36,17 @@ where
     RA: Send,
     RB: Send,
 {
-    join_in(&Context::capture(), a, b)
+    RayonPool::global().join(a, b)
 }
 
-/// Runs two closures like [`join`], in a context that you choose, with its carriers attached.
-///
-/// # Panics
-///
-/// As [`join`] does, and with a [`RunError`](crate::RunError) if a carrier cannot be attached.
-///
-/// # Examples
-///
-/// ```
-/// use cleanslate::{Context, rayon::join_in};
-///
-/// assert_eq!(join_in(&Context::empty(), || 1, || 2), (1, 2));
-/// ```
-pub fn join_in<A, B, RA, RB>(context: &Context, a: A, b: B) -> (RA, RB)
-where
-    A: FnOnce() -> RA + Send,
-    B: FnOnce() -> RB + Send,
-    RA: Send,
-    RB: Send,
-{
-    rayon::join(|| run(context, a), || run(context, b))
-}
-
-/// Runs a closure on one of a pool's threads, as a task: [`rayon::ThreadPool::install`] with clean
-/// slots.
+/// Runs a closure on one of a pool's threads, as a task: [`ThreadPool::install`] with clean slots.
 ///
 /// A parallel iterator inside runs on that pool. It needs an isolation of its own: the closure is
 /// one task, not its items.
 ///
 /// # Panics
 ///
-/// As [`Context::capture`] does, and with the panic of the closure or the payload of a clean-up
+/// Panics as [`Context::capture`] does, and with the panic of the closure or the payload of a clean-up
 /// that fails.
 ///
 /// # Examples
@@ -77,9 +56,10 @@ where
 ///
 /// task_local! { static N: u32 = 0; }
 ///
-/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
 /// let seen = [install(&pool, || N.replace(1)), install(&pool, || N.replace(1))];
 /// assert_eq!(seen, [0, 0]);
+/// # Ok::<(), rayon::ThreadPoolBuildError>(())
 /// ```
 #[track_caller]
 pub fn install<F, R>(pool: &ThreadPool, f: F) -> R
@@ -87,27 +67,155 @@ where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    install_in(&Context::capture(), pool, f)
+    let context = Context::capture();
+    let outcome = pool.install(|| attempt(&context, f));
+    discard(context);
+    settle(outcome)
 }
 
-/// Runs a closure like [`install`], in a context that you choose, with its carriers attached.
+/// Runs a closure once on every thread of the current pool, each visit as a task:
+/// [`rayon::broadcast`] with clean slots.
+///
+/// All visits inherit what the current task hands down now.
 ///
 /// # Panics
 ///
-/// As [`install`] does, and with a [`RunError`](crate::RunError) if a carrier cannot be attached.
+/// Panics as [`Context::capture`] does, and with the panic of a visit or the payload of a clean-up
+/// that fails, after all visits have ended. If several panic, with that of the lowest index; the other
+/// payloads are dropped.
 ///
 /// # Examples
 ///
 /// ```
-/// use cleanslate::{Context, rayon::install_in};
+/// use cleanslate::{rayon::broadcast, task_local};
 ///
-/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-/// assert_eq!(install_in(&Context::empty(), &pool, || 6 * 7), 42);
+/// task_local! { static VISITS: u32 = 0; }
+///
+/// let visits = broadcast(|to| (to.index(), VISITS.replace(1)));
+/// let threads = rayon::current_num_threads();
+/// assert_eq!(visits, Vec::from_iter((0..threads).map(|index| (index, 0))));
 /// ```
-pub fn install_in<F, R>(context: &Context, pool: &ThreadPool, f: F) -> R
+#[track_caller]
+pub fn broadcast<F, R>(f: F) -> Vec<R>
 where
-    F: FnOnce() -> R + Send,
+    F: Fn(BroadcastContext<'_>) -> R + Sync,
     R: Send,
 {
-    pool.install(|| run(context, f))
+    RayonPool::global().visit_all(f)
+}
+
+impl RayonPool {
+    /// Runs two closures, perhaps in parallel, each as a task, like [`join`] and
+    /// [`ThreadPool::join`].
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`join`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    ///
+    /// fn sum(pool: &RayonPool, numbers: &[u64]) -> u64 {
+    ///     if let [number] = numbers {
+    ///         return *number;
+    ///     }
+    ///     let (left, right) = numbers.split_at(numbers.len() / 2);
+    ///     let (left, right) = pool.join(|| sum(pool, left), || sum(pool, right));
+    ///     left + right
+    /// }
+    /// assert_eq!(sum(&RayonPool::new(2)?, &[1, 2, 3, 4, 5]), 15);
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
+    where
+        A: FnOnce() -> RA + Send,
+        B: FnOnce() -> RB + Send,
+        RA: Send,
+        RB: Send,
+    {
+        let context = self.context();
+        let (a, b) = (|| attempt(&context, a), || attempt(&context, b));
+        let (a, b) = match self.own() {
+            Some(pool) => pool.join(a, b),
+            None => rayon::join(a, b),
+        };
+        discard(context);
+        settle_two(a, b)
+    }
+
+    /// Runs a closure on one of the pool's threads as a task, like [`install`] and
+    /// [`ThreadPool::install`].
+    ///
+    /// With the global pool it runs on the calling thread if that belongs to some rayon pool.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`install`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    ///
+    /// let pool = RayonPool::new(1)?;
+    /// assert_eq!(pool.install(rayon::current_thread_index), Some(0));
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn install<F, R>(&self, f: F) -> R
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        let context = self.context();
+        let outcome = self.enter(|| attempt(&context, f));
+        discard(context);
+        settle(outcome)
+    }
+
+    /// Runs a closure once on every thread of the pool, each visit as a task, and returns the results in
+    /// the threads' order.
+    ///
+    /// Like [`broadcast`], but the closure is [`Pool::broadcast`](crate::Pool::broadcast)'s.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`broadcast`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    ///
+    /// let places = RayonPool::new(3)?.broadcast(rayon::current_thread_index);
+    /// assert_eq!(places, [Some(0), Some(1), Some(2)]);
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn broadcast<F, R>(&self, f: F) -> Vec<R>
+    where
+        F: Fn() -> R + Sync,
+        R: Send,
+    {
+        self.visit_all(move |_| f())
+    }
+
+    #[track_caller]
+    fn visit_all<F, R>(&self, f: F) -> Vec<R>
+    where
+        F: Fn(BroadcastContext<'_>) -> R + Sync,
+        R: Send,
+    {
+        let context = self.context();
+        let visit = |to: BroadcastContext<'_>| attempt(&context, || f(to));
+        let outcomes = match self.own() {
+            Some(pool) => pool.broadcast(visit),
+            None => rayon::broadcast(visit),
+        };
+        discard(context);
+        settle_all(outcomes, catch(|| drop(f)))
+    }
 }

@@ -4,20 +4,20 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::iter::{
-    IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator,
-};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use super::task::run;
+use super::map::{Contained, map, pull};
+use super::outcome::{Outcome, discard};
 use crate::context::Context;
 use crate::executor::Executor;
+use crate::panic::catch;
 
-/// A rayon pool that maps like the crate's own pool: every item is a task.
+/// A rayon pool with the shape of the crate's own: every closure is a task.
 ///
 /// Make one with threads of its own, [wrap](Self::from) a rayon pool, or use the
-/// [global](Self::global) one. Cloning shares the pool. The methods can be called from any thread; on
-/// one of the pool's own threads the caller helps, as rayon's callers do.
+/// [global](Self::global) one. A handle, which can be cloned: clones are the same pool. The methods can be
+/// called from any thread; on one of the pool's own threads the caller helps, as rayon's callers do.
 ///
 /// # Examples
 ///
@@ -35,6 +35,8 @@ use crate::executor::Executor;
 pub struct RayonPool {
     /// `None`: the global one.
     pool: Option<Arc<ThreadPool>>,
+    /// What tasks get; `None`: what surrounds their submission.
+    context: Option<Context>,
 }
 
 impl RayonPool {
@@ -67,7 +69,29 @@ impl RayonPool {
     /// ```
     #[must_use]
     pub const fn global() -> Self {
-        Self { pool: None }
+        Self { pool: None, context: None }
+    }
+
+    /// Returns a handle whose tasks run in `context`, with its carriers attached, instead of in what
+    /// surrounds their submission.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, foreign::adopt_with, rayon::RayonPool};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let context = Context::empty().carry(adopt_with(&LEVEL, || 3));
+    /// let pool = RayonPool::new(2)?.in_context(&context);
+    /// assert_eq!(pool.map(0..4, |_| LEVEL.replace(9)), [3; 4]);
+    /// assert_eq!(pool.join(|| LEVEL.replace(9), || LEVEL.replace(9)), (3, 3));
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[must_use]
+    pub fn in_context(&self, context: &Context) -> Self {
+        Self { context: Some(context.clone()), ..self.clone() }
     }
 
     /// Counts the threads of the pool.
@@ -80,13 +104,14 @@ impl RayonPool {
 
     /// Maps any items in parallel, each as a task, and returns the results in their order.
     ///
-    /// The items are collected first, by the caller and as part of its task: rayon needs their number.
-    /// [`map_slice`](Self::map_slice) and [`map_range`](Self::map_range) save that.
+    /// The items are collected first, on the caller's thread, each pull of the iterator a task: rayon needs
+    /// their number. [`map_slice`](Self::map_slice) and [`map_range`](Self::map_range) save that.
     ///
     /// # Panics
     ///
-    /// As [`Context::capture`] does; and with the panic of an item, or the payload of a clean-up that
-    /// fails, after all started items have ended.
+    /// Panics as [`Context::capture`] does; and with the first panic of a pull or an item, or the payload
+    /// of a clean-up that fails, after all started items have ended. Other payloads, results, and items
+    /// that were not started are dropped.
     ///
     /// # Examples
     ///
@@ -94,8 +119,9 @@ impl RayonPool {
     /// use cleanslate::rayon::RayonPool;
     ///
     /// let words = String::from("a bc def");
-    /// let lengths = RayonPool::new(2).unwrap().map(words.split(' '), str::len);
+    /// let lengths = RayonPool::new(2)?.map(words.split(' '), str::len);
     /// assert_eq!(lengths, [1, 2, 3]);
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
     /// ```
     #[track_caller]
     pub fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
@@ -104,43 +130,18 @@ impl RayonPool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        self.map_in(&Context::capture(), items, f)
-    }
-
-    /// Maps like [`map`](Self::map), in a context that you choose, with its carriers attached around
-    /// every item.
-    ///
-    /// # Panics
-    ///
-    /// As [`map`](Self::map) does, and with a [`RunError`](crate::RunError) if a carrier cannot be
-    /// attached.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanslate::{Context, foreign::adopt_with, rayon::RayonPool};
-    /// use std::cell::Cell;
-    ///
-    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
-    ///
-    /// let context = Context::empty().carry(adopt_with(&LEVEL, || 3));
-    /// let levels = RayonPool::new(2).unwrap().map_in(&context, 0..4, |_| LEVEL.replace(9));
-    /// assert_eq!(levels, [3; 4]);
-    /// ```
-    pub fn map_in<I, F, R>(&self, context: &Context, items: I, f: F) -> Vec<R>
-    where
-        I: IntoIterator<Item: Send>,
-        F: Fn(I::Item) -> R + Sync,
-        R: Send,
-    {
-        self.collect(context, items.into_iter().collect::<Vec<_>>().into_par_iter(), f)
+        let context = self.context();
+        let each = |item: Contained<I::Item>| f(item.into_inner());
+        let outcome = pull(&context, items)
+            .and_then(|items| self.enter(|| map(&context, items.into_par_iter(), &each)));
+        finish(outcome, context, f)
     }
 
     /// Maps references to the elements of a slice like [`map`](Self::map), without collecting them.
     ///
     /// # Panics
     ///
-    /// As [`map`](Self::map) does.
+    /// Panics as [`map`](Self::map) does.
     ///
     /// # Examples
     ///
@@ -156,14 +157,16 @@ impl RayonPool {
         F: Fn(&T) -> R + Sync,
         R: Send,
     {
-        self.collect(&Context::capture(), items.par_iter(), f)
+        let context = self.context();
+        let outcome = self.enter(|| map(&context, items.par_iter(), &f));
+        finish(outcome, context, f)
     }
 
     /// Maps the numbers of a range like [`map`](Self::map), without collecting them.
     ///
     /// # Panics
     ///
-    /// As [`map`](Self::map) does.
+    /// Panics as [`map`](Self::map) does.
     ///
     /// # Examples
     ///
@@ -178,50 +181,44 @@ impl RayonPool {
         F: Fn(usize) -> R + Sync,
         R: Send,
     {
-        self.collect(&Context::capture(), range.into_par_iter(), f)
-    }
-
-    /// Runs a closure on one of the pool's threads as a task, like [`install`](super::install).
-    ///
-    /// With the global pool it runs on the calling thread if that belongs to some rayon pool.
-    ///
-    /// # Panics
-    ///
-    /// As [`install`](super::install) does.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanslate::rayon::RayonPool;
-    ///
-    /// let pool = RayonPool::new(1).unwrap();
-    /// assert_eq!(pool.install(rayon::current_thread_index), Some(0));
-    /// ```
-    #[track_caller]
-    pub fn install<F, R>(&self, f: F) -> R
-    where
-        F: FnOnce() -> R + Send,
-        R: Send,
-    {
-        let context = Context::capture();
-        self.enter(|| run(&context, f))
+        let context = self.context();
+        let outcome = self.enter(|| map(&context, range.into_par_iter(), &f));
+        finish(outcome, context, f)
     }
 
     /// Runs code of this module, not of others, where the pool's iterators run.
-    fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    pub(super) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(f),
             None => rayon::scope(|_| f()),
         }
     }
 
-    fn collect<I, F, R>(&self, context: &Context, items: I, f: F) -> Vec<R>
-    where
-        I: IndexedParallelIterator,
-        F: Fn(I::Item) -> R + Sync,
-        R: Send,
-    {
-        self.enter(|| items.map(|item| run(context, || f(item))).collect())
+    /// The context of a task that is submitted now.
+    #[track_caller]
+    pub(super) fn context(&self) -> Context {
+        match &self.context {
+            Some(context) => context.clone(),
+            None => Context::capture(),
+        }
+    }
+
+    /// Rayon's pool, unless it is the global one.
+    pub(super) fn own(&self) -> Option<&ThreadPool> {
+        self.pool.as_deref()
+    }
+}
+
+/// Ends a map: returns its results, or resumes its panic, after the closure has been dropped.
+fn finish<F, R>(outcome: Outcome<Vec<R>>, context: Context, f: F) -> Vec<R> {
+    discard(context);
+    match (outcome, catch(|| drop(f))) {
+        (Ok(results), Ok(())) => results,
+        (Ok(results), Err(first)) => {
+            results.into_iter().for_each(discard);
+            first.resume()
+        }
+        (Err(first), _) => first.resume(),
     }
 }
 
@@ -233,7 +230,7 @@ impl From<ThreadPool> for RayonPool {
 
 impl From<Arc<ThreadPool>> for RayonPool {
     fn from(pool: Arc<ThreadPool>) -> Self {
-        Self { pool: Some(pool) }
+        Self { pool: Some(pool), context: None }
     }
 }
 

@@ -1,8 +1,12 @@
-//! Tasks that nobody waits for, and one on every thread.
+//! Tasks that nobody waits for.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use rayon::BroadcastContext;
 
-use super::task::run;
+use super::outcome::{Outcome, attempt, discard, settle};
+use super::pool::RayonPool;
 use crate::context::Context;
 
 /// Runs a closure some time later, as a task: [`rayon::spawn`] with clean slots.
@@ -11,8 +15,8 @@ use crate::context::Context;
 ///
 /// # Panics
 ///
-/// As [`Context::capture`] does. A panic of the closure, or of a clean-up, goes to the pool's panic
-/// handler, and aborts the process if there is none, as with [`rayon::spawn`].
+/// Panics as [`Context::capture`] does. A panic of the closure, or of a clean-up, goes to the pool's
+/// panic handler, and aborts the process if there is none, as with [`rayon::spawn`].
 ///
 /// # Examples
 ///
@@ -24,81 +28,214 @@ use crate::context::Context;
 ///
 /// let (sender, receiver) = channel();
 /// USER.scope(7, || spawn(move || sender.send(USER.get()).unwrap()));
-/// assert_eq!(receiver.recv().unwrap(), 7);
+/// assert_eq!(receiver.recv(), Ok(7));
 /// ```
 #[track_caller]
 pub fn spawn<F>(f: F)
 where
     F: FnOnce() + Send + 'static,
 {
-    spawn_in(&Context::capture(), f);
+    RayonPool::global().spawn(f);
 }
 
-/// Runs a closure later like [`spawn`], in a context that you choose, with its carriers attached.
+/// Spawns like [`spawn`], behind what the same thread has spawned like this before:
+/// [`rayon::spawn_fifo`] with clean slots.
+///
+/// # Panics
+///
+/// Panics as [`spawn`] does.
 ///
 /// # Examples
 ///
 /// ```
-/// use cleanslate::{Context, rayon::spawn_in};
+/// use cleanslate::rayon::spawn_fifo;
 /// use std::sync::mpsc::channel;
 ///
 /// let (sender, receiver) = channel();
-/// spawn_in(&Context::empty(), move || sender.send(1).unwrap());
-/// assert_eq!(receiver.recv().unwrap(), 1);
+/// spawn_fifo(move || sender.send(7).unwrap());
+/// assert_eq!(receiver.recv(), Ok(7));
 /// ```
-pub fn spawn_in<F>(context: &Context, f: F)
+#[track_caller]
+pub fn spawn_fifo<F>(f: F)
 where
     F: FnOnce() + Send + 'static,
 {
-    let context = context.clone();
-    rayon::spawn(move || run(&context, f));
+    RayonPool::global().spawn_fifo(f);
 }
 
-/// Runs a closure once on every thread of the current pool, each visit as a task:
-/// [`rayon::broadcast`] with clean slots.
+/// Runs a closure some time later once on every thread of the current pool, each visit as a task:
+/// [`rayon::spawn_broadcast`] with clean slots.
 ///
 /// # Panics
 ///
-/// As [`Context::capture`] does, and with the panic of a visit or the payload of a clean-up that
-/// fails.
+/// Panics as [`spawn`] does.
 ///
 /// # Examples
 ///
 /// ```
-/// use cleanslate::{rayon::broadcast, task_local};
+/// use cleanslate::rayon::spawn_broadcast;
+/// use std::sync::mpsc::channel;
 ///
-/// task_local! { static VISITS: u32 = 0; }
-///
-/// let visits = broadcast(|_| VISITS.with_mut(|n| { *n += 1; *n }));
-/// assert_eq!(visits, vec![1; rayon::current_num_threads()]);
+/// let (sender, receiver) = channel();
+/// spawn_broadcast(move |to| sender.send(to.index()).unwrap());
+/// assert_eq!(receiver.iter().count(), rayon::current_num_threads());
 /// ```
 #[track_caller]
-pub fn broadcast<F, R>(f: F) -> Vec<R>
+pub fn spawn_broadcast<F>(f: F)
 where
-    F: Fn(BroadcastContext<'_>) -> R + Sync,
-    R: Send,
+    F: Fn(BroadcastContext<'_>) + Send + Sync + 'static,
 {
-    broadcast_in(&Context::capture(), f)
+    RayonPool::global().spawn_visits(f);
 }
 
-/// Visits every thread like [`broadcast`], in a context that you choose, with its carriers attached.
+impl RayonPool {
+    /// Runs a closure some time later, as a task, like [`spawn`] and
+    /// [`ThreadPool::spawn`](rayon::ThreadPool::spawn).
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    /// use std::sync::mpsc::channel;
+    ///
+    /// let (sender, receiver) = channel();
+    /// RayonPool::new(1)?.spawn(move || sender.send(7).unwrap());
+    /// assert_eq!(receiver.recv(), Ok(7));
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let task = detached(self.context(), f);
+        match self.own() {
+            Some(pool) => pool.spawn(task),
+            None => rayon::spawn(task),
+        }
+    }
+
+    /// Spawns like [`spawn`](Self::spawn), behind what the same thread has spawned like this before, as
+    /// [`spawn_fifo`] and [`ThreadPool::spawn_fifo`](rayon::ThreadPool::spawn_fifo) do.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    /// use std::sync::mpsc::channel;
+    ///
+    /// let (sender, receiver) = channel();
+    /// let pool = RayonPool::new(1)?;
+    /// pool.install(|| {
+    ///     for n in 0..3 {
+    ///         let sender = sender.clone();
+    ///         pool.spawn_fifo(move || sender.send(n).unwrap());
+    ///     }
+    /// });
+    /// drop(sender);
+    /// assert_eq!(Vec::from_iter(receiver), [0, 1, 2]);
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_fifo<F>(&self, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let task = detached(self.context(), f);
+        match self.own() {
+            Some(pool) => pool.spawn_fifo(task),
+            None => rayon::spawn_fifo(task),
+        }
+    }
+
+    /// Runs a closure some time later once on every thread of the pool, each visit as a task.
+    ///
+    /// Like [`spawn_broadcast`], but the closure is that of [`broadcast`](Self::broadcast).
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    /// use std::sync::mpsc::channel;
+    ///
+    /// let (sender, receiver) = channel();
+    /// RayonPool::new(3)?.spawn_broadcast(move || sender.send(()).unwrap());
+    /// assert_eq!(receiver.iter().count(), 3);
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_broadcast<F>(&self, f: F)
+    where
+        F: Fn() + Send + Sync + 'static,
+    {
+        self.spawn_visits(move |_| f());
+    }
+
+    #[track_caller]
+    fn spawn_visits<F>(&self, f: F)
+    where
+        F: Fn(BroadcastContext<'_>) + Send + Sync + 'static,
+    {
+        let visits = Visits::new(self.context(), f);
+        let visit = move |to: BroadcastContext<'_>| {
+            settle(visits.visit(to.num_threads(), |f| f(to)));
+        };
+        match self.own() {
+            Some(pool) => pool.spawn_broadcast(visit),
+            None => rayon::spawn_broadcast(visit),
+        }
+    }
+}
+
+/// Makes a task of a closure that nobody waits for. Its context is dropped before the panic goes on.
+fn detached(context: Context, f: impl FnOnce()) -> impl FnOnce() {
+    move || {
+        let outcome = attempt(&context, f);
+        discard(context);
+        settle(outcome);
+    }
+}
+
+/// What the visits of a spawned broadcast share.
 ///
-/// # Panics
-///
-/// As [`broadcast`] does, and with a [`RunError`](crate::RunError) if a carrier cannot be attached.
-///
-/// # Examples
-///
-/// ```
-/// use cleanslate::{Context, rayon::broadcast_in};
-///
-/// let places = broadcast_in(&Context::empty(), |visit| visit.index());
-/// assert_eq!(places, (0..rayon::current_num_threads()).collect::<Vec<_>>());
-/// ```
-pub fn broadcast_in<F, R>(context: &Context, f: F) -> Vec<R>
-where
-    F: Fn(BroadcastContext<'_>) -> R + Sync,
-    R: Send,
-{
-    rayon::broadcast(|visit| run(context, || f(visit)))
+/// The last visit drops it. Rayon drops its own closure later, where a panic aborts the process, and, if it
+/// belongs to a scope, perhaps after the scope has ended, from which it borrows.
+pub(super) struct Visits<F>(Mutex<Remaining<F>>);
+
+struct Remaining<F> {
+    /// The visits that have begun.
+    begun: usize,
+    shared: Option<Arc<(Context, F)>>,
+}
+
+impl<F> Visits<F> {
+    pub(super) fn new(context: Context, f: F) -> Self {
+        Self(Mutex::new(Remaining { begun: 0, shared: Some(Arc::new((context, f))) }))
+    }
+
+    /// Runs one of `all` visits.
+    pub(super) fn visit(&self, all: usize, call: impl FnOnce(&F)) -> Outcome<()> {
+        let shared = {
+            let mut remaining = self.0.lock();
+            remaining.begun += 1;
+            let is_last = remaining.begun == all;
+            if is_last { remaining.shared.take() } else { remaining.shared.clone() }
+        };
+        let shared = shared.unwrap_or_else(|| unreachable!("every thread is visited once"));
+        let outcome = attempt(&shared.0, || call(&shared.1));
+        discard(shared);
+        outcome
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::panic::{panic_any, resume_unwind};
 
+use super::outcome::discard;
 use crate::context::{Context, RunError};
-use crate::frame::{self, CleanupError, Failure};
+use crate::frame::{self, CleanupError, Failure, Frame};
 
 /// Runs a closure as a task with the context's carriers, and panics as rayon's closures do.
 ///
@@ -29,6 +30,33 @@ fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
         Err(Failure::Cleanup(error)) => fail(error),
         Err(Failure::Carrier(error)) => panic_any(RunError::carrier(error)),
     }
+}
+
+/// Makes a task of each item: of its pull, and of a call of `f` with it. `then` gets the results, beside the
+/// tasks. Panics as [`run`] does.
+#[inline]
+pub(super) fn each<T, R>(
+    context: &Context,
+    mut items: impl Iterator<Item = T>,
+    f: impl Fn(T) -> R,
+    mut then: impl FnMut(R),
+) {
+    if context.has_carriers() {
+        while let Some(result) = run(context, || items.next().map(&f)) {
+            then(result);
+        }
+        return;
+    }
+    let mut frame = Frame::enter(context);
+    for item in items {
+        let result = f(item);
+        if let Err(error) = frame.next_task() {
+            discard(result);
+            fail(error);
+        }
+        then(result);
+    }
+    frame.end().unwrap_or_else(|error| fail(error));
 }
 
 /// Panics as the drop did that made a clean-up fail.

@@ -1,9 +1,14 @@
 //! Isolated tasks on rayon.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod chains;
 mod coverage;
+mod failures;
 mod hostile;
 mod panics;
+mod parity;
 mod probe;
 mod reference;
 mod stolen;

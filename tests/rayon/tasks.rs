@@ -96,14 +96,13 @@ fn scopes_spawn_tasks_that_inherit_from_their_spawner() {
                             count(is_fresh());
                             USER.set(8);
                             s.spawn(|_| count(!SEEN.replace(true) && USER.get() == 8));
-                            s.spawn_in(&Context::empty(), |_| count(USER.get() == 0));
                         });
                     }
                     USER.set(9);
                 });
             });
         });
-        assert_eq!(fresh.into_inner(), 151);
+        assert_eq!(fresh.into_inner(), 101);
     }
 }
 
@@ -176,6 +175,15 @@ fn exercise(pool: &(impl Executor + Sync)) {
 }
 
 #[test]
+fn each_pull_of_a_maps_iterator_is_a_task() {
+    USER.scope(7, || {
+        let pull = || std::iter::repeat_with(is_fresh).take(100);
+        assert_eq!(RayonPool::global().map(pull(), |fresh| fresh), [true; 100]);
+        assert!(!SEEN.is_set());
+    });
+}
+
+#[test]
 fn every_kind_of_rayon_pool_maps_alike() {
     exercise(&RayonPool::new(1).unwrap());
     exercise(&RayonPool::new(3).unwrap());
@@ -213,24 +221,32 @@ fn carriers_are_attached_around_every_task() {
     let context = Context::empty().carry(adopt_with(&LEVEL, || 3).named("LEVEL"));
     let level = || LEVEL.replace(9);
     for pool in pools() {
-        assert_eq!(tasks::install_in(&context, &pool, level), 3);
-        pool.install(|| {
-            LEVEL.set(1);
-            assert_eq!(tasks::join_in(&context, level, level), (3, 3));
-            assert_eq!(
-                tasks::broadcast_in(&context, |_| level()),
-                vec![3; pool.current_num_threads()]
-            );
-            let mut seen = 0;
-            tasks::scope_in(&context, |s| {
-                assert_eq!(level(), 3);
-                s.spawn_in(&context, |_| seen = level());
-            });
-            assert_eq!(seen, 3);
-            assert_eq!(LEVEL.replace(0), 1);
+        let threads = pool.current_num_threads();
+        let pool = RayonPool::from(pool).in_context(&context);
+        LEVEL.set(1);
+        assert_eq!(pool.install(level), 3);
+        assert_eq!(pool.join(level, level), (3, 3));
+        assert_eq!(pool.broadcast(level), vec![3; threads]);
+        let (mut seen, visits) = (0, AtomicUsize::new(0));
+        pool.scope(|s| {
+            assert_eq!(level(), 3);
+            s.spawn(|_| seen = level());
+            s.spawn_broadcast(|_, _| _ = visits.fetch_add(level().into(), SeqCst));
         });
-        let pool = RayonPool::from(pool);
-        assert_eq!(pool.map_in(&context, 0..100, |_| level()), vec![3; 100]);
+        pool.in_place_scope_fifo(|s| {
+            assert_eq!(LEVEL.get(), 1, "not a task");
+            s.spawn_fifo(|_| seen += level());
+        });
+        assert_eq!((seen, visits.into_inner()), (6, 3 * threads));
+        assert_eq!(pool.map(0..100, |_| level()), vec![3; 100]);
+        assert_eq!(pool.map(std::iter::repeat_with(level).take(9), |n| n), [3; 9]);
+        let (sender, receiver) = channel();
+        let send = move || sender.send(LEVEL.replace(9)).unwrap();
+        pool.spawn(send.clone());
+        pool.spawn_fifo(send.clone());
+        pool.spawn_broadcast(send);
+        assert_eq!(Vec::from_iter(receiver), vec![3; 2 + threads]);
+        assert_eq!(LEVEL.replace(0), 1);
     }
     let chain = || (0..100).into_par_iter().isolated_in(&context);
     let levels = chain().map(|_| level()).rev().map(|n| n.min(level()));
@@ -238,19 +254,26 @@ fn carriers_are_attached_around_every_task() {
     let folded =
         chain().fold(level, |n, _| n.min(level())).reduce(level, |a, b| a.min(b).min(level()));
     assert_eq!((folded, LEVEL.get()), (3, 0));
-    let (sender, receiver) = channel();
-    tasks::spawn_in(&context, move || sender.send(level()).unwrap());
-    assert_eq!(receiver.recv(), Ok(3));
+}
 
-    let both = context.carry(Failing);
+#[test]
+fn nothing_runs_without_its_carriers() {
+    let context = Context::empty().carry(adopt_with(&LEVEL, || 3).named("LEVEL")).carry(Failing);
+    let pool = RayonPool::new(2).unwrap().in_context(&context);
     let ran = AtomicUsize::new(0);
-    let pool = RayonPool::new(2).unwrap();
-    let map = || pool.map_in(&both, 0..9, |_| ran.fetch_add(1, SeqCst));
-    let payload = catch_unwind(AssertUnwindSafe(map)).unwrap_err();
-    assert!(payload.downcast::<RunError>().unwrap().is_carrier());
-    let chain =
-        || (0..9).into_par_iter().isolated_in(&both).for_each(|_| _ = ran.fetch_add(1, SeqCst));
-    let payload = catch_unwind(AssertUnwindSafe(chain)).unwrap_err();
-    assert!(payload.downcast::<RunError>().unwrap().is_carrier());
-    assert_eq!(ran.into_inner(), 0, "an item ran without its carrier");
+    let run = || ran.fetch_add(1, SeqCst);
+    let ways: [&(dyn Fn() + Sync); 7] = [
+        &|| drop(pool.map_range(0..9, |_| run())),
+        &|| drop(pool.map(std::iter::repeat_with(run).take(9), |_| run())),
+        &|| _ = pool.join(run, run),
+        &|| drop(pool.broadcast(run)),
+        &|| _ = pool.scope(|_| run()),
+        &|| pool.in_place_scope(|s| s.spawn(|_| _ = run())),
+        &|| (0..9).into_par_iter().isolated_in(&context).for_each(|_| _ = run()),
+    ];
+    for way in ways {
+        let payload = catch_unwind(AssertUnwindSafe(way)).unwrap_err();
+        assert!(payload.downcast::<RunError>().unwrap().is_carrier());
+    }
+    assert_eq!(ran.into_inner(), 0);
 }
