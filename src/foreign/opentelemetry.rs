@@ -75,7 +75,16 @@ thread_local! {
     static BOTTOM: Context = Context::new().with_value(Bottom);
 }
 
+/// Tells the sentinel what this module keeps per thread, once.
+#[cfg(feature = "sentinel")]
+fn ignore_own_state() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.key(&BOTTOM)));
+}
+
 fn bottom() -> Context {
+    #[cfg(feature = "sentinel")]
+    ignore_own_state();
     BOTTOM.try_with(Clone::clone).unwrap_or_else(|_| Context::new().with_value(Bottom))
 }
 

@@ -11,6 +11,8 @@ pub(crate) mod cell;
 mod failure;
 #[cfg_attr(not(test), expect(dead_code, reason = "no task spans several closures any more"))]
 mod loose;
+#[cfg(feature = "sentinel")]
+mod own;
 mod parked;
 pub(crate) mod permanent;
 #[cfg(test)]

@@ -40,6 +40,8 @@ cfg_select! {
     _ => { use keyed as imp; }
 }
 
+#[cfg(feature = "sentinel")]
+pub(crate) use imp::list;
 #[doc(hidden)]
 pub use imp::{Key, permanent};
 pub(crate) use imp::{first_epoch, get, notice_end};

@@ -188,6 +188,8 @@ impl Thread {
             return Err(Gone);
         }
         permanent::notice_end()?;
+        #[cfg(feature = "sentinel")]
+        super::own::ignore();
         // Relaxed: only uniqueness matters, and that comes with the addition.
         self.id.set(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         self.lower(UNNOTICED);
@@ -324,6 +326,20 @@ impl Thread {
     #[inline]
     pub(crate) fn admit(&self, cell: &RawCell) -> bool {
         cell.registered.get() || self.introduce(cell).is_ok()
+    }
+
+    /// Lists what the engine keeps on this thread, for the sentinel to leave out.
+    #[cfg(feature = "sentinel")]
+    pub(super) fn list(&self, ignored: &mut cleanslate_sentinel::Ignored) {
+        ignored.value(self);
+        if self.flags.get() & UNNOTICED == 0 {
+            permanent::list(ignored);
+        }
+        // SAFETY: T3: nothing below is user code.
+        for cell in unsafe { &*self.cells.get() }.iter() {
+            // SAFETY: C1: declared cells live as long as the thread.
+            ignored.value(unsafe { cell.as_ref() });
+        }
     }
 
     /// The inheritable slots that this thread has ever touched.

@@ -8,10 +8,10 @@ use super::core::hooks::{Hooks, Startup};
 use super::core::{Core, Settings};
 use super::error::{BuildError, BuildErrorKind, TaskError};
 use super::isolation::Isolation;
+use super::leaks::LeakWatch;
 use super::pool::Pool;
 use super::scheduler::threads::Threads;
 use super::scheduler::worker;
-use super::sentry::Sentry;
 use crate::foreign::{self, CarrierSet, Carry, SharedCarrier};
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinel;
@@ -282,16 +282,16 @@ impl PoolBuilder {
             carriers.add(carrier).map_err(BuildErrorKind::Carrier)?;
         }
         #[cfg(feature = "sentinel")]
-        let sentry = Sentry::new(self.sentinel).map_err(BuildErrorKind::Unsupported)?;
+        let leak_watch = LeakWatch::new(self.sentinel).map_err(BuildErrorKind::Unsupported)?;
         #[cfg(not(feature = "sentinel"))]
-        let sentry = Sentry;
+        let leak_watch = LeakWatch;
         let settings = Settings {
             workers,
             isolation: self.isolation,
             carriers,
             capacity: self.queue_capacity,
             hooks: self.hooks,
-            sentry,
+            leak_watch,
             caller_helps: self.caller_helps,
         };
         let pool = Pool::from_core(Arc::new(Core::new(settings, id, threads)));

@@ -12,6 +12,7 @@ use super::error::{Label, TaskError};
 use super::handle::JoinHandle;
 use super::job::completions::CompletionQueue;
 use super::job::state::Waiter;
+use super::leaks::begin_item;
 use super::pool::{FORKED, Pool, SHUT_DOWN, TOO_DEEP, resume};
 use super::scheduler::current;
 use crate::context::Context;
@@ -43,6 +44,8 @@ struct Input<I, F> {
     /// Both are there until the drop.
     f: Option<Arc<F>>,
     items: Option<I>,
+    /// How many have been pulled.
+    number: usize,
     ended: bool,
     /// At most so many items are pulled and not yet yielded.
     buffer: usize,
@@ -52,7 +55,7 @@ impl<I, F> Input<I, F> {
     fn new(pool: Pool, context: Context, at: &'static Location<'static>, items: I, f: F) -> Self {
         let buffer = AHEAD * pool.workers();
         let (f, items) = (Some(Arc::new(f)), Some(items));
-        Self { pool, context, at, f, items, ended: false, buffer }
+        Self { pool, context, at, f, items, number: 0, ended: false, buffer }
     }
 
     /// How many items are pulled in any case, before the first result is looked for.
@@ -93,7 +96,13 @@ impl<I: Iterator, F> Input<I, F> {
         })?;
         self.ended = false;
         let f = Arc::clone(self.f.as_ref()?);
-        Some(self.pool.submit_in(&self.context, self.at, move || f(item)))
+        let number = self.number;
+        self.number += 1;
+        let task = move || {
+            begin_item(number);
+            f(item)
+        };
+        Some(self.pool.submit_in(&self.context, self.at, task))
     }
 
     fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

@@ -9,6 +9,7 @@ mod handle;
 mod imap;
 mod isolation;
 mod job;
+mod leaks;
 mod map;
 mod maps;
 mod permit;
@@ -16,11 +17,6 @@ mod permit;
 mod pool;
 mod scheduler;
 mod scope;
-#[cfg(feature = "sentinel")]
-mod sentry;
-#[cfg(not(feature = "sentinel"))]
-#[path = "no_sentry.rs"]
-mod sentry;
 mod stats;
 mod submission;
 

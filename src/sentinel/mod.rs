@@ -1,10 +1,9 @@
 //! Finds and names what a task left in thread-locals that nobody registered.
 //!
-//! On Linux with glibc (x86-64 and AArch64) every `thread_local!` of Rust and every `__thread` of
-//! C lies in one of a few blocks of memory of its thread. The sentinel copies these blocks before
-//! a task, compares them after it and looks up what changed in the symbol tables of the program
-//! and its libraries. So it sees thread-locals in any crate and C library, by name. `docs/sentinel.md`
-//! has the mechanism, the argument for its soundness and measured figures.
+//! On Linux with glibc (x86-64 and AArch64) every thread-local that a task left changed is found and
+//! named, in any crate and in any C library. [`watch()`] and [`assert_clean`] look at one closure, on any
+//! thread; with [`PoolBuilder::sentinel`](crate::PoolBuilder::sentinel) a pool looks at each of its tasks,
+//! and does what its [`Sentinel`] says.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -22,45 +21,19 @@
 //! }
 //! ```
 //!
-//! # What it cannot see
-//!
-//! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that already has room is
-//!   seen because its length lies in the thread-local, a `Box<Vec<_>>` is not.
-//! * A value that was changed and put back, or overwritten with the same bytes.
-//! * `pthread_setspecific` and the `thread_local` crate's maps: their data lies on the heap.
-//! * What the C library itself keeps, such as the locale of `uselocale`.
-//! * Names in stripped files: module and offset are still reported, but rules by name cannot apply.
-//! * Other systems: [`supported`] says so.
-//!
-//! # What is allowed
-//!
-//! What std, the C library and popular crates keep per thread by design is no leak. cleanslate's
-//! own state, `task_local!`s and `worker_local!`s never show. The table of built-in rules is in
-//! `docs/sentinel.md`; [`Sentinel::allow`] adds to them.
+//! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and whose items
+//! are found here as well. Its documentation says what it cannot see and what is allowed. What cleanslate
+//! itself keeps per thread, `task_local!`s and `worker_local!`s among it, never shows.
 
-mod change;
-mod inventory;
-mod layout;
-mod leak;
-mod module;
-mod name;
-mod plan;
-mod policy;
-pub(crate) mod renewal;
-mod report;
-mod rule;
-mod symbols;
-mod tls;
-mod unsupported;
-mod watch;
-mod watcher;
+mod incident;
+#[expect(clippy::module_inception, reason = "the folder is named after its main noun")]
+mod sentinel;
 
-pub use self::inventory::{Inventory, InventoryError, Variable};
-pub use self::leak::Leak;
-pub(crate) use self::policy::Action;
-pub use self::policy::{Incident, Sentinel};
-pub use self::report::Report;
-pub use self::rule::BuiltInRule;
-pub use self::unsupported::Unsupported;
-pub use self::watch::{WatchError, assert_clean, supported, try_watch, watch};
-pub use self::watcher::Watcher;
+pub use cleanslate_sentinel::{
+    BuiltInRule, Ignored, Inventory, InventoryError, Leak, Report, Unsupported, Variable,
+    WatchError, Watcher, assert_clean, ignore, supported, try_watch, watch,
+};
+
+pub use self::incident::Incident;
+pub(crate) use self::sentinel::Action;
+pub use self::sentinel::Sentinel;

@@ -2,6 +2,8 @@
 
 mod error;
 mod methods;
+#[cfg(feature = "sentinel")]
+mod own;
 mod owned_local;
 mod place;
 mod stash;
@@ -11,6 +13,8 @@ mod worker_local;
 
 pub use error::{AccessError, SetError};
 use methods::methods;
+#[cfg(feature = "sentinel")]
+pub(crate) use own::ignore as ignore_own_state;
 pub use owned_local::OwnedLocal;
 #[doc(hidden)]
 pub use place::SlotCell;

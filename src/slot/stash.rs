@@ -180,6 +180,8 @@ pub(super) fn declared<T: 'static>(address: usize) -> Stash<T> {
         if let Some(stash) = known {
             return stash.clone();
         }
+        #[cfg(feature = "sentinel")]
+        super::own::ignore();
         let stash = Stash::new();
         used.push(Used::Declared(address, Rc::new(stash.clone()), Rc::new(stash.clone())));
         stash
@@ -189,6 +191,8 @@ pub(super) fn declared<T: 'static>(address: usize) -> Stash<T> {
 
 /// Notes that this thread has a stash of an owned worker-local. False while the thread ends.
 pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
+    #[cfg(feature = "sentinel")]
+    super::own::ignore();
     LIST.try_with(|list| {
         let mut used = list.used.borrow_mut();
         if used.len() >= list.sweep_at.get() {
@@ -201,6 +205,12 @@ pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
         used.push(Used::Owned(stash));
     })
     .is_ok()
+}
+
+/// Lists what this module keeps per thread.
+#[cfg(feature = "sentinel")]
+pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
+    ignored.key(&LIST);
 }
 
 /// Ends this thread's worker-locals: the last thing that a pool's worker does.

@@ -96,6 +96,8 @@ impl Table {
             Some(cell) => cell,
             None => {
                 thread::with(thread::Thread::register)?;
+                #[cfg(feature = "sentinel")]
+                super::own::ignore();
                 let cell = make();
                 let pointer = Arc::as_ptr(&cell).cast::<()>();
                 let swept = self.insert(id, cell);
@@ -123,6 +125,12 @@ impl Table {
         map.insert(id, cell);
         swept
     }
+}
+
+/// Lists what this module keeps per thread.
+#[cfg(feature = "sentinel")]
+pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
+    ignored.value(permanent::get(&TABLE));
 }
 
 /// Forgets the cell of an owner that is gone, if this thread has one that nothing refers to.

@@ -11,4 +11,3 @@ mod support;
 
 mod pool;
 mod stripped;
-mod watch;

@@ -126,6 +126,13 @@ pub(crate) fn first_epoch() -> u64 {
     (serial << 32) + super::super::cell::ROOT + 1
 }
 
+/// Lists what this module keeps per thread beside its boxes.
+#[cfg(feature = "sentinel")]
+pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
+    ignored.key(&BLOCK);
+    ignored.key(&END);
+}
+
 /// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
 pub(crate) fn notice_end() -> Result<(), Gone> {
     if block().is_late { Err(Gone) } else { Ok(()) }

@@ -56,6 +56,12 @@ impl Drop for End {
     }
 }
 
+/// Lists what this module keeps per thread.
+#[cfg(feature = "sentinel")]
+pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
+    ignored.key(&END);
+}
+
 /// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
 pub(crate) fn notice_end() -> Result<(), Gone> {
     END.try_with(|_| ()).map_err(|_| Gone)

@@ -18,12 +18,12 @@ use self::hooks::Hooks;
 pub(crate) use self::running::{Activity, HookRun, Running};
 use super::error::{Cause, Label, TaskError};
 use super::isolation::Isolation;
+use super::leaks::LeakWatch;
 use super::scheduler::current;
 use super::scheduler::queue::{Queue, Stale};
 use super::scheduler::sleep::Sleepers;
 use super::scheduler::threads::Threads;
 use super::scheduler::worker_slot::{DirectedTask, WorkerSlot};
-use super::sentry::Sentry;
 use crate::context::Context;
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
@@ -67,7 +67,7 @@ pub(crate) struct Settings {
     pub(crate) carriers: CarrierSet,
     pub(crate) capacity: Option<usize>,
     pub(crate) hooks: Hooks,
-    pub(crate) sentry: Sentry,
+    pub(crate) leak_watch: LeakWatch,
     pub(crate) caller_helps: bool,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Core {
     delivering: Mutex<()>,
     pub(crate) hooks: Hooks,
     pub(crate) threads: Arc<Threads>,
-    pub(crate) sentry: Sentry,
+    pub(crate) leak_watch: LeakWatch,
     /// The process that the workers live in.
     process: u32,
     /// Whether plain threads run what they wait for.
@@ -112,14 +112,14 @@ impl std::fmt::Debug for Core {
 
 impl Core {
     pub(crate) fn new(settings: Settings, id: u64, threads: Threads) -> Self {
-        let Settings { workers, isolation, carriers, capacity, hooks, sentry, caller_helps } =
+        let Settings { workers, isolation, carriers, capacity, hooks, leak_watch, caller_helps } =
             settings;
         // What a worker has and other threads do not: these tasks cannot do without.
         let caller_helps = caller_helps
             && isolation == Isolation::Reset
             && carriers.is_empty()
             && hooks.worker_start.is_none()
-            && !sentry.watches_each_task();
+            && !leak_watch.is_on();
         Self {
             id,
             isolation,
@@ -135,7 +135,7 @@ impl Core {
             delivering: Mutex::new(()),
             hooks,
             threads: Arc::new(threads),
-            sentry,
+            leak_watch,
             process: std::process::id(),
             caller_helps,
             detaches: AtomicBool::new(false),
@@ -323,7 +323,7 @@ impl Core {
         context: &Context,
         task: impl FnOnce() -> R,
     ) -> Result<R, Failure> {
-        self.sentry.watch(self, label, || self.isolation.run(context, task))
+        self.watched(label, None, || self.isolation.run(context, task))
     }
 
     /// A task was claimed: it gives its place in a bounded queue back.
@@ -470,7 +470,7 @@ impl Core {
         if !std::mem::needs_drop::<T>() {
             return;
         }
-        let dropped = self.sentry.watch(self, label, || frame::contained(|| drop(value)));
+        let dropped = self.watched(label, None, || frame::contained(|| drop(value)));
         if let Err(failure) = dropped {
             self.report(label.clone(), Cause::Failed(failure));
         }

@@ -138,20 +138,3 @@ impl Error for BuildError {
         }
     }
 }
-
-#[cfg(all(test, feature = "sentinel", not(loom)))]
-mod tests {
-    use std::error::Error;
-
-    use super::{BuildError, BuildErrorKind};
-    use crate::sentinel::Unsupported;
-
-    #[test]
-    fn a_system_without_a_sentinel_is_a_refusal_of_its_own() {
-        let why = Unsupported::new("no thread-locals that can be read");
-        let error = BuildError::from(BuildErrorKind::Unsupported(why.clone()));
-        assert!(error.is_unsupported() && !error.is_thread());
-        assert_eq!(error.to_string(), why.to_string());
-        assert!(error.source().is_some_and(|source| source.is::<Unsupported>()));
-    }
-}

@@ -88,7 +88,7 @@ where
         let tally = running.tally;
         core.claimed(tally);
         let (task, context) = claimed.work();
-        let outcome = core.sentry.watch(core, &self.label, || {
+        let outcome = core.watched(&self.label, None, || {
             let outcome = core.isolation.run(&context, task);
             if !context.is_empty() {
                 core.drop_contained(context, &self.label);

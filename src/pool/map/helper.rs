@@ -39,7 +39,7 @@ where
 {
     let running = Running::begin(map.core);
     let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), shift };
-    let each = P::EACH || map.context.has_carriers() || map.core.sentry.watches_each_task();
+    let each = P::EACH || map.context.has_carriers() || map.core.leak_watch.is_on();
     let help = match (each, map.core.isolation) {
         (true, _) => helper.each_for_itself(),
         (false, Isolation::Reset) => helper.all::<Frame<'_>>(),
@@ -153,7 +153,7 @@ where
         // A carrier that stays attached spoils the thread for the next item, and so may a leak, so none
         // is claimed ahead.
         let map = self.map;
-        let may_spoil = map.context.has_carriers() || map.core.sentry.may_renew();
+        let may_spoil = map.context.has_carriers() || map.core.leak_watch.may_renew();
         let mut size = match may_spoil {
             true => ChunkSize::one_by_one(),
             false => map.chunk_size(),
@@ -190,7 +190,7 @@ where
         while !map.verdict.is_stopped() {
             let Some(item) = self.chunk.next() else { return };
             let position = piece.position();
-            let ended = map.core.sentry.watch(map.core, map.label, || {
+            let ended = map.core.watched(map.label, Some(position), || {
                 map.core.isolation.run(map.context, || map.step.run(item))
             });
             let out = match ended {
@@ -264,7 +264,7 @@ where
 {
     fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
         let Map { core, context, label, .. } = self.map;
-        core.sentry.watch(core, label, || pull(core.isolation, context, items))
+        core.watched(label, None, || pull(core.isolation, context, items))
     }
 
     fn is_clean(&self) -> bool {

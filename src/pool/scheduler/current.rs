@@ -38,6 +38,15 @@ thread_local! {
     static SLOT: OnceCell<Arc<WorkerSlot>> = const { OnceCell::new() };
 }
 
+/// Lists what this module keeps per thread, for the sentinel to leave out.
+#[cfg(feature = "sentinel")]
+pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
+    ignored.key(&HERE);
+    ignored.key(&OUTER);
+    ignored.key(&SLOT);
+    ignored.key(&WAITS);
+}
+
 /// Makes this thread serve at `slot`.
 pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
     slot.bind(seam::current());
@@ -100,6 +109,12 @@ pub(crate) fn in_task() -> bool {
 /// not wait for a pool in turn without being asked to.
 pub(crate) fn is_awaited() -> bool {
     in_task() || HERE.get().innermost != 0
+}
+
+/// Returns whether the task that this thread runs runs on top of no other.
+#[cfg(feature = "sentinel")]
+pub(crate) fn is_outermost() -> bool {
+    HERE.get().depth == 1
 }
 
 /// Returns whether one more task may run on top of those that this thread runs already.

@@ -52,7 +52,7 @@ fn live(core: &Arc<Core>, index: usize) {
     let slot = &core.slots[index];
     current::bind(slot);
     let end = if starts(core, slot) {
-        core.sentry.take_post(core, index);
+        core.begin_leak_watch(index);
         let end = serve(core, slot);
         if let Err(failure) = hook(core, || core.hooks.worker_stops(index)) {
             core.report_for(format!("on_worker_stop of worker {index}"), failure);
@@ -151,12 +151,14 @@ fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
     let index = slot.index;
     let mut pause = RETRY.0;
     while !core.is_quiescent() {
-        match start(core, index) {
-            Ok(()) => {
-                // Relaxed: a statistic.
-                core.renewed.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
+        let theirs = Arc::clone(core);
+        let successor = move || {
+            // Counted before it runs anything. Relaxed: a statistic.
+            theirs.renewed.fetch_add(1, Ordering::Relaxed);
+            live(&theirs, index);
+        };
+        match core.threads.start(index, successor) {
+            Ok(()) => return,
             Err(error) => {
                 let text = format!("no thread could be started: {error}");
                 // The panic hook may wait for what nobody else can run.

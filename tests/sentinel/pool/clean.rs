@@ -73,7 +73,9 @@ fn clean_tasks_raise_no_alarm_through_any_way_in() {
             assert_eq!(pool.map(0..20, clean).len(), 20);
             assert_eq!(pool.map_slice(&[1, 2, 3], |n| clean(*n)), [1, 2, 3]);
             assert_eq!(pool.map_range(0..20, clean).len(), 20);
-            assert_eq!(pool.try_map(0..20, |n| Err::<(), _>(clean(n))), Err(0));
+            // Which one is the first is the workers' affair.
+            let stopped = pool.try_map(0..20, |n| Err::<(), _>(clean(n)));
+            assert!(stopped.is_err_and(|n| n < 20));
             assert_eq!(pool.map_results(0..20, clean).len(), 20);
             assert_eq!(pool.imap(0..20, clean).buffer(3).count(), 20);
             assert_eq!(pool.imap_unordered(0..20, clean).buffer(3).count(), 20);
@@ -120,6 +122,29 @@ fn the_watch_on_a_worker_and_a_watch_in_a_task_keep_out_of_each_others_way() {
 }
 
 #[test]
+fn slots_never_show_in_a_watch_on_a_plain_thread() {
+    let use_all = |n: u64| {
+        SCRATCH.with_mut(|text| text.push('x'));
+        REQUEST.set(n);
+        BUFFER.with(|buffer| buffer.push(1));
+        OWNED.with(|owned| owned.set(n));
+        assert!(Context::empty().run(|| SCRATCH.with(String::len)) > 0);
+    };
+    thread_local! { static OWNED: cleanslate::OwnedLocal<u64> = cleanslate::OwnedLocal::new(|| 0); }
+    for sentinel in [Sentinel::new(), Sentinel::strict().allow("module:libc.so*")] {
+        thread::spawn(move || {
+            OWNED.with(|_| ());
+            for n in 0..3 {
+                let ((), report) = sentinel.watch(|| use_all(n));
+                assert!(report.is_clean(), "{report}");
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+#[test]
 fn a_destructor_at_the_end_of_a_worker_may_cancel_a_task() {
     struct Last(JoinHandle<()>, Arc<AtomicUsize>);
     impl Drop for Last {
@@ -130,19 +155,27 @@ fn a_destructor_at_the_end_of_a_worker_may_cancel_a_task() {
     thread_local! {
         static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
     }
-    let census = crate::support::Census::default();
-    let cancelled = Arc::new(AtomicUsize::new(0));
-    let pool = Arc::new(pool(1, Sentinel::new().renew(u32::MAX, HOUR)));
-    let (theirs, token, count) = (Arc::clone(&pool), census.token(), Arc::clone(&cancelled));
-    pool.submit(move || {
-        let waiting = theirs.submit(move || drop(token));
-        LAST.set(Some(Last(waiting, count)));
-    })
-    .join()
-    .unwrap();
-    assert_eq!(pool.submit(|| 1).join().unwrap(), 1);
-    assert_eq!((cancelled.load(Ordering::SeqCst), census.alive()), (1, 0));
-    assert_eq!(pool.stats().renewed, 1);
+    for _ in 0..20 {
+        let census = crate::support::Census::default();
+        let (ran, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let pool = Arc::new(pool(1, Sentinel::new().renew(u32::MAX, HOUR)));
+        let (theirs, token) = (Arc::clone(&pool), census.token());
+        let (runs, cancels) = (Arc::clone(&ran), Arc::clone(&cancelled));
+        pool.submit(move || {
+            let waiting = theirs.submit(move || {
+                runs.fetch_add(1, Ordering::SeqCst);
+                drop(token);
+            });
+            LAST.set(Some(Last(waiting, cancels)));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(pool.submit(|| 1).join().unwrap(), 1);
+        pool.shutdown().unwrap();
+        // The successor, which has begun already, runs the task, unless the destructor was faster.
+        let ended = ran.load(Ordering::SeqCst) + cancelled.load(Ordering::SeqCst);
+        assert_eq!((ended, census.alive(), pool.stats().renewed), (1, 0, 1));
+    }
 }
 
 #[test]

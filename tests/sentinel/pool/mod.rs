@@ -5,19 +5,22 @@ mod clean;
 mod panicking;
 mod renewing;
 mod reporting;
+mod unread;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::fs;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::support::quiet;
+use crate::support::{Bomb, quiet};
 use crate::support::{SHAPES, finishes};
 use cleanslate::foreign::{Carrier, adopt};
 use cleanslate::sentinel::{Incident, Sentinel};
@@ -39,6 +42,7 @@ thread_local! {
 struct Told {
     task: Option<String>,
     submitted: &'static Location<'static>,
+    item: Option<usize>,
     worker: usize,
     /// Whether it was called on a worker of that index, inside of a task.
     renews: bool,
@@ -56,11 +60,16 @@ impl Log {
             log.lock().unwrap().push(Told {
                 task: incident.task().map(str::to_owned),
                 submitted: incident.submitted(),
+                item: incident.item(),
                 worker: incident.worker(),
                 renews: incident.renews(),
                 paths: leaks.iter().map(|leak| leak.path().unwrap_or("?").to_owned()).collect(),
             });
         })
+    }
+
+    fn take(&self) -> Vec<Told> {
+        std::mem::take(&mut *self.0.lock().unwrap())
     }
 
     fn all(&self) -> Vec<Told> {

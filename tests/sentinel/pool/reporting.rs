@@ -148,6 +148,66 @@ fn a_callback_that_panics_costs_a_report_only() {
 }
 
 #[test]
+fn a_callback_whose_payload_cannot_be_dropped_costs_a_report_only() {
+    quiet();
+    for workers in SHAPES {
+        let pool = pool(workers, Sentinel::new().report(|_| Bomb::explode()));
+        for n in 0..20 {
+            drop(pool.submit(dirty).join());
+            assert_eq!(pool.submit(move || n).join().unwrap(), n);
+        }
+        pool.map(0..20, |_| dirty());
+        pool.shutdown().unwrap();
+        let stats = pool.stats();
+        assert_eq!((stats.leaks, stats.unobserved, stats.renewed), (40, 40, 0));
+    }
+}
+
+#[test]
+fn an_incident_names_the_item_of_a_map() {
+    each_shape_of(
+        |workers| {
+            let log = Log::default();
+            (pool(workers, log.of(Sentinel::new())), log)
+        },
+        |(pool, log)| {
+            let items = || {
+                let mut items: Vec<_> = log.take().iter().map(|told| told.item).collect();
+                items.sort_unstable();
+                items
+            };
+            let every_tenth = |n: usize| if n % 10 == 7 { dirty() } else { 0 };
+            let expected = [Some(7), Some(17), Some(27)];
+            pool.map(0..30, every_tenth);
+            assert_eq!(items(), expected, "map");
+            pool.map_range(0..30, every_tenth);
+            assert_eq!(items(), expected, "map_range");
+            pool.map_slice(&(0..30).collect::<Vec<_>>(), |n| every_tenth(*n));
+            assert_eq!(items(), expected, "map_slice");
+            pool.try_map(0..30, |n| Ok::<_, ()>(every_tenth(n))).unwrap();
+            assert_eq!(items(), expected, "try_map");
+            pool.map_results(0..30, every_tenth);
+            assert_eq!(items(), expected, "map_results");
+            assert_eq!(pool.imap(0..30, every_tenth).count(), 30);
+            assert_eq!(items(), expected, "imap");
+            assert_eq!(pool.imap_unordered(0..30, every_tenth).count(), 30);
+            assert_eq!(items(), expected, "imap_unordered");
+            // No item, even if it runs some.
+            let theirs = pool.clone();
+            pool.submit(move || {
+                assert_eq!(theirs.imap(0..10, |n| n).count(), 10);
+                dirty();
+            })
+            .join()
+            .unwrap();
+            assert_eq!(items(), [None], "a task with an imap");
+            pool.broadcast(dirty);
+            assert_eq!(items(), vec![None; pool.workers()], "broadcast");
+        },
+    );
+}
+
+#[test]
 fn a_callback_may_wait_for_tasks_and_is_not_watched_itself() {
     let place: Arc<Mutex<Option<Arc<Pool>>>> = Arc::default();
     let calls = Arc::new(AtomicUsize::new(0));

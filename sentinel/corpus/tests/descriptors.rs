@@ -1,0 +1,46 @@
+//! No file can be opened for a moment. A process of its own: the limit is the process's.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::panic::catch_unwind;
+
+use cleanslate_sentinel::{Sentinel, assert_clean, supported, try_watch, watch};
+
+thread_local! { static TENANT: Cell<u64> = const { Cell::new(0) }; }
+
+fn limit_descriptors(to: u64) {
+    let limit = libc::rlimit { rlim_cur: to, rlim_max: 4096 };
+    // SAFETY: the limit is a valid one, and is only read.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}
+
+/// Brings std's hash keys to life.
+fn touch_std() -> usize {
+    HashMap::<u8, u8>::new().len()
+}
+
+#[test]
+fn symbols_that_cannot_be_read_for_a_moment_are_an_error_and_are_read_later() {
+    limit_descriptors(0);
+    let (len, report) = watch(touch_std);
+    assert_eq!(len, 0);
+    assert!(!report.is_clean() && report.leaks().is_empty());
+    assert!(report.unsupported().is_some_and(|why| why.is_temporary()), "{report}");
+    let text = report.to_string();
+    assert!(text.contains("/proc/self/exe") && text.contains("os error 24"), "{text}");
+    let error = try_watch(|| 3).unwrap_err();
+    assert_eq!((error.unsupported().is_temporary(), (error.into_inner())()), (true, 3));
+    assert!(Sentinel::new().watcher().unwrap_err().is_temporary());
+    // An assertion that cannot be checked does not hold.
+    assert!(catch_unwind(|| assert_clean(|| ())).is_err());
+    // The system is one where the sentinel works.
+    assert_eq!(supported(), Ok(()));
+
+    limit_descriptors(1024);
+    for _ in 0..3 {
+        let (_, report) = std::thread::spawn(|| watch(touch_std)).join().unwrap();
+        assert!(report.is_clean(), "{report}");
+    }
+    let (_, report) = watch(|| TENANT.set(1));
+    assert_eq!(report.leaks()[0].path(), Some("descriptors::TENANT"));
+}

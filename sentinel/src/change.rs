@@ -1,0 +1,76 @@
+//! Finding the thread-locals in which bytes differ.
+
+use crate::leak::Leak;
+use crate::plan::Plan;
+use crate::tls::{Identity, Loaded};
+
+/// A run of bytes of one module, before a task and after it.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) plan: &'a Plan,
+    /// Where the run starts in the module's block.
+    pub(super) offset: usize,
+    pub(super) before: &'a [u8],
+    pub(super) after: &'a [u8],
+    /// Whether `before` is of the same module as `after`.
+    pub(super) identity: Identity,
+}
+
+impl Change<'_> {
+    /// Adds a leak for each thread-local in which a byte differs.
+    pub(super) fn leaks(&self, leaks: &mut Vec<Leak>) {
+        let mut at = 0;
+        while let Some(further) = first_difference(&self.before[at..], &self.after[at..]) {
+            let place = self.offset + at + further;
+            let symbol = self.plan.symbol_at(place);
+            let (start, end) = match symbol {
+                Some((symbol, _)) => (symbol.offset, symbol.offset + symbol.size),
+                None => self.unnamed_at(place),
+            };
+            at = end - self.offset;
+            let bytes = start - self.offset..at;
+            let (old, new) = (&self.before[bytes.clone()], &self.after[bytes]);
+            // If it is another module after all, it had its initial value before.
+            if self.identity == Identity::PerhapsAnother && self.loaded.is_initial(start, new) {
+                continue;
+            }
+            let is_first_touch = symbol.is_some() && self.loaded.is_initial(start, old);
+            if is_first_touch && symbol.is_some_and(|(_, may_come_to_life)| may_come_to_life) {
+                continue;
+            }
+            let symbol = symbol.map(|(symbol, _)| symbol);
+            leaks.push(Leak::new(self.plan.module(), symbol, start, old, new, is_first_touch));
+        }
+    }
+
+    /// Where the words start and end that differ around `place`. Without a name, a run of them
+    /// passes for one variable.
+    fn unnamed_at(&self, place: usize) -> (usize, usize) {
+        const WORD: usize = 8;
+        let (first, limit) = self.plan.gap_around(place);
+        let limit = limit.min(self.offset + self.before.len());
+        let word = place / WORD * WORD;
+        let start = word.max(self.offset).max(first);
+        let mut end = (word + WORD).min(limit);
+        while end < limit {
+            let next = (end + WORD).min(limit);
+            let bytes = end - self.offset..next - self.offset;
+            if self.before[bytes.clone()] == self.after[bytes] {
+                break;
+            }
+            end = next;
+        }
+        (start, end)
+    }
+}
+
+/// Where two slices of the same length start to differ.
+fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
+    // Slices are compared much faster as wholes than byte by byte.
+    const CHUNK: usize = 64;
+    let chunk = a.chunks(CHUNK).zip(b.chunks(CHUNK)).position(|(a, b)| a != b)?;
+    let start = chunk * CHUNK;
+    let within = a[start..].iter().zip(&b[start..]).position(|(a, b)| a != b)?;
+    Some(start + within)
+}

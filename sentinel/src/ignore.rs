@@ -1,0 +1,87 @@
+//! State that its owner looks after.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::thread::LocalKey;
+
+use crate::watch;
+
+type List = fn(&mut Ignored);
+
+/// Leaked, so that nothing has to be copied to call them without the lock.
+static LISTS: Mutex<&'static [List]> = Mutex::new(&[]);
+
+/// Leaves state out of every watch in this process, because its owner looks after it.
+///
+/// This is for executors and for libraries that keep something per thread by design and reset it
+/// themselves. It works by address and not by name, so it holds in stripped programs, too, and whatever
+/// rules a [`Sentinel`](crate::Sentinel) has.
+///
+/// `list` names the calling thread's share of the state. It is called on each thread that watches, when a
+/// watcher is made and when something has changed, but never between the two moments that are compared. So
+/// it may bring thread-locals to life. It must not watch. A panic of it is swallowed; what it named before
+/// counts. Each call of `ignore` adds a list for good, so a library calls it once.
+///
+/// ```
+/// use std::cell::Cell;
+///
+/// thread_local! { static DEPTH: Cell<u32> = const { Cell::new(0) }; }
+///
+/// cleanslate_sentinel::ignore(|ignored| ignored.key(&DEPTH));
+/// let ((), report) = cleanslate_sentinel::watch(|| DEPTH.set(3));
+/// assert!(report.leaks().is_empty());
+/// ```
+pub fn ignore(list: fn(&mut Ignored)) {
+    let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    *lists = Box::leak([*lists, &[list]].concat().into_boxed_slice());
+}
+
+/// Takes down what a thread has of state that is not watched; see [`ignore`].
+///
+/// ```
+/// use std::cell::Cell;
+///
+/// thread_local! { static PAIR: (Cell<u8>, Cell<u64>) = const { (Cell::new(0), Cell::new(0)) }; }
+///
+/// cleanslate_sentinel::ignore(|ignored| PAIR.with(|pair| ignored.value(&pair.0)));
+/// let ((), report) = cleanslate_sentinel::watch(|| PAIR.with(|pair| pair.0.set(1)));
+/// assert!(report.leaks().is_empty());
+/// ```
+#[derive(Debug, Default)]
+pub struct Ignored {
+    ranges: Vec<Range<usize>>,
+}
+
+impl Ignored {
+    /// Adds a thread-local, unless it has been destroyed on this thread.
+    ///
+    /// It comes to life if it has not been used here yet.
+    pub fn key<T: 'static>(&mut self, key: &'static LocalKey<T>) {
+        // While the thread ends there may be nothing left to ignore.
+        let _gone = key.try_with(|value| self.value(value));
+    }
+
+    /// Adds a value that lies in a thread-local of the calling thread.
+    ///
+    /// In a file with symbols the whole thread-local is left out. Elsewhere it is the bytes of the value;
+    /// a flag beside it by which std tells that the thread-local is alive does not belong to it.
+    pub fn value<T: ?Sized>(&mut self, value: &T) {
+        let start = std::ptr::from_ref(value).addr();
+        self.ranges.push(start..start + size_of_val(value));
+    }
+}
+
+/// Where the calling thread keeps what is not watched.
+pub(crate) fn ranges() -> Vec<Range<usize>> {
+    let mut ignored = Ignored::default();
+    watch::ignore_own(&mut ignored);
+    let lists = *LISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    for list in lists {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| list(&mut ignored))) {
+            // Its drop may panic as well.
+            std::mem::forget(payload);
+        }
+    }
+    ignored.ranges
+}

@@ -1,0 +1,158 @@
+//! One thread-local that a task left changed.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::module::Module;
+use crate::symbols::Symbol;
+
+/// A thread-local that a task left changed.
+///
+/// Its `Display` is one line.
+///
+/// ```
+/// use std::cell::Cell;
+/// use cleanslate_sentinel as sentinel;
+///
+/// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+///
+/// # if sentinel::supported().is_err() { return; }
+/// let ((), report) = sentinel::watch(|| TENANT.set(7));
+/// let leak = &report.leaks()[0];
+/// assert!(leak.path().is_some_and(|path| path.ends_with("TENANT")));
+/// assert_eq!((leak.size(), leak.after()), (4, &7_u32.to_ne_bytes()[..]));
+/// ```
+#[derive(Clone)]
+pub struct Leak {
+    module: Arc<Module>,
+    path: Option<Box<str>>,
+    crate_name: Option<Box<str>>,
+    offset: usize,
+    before: Box<[u8]>,
+    after: Box<[u8]>,
+    is_first_touch: bool,
+}
+
+impl Leak {
+    pub(super) fn new(
+        module: &Arc<Module>,
+        symbol: Option<&Symbol>,
+        offset: usize,
+        before: &[u8],
+        after: &[u8],
+        is_first_touch: bool,
+    ) -> Leak {
+        Leak {
+            module: Arc::clone(module),
+            path: symbol.map(|symbol| symbol.name.path.clone()),
+            crate_name: symbol.and_then(|symbol| symbol.name.crate_name.clone()),
+            offset,
+            before: before.into(),
+            after: after.into(),
+            is_first_touch,
+        }
+    }
+
+    /// The thread-local's path, as in `my_app::REQUEST_ID`; for one declared in C, its symbol.
+    ///
+    /// `None` if the module's file has no symbol for it, as after `strip`.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// The crate that declares it; `None` if it has no name, or is not declared in Rust.
+    pub fn crate_name(&self) -> Option<&str> {
+        self.crate_name.as_deref()
+    }
+
+    /// The file name of the program or shared library that contains it.
+    pub fn module(&self) -> &str {
+        &self.module.file
+    }
+
+    /// The path of the program or shared library that contains it.
+    pub fn module_path(&self) -> &Path {
+        &self.module.path
+    }
+
+    /// Where it starts in its module's block of thread-locals, in bytes.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Its size in bytes; without a name, the length of the run of words that changed.
+    pub fn size(&self) -> usize {
+        self.after.len()
+    }
+
+    /// Its bytes before the task. They may include padding.
+    pub fn before(&self) -> &[u8] {
+        &self.before
+    }
+
+    /// Its bytes after the task. They may include padding.
+    pub fn after(&self) -> &[u8] {
+        &self.after
+    }
+
+    /// The parts of it that differ, as ranges of bytes counted from its start.
+    pub fn changed(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let differs = |at: &usize| self.before[*at] != self.after[*at];
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = (at..self.after.len()).find(differs)?;
+            at = (start..self.after.len()).find(|at| !differs(at)).unwrap_or(self.after.len());
+            Some(start..at)
+        })
+    }
+
+    /// How many of its bytes differ.
+    pub fn changed_bytes(&self) -> usize {
+        self.changed().map(|range| range.len()).sum()
+    }
+
+    /// Whether it was as in a fresh thread before: the task may only have brought it to life.
+    ///
+    /// Always false for one without a name.
+    pub fn is_first_touch(&self) -> bool {
+        self.is_first_touch
+    }
+
+    /// What the table calls it: the path, or where it is.
+    pub(super) fn label(&self) -> String {
+        match &self.path {
+            Some(path) => path.to_string(),
+            None => format!("{}+{:#x} (no symbol)", self.module(), self.offset),
+        }
+    }
+}
+
+impl fmt::Display for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (changed, size) = (self.changed_bytes(), self.size());
+        write!(f, "{}: {changed} of {size} bytes changed", self.label())?;
+        if self.is_first_touch {
+            f.write_str(" at its first use")?;
+        }
+        if self.path.is_some() {
+            write!(f, " ({}+{:#x})", self.module(), self.offset)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leak")
+            .field("path", &self.path)
+            .field("crate_name", &self.crate_name)
+            .field("module", &self.module.path)
+            .field("offset", &self.offset)
+            .field("before", &self.before)
+            .field("after", &self.after)
+            .field("is_first_touch", &self.is_first_touch)
+            .finish()
+    }
+}

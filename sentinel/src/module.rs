@@ -1,0 +1,122 @@
+//! What a program's or library's file tells of its thread-locals.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::symbols::{Failure, Symbol, Symbols};
+use crate::tls::Loaded;
+
+/// What a file tells of its thread-locals, wherever and however often it is loaded.
+#[derive(Debug)]
+pub(super) struct Module {
+    /// The name of its file, without folders.
+    pub(super) file: String,
+    pub(super) path: PathBuf,
+    /// In order of their offsets, not overlapping; empty if the file names none.
+    pub(super) symbols: Vec<Symbol>,
+    /// Every thread-local has its name, as it has not in a stripped file.
+    pub(super) is_named: bool,
+    /// The size of a block, in bytes.
+    pub(super) size: usize,
+    origin: Origin,
+}
+
+/// What tells a file from another one, and from one that replaced it.
+#[derive(Debug, PartialEq, Eq)]
+struct Origin {
+    path: PathBuf,
+    /// The program headers, byte for byte.
+    headers: Vec<u8>,
+    size: usize,
+    version: Option<Version>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    len: u64,
+    modified: SystemTime,
+}
+
+/// A file's symbols cannot be read at the moment, though perhaps later.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) path: PathBuf,
+    pub(super) failure: Failure,
+}
+
+/// Reading a symbol table takes milliseconds, so each is read once in a process.
+static MODULES: Mutex<Vec<Arc<Module>>> = Mutex::new(Vec::new());
+
+/// How many files are remembered. A program may load ever other plugins.
+const REMEMBERED: usize = 256;
+
+impl Module {
+    /// Finds or reads what is known of a loaded module.
+    ///
+    /// A file that has no symbols, is no longer there or is not the one that was loaded gives a
+    /// module without names.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread`] if the file may be readable later. That is not remembered: a name that is
+    /// missing for a moment must not be missing for the life of the process.
+    pub(super) fn of(loaded: &Loaded) -> Result<Arc<Module>, Unread> {
+        let path = file_of(loaded);
+        let version = version_of(&path);
+        let headers = loaded.headers.clone();
+        let origin = Origin { path, headers, size: loaded.size, version };
+        let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = modules.iter().find(|module| module.origin == origin) {
+            return Ok(Arc::clone(known));
+        }
+        let module = Arc::new(Module::read(origin)?);
+        // What a file said before it was replaced.
+        modules.retain(|old| old.origin.path != module.origin.path);
+        if modules.len() == REMEMBERED {
+            modules.remove(0);
+        }
+        modules.push(Arc::clone(&module));
+        Ok(module)
+    }
+
+    fn read(origin: Origin) -> Result<Module, Unread> {
+        let (symbols, is_named) = match Symbols::read(&origin.path) {
+            // A file that was replaced since it was loaded would give wrong names.
+            Ok(file) if file.headers == origin.headers => (file.list, file.complete),
+            Err(failure) if failure.is_temporary() => {
+                return Err(Unread { path: origin.path, failure });
+            }
+            Ok(_) | Err(_) => (Vec::new(), false),
+        };
+        // The program itself is read through /proc, where its name is a link.
+        let path = fs::read_link(&origin.path).unwrap_or_else(|_| origin.path.clone());
+        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Module { file, path, symbols, is_named, size: origin.size, origin })
+    }
+}
+
+fn file_of(loaded: &Loaded) -> PathBuf {
+    if loaded.name.is_empty() {
+        // The link works also when the file was moved or deleted.
+        return PathBuf::from("/proc/self/exe");
+    }
+    path_of(&loaded.name)
+}
+
+#[cfg(unix)]
+fn path_of(name: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(name))
+}
+
+#[cfg(not(unix))]
+fn path_of(name: &[u8]) -> PathBuf {
+    PathBuf::from(&*String::from_utf8_lossy(name))
+}
+
+fn version_of(path: &Path) -> Option<Version> {
+    let data = fs::metadata(path).ok()?;
+    Some(Version { len: data.len(), modified: data.modified().ok()? })
+}

@@ -1,0 +1,235 @@
+//! From a symbol to the path that a person wrote.
+
+use rustc_demangle::try_demangle;
+
+/// What `thread_local!` calls the static inside the one that the user named.
+const STD_INNER: &str = "__RUST_STD_INTERNAL_VAL";
+
+/// The readable name of a thread-local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// `my_app::REQUEST_ID`, or the plain symbol if it comes from C.
+    pub(super) path: Box<str>,
+    /// The crate that contains the declaration; `None` if it comes from no Rust crate.
+    pub(super) crate_name: Option<Box<str>>,
+}
+
+impl Name {
+    /// Reads a symbol in rustc's legacy or v0 mangling, or of C.
+    pub(super) fn of(symbol: &str) -> Name {
+        let Ok(demangled) = try_demangle(symbol) else {
+            return Name { path: symbol.into(), crate_name: None };
+        };
+        let full = format!("{demangled}");
+        let short = format!("{demangled:#}");
+        let components = split(&short);
+        let path = tidy(&components);
+        let crate_name = if symbol.starts_with("_R") {
+            v0_crate(symbol).or_else(|| first_crate(components[0]))
+        } else if full != short {
+            first_crate(components[0])
+        } else {
+            // C++ mangles like rustc's legacy scheme, but without the hash.
+            None
+        };
+        Name { path: path.into(), crate_name: crate_name.map(Into::into) }
+    }
+}
+
+/// Splits a path at the `::` that are not inside angle brackets or braces.
+fn split(path: &str) -> Vec<&str> {
+    let mut components = Vec::new();
+    let (mut depth, mut start) = (0_usize, 0);
+    let bytes = path.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'<' | b'{' | b'(' | b'[' => depth += 1,
+            // The arrow of a function type closes nothing.
+            b'>' if at > 0 && bytes[at - 1] == b'-' => {}
+            b'>' | b'}' | b')' | b']' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 && at >= start && path[at..].starts_with("::") => {
+                components.push(&path[start..at]);
+                start = at + 2;
+            }
+            _ => {}
+        }
+    }
+    components.push(&path[start..]);
+    components
+}
+
+/// Drops what only the compiler and std's macro put there.
+fn tidy(components: &[&str]) -> String {
+    let mut kept: Vec<&str> = Vec::with_capacity(components.len());
+    for (place, component) in components.iter().enumerate() {
+        let inner = component.starts_with('{') || component.starts_with(STD_INNER);
+        if inner && place > 0 {
+            continue;
+        }
+        kept.push(component);
+    }
+    // So do other macros: the item that the user named contains the thread-local.
+    if let [.., outer, inner] = kept[..] {
+        if inner.starts_with("__") && is_item(inner) && is_item(outer) {
+            kept.pop();
+        }
+    }
+    let first = kept[0];
+    // `<my_app::Cache<_>>::get` reads better as `my_app::Cache<_>::get`.
+    let inherent = first.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    if let Some(inherent) = inherent.filter(|path| top_level_as(path).is_none()) {
+        kept[0] = inherent;
+    }
+    kept.join("::")
+}
+
+/// Whether a name is written as those of statics and constants are.
+fn is_item(name: &str) -> bool {
+    !name.contains(char::is_lowercase)
+}
+
+/// Splits `A as B` where the ` as ` is not inside brackets.
+fn top_level_as(path: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_usize;
+    for (at, byte) in path.bytes().enumerate() {
+        match byte {
+            b'<' => depth += 1,
+            b'>' => depth = depth.saturating_sub(1),
+            b' ' if depth == 0 && path[at..].starts_with(" as ") => {
+                return Some((&path[..at], &path[at + 4..]));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The crate of a demangled path's first component.
+fn first_crate(component: &str) -> Option<String> {
+    let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    if let Some((left, right)) = inner.and_then(top_level_as) {
+        // By the orphan rule one of the two is at home; std is it only if both are std's.
+        let (left, right) = (leading_identifier(left), leading_identifier(right));
+        return left.filter(|name| !is_std(name)).or(right);
+    }
+    leading_identifier(component)
+}
+
+pub(super) fn is_std(crate_name: &str) -> bool {
+    matches!(crate_name, "std" | "core" | "alloc")
+}
+
+fn leading_identifier(path: &str) -> Option<String> {
+    let path = path.trim_start_matches(['<', '&', '*', '(', '[']);
+    let path = path.trim_start_matches("mut ").trim_start_matches("const ");
+    let path = path.trim_start_matches("dyn ");
+    let (name, rest) =
+        path.split_at(path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len()));
+    // A primitive type is not a crate: `u8`, but `my_app::…`.
+    (!name.is_empty() && (rest.starts_with("::") || rest.is_empty())).then(|| name.to_owned())
+}
+
+/// The crate in whose namespace a v0 symbol was defined.
+///
+/// The mangling is a prefix notation whose leftmost leaf is that crate: an implementation starts
+/// with the path of the module that holds it, which the demangled text leaves out.
+fn v0_crate(symbol: &str) -> Option<String> {
+    let mut rest = symbol.strip_prefix("_R")?;
+    loop {
+        let (tag, after) = rest.split_at_checked(1)?;
+        rest = match tag {
+            "N" => after.get(1..)?,
+            "M" | "X" => skip_disambiguator(after)?,
+            "I" => after,
+            "C" => return identifier(skip_disambiguator(after)?),
+            _ => return None,
+        };
+    }
+}
+
+fn skip_disambiguator(text: &str) -> Option<&str> {
+    match text.strip_prefix('s') {
+        Some(number) => Some(number.split_once('_')?.1),
+        None => Some(text),
+    }
+}
+
+fn identifier(text: &str) -> Option<String> {
+    // A name in punycode starts with `u`; the demangled text has it decoded.
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let len: usize = text[..digits].parse().ok()?;
+    let name = text[digits..].strip_prefix('_').unwrap_or(&text[digits..]);
+    name.get(..len).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Name;
+
+    #[track_caller]
+    fn check(symbol: &str, path: &str, crate_name: Option<&str>) {
+        let name = Name::of(symbol);
+        assert_eq!((&*name.path, name.crate_name.as_deref()), (path, crate_name), "{symbol}");
+    }
+
+    #[test]
+    fn both_manglings_give_the_path_that_was_written() {
+        let inner = "29_$u7b$$u7b$constant$u7d$$u7d$28_$u7b$$u7b$closure$u7d$$u7d$\
+                     23__RUST_STD_INTERNAL_VAL17h247a34da8ef26c24E";
+        check(&format!("_ZN1t6CONSTV{inner}"), "t::CONSTV", Some("t"));
+        check(&format!("_ZN1t5inner1f5IN_FN{inner}"), "t::inner::f::IN_FN", Some("t"));
+        check(
+            "_RNvNCNKNvCsjMaewn57Afh_1t6CONSTV0s_023___RUST_STD_INTERNAL_VAL",
+            "t::CONSTV",
+            Some("t"),
+        );
+        check(
+            "_RNvNCNKNvNvNtCsjMaewn57Afh_1t5inner1f5IN_FN0023___RUST_STD_INTERNAL_VAL",
+            "t::inner::f::IN_FN",
+            Some("t"),
+        );
+        check(
+            "_RNvNtNtNtCsjrHSEGnQ3l9_3std6thread7current2id2ID",
+            "std::thread::current::id::ID",
+            Some("std"),
+        );
+    }
+
+    #[test]
+    fn closures_and_impl_brackets_are_left_out() {
+        check(
+            "_RNvNCNKNvNvMNtCsjMaewn57Afh_1t5innerINtBa_1SpE2go7IN_IMPL0s_023___RUST_STD_INTERNAL_VAL",
+            "t::inner::S<_>::go::IN_IMPL",
+            Some("t"),
+        );
+        check(
+            "_RNvNCNKNvNCNvNtCsjMaewn57Afh_1t5inner4clos05IN_CL0023___RUST_STD_INTERNAL_VAL",
+            "t::inner::clos::IN_CL",
+            Some("t"),
+        );
+    }
+
+    #[test]
+    fn a_trait_implemented_for_a_std_type_belongs_to_the_crate_that_did_so() {
+        check(
+            "_ZN50_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$t..Tr$GT$2go1X17h247a34da8ef26c24E",
+            "<alloc::vec::Vec<T> as t::Tr>::go::X",
+            Some("t"),
+        );
+    }
+
+    #[test]
+    fn what_is_not_rust_keeps_its_symbol_and_has_no_crate() {
+        check("errno", "errno", None);
+        check("_ZN3foo3barE", "foo::bar", None);
+        check("_ZZ4funcvE1x", "_ZZ4funcvE1x", None);
+    }
+
+    #[test]
+    fn the_inner_static_of_a_macro_is_called_by_the_name_that_the_user_gave() {
+        let hash = "17h247a34da8ef26c24E";
+        check(&format!("_ZN3app4USER17__CLEANSLATE_CELL{hash}"), "app::USER", Some("app"));
+        check(&format!("_ZN3app4user6__HERE{hash}"), "app::user::__HERE", Some("app"));
+        check(&format!("_ZN3app6__HERE{hash}"), "app::__HERE", Some("app"));
+    }
+}

@@ -1,0 +1,118 @@
+//! What a set of rules makes of the thread-locals of one module.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::module::Module;
+use crate::rule::{Rules, Verdict};
+use crate::symbols::Symbol;
+
+/// What a set of rules makes of the thread-locals of one module.
+#[derive(Debug)]
+pub(super) struct Plan {
+    module: Arc<Module>,
+    /// Offset and length of each run of bytes that is watched. None cuts a symbol in two.
+    runs: Vec<(usize, usize)>,
+    /// Which of the module's symbols may come to life.
+    first_touch: Vec<bool>,
+}
+
+impl Plan {
+    pub(super) fn new(module: Arc<Module>, rules: &Rules) -> Plan {
+        let of_module = rules.on_module(&module.file);
+        let mut runs = Vec::new();
+        let mut first_touch = Vec::new();
+        let mut start = 0;
+        for symbol in &module.symbols {
+            let verdict = match (of_module, rules.on_name(&symbol.name)) {
+                (Verdict::Allowed, _) | (_, Verdict::Allowed) => Verdict::Allowed,
+                (Verdict::FirstTouch, _) | (_, Verdict::FirstTouch) => Verdict::FirstTouch,
+                _ => Verdict::Watched,
+            };
+            first_touch.push(verdict == Verdict::FirstTouch);
+            if verdict == Verdict::Allowed {
+                if symbol.offset > start {
+                    runs.push((start, symbol.offset - start));
+                }
+                start = symbol.offset + symbol.size;
+            }
+        }
+        if of_module == Verdict::Allowed {
+            runs.clear();
+        } else if module.size > start {
+            runs.push((start, module.size - start));
+        }
+        let mut plan = Plan { module, runs: Vec::new(), first_touch };
+        plan.runs = plan.without_padding(runs);
+        plan
+    }
+
+    /// Leaves out runs without a name where every variable has one: they are padding.
+    fn without_padding(&self, mut runs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+        if self.module.is_named {
+            runs.retain(|&(offset, len)| {
+                let symbols = &self.module.symbols;
+                let is_in = |s: &Symbol| s.offset < offset + len && offset < s.offset + s.size;
+                symbols.iter().any(is_in)
+            });
+        }
+        runs
+    }
+
+    pub(super) fn module(&self) -> &Arc<Module> {
+        &self.module
+    }
+
+    /// Which runs of bytes are watched if those at `ignored` are not. Of a variable that has a name all
+    /// or nothing is.
+    pub(super) fn runs(&self, ignored: &[Range<usize>]) -> Vec<(usize, usize)> {
+        if ignored.is_empty() {
+            return self.runs.clone();
+        }
+        let mut holes: Vec<_> = ignored.iter().map(|range| self.to_symbols(range)).collect();
+        holes.sort_unstable_by_key(|hole| hole.start);
+        let mut runs = Vec::new();
+        for &(offset, len) in &self.runs {
+            let (mut start, end) = (offset, offset + len);
+            for hole in &holes {
+                if hole.end <= start || end <= hole.start {
+                    continue;
+                }
+                if start < hole.start {
+                    runs.push((start, hole.start - start));
+                }
+                start = hole.end.min(end);
+            }
+            if start < end {
+                runs.push((start, end - start));
+            }
+        }
+        self.without_padding(runs)
+    }
+
+    /// Extends a range to the whole of the variables that it is a part of.
+    fn to_symbols(&self, range: &Range<usize>) -> Range<usize> {
+        let of = |offset| self.symbol_at(offset).map(|(symbol, _)| symbol);
+        let start = of(range.start).map_or(range.start, |symbol| symbol.offset);
+        let last = range.end.saturating_sub(1).max(range.start);
+        let end = of(last).map_or(range.end, |symbol| symbol.offset + symbol.size);
+        start..end
+    }
+
+    /// The symbol that a byte belongs to, and whether it may come to life.
+    pub(super) fn symbol_at(&self, offset: usize) -> Option<(&Symbol, bool)> {
+        let after = self.module.symbols.partition_point(|symbol| symbol.offset <= offset);
+        let place = after.checked_sub(1)?;
+        let symbol = &self.module.symbols[place];
+        (offset < symbol.offset + symbol.size).then(|| (symbol, self.first_touch[place]))
+    }
+
+    /// Where the bytes without a name around `offset` start and end.
+    pub(super) fn gap_around(&self, offset: usize) -> (usize, usize) {
+        let symbols = &self.module.symbols;
+        let after = symbols.partition_point(|symbol| symbol.offset <= offset);
+        let start =
+            after.checked_sub(1).map_or(0, |last| symbols[last].offset + symbols[last].size);
+        (start, symbols.get(after).map_or(self.module.size, |symbol| symbol.offset))
+    }
+}

@@ -1,0 +1,97 @@
+//! What watching a task found.
+
+use std::fmt;
+
+use crate::leak::Leak;
+use crate::unsupported::Unsupported;
+
+/// What watching a task found; its `Display` is a table.
+///
+/// ```
+/// use cleanslate_sentinel as sentinel;
+///
+/// let (sum, report) = sentinel::watch(|| (1..=10).sum::<u32>());
+/// assert_eq!(sum, 55);
+/// assert!(report.leaks().is_empty());
+/// assert_eq!(report.is_clean(), sentinel::supported().is_ok());
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a report that nobody reads finds nothing"]
+pub struct Report {
+    found: Result<Vec<Leak>, Unsupported>,
+}
+
+impl Report {
+    pub(super) fn new(leaks: Vec<Leak>) -> Report {
+        Report { found: Ok(leaks) }
+    }
+
+    /// `None` if there are none.
+    pub(super) fn of_leaks(leaks: Vec<Leak>) -> Option<Report> {
+        (!leaks.is_empty()).then(|| Report::new(leaks))
+    }
+
+    pub(super) fn of_unsupported(why: Unsupported) -> Report {
+        Report { found: Err(why) }
+    }
+
+    /// Whether the task was watched and left every thread-local as it was.
+    ///
+    /// False where the sentinel does not work: nothing is known there.
+    pub fn is_clean(&self) -> bool {
+        self.found.as_ref().is_ok_and(Vec::is_empty)
+    }
+
+    /// The thread-locals that the task left changed, module by module in order of their offsets.
+    ///
+    /// Empty where the sentinel does not work.
+    pub fn leaks(&self) -> &[Leak] {
+        self.found.as_deref().unwrap_or_default()
+    }
+
+    /// Why nothing was watched; `None` if the sentinel works here.
+    pub fn unsupported(&self) -> Option<&Unsupported> {
+        self.found.as_ref().err()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaks = match &self.found {
+            Err(unsupported) => return write!(f, "{unsupported}"),
+            Ok(leaks) if leaks.is_empty() => {
+                return f.write_str("no thread-local was left changed");
+            }
+            Ok(leaks) => leaks,
+        };
+        let head = ["thread-local", "crate", "module", "changed"].map(str::to_owned);
+        let mut rows = vec![head];
+        for leak in leaks {
+            let crate_name = leak.crate_name().unwrap_or("-").to_owned();
+            let first = if leak.is_first_touch() { ", first use" } else { "" };
+            let changed = format!("{} of {} bytes{first}", leak.changed_bytes(), leak.size());
+            rows.push([leak.label(), crate_name, leak.module().to_owned(), changed]);
+        }
+        let mut widths = [0; 4];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let plural = if leaks.len() == 1 { " was" } else { "s were" };
+        write!(f, "{} thread-local{plural} left changed:", leaks.len())?;
+        for row in &rows {
+            let [name, crate_name, module, changed] = row;
+            let [a, b, c, _] = widths;
+            write!(f, "\n  {name:a$}  {crate_name:b$}  {module:c$}  {changed}")?;
+        }
+        let mut unnamed: Vec<&str> =
+            leaks.iter().filter(|leak| leak.path().is_none()).map(Leak::module).collect();
+        unnamed.sort_unstable();
+        unnamed.dedup();
+        for module in unnamed {
+            write!(f, "\n{module} has no symbols, so rules by name cannot apply to it")?;
+        }
+        Ok(())
+    }
+}

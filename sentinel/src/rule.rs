@@ -1,0 +1,354 @@
+//! Which thread-locals may change, and why.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::module::Module;
+use crate::name::{Name, is_std};
+use crate::plan::Plan;
+
+/// What may happen to a thread-local while a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Any change is a leak.
+    Watched,
+    /// Coming to life is fine, any later change is a leak.
+    FirstTouch,
+    /// Anything is fine.
+    Allowed,
+}
+
+/// A rule that stands without being asked for.
+///
+/// ```
+/// use cleanslate_sentinel::Sentinel;
+///
+/// let mut rules = Sentinel::built_in_rules();
+/// let rng = rules.find(|rule| rule.pattern().starts_with("rand::")).unwrap();
+/// assert!(rng.is_first_touch_only());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltInRule(&'static Standing);
+
+impl BuiltInRule {
+    /// What it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    pub fn pattern(&self) -> &'static str {
+        self.0.pattern
+    }
+
+    /// Whether only coming to life is allowed, and a later change is a leak.
+    pub fn is_first_touch_only(&self) -> bool {
+        self.0.verdict == Verdict::FirstTouch
+    }
+
+    /// What is kept there per thread by design.
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+}
+
+pub(super) fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
+    BUILT_IN.iter().map(BuiltInRule)
+}
+
+#[derive(Debug)]
+struct Standing {
+    pattern: &'static str,
+    verdict: Verdict,
+    reason: &'static str,
+}
+
+impl Standing {
+    const fn new(pattern: &'static str, verdict: Verdict, reason: &'static str) -> Standing {
+        Standing { pattern, verdict, reason }
+    }
+}
+
+/// What keeps something per thread by design, besides std.
+///
+/// The corpus runs each of these crates and fails without the crate's rule, or with one that is
+/// not needed. What only comes to life is held to that.
+const BUILT_IN: &[Standing] = &[
+    Standing::new(
+        "module:libc.so*",
+        Verdict::Allowed,
+        "the C library: errno, the allocator's cache, the resolver, dlerror",
+    ),
+    Standing::new("__mi_*", Verdict::Allowed, "mimalloc: the thread's heap"),
+    Standing::new(
+        "arc_swap::debt::list::THREAD_HEAD",
+        Verdict::Allowed,
+        "the thread's node in a list of debts, with a generation",
+    ),
+    Standing::new(
+        "chrono::offset::local::inner::TZ_INFO",
+        Verdict::Allowed,
+        "the time zone, read again when it is old",
+    ),
+    Standing::new(
+        "crossbeam_channel::context",
+        Verdict::Allowed,
+        "the thread's place in a wait, taken out while it waits",
+    ),
+    Standing::new(
+        "crossbeam_channel::waker::current_thread_id::THREAD_ID",
+        Verdict::FirstTouch,
+        "the thread's number",
+    ),
+    Standing::new(
+        "crossbeam_epoch::default::HANDLE",
+        Verdict::FirstTouch,
+        "the thread's membership in the default collector",
+    ),
+    Standing::new(
+        "crossbeam_utils::sync::sharded_lock::REGISTRATION",
+        Verdict::FirstTouch,
+        "the thread's number",
+    ),
+    Standing::new("env_logger", Verdict::Allowed, "the buffer in which a line is formatted"),
+    Standing::new("event_listener", Verdict::FirstTouch, "what wakes the thread"),
+    Standing::new(
+        "fastrand::global_rng::RNG",
+        Verdict::Allowed,
+        "the state of a random number generator",
+    ),
+    Standing::new(
+        "futures_executor::local_pool::CURRENT_THREAD_NOTIFY",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new(
+        "futures_lite::future::block_on::CACHE",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new("parking_lot", Verdict::FirstTouch, "the thread's number, for reentrant locks"),
+    Standing::new(
+        "parking_lot_core",
+        Verdict::Allowed,
+        "the thread's place in a wait that is over",
+    ),
+    Standing::new(
+        "rand::rngs::thread::THREAD_RNG_KEY",
+        Verdict::FirstTouch,
+        "a pointer to the thread's random number generator",
+    ),
+    Standing::new(
+        "rayon_core::registry::Registry::in_worker_cold::LOCK_LATCH",
+        Verdict::Allowed,
+        "a lock on which a thread outside the pool waits",
+    ),
+    Standing::new("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "tokio::runtime::context::CONTEXT",
+        Verdict::Allowed,
+        "the current runtime, its budget and random numbers",
+    ),
+    Standing::new(
+        "tokio::runtime::park::CURRENT_PARKER",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new(
+        "tokio::task::local::CURRENT",
+        Verdict::FirstTouch,
+        "the current LocalSet, none outside of one",
+    ),
+    Standing::new(
+        "tracing_core::dispatcher::CURRENT_STATE",
+        Verdict::FirstTouch,
+        "the current dispatcher, none if there is no default",
+    ),
+    Standing::new(
+        "*tracing_subscriber::*::on_event::BUF",
+        Verdict::Allowed,
+        "the buffer in which a line is formatted",
+    ),
+];
+
+/// Where the C library is linked statically, its state has names in the program itself.
+const C_LIBRARY: &[&str] = &["errno", "tcache", "thread_arena"];
+
+/// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
+/// the name of a crate or module stands for all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern(Box<str>);
+
+impl Pattern {
+    fn matches(&self, name: &Name) -> bool {
+        if !self.0.contains("::") && name.crate_name.as_deref().is_some_and(|it| glob(&self.0, it))
+        {
+            return true;
+        }
+        let path = &*name.path;
+        if glob(&self.0, path) {
+            return true;
+        }
+        path.match_indices("::").any(|(at, _)| glob(&self.0, &path[..at]))
+    }
+}
+
+/// Whether `text` is what `pattern` describes, from end to end.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(earlier) = last.replace(part) {
+            // Taking the first place where a middle part fits leaves most for those after it.
+            let Some(at) = rest.find(earlier) else { return false };
+            rest = &rest[at + earlier.len()..];
+        }
+    }
+    match last {
+        Some(last) => rest.ends_with(last),
+        None => rest.is_empty(),
+    }
+}
+
+/// The rules in force: the built-in ones and those that a user added.
+#[derive(Debug)]
+pub(super) struct Rules {
+    modules: Vec<(Pattern, Verdict)>,
+    names: Vec<(Pattern, Verdict)>,
+    /// What the rules come to for each module, since that is the same on every thread.
+    plans: Mutex<Vec<Arc<Plan>>>,
+}
+
+impl Clone for Rules {
+    fn clone(&self) -> Rules {
+        let (modules, names) = (self.modules.clone(), self.names.clone());
+        Rules { modules, names, plans: Mutex::default() }
+    }
+}
+
+impl Rules {
+    pub(super) fn built_in() -> Rules {
+        let mut rules = Rules::strict();
+        for rule in BUILT_IN {
+            rules.add(rule.pattern, rule.verdict);
+        }
+        rules
+    }
+
+    /// Only what holds in any case: std, and a C library that is linked statically.
+    pub(super) fn strict() -> Rules {
+        Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() }
+    }
+
+    pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {
+        match pattern.strip_prefix("module:") {
+            Some(file) => self.modules.push((Pattern(file.into()), verdict)),
+            None => {
+                let pattern = pattern.strip_suffix("::").unwrap_or(pattern);
+                self.names.push((Pattern(pattern.into()), verdict));
+            }
+        }
+        self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The most lenient verdict of all rules that match a module's file name.
+    pub(super) fn on_module(&self, file: &str) -> Verdict {
+        let matching = self.modules.iter().filter(|(pattern, _)| glob(&pattern.0, file));
+        lenient(matching.map(|&(_, verdict)| verdict))
+    }
+
+    /// The most lenient verdict of all rules that match a thread-local.
+    pub(super) fn on_name(&self, name: &Name) -> Verdict {
+        // The path of a trait's implementation for a type of std starts with std, too.
+        let of_std = name.crate_name.as_deref().is_some_and(is_std);
+        let of_libc = name.crate_name.is_none() && C_LIBRARY.contains(&&*name.path);
+        if of_std || of_libc {
+            return Verdict::Allowed;
+        }
+        let matching = self.names.iter().filter(|(pattern, _)| pattern.matches(name));
+        lenient(matching.map(|&(_, verdict)| verdict))
+    }
+
+    /// Applies the rules to a module, or remembers what came of it.
+    pub(super) fn plan(&self, module: &Arc<Module>) -> Arc<Plan> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.iter().find(|plan| Arc::ptr_eq(plan.module(), module)) {
+            return Arc::clone(plan);
+        }
+        let plan = Arc::new(Plan::new(Arc::clone(module), self));
+        // A module that was unloaded leaves its plan behind; a program that keeps loading and
+        // unloading must not collect them without end.
+        if plans.len() >= 256 {
+            plans.clear();
+        }
+        plans.push(Arc::clone(&plan));
+        plan
+    }
+}
+
+fn lenient(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+    verdicts.fold(Verdict::Watched, |all, one| match (all, one) {
+        (Verdict::Allowed, _) | (_, Verdict::Allowed) => Verdict::Allowed,
+        (Verdict::FirstTouch, _) | (_, Verdict::FirstTouch) => Verdict::FirstTouch,
+        _ => Verdict::Watched,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Name, Rules, Verdict, glob};
+
+    fn name(path: &str) -> Name {
+        let crate_name = path.split_once("::").map(|(first, _)| first.into());
+        Name { path: path.into(), crate_name }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters_and_nothing_else_does() {
+        for (pattern, text, expected) in [
+            ("a::B", "a::B", true),
+            ("a::B", "a::BC", false),
+            ("a::*", "a::b::C", true),
+            ("*::C", "a::b::C", true),
+            ("a*b*c", "a1b2b3c", true),
+            ("a*b*c", "a1c2b", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_crate_or_module_stands_for_all_that_is_in_it() {
+        let mut rules = Rules::built_in();
+        rules.add("app::cache", Verdict::Allowed);
+        rules.add("other", Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("app::cache::X")), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("app::cached::X")), Verdict::Watched);
+        assert_eq!(rules.on_name(&name("other::a::b::X")), Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("another::X")), Verdict::Watched);
+    }
+
+    #[test]
+    fn the_most_lenient_rule_wins() {
+        let mut rules = Rules::built_in();
+        rules.add("app::X", Verdict::Allowed);
+        rules.add("app", Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("app::X")), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("app::Y")), Verdict::FirstTouch);
+    }
+
+    #[test]
+    fn std_is_allowed_by_crate_not_by_text() {
+        let rules = Rules::built_in();
+        assert_eq!(rules.on_name(&name("std::thread::current::ID")), Verdict::Allowed);
+        let mut user = name("<alloc::vec::Vec<T> as app::Tr>::go::X");
+        user.crate_name = Some("app".into());
+        assert_eq!(rules.on_name(&user), Verdict::Watched);
+        let mut errno = Name { path: "errno".into(), crate_name: None };
+        assert_eq!(rules.on_name(&errno), Verdict::Allowed);
+        errno.crate_name = Some("app".into());
+        assert_eq!(rules.on_name(&errno), Verdict::Watched);
+    }
+}

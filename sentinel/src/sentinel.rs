@@ -1,0 +1,188 @@
+//! [`Sentinel`].
+
+use std::sync::Arc;
+
+use crate::report::Report;
+use crate::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
+use crate::unsupported::Unsupported;
+use crate::watch::{ADVICE, BUILT_IN, WatchError, try_watch_by, watch_by};
+use crate::watcher::Watcher;
+
+/// Which thread-locals may change, and watching by these rules.
+///
+/// A new one allows what [the built-in rules](crate#what-is-allowed) allow. It is cheap to clone.
+///
+/// ```
+/// use std::cell::Cell;
+/// use cleanslate_sentinel::Sentinel;
+///
+/// thread_local! { static CACHE: Cell<u64> = const { Cell::new(0) }; }
+///
+/// let sentinel = Sentinel::new().allow("*::CACHE");
+/// let ((), report) = sentinel.watch(|| CACHE.set(1));
+/// assert!(report.leaks().is_empty());
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a sentinel does nothing until it is asked to watch"]
+pub struct Sentinel {
+    rules: Arc<Rules>,
+}
+
+impl Sentinel {
+    /// Returns a sentinel with the built-in rules.
+    pub fn new() -> Sentinel {
+        Sentinel { rules: Arc::clone(&BUILT_IN) }
+    }
+
+    /// Returns a sentinel without the built-in rules.
+    ///
+    /// It still lets pass what std keeps and what its owner [ignores](crate::ignore()), but not even the
+    /// `errno` of the C library.
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// let ((), report) = Sentinel::strict().allow("module:libc.so*").watch(|| ());
+    /// assert!(report.leaks().is_empty());
+    /// ```
+    pub fn strict() -> Sentinel {
+        Sentinel { rules: Arc::new(Rules::strict()) }
+    }
+
+    /// Lists the built-in rules.
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// assert!(Sentinel::built_in_rules().all(|rule| !rule.reason().is_empty()));
+    /// ```
+    pub fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
+        built_in_rules()
+    }
+
+    /// Allows thread-locals to change.
+    ///
+    /// The pattern is a path, as a report shows it; `*` stands for any characters, and the name of
+    /// a crate or a module stands for all that is in it. `module:libfoo.so*` stands for all that a
+    /// shared library or program contains, for files without symbols.
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// let sentinel = Sentinel::new()
+    ///     .allow("my_app::cache")
+    ///     .allow("*::CURRENT_*")
+    ///     .allow("module:libcrypto.so*");
+    /// assert!(format!("{sentinel:?}").contains("my_app::cache"));
+    /// ```
+    pub fn allow(mut self, pattern: &str) -> Sentinel {
+        Arc::make_mut(&mut self.rules).add(pattern, Verdict::Allowed);
+        self
+    }
+
+    /// Allows thread-locals to come to life, but not to change later.
+    ///
+    /// This is for caches that a thread fills once: the change is allowed if the thread-local was
+    /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow).
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// thread_local! { static ONCE: Cell<u64> = const { Cell::new(0) }; }
+    ///
+    /// let sentinel = Sentinel::new().allow_first_touch("*::ONCE");
+    /// let ((), first) = sentinel.watch(|| ONCE.set(1));
+    /// let ((), second) = sentinel.watch(|| ONCE.set(2));
+    /// assert!(first.leaks().is_empty());
+    /// assert_eq!(second.leaks().len(), usize::from(second.unsupported().is_none()));
+    /// ```
+    pub fn allow_first_touch(mut self, pattern: &str) -> Sentinel {
+        Arc::make_mut(&mut self.rules).add(pattern, Verdict::FirstTouch);
+        self
+    }
+
+    /// Makes a watcher of the calling thread, for an executor of one's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] on systems where the sentinel does not work.
+    ///
+    /// ```
+    /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))] {
+    /// let mut watcher = cleanslate_sentinel::Sentinel::new().watcher()?;
+    /// watcher.begin();
+    /// assert!(watcher.finish().is_none());
+    /// # }
+    /// # Ok::<(), cleanslate_sentinel::Unsupported>(())
+    /// ```
+    pub fn watcher(&self) -> Result<Watcher, Unsupported> {
+        Watcher::new(Arc::clone(&self.rules))
+    }
+
+    /// Runs a closure as [`watch`](crate::watch()) does, by the rules of this sentinel.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the closure passes through, and no report is made.
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// let (four, report) = Sentinel::new().allow("my_app::cache").watch(|| 2 + 2);
+    /// assert_eq!((four, report.leaks().len()), (4, 0));
+    /// ```
+    pub fn watch<R>(&self, f: impl FnOnce() -> R) -> (R, Report) {
+        watch_by(&self.rules, f)
+    }
+
+    /// Runs a closure as [`try_watch`](crate::try_watch) does, by the rules of this
+    /// sentinel.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError`], with the closure, on systems where the sentinel does not work.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the closure passes through, and no report is made.
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// let result = Sentinel::new().try_watch(|| 2 + 2);
+    /// assert!(result.is_ok_and(|(four, _)| four == 4) || cfg!(not(target_env = "gnu")));
+    /// ```
+    pub fn try_watch<R, F: FnOnce() -> R>(&self, f: F) -> Result<(R, Report), WatchError<F>> {
+        try_watch_by(&self.rules, f)
+    }
+
+    /// Runs a closure as [`assert_clean`](crate::assert_clean) does, by the rules of
+    /// this sentinel.
+    ///
+    /// # Panics
+    ///
+    /// If a thread-local was left changed, or where the sentinel does not work. A panic of the
+    /// closure passes through as it is.
+    ///
+    /// ```no_run
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// assert_eq!(Sentinel::new().allow("my_app::cache").assert_clean(|| 2 + 2), 4);
+    /// ```
+    #[track_caller]
+    pub fn assert_clean<R>(&self, f: impl FnOnce() -> R) -> R {
+        let (value, report) = self.watch(f);
+        if report.unsupported().is_some() {
+            panic!("{report}");
+        }
+        assert!(report.is_clean(), "{report}\n{ADVICE}");
+        value
+    }
+}
+
+impl Default for Sentinel {
+    fn default() -> Sentinel {
+        Sentinel::new()
+    }
+}

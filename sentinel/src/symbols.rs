@@ -1,0 +1,180 @@
+//! Reading the thread-locals that an ELF file declares.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::{fmt, str};
+
+use object::elf::PT_TLS;
+use object::read::elf::{ElfFile, FileHeader, ProgramHeader};
+use object::{
+    Endianness, FileKind, Object, ObjectSymbol, ObjectSymbolTable, ReadCache, SymbolKind,
+};
+
+use crate::name::Name;
+
+/// A thread-local that a file's symbol table names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Symbol {
+    pub(super) name: Name,
+    /// Counted from the start of the module's block.
+    pub(super) offset: usize,
+    pub(super) size: usize,
+}
+
+/// What a file says about its thread-locals.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Symbols {
+    /// In order of their offsets, not overlapping.
+    pub(super) list: Vec<Symbol>,
+    /// The full table is there, not only the names needed for linking.
+    pub(super) complete: bool,
+    /// The size of a block, in bytes; zero if the file has no thread-locals.
+    pub(super) block: usize,
+    /// How many bytes at its start have an initial value in the file.
+    pub(super) initialised: usize,
+    /// The file's program headers, byte for byte.
+    pub(super) headers: Vec<u8>,
+}
+
+/// Why a file's thread-locals could not be read.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Io(io::Error),
+    NotElf,
+    Malformed(object::Error),
+}
+
+impl Failure {
+    /// Whether the file may be readable later: no descriptor or memory was free, say.
+    ///
+    /// Only what tells of the file itself is for good.
+    pub(super) fn is_temporary(&self) -> bool {
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        let Failure::Io(error) = self else { return false };
+        !matches!(error.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Io(error) => write!(f, "{error}"),
+            Failure::NotElf => f.write_str("not an ELF file"),
+            Failure::Malformed(error) => write!(f, "a truncated or malformed ELF file: {error}"),
+        }
+    }
+}
+
+impl Symbols {
+    /// Reads what is needed of a file: its headers, symbols and names, not its code.
+    pub(super) fn read(path: &Path) -> Result<Symbols, Failure> {
+        let mut file = File::open(path).map_err(Failure::Io)?;
+        let mut magic = [0; 16];
+        let mut len = 0;
+        while len < magic.len() {
+            match file.read(&mut magic[len..]).map_err(Failure::Io)? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        if !magic[..len].starts_with(b"\x7fELF") {
+            return Err(Failure::NotElf);
+        }
+        let data = ReadCache::new(file);
+        match FileKind::parse(&data).map_err(Failure::Malformed)? {
+            FileKind::Elf32 => {
+                collect(ElfFile::<object::elf::FileHeader32<Endianness>, _>::parse(&data))
+            }
+            FileKind::Elf64 => {
+                collect(ElfFile::<object::elf::FileHeader64<Endianness>, _>::parse(&data))
+            }
+            _ => Err(Failure::NotElf),
+        }
+    }
+}
+
+fn collect<'data, H: FileHeader<Endian = Endianness>>(
+    file: object::Result<ElfFile<'data, H, &'data ReadCache<File>>>,
+) -> Result<Symbols, Failure> {
+    let file = file.map_err(Failure::Malformed)?;
+    let endian = file.endian();
+    let tls = file.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_TLS);
+    let (block, initialised) = match tls {
+        Some(tls) => (to_usize(tls.p_memsz(endian)), to_usize(tls.p_filesz(endian))),
+        None => (0, 0),
+    };
+    let complete = file.symbol_table().is_some();
+    let mut list = Vec::new();
+    for table in [file.symbol_table(), file.dynamic_symbol_table()].into_iter().flatten() {
+        for symbol in table.symbols() {
+            if symbol.kind() != SymbolKind::Tls || symbol.is_undefined() {
+                continue;
+            }
+            let symbol_name = symbol.name_bytes().map_err(Failure::Malformed)?;
+            let Ok(symbol_name) = str::from_utf8(symbol_name) else { continue };
+            let (offset, size) = (to_usize(symbol.address()), to_usize(symbol.size()));
+            // The linker's own marker for the start of the block is no variable.
+            if offset >= block || symbol_name == "_TLS_MODULE_BASE_" {
+                continue;
+            }
+            list.push(Symbol { name: Name::of(symbol_name), offset, size });
+        }
+    }
+    let headers = object::pod::bytes_of_slice(file.elf_program_headers()).to_vec();
+    let list = without_overlaps(list, block);
+    Ok(Symbols { list, complete, block, initialised, headers })
+}
+
+fn to_usize(number: impl Into<u64>) -> usize {
+    usize::try_from(number.into()).unwrap_or(usize::MAX)
+}
+
+/// Sorts, keeps one of several names for the same bytes, and gives what has no size (a label in
+/// assembly) the bytes up to the next symbol.
+fn without_overlaps(mut list: Vec<Symbol>, block: usize) -> Vec<Symbol> {
+    list.sort_by(|a, b| {
+        let shortest_name = || a.name.path.len().cmp(&b.name.path.len());
+        a.offset.cmp(&b.offset).then(b.size.cmp(&a.size)).then_with(shortest_name)
+    });
+    let mut kept: Vec<Symbol> = Vec::with_capacity(list.len());
+    for symbol in list {
+        if let Some(last) = kept.last_mut() {
+            if last.size == 0 && last.offset < symbol.offset {
+                last.size = symbol.offset - last.offset;
+            }
+            if symbol.offset < last.offset + last.size || symbol.offset == last.offset {
+                continue;
+            }
+        }
+        kept.push(symbol);
+    }
+    for symbol in &mut kept {
+        let room = block - symbol.offset;
+        symbol.size = if symbol.size == 0 { room } else { symbol.size.min(room) };
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Name, Symbol, without_overlaps};
+
+    fn symbol(name: &str, offset: usize, size: usize) -> Symbol {
+        Symbol { name: Name::of(name), offset, size }
+    }
+
+    #[test]
+    fn aliases_and_labels_without_size_leave_no_overlap() {
+        let list = vec![
+            symbol("label", 8, 0),
+            symbol("errno", 0, 4),
+            symbol("__libc_errno", 0, 4),
+            symbol("tail", 16, 0),
+            symbol("long", 12, 400),
+        ];
+        let kept = without_overlaps(list, 24);
+        let seen: Vec<_> = kept.iter().map(|s| (&*s.name.path, s.offset, s.size)).collect();
+        assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("long", 12, 12)]);
+    }
+}

@@ -1,0 +1,178 @@
+//! The thread-local storage blocks of the calling thread, and reading their bytes.
+//!
+//! Everything here that is unsafe hides behind [`View`], whose methods are safe: it knows which
+//! blocks the calling thread has, notices when that stops being true, and never hands out a
+//! reference to what it reads.
+
+use std::fmt;
+
+use crate::unsupported::Unsupported;
+
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+#[expect(unsafe_code, reason = "thread-local storage is walked and read behind Rust's back")]
+#[path = "glibc/mod.rs"]
+mod imp;
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "other.rs"]
+mod imp;
+
+pub(super) use self::imp::{View, census, list, loads};
+
+/// How far the dynamic linker's list of modules has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Loads {
+    /// How many modules have been loaded so far, in the life of the process.
+    pub(super) total: u64,
+    /// How many are in the list.
+    pub(super) listed: usize,
+}
+
+impl Loads {
+    /// Whether the module at `place` in this list was surely in the list when `earlier` was taken.
+    ///
+    /// It was if nothing has been unloaded since. New modules are put at the end, so one with at
+    /// least as many behind it as have been loaded since is an old one, too. Of others nothing is
+    /// known.
+    pub(super) fn had(self, place: usize, earlier: Loads) -> bool {
+        let loaded_since = self.total.saturating_sub(earlier.total);
+        let grown_to = (earlier.listed as u64).saturating_add(loaded_since);
+        let behind = self.listed.saturating_sub(place + 1) as u64;
+        self.listed as u64 == grown_to || behind >= loaded_since
+    }
+}
+
+/// The modules that have thread-locals, in the order in which they were loaded.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) loads: Loads,
+    pub(super) modules: Vec<Loaded>,
+}
+
+impl Listing {
+    /// Looks for a module of an earlier list; `None` if it was unloaded.
+    pub(super) fn find(&self, module: &Loaded, earlier: Loads) -> Option<Identity> {
+        let found = self.modules.iter().find(|found| found.is_like(module))?;
+        Some(found.identity(self.loads, earlier))
+    }
+}
+
+/// How sure it is that two descriptions are of one module.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// It was there all the time.
+    Same,
+    /// It may have been unloaded, and the same file loaded in its place.
+    PerhapsAnother,
+}
+
+/// A loaded module that has thread-locals.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    /// The dynamic linker's number for the module's thread-locals.
+    pub(super) id: usize,
+    /// Where it is in the list of all modules.
+    pub(super) place: usize,
+    /// The difference between the module's addresses in memory and in its file.
+    pub(super) base: usize,
+    /// The file's name as it was loaded; empty for the program itself.
+    pub(super) name: Vec<u8>,
+    /// The module's program headers, byte for byte.
+    pub(super) headers: Vec<u8>,
+    /// What a fresh block starts with; bytes after its end start as zero.
+    pub(super) image: Vec<u8>,
+    /// The size of the module's block, in bytes.
+    pub(super) size: usize,
+}
+
+impl Loaded {
+    /// Whether this module of the list `now` was there already when `earlier` was taken.
+    pub(super) fn identity(&self, now: Loads, earlier: Loads) -> Identity {
+        // The program itself, which has no name, is never unloaded.
+        if self.name.is_empty() || now.had(self.place, earlier) {
+            Identity::Same
+        } else {
+            Identity::PerhapsAnother
+        }
+    }
+
+    /// Whether nothing in their descriptions tells the two apart: see [`Identity`].
+    pub(super) fn is_like(&self, other: &Loaded) -> bool {
+        (self.id, self.base, self.size) == (other.id, other.base, other.size)
+            && self.name == other.name
+            && self.headers == other.headers
+            && self.image == other.image
+    }
+
+    /// Copies what a fresh block has from `offset` on.
+    pub(super) fn initial(&self, offset: usize, to: &mut [u8]) {
+        let image = self.image.get(offset..).unwrap_or_default();
+        let len = image.len().min(to.len());
+        to[..len].copy_from_slice(&image[..len]);
+        to[len..].fill(0);
+    }
+
+    /// Whether bytes that start at `offset` are as in a fresh block.
+    pub(super) fn is_initial(&self, offset: usize, bytes: &[u8]) -> bool {
+        let image = self.image.get(offset..).unwrap_or_default();
+        let (old, zero) = bytes.split_at(image.len().min(bytes.len()));
+        // In chunks, which the compiler turns into wide instructions.
+        let is_zero = |chunk: &[u8]| chunk.iter().fold(0, |all, byte| all | byte) == 0;
+        image[..old.len()] == *old && zero.chunks(64).all(is_zero)
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("id", &self.id)
+            .field("name", &String::from_utf8_lossy(&self.name))
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A run of bytes to watch, inside the block of one module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Which of the census's modules, by its place in the list.
+    pub(super) module: usize,
+    /// The first byte, counted from the start of the module's block.
+    pub(super) offset: usize,
+    /// How many bytes.
+    pub(super) len: usize,
+    /// Where they go in the buffer.
+    pub(super) at: usize,
+}
+
+/// What comparing a [`View`] with an earlier copy found.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        target_env = "gnu",
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
+    expect(dead_code, reason = "where nothing is read nothing differs")
+)]
+pub(super) enum Compared {
+    /// Every byte is as it was.
+    Same,
+    /// Some byte differs.
+    Different,
+    /// The thread's blocks themselves changed, so nothing was read.
+    Stale,
+}

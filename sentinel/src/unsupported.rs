@@ -1,0 +1,59 @@
+//! [`Unsupported`].
+
+use std::fmt;
+
+use crate::module::Unread;
+
+/// The sentinel cannot work on this system, or not at the moment.
+///
+/// It needs Linux with glibc on x86-64 or AArch64; everywhere else, and where glibc keeps its
+/// thread-locals in a way that this version does not know, this is what its functions return. So it
+/// is while the names of the program's thread-locals cannot be read, because no file descriptor is
+/// free, say; then [`is_temporary`](Self::is_temporary) is true.
+///
+/// ```
+/// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+/// assert!(cleanslate_sentinel::supported().is_ok());
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Unsupported(Why);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    System(&'static str),
+    /// The file and the failure.
+    Unread(Box<str>),
+}
+
+impl Unsupported {
+    pub(crate) fn new(why: &'static str) -> Unsupported {
+        Unsupported(Why::System(why))
+    }
+
+    pub(super) fn unread(unread: &Unread) -> Unsupported {
+        let Unread { path, failure } = unread;
+        Unsupported(Why::Unread(format!("{}: {failure}", path.display()).into()))
+    }
+
+    /// Whether it may work later: the symbols of a file could not be read just now.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.0, Why::Unread(_))
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Why::System(why) => write!(f, "the sentinel is not supported here: {why}"),
+            Why::Unread(why) => write!(f, "the sentinel cannot work now: {why}"),
+        }
+    }
+}
+
+impl fmt::Debug for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unsupported").field(&self.0).finish()
+    }
+}
+
+impl std::error::Error for Unsupported {}

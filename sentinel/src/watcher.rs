@@ -1,0 +1,224 @@
+//! Copying a thread's blocks before a task and comparing them after it.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::change::Change;
+use crate::ignore;
+use crate::layout::{Layout, Past, Watched};
+use crate::report::Report;
+use crate::rule::Rules;
+use crate::tls::{self, Compared, Identity};
+use crate::unsupported::Unsupported;
+
+/// Watches one thread, task by task, for an executor of one's own.
+///
+/// [`Sentinel::watcher`](super::Sentinel::watcher) makes one for the calling thread, to which it
+/// is bound. It is cheaper than [`watch`](super::watch()): neither [`begin`](Self::begin) nor
+/// [`finish`](Self::finish) allocates, takes a lock or makes a system call while nothing leaks and
+/// no module is loaded.
+///
+/// ```
+/// use std::cell::Cell;
+/// use cleanslate_sentinel::Sentinel;
+///
+/// thread_local! { static DIRTY: Cell<u32> = const { Cell::new(0) }; }
+///
+/// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))] {
+/// let mut watcher = Sentinel::new().watcher()?;
+/// let mut leaks = 0;
+/// for task in [|| (), || DIRTY.set(5), || ()] {
+///     watcher.begin();
+///     task();
+///     leaks += watcher.finish().map_or(0, |report| report.leaks().len());
+/// }
+/// assert_eq!(leaks, 1);
+/// # }
+/// # Ok::<(), cleanslate_sentinel::Unsupported>(())
+/// ```
+#[derive(Debug)]
+pub struct Watcher {
+    rules: Arc<Rules>,
+    /// Addresses of this thread that are not watched.
+    ignored: Vec<Range<usize>>,
+    layout: Layout,
+    before: Vec<u8>,
+    after: Vec<u8>,
+    is_begun: bool,
+    // On systems where nothing is watched, too.
+    _here: PhantomData<*mut ()>,
+}
+
+impl Watcher {
+    /// Looks up the calling thread's blocks and reads the symbols of modules not seen before.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] where the sentinel does not work at all, or while symbols cannot be read.
+    pub(super) fn new(rules: Arc<Rules>) -> Result<Watcher, Unsupported> {
+        let ignored = ignore::ranges();
+        let layout = Layout::new(&rules, &ignored)?;
+        let (before, after) = (vec![0; layout.len()], vec![0; layout.len()]);
+        let (is_begun, _here) = (false, PhantomData);
+        let watcher = Watcher { rules, ignored, layout, before, after, is_begun, _here };
+        watcher.unread().map_or(Ok(watcher), Err)
+    }
+
+    /// Why a module is not watched at the moment: its symbols could not be read.
+    pub(super) fn unread(&self) -> Option<Unsupported> {
+        self.layout.unread.as_ref().map(Unsupported::unread)
+    }
+
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// How many bytes of thread-locals are watched.
+    ///
+    /// ```
+    /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+    /// assert!(cleanslate_sentinel::Sentinel::new().watcher()?.watched_bytes() < 1 << 20);
+    /// # Ok::<(), cleanslate_sentinel::Unsupported>(())
+    /// ```
+    pub fn watched_bytes(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// Remembers what the thread's thread-locals hold now. A second call replaces the first.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.is_begun = self.layout.unread.is_none() && self.layout.view.copy(&mut self.before);
+        if !self.is_begun {
+            self.begin_anew();
+        }
+    }
+
+    #[cold]
+    fn begin_anew(&mut self) {
+        // What worked once on this thread works again: the way of glibc does not change.
+        self.ignored = ignore::ranges();
+        while let Ok(layout) = Layout::new(&self.rules, &self.ignored) {
+            self.install(layout);
+            // Reading a symbol table may itself give the thread a block.
+            if self.layout.view.copy(&mut self.before) {
+                self.is_begun = true;
+                return;
+            }
+        }
+    }
+
+    fn install(&mut self, layout: Layout) {
+        self.layout = layout;
+        self.before.resize(self.layout.len(), 0);
+        self.after.resize(self.layout.len(), 0);
+    }
+
+    /// Compares with what [`begin`](Self::begin) saw; `None` if nothing leaked.
+    ///
+    /// Without a `begin` before it there is nothing to compare, and the answer is `None`; so it is
+    /// again until the next `begin`. A library that is loaded while its symbols cannot be read (no
+    /// file descriptor is free, say) is not watched until they can.
+    #[inline]
+    pub fn finish(&mut self) -> Option<Report> {
+        if !std::mem::take(&mut self.is_begun) {
+            return None;
+        }
+        match self.layout.view.compare(&self.before) {
+            Compared::Same => None,
+            Compared::Different | Compared::Stale => self.examine(),
+        }
+    }
+
+    #[cold]
+    fn examine(&mut self) -> Option<Report> {
+        // First of all, so that what the examination itself touches does not count.
+        if self.layout.view.copy(&mut self.after) {
+            self.examine_in_place()
+        } else {
+            self.examine_moved()
+        }
+    }
+
+    /// The usual case: the blocks are where they were.
+    fn examine_in_place(&mut self) -> Option<Report> {
+        let ignored = ignore::ranges();
+        if ignored != self.ignored {
+            self.ignored = ignored;
+            self.watch_anew();
+        }
+        let layout = &self.layout;
+        // Modules may have been unloaded and others loaded all the same. This thread has not used
+        // any thread-local of a new one: that would have changed its blocks.
+        let changed = (tls::loads() != layout.loads).then(tls::list);
+        let mut leaks = Vec::new();
+        for span in layout.view.spans() {
+            let watched = &layout.modules[span.module];
+            let Some(plan) = &watched.plan else { continue };
+            let identity = match &changed {
+                None => Identity::Same,
+                Some(now) => match now.find(&watched.loaded, layout.loads) {
+                    Some(identity) => identity,
+                    // Nobody misses what is left of an unloaded module.
+                    None => continue,
+                },
+            };
+            let bytes = span.at..span.at + span.len;
+            let (before, after) = (&self.before[bytes.clone()], &self.after[bytes]);
+            let loaded = &watched.loaded;
+            Change { loaded, plan, offset: span.offset, before, after, identity }.leaks(&mut leaks);
+        }
+        Report::of_leaks(leaks)
+    }
+
+    /// Leaves out what is ignored by now, in both copies as well.
+    fn watch_anew(&mut self) {
+        let spans = self.layout.spans(&self.ignored);
+        let len = spans.last().map_or(0, |span| span.at + span.len);
+        let (mut before, mut after) = (vec![0; len], vec![0; len]);
+        for span in &spans {
+            let (module, offset, bytes) = (span.module, span.offset, span.at..span.at + span.len);
+            self.layout.copy_of(&self.before, module, offset, &mut before[bytes.clone()]);
+            self.layout.copy_of(&self.after, module, offset, &mut after[bytes]);
+        }
+        self.layout.view.watch(spans);
+        (self.before, self.after) = (before, after);
+    }
+
+    /// The thread's blocks are not those that it had: modules came or went, or the thread used one
+    /// for the first time.
+    fn examine_moved(&mut self) -> Option<Report> {
+        self.ignored = ignore::ranges();
+        let now = Layout::new(&self.rules, &self.ignored).ok()?;
+        self.after.resize(now.len().max(self.after.len()), 0);
+        if !now.view.copy(&mut self.after) {
+            // Reading a symbol table has changed the blocks once more: there is nothing to go by.
+            return None;
+        }
+        let mut leaks = Vec::new();
+        let mut before = Vec::new();
+        for span in now.view.spans() {
+            let Watched { loaded, plan: Some(plan) } = &now.modules[span.module] else { continue };
+            let after = &self.after[span.at..span.at + span.len];
+            before.clear();
+            before.extend_from_slice(after);
+            let identity = match self.layout.past_of(span.module, &now) {
+                // What was not watched then counts as unchanged.
+                Past::Seen(module, identity) => {
+                    self.layout.copy_of(&self.before, module, span.offset, &mut before);
+                    identity
+                }
+                // A new block was as its image says before the task.
+                Past::New => {
+                    loaded.initial(span.offset, &mut before);
+                    Identity::Same
+                }
+                Past::Unknown => continue,
+            };
+            let before = &before[..];
+            Change { loaded, plan, offset: span.offset, before, after, identity }.leaks(&mut leaks);
+        }
+        self.install(now);
+        Report::of_leaks(leaks)
+    }
+}

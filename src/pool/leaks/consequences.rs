@@ -1,0 +1,126 @@
+//! What follows from what a watch found.
+
+use std::time::Instant;
+
+use super::item;
+use super::watch::{Config, Finding};
+use crate::context::Context;
+use crate::foreign::CarrierSet;
+use crate::frame::{self, Failure};
+use crate::panic::Payload;
+use crate::pool::core::Core;
+use crate::pool::error::{Cause, Label};
+use crate::pool::isolation::Isolation;
+use crate::pool::scheduler::current;
+use crate::sentinel::{Action, Incident, Report};
+
+impl Core {
+    /// Sees to it that the tasks of this worker are watched, if the pool has a sentinel.
+    ///
+    /// Not before its start hook has run: a task that the hook waits for would be a reason to replace the
+    /// worker, whose successor would run the hook again, and so on for ever.
+    pub(crate) fn begin_leak_watch(&self, index: usize) {
+        let Some(config) = self.leak_watch.config() else { return };
+        self.touch_what_is_there_anyway();
+        if let Err(error) = config.begin() {
+            let failure = Failure::Panic(Payload::text(error.to_string()));
+            self.report_for(format!("sentinel of worker {index}"), failure);
+        }
+    }
+
+    /// Runs a task that does nothing, with the carriers that every task has. What they adopt, and what a
+    /// frame needs, comes to life at the first touch, which would be put down to the first task; and a
+    /// fresh worker would be replaced for it at once.
+    fn touch_what_is_there_anyway(&self) {
+        let carriers = match self.isolation {
+            Isolation::Reset => &self.carriers,
+            Isolation::Leaky => &CarrierSet::default(),
+        };
+        if let Ok(context) = Context::empty().in_pool(carriers, false) {
+            // A carrier that fails here fails with the first task, too, which then reports it. Replacing
+            // the worker for it before it has run anything would go on for ever.
+            let _reported_by_the_first_task = frame::run(&context, || ());
+            let _noticed_after_the_first_task = frame::take_taint();
+        }
+    }
+
+    /// Runs user code under a watch, if the pool has a sentinel. The code belongs to the task with
+    /// `label`, to the item with the number `item` if that is a map, and must not unwind.
+    #[inline(always)]
+    pub(crate) fn watched<R>(
+        &self,
+        label: &Label,
+        item: Option<usize>,
+        f: impl FnOnce() -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        match self.leak_watch.config() {
+            None => f(),
+            Some(config) => self.run_watched(config, label, item, f),
+        }
+    }
+
+    /// Not inlined, so that a pool without a sentinel runs its tasks as if there were no such thing.
+    #[inline(never)]
+    fn run_watched<R>(
+        &self,
+        config: &Config,
+        label: &Label,
+        item: Option<usize>,
+        f: impl FnOnce() -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        let Some(index) = current::index_in(self.id) else { return f() };
+        item::reset();
+        let (outcome, finding) = config.run(f, |finding| match finding {
+            Finding::Nothing => {}
+            Finding::Leaks(report) => self.leaked(config, label, item, index, report),
+            Finding::RenewAlways => self.slots[index].retire(),
+        });
+        match finding {
+            Some(Finding::Leaks(report)) if matches!(config.sentinel.action(), Action::Panic) => {
+                self.fail(label, &report, outcome)
+            }
+            _ => outcome,
+        }
+    }
+
+    /// Does what has to be done about a task that leaked, except for making it fail.
+    #[cold]
+    fn leaked(
+        &self,
+        config: &Config,
+        label: &Label,
+        item: Option<usize>,
+        index: usize,
+        report: &Report,
+    ) {
+        self.tally().add(|c| &c.leaks, 1);
+        let slot = &self.slots[index];
+        let renews = match &config.budget {
+            // A worker that ends anyway costs nothing.
+            Some(budget) => slot.is_retiring() || budget.take(Instant::now()),
+            None => false,
+        };
+        if renews {
+            slot.retire();
+        }
+        let item = item.or_else(item::of_outermost);
+        let Some(callback) = config.sentinel.callback() else { return };
+        let incident = Incident::new(label.name.as_deref(), label.at, item, index, report, renews);
+        if let Err(failure) = frame::contained(|| callback(&incident)) {
+            self.report(label.clone(), Cause::Failed(failure));
+        }
+    }
+
+    /// Makes a task that leaked fail, unless it did by itself.
+    #[cold]
+    fn fail<R>(
+        &self,
+        label: &Label,
+        report: &Report,
+        outcome: Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        let result = outcome?;
+        self.drop_contained(result, label);
+        Err(Failure::Panic(Payload::text(report.to_string())))
+    }
+}

@@ -1,0 +1,103 @@
+//! [`Incident`].
+
+use std::fmt;
+use std::panic::Location;
+
+use super::Report;
+
+/// A task of a pool that left thread-locals changed.
+///
+/// ```
+/// use cleanslate::sentinel::{Incident, Sentinel};
+///
+/// fn log(incident: &Incident<'_>) {
+///     for leak in incident.report().leaks() {
+///         eprintln!("worker {}: {leak}", incident.worker());
+///     }
+/// }
+/// let sentinel = Sentinel::new().report(log);
+/// assert!(format!("{sentinel:?}").contains("Callback"));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Incident<'a> {
+    task: Option<&'a str>,
+    submitted: &'static Location<'static>,
+    item: Option<usize>,
+    worker: usize,
+    report: &'a Report,
+    renews: bool,
+}
+
+impl<'a> Incident<'a> {
+    pub(crate) fn new(
+        task: Option<&'a str>,
+        submitted: &'static Location<'static>,
+        item: Option<usize>,
+        worker: usize,
+        report: &'a Report,
+        renews: bool,
+    ) -> Incident<'a> {
+        Incident { task, submitted, item, worker, report, renews }
+    }
+
+    /// Returns the name of the task, if it has one.
+    pub fn task(&self) -> Option<&'a str> {
+        self.task
+    }
+
+    /// Returns where the task was submitted: for an item, where the map was called.
+    pub fn submitted(&self) -> &'static Location<'static> {
+        self.submitted
+    }
+
+    /// Returns which item of its map the task was, counted from zero; `None` if it was no item.
+    ///
+    /// What a map's iterator leaves when an item is pulled from it belongs to no item.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::sync::mpsc;
+    /// use cleanslate::{Pool, sentinel::Sentinel};
+    ///
+    /// thread_local! { static LAST: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if cleanslate::sentinel::supported().is_err() { return; }
+    /// let (tell, told) = mpsc::channel();
+    /// let sentinel = Sentinel::new().report(move |incident| tell.send(incident.item()).unwrap());
+    /// let pool = Pool::builder().workers(1).sentinel(sentinel).build().unwrap();
+    /// pool.map(["a", "b", "c"], |text| if text == "c" { LAST.set(1) });
+    /// assert_eq!(told.recv(), Ok(Some(2)));
+    /// ```
+    pub fn item(&self) -> Option<usize> {
+        self.item
+    }
+
+    /// Returns the worker that ran it, counted from zero.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Returns what it left changed.
+    pub fn report(&self) -> &'a Report {
+        self.report
+    }
+
+    /// Returns whether the worker is replaced before its next outermost task; false above the rate of
+    /// [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
+    pub fn renews(&self) -> bool {
+        self.renews
+    }
+}
+
+impl fmt::Display for Incident<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(item) = self.item {
+            write!(f, "item {item} of ")?;
+        }
+        match self.task {
+            Some(name) => write!(f, "task `{name}`")?,
+            None => f.write_str("a task")?,
+        }
+        write!(f, " submitted at {} ran on worker {}: {}", self.submitted, self.worker, self.report)
+    }
+}
