@@ -64,6 +64,8 @@ pub mod rayon;
 pub mod sentinel;
 mod slot;
 pub mod sync;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use adapter::future;
 pub use context::{CaptureError, Context, RunError, isolated, isolated_in};

@@ -2,6 +2,8 @@
 //!
 //! `seam` is the one place through which the crate reaches atomics, locks and threads.
 
+#[cfg(feature = "tokio")]
+pub(crate) mod driven;
 mod event;
 #[cfg(all(loom, test))]
 pub(crate) mod model;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cleanslate::Pool;
 
-pub(crate) use alone::in_a_process_of_its_own;
+pub(crate) use alone::{in_a_process_of_its_own, printed_in_a_process_of_its_own};
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};

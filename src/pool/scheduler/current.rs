@@ -260,6 +260,11 @@ fn park_until(
     deadline: Option<Instant>,
     hopeless: impl Fn() -> bool,
 ) -> bool {
+    if done() {
+        return true;
+    }
+    #[cfg(feature = "tokio")]
+    crate::sync::driven::warn_if_driven();
     loop {
         if done() {
             return true;

@@ -1,0 +1,48 @@
+//! Says so when a thread that drives futures of tokio blocks.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Waker};
+
+use ::tokio::runtime::Handle;
+use ::tokio::task::coop;
+
+/// The budget of a task of tokio, after which its resources make it yield, and a little more.
+const BUDGET: u32 = 256;
+
+/// How many waits are looked at, in the whole process: it costs a microsecond or two.
+static LEFT: AtomicU32 = AtomicU32::new(64);
+
+/// To be called where the current thread is about to block.
+#[cold]
+pub(crate) fn warn_if_driven() {
+    // Relaxed: a limit; nothing is read because of its value.
+    let look = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    if look.is_ok() && is_driven() {
+        // Once is enough.
+        LEFT.store(0, Ordering::Relaxed);
+        eprintln!(
+            "cleanslate: a thread of a tokio runtime blocks until work of a pool is done, and with it \
+             every future that it drives. Await a `JoinHandle` instead of joining it, await \
+             `Pool::reserve` before a submission to a full queue, and call maps, scopes and shutdowns \
+             inside `spawn_blocking`."
+        );
+    }
+}
+
+/// Whether a future of tokio is polled on this thread. Only such a thread has a budget, and there
+/// is no other way to see that than to use it up; the task then yields a little earlier than it
+/// would have.
+fn is_driven() -> bool {
+    if Handle::try_current().is_err() {
+        return false;
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..BUDGET {
+        if !coop::has_budget_remaining() {
+            return true;
+        }
+        let _used = pin!(coop::consume_budget()).poll(&mut context);
+    }
+    false
+}

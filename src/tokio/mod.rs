@@ -1,0 +1,23 @@
+//! Tasks on tokio: each isolated, each with what surrounds its spawning.
+//!
+//! [`spawn`], [`spawn_blocking`], [`spawn_local`] and [`JoinSet`] are tokio's, and take the same
+//! closures and futures. What they start has slots of its own and inherits what the caller hands
+//! down, as every task does; [installed](crate::foreign::install) carriers come along. On a handle
+//! to another runtime, spawn a future that is [isolated](crate::future::FutureExt::isolated), or a
+//! closure in [`isolated`](crate::isolated): that is all there is to it.
+//!
+//! [`RuntimeCarrier`] is for the other direction: tasks of a [`Pool`](crate::Pool) that spawn on
+//! the runtime from which they were submitted.
+//!
+//! A future that waits for a pool should not block its thread:
+//! [`Pool::reserve`](crate::Pool::reserve) awaits room in a bounded queue, and a
+//! [`JoinHandle`](crate::JoinHandle) can be awaited. The first blocking wait on a thread that
+//! drives futures of tokio says so on standard error.
+
+mod join_set;
+mod runtime;
+mod spawn;
+
+pub use join_set::JoinSet;
+pub use runtime::RuntimeCarrier;
+pub use spawn::{spawn, spawn_blocking, spawn_local};

@@ -1,0 +1,55 @@
+//! [`RuntimeCarrier`].
+
+use ::tokio::runtime::Handle;
+
+use crate::foreign::{BoxError, ScopedCarrier};
+
+/// Carries the tokio runtime that is current where a task is submitted, so that the task can spawn
+/// on it, and use its timers and sockets.
+///
+/// A task that is submitted outside of a runtime runs in whichever is current on its thread. On a
+/// worker of a pool that is none, and then nothing can be spawned.
+///
+/// Added in a [`Scoped`](crate::foreign::Scoped).
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Pool, foreign::Scoped, tokio::RuntimeCarrier};
+/// use tokio::{runtime::Runtime, task::spawn};
+///
+/// let pool = Pool::builder().workers(1).carry(Scoped(RuntimeCarrier)).build()?;
+/// let runtime = Runtime::new()?;
+/// let answer = runtime.block_on(async {
+///     pool.submit(|| spawn(async { 6 * 7 })).await.unwrap().await.unwrap()
+/// });
+/// assert_eq!(answer, 42);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RuntimeCarrier;
+
+impl ScopedCarrier for RuntimeCarrier {
+    type Captured = Option<Handle>;
+
+    fn name(&self) -> &str {
+        "tokio runtime"
+    }
+
+    fn capture(&self) -> Result<Option<Handle>, BoxError> {
+        Ok(Handle::try_current().ok())
+    }
+
+    fn around<R>(&self, handle: &Option<Handle>, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+        let _entered = handle.as_ref().map(Handle::enter);
+        Ok(body())
+    }
+
+    fn nothing(&self) -> Option<Option<Handle>> {
+        Some(None)
+    }
+
+    fn is_nothing(&self, handle: &Option<Handle>) -> bool {
+        handle.is_none()
+    }
+}

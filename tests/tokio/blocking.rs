@@ -1,0 +1,69 @@
+//! A thread that drives futures and blocks is told so; others are not.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::support::printed_in_a_process_of_its_own;
+use cleanslate::Pool;
+use cleanslate::tokio::{spawn, spawn_blocking};
+use tokio::runtime::Builder;
+
+const SAYS: &str = "a thread of a tokio runtime blocks";
+
+/// Waits for a task that is not over.
+fn block(pool: &Pool) {
+    let (go, gate) = mpsc::channel::<()>();
+    let mut task = pool.submit(move || gate.recv());
+    assert!(task.join_timeout(Duration::from_millis(1)).is_none());
+    drop(go);
+    let _closed = task.join().unwrap();
+}
+
+#[test]
+fn a_blocking_wait_on_a_thread_that_drives_futures_is_told_once() {
+    let name = "blocking::a_blocking_wait_on_a_thread_that_drives_futures_is_told_once";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..3 {
+            let pool = pool.clone();
+            spawn(async move { block(&pool) }).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_blocking_wait_in_the_main_future_is_told() {
+    let name = "blocking::a_blocking_wait_in_the_main_future_is_told";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    Builder::new_current_thread().build().unwrap().block_on(async { block(&pool) });
+}
+
+#[test]
+fn a_wait_where_blocking_is_fine_is_not_told() {
+    let name = "blocking::a_wait_where_blocking_is_fine_is_not_told";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert!(!printed.contains(SAYS), "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    block(&pool);
+    runtime.block_on(async {
+        let theirs = pool.clone();
+        spawn_blocking(move || block(&theirs)).await.unwrap();
+        let theirs = pool.clone();
+        spawn(async move { tokio::task::block_in_place(|| block(&theirs)) }).await.unwrap();
+    });
+    let entered = runtime.enter();
+    block(&pool);
+    drop(entered);
+}

@@ -1,0 +1,8 @@
+//! Tasks on tokio.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod blocking;
+mod permit;
+mod spawn;
