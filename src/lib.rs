@@ -49,11 +49,11 @@
 //! `docs/engine.md` has the invariants behind this, `docs/pool.md` the pool's, `docs/contexts.md` what is
 //! inherited, and `README.md` what all of it does *not* protect.
 
-mod adapter;
 mod context;
 mod executor;
 pub mod foreign;
 mod frame;
+pub mod future;
 #[cfg(doctest)]
 mod misuse;
 mod panic;
@@ -67,8 +67,9 @@ pub mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
-pub use adapter::future;
-pub use context::{CaptureError, Context, RunError, isolated, isolated_in};
+pub use context::{
+    CaptureError, Context, RunError, isolated, isolated_fn, isolated_fn_in, isolated_in,
+};
 pub use executor::Executor;
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{
@@ -81,9 +82,8 @@ pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, W
 /// What the macros expand to.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::context::{CopyFallback, CopyWith, Inherit};
     pub use crate::frame::permanent::{Key, permanent};
-    pub use crate::slot::{Declaration, Lease, SlotCell, WorkerDeclaration};
+    pub use crate::slot::{Declaration, Inherit, Lease, SlotCell, WorkerDeclaration};
 }
 
 /// Has the examples of the README tested.

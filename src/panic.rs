@@ -95,7 +95,12 @@ pub(crate) struct Drops {
 impl Drops {
     /// Calls what drops one of them. The first panic is kept, later ones are discarded.
     pub(crate) fn contain(&mut self, drop: impl FnOnce()) {
-        if let Err(payload) = catch(drop) {
+        self.add(catch(drop));
+    }
+
+    /// Notes how one that was contained elsewhere has ended.
+    pub(crate) fn add(&mut self, dropped: Result<(), Payload>) {
+        if let Err(payload) = dropped {
             self.first.get_or_insert(payload);
         }
     }
@@ -105,6 +110,42 @@ impl Drops {
         if let Some(payload) = self.first {
             payload.resume_unless_panicking();
         }
+    }
+}
+
+/// A value of the user's that is dropped on every way out. If the thread unwinds already, what its drop
+/// throws is contained: the second panic would abort the process.
+pub(crate) struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().unwrap_or_else(|| unreachable!("only this and the drop empty it"))
+    }
+}
+
+impl<T> std::ops::Deref for Guarded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("only its end empties it"))
+    }
+}
+
+impl<T> std::ops::DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().unwrap_or_else(|| unreachable!("only its end empties it"))
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        let mut drops = Drops::default();
+        drops.contain(|| drop(self.0.take()));
+        drops.resume();
     }
 }
 

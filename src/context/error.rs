@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::foreign::CarrierError;
 use crate::frame::CleanupError;
+use crate::frame::snapshot::Borrowed;
 
 /// A context could not be captured, because the `with_mut` of an inheritable slot is running, or because an
 /// [installed](crate::foreign::install) carrier failed.
@@ -26,11 +27,13 @@ impl From<CarrierError> for CaptureError {
     }
 }
 
-impl CaptureError {
-    pub(crate) fn new(slot: &'static str) -> Self {
+impl From<Borrowed> for CaptureError {
+    fn from(Borrowed(slot): Borrowed) -> Self {
         Self { refused: Refused::Slot(slot) }
     }
+}
 
+impl CaptureError {
     /// The panicking methods' way out, kept off their hot path.
     #[cold]
     #[inline(never)]

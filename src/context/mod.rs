@@ -1,25 +1,19 @@
 //! Contexts: what a task inherits, and closures that take it along to any executor.
 
 mod error;
-mod inherit;
-mod shared;
-mod snapshot;
+mod run;
 mod wrap;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
-pub(crate) use inherit::{Borrowed, Copied, Inheritance};
-#[doc(hidden)]
-pub use inherit::{CopyFallback, CopyWith, Inherit};
-pub(crate) use snapshot::{Capture, Raw, Snapshot, inherited};
-pub use wrap::{isolated, isolated_in};
+pub(crate) use run::{attached, run, run_attached, take_taint};
+pub use wrap::{isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier};
-use crate::frame::{self, Failure};
-
-/// A snapshot, if there is anything to inherit.
-pub(crate) type SnapshotRef = Option<shared::Shared<Snapshot>>;
+use crate::frame::snapshot::Snapshot;
+use crate::frame::{self, Failure, capture};
 
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///
@@ -49,13 +43,15 @@ pub(crate) type SnapshotRef = Option<shared::Shared<Snapshot>>;
 /// ```
 #[derive(Clone, Default)]
 pub struct Context {
-    snapshot: SnapshotRef,
+    /// `None`: there is nothing to inherit.
+    snapshot: Option<Arc<Snapshot>>,
     carriers: Carriers,
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots: Vec<_> = self.snapshot.iter().flat_map(|snapshot| snapshot.names()).collect();
+        let items = self.snapshot.as_deref().map_or(&[][..], Snapshot::items);
+        let slots: Vec<_> = items.iter().map(|item| item.slot.name()).collect();
         let carriers: Vec<_> = self.carriers.as_slice().iter().map(Carried::name).collect();
         f.debug_struct("Context").field("slots", &slots).field("carriers", &carriers).finish()
     }
@@ -93,7 +89,7 @@ impl Context {
     /// If a value's `Clone`, or the function of its `#[inherit(with = f)]`, panics.
     #[inline]
     pub fn try_capture() -> Result<Self, CaptureError> {
-        Ok(Self { snapshot: snapshot::capture()?, carriers: Carriers::capture()? })
+        Ok(Self { snapshot: capture::capture()?, carriers: Carriers::capture()? })
     }
 
     /// A context from which nothing is inherited, and which carries nothing.
@@ -153,9 +149,10 @@ impl Context {
         !self.carriers.is_empty()
     }
 
+    /// What a task in this context inherits.
     #[inline]
-    pub(crate) fn snapshot_raw(&self) -> Raw {
-        Snapshot::as_raw(&self.snapshot)
+    pub(crate) fn inherits(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
     }
 
     /// Calls a closure with the carriers attached: see [`Carriers::around`].
@@ -210,13 +207,13 @@ impl Context {
             return self.try_run_attached(f);
         }
         // A panic goes its way: the frame's drop resets the slots.
-        frame::run_open(self, f).map_err(RunError::cleanup)
+        frame::run(self.inherits(), f).map_err(RunError::cleanup)
     }
 
     #[cold]
     #[inline(never)]
     fn try_run_attached<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        match frame::run_attached(self, f) {
+        match run_attached(self, f) {
             Ok(result) => Ok(result),
             Err(Failure::Panic(payload)) => payload.resume(),
             Err(Failure::Cleanup(error)) => Err(RunError::cleanup(error)),

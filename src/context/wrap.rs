@@ -1,6 +1,7 @@
 //! Closures that carry their context to whatever executor calls them.
 
 use super::Context;
+use crate::panic::Guarded;
 
 impl Context {
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
@@ -25,7 +26,13 @@ impl Context {
     /// assert_eq!(std::thread::spawn(job).join().unwrap(), 17);
     /// ```
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-        move || self.run(f)
+        let f = Guarded::new(f);
+        move || {
+            let result = Guarded::new(self.run(|| f.into_inner()()));
+            // Its copies are user code, too. If one fails now, the result is not returned.
+            drop(self);
+            result.into_inner()
+        }
     }
 
     /// Makes a closure like [`wrap`](Self::wrap) that can be called any number of times: each call is
@@ -46,7 +53,36 @@ impl Context {
     /// assert_eq!((count(), count()), (1, 1));
     /// ```
     pub fn wrap_fn<R>(self, f: impl Fn() -> R) -> impl Fn() -> R {
-        move || self.run(&f)
+        let f = Guarded::new(f);
+        move || self.run(&*f)
+    }
+
+    /// Makes a closure like [`wrap_fn`](Self::wrap_fn) of one that changes what it owns from call to
+    /// call. Its slots are fresh in each call all the same.
+    ///
+    /// # Panics
+    ///
+    /// The closure panics as [`run`](Self::run) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! { static CALLS: u32 = 0; }
+    ///
+    /// let mut total = 0;
+    /// let mut count = Context::empty().wrap_fn_mut(|| {
+    ///     total += 1;
+    ///     CALLS.replace(total)
+    /// });
+    /// assert_eq!((count(), count()), (0, 0));
+    /// drop(count);
+    /// assert_eq!(total, 2);
+    /// ```
+    pub fn wrap_fn_mut<R>(self, f: impl FnMut() -> R) -> impl FnMut() -> R {
+        let mut f = Guarded::new(f);
+        move || self.run(&mut *f)
     }
 }
 
@@ -92,4 +128,61 @@ pub fn isolated<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
 /// ```
 pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce() -> R + use<R, F> {
     context.clone().wrap(f)
+}
+
+/// Makes every call of a closure of one argument a task, for the `map` of whatever executor or
+/// iterator: each call starts with fresh slots and inherits what the current task hands down *now*.
+///
+/// # Panics
+///
+/// As [`Context::capture`] does. The closure panics as [`Context::run`] does.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{isolated_fn, task_local};
+///
+/// task_local! {
+///     #[inherit]
+///     static FACTOR: u32 = 1;
+///     static CALLS: u32 = 0;
+/// }
+///
+/// FACTOR.set(10);
+/// let step = isolated_fn(|n: u32| (n * FACTOR.get(), CALLS.replace(1)));
+/// assert_eq!([1, 2, 3].map(step), [(10, 0), (20, 0), (30, 0)]);
+/// ```
+#[track_caller]
+pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
+    wrap_each(Context::capture(), f)
+}
+
+/// Makes every call of a closure a task like [`isolated_fn`], in a context that you choose.
+///
+/// # Panics
+///
+/// The closure panics as [`Context::run`] does.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Context, isolated_fn_in};
+///
+/// let double = isolated_fn_in(&Context::empty(), |n: u32| 2 * n);
+/// assert_eq!([1, 2, 3].map(double), [2, 4, 6]);
+/// ```
+pub fn isolated_fn_in<A, R, F: Fn(A) -> R>(
+    context: &Context,
+    f: F,
+) -> impl Fn(A) -> R + use<A, R, F> {
+    wrap_each(context.clone(), f)
+}
+
+fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + use<A, R, F> {
+    let f = Guarded::new(f);
+    move |argument| {
+        // If a carrier is refused it is dropped uncalled.
+        let argument = Guarded::new(argument);
+        context.run(|| f(argument.into_inner()))
+    }
 }

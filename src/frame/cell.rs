@@ -2,20 +2,20 @@
 //!
 //! # Invariants
 //!
-//! - **C1 (place).** A cell that is on a trail, linked by a future that is being polled, or in the
-//!   registry stays where it is until its entries are gone: a declared slot's cell is a
-//!   `thread_local!` without a destructor, which lives as long as its thread; an
-//!   [`OwnedLocal`](crate::OwnedLocal)'s is kept by the thread's table while `entries` is not zero.
-//! - **C2 (shown).** If `shown.epoch` is that of a frame that is open on this thread, `top` is that frame's
-//!   value for this slot. Epochs are never used twice on a thread, so a cell with any other epoch
-//!   shows nothing, whatever `top` points to. Without a `top` the epoch is `NEVER`.
-//! - **C3 (chain).** `top`, its `below`, and so on are boxes of this cell's type, the youngest first.
-//!   All but a stale `top` are values of frames that are open.
-//! - **C4 (lock).** A cell with a `lock` may be emptied by another thread, which drops the owner.
-//!   Whoever links, unlinks or recycles without borrowing the owner holds the lock and looks at
-//!   `ended` first. Access through the owner needs no lock: while it is borrowed it is not dropped.
+//! - **C1 (place).** A cell that a trail has an entry for, or that is registered, stays where it is: a
+//!   declared slot's is [permanent](super::permanent); that of an [`OwnedLocal`](crate::OwnedLocal) is
+//!   kept by its thread's table while `entries` is not zero, and by whoever has an `Arc` of it.
+//! - **C2 (shown).** If `shown.epoch` is that of a task that is open on this thread, the top box has that
+//!   task's value. Epochs are never used twice on a thread, so with any other epoch the cell shows nothing,
+//!   and the top box, unless the epoch is `NEVER`, is stale: without a value that needs a drop.
+//! - **C3 (chain).** The top box, the one below, and so on are of this cell's type, the youngest first. All
+//!   but a stale top have values of open tasks.
+//! - **C4 (lock).** A cell of an owned slot may be emptied by another thread, which drops the owner. All
+//!   cells of one thread's owned slots share a lock. Whoever links, unlinks or recycles without borrowing
+//!   the owner holds it; `ended` changes under it, and nothing is linked after that. Access through the
+//!   owner needs no lock: while it is borrowed it is not dropped.
 
-#![expect(unsafe_code, reason = "cells are reached through the trail by pointer")]
+#![expect(unsafe_code, reason = "cells own boxes, which they reach by pointer")]
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -23,16 +23,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::thread::Thread;
-use super::value::{self, Header, Kept, Shown};
-use crate::context::Inheritance;
-
-/// Never the epoch of a frame: the cell shows nothing.
-pub(crate) const NEVER: u64 = 0;
-/// The epoch of the thread itself, outside any task.
-pub(crate) const ROOT: u64 = 1;
-/// The epoch of a thread whose slots have been torn down. No cell has it.
-pub(crate) const GONE: u64 = u64::MAX;
+use super::epoch::ROOT;
+use super::snapshot::Inheritance;
+use super::value::{self, Header, Shown};
 
 /// What the engine asks of a declared slot.
 pub(crate) trait Slot: Sync {
@@ -48,34 +41,59 @@ pub(crate) trait Slot: Sync {
 pub(crate) trait OwnedSlot: Send + Sync {
     /// Its type and where it was made.
     fn name(&self) -> String;
-    /// Calls back with its cell on this thread; not at all once the owner is gone.
-    fn visit(&self, f: &mut dyn FnMut(&RawCell));
-    /// Another handle to this slot.
-    fn handle(&self) -> Arc<dyn OwnedSlot>;
+    /// Its cell on this thread. `None` once the owner is gone or the thread ends.
+    fn cell(&self) -> Option<Arc<dyn OwnedCell>>;
 }
 
-/// Where a cell belongs.
-#[derive(Clone, Copy)]
-pub(crate) enum Origin {
-    Declared(&'static dyn Slot),
-    /// Kept alive by whoever keeps the cell.
-    Owned(NonNull<dyn OwnedSlot>),
+/// The cell of an owned slot on one thread.
+pub(crate) trait OwnedCell: Send + Sync {
+    fn raw(&self) -> &RawCell;
+    fn slot(&self) -> &dyn OwnedSlot;
+    /// The lock of its thread (C4).
+    fn lock(&self) -> &Arc<OwnersLock>;
+    /// The thread ends: frees what the cell keeps, and takes it off the owner's list.
+    fn leave(&self);
 }
 
-/// A slot that is not tied to the thread that looks at it.
+/// Keeps the drops of owners away from one thread's cells (C4).
+pub(crate) type OwnersLock = Mutex<()>;
+
+/// A slot as a suspended future keeps it. The cell is the one that the value was in last.
 #[derive(Clone)]
 pub(crate) enum SlotHandle {
     Declared(&'static dyn Slot),
-    Owned(Arc<dyn OwnedSlot>),
+    Owned(Arc<dyn OwnedCell>),
 }
 
 impl SlotHandle {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Declared(slot) => slot.name().to_owned(),
-            Self::Owned(slot) => slot.name(),
+            Self::Owned(cell) => cell.slot().name(),
         }
     }
+}
+
+/// Where a cell belongs.
+#[derive(Clone, Copy)]
+enum Origin {
+    Declared(&'static dyn Slot),
+    /// Both are kept alive by whoever keeps the cell: see [`RawCell::owned`].
+    Owned {
+        slot: NonNull<dyn OwnedSlot>,
+        lock: NonNull<OwnersLock>,
+    },
+}
+
+/// What becomes of a slot's value when the poll of an isolated future ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFutures {
+    /// It goes with the future.
+    Travels,
+    /// It ends with the poll: the lease of a worker-local.
+    EndsWithPoll,
+    /// It cannot go, so the slot is not used there.
+    Refused,
 }
 
 /// A slot's place on one thread.
@@ -88,21 +106,24 @@ pub(crate) struct RawCell {
     shown: Cell<Shown>,
     /// One box for the next nested value, so that the steady state does not allocate.
     spare: Cell<Option<NonNull<Header>>>,
-    pub(super) registered: Cell<bool>,
-    /// Entries on this thread's trail, or links of a future. Counted only for owned cells, which can go away (C1).
+    pub(super) is_registered: Cell<bool>,
+    /// The owner is gone (C4).
+    has_ended: Cell<bool>,
+    /// Tasks may inherit it.
+    is_heir: bool,
+    in_futures: InFutures,
+    /// Entries on this thread's trail. Counted for owned slots only, whose cells can go away (C1).
     entries: Cell<u32>,
     origin: Origin,
-    /// Its values are bound to this thread: a suspended future does not take them along.
-    stays: bool,
-    /// Tasks may inherit it.
-    heir: bool,
-    /// `true` inside: the owner is gone. `None` for declared slots, which have no owner.
-    lock: Option<NonNull<Mutex<bool>>>,
 }
 
 impl RawCell {
-    pub(crate) const fn declared(slot: &'static dyn Slot, stays: bool, heir: bool) -> Self {
-        Self::new(Origin::Declared(slot), stays, heir, None)
+    pub(crate) const fn declared(
+        slot: &'static dyn Slot,
+        in_futures: InFutures,
+        is_heir: bool,
+    ) -> Self {
+        Self::new(Origin::Declared(slot), in_futures, is_heir)
     }
 
     /// # Safety
@@ -110,59 +131,58 @@ impl RawCell {
     /// - `slot` and `lock` outlive the cell.
     pub(crate) unsafe fn owned(
         slot: NonNull<dyn OwnedSlot>,
-        stays: bool,
-        lock: NonNull<Mutex<bool>>,
+        lock: NonNull<OwnersLock>,
+        in_futures: InFutures,
     ) -> Self {
-        Self::new(Origin::Owned(slot), stays, false, Some(lock))
+        Self::new(Origin::Owned { slot, lock }, in_futures, false)
     }
 
-    const fn new(
-        origin: Origin,
-        stays: bool,
-        heir: bool,
-        lock: Option<NonNull<Mutex<bool>>>,
-    ) -> Self {
+    const fn new(origin: Origin, in_futures: InFutures, is_heir: bool) -> Self {
         Self {
             shown: Cell::new(Shown::NOTHING),
             spare: Cell::new(None),
-            registered: Cell::new(false),
+            is_registered: Cell::new(false),
+            has_ended: Cell::new(false),
+            is_heir,
+            in_futures,
             entries: Cell::new(0),
             origin,
-            stays,
-            heir,
-            lock,
         }
     }
 
-    pub(crate) fn is_owned(&self) -> bool {
-        self.lock.is_some()
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(self.origin, Origin::Owned { .. })
     }
 
-    pub(crate) fn is_heir(&self) -> bool {
-        self.heir
+    pub(super) fn is_heir(&self) -> bool {
+        self.is_heir
     }
 
-    pub(crate) fn stays(&self) -> bool {
-        self.stays
+    pub(super) fn in_futures(&self) -> InFutures {
+        self.in_futures
     }
 
     pub(crate) fn has_entries(&self) -> bool {
         self.entries.get() != 0
     }
 
-    pub(crate) fn inheritance(&self) -> Option<&'static dyn Inheritance> {
+    pub(super) fn inheritance(&self) -> Option<&'static dyn Inheritance> {
         match self.origin {
             Origin::Declared(slot) => slot.inheritance(),
-            Origin::Owned(_) => None,
+            Origin::Owned { .. } => None,
         }
     }
 
-    pub(crate) fn handle(&self) -> SlotHandle {
+    /// For a future that takes the cell's value along. The cell has an entry on the trail.
+    pub(super) fn handle(&self) -> SlotHandle {
         match self.origin {
             Origin::Declared(slot) => SlotHandle::Declared(slot),
-            Origin::Owned(slot) => {
-                // SAFETY: whoever keeps the cell keeps the slot: see `RawCell::owned`.
-                SlotHandle::Owned(unsafe { slot.as_ref() }.handle())
+            Origin::Owned { slot, .. } => {
+                // SAFETY: it outlives the cell: see `RawCell::owned`.
+                match unsafe { slot.as_ref() }.cell() {
+                    Some(cell) => SlotHandle::Owned(cell),
+                    None => unreachable!("a cell with an entry is in its thread's table (C1)"),
+                }
             }
         }
     }
@@ -170,42 +190,43 @@ impl RawCell {
     pub(crate) fn name(&self) -> String {
         match self.origin {
             Origin::Declared(slot) => slot.name().to_owned(),
-            // SAFETY: whoever keeps the cell keeps the slot: see `RawCell::owned`.
-            Origin::Owned(slot) => unsafe { slot.as_ref() }.name(),
+            // SAFETY: it outlives the cell: see `RawCell::owned`.
+            Origin::Owned { slot, .. } => unsafe { slot.as_ref() }.name(),
         }
     }
 
-    /// Keeps the owner's drop away (C4). Its content says whether the owner is gone already.
-    fn lock(&self) -> Option<MutexGuard<'_, bool>> {
-        // SAFETY: it outlives the cell: see `RawCell::owned`.
-        self.lock.map(|lock| unsafe { lock.as_ref() }.lock())
+    /// Keeps the owner's drop away (C4). `None`: no owner.
+    fn lock(&self) -> Option<MutexGuard<'_, ()>> {
+        match &self.origin {
+            Origin::Declared(_) => None,
+            // SAFETY: it outlives the cell: see `RawCell::owned`.
+            Origin::Owned { lock, .. } => Some(unsafe { lock.as_ref() }.lock()),
+        }
     }
 
-    /// Whether its owner is gone, and its values with the owner.
-    pub(super) fn has_ended(&self) -> bool {
-        self.lock().as_deref() == Some(&true)
-    }
-
-    /// The value that this thread's innermost frame holds.
+    /// Whether its owner is gone, and its values with the owner. The caller holds the lock (C4).
     #[inline]
-    pub(crate) fn shown(&self, thread: &Thread) -> Option<NonNull<Header>> {
-        let shown = self.shown.get();
-        if shown.epoch != thread.epoch() {
-            return None;
-        }
-        // SAFETY: C2: no thread's epoch is `NEVER` (T4), so there is a top.
-        Some(unsafe { shown.top.unwrap_unchecked() })
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.get()
     }
 
-    /// The epoch of the frame whose value it shows.
+    /// The same where the caller does not hold the lock.
+    pub(crate) fn has_ended_by_now(&self) -> bool {
+        let _lock = self.lock();
+        self.has_ended()
+    }
+
+    /// The value of the task with this epoch, if it has touched the slot.
+    #[inline]
+    pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
+        let shown = self.shown.get();
+        if shown.epoch == epoch { Some(shown.header) } else { None }
+    }
+
+    /// The epoch of the task whose value it shows.
     #[inline]
     pub(super) fn epoch(&self) -> u64 {
         self.shown.get().epoch
-    }
-
-    #[inline]
-    fn show(&self, top: NonNull<Header>, epoch: u64) {
-        self.shown.set(Shown { epoch, top: Some(top) });
     }
 
     /// A box to hold the next value: the spare one, or a new one.
@@ -213,114 +234,127 @@ impl RawCell {
         self.spare.take().unwrap_or_else(value::alloc::<T>)
     }
 
-    /// Shows `header` on top of what there is. Undone by [`unlink`](Self::unlink).
+    /// Shows `header` on top of what there is. The caller owns the box, and hands it to this cell (V4).
     #[inline]
     pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
-        // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
-        let head = unsafe { header.as_ref() };
-        head.below.set(self.shown.get());
-        self.show(header, epoch);
+        // SAFETY: owned by the caller, so it is alive.
+        unsafe { header.as_ref() }.below.set(self.shown.get());
+        self.shown.set(Shown { epoch, header });
     }
 
-    /// Takes the top value away and shows the one below. `None` if the owner took it before.
+    /// The same for a caller who does not borrow the owner (C4). False: the owner is gone, and the box stays
+    /// the caller's.
+    pub(super) fn link_unless_ended(&self, header: NonNull<Header>, epoch: u64) -> bool {
+        let _lock = self.lock();
+        if !self.has_ended() {
+            self.link(header, epoch);
+        }
+        !self.has_ended()
+    }
+
+    /// Shows a box for a value that needs no trail entry, in place of a stale one if there is any.
     #[inline]
-    pub(crate) fn unlink(&self) -> Option<NonNull<Header>> {
-        if self.is_owned() { self.unlink_locked() } else { self.pop() }
+    pub(super) fn place<T>(&self, epoch: u64) -> NonNull<Header> {
+        self.reuse(epoch).unwrap_or_else(|| {
+            self.shown.set(Shown::NOTHING);
+            let header = self.vacant::<T>();
+            self.link(header, epoch);
+            header
+        })
     }
 
-    /// The same where the caller knows what is on top.
+    /// The stale box in place, emptied, for a value that needs no trail entry.
     ///
-    /// # Safety
-    ///
-    /// - `header` is the cell's top box.
-    /// - The slot is a declared one, so no owner can take the box away meanwhile.
+    /// Only where no task that is open has a value in this cell, unless it is the root.
     #[inline]
-    pub(super) unsafe fn unlink_top(&self, header: NonNull<Header>) {
-        debug_assert!(!self.is_owned());
-        debug_assert_eq!(self.shown.get().top, Some(header));
-        // SAFETY: the top box belongs to this cell (V4), so it is alive.
-        self.shown.set(unsafe { header.as_ref() }.below.get());
-    }
-
-    #[inline(never)]
-    fn unlink_locked(&self) -> Option<NonNull<Header>> {
-        let lock = self.lock();
-        if lock.as_deref() == Some(&true) {
+    pub(super) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
+        let header = self.shown.get().top()?;
+        if self.epoch() == ROOT {
             return None;
         }
-        self.pop()
+        // SAFETY: the top box belongs to this cell (V4).
+        let is_free = unsafe { header.as_ref() }.forget_stale();
+        if !is_free {
+            // Leaked: somebody uses it though its task has ended (V4).
+            value::count_leak();
+            self.shown.set(Shown::NOTHING);
+            return None;
+        }
+        self.shown.set(Shown { epoch, header });
+        Some(header)
     }
 
+    /// Takes the value of the task with this epoch away, and shows the one below. `None`: the owner took
+    /// it before.
+    ///
+    /// What lies on top of it belongs to scopes and polls that are open on the Rust stack although this
+    /// task ends: the process exits from within them, or a coroutine is suspended there. It is leaked.
     #[inline]
-    fn pop(&self) -> Option<NonNull<Header>> {
-        let header = self.shown.get().top?;
-        // SAFETY: the top box belongs to this cell (V4), so it is alive.
+    pub(crate) fn unlink(&self, epoch: u64) -> Option<NonNull<Header>> {
+        let _lock = self.lock();
+        loop {
+            let shown = self.shown.get();
+            let header = shown.top()?;
+            // SAFETY: the top box belongs to this cell (V4).
+            let head = unsafe { header.as_ref() };
+            self.shown.set(head.below.get());
+            if shown.epoch == epoch && !head.is_scoped.get() {
+                return Some(header);
+            }
+            value::count_leak();
+        }
+    }
+
+    /// Takes the top box away, which the caller knows to be `header`. The caller holds the lock (C4).
+    #[inline]
+    pub(super) fn unlink_top(&self, header: NonNull<Header>) {
+        debug_assert_eq!(self.shown.get().top(), Some(header));
+        // SAFETY: the top box belongs to this cell (V4).
         self.shown.set(unsafe { header.as_ref() }.below.get());
-        Some(header)
+    }
+
+    /// Takes a scope's box away. False: it is there no more, since its task has ended before the scope,
+    /// and it was leaked. The caller borrows the owner (C4).
+    #[inline]
+    pub(crate) fn unlink_scoped(&self, header: NonNull<Header>) -> bool {
+        if self.shown.get().top() == Some(header) {
+            self.unlink_top(header);
+            return true;
+        }
+        self.unlink_from_the_middle(header)
+    }
+
+    /// Scopes that do not end in reverse order, which takes stackful coroutines.
+    #[cold]
+    fn unlink_from_the_middle(&self, header: NonNull<Header>) -> bool {
+        let mut next = self.shown.get().top();
+        while let Some(above) = next {
+            // SAFETY: a box of this cell's chain (C3).
+            let above = unsafe { above.as_ref() };
+            next = above.below.get().top();
+            if next == Some(header) {
+                // SAFETY: the same.
+                above.below.set(unsafe { header.as_ref() }.below.get());
+                return true;
+            }
+        }
+        false
     }
 
     /// Puts an empty box aside for the next value, or frees it.
     ///
     /// # Safety
     ///
-    /// - The caller owns the box (V4), which was made for this cell's type and is empty.
+    /// - The caller owns the box (V4), which was made for this cell's type, is empty and in nobody's use.
     pub(crate) unsafe fn recycle(&self, header: NonNull<Header>) {
         let lock = self.lock();
-        if self.spare.get().is_none() && lock.as_deref() != Some(&true) {
+        if self.spare.get().is_none() && !self.has_ended() {
             self.spare.set(Some(header));
         } else {
             drop(lock);
-            // SAFETY: the caller owns it and hands it over.
+            // SAFETY: the caller's.
             unsafe { value::free_box(header) };
         }
-    }
-
-    /// The box in place, for a value that needs no trail entry, if it can be used again.
-    ///
-    /// Only where the top is the root's value or a stale one, never that of another open frame.
-    #[inline]
-    pub(super) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
-        let header = self.shown.get().top?;
-        if self.epoch() == ROOT {
-            return None;
-        }
-        // SAFETY: the top box belongs to this cell, and by the caller's word its frame is over.
-        let head = unsafe { header.as_ref() };
-        if !head.empty_if_unused() {
-            return self.disown(header);
-        }
-        self.show(header, epoch);
-        Some(header)
-    }
-
-    /// The same for a box with a value that nobody uses, which the caller writes over.
-    #[inline]
-    pub(super) fn reuse_idle(&self, epoch: u64) -> Option<NonNull<Header>> {
-        let Shown { epoch: before, top } = self.shown.get();
-        // SAFETY: as in `reuse`.
-        let is_idle = |header: &NonNull<Header>| unsafe { header.as_ref() }.is_idle();
-        let header = top.filter(is_idle).filter(|_| before != ROOT)?;
-        self.show(header, epoch);
-        Some(header)
-    }
-
-    /// Leaves a stale box to whoever still uses it.
-    #[cold]
-    fn disown(&self, header: NonNull<Header>) -> Option<NonNull<Header>> {
-        self.shown.set(Shown::NOTHING);
-        // SAFETY: the cell owned it until the line above, and its value needs no drop.
-        let Kept::Orphaned = (unsafe { value::revive(header) }) else {
-            unreachable!("it was in use a moment ago")
-        };
-        None
-    }
-
-    /// Shows a box for a value that needs no trail entry, in a cell without a usable top.
-    pub(super) fn place(&self, header: NonNull<Header>, epoch: u64) {
-        // SAFETY: a box that the caller owns and hands to this cell (V4), so it is alive.
-        let head = unsafe { header.as_ref() };
-        head.below.set(Shown::NOTHING);
-        self.show(header, epoch);
     }
 
     pub(super) fn add_entry(&self) {
@@ -335,36 +369,37 @@ impl RawCell {
         }
     }
 
-    /// Frees the boxes of a cell none of whose values are left, at the end of its thread.
-    ///
-    /// A stale top is a value without drop glue, or none.
+    /// Frees the boxes that are left when the thread ends, after its last task.
     pub(crate) fn free_boxes(&self) {
-        let lock = self.lock();
-        let boxes = [self.shown.replace(Shown::NOTHING).top, self.spare.take()];
-        drop(lock);
-        for header in boxes.into_iter().flatten() {
-            // SAFETY: it belonged to this cell, which has let go of it. If somebody still uses it,
-            // it is theirs.
-            if let Kept::Box = unsafe { value::revive(header) } {
-                // SAFETY: nobody uses it, and the value in it, if any, needs no drop.
-                unsafe { value::free_box(header) };
-            }
+        for header in self.take_boxes() {
+            // SAFETY: it belonged to this cell, which has let go of it.
+            unsafe { value::free_left(header) };
         }
     }
 
-    /// Takes all values away because the owner is gone.
-    ///
-    /// The caller holds the lock and has just set `ended` (C4). Nothing is borrowed, since every
-    /// borrow of a value borrows the owner.
-    pub(crate) fn drain(&self) -> Vec<NonNull<Header>> {
-        let mut boxes = Vec::new();
-        boxes.extend(self.spare.take());
-        let mut next = self.shown.replace(Shown::NOTHING).top;
+    /// Takes all boxes away.
+    fn take_boxes(&self) -> Vec<NonNull<Header>> {
+        let _lock = self.lock();
+        self.take_boxes_locked()
+    }
+
+    fn take_boxes_locked(&self) -> Vec<NonNull<Header>> {
+        let mut boxes = Vec::from_iter(self.spare.take());
+        let mut next = self.shown.replace(Shown::NOTHING).top();
         while let Some(header) = next {
             boxes.push(header);
             // SAFETY: a box of this cell's chain (C3).
-            next = unsafe { header.as_ref() }.below.get().top;
+            next = unsafe { header.as_ref() }.below.get().top();
         }
         boxes
+    }
+
+    /// Takes all values away, the youngest first, because the owner is gone. They are the caller's.
+    ///
+    /// The caller has the owner for itself, so none of them is borrowed.
+    pub(crate) fn end(&self) -> Vec<NonNull<Header>> {
+        let _lock = self.lock();
+        self.has_ended.set(true);
+        self.take_boxes_locked()
     }
 }

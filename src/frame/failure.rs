@@ -4,30 +4,11 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::foreign::CarrierError;
 use crate::panic::Payload;
-
-/// Values leaked on purpose since the process started.
-static LEAKED: AtomicU64 = AtomicU64::new(0);
-
-/// Counts the values that clean-up gave up on since the process started.
-///
-/// A slot whose `Drop` sets it again at every round would keep a worker for ever, so the value of
-/// the last round is leaked and the task fails with an error that names the slot. `0` in a healthy
-/// program.
-pub fn leaked_values() -> u64 {
-    // Relaxed: a statistic; nothing is read because of its value.
-    LEAKED.load(Ordering::Relaxed)
-}
-
-pub(super) fn count_leak() {
-    // Relaxed: a statistic, see `leaked_values`.
-    LEAKED.fetch_add(1, Ordering::Relaxed);
-}
 
 /// One thing that went wrong while a task was cleaned up.
 #[derive(Debug)]
@@ -50,7 +31,7 @@ impl fmt::Display for Fault {
             }
             Self::Recurring { slot } => write!(
                 f,
-                "slot `{slot}` is filled again whenever its value is dropped, so it was leaked"
+                "slot `{slot}` is read or set again whenever its value is dropped, so it was leaked"
             ),
             Self::Detach(error) => error.fmt(f),
             Self::Other { message } => write!(f, "a clean-up panicked: {message}"),
@@ -92,7 +73,7 @@ impl CleanupError {
         Self::new(Fault::Detach(error), None)
     }
 
-    pub(super) fn other(payload: Payload) -> Self {
+    pub(crate) fn other(payload: Payload) -> Self {
         let message = payload.words();
         Self::new(Fault::Other { message }, Some(payload))
     }
@@ -117,12 +98,12 @@ impl CleanupError {
         self
     }
 
-    /// Merges into an accumulator.
-    pub(crate) fn add(total: &mut Option<Self>, later: Self) {
-        *total = Some(match total.take() {
-            Some(first) => first.merge(later),
-            None => later,
-        });
+    /// Merges what happened later, if anything did, into an accumulator.
+    pub(crate) fn add(total: &mut Option<Self>, later: Option<Self>) {
+        *total = match (total.take(), later) {
+            (Some(first), Some(later)) => Some(first.merge(later)),
+            (first, later) => first.or(later),
+        };
     }
 
     /// Says whether a carrier could not be detached, so that the thread's foreign state is in
@@ -188,6 +169,17 @@ impl fmt::Display for Failure {
             Self::Panic(payload) => f.write_str(&payload.words()),
             Self::Cleanup(error) => error.fmt(f),
             Self::Carrier(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Failure {
+    /// What to panic with because of it.
+    pub(crate) fn into_payload(self) -> Payload {
+        match self {
+            Self::Panic(payload) => payload,
+            Self::Cleanup(error) => error.to_panic(),
+            Self::Carrier(error) => Payload::text(error.to_string()),
         }
     }
 }

@@ -1,31 +1,39 @@
-//! The per-thread engine: epochs, the undo trail, and the frames of running tasks.
+//! One thread: values, the cells that show them, the trail that undoes them, and the frames of its tasks.
 //!
-//! Read it in this order: [`value`] (a value and its borrow state), [`cell`] (a slot's place on one
-//! thread), [`thread`] (the state, and how a slot is touched), [`trail`] (how that is undone), [`stack`]
-//! (frames), [`task`] (one whole task). The idea in one paragraph: every task has an epoch of its
-//! own, and a slot's cell shows a value only if the cell's epoch is the current one. So a new task
-//! makes every slot look untouched without visiting any, and ending a task undoes what its trail
-//! says. `docs/engine.md` has the whole story.
+//! The idea in one paragraph: every task has an epoch of its own, and a slot's cell shows a value only if
+//! the cell's epoch is the current one. So a new task makes every slot look untouched without visiting
+//! any, and ending a task undoes what its trail says. `docs/engine.md` has the whole story.
+//!
+//! Each module knows only those before it:
+//!
+//! - [`permanent`]: thread-locals that stay in place; [`epoch`]: the numbers of tasks.
+//! - [`value`]: a value and its borrow state; [`snapshot`]: what is inherited.
+//! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
+//! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
+//! - [`task`]: frames: how a task begins and ends.
+//! - [`end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what a task hands
+//!   down; [`parked`]: the values of a suspended future.
 
+pub(crate) mod capture;
 pub(crate) mod cell;
+pub(crate) mod end;
+mod epoch;
 mod failure;
-#[cfg_attr(not(test), expect(dead_code, reason = "no task spans several closures any more"))]
-mod loose;
 #[cfg(feature = "sentinel")]
 mod own;
 mod parked;
 pub(crate) mod permanent;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod random_tests;
-#[cfg_attr(not(test), expect(dead_code, reason = "as `loose`"))]
-mod stack;
+pub(crate) mod snapshot;
 mod task;
 pub(crate) mod thread;
+pub(crate) mod touch;
 mod trail;
 pub(crate) mod value;
 
+pub use failure::CleanupError;
 pub(crate) use failure::Failure;
-pub use failure::{CleanupError, leaked_values};
 pub(crate) use parked::Parked;
-pub(crate) use stack::{Frame, Pin};
-pub(crate) use task::{attached, contained, run, run_attached, run_open, take_taint};
+pub(crate) use task::{Frame, contained, give_up, run};
+pub use value::leaked_values;

@@ -2,162 +2,108 @@
 //!
 //! # Invariants
 //!
-//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not borrowed: a poll
-//!   is a function call, so every borrow inside it is over. During a poll it belongs to its cell.
+//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not borrowed: a poll is a
+//!   call, so every borrow inside it is over. During a poll it belongs to its cell, and `home` is
+//!   `LINKED`: if the process exits from within the poll and the future is dropped then, it lets its
+//!   boxes be.
 //! - **P2 (type).** A box goes back into the cell of the slot that it came from, so its type fits.
 //! - **P3 (order).** Boxes are kept in the order of first touch, the oldest first, and put back so.
-//! - **P4 (linked).** During a poll the items are the undo list of their values, which have no entry
-//!   on the trail. All are linked before code of others runs in the frame, so each is its cell's
-//!   top again when the frames above are closed, unless the owner of its slot took it away (C4).
-//!   A poll that completes or unwinds hands them over to the trail.
-//! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that thread's,
-//!   admitted, and declared: so they are in place (C1). In any other case they are looked up first.
+//! - **P4 (linked).** During a poll the items are the undo list of their values, which have no entry on
+//!   the trail. All are linked before user code runs in the frame, so each is its cell's top again when
+//!   the poll returns, unless the owner of its slot took it away (C4). A poll that completes or unwinds
+//!   hands them over to the trail.
+//! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that thread's and
+//!   admitted, and stay in place: those of declared slots are permanent, the others are kept by the items
+//!   themselves. In any other case they are looked up first.
 
 #![expect(unsafe_code, reason = "moves boxes between the cells of different threads")]
 
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, take};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use super::cell::{RawCell, SlotHandle};
+use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
+use super::end::admit;
 use super::failure::CleanupError;
-use super::stack::Open;
-use super::thread::{self, DIVERGED, TASK, TRAILED, Thread};
+use super::snapshot::Snapshot;
+use super::task::{EXTRA, Open, end_task, forget_capture, undo};
+use super::thread::{self, Inherits, NOBODY, Thread};
 use super::trail::Entry;
-use super::value::{self, Header, Released};
-use crate::context::Context;
+use super::value::{self, Header};
 
-/// The id of no thread.
-const NOWHERE: u64 = 0;
+/// Added to the id of a home: there is more than one item, or an owned slot's.
+const SEVERAL: u64 = 1;
+/// Instead of an id, to which `SEVERAL` may be added: a poll is running (P1).
+const LINKED: u64 = NOBODY + 2;
+/// Instead of an id: there is no home.
+const NOWHERE: u64 = NOBODY + 1;
 
 /// A value, and where it was linked last (P5).
-#[derive(Clone, Copy)]
 struct Item {
     cell: NonNull<RawCell>,
     header: NonNull<Header>,
+    slot: SlotHandle,
 }
 
 impl Item {
     /// # Safety
     ///
-    /// - The cell is this thread's, and in place (P5).
+    /// - The cell is in place (P5).
     #[inline]
-    unsafe fn link(&self, epoch: u64) {
+    unsafe fn cell(&self) -> &RawCell {
         // SAFETY: the caller's.
-        unsafe { self.cell.as_ref() }.link(self.header, epoch);
+        unsafe { self.cell.as_ref() }
     }
 
-    /// # Safety
-    ///
-    /// - It is linked in a cell that is in place (P5), and nobody else can take it away (P4).
-    #[inline]
-    unsafe fn unlink(&self) {
-        // SAFETY: the caller's.
-        let cell = unsafe { self.cell.as_ref() };
-        // SAFETY: the caller's.
-        unsafe { cell.unlink_top(self.header) };
-    }
-}
-
-/// The values, in the order of first touch (P3). The first has a place of its own, since most futures
-/// have one or none.
-#[derive(Default)]
-struct Items {
-    first: Option<Item>,
-    /// Empty if there is no first.
-    rest: Vec<Item>,
-}
-
-impl Items {
-    fn iter(&self) -> impl DoubleEndedIterator<Item = &Item> {
-        self.first.iter().chain(&self.rest)
-    }
-
-    fn get_mut(&mut self, index: usize) -> Option<&mut Item> {
-        match index.checked_sub(1) {
-            None => self.first.as_mut(),
-            Some(index) => self.rest.get_mut(index),
+    /// Links the value on this thread. False: the slot's owner is gone, or the thread's slots are.
+    fn move_in(&mut self, thread: &Thread, epoch: u64) -> bool {
+        match &mut self.slot {
+            SlotHandle::Declared(slot) => self.cell = slot.cell(),
+            SlotHandle::Owned(cell) => match cell.slot().cell() {
+                Some(here) => {
+                    *cell = here;
+                    self.cell = NonNull::from(cell.raw());
+                }
+                None => return false,
+            },
         }
-    }
-
-    /// Both are there, and `a` is not behind `b`.
-    fn swap(&mut self, a: usize, b: usize) {
-        match (a, &mut self.first) {
-            (0, Some(first)) if b > 0 => std::mem::swap(first, &mut self.rest[b - 1]),
-            (0, _) => {}
-            _ => self.rest.swap(a - 1, b - 1),
-        }
-    }
-
-    fn truncate(&mut self, len: usize) {
-        if len == 0 {
-            self.first = None;
-        }
-        self.rest.truncate(len.saturating_sub(1));
-    }
-
-    fn push(&mut self, item: Item) {
-        match self.first {
-            None => self.first = Some(item),
-            Some(_) => self.rest.push(item),
-        }
-    }
-
-    /// Takes all out.
-    fn drain(&mut self) -> impl Iterator<Item = Item> {
-        self.first.take().into_iter().chain(self.rest.drain(..))
-    }
-}
-
-// Out of line, so that the loops' set-up is no cost of a future with one slot.
-/// # Safety
-///
-/// - As for [`Item::link`].
-#[cold]
-#[inline(never)]
-unsafe fn link_all(items: &[Item], epoch: u64) {
-    for item in items {
-        // SAFETY: the caller's.
-        unsafe { item.link(epoch) };
-    }
-}
-
-/// # Safety
-///
-/// - As for [`Item::unlink`].
-#[cold]
-#[inline(never)]
-unsafe fn unlink_all(items: &[Item]) {
-    for item in items {
-        // SAFETY: the caller's.
-        unsafe { item.unlink() };
+        // SAFETY: just looked up.
+        let cell = unsafe { self.cell() };
+        admit(thread, cell).is_ok() && cell.link_unless_ended(self.header, epoch)
     }
 }
 
 /// The slots of a suspended task.
-#[derive(Default)]
 pub(crate) struct Parked {
-    items: Items,
-    /// Whose values the items are, one for one. Apart from them, since a poll on the same thread as the
-    /// last one needs only them.
-    slots: Vec<SlotHandle>,
-    /// See P5. `NOWHERE` always if there is a slot that an object owns.
+    /// The values, in the order of first touch (P3).
+    items: Vec<Item>,
+    /// See P5.
     home: u64,
-    /// What a frame with these values starts with: `DIVERGED` if one of the slots is inheritable.
-    /// Without `TRAILED`, since the frame has one task, and its end puts the flag back anyhow.
-    flags: u32,
+    /// That of the home's owned cells, if there is one among the items (C4).
+    lock: Option<Arc<OwnersLock>>,
+    /// One of the slots is inheritable.
+    diverges: bool,
+    /// What went wrong so far: values that ended before their task, and leases, which end with their poll.
+    failed: Option<CleanupError>,
 }
 
 #[expect(clippy::non_send_fields_in_send_ty, reason = "boxes by pointer, see below")]
-// SAFETY: slots hold `T: Send` (a bound of `TaskLocal` and `OwnedLocal`), the boxes are owned (P1)
-// and used by one thread at a time, since every method that touches them takes `&mut self`. Cells are
-// used on their own thread only (P5).
+// SAFETY: the values are `Send`, since the slots of others are not used in futures (`InFutures`). Boxes are
+// owned (P1) and used by one thread at a time, since every method that touches them takes `&mut self`.
+// Cells are used on their own thread only (P5).
 unsafe impl Send for Parked {}
-// SAFETY: `&Parked` gives access to nothing.
+// SAFETY: `&Parked` gives access to nothing but the slots' names.
 unsafe impl Sync for Parked {}
+
+impl Default for Parked {
+    fn default() -> Self {
+        Self { items: Vec::new(), home: NOWHERE, lock: None, diverges: false, failed: None }
+    }
+}
 
 impl std::fmt::Debug for Parked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.slots.iter().map(SlotHandle::name)).finish()
+        f.debug_list().entries(self.items.iter().map(|item| item.slot.name())).finish()
     }
 }
 
@@ -165,261 +111,292 @@ impl Parked {
     /// Runs one poll with these values in their slots, and takes them back afterwards.
     ///
     /// If the task is over, which `is_over` says, or if `f` unwinds, they are dropped in the frame
-    /// instead, the youngest first.
+    /// instead, the youngest first; then this says what went wrong in any of its polls.
     #[inline(always)]
-    pub(crate) fn swap_in<R>(
+    pub(crate) fn poll<R>(
         &mut self,
-        context: &Context,
+        inherits: Option<&Arc<Snapshot>>,
         f: impl FnOnce() -> R,
         is_over: impl FnOnce(&R) -> bool,
-    ) -> (R, Result<(), CleanupError>) {
-        let frame = Open::enter_keeping(context, self.flags);
-        let linked = Linked { parked: self, frame: &frame };
-        linked.parked.put(&frame);
+    ) -> (R, Option<CleanupError>) {
+        let frame = Open::enter_poll(inherits, self.diverges);
+        self.put(frame.is_open());
+        let unwinding = FinishOnUnwind { parked: self, frame };
         let result = f();
-        let mut linked = ManuallyDrop::new(linked);
-        let parked = &mut *linked.parked;
-        let ended = if is_over(&result) { end(parked, &frame) } else { parked.take(&frame) };
-        (result, ended.map_or(Ok(()), Err))
+        let error = if is_over(&result) {
+            finish(unwinding.parked, frame)
+        } else {
+            unwinding.parked.take(frame);
+            None
+        };
+        let _returned = ManuallyDrop::new(unwinding);
+        (result, error)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.first.is_none()
+        self.items.is_empty()
     }
 
     /// Drops the values, the youngest first, in a frame of their own. `f` runs in it before.
-    pub(crate) fn end(&mut self, context: &Context, f: impl FnOnce()) -> Result<(), CleanupError> {
-        let ((), ended) = self.swap_in(context, f, |()| true);
-        ended
+    pub(crate) fn end(
+        &mut self,
+        inherits: Option<&Arc<Snapshot>>,
+        f: impl FnOnce(),
+    ) -> Option<CleanupError> {
+        self.poll(inherits, f, |()| true).1
     }
 
     /// Links the values into the cells of this thread.
     #[inline]
-    fn put(&mut self, frame: &Open<'_>) {
-        let Some(first) = &self.items.first else { return };
+    fn put(&mut self, is_open: bool) {
         let thread = thread::current();
-        if self.home != thread.id() {
-            // The thread is another one, or ending.
-            self.move_in(frame);
-            return;
-        }
-        let epoch = thread.epoch();
-        // SAFETY: P5.
-        unsafe { first.link(epoch) };
-        if !self.items.rest.is_empty() {
-            // SAFETY: P5.
-            unsafe { link_all(&self.items.rest, epoch) };
+        match self.items.as_slice() {
+            [] => {}
+            // Most futures have one or none: this way takes no loop.
+            [item, ..] if self.home == thread.id.get() => {
+                // SAFETY: P5.
+                unsafe { item.cell() }.link(item.header, thread.fresh_epoch());
+                self.home = LINKED;
+            }
+            _ => self.put_several(is_open),
         }
     }
 
-    /// The same, after looking for the cells.
+    #[inline(never)]
+    fn put_several(&mut self, is_open: bool) {
+        let thread = thread::current();
+        if self.home == thread.id.get() + SEVERAL && self.lock.is_none() {
+            self.link_all(thread.fresh_epoch());
+        } else {
+            self.put_slow(is_open);
+        }
+    }
+
+    /// The same on another thread than the last time, on one that ends, or where owners may be gone.
     #[cold]
     #[inline(never)]
-    fn move_in(&mut self, frame: &Open<'_>) {
+    fn put_slow(&mut self, is_open: bool) {
         let thread = thread::current();
-        let mut lost = Vec::new();
-        self.retain(|item, slot| {
-            let mut is_placed = false;
-            let mut place = |cell: &RawCell| {
-                if frame.is_open() && thread.admit(cell) {
-                    cell.link(item.header, thread.epoch());
-                    // There is none, but the cell is in use all the same.
-                    cell.add_entry();
-                    item.cell = NonNull::from(cell);
-                    is_placed = true;
-                }
-            };
-            match slot {
-                // SAFETY: C1: there as long as this thread is.
-                SlotHandle::Declared(slot) => place(unsafe { slot.cell().as_ref() }),
-                SlotHandle::Owned(slot) => slot.visit(&mut place),
-            }
-            if !is_placed {
-                lost.push(item.header);
-            }
-            is_placed
-        });
-        self.settle(thread);
-        if self.home == NOWHERE {
-            // Unlinking takes care of owners that have gone.
-            thread.raise(TRAILED);
+        if self.home & !SEVERAL == LINKED {
+            // P1.
+            let _not_ours = ManuallyDrop::new(take(&mut self.items));
+            return;
         }
-        // The owner is gone, or this thread is: these values end here. After the rest is linked (P4).
-        for header in lost {
-            drop_value(header);
+        let epoch = thread.own_epoch();
+        if self.home == thread.id.get() + SEVERAL {
+            let lock = self.lock.clone();
+            let _guard = lock.as_ref().map(|lock| lock.lock());
+            if !self.has_lost() {
+                self.link_all(epoch);
+                return;
+            }
+        }
+        let mut lost = Vec::new();
+        for mut item in take(&mut self.items) {
+            if is_open && item.move_in(thread, epoch) {
+                self.items.push(item);
+            } else {
+                lost.push(item);
+            }
+        }
+        self.settle(thread);
+        self.home = LINKED + (self.home & SEVERAL);
+        // After the rest is linked (P4).
+        self.end_lost(lost);
+    }
+
+    /// Takes the values back, and those that the poll has added, and closes the frame.
+    #[inline]
+    fn take(&mut self, frame: Open) {
+        let thread = thread::current();
+        let is_plain = frame.is_plain(thread);
+        match self.items.as_slice() {
+            [] if is_plain => {}
+            [item, ..] if is_plain && self.home == LINKED => {
+                // SAFETY: P4 and P5.
+                unsafe { item.cell() }.unlink_top(item.header);
+                self.home = thread.id.get();
+            }
+            _ => self.take_several(is_plain, frame.is_open()),
+        }
+        // Nothing is left in it that could fail.
+        frame.close();
+    }
+
+    #[inline(never)]
+    fn take_several(&mut self, is_plain: bool, is_open: bool) {
+        if is_plain && self.home == LINKED + SEVERAL && self.lock.is_none() {
+            self.unlink_all(thread::current());
+        } else {
+            self.take_slow(is_plain, is_open);
         }
     }
 
-    /// Forgets the values that are not to be kept. `keep` may change where the others are linked.
-    fn retain(&mut self, mut keep: impl FnMut(&mut Item, &SlotHandle) -> bool) {
-        let mut kept = 0;
-        for index in 0..self.slots.len() {
-            let Some(item) = self.items.get_mut(index) else { break };
-            if keep(item, &self.slots[index]) {
-                self.items.swap(kept, index);
-                self.slots.swap(kept, index);
-                kept += 1;
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&mut self, is_plain: bool, is_open: bool) {
+        let thread = thread::current();
+        if !is_open {
+            return;
+        }
+        if is_plain {
+            let lock = self.lock.clone();
+            let _guard = lock.as_ref().map(|lock| lock.lock());
+            if !self.has_lost() {
+                return self.unlink_all(thread);
             }
         }
-        self.items.truncate(kept);
-        self.slots.truncate(kept);
+        forget_capture(thread);
+        let added = end_leases(thread, &mut self.failed);
+        // What they have captured.
+        forget_capture(thread);
+        self.items.retain(|item| {
+            // SAFETY: P5.
+            let unlinked = unsafe { item.cell() }.unlink(thread.epoch());
+            debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
+            unlinked.is_some()
+        });
+        for Entry { cell: place, epoch, .. } in added {
+            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
+            let cell = unsafe { place.as_ref() };
+            if let Some(header) = cell.unlink(epoch) {
+                self.items.push(Item { cell: place, header, slot: cell.handle() });
+            }
+            cell.remove_entry();
+        }
+        self.settle(thread);
+    }
+
+    #[inline]
+    fn link_all(&mut self, epoch: u64) {
+        for item in &self.items {
+            // SAFETY: P5, as the callers have seen.
+            unsafe { item.cell() }.link(item.header, epoch);
+        }
+        self.home = LINKED + SEVERAL;
+    }
+
+    #[inline]
+    fn unlink_all(&mut self, thread: &Thread) {
+        for item in &self.items {
+            // SAFETY: P5, as the callers have seen.
+            unsafe { item.cell() }.unlink_top(item.header);
+        }
+        self.home = thread.id.get() + SEVERAL;
+    }
+
+    /// Whether an owner is gone. The caller holds the lock (C4).
+    fn has_lost(&self) -> bool {
+        // SAFETY: P5, as the callers have seen.
+        self.items.iter().any(|item| unsafe { item.cell() }.has_ended())
+    }
+
+    /// Drops the values of owners that are gone, or that cannot be used on this thread.
+    #[cold]
+    fn end_lost(&mut self, lost: Vec<Item>) {
+        for Item { header, slot, .. } in lost.into_iter().rev() {
+            // SAFETY: parked, so it is ours (P1).
+            if let Err(payload) = unsafe { value::end(header) } {
+                let error = CleanupError::panicked(slot.name(), payload);
+                CleanupError::add(&mut self.failed, Some(error));
+            }
+        }
     }
 
     /// Notes whose cells the items have, after a change.
     fn settle(&mut self, thread: &Thread) {
-        (self.home, self.flags) = (thread.id(), 0);
-        for (item, slot) in self.items.iter().zip(&self.slots) {
-            match slot {
-                SlotHandle::Owned(_) => self.home = NOWHERE,
-                SlotHandle::Declared(_) => {
-                    // SAFETY: C1: this thread's cell, as the callers have just seen to.
-                    if unsafe { item.cell.as_ref() }.is_heir() {
-                        self.flags = DIVERGED;
-                    }
+        let several = if self.items.len() > 1 { SEVERAL } else { 0 };
+        (self.home, self.lock, self.diverges) = (thread.id.get() + several, None, false);
+        for item in &self.items {
+            match &item.slot {
+                SlotHandle::Owned(cell) => {
+                    self.home = thread.id.get() + SEVERAL;
+                    self.lock = Some(Arc::clone(cell.lock()));
                 }
+                // SAFETY: P5, as the callers have seen to.
+                SlotHandle::Declared(_) => self.diverges |= unsafe { item.cell() }.is_heir(),
             }
         }
-    }
-
-    /// Takes the values back, and those that the poll has added, and closes the frame.
-    ///
-    /// Leases of worker-locals stay behind: they end with the poll.
-    #[inline]
-    fn take(&mut self, frame: &Open<'_>) -> Option<CleanupError> {
-        let thread = thread::current();
-        if !frame.is_plain(thread) {
-            return self.take_slow(frame);
-        }
-        if let Some(first) = &self.items.first {
-            // SAFETY: P4 and P5: linked by `put`, or the flags would say otherwise.
-            unsafe { first.unlink() };
-            if !self.items.rest.is_empty() {
-                // SAFETY: as above.
-                unsafe { unlink_all(&self.items.rest) };
-            }
-        }
-        frame.close_plain(thread);
-        None
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn take_slow(&mut self, frame: &Open<'_>) -> Option<CleanupError> {
-        let thread = thread::current();
-        let mark = frame.mark_alone(thread)?;
-        thread.forget_capture();
-        // First the leases, while all that they may look at is in place. Their drops may touch
-        // further slots, which are taken along.
-        let mut index = mark;
-        // A lease's drop may poll another future.
-        let was_fixed = thread.trail_is_fixed.replace(true);
-        while let Some(cell) = thread.cell_at(index) {
-            index += 1;
-            // SAFETY: C1: in place while it has an entry.
-            let cell = unsafe { cell.as_ref() };
-            if cell.stays()
-                && let Some(header) = cell.unlink()
-            {
-                drop_value(header);
-                // What it left open, and what it captured, ends here.
-                Open::close_above(thread);
-                thread.forget_capture();
-            }
-        }
-        self.retain(|item, _| {
-            // SAFETY: C1: in place while it counts an entry; `remove_entry` is the last use.
-            let cell = unsafe { item.cell.as_ref() };
-            let unlinked = cell.unlink();
-            debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
-            cell.remove_entry();
-            unlinked.is_some()
-        });
-        for index in mark..index {
-            let Some(entry) = thread.cell_at(index) else { break };
-            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
-            let cell = unsafe { entry.as_ref() };
-            if !cell.stays()
-                && let Some(header) = cell.unlink()
-            {
-                self.slots.push(cell.handle());
-                self.items.push(Item { cell: entry, header });
-            }
-            cell.remove_entry();
-        }
-        self.settle(thread);
-        thread.cut(mark);
-        thread.trail_is_fixed.set(was_fixed);
-        thread.lower(TASK);
-        // Nothing is left on the trail, so nothing can fail.
-        frame.close()
     }
 }
 
-/// The values of a poll that runs, and its frame. Dropped only when the poll unwinds: the task is
-/// over then, and its values see that the thread is panicking.
-struct Linked<'p, 'f, 'c> {
+/// Ends a task whose poll unwinds; its values see that the thread is panicking.
+struct FinishOnUnwind<'p> {
     parked: &'p mut Parked,
-    frame: &'f Open<'c>,
+    frame: Open,
 }
 
-impl Drop for Linked<'_, '_, '_> {
+impl Drop for FinishOnUnwind<'_> {
     #[inline]
     fn drop(&mut self) {
-        // The poll's own panic is on its way.
-        end_discarding(self.parked, self.frame);
+        let Open { epoch, flags, inherits, clean } = self.frame;
+        finish_discarding(self.parked, epoch, flags, inherits, clean);
     }
+}
+
+// Word by word, so that the frame need not lie in memory.
+#[cold]
+#[inline(never)]
+fn finish_discarding(parked: &mut Parked, epoch: u64, flags: u32, inherits: Inherits, clean: u32) {
+    if let Some(error) = finish_slow(parked, clean) {
+        // The poll's own panic is on its way.
+        drop(error);
+    }
+    // Nothing is left in it that could fail.
+    Open { epoch, flags, inherits, clean }.close();
+}
+
+/// Ends the task in its frame, what the poll has added and then the values that it had before, and closes
+/// the frame.
+#[inline]
+fn finish(parked: &mut Parked, frame: Open) -> Option<CleanupError> {
+    let mut error = None;
+    if !frame.is_plain(thread::current()) || !parked.is_empty() || parked.failed.is_some() {
+        error = finish_slow(parked, frame.clean);
+    }
+    CleanupError::add(&mut error, frame.close());
+    error
 }
 
 #[cold]
 #[inline(never)]
-fn end_discarding(parked: &mut Parked, frame: &Open<'_>) {
-    if let Some(error) = end(parked, frame) {
-        drop(error);
-    }
-}
-
-/// Ends the task and closes the frame.
-#[inline(never)]
-fn end(parked: &mut Parked, frame: &Open<'_>) -> Option<CleanupError> {
-    let mut error = None;
-    if !parked.is_empty() {
-        let thread = thread::current();
-        // The youngest first, and so those that the trail knows already.
-        error = frame.end_task(thread);
-        for item in parked.items.drain() {
-            let epoch = thread.epoch();
-            thread.push(Entry { cell: item.cell, epoch, generation: 0 });
+fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
+    let thread = thread::current();
+    let mut error = parked.failed.take();
+    CleanupError::add(&mut error, end_task(thread, clean));
+    // They keep the cells of owned slots in place until the task has ended.
+    let items = take(&mut parked.items);
+    if !items.is_empty() {
+        parked.home = NOWHERE;
+        for item in &items {
+            // SAFETY: P5.
+            unsafe { item.cell() }.add_entry();
+            thread.trail.push(Entry { cell: item.cell, epoch: thread.epoch(), generation: 0 });
         }
-        parked.slots.clear();
-        thread.raise(TRAILED);
-    }
-    if let Some(fault) = frame.close() {
-        CleanupError::add(&mut error, fault);
+        thread.leave(0);
+        CleanupError::add(&mut error, end_task(thread, clean));
     }
     error
 }
 
-fn drop_value(header: NonNull<Header>) {
-    // SAFETY: parked, so it is ours (P1).
-    if let Released::Value = unsafe { value::release(header) } {
-        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // SAFETY: `release` has just said that there is a value.
-            unsafe { value::drop_released(header) };
-        }));
-        if let Err(payload) = dropped {
-            drop(payload);
+/// Takes what the poll has touched off the trail, but for the leases of worker-locals, which end here, the
+/// youngest first. Meanwhile all that their drops may look at is in place.
+fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<Entry> {
+    let mut kept = Vec::new();
+    let mut extra = EXTRA;
+    loop {
+        // In the first round all of the poll, and then what the leases' drops have touched.
+        let touched = thread.trail.take(thread.epoch());
+        if touched.is_empty() {
+            return kept;
         }
-    }
-    // SAFETY: ours, and by P1 nobody uses it.
-    unsafe { value::free_box(header) };
-}
-
-impl Drop for Parked {
-    fn drop(&mut self) {
-        if !self.is_empty()
-            && let Err(error) = self.end(&Context::empty(), || {})
-        {
-            drop(error);
+        let (leases, others): (Vec<_>, Vec<_>) = touched.into_iter().partition(|entry| {
+            // SAFETY: C1: in place while it has an entry.
+            unsafe { entry.cell.as_ref() }.in_futures() == InFutures::EndsWithPoll
+        });
+        kept.extend(others);
+        for lease in leases.iter().rev() {
+            CleanupError::add(failed, undo(thread, lease, &mut extra));
         }
     }
 }

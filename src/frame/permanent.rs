@@ -6,7 +6,7 @@
 //! boxes in any order while the thread ends; there the values lie in a block that is kept until the
 //! engine has torn the slots down. That costs a look into a hash map at each access.
 //!
-//! Both ways have the same names: `permanent!`, [`Key`], [`get`] and [`notice_end`].
+//! Both ways have the same names: `permanent!`, [`Key`], [`get`], [`serial`] and [`at_end`].
 
 #![expect(unsafe_code, reason = "references to thread-locals that outlive the callback")]
 #![expect(
@@ -19,9 +19,17 @@ mod keyed;
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "see above")]
 mod native;
 
-cfg_select! {
-    // For tests of the other way.
-    cleanslate_keyed => { use keyed as imp; }
+/// Uses `native` where the condition holds, but for tests of the other way, and `keyed` elsewhere.
+macro_rules! native_if {
+    ($($condition:tt)*) => {
+        #[cfg(all(not(cleanslate_keyed), $($condition)*))]
+        use native as imp;
+        #[cfg(not(all(not(cleanslate_keyed), $($condition)*)))]
+        use keyed as imp;
+    };
+}
+
+native_if! {
     any(
         all(
             target_os = "linux",
@@ -36,12 +44,15 @@ cfg_select! {
         target_os = "redox",
         target_vendor = "apple",
         all(windows, target_env = "msvc", not(all(target_arch = "x86", target_vendor = "win7"))),
-    ) => { use native as imp; }
-    _ => { use keyed as imp; }
+    )
 }
+
+/// The thread's end can not be noticed any more: it is ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
 
 #[cfg(feature = "sentinel")]
 pub(crate) use imp::list;
 #[doc(hidden)]
 pub use imp::{Key, permanent};
-pub(crate) use imp::{first_epoch, get, notice_end};
+pub(crate) use imp::{at_end, get, serial};

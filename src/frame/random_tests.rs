@@ -1,18 +1,18 @@
-//! Frames of both kinds, opened, turned and ended at random, also by the drops of their values.
+//! Tasks, scopes, polls, captures and panics at random, on top of each other and in the drops of values.
 //!
-//! What is checked: a pinned frame keeps its place and its values whatever goes on above it, every value is
-//! dropped once, and in the end nothing is left. AddressSanitizer (`scripts/sanitize`) sees the rest.
+//! What is checked: a task is fresh and keeps its values whatever goes on above it, every value is dropped
+//! once, and in the end nothing is left. AddressSanitizer (`scripts/sanitize`) sees the rest.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::task::{Poll, Waker};
 
-use super::loose::Loose;
-use super::thread::{self, Thread};
-use super::{Frame, contained};
-use crate::Context;
+use super::{Frame, contained, thread};
 use crate::future::FutureExt;
+use crate::panic::catch;
+use crate::{Context, OwnedLocal};
 
 crate::task_local! {
     static PLAIN: u64 = 0;
@@ -22,6 +22,8 @@ crate::task_local! {
     #[inherit]
     static HEIR: Option<Arc<Counts>> = None;
 }
+
+crate::worker_local! { static LEASED: Counts = Counts::new(); }
 
 /// Values that there are.
 static ALIVE: AtomicIsize = AtomicIsize::new(0);
@@ -70,14 +72,18 @@ impl Drop for Plays {
     }
 }
 
+type Future = Pin<Box<dyn std::future::Future<Output = ()>>>;
+type Owner = Arc<OwnedLocal<Option<Plays>>>;
+
 thread_local! {
     static RANDOM: Cell<u64> = const { Cell::new(1) };
     /// How many moves are left.
     static LEFT: Cell<u32> = const { Cell::new(0) };
     /// How many drops led to the moves that are made.
     static LINKS: Cell<u32> = const { Cell::new(0) };
-    /// Loose frames, which anybody may turn and end.
-    static LOOSE: RefCell<Vec<Rc<Loose>>> = const { RefCell::new(Vec::new()) };
+    /// Suspended tasks, which anybody may poll or drop.
+    static FUTURES: RefCell<Vec<Future>> = const { RefCell::new(Vec::new()) };
+    static OWNERS: RefCell<Vec<Owner>> = const { RefCell::new(Vec::new()) };
     static CONTEXTS: RefCell<Vec<Context>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -91,10 +97,10 @@ fn random(below: u64) -> u64 {
     (x >> 16) % below
 }
 
-fn any_loose() -> Option<Rc<Loose>> {
-    LOOSE.with_borrow(|all| {
-        (!all.is_empty()).then(|| Rc::clone(&all[random(all.len() as u64) as usize]))
-    })
+/// Takes one out of a list, if there is one.
+fn any<T>(list: &RefCell<Vec<T>>) -> Option<T> {
+    let len = list.borrow().len();
+    (len > 0).then(|| list.borrow_mut().swap_remove(random(len as u64) as usize))
 }
 
 fn any_context() -> Context {
@@ -104,29 +110,25 @@ fn any_context() -> Context {
     })
 }
 
-fn depth() -> usize {
-    thread::with(Thread::depth)
+fn any_owner() -> Option<Owner> {
+    OWNERS.with_borrow(|all| {
+        (!all.is_empty()).then(|| Arc::clone(&all[random(all.len() as u64) as usize]))
+    })
 }
 
-/// A pinned frame with some moves in it.
-fn pinned() {
-    let below = depth();
+/// A frame with some tasks in it.
+fn tasks() {
     let context = any_context();
-    let mut frame = Frame::enter(&context);
-    let floor = depth();
+    let mut frame = Frame::enter(context.inherits());
     for _ in 0..1 + random(2) {
+        assert!(frame.is_clean() && !TEXT.is_set() && !ENDING.is_set(), "a task is fresh");
         let mine = random(u64::MAX);
         assert_eq!(PLAIN.replace(mine), 0, "a task is fresh");
         moves(4);
-        assert!(depth() >= floor, "a pinned frame was closed from above");
-        if depth() == floor {
-            assert_eq!(PLAIN.get(), mine, "a pinned frame's value");
-        }
+        assert_eq!(PLAIN.get(), mine, "a task keeps its value");
         drop(frame.next_task());
     }
     drop(frame.end());
-    // Those below that were only marked may end with it.
-    assert!(depth() <= below);
 }
 
 fn moves(n: u32) {
@@ -140,78 +142,96 @@ fn moves(n: u32) {
 }
 
 fn one_move() {
-    match random(15) {
-        0 | 1 => pinned(),
-        2 => {
-            let loose = Rc::new(Loose::new());
-            LOOSE.with_borrow_mut(|all| all.push(Rc::clone(&loose)));
-            drop(loose.next_task(&any_context()));
-        }
+    match random(20) {
+        0..=2 => tasks(),
         3 => {
-            if let Some(loose) = any_loose() {
-                drop(loose.next_task(&any_context()));
-            }
-        }
-        4 => {
-            if let Some(loose) = any_loose() {
-                drop(loose.end_task());
-            }
-        }
-        5 => {
-            // Ends with its last owner, which may be somebody in the middle of a call of it.
-            let gone = LOOSE.with_borrow_mut(|all| {
-                (!all.is_empty()).then(|| all.swap_remove(random(all.len() as u64) as usize))
-            });
-            drop(gone);
-        }
-        6 if LINKS.get() < 4 => ENDING.set(Some(Plays::new())),
-        7 if LINKS.get() < 4 => LATER.set(Some(Plays::new())),
-        6..=8 => TEXT.set("some text".to_owned()),
-        9 => HEIR.set(Some(Arc::new(Counts::new()))),
-        10 => {
-            let context = Context::capture();
-            CONTEXTS.with_borrow_mut(|all| all.push(context));
-        }
-        11 => {
-            let gone = CONTEXTS.with_borrow_mut(Vec::pop);
-            drop(gone);
-        }
-        12 => {
             let failed = contained(|| {
                 moves(3);
                 panic_quietly();
             });
             assert!(failed.is_err());
         }
-        13 => {
+        4 => {
             let before = PLAIN.get();
-            PLAIN.scope(before ^ 1, || moves(3));
+            PLAIN.scope(before ^ 1, || {
+                moves(3);
+                assert_eq!(PLAIN.get(), before ^ 1, "a scope keeps its value");
+            });
+            assert_eq!(PLAIN.get(), before, "and puts back what was there");
         }
-        _ => poll_a_future(),
-    }
-}
-
-/// Polls a future that keeps a value, and ends it in the middle.
-fn poll_a_future() {
-    let mut future = Box::pin(
-        async {
-            loop {
-                let kept = TEXT.get();
-                moves(2);
-                TEXT.with_mut(|text| text.push('x'));
-                std::future::poll_fn(|_| std::task::Poll::<()>::Ready(())).await;
-                if kept.len() > 1 {
-                    std::future::pending::<()>().await;
+        5 if LINKS.get() < 4 => {
+            // What panics there, or while it is dropped, is its own affair.
+            let scope = || LATER.scope(Some(Plays::new()), || moves(2));
+            drop(catch(scope));
+        }
+        6 if LINKS.get() < 4 => drop(catch(|| ENDING.set(Some(Plays::new())))),
+        7 if LINKS.get() < 4 => drop(catch(|| LATER.set(Some(Plays::new())))),
+        8 => TEXT.set("some text".to_owned()),
+        9 => HEIR.set(Some(Arc::new(Counts::new()))),
+        10 => {
+            let context = Context::capture();
+            CONTEXTS.with_borrow_mut(|all| all.push(context));
+        }
+        11 => drop(CONTEXTS.with(any)),
+        12 => {
+            OWNERS.with_borrow_mut(|all| all.push(Arc::new(OwnedLocal::new(|| None))));
+        }
+        13 if LINKS.get() < 4 => {
+            if let Some(owner) = any_owner() {
+                drop(catch(move || owner.set(Some(Plays::new()))));
+            }
+        }
+        14 => {
+            let owner = OWNERS.with(any);
+            drop(catch(move || drop(owner)));
+        }
+        15 => LEASED.with(|_| ()),
+        16 => FUTURES.with_borrow_mut(|all| all.push(future())),
+        17 | 18 => {
+            if let Some(mut future) = FUTURES.with(any) {
+                let mut cx = std::task::Context::from_waker(Waker::noop());
+                let polled = catch(|| future.as_mut().poll(&mut cx).is_pending());
+                if polled.is_ok_and(|is_pending| is_pending) {
+                    FUTURES.with_borrow_mut(|all| all.push(future));
                 }
             }
         }
-        .isolated_in(&any_context()),
-    );
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    for _ in 0..2 {
-        assert!(future.as_mut().poll(&mut cx).is_pending());
-        moves(1);
+        _ => {
+            let future = FUTURES.with(any);
+            drop(catch(|| drop(future)));
+        }
     }
+}
+
+/// A task that keeps some values from poll to poll, and ends by itself, by a panic, or not at all.
+fn future() -> Future {
+    let _counts = Counts::new();
+    let owner = any_owner();
+    let polls = 1 + random(4);
+    let task = async move {
+        let _counts = _counts;
+        assert!(!TEXT.is_set() && PLAIN.get() == 0, "a task is fresh");
+        for n in 1..=polls {
+            PLAIN.set(n);
+            if let Some(owner) = &owner {
+                drop(catch(|| owner.with(|_| ())));
+            }
+            moves(2);
+            std::future::poll_fn({
+                let mut is_woken = false;
+                move |_| match std::mem::replace(&mut is_woken, true) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+            assert_eq!(PLAIN.get(), n, "a suspended task keeps its value");
+        }
+        if polls == 4 {
+            panic_quietly();
+        }
+    };
+    Box::pin(task.isolated_in(&any_context()))
 }
 
 /// How many games are played. `scripts/soak` plays more.
@@ -220,15 +240,26 @@ fn seeds() -> u64 {
 }
 
 #[test]
-fn frames_hold_whatever_is_done_to_them() {
-    for seed in 1..seeds() {
-        RANDOM.set(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15));
-        LEFT.set(60);
-        LINKS.set(0);
-        drop(contained(|| (0..4).for_each(|_| pinned())));
-        LEFT.set(0);
-        drop(contained(|| drop((LOOSE.take(), CONTEXTS.take()))));
-        assert_eq!(depth(), 0, "seed {seed}");
-        assert_eq!(ALIVE.load(Ordering::Relaxed), 0, "seed {seed}");
-    }
+fn tasks_hold_whatever_is_done_on_top_of_them() {
+    std::thread::spawn(|| {
+        for seed in 1..seeds() {
+            RANDOM.set(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15));
+            LEFT.set(60);
+            LINKS.set(0);
+            drop(contained(|| (0..4).for_each(|_| tasks())));
+            LEFT.set(0);
+            while let Some(future) = FUTURES.with(any) {
+                drop(contained(|| drop(future)));
+            }
+            while let Some(owner) = OWNERS.with(any) {
+                drop(contained(|| drop(owner)));
+            }
+            drop(contained(|| drop(CONTEXTS.take())));
+            crate::slot::end_worker();
+            assert!(thread::current().has_nothing(), "seed {seed}");
+            assert_eq!(ALIVE.load(Ordering::Relaxed), 0, "seed {seed}");
+        }
+    })
+    .join()
+    .unwrap();
 }

@@ -1,223 +1,268 @@
-//! One whole task: frame, carriers, the closure, the reset.
+//! Frames: how a task begins, how it ends, and how what it touched is undone.
 //!
-//! The order, from the outside in: a frame is opened for the carriers, which attach in order; the closure
-//! runs, in that frame if they have touched no slot, else in one on top; the task ends while the carriers
-//! are still attached, since a value's `Drop` may log; the carriers detach in reverse; their frame
-//! closes, which resets what they touched. A task without carriers has the one frame.
+//! A frame is what one running task holds on one thread. It is lexical: one call opens and closes it, on
+//! one Rust stack. Several tasks may follow each other in one frame.
+//!
+//! Ending a task undoes its trail, the youngest entry first: the value is taken out of its cell, the cell
+//! shows what it showed before, and *then* the value is dropped. Whatever that `Drop` touches is pushed on
+//! the trail and undone by the same loop. Every entry knows its generation, that is how many drops of the
+//! same clean-up led to it; one of generation [`ROUNDS`] is leaked instead, so the loop ends (R11).
+//!
+//! # Invariants
+//!
+//! - **S1 (order).** Frames are closed in reverse order, each once, by whoever opened it: the code between
+//!   is one call. Where that is not so, because stackful coroutines switch in between, the flags tell
+//!   another depth and the process is aborted.
+//! - **S2 (saved).** An open frame keeps what the one below had: epoch, flags and what it inherits. It is
+//!   put back exactly when that frame becomes the innermost one again.
+//! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of the thread
+//!   leads to a live `Arc`.
+//! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or closes.
 
+#![expect(unsafe_code, reason = "entries reach cells by pointer and drop erased values")]
+
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
+use super::cell::RawCell;
+use super::epoch::CLEAN;
 use super::failure::{CleanupError, Failure};
-use super::stack::Open;
-use super::thread;
-use crate::context::Context;
-use crate::foreign::CarrierError;
+use super::snapshot::Snapshot;
+use super::thread::{self, DEPTH, DIRECT, DIVERGED, Inherits, ONE_DEEPER, POLL, Thread, UNOPENED};
+use super::trail::Entry;
+use super::value::{self, Header};
 use crate::panic::catch;
 
-/// Runs one task. Never unwinds.
-///
-/// If the clean-up fails, the result is dropped here, in a frame of its own.
-pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    if context.has_carriers() {
-        return run_attached(context, f);
-    }
-    match catch(|| run_open(context, f)) {
-        Ok(ended) => ended.map_err(Failure::Cleanup),
-        Err(payload) => Err(Failure::Panic(payload)),
-    }
+/// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
+const ROUNDS: u32 = 8;
+
+/// Values of later generations that a clean-up drops in all. Slots that fill each other could otherwise
+/// branch at every generation.
+pub(super) const EXTRA: usize = 4096;
+
+/// An open frame without its guard: whoever opens it closes it, also when user code unwinds. By value, so
+/// that it need not lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    /// What the frame below had (S2).
+    pub(super) epoch: u64,
+    pub(super) flags: u32,
+    pub(super) inherits: Inherits,
+    /// The thread's flags while a task of this frame has left nothing that is undone one by one (T5).
+    pub(super) clean: u32,
 }
 
-/// Runs one task without carriers, and lets its panic go on after the reset.
-///
-/// If the clean-up fails, the result is dropped here, in a frame of its own.
-#[inline]
-pub(crate) fn run_open<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, CleanupError> {
-    let frame = Open::enter(context);
-    let unwinding = CloseOnUnwind(&frame);
-    let result = f();
-    let _returned = ManuallyDrop::new(unwinding);
-    match frame.close() {
-        None => Ok(result),
-        Some(error) => Err(give_up(result, error)),
+impl Open {
+    /// Opens a frame in which every slot is fresh.
+    #[inline]
+    fn enter(inherits: Option<&Arc<Snapshot>>) -> Self {
+        let thread = thread::current();
+        if thread.epoch() <= CLEAN {
+            // On the root, or on a task that has touched nothing.
+            let direct = thread.flags.get() & DIRECT;
+            return Self::begin(thread, inherits, direct);
+        }
+        if thread.is_gone() {
+            return Self::unopened(thread);
+        }
+        Self::begin(thread, inherits, 0)
     }
-}
 
-/// Closes the frame of a task that panics.
-struct CloseOnUnwind<'f, 'c>(&'f Open<'c>);
+    /// Opens the frame of a future's poll, whose values are to be taken out again: every touch leaves an
+    /// entry on the trail. `diverges`: the caller is about to link the value of an inheritable slot.
+    #[inline]
+    pub(super) fn enter_poll(inherits: Option<&Arc<Snapshot>>, diverges: bool) -> Self {
+        let thread = thread::current();
+        if thread.is_gone() {
+            return Self::unopened(thread);
+        }
+        Self::begin(thread, inherits, POLL | if diverges { DIVERGED } else { 0 })
+    }
 
-impl Drop for CloseOnUnwind<'_, '_> {
+    /// Opens a frame whose tasks start with the flags `own`.
+    #[inline]
+    fn begin(thread: &Thread, inherits: Option<&Arc<Snapshot>>, own: u32) -> Self {
+        if cfg!(cleanslate_no_reset) {
+            // For tests that are to fail then: tasks share their thread's slots.
+            return Self::unopened(thread);
+        }
+        let Self { epoch, flags, inherits: below, .. } = Self::unopened(thread);
+        let clean = (flags & DEPTH).wrapping_add(ONE_DEEPER) | own;
+        thread.set_epoch(CLEAN);
+        thread.flags.set(clean);
+        let inherits: Inherits = inherits.map_or(ptr::null(), ptr::from_ref);
+        // Mostly both inherit nothing.
+        if inherits != below {
+            thread.inherits.set(inherits);
+        }
+        Self { epoch, flags, inherits: below, clean }
+    }
+
+    /// None, on a thread in its teardown: its tasks run without slots, and every access fails (R12).
+    #[inline]
+    fn unopened(thread: &Thread) -> Self {
+        Self {
+            epoch: thread.epoch(),
+            flags: thread.flags.get(),
+            inherits: thread.inherits.get(),
+            clean: UNOPENED,
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_open(self) -> bool {
+        self.clean != UNOPENED
+    }
+
+    /// Whether the task has left nothing that is undone one by one.
+    #[inline]
+    pub(super) fn is_plain(self, thread: &Thread) -> bool {
+        thread.flags.get() == self.clean
+    }
+
+    /// Makes the frame ready for another task.
+    #[inline]
+    fn begin_task(self, thread: &Thread) {
+        thread.set_epoch(CLEAN);
+        thread.flags.set(self.clean);
+    }
+
     #[cold]
-    fn drop(&mut self) {
-        if let Some(error) = self.0.close() {
-            // The task's own panic is on its way.
-            drop(error);
+    #[inline(never)]
+    fn next_task_slow(self) -> Option<CleanupError> {
+        let thread = thread::current();
+        let error = end_task(thread, self.clean);
+        if self.is_open() {
+            self.begin_task(thread);
+        }
+        error
+    }
+
+    /// Ends the last task and closes the frame.
+    #[inline]
+    pub(super) fn close(self) -> Option<CleanupError> {
+        let thread = thread::current();
+        if self.is_plain(thread) {
+            self.restore(thread);
+            return None;
+        }
+        let Self { epoch, flags, inherits, clean } = self;
+        close_slow(epoch, flags, inherits, clean)
+    }
+
+    /// Makes the frame below the innermost one again (S2).
+    #[inline]
+    fn restore(self, thread: &Thread) {
+        thread.set_epoch(self.epoch);
+        thread.flags.set(self.flags);
+        if thread.inherits.get() != self.inherits {
+            thread.inherits.set(self.inherits);
         }
     }
 }
 
-/// The same with carriers, which have to be detached whatever happens.
-#[inline(never)]
-pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    // Results of different types in places of their own: moved as parts of a bigger one, a word is read
-    // by a load wider than the store that has just left it, which has to wait for the cache.
-    let mut result = None;
-    let mut ended = Ok(None);
-    let attached = attached_in(context, |carriers| {
-        let task = || result = Some(f());
-        ended = catch(|| run_inside(carriers, context, task));
-    });
-    match (result, ended, attached) {
-        (Some(result), Ok(None), Ok(None)) => Ok(result),
-        (result, ended, attached) => Err(failure_of(result, ended, attached)),
-    }
-}
-
-/// What a task has come to that did not go well in every respect.
-#[cold]
-fn failure_of<R>(
-    result: Option<R>,
-    ended: Result<Option<CleanupError>, crate::panic::Payload>,
-    attached: Result<Option<CleanupError>, CarrierError>,
-) -> Failure {
-    let detached = match attached {
-        Ok(error) => error,
-        Err(refused) => return Failure::Carrier(refused),
-    };
-    let mut total = match ended {
-        Ok(error) => error,
-        Err(payload) => {
-            // The task's own panic wins.
-            if let Some(error) = detached {
-                drop(error);
-            }
-            return Failure::Panic(payload);
-        }
-    };
-    if let Some(error) = detached {
-        CleanupError::add(&mut total, error);
-    }
-    let error = total.expect("something went wrong, and the carriers and the task did not");
-    Failure::Cleanup(give_up(result, error))
-}
-
-/// Runs a task inside the carriers' frame: in that very frame if they have left it as it was opened, else
-/// in one on top of what they touched.
-#[inline]
-fn run_inside(carriers: &Open<'_>, context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
-    if !carriers.is_clean() {
-        return run_on_top(context, f);
-    }
-    let clean = thread::current().flags.get();
-    let unwinding = EndOnUnwind { carriers, clean };
-    f();
-    let _returned = ManuallyDrop::new(unwinding);
-    carriers.next_task(clean)
-}
-
+// Word by word: passed as one it would have to lie in memory, which the hot path would pay for.
 #[cold]
 #[inline(never)]
-fn run_on_top(context: &Context, f: impl FnOnce()) -> Option<CleanupError> {
-    run_open(context, f).err()
+fn close_slow(epoch: u64, flags: u32, inherits: Inherits, clean: u32) -> Option<CleanupError> {
+    let thread = thread::current();
+    let open = Open { epoch, flags, inherits, clean };
+    let error = end_task(thread, clean);
+    if open.is_open() {
+        open.restore(thread);
+    }
+    error
 }
 
-/// Ends a task that panics in the carriers' frame.
-struct EndOnUnwind<'f, 'c> {
-    carriers: &'f Open<'c>,
-    /// The flags of a task that has touched nothing.
-    clean: u32,
+/// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on its way
+/// up. What fails then is discarded, since the panic is what the caller hears of.
+#[derive(Debug)]
+pub(crate) struct Frame<'c> {
+    open: Open,
+    /// What its tasks inherit is borrowed (S3).
+    inherits: PhantomData<&'c Arc<Snapshot>>,
 }
 
-impl Drop for EndOnUnwind<'_, '_> {
-    #[cold]
+impl<'c> Frame<'c> {
+    /// Opens a frame in which every slot is fresh.
+    #[inline]
+    pub(crate) fn enter(inherits: Option<&'c Arc<Snapshot>>) -> Self {
+        Self { open: Open::enter(inherits), inherits: PhantomData }
+    }
+
+    /// Whether the current task has left nothing to undo, so that [`next_task`](Self::next_task) would do
+    /// nothing.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        thread::current().epoch() == CLEAN || !self.open.is_open()
+    }
+
+    /// Ends the current task and begins the next, which begins also if this says that the clean-up failed.
+    #[inline]
+    pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
+        let thread = thread::current();
+        // The hot path of a map: one load and one branch for a task that has touched nothing.
+        if thread.epoch() == CLEAN {
+            return Ok(());
+        }
+        // It has touched values that need no drop: without its epoch, nobody finds them any more.
+        if self.open.is_plain(thread) {
+            thread.set_epoch(CLEAN);
+            return Ok(());
+        }
+        self.open.next_task_slow().map_or(Ok(()), Err)
+    }
+
+    /// Ends the last task and closes the frame.
+    #[inline]
+    pub(crate) fn end(self) -> Result<(), CleanupError> {
+        ManuallyDrop::new(self).open.close().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Frame<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(error) = self.carriers.next_task(self.clean) {
-            // The task's own panic is on its way.
-            drop(error);
-        }
+        let Open { epoch, flags, inherits, clean } = self.open;
+        close_discarding(epoch, flags, inherits, clean);
     }
 }
 
-/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
-/// stayed attached. `Err`: `f` was not called.
-///
-/// In a frame of their own: what carriers touch concerns neither the task that they are attached for nor
-/// the one around it.
-pub(crate) fn attached(
-    context: &Context,
-    f: impl FnOnce(),
-) -> Result<Option<CleanupError>, CarrierError> {
-    attached_in(context, |_| f())
-}
-
-/// The same for an `f` that makes use of the carriers' frame.
-#[inline]
-fn attached_in(
-    context: &Context,
-    f: impl FnOnce(&Open<'_>),
-) -> Result<Option<CleanupError>, CarrierError> {
-    let frame = Open::enter(context);
-    let unwinding = CloseOnUnwind(&frame);
-    let mut f = Some(f);
-    let mut body = || {
-        if let Some(f) = f.take() {
-            f(&frame);
-        }
-    };
-    let failed = context.attach_around(&mut body);
-    let _returned = ManuallyDrop::new(unwinding);
-    let has_run = f.is_none();
-    if let Some(refused) = f {
-        drop_refused(refused);
-    }
-    let closed = frame.close();
-    if failed.is_none() && has_run {
-        return Ok(closed);
-    }
-    not_attached(has_run, failed, closed)
-}
-
-/// Drops a closure that was not called, in the carriers' frame: what it owns may use slots.
 #[cold]
-fn drop_refused<F>(refused: F) {
-    if let Err(payload) = catch(|| drop(refused)) {
-        // The carrier's error is what the caller hears of.
-        drop(payload);
-    }
-}
-
-/// What to say if a carrier failed.
-#[cold]
-fn not_attached(
-    has_run: bool,
-    failed: Option<CarrierError>,
-    closed: Option<CleanupError>,
-) -> Result<Option<CleanupError>, CarrierError> {
-    let failed = failed.expect("the innermost carrier calls the body, or one has failed");
-    if has_run || failed.is_detach() {
-        thread::with(|thread| thread.tainted.set(true));
-    }
-    if has_run {
-        let detach = CleanupError::detach(failed);
-        return Ok(Some(match closed {
-            None => detach,
-            Some(closed) => detach.merge(closed),
-        }));
-    }
-    // What the carriers left in slots while they failed is gone; the carrier is the cause.
-    if let Some(error) = closed {
+#[inline(never)]
+fn close_discarding(epoch: u64, flags: u32, inherits: Inherits, clean: u32) {
+    if let Some(error) = close_slow(epoch, flags, inherits, clean) {
         drop(error);
     }
-    Err(failed)
 }
 
-/// Whether a carrier could not be detached on this thread since the last time of asking.
-pub(crate) fn take_taint() -> bool {
-    thread::with(thread::Thread::take_taint)
+#[cold]
+fn abort_out_of_order() -> ! {
+    eprintln!("cleanslate: a task ended while a coroutine was suspended in a task on top of it");
+    std::process::abort();
+}
+
+/// Runs one task, and lets its panic go on after the reset.
+///
+/// If the clean-up fails, the result is dropped here, in a frame of its own.
+#[inline]
+pub(crate) fn run<R>(
+    inherits: Option<&Arc<Snapshot>>,
+    f: impl FnOnce() -> R,
+) -> Result<R, CleanupError> {
+    let frame = Frame::enter(inherits);
+    let result = f();
+    match frame.end() {
+        Ok(()) => Ok(result),
+        Err(error) => Err(give_up(result, error)),
+    }
 }
 
 /// Drops the result of a task whose clean-up failed.
 #[cold]
-fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
+pub(crate) fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
     match contained(|| drop(result)) {
         Ok(()) => error,
         Err(later) => error.merge(CleanupError::from_failure(later)),
@@ -228,5 +273,105 @@ fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
 ///
 /// Never unwinds. It inherits nothing.
 pub(crate) fn contained(f: impl FnOnce()) -> Result<(), Failure> {
-    run(&Context::empty(), f)
+    match catch(|| run(None, f)) {
+        Ok(ended) => ended.map_err(Failure::Cleanup),
+        Err(payload) => Err(Failure::Panic(payload)),
+    }
+}
+
+/// Gives up the innermost task's capture: it must not pin a value that has changed or gone (R8).
+#[inline]
+pub(super) fn forget_capture(thread: &Thread) {
+    if let Some(snapshot) = thread.take_capture() {
+        give_up_capture(snapshot);
+    }
+}
+
+/// Drops a capture. If it was the last of its snapshot the copies are dropped: user code, which must
+/// neither see the current task's slots nor unwind through the engine.
+#[cold]
+pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
+    if let Some(last) = Arc::into_inner(snapshot) {
+        let _unreportable = contained(|| drop(last));
+    }
+}
+
+/// Undoes what the task of the frame with these flags has left.
+pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
+    if clean == UNOPENED {
+        return None;
+    }
+    if (thread.flags.get() ^ clean) & DEPTH != 0 {
+        abort_out_of_order();
+    }
+    forget_capture(thread);
+    let error = unwind(thread);
+    // A drop may have captured in turn.
+    forget_capture(thread);
+    error
+}
+
+/// Undoes what the innermost task has on the trail, the youngest first, and says what went wrong.
+pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
+    let mut error = None;
+    let mut extra = EXTRA;
+    while let Some(entry) = thread.trail.pop(thread.epoch()) {
+        CleanupError::add(&mut error, undo(thread, &entry, &mut extra));
+    }
+    error
+}
+
+/// Undoes one entry, which is off the trail. `extra` counts the drops of later generations.
+pub(super) fn undo(thread: &Thread, entry: &Entry, extra: &mut usize) -> Option<CleanupError> {
+    // SAFETY: C1: a cell stays in place while it has an entry, and `remove_entry` is the last use.
+    let cell = unsafe { entry.cell.as_ref() };
+    let mut error = None;
+    if let Some(header) = cell.unlink(entry.epoch) {
+        if cell.is_heir() {
+            // An earlier drop may have captured it (R8).
+            forget_capture(thread);
+        }
+        // SAFETY: just taken out of the cell.
+        error = unsafe { end_value(thread, cell, header, entry.generation, extra) };
+    }
+    cell.remove_entry();
+    error
+}
+
+/// Drops the value in a box, and gives the box back to its cell.
+///
+/// # Safety
+///
+/// - The caller owns the box (V4), which was made for this cell's type.
+pub(super) unsafe fn end_value(
+    thread: &Thread,
+    cell: &RawCell,
+    header: NonNull<Header>,
+    generation: u32,
+    extra: &mut usize,
+) -> Option<CleanupError> {
+    // SAFETY: alive, since the caller owns it.
+    let runs_user_code = unsafe { header.as_ref() }.owes_drop();
+    if runs_user_code {
+        if generation >= ROUNDS || *extra == 0 {
+            value::count_leak();
+            return Some(CleanupError::recurring(cell.name()));
+        }
+        if generation > 0 {
+            *extra -= 1;
+        }
+    }
+    let outer = thread.generation();
+    if runs_user_code {
+        thread.set_generation(generation + 1);
+    }
+    // SAFETY: the caller's.
+    let ended = unsafe { value::empty(header) };
+    if runs_user_code {
+        thread.set_generation(outer);
+    }
+    let dropped = ended?;
+    // SAFETY: the caller's; and `empty` has said that it is empty and that nobody uses it.
+    unsafe { cell.recycle(header) };
+    dropped.err().map(|payload| CleanupError::panicked(cell.name(), payload))
 }

@@ -1,82 +1,73 @@
-//! The undo trail: what the open frames have touched, and how it is undone.
-//!
-//! An entry says "this cell shows a value of its own since then". Undoing it takes the value away,
-//! shows what was there before, and *then* drops the value: whatever that `Drop` touches is pushed
-//! on top of the trail and undone by the same loop. Every entry knows its generation, that is how
-//! many drops of the same clean-up led to it; one of generation [`ROUNDS`] is not dropped any more but
-//! leaked, so the loop ends (R11).
+//! The undo trail: which cells the open tasks have touched, the oldest first.
 
-#![expect(unsafe_code, reason = "entries reach cells by pointer and drop erased values")]
+#![expect(unsafe_code, reason = "entries reach cells by pointer")]
 
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::cell::RawCell;
-use super::failure::{self, CleanupError};
-use super::thread::Thread;
-use super::value::{self, Released};
-use crate::panic::catch;
 
-/// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
-pub(super) const ROUNDS: u32 = 8;
-
-/// Values that a clean-up may drop beyond those that were there at its start. Slots that fill each
-/// other could otherwise branch at every generation.
-const EXTRA: usize = 4096;
-
-/// One touched cell.
+/// One touched cell: it shows a value of its own since then.
 pub(super) struct Entry {
     pub(super) cell: NonNull<RawCell>,
     /// The task that touched it.
     pub(super) epoch: u64,
+    /// How many drops of one clean-up led to the touch: see [`end`](super::task).
     pub(super) generation: u32,
 }
 
-/// Undoes everything above `mark`, the youngest first, and says what went wrong.
-///
-/// Runs code of others (`Drop`), every piece of it contained.
-#[cold]
-pub(super) fn unwind(thread: &Thread, mark: usize) -> Option<CleanupError> {
-    let mut error = None;
-    let outer = thread.generation();
-    let mut left = thread.mark().saturating_sub(mark) + EXTRA;
-    while let Some(entry) = thread.pop_above(mark) {
-        // SAFETY: C1: a cell stays in place while the trail has an entry for it; `remove_entry`
-        // below is the last use.
-        let cell = unsafe { entry.cell.as_ref() };
-        if let Some(header) = cell.unlink() {
-            if cell.is_heir() {
-                // An earlier drop may have captured it (R8).
-                thread.forget_capture();
-            }
-            // SAFETY: just unlinked, so it is ours (V4).
-            match unsafe { value::release(header) } {
-                Released::Value if entry.generation >= ROUNDS || left == 0 => {
-                    // Leaked with its box: the value may hold pointers into itself.
-                    failure::count_leak();
-                    CleanupError::add(&mut error, CleanupError::recurring(cell.name()));
-                }
-                Released::Value => {
-                    left -= 1;
-                    thread.set_generation(entry.generation + 1);
-                    let dropped = catch(|| {
-                        // SAFETY: `release` has just said that there is a value.
-                        unsafe { value::drop_released(header) };
-                    });
-                    thread.set_generation(outer);
-                    if let Err(payload) = dropped {
-                        CleanupError::add(&mut error, CleanupError::panicked(cell.name(), payload));
-                    }
-                    // SAFETY: still ours, made for this cell, and empty after the drop.
-                    unsafe { cell.recycle(header) };
-                }
-                Released::Box => {
-                    // SAFETY: ours, made for this cell, and empty.
-                    unsafe { cell.recycle(header) };
-                }
-                Released::Orphaned => {}
-            }
-        }
-        cell.remove_entry();
+/// The entries of one thread. Those of the innermost task are the last ones, and the only ones with its
+/// epoch, which is never used again. So nobody has to remember where a task's entries begin.
+pub(super) struct Trail(RefCell<ManuallyDrop<Vec<Entry>>>);
+
+impl Trail {
+    pub(super) const fn new() -> Self {
+        Self(RefCell::new(ManuallyDrop::new(Vec::new())))
     }
-    error
+
+    #[inline]
+    pub(super) fn push(&self, entry: Entry) {
+        self.0.borrow_mut().push(entry);
+    }
+
+    /// Takes the youngest entry out, if it is one of the task with this epoch.
+    pub(super) fn pop(&self, epoch: u64) -> Option<Entry> {
+        let mut entries = self.0.borrow_mut();
+        match entries.last() {
+            Some(entry) if entry.epoch == epoch => entries.pop(),
+            _ => None,
+        }
+    }
+
+    /// Takes the entries of the task with this epoch out, the oldest first.
+    pub(super) fn take(&self, epoch: u64) -> Vec<Entry> {
+        let mut entries = self.0.borrow_mut();
+        let before = entries.iter().rposition(|entry| entry.epoch != epoch);
+        entries.split_off(before.map_or(0, |last| last + 1))
+    }
+
+    /// The task that has touched a cell last.
+    pub(super) fn last_epoch(&self) -> Option<u64> {
+        self.0.borrow().last().map(|entry| entry.epoch)
+    }
+
+    /// Forgets the entries of owners that are gone: a long task, or a thread outside of any, that makes and
+    /// drops many would collect them.
+    pub(super) fn prune(&self) {
+        self.0.borrow_mut().retain(|entry| {
+            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
+            let cell = unsafe { entry.cell.as_ref() };
+            let has_ended = cell.is_owned() && cell.has_ended_by_now();
+            if has_ended {
+                cell.remove_entry();
+            }
+            !has_ended
+        });
+    }
+
+    /// Frees the memory, at the end of the thread.
+    pub(super) fn free(&self) {
+        drop(ManuallyDrop::into_inner(self.0.take()));
+    }
 }

@@ -1,7 +1,7 @@
 //! Whether the tasks of a pool are isolated from one another.
 
-use crate::context::Context;
-use crate::frame::{self, CleanupError, Failure, Frame};
+use crate::context::{self, Context};
+use crate::frame::{CleanupError, Failure, Frame};
 use crate::panic::catch;
 
 /// Whether the tasks of a pool start from a clean slate.
@@ -31,7 +31,7 @@ impl Isolation {
     #[inline]
     pub(crate) fn run<R>(self, context: &Context, task: impl FnOnce() -> R) -> Result<R, Failure> {
         match self {
-            Self::Reset => frame::run(context, task),
+            Self::Reset => context::run(context, task),
             Self::Leaky => catch(task).map_err(Failure::Panic),
         }
     }
@@ -54,7 +54,7 @@ pub(crate) trait Tasks<'c>: Sized {
 impl<'c> Tasks<'c> for Frame<'c> {
     #[inline]
     fn enter(context: &'c Context) -> Self {
-        Frame::enter(context)
+        Frame::enter(context.inherits())
     }
 
     #[inline]

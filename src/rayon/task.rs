@@ -3,7 +3,7 @@
 use std::panic::{panic_any, resume_unwind};
 
 use super::outcome::discard;
-use crate::context::{Context, RunError};
+use crate::context::{self, Context, RunError};
 use crate::frame::{self, CleanupError, Failure, Frame};
 
 /// Runs a closure as a task with the context's carriers, and panics as rayon's closures do.
@@ -15,7 +15,7 @@ pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
         return run_attached(context, f);
     }
     // A panic goes its way: the frame resets the slots behind it.
-    match frame::run_open(context, f) {
+    match frame::run(context.inherits(), f) {
         Ok(result) => result,
         Err(error) => fail(error),
     }
@@ -24,7 +24,7 @@ pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
 #[cold]
 #[inline(never)]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
-    match frame::run_attached(context, f) {
+    match context::run_attached(context, f) {
         Ok(result) => result,
         Err(Failure::Panic(payload)) => payload.resume(),
         Err(Failure::Cleanup(error)) => fail(error),
@@ -47,7 +47,7 @@ pub(super) fn each<T, R>(
         }
         return;
     }
-    let mut frame = Frame::enter(context);
+    let mut frame = Frame::enter(context.inherits());
     for item in items {
         let result = f(item);
         if let Err(error) = frame.next_task() {

@@ -9,6 +9,7 @@ pub(super) enum Reason {
     Borrowed,
     BorrowedMut,
     Recursive,
+    InFuture,
 }
 
 /// A slot could not be used: it says which one, and why.
@@ -53,6 +54,10 @@ impl fmt::Display for AccessError {
             Reason::Borrowed => write!(f, "slot `{slot}` is borrowed by an enclosing with"),
             Reason::BorrowedMut => write!(f, "slot `{slot}` is borrowed by an enclosing with_mut"),
             Reason::Recursive => write!(f, "slot `{slot}` is needed by its own initialiser"),
+            Reason::InFuture => write!(
+                f,
+                "slot `{slot}` is bound to its thread, so an isolated future cannot use it"
+            ),
         }
     }
 }

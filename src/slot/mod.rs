@@ -1,6 +1,7 @@
 //! Slots: values that belong to a task.
 
 mod error;
+mod inherit;
 mod methods;
 #[cfg(feature = "sentinel")]
 mod own;
@@ -12,6 +13,8 @@ mod task_local;
 mod worker_local;
 
 pub use error::{AccessError, SetError};
+#[doc(hidden)]
+pub use inherit::Inherit;
 use methods::methods;
 #[cfg(feature = "sentinel")]
 pub(crate) use own::ignore as ignore_own_state;
@@ -21,7 +24,6 @@ pub use place::SlotCell;
 #[doc(hidden)]
 pub use stash::Lease;
 pub(crate) use stash::end_worker;
-pub(crate) use table::teardown as owned_teardown;
 #[doc(hidden)]
 pub use task_local::Declaration;
 pub use task_local::TaskLocal;

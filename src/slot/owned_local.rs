@@ -4,9 +4,9 @@
 //!
 //! - **W1 (cells).** The owner lists its cells of all threads; each is shared with its thread's
 //!   table. A thread that ends takes its cell off the list.
-//! - **W2 (end).** The owner's drop locks each cell, marks it as ended and takes the values away
-//!   (C4). It has the owner exclusively, so no value is borrowed and no thread is linking one. A
-//!   thread that unlinks at the same time holds the lock, and one of the two finds the value.
+//! - **W2 (end).** The owner's drop ends each cell and takes the values away, under the lock of the cell's
+//!   thread (C4). It has the owner for itself, so no value is borrowed and no thread links one through it.
+//!   A thread that unlinks at the same time holds the lock, and one of the two finds the value.
 //! - **W3 (kept).** A cell's pointers to its slot and its lock lead into memory that the cell's own
 //!   `Arc`s keep alive.
 
@@ -23,10 +23,11 @@ use parking_lot::Mutex;
 
 use super::place::{Place, SlotCell, Source};
 use super::table;
-use crate::frame::cell::{OwnedSlot, RawCell};
-use crate::frame::thread::{Gone, Thread};
-use crate::frame::value::{self, Header, Released};
-use crate::frame::{CleanupError, contained};
+use crate::frame::cell::{InFutures, OwnedCell, OwnedSlot, OwnersLock, RawCell};
+use crate::frame::contained;
+use crate::frame::thread::Thread;
+use crate::frame::value::{self, Header};
+use crate::panic::{Drops, Guarded, Payload};
 
 /// The next owner's id (O1). 0 is nobody's.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -73,15 +74,14 @@ pub struct OwnedLocal<T: Send + 'static> {
     shared: Arc<Shared<T>>,
     /// Here and not in `shared`, which the cells of other threads may keep for a while: what it
     /// captured ends with the owner, on the thread that drops the owner.
-    init: Box<dyn Fn() -> T + Send + Sync>,
+    init: Guarded<Box<dyn Fn() -> T + Send + Sync>>,
 }
 
-/// What the cells know of their owner. Dropping it runs no code of others.
+/// What the cells know of their owner. Dropping it runs no user code.
 struct Shared<T: Send + 'static> {
     id: u64,
     birth: &'static Location<'static>,
-    /// Leases of worker-locals: a suspended future does not take them along.
-    stays: bool,
+    in_futures: InFutures,
     /// The cells of all threads by address (W1). `None`: the owner is gone.
     cells: Mutex<Option<HashMap<usize, Arc<TypedCell<T>>>>>,
     me: Weak<Self>,
@@ -90,8 +90,7 @@ struct Shared<T: Send + 'static> {
 /// One thread's cell.
 struct TypedCell<T: Send + 'static> {
     slot: SlotCell<T>,
-    /// True: the owner is gone (C4).
-    lock: Arc<Mutex<bool>>,
+    lock: Arc<OwnersLock>,
     shared: Arc<Shared<T>>,
 }
 
@@ -102,17 +101,26 @@ unsafe impl<T: Send> Send for TypedCell<T> {}
 // SAFETY: as for `Send`; the list shares cells, but only W2's steps use them through it.
 unsafe impl<T: Send> Sync for TypedCell<T> {}
 
-/// What the table needs of a cell, whatever its type.
-pub(super) trait OwnedCell {
-    /// Whether the owner is gone and no trail entry is left. For the cell's own thread.
-    fn is_dead(&self) -> bool;
-    /// The thread ends: free what the cell keeps, and take it off the owner's list.
-    fn leave(&self);
+impl<T: Send + 'static> TypedCell<T> {
+    fn new(shared: Arc<Shared<T>>, lock: Arc<OwnersLock>) -> Self {
+        let slot: NonNull<dyn OwnedSlot> = NonNull::from(&*shared);
+        // SAFETY: W3: both are kept by the cell's own `Arc`s.
+        let raw = unsafe { RawCell::owned(slot, NonNull::from(&*lock), shared.in_futures) };
+        Self { slot: SlotCell::from_raw(raw), lock, shared }
+    }
 }
 
 impl<T: Send + 'static> OwnedCell for TypedCell<T> {
-    fn is_dead(&self) -> bool {
-        *self.lock.lock() && !self.slot.raw.has_entries()
+    fn raw(&self) -> &RawCell {
+        &self.slot.raw
+    }
+
+    fn slot(&self) -> &dyn OwnedSlot {
+        &*self.shared
+    }
+
+    fn lock(&self) -> &Arc<OwnersLock> {
+        &self.lock
     }
 
     fn leave(&self) {
@@ -124,14 +132,16 @@ impl<T: Send + 'static> OwnedCell for TypedCell<T> {
 }
 
 impl<T: Send + 'static> Shared<T> {
-    /// Makes this thread's cell. `None`: the owner is gone.
-    fn add_cell(&self) -> Option<Arc<TypedCell<T>>> {
-        let shared = self.me.upgrade()?;
-        let slot: NonNull<dyn OwnedSlot> = NonNull::from(&*shared);
-        let lock = Arc::new(Mutex::new(false));
-        // SAFETY: W3: both are kept by the cell's own `Arc`s.
-        let raw = unsafe { RawCell::owned(slot, self.stays, NonNull::from(&*lock)) };
-        let cell = Arc::new(TypedCell { slot: SlotCell::from_raw(raw), lock, shared });
+    fn me(&self) -> Arc<Self> {
+        match self.me.upgrade() {
+            Some(shared) => shared,
+            None => unreachable!("whoever calls has a count (W3)"),
+        }
+    }
+
+    /// Makes the cell of the thread with this lock. `None`: the owner is gone.
+    fn add_cell(&self, lock: Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>> {
+        let cell = Arc::new(TypedCell::new(self.me(), lock));
         let key = Arc::as_ptr(&cell).addr();
         self.cells.lock().as_mut()?.insert(key, Arc::clone(&cell));
         Some(cell)
@@ -143,37 +153,8 @@ impl<T: Send + 'static> OwnedSlot for Shared<T> {
         format!("{} made at {}", std::any::type_name::<OwnedLocal<T>>(), self.birth)
     }
 
-    fn visit(&self, f: &mut dyn FnMut(&RawCell)) {
-        // Nobody borrows the owner here, so the lock is held meanwhile (C4).
-        let found =
-            table::find_or_add(self.id, || self.add_cell().unwrap_or_else(|| self.dead_cell()));
-        let Ok(cell) = found else { return };
-        // SAFETY: the table has just given it, for this id and so for this type (O1), and keeps it
-        // until this thread uses the table again (O2), which `f` does not.
-        let cell = unsafe { &*cell.cast::<TypedCell<T>>() };
-        let ended = cell.lock.lock();
-        if !*ended {
-            f(&cell.slot.raw);
-        }
-    }
-
-    fn handle(&self) -> Arc<dyn OwnedSlot> {
-        match self.me.upgrade() {
-            Some(shared) => shared,
-            None => unreachable!("a cell keeps its slot (W3)"),
-        }
-    }
-}
-
-impl<T: Send + 'static> Shared<T> {
-    /// A cell of an owner that is gone, for the table to sweep.
-    fn dead_cell(&self) -> Arc<TypedCell<T>> {
-        let Some(shared) = self.me.upgrade() else { unreachable!("the caller holds a handle") };
-        let slot: NonNull<dyn OwnedSlot> = NonNull::from(&*shared);
-        let lock = Arc::new(Mutex::new(true));
-        // SAFETY: W3: both are kept by the cell's own `Arc`s.
-        let raw = unsafe { RawCell::owned(slot, self.stays, NonNull::from(&*lock)) };
-        Arc::new(TypedCell { slot: SlotCell::from_raw(raw), lock, shared })
+    fn cell(&self) -> Option<Arc<dyn OwnedCell>> {
+        table::handle_or_add(self.id, |lock| self.add_cell(lock))
     }
 }
 
@@ -191,22 +172,22 @@ impl<T: Send + 'static> OwnedLocal<T> {
     /// ```
     #[track_caller]
     pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self::with_init(Box::new(init), false)
+        Self::with_init(Box::new(init), InFutures::Travels)
     }
 
     #[track_caller]
-    pub(super) fn with_init(init: Box<dyn Fn() -> T + Send + Sync>, stays: bool) -> Self {
+    pub(super) fn with_init(init: Box<dyn Fn() -> T + Send + Sync>, in_futures: InFutures) -> Self {
         // Relaxed: only uniqueness matters, and that comes with the addition.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let birth = Location::caller();
         let shared = Arc::new_cyclic(|me| Shared {
             id,
             birth,
-            stays,
+            in_futures,
             cells: Mutex::new(Some(HashMap::new())),
             me: Weak::clone(me),
         });
-        Self { shared, init }
+        Self { shared, init: Guarded::new(init) }
     }
 
     /// The slot's name in errors: its type, and where it was made.
@@ -217,21 +198,17 @@ impl<T: Send + 'static> OwnedLocal<T> {
 
     #[inline(always)]
     fn place<R>(&self, f: impl FnOnce(Place<'_, T, Owned<'_, T>>) -> R) -> R {
-        let found = table::find_or_add(self.shared.id, || match self.shared.add_cell() {
-            Some(cell) => cell,
-            None => unreachable!("the owner is borrowed, so it is not gone"),
-        });
         let source = Owned(self);
-        match found {
-            Ok(cell) => {
+        match table::find_or_add(self.shared.id, |lock| self.shared.add_cell(lock)) {
+            Some(cell) => {
                 // SAFETY: the table has a cell of this type under this id (O1), and keeps it while
                 // the owner lives (O2), which `self` borrows.
                 let cell = unsafe { &*cell.cast::<TypedCell<T>>() };
                 f(Place { cell: &cell.slot, source })
             }
-            Err(Gone) => {
+            None => {
                 // Every method finds out, since the thread admits no cell any more.
-                let cell = self.shared.dead_cell();
+                let cell = TypedCell::new(self.shared.me(), Arc::default());
                 f(Place { cell: &cell.slot, source })
             }
         }
@@ -287,43 +264,28 @@ impl<T: Send + 'static> Source<T> for Owned<'_, T> {
 }
 
 impl<T: Send + 'static> Drop for OwnedLocal<T> {
+    /// Drops the values of all threads, each contained.
     fn drop(&mut self) {
         let cells = self.shared.cells.lock().take();
         let mut boxes = Vec::new();
         for cell in cells.into_iter().flat_map(HashMap::into_values) {
-            let mut ended = cell.lock.lock();
-            *ended = true;
-            boxes.extend(cell.slot.raw.drain());
+            boxes.extend(cell.slot.raw.end());
         }
         table::forget(self.shared.id);
-        let mut error = None;
+        let mut drops = Drops::default();
         for header in boxes {
-            if let Err(fault) = end_value(header) {
-                CleanupError::add(&mut error, fault);
-            }
+            drops.add(end_value(header));
         }
-        if let Some(error) = error {
-            let payload = error.to_panic();
-            payload.resume_unless_panicking();
-        }
+        drops.resume();
     }
 }
 
-/// Drops the value in a box that [`RawCell::drain`] gave, and frees the box.
-fn end_value(header: NonNull<Header>) -> Result<(), CleanupError> {
-    let mut outcome = Ok(());
-    // SAFETY: drained, so it is ours (V4).
-    match unsafe { value::release(header) } {
-        Released::Value => {
-            outcome = contained(|| {
-                // SAFETY: `release` has just said that there is a value.
-                unsafe { value::drop_released(header) };
-            });
-        }
-        Released::Box => {}
-        Released::Orphaned => return Ok(()),
-    }
-    // SAFETY: ours, and nobody borrows a value of an owner that is being dropped (W2).
-    unsafe { value::free_box(header) };
-    outcome.map_err(CleanupError::from_failure)
+/// Ends a box that [`RawCell::end`] gave, in a frame of its own.
+fn end_value(header: NonNull<Header>) -> Result<(), Payload> {
+    let mut dropped = Ok(());
+    let ended = contained(|| {
+        // SAFETY: the cell has given it away, so it is ours (V4).
+        dropped = unsafe { value::end(header) };
+    });
+    dropped.and(ended.map_err(|failure| failure.into_payload()))
 }

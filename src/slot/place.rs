@@ -3,9 +3,9 @@
 //! # Invariants
 //!
 //! - **L1 (type).** All boxes of a `SlotCell<T>` are `Boxed<T>`: only this module fills them.
-//! - **L2 (alive).** The box that a cell shows stays alive until the frame ends or the slot is
-//!   unlinked. No code of others runs between looking it up and borrowing it, so it is alive then;
-//!   and a borrowed box outlives its frame (V4).
+//! - **L2 (alive).** The box that a cell shows stays alive until its task ends or its owner is dropped. No
+//!   user code runs between looking it up and borrowing it or marking it as being initialised, so it is
+//!   alive then; and a box that is in use is not freed (V4).
 
 #![expect(unsafe_code, reason = "turns a cell's erased boxes into typed ones")]
 
@@ -13,13 +13,14 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason, SetError};
-use crate::frame::Pin;
+use crate::frame::capture::diverge;
 use crate::frame::cell::RawCell;
-use crate::frame::thread::{self, Gone, Thread};
-use crate::frame::value::{
-    Boxed, Exclusive, Header, Released, Shared, Status, drop_released, release,
-};
-use crate::panic::catch;
+use crate::frame::end::{admit, register};
+use crate::frame::thread::{self, Thread};
+use crate::frame::touch::{Refusal, touch, touch_in_place};
+use crate::frame::value::{self, Boxed, Exclusive, Header, Shared, Status};
+use crate::frame::{self};
+use crate::panic::Payload;
 
 /// A slot's cell with its type.
 #[doc(hidden)]
@@ -74,8 +75,11 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     #[cold]
-    fn gone(self, _: Gone) -> AccessError {
-        self.error(Reason::Gone)
+    fn untouchable(self, refusal: Refusal) -> AccessError {
+        self.error(match refusal {
+            Refusal::Gone => Reason::Gone,
+            Refusal::InFuture => Reason::InFuture,
+        })
     }
 
     #[cold]
@@ -90,64 +94,65 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     /// The box that the current task holds, if it has touched the slot.
     #[inline]
     fn shown(self, thread: &Thread) -> Option<&'c Boxed<T>> {
-        self.cell.raw.shown(thread).map(|header| self.boxed(header))
+        self.cell.raw.shown(thread.epoch()).map(|header| self.boxed(header))
     }
 
     #[inline]
     fn changed(self, thread: &Thread) {
         if self.source.is_heir() {
-            thread.diverge();
+            diverge(thread);
+        }
+    }
+
+    /// Touches the slot, which the current task has not touched: gives an empty box.
+    fn touched(self, thread: &Thread) -> Result<&'c Boxed<T>, AccessError> {
+        match touch::<T>(thread, &self.cell.raw) {
+            Ok(header) => Ok(self.boxed(header)),
+            Err(refusal) => Err(self.untouchable(refusal)),
         }
     }
 
     /// A box with a value in it: what the task holds, inherits, or what the initialiser makes.
-    ///
-    /// If an initialiser ended the very frame that it ran in (a loose one), its value is gone and
-    /// another one is made in the next task.
     #[cold]
     fn filled(self) -> Result<&'c Boxed<T>, AccessError> {
-        loop {
-            let boxed = thread::with(|thread| match self.shown(thread) {
-                Some(boxed) => Ok((boxed, false)),
-                None => thread.touch::<T>(&self.cell.raw).map(|header| (self.boxed(header), true)),
-            });
-            let (boxed, is_fresh) = boxed.map_err(|gone| self.gone(gone))?;
-            let inherits = match boxed.header.status() {
-                Status::Empty => is_fresh,
-                Status::Unmade => true,
-                _ => return Ok(boxed),
-            };
-            if self.initialise(boxed, inherits) {
-                return Ok(boxed);
-            }
+        let thread = thread::current();
+        let (boxed, is_fresh) = match self.shown(thread) {
+            Some(boxed) => (boxed, false),
+            None => (self.touched(thread)?, true),
+        };
+        match boxed.header.status() {
+            Status::Empty => self.initialise(boxed, is_fresh),
+            Status::Unmade => self.initialise(boxed, true),
+            _ => {}
         }
+        Ok(boxed)
     }
 
-    /// Runs the initialiser for an empty box. False if the box was orphaned meanwhile.
-    fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) -> bool {
-        struct Abandon<'b, T> {
-            boxed: &'b Boxed<T>,
+    /// Makes a value for an empty box.
+    fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) {
+        struct Abandon<'b> {
+            header: &'b Header,
             inheriting: bool,
         }
-        impl<T> Drop for Abandon<'_, T> {
+        impl Drop for Abandon<'_> {
             fn drop(&mut self) {
-                self.boxed.abandon_init(self.inheriting);
+                self.header.abandon_init(self.inheriting);
             }
         }
         boxed.header.begin_init();
-        let mut abandon = Abandon { boxed, inheriting: true };
+        let mut abandon = Abandon { header: &boxed.header, inheriting: true };
         let inherited = if inherits { self.source.inherit() } else { None };
         abandon.inheriting = false;
         let value = match inherited {
             Some(value) => value,
             None => {
                 let value = self.source.init();
-                thread::with(|thread| self.changed(thread));
+                self.changed(thread::current());
                 value
             }
         };
         let _returned = std::mem::ManuallyDrop::new(abandon);
-        boxed.fill(value)
+        boxed.fill(value);
     }
 
     fn shared_slow(self) -> Result<Shared<'c, T>, AccessError> {
@@ -195,7 +200,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     #[inline(never)]
     fn with_mut_slow<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
         let mut exclusive = self.exclusive_slow()?;
-        thread::with(|thread| self.changed(thread));
+        self.changed(thread::current());
         Ok(f(exclusive.get()))
     }
 
@@ -213,9 +218,9 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         }
         // The first touch in a task that a worker runs, of a plain value.
         if self.shown(thread).is_none()
-            && let Some(header) = thread.touch_idle::<T>(&self.cell.raw)
+            && let Some(header) = touch_in_place::<T>(thread, &self.cell.raw)
         {
-            self.boxed(header).overwrite(value);
+            self.boxed(header).fill(value);
             self.changed(thread);
             return Ok(());
         }
@@ -227,15 +232,15 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         let thread = thread::current();
         let boxed = match self.shown(thread) {
             Some(boxed) => boxed,
-            None => match thread.touch::<T>(&self.cell.raw) {
-                Ok(header) => self.boxed(header),
-                Err(gone) => return Err(SetError::new(self.gone(gone), value)),
+            None => match self.touched(thread) {
+                Ok(boxed) => boxed,
+                Err(error) => return Err(SetError::new(error, value)),
             },
         };
         if !matches!(boxed.header.status(), Status::Empty | Status::Unmade) {
             return Err(SetError::new(self.refused(boxed.header.status()), value));
         }
-        boxed.fill_fresh(value);
+        boxed.fill(value);
         self.changed(thread);
         Ok(())
     }
@@ -249,70 +254,92 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
             return Err(SetError::new(self.refused(boxed.header.status()), value));
         }
         let old = boxed.swap(value);
-        thread::with(|thread| self.changed(thread));
+        self.changed(thread::current());
         Ok(old)
     }
 
     pub(super) fn try_take(self) -> Result<Option<T>, AccessError> {
-        let shown = thread::with(|thread| match self.shown(thread) {
-            Some(boxed) => Some(Some(boxed)),
+        let thread = thread::current();
+        let boxed = match self.shown(thread) {
+            Some(boxed) if boxed.header.status() == Status::Empty => return Ok(None),
+            Some(boxed) if boxed.header.status() == Status::Unmade => self.filled()?,
+            Some(boxed) => boxed,
+            None if self.source.inherits(thread) => self.filled()?,
             // Nothing to take, so nothing is touched.
-            None => self.source.inherits(thread).then_some(None),
-        });
-        let boxed = match shown {
             None => return self.check_alive().map(|()| None),
-            Some(Some(boxed)) if boxed.header.status() == Status::Empty => return Ok(None),
-            Some(Some(boxed)) if boxed.header.status() == Status::Unmade => self.filled()?,
-            Some(Some(boxed)) => boxed,
-            Some(None) => self.filled()?,
         };
         if !boxed.header.is_idle() {
             return Err(self.refused(boxed.header.status()));
         }
         let value = boxed.take();
-        thread::with(|thread| self.changed(thread));
+        self.changed(thread::current());
         Ok(Some(value))
     }
 
     fn check_alive(self) -> Result<(), AccessError> {
-        thread::with(Thread::register).map_err(|gone| self.gone(gone))
+        register(thread::current()).map_err(|_| self.error(Reason::Gone))
     }
 
     pub(super) fn try_is_set(self) -> Result<bool, AccessError> {
         self.check_alive()?;
-        Ok(thread::with(|thread| match self.shown(thread) {
-            Some(boxed) => match boxed.header.status() {
-                Status::Idle | Status::Shared | Status::Exclusive => true,
-                Status::Empty | Status::Initialising => false,
-                Status::Unmade => self.source.inherits(thread),
-            },
-            None => self.source.inherits(thread),
-        }))
+        let thread = thread::current();
+        Ok(match self.shown(thread).map(|boxed| boxed.header.status()) {
+            Some(Status::Idle | Status::Shared | Status::Exclusive) => true,
+            Some(Status::Empty | Status::Initialising) => false,
+            Some(Status::Unmade) | None => self.source.inherits(thread),
+        })
     }
 
     /// Shows a value of its own while `f` runs. What was there before keeps its box and its borrows.
     pub(super) fn try_scope<R>(self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
         let raw = &self.cell.raw;
-        if thread::with(|thread| !thread.admit(raw)) {
-            return Err(SetError::new(self.gone(Gone), value));
+        if admit(thread::current(), raw).is_err() {
+            return Err(SetError::new(self.error(Reason::Gone), value));
         }
         let header = raw.vacant::<T>();
-        self.boxed(header).fill_fresh(value);
-        let binding = thread::with(|thread| {
-            raw.link(header, thread.epoch());
-            thread.mark_dirty();
-            self.changed(thread);
-            // The undo lies on the Rust stack, so no loose frame may end underneath.
-            Binding { place: self, header, pin: Pin::new(thread) }
-        });
+        self.boxed(header).fill(value);
+        self.show(header);
+        let unwinding = HideOnUnwind { place: self, header };
         let result = f();
-        drop(binding);
-        Ok(result)
+        let hidden = self.hide(header);
+        let _returned = std::mem::ManuallyDrop::new(unwinding);
+        match hidden {
+            Ok(()) => Ok(result),
+            Err(payload) => {
+                let _second = frame::contained(|| drop(result));
+                payload.resume()
+            }
+        }
+    }
+
+    /// Shows a box that the caller owns on top of what there is, in a cell that is admitted.
+    fn show(self, header: NonNull<Header>) {
+        let thread = thread::current();
+        self.boxed(header).header.is_scoped.set(true);
+        // With an epoch of the task's own: other tasks in the same frame do not see the value.
+        self.cell.raw.link(header, thread.own_epoch());
+        self.changed(thread);
+    }
+
+    /// Drops the value in a box that is [shown](Self::show), and shows what was there before.
+    fn hide(self, header: NonNull<Header>) -> Result<(), Payload> {
+        let raw = &self.cell.raw;
+        if !raw.unlink_scoped(header) {
+            // Its task has ended before: it was leaked then.
+            return Ok(());
+        }
+        self.boxed(header).header.is_scoped.set(false);
+        self.changed(thread::current());
+        // SAFETY: just taken out of the cell.
+        let Some(dropped) = (unsafe { value::empty(header) }) else { return Ok(()) };
+        // SAFETY: the same; made for this cell, and empty.
+        unsafe { raw.recycle(header) };
+        dropped
     }
 
     /// Copies the current task's value for a snapshot.
     pub(super) fn copy_shown<R>(self, f: impl FnOnce(&T) -> R) -> Result<Option<R>, Status> {
-        let Some(boxed) = thread::with(|thread| self.shown(thread)) else { return Ok(None) };
+        let Some(boxed) = self.shown(thread::current()) else { return Ok(None) };
         match boxed.borrow() {
             Some(shared) => Ok(Some(f(shared.get()))),
             None => match boxed.header.status() {
@@ -324,8 +351,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     /// Whether the current task has touched the slot.
     pub(super) fn is_touched(self) -> bool {
-        thread::with(|thread| self.shown(thread))
-            .is_some_and(|boxed| boxed.header.status() != Status::Unmade)
+        self.shown(thread::current()).is_some_and(|boxed| boxed.header.status() != Status::Unmade)
     }
 
     /// Makes the current task hold the value that it inherits, unless it has touched the slot.
@@ -337,38 +363,18 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 }
 
-/// Undoes a `scope`.
-struct Binding<'c, T, S: Source<T>> {
+/// Ends a scope in which the closure unwinds.
+struct HideOnUnwind<'c, T, S: Source<T>> {
     place: Place<'c, T, S>,
     header: NonNull<Header>,
-    /// Dropped after the undo: a marked frame below may close then, and looks at this cell.
-    pin: Pin,
 }
 
-impl<T, S: Source<T>> Drop for Binding<'_, T, S> {
+impl<T, S: Source<T>> Drop for HideOnUnwind<'_, T, S> {
+    #[cold]
     fn drop(&mut self) {
-        // First: what loose frames have put on top.
-        self.pin.close_above();
-        let raw = &self.place.cell.raw;
-        let unlinked = raw.unlink();
-        debug_assert_eq!(unlinked, Some(self.header), "scopes end in reverse order");
-        thread::with(|thread| self.place.changed(thread));
-        let mut dropped = Ok(());
-        // SAFETY: just unlinked, so it is ours (V4).
-        match unsafe { release(self.header) } {
-            Released::Value => {
-                dropped = catch(|| {
-                    // SAFETY: `release` has just said that there is a value.
-                    unsafe { drop_released(self.header) };
-                });
-            }
-            Released::Box => {}
-            Released::Orphaned => return,
-        }
-        // SAFETY: ours, made for this cell, and empty.
-        unsafe { raw.recycle(self.header) };
-        if let Err(payload) = dropped {
-            payload.resume_unless_panicking();
+        if let Err(payload) = self.place.hide(self.header) {
+            // The closure's own panic is on its way.
+            drop(payload);
         }
     }
 }

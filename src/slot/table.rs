@@ -9,17 +9,16 @@
 //!   innermost frame. So a thread keeps at most as many dead cells as live ones and ones that outer
 //!   frames have touched, plus [`SLACK`].
 
-#![expect(unsafe_code, reason = "short borrows of a per-thread table without a run-time check")]
-
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use super::owned_local::OwnedCell;
+use crate::frame::cell::{OwnedCell, OwnersLock};
+use crate::frame::end::{at_end, register};
 use crate::frame::permanent;
-use crate::frame::thread::{self, Gone};
+use crate::frame::thread;
 
 /// Dead cells that are not worth a sweep.
 const SLACK: usize = 16;
@@ -50,7 +49,9 @@ type Map = HashMap<u64, Arc<dyn OwnedCell>, BuildHasherDefault<IdHasher>>;
 struct Table {
     /// The cell used last, which is most often the one used next. Id 0 is nobody's.
     last: Cell<(u64, *const ())>,
-    map: UnsafeCell<ManuallyDrop<Option<Map>>>,
+    map: RefCell<ManuallyDrop<Map>>,
+    /// What all of this thread's cells share (C4). Made with the first one.
+    lock: RefCell<ManuallyDrop<Option<Arc<OwnersLock>>>>,
     /// Sweep when the map has grown to this.
     sweep_at: Cell<usize>,
 }
@@ -59,71 +60,104 @@ struct Table {
 permanent::permanent! {
     static TABLE: Table = Table {
         last: Cell::new((0, std::ptr::null())),
-        map: UnsafeCell::new(ManuallyDrop::new(None)),
+        map: RefCell::new(ManuallyDrop::new(Map::with_hasher(BuildHasherDefault::new()))),
+        lock: RefCell::new(ManuallyDrop::new(None)),
         sweep_at: Cell::new(SLACK),
     }
 }
 
-/// The cell of the owner with this id, made at its first use on this thread.
+/// The cell of the owner with this id, made at its first use on this thread. `None` while the thread ends.
 ///
 /// The pointer is the one that `make` gave, without its type. It is valid while the owner lives: see
 /// O2.
 #[inline]
 pub(super) fn find_or_add(
     id: u64,
-    make: impl FnOnce() -> Arc<dyn OwnedCell>,
-) -> Result<*const (), Gone> {
+    make: impl FnOnce(Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>>,
+) -> Option<*const ()> {
     let table = permanent::get(&TABLE);
     let (last, cell) = table.last.get();
-    if last == id {
-        return Ok(cell);
+    if last == id { Some(cell) } else { table.look_up(id, make) }
+}
+
+/// The same with a count of its own. `None` also if `make` gives none.
+pub(super) fn handle_or_add(
+    id: u64,
+    make: impl FnOnce(Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>>,
+) -> Option<Arc<dyn OwnedCell>> {
+    let known = permanent::get(&TABLE).map.borrow().get(&id).cloned();
+    match known {
+        Some(cell) => Some(cell),
+        None => add(id, make),
     }
-    table.look_up(id, make)
+}
+
+#[cold]
+fn add(
+    id: u64,
+    make: impl FnOnce(Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>>,
+) -> Option<Arc<dyn OwnedCell>> {
+    let table = permanent::get(&TABLE);
+    let thread = thread::current();
+    register(thread).ok()?;
+    at_end(thread, teardown);
+    #[cfg(feature = "sentinel")]
+    super::own::ignore();
+    let lock = Arc::clone(table.lock.borrow_mut().get_or_insert_default());
+    let cell = make(lock)?;
+    let swept = table.insert(id, Arc::clone(&cell));
+    // Their last reference may free memory, but runs no user code: the values of a dead owner are gone
+    // already.
+    drop(swept);
+    Some(cell)
+}
+
+/// Whether the owner is gone and nothing on this thread refers to the cell. For the cell's own thread.
+fn is_dead(cell: &dyn OwnedCell) -> bool {
+    cell.raw().has_ended_by_now() && !cell.raw().has_entries()
 }
 
 impl Table {
+    #[inline(never)]
     fn look_up(
         &self,
         id: u64,
-        make: impl FnOnce() -> Arc<dyn OwnedCell>,
-    ) -> Result<*const (), Gone> {
-        // SAFETY: only this module borrows the map, never across code of others, and one thread only.
-        let found = unsafe { &*self.map.get() }
-            .as_ref()
-            .and_then(|map| map.get(&id))
-            .map(|cell| Arc::as_ptr(cell).cast::<()>());
-        let cell = match found {
+        make: impl FnOnce(Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>>,
+    ) -> Option<*const ()> {
+        let known = self.map.borrow().get(&id).map(|cell| Arc::as_ptr(cell).cast::<()>());
+        let cell = match known {
             Some(cell) => cell,
-            None => {
-                thread::with(thread::Thread::register)?;
-                #[cfg(feature = "sentinel")]
-                super::own::ignore();
-                let cell = make();
-                let pointer = Arc::as_ptr(&cell).cast::<()>();
-                let swept = self.insert(id, cell);
-                // Their last reference may free memory, but runs no code of others: the values of a
-                // dead owner are gone already.
-                drop(swept);
-                pointer
-            }
+            None => Arc::as_ptr(&add(id, make)?).cast(),
         };
         self.last.set((id, cell));
-        Ok(cell)
+        Some(cell)
     }
 
     fn insert(&self, id: u64, cell: Arc<dyn OwnedCell>) -> Vec<Arc<dyn OwnedCell>> {
-        // SAFETY: as above; nothing in this function is code of others.
-        let map = unsafe { &mut *self.map.get() }.get_or_insert_with(Map::default);
         let mut swept = Vec::new();
+        let mut map = self.map.borrow_mut();
         if map.len() >= self.sweep_at.get() {
             thread::current().prune();
-            swept.extend(map.extract_if(|_, cell| cell.is_dead()).map(|(_, cell)| cell));
+            map.retain(|_, cell| {
+                let dead = is_dead(&**cell);
+                if dead {
+                    swept.push(Arc::clone(cell));
+                }
+                !dead
+            });
             self.last.set((0, std::ptr::null()));
-            map.shrink_to(map.len() * 2);
-            self.sweep_at.set(map.len() * 2 + SLACK);
+            let len = map.len();
+            map.shrink_to(len * 2);
+            self.sweep_at.set(len * 2 + SLACK);
         }
         map.insert(id, cell);
         swept
+    }
+
+    fn forget_last(&self, id: u64) {
+        if self.last.get().0 == id {
+            self.last.set((0, std::ptr::null()));
+        }
     }
 }
 
@@ -136,24 +170,21 @@ pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
 /// Forgets the cell of an owner that is gone, if this thread has one that nothing refers to.
 pub(super) fn forget(id: u64) {
     let table = permanent::get(&TABLE);
-    if table.last.get().0 == id {
-        table.last.set((0, std::ptr::null()));
-    }
-    // SAFETY: as in `look_up`.
-    let map = unsafe { &mut *table.map.get() };
-    let cell = map.as_mut().and_then(|map| {
-        if map.get(&id).is_some_and(|cell| cell.is_dead()) { map.remove(&id) } else { None }
-    });
+    table.forget_last(id);
+    let mut map = table.map.borrow_mut();
+    let is_dead = map.get(&id).is_some_and(|cell| is_dead(&**cell));
+    let cell = if is_dead { map.remove(&id) } else { None };
+    drop(map);
     drop(cell);
 }
 
 /// Lets go of all cells at the end of the thread, after the last value has ended.
-pub(crate) fn teardown() {
+fn teardown() {
     let table = permanent::get(&TABLE);
     table.last.set((0, std::ptr::null()));
-    // SAFETY: as in `look_up`.
-    let map = unsafe { &mut *table.map.get() }.take();
-    for cell in map.into_iter().flatten() {
-        cell.1.leave();
+    let map = ManuallyDrop::into_inner(table.map.take());
+    for cell in map.into_values() {
+        cell.leave();
     }
+    drop(ManuallyDrop::into_inner(table.lock.take()));
 }

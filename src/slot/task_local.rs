@@ -3,11 +3,13 @@
 use std::fmt;
 use std::ptr::NonNull;
 
+use super::inherit::Inherit;
 use super::place::{Place, SlotCell, Source};
-use crate::context::{Borrowed, Inherit, Inheritance, inherited};
-use crate::frame::cell::{RawCell, Slot};
+use crate::frame::capture::{inherited, inherits};
+use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
-use crate::frame::thread::Thread;
+use crate::frame::snapshot::{Borrowed, Copied, Inheritance};
+use crate::frame::thread::{self, Thread};
 
 /// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
 #[doc(hidden)]
@@ -30,7 +32,7 @@ impl<T: Send + 'static> Declaration<T> {
 
     /// The cell of one thread, for the macro.
     pub const fn cell(&'static self) -> SlotCell<T> {
-        SlotCell::from_raw(RawCell::declared(self, false, self.inherit.is_some()))
+        SlotCell::from_raw(RawCell::declared(self, InFutures::Travels, self.inherit.is_some()))
     }
 }
 
@@ -53,10 +55,10 @@ impl<T: Send + 'static> Inheritance for Declaration<T> {
         self.inherit.as_ref().is_some_and(Inherit::derives)
     }
 
-    fn copy_current(&self) -> Result<Option<crate::context::Copied>, Borrowed> {
+    fn copy_current(&self) -> Result<Option<Copied>, Borrowed> {
         let Some(inherit) = &self.inherit else { return Ok(None) };
         let place = Place { cell: permanent::get(self.key), source: Inherited(self) };
-        place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed)
+        place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed(self.name))
     }
 
     fn is_touched(&self) -> bool {
@@ -85,9 +87,9 @@ impl<T: Send + 'static> Copy for Inherited<'_, T> {}
 
 impl<T: Send + 'static> Inherited<'_, T> {
     fn made(&self) -> Option<T> {
-        let copied = crate::frame::thread::with(|thread| inherited(thread, self.0))?;
+        let item = inherited(thread::current(), self.0)?;
         let inherit = self.0.inherit.as_ref()?;
-        copied.downcast_ref().map(|copied| inherit.make(copied))
+        item.copied.downcast_ref().map(|copied| inherit.make(copied, item.is_given))
     }
 }
 
@@ -97,7 +99,7 @@ impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
     }
 
     fn inherits(&self, thread: &Thread) -> bool {
-        inherited(thread, self.0).is_some()
+        inherits(thread, self.0)
     }
 
     fn inherit(&self) -> Option<T> {
@@ -166,7 +168,7 @@ impl<T: Send + 'static> Source<T> for Declared<'_, T> {
     }
 
     fn inherits(&self, thread: &Thread) -> bool {
-        self.0.is_heir && inherited(thread, self.0.declaration).is_some()
+        self.0.is_heir && inherits(thread, self.0.declaration)
     }
 
     fn inherit(&self) -> Option<T> {
@@ -229,9 +231,8 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// - By default a task starts fresh.
 /// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
 ///   `T: Clone + Send + Sync`.
-/// - `#[inherit(with = f)]`: a task starts with `f(&value)`, made at its first touch. Needs
-///   `T: Send + Sync`. Where `T` is `Clone`, `f` runs once per generation; where it is not, `f` also
-///   makes the copy that the context keeps, so it must bear being applied twice.
+/// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch. Needs
+///   the same.
 ///
 /// An inherited value is copied again only when it was lent out by `with_mut`, or set, replaced or
 /// taken, since the last copy. What changes behind a shared reference (an atomic inside of the value)
@@ -319,13 +320,6 @@ macro_rules! __task_local {
         ::core::option::Option::Some($crate::__private::Inherit::<$t>::by_clone())
     };
     (@inherit $t:ty, with $f:expr) => {
-        ::core::option::Option::Some($crate::__private::Inherit::<$t>::with(
-            {
-                #[allow(unused_imports, reason = "only a type without Clone needs it")]
-                use $crate::__private::CopyFallback as _;
-                <$crate::__private::CopyWith<$t>>::COPY
-            },
-            $f,
-        ))
+        ::core::option::Option::Some($crate::__private::Inherit::<$t>::with($f))
     };
 }

@@ -12,9 +12,9 @@ use super::error::AccessError;
 use super::owned_local::OwnedLocal;
 use super::place::{Place, SlotCell, Source};
 use super::stash::{self, Ends, Lease, Stash};
-use crate::context::Inheritance;
-use crate::frame::cell::{RawCell, Slot};
+use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
+use crate::frame::snapshot::Inheritance;
 use crate::frame::thread::Thread;
 
 /// What a `worker_local!` declaration says.
@@ -43,7 +43,7 @@ impl<T: 'static> WorkerDeclaration<T> {
 
     /// The cell of one thread, for the macro.
     pub const fn cell(&'static self) -> SlotCell<Lease<T>> {
-        SlotCell::from_raw(RawCell::declared(self, true, false))
+        SlotCell::from_raw(RawCell::declared(self, InFutures::EndsWithPoll, false))
     }
 }
 
@@ -305,7 +305,7 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
         let of_lease = Arc::clone(&shared);
         let lease = OwnedLocal::with_init(
             Box::new(move || of_lease.stash().lease(|| (of_lease.init)())),
-            true,
+            InFutures::EndsWithPoll,
         );
         Self { lease, shared }
     }

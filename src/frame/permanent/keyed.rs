@@ -5,8 +5,8 @@
 //! - **M1 (block).** A value lies in its thread's block, which is freed by [`End`] only: after the slots
 //!   have been torn down, when no code of the engine is running on the thread. What is used after that
 //!   gets a block of its own, and so different values.
-//! - **M2 (epochs).** No epoch of a block is one of another block, as far as 2³² reach: so what was kept
-//!   from an earlier block of a thread (a token, a suspended future's home) is of no use in a later one.
+//! - **M2 (serial).** No two blocks have the same serial number, which is where their epochs begin: so what
+//!   was kept from an earlier block of a thread is of no use in a later one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::thread::{self, Gone};
+use super::Gone;
 
 /// Declares one, of a type that needs no drop.
 #[doc(hidden)]
@@ -59,21 +59,26 @@ struct Block {
 
 thread_local! {
     static BLOCK: Cell<*const Block> = const { Cell::new(ptr::null()) };
-    static END: End = const { End(Cell::new(ptr::null())) };
+    static END: End = const { End { block: Cell::new(ptr::null()), teardown: Cell::new(None) } };
 }
 
 /// Tears a thread's slots down, and frees its block.
-struct End(Cell<*const Block>);
+struct End {
+    block: Cell<*const Block>,
+    teardown: Cell<Option<fn()>>,
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        let block = self.0.get();
+        let block = self.block.get();
         if block.is_null() {
             return;
         }
         // The key may have been cleared before this one.
         BLOCK.set(block);
-        thread::teardown();
+        if let Some(teardown) = self.teardown.take() {
+            teardown();
+        }
         BLOCK.set(ptr::null());
         // SAFETY: M1: it came from a box in `begin`, and only this frees it.
         drop(unsafe { Box::from_raw(block.cast_mut()) });
@@ -91,14 +96,13 @@ fn block() -> &'static Block {
 #[cold]
 fn begin() -> *const Block {
     // `BLOCK`'s own key may have been cleared before the one of `END`, which still has the block.
-    if let Ok(block) = END.try_with(|end| end.0.get())
-        && !block.is_null()
-    {
-        BLOCK.set(block);
-        return block;
+    let before = END.try_with(|end| end.block.get()).unwrap_or(ptr::null());
+    if !before.is_null() {
+        BLOCK.set(before);
+        return before;
     }
     let block = Box::into_raw(Box::<Block>::default());
-    if END.try_with(|end| end.0.set(block)).is_err() {
+    if END.try_with(|end| end.block.set(block)).is_err() {
         // Rare and small: a destructor that uses a slot after the slots have been torn down. Nobody is
         // left to free the block.
         // SAFETY: made above, and nobody else has it.
@@ -118,12 +122,11 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     unsafe { &*value.cast::<T>() }
 }
 
-/// Where a block's epochs begin (M2).
-pub(crate) fn first_epoch() -> u64 {
+/// What tells a block's values from those of other blocks (M2).
+pub(crate) fn serial() -> u64 {
     static BLOCKS: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only the uniqueness matters.
-    let serial = BLOCKS.fetch_add(1, Ordering::Relaxed);
-    (serial << 32) + super::super::cell::ROOT + 1
+    BLOCKS.fetch_add(1, Ordering::Relaxed) << 32
 }
 
 /// Lists what this module keeps per thread beside its boxes.
@@ -133,9 +136,12 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&END);
 }
 
-/// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
-pub(crate) fn notice_end() -> Result<(), Gone> {
-    if block().is_late { Err(Gone) } else { Ok(()) }
+/// Has `teardown` called when this thread ends. `Err`: it is ending.
+pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
+    if block().is_late {
+        return Err(Gone);
+    }
+    END.try_with(|end| end.teardown.set(Some(teardown))).map_err(|_| Gone)
 }
 
 #[cfg(test)]

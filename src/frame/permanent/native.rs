@@ -6,10 +6,11 @@
 //!   target with native thread-locals is a piece of the thread's own memory: nothing makes it, nothing
 //!   ends it, and it is there from the thread's first instruction to its last.
 
+use std::cell::Cell;
 use std::mem::needs_drop;
 use std::thread::LocalKey;
 
-use super::super::thread::{self, Gone};
+use super::Gone;
 
 /// Declares one, of a type that needs no drop.
 #[doc(hidden)]
@@ -39,20 +40,22 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     unsafe { &*value }
 }
 
-/// Where a thread's epochs begin.
-pub(crate) const fn first_epoch() -> u64 {
-    super::super::cell::ROOT + 1
+/// What tells this thread's values from earlier ones of the same thread: there are none.
+pub(crate) const fn serial() -> u64 {
+    0
 }
 
 thread_local! {
-    static END: End = const { End };
+    static END: End = const { End(Cell::new(None)) };
 }
 
-struct End;
+struct End(Cell<Option<fn()>>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        thread::teardown();
+        if let Some(teardown) = self.0.take() {
+            teardown();
+        }
     }
 }
 
@@ -62,7 +65,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&END);
 }
 
-/// Sees to it that this thread's slots are torn down when it ends. `Err`: it is ending.
-pub(crate) fn notice_end() -> Result<(), Gone> {
-    END.try_with(|_| ()).map_err(|_| Gone)
+/// Has `teardown` called when this thread ends. `Err`: it is ending.
+pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
+    END.try_with(|end| end.0.set(Some(teardown))).map_err(|_| Gone)
 }

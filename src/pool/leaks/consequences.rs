@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::item;
 use super::watch::{Config, Finding};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
@@ -39,8 +39,8 @@ impl Core {
         if let Ok(context) = Context::empty().in_pool(carriers, false) {
             // A carrier that fails here fails with the first task, too, which then reports it. Replacing
             // the worker for it before it has run anything would go on for ever.
-            let _reported_by_the_first_task = frame::run(&context, || ());
-            let _noticed_after_the_first_task = frame::take_taint();
+            let _reported_by_the_first_task = context::run(&context, || ());
+            let _noticed_after_the_first_task = context::take_taint();
         }
     }
 

@@ -284,7 +284,7 @@ pub(crate) fn pull<I: Iterator>(
 ) -> Result<Option<I::Item>, Failure> {
     match isolation {
         Isolation::Leaky => catch(|| items.next()).map_err(Failure::Panic),
-        Isolation::Reset => catch(|| frame::run_open(context, || items.next()))
+        Isolation::Reset => catch(|| frame::run(context.inherits(), || items.next()))
             .map_err(Failure::Panic)?
             .map_err(Failure::Cleanup),
     }

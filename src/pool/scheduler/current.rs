@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::awake::Awake;
 use super::worker_slot::WorkerSlot;
-use crate::frame;
+use crate::context;
 use crate::sync::seam;
 
 /// How many tasks may lie on top of one another on one thread. A task of two kilobytes of stack then
@@ -189,7 +189,7 @@ impl Drop for InTask {
 /// Returns whether foreign state may have stayed on this thread, so that it should run no further
 /// task: a worker is replaced when its outermost task is over.
 pub(crate) fn is_retiring() -> bool {
-    let tainted = frame::take_taint();
+    let tainted = context::take_taint();
     match slot() {
         Some(slot) => {
             if tainted {

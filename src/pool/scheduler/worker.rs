@@ -29,7 +29,8 @@ use std::time::Duration;
 use super::current;
 use super::sleep::Sleeper;
 use super::worker_slot::WorkerSlot;
-use crate::frame::{self, Failure};
+use crate::context;
+use crate::frame::Failure;
 use crate::panic::{AbortOnUnwind, Payload};
 use crate::pool::core::{Core, HookRun};
 use crate::slot;
@@ -109,7 +110,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
     let mut second = false;
     loop {
         // A carrier that could not be detached leaves its state on this thread.
-        if frame::take_taint() || slot.is_retiring() {
+        if context::take_taint() || slot.is_retiring() {
             if searching {
                 core.sleepers.stop_searching(has_work);
             }

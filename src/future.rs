@@ -8,13 +8,14 @@
 #![expect(unsafe_code, reason = "pin projection to one field")]
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::panic_any;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
-use crate::context::{Context, RunError};
-use crate::frame::{self, CleanupError, Parked};
-use crate::panic::catch;
+use crate::context::{self, Context, RunError};
+use crate::frame::{CleanupError, Parked, contained};
+use crate::panic::{Payload, catch};
 
 /// Makes a task of a future.
 ///
@@ -86,38 +87,38 @@ impl<F: Future> fmt::Debug for Isolated<F> {
 }
 
 /// Drops a future in place, in its frame, when its poll unwinds.
-struct EndOnUnwind<'f, F> {
-    future: Pin<&'f mut Option<F>>,
-    over: bool,
-}
+struct EndOnUnwind<'f, F>(Pin<&'f mut Option<F>>);
 
 impl<F> Drop for EndOnUnwind<'_, F> {
     fn drop(&mut self) {
-        if !self.over
-            && let Err(payload) = catch(|| self.future.set(None))
-        {
+        if let Err(payload) = catch(|| self.0.set(None)) {
             // The poll's own panic is on its way.
             drop(payload);
         }
     }
 }
 
+/// What a poll has come to.
+struct Polled<R> {
+    poll: Poll<R>,
+    /// How the drop of the future ended, if it is over.
+    dropped: Result<(), Payload>,
+}
+
 #[inline]
 fn poll_once<F: Future>(
     future: Pin<&mut Option<F>>,
     cx: &mut task::Context<'_>,
-) -> Poll<F::Output> {
-    let mut guard = EndOnUnwind { future, over: false };
-    let Some(inner) = guard.future.as_mut().as_pin_mut() else {
+) -> Polled<F::Output> {
+    let mut guard = EndOnUnwind(future);
+    let Some(inner) = guard.0.as_mut().as_pin_mut() else {
         panic!("an isolated future was polled after it had ended");
     };
     let poll = inner.poll(cx);
-    guard.over = true;
-    if poll.is_ready() {
-        // Inside its frame: what it owns may look at the slots.
-        guard.future.set(None);
-    }
-    poll
+    let mut guard = ManuallyDrop::new(guard);
+    // Inside its frame: what it owns may look at the slots.
+    let dropped = if poll.is_ready() { catch(|| guard.0.set(None)) } else { Ok(()) };
+    Polled { poll, dropped }
 }
 
 impl<F: Future> Future for Isolated<F> {
@@ -130,19 +131,29 @@ impl<F: Future> Future for Isolated<F> {
             return this.poll_attached(cx);
         }
         match this.visit(cx) {
-            (poll, Ok(())) => poll,
-            (poll, Err(error)) => fail(poll, error),
+            (poll, None) => poll,
+            (poll, Some(error)) => fail(poll, error),
         }
     }
 }
 
 impl<F: Future> Isolated<F> {
-    /// One poll, with the values in their slots.
+    /// One poll, with the values in their slots. The error is that of the whole task, which is over then.
     #[inline]
-    fn visit(&mut self, cx: &mut task::Context<'_>) -> (Poll<F::Output>, Result<(), CleanupError>) {
+    fn visit(&mut self, cx: &mut task::Context<'_>) -> (Poll<F::Output>, Option<CleanupError>) {
         // SAFETY: F1: the field is pinned, as the callers' `self` is.
         let future = unsafe { Pin::new_unchecked(&mut self.future) };
-        self.parked.swap_in(&self.context, || poll_once(future, cx), Poll::is_ready)
+        let inherits = self.context.inherits();
+        let (Polled { poll, dropped }, ended) =
+            self.parked.poll(inherits, || poll_once(future, cx), |polled| polled.poll.is_ready());
+        match dropped {
+            Ok(()) => (poll, ended),
+            Err(payload) => {
+                let mut error = Some(CleanupError::other(payload));
+                CleanupError::add(&mut error, ended);
+                (poll, error)
+            }
+        }
     }
 
     /// One poll with the context's carriers attached.
@@ -151,32 +162,46 @@ impl<F: Future> Isolated<F> {
     fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let context = self.context.clone();
         let mut visited = None;
-        let attached = frame::attached(&context, || {
+        let attached = context::attached(&context, || {
             visited = Some(catch(|| self.visit(cx)));
         });
-        match (attached, visited) {
-            (Err(error), _) => panic_any(RunError::carrier(error)),
-            (Ok(_), None) => unreachable!("it is called unless a carrier is refused"),
-            (Ok(fault), Some(Err(payload))) => {
-                if let Some(error) = fault {
-                    drop(error);
+        let later = match attached {
+            Ok(later) => later,
+            Err(error) => panic_any(RunError::carrier(error)),
+        };
+        match visited {
+            None => unreachable!("it is called unless a carrier is refused"),
+            // The poll's own panic wins.
+            Some(Err(payload)) => payload.resume(),
+            Some(Ok((poll, mut error))) => {
+                CleanupError::add(&mut error, later);
+                match error {
+                    None => poll,
+                    Some(error) => fail(poll, error),
                 }
-                payload.resume()
             }
-            (Ok(None), Some(Ok((poll, Ok(()))))) => poll,
-            (Ok(None), Some(Ok((poll, Err(error))))) => fail(poll, error),
-            (Ok(Some(later)), Some(Ok((poll, ended)))) => match ended {
-                Ok(()) => fail(poll, later),
-                Err(error) => fail(poll, error.merge(later)),
-            },
         }
+    }
+
+    /// Drops the future, and then its values, in their frame.
+    fn end(&mut self) -> Result<(), Payload> {
+        // SAFETY: F1: it is dropped in place.
+        let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
+        let mut dropped = Ok(());
+        let ended =
+            self.parked.end(self.context.inherits(), || dropped = catch(|| future.set(None)));
+        dropped.and(match ended.map(CleanupError::try_into_payload) {
+            Some(Ok(payload)) => Err(Payload::new(payload)),
+            // Nothing panicked: a value was leaked, which is counted.
+            Some(Err(_)) | None => Ok(()),
+        })
     }
 }
 
 /// The task could not be cleaned up: its output is dropped, and its poll panics.
 #[cold]
 fn fail<R>(result: R, error: CleanupError) -> ! {
-    let _second = frame::contained(|| drop(result));
+    let _second = contained(|| drop(result));
     panic_any(RunError::cleanup(error))
 }
 
@@ -185,30 +210,16 @@ impl<F: Future> Drop for Isolated<F> {
         if self.future.is_none() && self.parked.is_empty() {
             return;
         }
-        // SAFETY: F1: it is dropped in place.
-        let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
-        let (context, parked) = (&self.context, &mut self.parked);
-        let mut end = || parked.end(context, || future.set(None));
-        let mut outcome = Ok(Ok(()));
-        let mut body = || outcome = catch(&mut end);
+        let context = self.context.clone();
+        let mut outcome = None;
         if context.has_carriers() {
-            match frame::attached(context, &mut body) {
-                Ok(None) => {}
-                Ok(Some(error)) => drop(error),
-                // It has to be dropped all the same.
-                Err(error) => {
-                    drop(error);
-                    body();
-                }
-            }
-        } else {
-            body();
+            let attached = context::attached(&context, || outcome = Some(self.end()));
+            // Nobody is left to hear of a carrier that failed.
+            drop(attached);
         }
-        let payload = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_panic(),
-            Err(payload) => payload,
-        };
-        payload.resume_unless_panicking();
+        // It has to be dropped also if a carrier was refused.
+        if let Err(payload) = outcome.unwrap_or_else(|| self.end()) {
+            payload.resume_unless_panicking();
+        }
     }
 }

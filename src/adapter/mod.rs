@@ -1,3 +1,0 @@
-//! Tasks on executors of others.
-
-pub mod future;

@@ -1,0 +1,105 @@
+//! One whole task: carriers, frame, closure, reset.
+//!
+//! The order, from the outside in: a frame is opened for the carriers, which attach in order; the task runs
+//! in a frame of its own, which ends while the carriers are still attached, since a value's `Drop` may log;
+//! the carriers detach in reverse; their frame closes, which resets what they touched. A task without
+//! carriers has the one frame.
+
+use super::Context;
+use crate::foreign::CarrierError;
+use crate::frame::{self, CleanupError, Failure, Frame, thread};
+use crate::panic::catch;
+
+/// Runs one task. Never unwinds.
+///
+/// If the clean-up fails, the result is dropped here, in a frame of its own.
+pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
+    if context.has_carriers() {
+        return run_attached(context, f);
+    }
+    match catch(|| frame::run(context.inherits(), f)) {
+        Ok(ended) => ended.map_err(Failure::Cleanup),
+        Err(payload) => Err(Failure::Panic(payload)),
+    }
+}
+
+/// The same with carriers, which have to be detached whatever happens.
+#[inline(never)]
+pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
+    let mut ended = None;
+    let attached = attached(context, || {
+        ended = Some(catch(|| frame::run(context.inherits(), f)));
+    });
+    let detached = match attached {
+        Ok(error) => error,
+        Err(refused) => return Err(Failure::Carrier(refused)),
+    };
+    match (ended, detached) {
+        (Some(Ok(Ok(result))), None) => Ok(result),
+        // The task's own panic wins.
+        (Some(Err(payload)), _) => Err(Failure::Panic(payload)),
+        (Some(Ok(Ok(result))), Some(error)) => Err(Failure::Cleanup(frame::give_up(result, error))),
+        (Some(Ok(Err(error))), later) => {
+            let mut total = Some(error);
+            CleanupError::add(&mut total, later);
+            match total {
+                Some(error) => Err(Failure::Cleanup(error)),
+                None => unreachable!("there was one"),
+            }
+        }
+        (None, _) => unreachable!("it is called unless a carrier is refused"),
+    }
+}
+
+/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
+/// stayed attached. `Err`: `f` was not called.
+///
+/// In a frame of their own: what carriers touch concerns neither the task that they are attached for nor
+/// the one around it.
+pub(crate) fn attached(
+    context: &Context,
+    f: impl FnOnce(),
+) -> Result<Option<CleanupError>, CarrierError> {
+    let frame = Frame::enter(context.inherits());
+    let mut f = Some(f);
+    let failed = context.attach_around(&mut || {
+        if let Some(f) = f.take() {
+            f();
+        }
+    });
+    let has_run = f.is_none();
+    // Not called: what it owns may use slots, so it is dropped in the frame. The carrier's error is what the
+    // caller hears of.
+    if let Err(payload) = catch(|| drop(f)) {
+        drop(payload);
+    }
+    let closed = frame.end().err();
+    match failed {
+        None => Ok(closed),
+        Some(failed) => not_attached(has_run, failed, closed),
+    }
+}
+
+/// What to say if a carrier failed.
+#[cold]
+fn not_attached(
+    has_run: bool,
+    failed: CarrierError,
+    closed: Option<CleanupError>,
+) -> Result<Option<CleanupError>, CarrierError> {
+    if has_run || failed.is_detach() {
+        thread::current().is_tainted.set(true);
+    }
+    if has_run {
+        let mut error = Some(CleanupError::detach(failed));
+        CleanupError::add(&mut error, closed);
+        return Ok(error);
+    }
+    // What the carriers left in slots while they failed is gone; the carrier is the cause.
+    Err(failed)
+}
+
+/// Whether a carrier could not be detached on this thread since the last time of asking.
+pub(crate) fn take_taint() -> bool {
+    thread::current().is_tainted.replace(false)
+}

@@ -1,0 +1,101 @@
+//! What a task hands down: capturing it, and finding it in the task that inherits.
+
+#![expect(unsafe_code, reason = "the innermost frame's snapshot is reached by pointer")]
+
+use std::sync::Arc;
+
+use super::end::register;
+use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
+use super::task::{forget_capture, give_up_capture};
+use super::thread::{self, DIVERGED, Thread};
+
+/// What the innermost frame's tasks inherit.
+fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
+    // SAFETY: S3: alive while the frame is open. The callers run no user code while they use it.
+    unsafe { thread.inherits.get().as_ref() }
+}
+
+/// What the current task inherits for this slot.
+pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Item> {
+    inherited_by(thread)?.find(slot).cloned()
+}
+
+/// Whether the current task inherits something for this slot.
+pub(crate) fn inherits(thread: &Thread, slot: &dyn Inheritance) -> bool {
+    inherited_by(thread).is_some_and(|snapshot| snapshot.find(slot).is_some())
+}
+
+/// Notes that an inheritable slot is no longer what the task's snapshot or its last capture says.
+#[inline]
+pub(crate) fn diverge(thread: &Thread) {
+    thread.leave(DIVERGED);
+    forget_capture(thread);
+}
+
+/// Captures what the current task would hand down, if there is anything. O(1) if nothing inheritable has
+/// changed since the last time, O(inheritable slots that this thread has ever touched) otherwise.
+///
+/// It runs user code: `Clone`, and the functions of slots that derive.
+#[inline]
+pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
+    let thread = thread::current();
+    if let Some(kept) = thread.capture() {
+        return Ok(Some(kept));
+    }
+    if thread.inherits.get().is_null() && !thread.has(DIVERGED) {
+        return Ok(None);
+    }
+    capture_slow(thread)
+}
+
+#[inline(never)]
+fn capture_slow(thread: &Thread) -> Result<Option<Arc<Snapshot>>, Borrowed> {
+    let parent = inherited_by(thread);
+    if !thread.has(DIVERGED) && !parent.is_some_and(|parent| parent.derives()) {
+        return Ok(parent.cloned());
+    }
+    let snapshot = rebuild(thread, parent.cloned())?;
+    // A copy is user code: it may have captured, or changed a slot, in which case what was captured then
+    // is dropped in favour of this one.
+    forget_capture(thread);
+    if let Some(snapshot) = &snapshot
+        && register(thread).is_ok()
+    {
+        thread.keep_capture(Arc::clone(snapshot));
+    }
+    Ok(snapshot)
+}
+
+/// Copies what the current task holds, and shares what it has not touched.
+#[cold]
+fn rebuild(
+    thread: &Thread,
+    parent: Option<Arc<Snapshot>>,
+) -> Result<Option<Arc<Snapshot>>, Borrowed> {
+    let inherited = parent.as_deref().map_or(&[][..], Snapshot::items);
+    for item in inherited {
+        if item.slot.derives() {
+            item.slot.materialise();
+        }
+    }
+    let mut items = Items::default();
+    let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
+    for slot in thread.heirs() {
+        if slot.is_touched() {
+            touched.push(slot);
+            if let Some(copied) = slot.copy_current()? {
+                items.push(Item { slot, copied, is_given: false });
+            }
+        }
+    }
+    for item in inherited {
+        if !touched.iter().any(|slot| item.is_of(*slot)) {
+            items.push(item.clone());
+        }
+    }
+    let snapshot = Snapshot::new(items);
+    if let Some(parent) = parent {
+        give_up_capture(parent);
+    }
+    Ok(snapshot)
+}

@@ -1,0 +1,93 @@
+//! The end of a thread: its own values end, and then its slots cannot be used any more.
+
+#![expect(unsafe_code, reason = "cells are reached by pointer")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cell::RawCell;
+use super::epoch::GONE;
+use super::permanent::{self, Gone};
+use super::task::{give_up_capture, unwind};
+use super::thread::{self, ID_STEP, NOBODY, Thread};
+
+/// The id that the next thread gets. None is used twice.
+static NEXT_ID: AtomicU64 = AtomicU64::new(NOBODY + ID_STEP);
+
+/// Makes sure that this thread's end will be noticed (T2).
+#[inline]
+pub(crate) fn register(thread: &Thread) -> Result<(), Gone> {
+    if thread.id.get() == NOBODY { register_slow(thread) } else { Ok(()) }
+}
+
+#[cold]
+fn register_slow(thread: &Thread) -> Result<(), Gone> {
+    if thread.is_gone() {
+        return Err(Gone);
+    }
+    permanent::at_end(teardown)?;
+    #[cfg(feature = "sentinel")]
+    super::own::ignore();
+    // Relaxed: only uniqueness matters, and that comes with the addition.
+    thread.id.set(NEXT_ID.fetch_add(ID_STEP, Ordering::Relaxed));
+    Ok(())
+}
+
+/// Makes sure that a cell may be linked on this thread, which is not so after its teardown.
+#[inline]
+pub(crate) fn admit(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
+    if cell.is_registered.get() { Ok(()) } else { admit_slow(thread, cell) }
+}
+
+/// The first touch of a cell on this thread, ever.
+#[cold]
+fn admit_slow(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
+    register(thread)?;
+    cell.is_registered.set(true);
+    if !cell.is_owned() {
+        thread.add_cell(cell);
+    }
+    Ok(())
+}
+
+/// Has `f` called when this thread's slots have ended, if the thread's end will be noticed.
+pub(crate) fn at_end(thread: &Thread, f: fn()) {
+    thread.at_end.set(Some(f));
+}
+
+/// Ends what the thread itself holds, and frees what the state owns (T2).
+///
+/// A panic here would abort the process, so what a value's drop throws is swallowed.
+fn teardown() {
+    let thread = thread::current();
+    // The process may exit from within tasks: then they end here, the innermost first.
+    end_captures(thread);
+    while let Some(epoch) = thread.trail.last_epoch() {
+        thread.set_epoch(epoch);
+        thread.flags.set(0);
+        if let Some(error) = unwind(thread) {
+            drop(error);
+        }
+    }
+    end_captures(thread);
+    thread.flags.set(0);
+    thread.id.set(NOBODY);
+    thread.set_epoch(GONE);
+    // Whoever opened a frame may keep its snapshot, but nothing is inherited from here on.
+    thread.inherits.set(std::ptr::null());
+    if let Some(f) = thread.at_end.take() {
+        f();
+    }
+    for cell in thread.take_cells() {
+        // SAFETY: C1: declared slots' cells are permanent.
+        let cell = unsafe { cell.as_ref() };
+        cell.is_registered.set(false);
+        cell.free_boxes();
+    }
+    thread.free();
+}
+
+fn end_captures(thread: &Thread) {
+    while let Some(snapshot) = thread.take_any_capture() {
+        give_up_capture(snapshot);
+    }
+}

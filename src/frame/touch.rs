@@ -1,0 +1,65 @@
+//! How a slot is touched, the first time in a task.
+
+use std::mem::needs_drop;
+use std::ptr::NonNull;
+
+use super::cell::{InFutures, RawCell};
+use super::end::admit;
+use super::epoch::ROOT;
+use super::permanent::Gone;
+use super::thread::{DIRECT, POLL, Thread};
+use super::trail::Entry;
+use super::value::Header;
+
+/// Why a slot cannot be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The thread is ending, and its slots have been torn down.
+    Gone,
+    /// The slot's values stay on their thread, and this is the poll of a future, which may not.
+    InFuture,
+}
+
+impl From<Gone> for Refusal {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Touches a slot in the current task: gives an empty box that the cell now shows.
+///
+/// Afterwards the slot counts as touched whatever happens, so that a slot which the initialiser touches
+/// is dropped before this one.
+pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header>, Refusal> {
+    admit(thread, cell)?;
+    if cell.in_futures() == InFutures::Refused && thread.has(POLL) {
+        return Err(Refusal::InFuture);
+    }
+    let epoch = thread.own_epoch();
+    debug_assert!(cell.shown(epoch).is_none(), "touched already");
+    if is_direct::<T>(thread) && cell.epoch() != ROOT {
+        return Ok(cell.place::<T>(epoch));
+    }
+    let header = cell.vacant::<T>();
+    cell.link(header, epoch);
+    thread.trail.push(Entry { cell: NonNull::from(cell), epoch, generation: thread.generation() });
+    cell.add_entry();
+    thread.leave(0);
+    Ok(header)
+}
+
+/// The short way of [`touch`]: a value without drop glue, in a cell that has held one before, in a task
+/// directly on the root. `None` where that is not so.
+#[inline]
+pub(crate) fn touch_in_place<T>(thread: &Thread, cell: &RawCell) -> Option<NonNull<Header>> {
+    if !is_direct::<T>(thread) {
+        return None;
+    }
+    cell.reuse(thread.own_epoch())
+}
+
+/// Whether a value of the innermost task needs no entry on the trail: see [`DIRECT`].
+#[inline]
+fn is_direct<T>(thread: &Thread) -> bool {
+    !needs_drop::<T>() && thread.has(DIRECT)
+}

@@ -1,0 +1,62 @@
+//! How one slot's value gets from the submitter to the task: the policy that `task_local!` declares.
+//!
+//! A snapshot keeps one shared clone per slot, made at capture on the submitting thread. A task that
+//! touches the slot makes its own value from that, on its own thread: another clone, or what the function
+//! of `#[inherit(with = f)]` returns for it.
+
+use std::sync::Arc;
+
+use crate::frame::snapshot::Copied;
+
+/// The policy of one slot.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Inherit<T> {
+    clone: fn(&T) -> T,
+    share: fn(T) -> Copied,
+    /// What makes a task's value, if that is not `clone`.
+    derive: Option<fn(&T) -> T>,
+}
+
+// The bounds are on the functions, so that the compiler names the one which a slot's type lacks.
+impl<T: 'static> Inherit<T> {
+    /// `#[inherit]`.
+    pub const fn by_clone() -> Self
+    where
+        T: Clone + Send + Sync,
+    {
+        Self { clone: T::clone, share: |value| Arc::new(value), derive: None }
+    }
+
+    /// `#[inherit(with = f)]`.
+    pub const fn with(f: fn(&T) -> T) -> Self
+    where
+        T: Clone + Send + Sync,
+    {
+        Self { clone: T::clone, share: |value| Arc::new(value), derive: Some(f) }
+    }
+}
+
+impl<T> Inherit<T> {
+    pub(super) fn derives(&self) -> bool {
+        self.derive.is_some()
+    }
+
+    /// The copy that a snapshot keeps.
+    pub(super) fn copy(&self, value: &T) -> Copied {
+        self.share((self.clone)(value))
+    }
+
+    /// Puts a value into the form in which a snapshot keeps it.
+    pub(super) fn share(&self, value: T) -> Copied {
+        (self.share)(value)
+    }
+
+    /// A task's own value. A value that was given and not captured is not derived again.
+    pub(super) fn make(&self, copied: &T, is_given: bool) -> T {
+        match self.derive {
+            Some(derive) if !is_given => derive(copied),
+            _ => (self.clone)(copied),
+        }
+    }
+}
