@@ -1,0 +1,418 @@
+//! The figures of `docs/performance.md`, as Markdown: each row's sides take turns in one process, and what
+//! is printed is the median of their ratios. `scripts/performance` runs it and writes the page.
+//!
+//! A row says its budget, so that what is missed can be seen.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{self, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use cleanslate::future::FutureExt;
+use cleanslate::{Context, Isolation, Pool, task_local};
+use rayon::prelude::*;
+
+task_local! {
+    static WORD: u64 = 0;
+    #[inherit]
+    static TENANT: u64 = 7;
+}
+thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
+
+type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
+
+/// How long the sides of a row take turns.
+fn patience() -> Duration {
+    let short = std::env::args().any(|argument| argument == "--test");
+    Duration::from_millis(if short { 1 } else { 1500 })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Runs the sides in turns, each a batch at a time; returns the median nanoseconds of each per unit, and
+/// the median, the lowest and the highest decile of the first side's ratio to the best of the others.
+fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
+    // A batch takes a tenth of a millisecond at least, so that the clock does not matter.
+    let began = Instant::now();
+    ways.iter().for_each(|way| way.1());
+    let once = (began.elapsed().as_nanos() as usize / ways.len()).max(1);
+    let batch = (100_000 / once).clamp(1, 10_000);
+    let mut took: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+    let began = Instant::now();
+    while took[0].len() < 3 || began.elapsed() < patience() {
+        let first = took[0].len();
+        for n in 0..ways.len() {
+            // Who is first changes with every round.
+            let side = (n + first) % ways.len();
+            let began = Instant::now();
+            for _ in 0..batch {
+                ways[side].1();
+            }
+            took[side].push(began.elapsed().as_nanos() as f64 / (batch * units) as f64);
+        }
+    }
+    let mut ratios: Vec<f64> = (0..took[0].len())
+        .map(|round| {
+            let others = took[1..].iter().map(|side| side[round]);
+            took[0][round] / others.fold(f64::INFINITY, f64::min)
+        })
+        .collect();
+    let middle = median(&mut ratios);
+    let tenth = ratios.len() / 10;
+    let spread = [middle, ratios[tenth], ratios[ratios.len() - 1 - tenth]];
+    (took.iter_mut().map(|side| median(side)).collect(), spread)
+}
+
+fn time(nanos: f64) -> String {
+    match nanos {
+        n if n < 1e3 => format!("{n:.1} ns"),
+        n if n < 1e6 => format!("{:.1} µs", n / 1e3),
+        n => format!("{:.1} ms", n / 1e6),
+    }
+}
+
+/// Prints a row: the first side, the others, and the ratio to the best of them.
+fn row(what: &str, budget: &str, units: usize, ways: &[Way<'_>]) {
+    let (nanos, [ratio, low, high]) = turns(ways, units);
+    let others: Vec<_> = ways[1..]
+        .iter()
+        .zip(&nanos[1..])
+        .map(|(way, nanos)| format!("{} {}", way.0, time(*nanos)))
+        .collect();
+    println!(
+        "| {what} | {} | {} | {ratio:.2} ({low:.2}–{high:.2}) | {budget} |",
+        time(nanos[0]),
+        others.join(", "),
+    );
+}
+
+fn heading(title: &str) {
+    println!("\n## {title}\n\n| | cleanslate | beside it | ratio (deciles) | budget |");
+    println!("|---|---|---|---|---|");
+}
+
+/// About as many nanoseconds of work.
+#[inline(never)]
+fn work(nanos: u64) -> u64 {
+    (0..nanos).fold(nanos, |x, _| black_box(x.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1))
+}
+
+fn resets() {
+    heading("The reset");
+    let reset = Pool::new(1).unwrap();
+    let leaky = Pool::builder().workers(1).isolation(Isolation::Leaky).build().unwrap();
+    let items: Vec<u64> = (0..1_000_000).collect();
+    let map = |pool: &Pool, f: fn(&u64) -> u64| drop(black_box(pool.map_slice(&items, f)));
+    let opaque: fn(&u64) -> u64 = |n| black_box(*n) + 1;
+    row(
+        "a task that touches nothing, 1 ns of work",
+        "1.02",
+        items.len(),
+        &[
+            ("`Leaky`", Box::new(|| map(&reset, opaque))),
+            ("`Leaky`", Box::new(|| map(&leaky, opaque))),
+        ],
+    );
+    let touch = |n: &u64| {
+        WORD.set(*n);
+        WORD.get()
+    };
+    let plain = |n: &u64| {
+        PLAIN.set(*n);
+        PLAIN.get()
+    };
+    row(
+        "set, get and reset of a `u64`",
+        "+ 2 ns",
+        items.len(),
+        &[
+            ("", Box::new(|| map(&reset, touch))),
+            ("plain `thread_local!`, no reset", Box::new(|| map(&leaky, plain))),
+        ],
+    );
+    let empty = Context::empty();
+    row(
+        "an empty frame, `Context::run`",
+        "2 ns",
+        1,
+        &[
+            ("", Box::new(|| _ = black_box(empty.run(|| black_box(1))))),
+            ("a call", Box::new(|| _ = black_box((|| black_box(1))()))),
+        ],
+    );
+    TENANT.set(8);
+    drop(Context::capture());
+    row(
+        "a capture with its release, unchanged",
+        "20 ns",
+        1,
+        &[
+            ("", Box::new(|| drop(black_box(Context::capture())))),
+            ("a call", Box::new(|| _ = black_box((|| black_box(1))()))),
+        ],
+    );
+}
+
+fn maps() {
+    heading("Maps, two workers, beside rayon's `install(par_iter().map().collect())`");
+    let pool = Pool::new(2).unwrap();
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for (len, nanos) in [
+        (10, 1),
+        (10, 100),
+        (1_000, 1),
+        (1_000, 100),
+        (100_000, 1),
+        (100_000, 100),
+        (1_000_000, 1),
+        (1, 10_000),
+        (100, 10_000),
+    ] {
+        let items: Vec<u64> = (0..len).collect();
+        let theirs = || {
+            let map = || items.par_iter().map(|n| n + work(nanos)).collect::<Vec<_>>();
+            drop(black_box(rayon.install(map)));
+        };
+        row(
+            &format!("`map_slice`, {len} x {nanos} ns"),
+            "1.0",
+            1,
+            &[
+                ("", Box::new(|| drop(black_box(pool.map_slice(&items, |n| n + work(nanos)))))),
+                ("rayon", Box::new(theirs)),
+            ],
+        );
+        if matches!(nanos, 1 | 100) && len >= 100_000 {
+            row(
+                &format!("`map` of an iterator, {len} x {nanos} ns"),
+                if nanos == 1 { "1.5" } else { "1.0" },
+                1,
+                &[
+                    ("", Box::new(|| drop(black_box(pool.map(&items, |n| n + work(nanos)))))),
+                    ("rayon", Box::new(theirs)),
+                ],
+            );
+        }
+    }
+    for workers in [16, 64] {
+        let pool = Pool::new(workers).unwrap();
+        let rayon = rayon::ThreadPoolBuilder::new().num_threads(workers).build().unwrap();
+        let items: Vec<u64> = (0..200_000).collect();
+        row(
+            &format!("`map_slice`, 200,000 x 100 ns, {workers} workers"),
+            "1.0",
+            1,
+            &[
+                ("", Box::new(|| drop(black_box(pool.map_slice(&items, |n| n + work(100)))))),
+                (
+                    "rayon",
+                    Box::new(|| {
+                        let map = || items.par_iter().map(|n| n + work(100)).collect::<Vec<_>>();
+                        drop(black_box(rayon.install(map)));
+                    }),
+                ),
+            ],
+        );
+    }
+    let helping = Pool::builder().workers(2).caller_helps(true).build().unwrap();
+    let items: Vec<u64> = (0..10).collect();
+    row(
+        "`map_slice` of 10 x 1 ns, `caller_helps`",
+        "0.3 µs",
+        1,
+        &[
+            ("", Box::new(|| drop(black_box(helping.map_slice(&items, |n| n + work(1)))))),
+            (
+                "rayon",
+                Box::new(|| {
+                    let map = || items.par_iter().map(|n| n + work(1)).collect::<Vec<_>>();
+                    drop(black_box(rayon.install(map)));
+                }),
+            ),
+        ],
+    );
+}
+
+fn floods() {
+    heading("Submitting, two workers");
+    const FLOOD: usize = 10_000;
+    let pool = Pool::new(2).unwrap();
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let threadpool = threadpool::ThreadPool::new(2);
+    let rusty = rusty_pool::Builder::new().core_size(2).max_size(2).build();
+    let mut tokio = tokio::runtime::Builder::new_multi_thread();
+    let tokio = tokio.worker_threads(1).max_blocking_threads(2).build().unwrap();
+    let done = Arc::new(AtomicUsize::new(0));
+    let flood = |submit: &dyn Fn(Arc<AtomicUsize>)| {
+        for _ in 0..FLOOD {
+            submit(Arc::clone(&done));
+        }
+        while done.load(Ordering::Acquire) != FLOOD {
+            std::thread::yield_now();
+        }
+        done.store(0, Ordering::Release);
+    };
+    let tick = |done: Arc<AtomicUsize>| _ = done.fetch_add(1, Ordering::Release);
+    row(
+        "a flood, per task",
+        "1.0",
+        FLOOD,
+        &[
+            ("", Box::new(|| flood(&|done| drop(pool.submit(move || tick(done)))))),
+            ("rayon", Box::new(|| flood(&|done| rayon.spawn(move || tick(done))))),
+            ("threadpool", Box::new(|| flood(&|done| threadpool.execute(move || tick(done))))),
+            ("rusty_pool", Box::new(|| flood(&|done| rusty.execute(move || tick(done))))),
+            ("tokio", Box::new(|| flood(&|done| drop(tokio.spawn_blocking(move || tick(done)))))),
+        ],
+    );
+    row(
+        "a round trip, `submit` and `join`",
+        "1.0",
+        1,
+        &[
+            ("", Box::new(|| _ = black_box(pool.submit(|| black_box(1)).join().unwrap()))),
+            ("rayon", Box::new(|| _ = black_box(rayon.install(|| black_box(1))))),
+            ("rusty_pool", Box::new(|| _ = rusty.evaluate(|| black_box(1)).await_complete())),
+        ],
+    );
+}
+
+/// Ready at the poll after `left` more.
+struct Countdown(u32);
+
+impl Future for Countdown {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
+        if self.0 == 0 {
+            return Poll::Ready(());
+        }
+        self.0 -= 1;
+        Poll::Pending
+    }
+}
+
+tokio::task_local! { static TOKIO: u64; }
+
+/// Polls to the end, through a pointer as executors do.
+fn drive(future: impl Future<Output = ()>) {
+    let mut future: Pin<&mut dyn Future<Output = ()>> = pin!(future);
+    let mut cx = task::Context::from_waker(Waker::noop());
+    while black_box(&mut future).as_mut().poll(&mut cx).is_pending() {}
+}
+
+fn polls() {
+    heading("Futures and other executors");
+    const POLLS: usize = 1_000;
+    let polls = async |read: fn() -> u64| {
+        for _ in 0..POLLS {
+            black_box(read());
+            Countdown(1).await;
+        }
+    };
+    row(
+        "a poll of an isolated future with one slot",
+        "1.0",
+        POLLS,
+        &[
+            ("", Box::new(|| drive(polls(|| WORD.get()).isolated()))),
+            ("tokio's `task_local!`", Box::new(|| drive(TOKIO.scope(1, polls(|| TOKIO.get()))))),
+        ],
+    );
+    #[cfg(feature = "rayon")]
+    {
+        use cleanslate::rayon::ParallelIteratorExt;
+        let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        for (nanos, touches, budget) in [(10, false, "1.3"), (100, false, "1.03"), (1, true, "5")] {
+            let f = move |n: u64| {
+                if touches {
+                    WORD.set(n);
+                }
+                n + work(nanos)
+            };
+            let plain = move |n: u64| n + work(nanos);
+            let sum = |sum: u64| _ = black_box(sum);
+            let what = if touches { ", one `u64` touched" } else { "" };
+            row(
+                &format!("`.isolated().map(f)`, {nanos} ns an item{what}"),
+                budget,
+                100_000,
+                &[
+                    (
+                        "",
+                        Box::new(|| {
+                            let items = || (0..100_000_u64).into_par_iter();
+                            sum(rayon.install(|| items().isolated().map(f).sum()));
+                        }),
+                    ),
+                    (
+                        "bare rayon",
+                        Box::new(|| {
+                            let items = || (0..100_000_u64).into_par_iter();
+                            sum(rayon.install(|| items().map(plain).sum()));
+                        }),
+                    ),
+                ],
+            );
+        }
+    }
+}
+
+/// A short job at a time, a hundred a second, beside a map of items of a millisecond.
+fn fairness() {
+    let pool = Pool::new(2).unwrap();
+    let short = patience() < Duration::from_millis(100);
+    let items = 0..if short { 4_u32 } else { 3_000 };
+    let item = |_| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+    };
+    let map = || {
+        let began = Instant::now();
+        drop(pool.map_range(items.clone(), item));
+        began.elapsed()
+    };
+    let alone = map();
+    let over = AtomicUsize::new(0);
+    let (beside, mut waits) = std::thread::scope(|s| {
+        let jobs = s.spawn(|| {
+            let mut waits = Vec::new();
+            while over.load(Ordering::Acquire) == 0 {
+                let began = Instant::now();
+                pool.submit(|| ()).join().unwrap();
+                waits.push(began.elapsed().as_nanos() as f64);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            waits
+        });
+        let took = map();
+        over.store(1, Ordering::Release);
+        (took, jobs.join().unwrap())
+    });
+    let middle = median(&mut waits);
+    let worst = waits[(waits.len() - 1) * 99 / 100];
+    println!("\n## A short job beside a map of 1 ms items\n");
+    println!(
+        "A hundred jobs a second: p50 {}, p99 {} (budget 2 ms). The map took {:.3} of its time alone \
+         (budget 1.03).",
+        time(middle),
+        time(worst),
+        beside.as_secs_f64() / alone.as_secs_f64(),
+    );
+}
+
+fn main() {
+    resets();
+    maps();
+    floods();
+    polls();
+    fairness();
+}
