@@ -82,9 +82,13 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         let core = &self.core;
+        if core.is_forked() {
+            // Another thread of the parent may have held a lock at the fork.
+            return;
+        }
         core.close();
         // Relaxed: whoever set it did so through a handle, and the count of handles orders that.
-        let detaches = core.detaches.load(Ordering::Relaxed) || core.is_forked();
+        let detaches = core.detaches.load(Ordering::Relaxed);
         if !detaches && !current::is_awaited() && !current::belongs_to(core.id) {
             core.threads.join();
         }
