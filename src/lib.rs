@@ -66,6 +66,8 @@ mod slot;
 pub mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use context::{
     CaptureError, Context, RunError, isolated, isolated_fn, isolated_fn_in, isolated_in,

@@ -92,6 +92,16 @@ impl Context {
         Ok(Self { snapshot: capture::capture()?, carriers: Carriers::capture()? })
     }
 
+    /// Captures what installed carriers carry, and nothing else.
+    #[cfg(feature = "tower")]
+    #[track_caller]
+    pub(crate) fn capture_carriers() -> Self {
+        match Carriers::capture() {
+            Ok(carriers) => Self { snapshot: None, carriers },
+            Err(error) => CaptureError::from(error).raise(),
+        }
+    }
+
     /// A context from which nothing is inherited, and which carries nothing.
     #[must_use]
     pub const fn empty() -> Self {

@@ -23,7 +23,7 @@ use crate::panic::Drops;
 /// of the chunk, if what it attached has the same span and the same baggage.
 ///
 /// The crate `tracing-opentelemetry` attaches a context for each span of `tracing` that is entered.
-/// Put the carrier for these spans before this one, which then has the last word on what is
+/// Put the `TracingCarrier` before this one, which then has the last word on what is
 /// current.
 ///
 /// # Examples

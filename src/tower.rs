@@ -1,0 +1,296 @@
+//! Requests as tasks, in services of `tower` that speak HTTP: axum, hyper, tonic.
+//!
+//! [`IsolateLayer`] makes one task of each request, from the call of the service to the last frame
+//! of the response's body.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use http::Response;
+use http::response::Parts;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::context::Context;
+use crate::future::{FutureExt, Isolated};
+
+/// Makes one task of each request.
+///
+/// The request's handler, the services between this layer and the handler, and the body of the
+/// response while it is streamed all find the same slots, which end with the body, or where the
+/// client hangs up, on whatever thread that happens. Nothing is left for the next request on the
+/// connection or the thread.
+///
+/// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
+/// thread on which anybody may have left something. A closure fills them from the request, inside
+/// the task and before the service is called. [Installed](crate::foreign::install) carriers come
+/// along, so a layer outside of this one may open a span.
+///
+/// What the handler spawns is not part of the task:
+/// `cleanslate::tokio::spawn` and a [`Pool`](crate::Pool) hand down what is
+/// `#[inherit]`.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{task_local, tower::IsolateLayer};
+/// use http::{Request, Response};
+/// # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
+/// use tower_layer::Layer;
+/// use tower_service::Service;
+///
+/// task_local! { static USER: String = "nobody".to_owned(); }
+///
+/// #[derive(Clone)]
+/// struct Greeter;
+///
+/// impl Service<Request<String>> for Greeter {
+///     // …
+/// #     type Response = Response<String>;
+/// #     type Error = Infallible;
+/// #     type Future = Ready<Result<Response<String>, Infallible>>;
+/// #     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+/// #         Poll::Ready(Ok(()))
+/// #     }
+///     fn call(&mut self, _: Request<String>) -> Self::Future {
+///         ready(Ok(Response::new(USER.with(|user| format!("hello, {user}")))))
+///     }
+/// }
+///
+/// let layer = IsolateLayer::new(|request: &Request<String>| {
+///     USER.set(request.headers()["user"].to_str().unwrap().to_owned());
+/// });
+/// let mut service = layer.layer(Greeter);
+/// # futures_lite::future::block_on(async {
+/// let request = Request::builder().header("user", "alice").body(String::new()).unwrap();
+/// let response = service.call(request).await.unwrap();
+/// # use http_body::Body;
+/// # let mut body = std::pin::pin!(response.into_body());
+/// # let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+/// # assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "hello, alice");
+/// # assert!(!USER.is_set());
+/// # });
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct IsolateLayer<F> {
+    fill: F,
+}
+
+impl<F> IsolateLayer<F> {
+    /// Makes a layer that fills the slots of each request with `fill`.
+    #[must_use]
+    pub const fn new(fill: F) -> Self {
+        Self { fill }
+    }
+}
+
+impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
+    type Service = Isolate<S, F>;
+
+    fn layer(&self, inner: S) -> Isolate<S, F> {
+        Isolate { inner, fill: self.fill.clone() }
+    }
+}
+
+/// The service that [`IsolateLayer`] makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Isolate<S, F> {
+    inner: S,
+    fill: F,
+}
+
+impl<S, F, Request, B> Service<Request> for Isolate<S, F>
+where
+    S: Service<Request, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    F: Fn(&Request) + Clone + Send + 'static,
+    Request: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    type Response = Response<IsolatedBody<B, S::Error>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<B, S::Error>;
+
+    /// Asks the service, in a task of its own.
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        Context::empty().run(|| self.inner.poll_ready(cx))
+    }
+
+    /// Begins the task of the request.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an installed carrier cannot capture. The future panics as
+    /// [`isolated`](FutureExt::isolated) ones do.
+    fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
+        // The one that was readied is called, and the clone takes its place.
+        let next = Context::empty().run(|| self.inner.clone());
+        let ready = std::mem::replace(&mut self.inner, next);
+        let out = Arc::new(Mutex::new(Out::default()));
+        let serve = serve(ready, request, self.fill.clone(), Arc::clone(&out));
+        let task: Serving = Box::pin(serve);
+        let task = task.isolated_in(&Context::capture_carriers());
+        ResponseFuture { task: Some(task), out }
+    }
+}
+
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the task of a request has to hand out next, and what is known of the body.
+struct Out<B: Body, E> {
+    head: Option<Result<Parts, E>>,
+    frame: Option<Result<Frame<B::Data>, B::Error>>,
+    size: SizeHint,
+    is_at_end: bool,
+}
+
+impl<B: Body, E> Default for Out<B, E> {
+    fn default() -> Self {
+        Self { head: None, frame: None, size: SizeHint::default(), is_at_end: false }
+    }
+}
+
+impl<B: Body, E> Out<B, E> {
+    fn note(&mut self, body: Pin<&B>) {
+        self.size = body.size_hint();
+        self.is_at_end = body.is_end_stream();
+    }
+}
+
+/// The whole task. It puts what it has into `out` and goes on when it is polled next, which is when
+/// more is wanted.
+async fn serve<S, Request, B>(
+    mut service: S,
+    request: Request,
+    fill: impl Fn(&Request),
+    out: Arc<Mutex<Out<B, S::Error>>>,
+) where
+    S: Service<Request, Response = Response<B>>,
+    B: Body,
+{
+    fill(&request);
+    drop(fill);
+    let response = service.call(request).await;
+    drop(service);
+    let (parts, body) = match response {
+        Ok(response) => response.into_parts(),
+        Err(error) => {
+            out.lock().head = Some(Err(error));
+            return;
+        }
+    };
+    let mut body = pin!(body);
+    {
+        let mut out = out.lock();
+        out.note(body.as_ref());
+        out.head = Some(Ok(parts));
+    }
+    loop {
+        hand_out().await;
+        let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await else { return };
+        let mut out = out.lock();
+        out.note(body.as_ref());
+        out.frame = Some(frame);
+    }
+}
+
+/// Ends a poll. Nobody is to be woken: whoever polls finds what was put out for it.
+async fn hand_out() {
+    let mut is_new = true;
+    poll_fn(|_| match std::mem::take(&mut is_new) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// The future of a response, in the task of its request.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<B: Body, E> {
+    /// `None` once it is over.
+    task: Option<Isolated<Serving>>,
+    out: Arc<Mutex<Out<B, E>>>,
+}
+
+impl<B: Body, E> Future for ResponseFuture<B, E> {
+    type Output = Result<Response<IsolatedBody<B, E>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let Some(task) = &mut this.task else { panic!("a response was polled after it had ended") };
+        let poll = Pin::new(task).poll(cx);
+        let head = this.out.lock().head.take();
+        match head {
+            None => {
+                assert!(poll.is_pending(), "a task ends with a response");
+                Poll::Pending
+            }
+            Some(Err(error)) => {
+                this.task = None;
+                Poll::Ready(Err(error))
+            }
+            Some(Ok(parts)) => {
+                let body = IsolatedBody { task: this.task.take(), out: Arc::clone(&this.out) };
+                Poll::Ready(Ok(Response::from_parts(parts, body)))
+            }
+        }
+    }
+}
+
+impl<B: Body, E> fmt::Debug for ResponseFuture<B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("is_over", &self.task.is_none()).finish()
+    }
+}
+
+/// The body of a response, in the task of its request, which ends with it.
+pub struct IsolatedBody<B: Body, E> {
+    /// `None` once it is over.
+    task: Option<Isolated<Serving>>,
+    out: Arc<Mutex<Out<B, E>>>,
+}
+
+impl<B: Body, E> Body for IsolatedBody<B, E> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.get_mut();
+        let Some(task) = &mut this.task else { return Poll::Ready(None) };
+        let poll = Pin::new(task).poll(cx);
+        if poll.is_ready() {
+            this.task = None;
+            return Poll::Ready(None);
+        }
+        let frame = this.out.lock().frame.take();
+        frame.map_or(Poll::Pending, |frame| Poll::Ready(Some(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.task.is_none() || self.out.lock().is_at_end
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.task {
+            Some(_) => self.out.lock().size,
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<B: Body, E> fmt::Debug for IsolatedBody<B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IsolatedBody").field("is_over", &self.task.is_none()).finish()
+    }
+}
