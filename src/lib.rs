@@ -88,8 +88,8 @@ pub mod __private {
     pub use crate::slot::{Declaration, Inherit, Lease, SlotCell, WorkerDeclaration};
 }
 
-/// Has the examples of the README tested.
-#[cfg(doctest)]
+/// Has the examples of the README tested, which use rayon.
+#[cfg(all(doctest, feature = "rayon"))]
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 struct Readme;
