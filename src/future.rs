@@ -9,13 +9,15 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::panic::panic_any;
+use std::panic::{RefUnwindSafe, UnwindSafe, panic_any};
 use std::pin::Pin;
 use std::task::{self, Poll};
 
 use crate::context::{self, Context, RunError};
 use crate::frame::{CleanupError, Parked, contained};
 use crate::panic::{Payload, catch};
+
+pub use crate::slot::ScopedFuture;
 
 /// Makes a task of a future.
 ///
@@ -75,6 +77,10 @@ pub struct Isolated<F: Future> {
     context: Context,
     parked: Parked,
 }
+
+// A poll that panics ends the future, so nobody finds it in the middle of a change.
+impl<F: Future> UnwindSafe for Isolated<F> {}
+impl<F: Future> RefUnwindSafe for Isolated<F> {}
 
 impl<F: Future> fmt::Debug for Isolated<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -51,7 +51,14 @@ pub(crate) struct OwnedWorkerLocalsAreSend;
 /// SLOT.with(|_| ());
 /// ```
 ///
+/// ```compile_fail,E0277
+/// struct Plain;
+/// cleanslate::task_local! { #[inherit(with = |_| Plain)] static SLOT: Plain = Plain; }
+/// SLOT.with(|_| ());
 /// ```
+///
+/// ```
+/// #[derive(Clone)]
 /// struct Plain;
 /// cleanslate::task_local! { #[inherit(with = |_| Plain)] static SLOT: Plain = Plain; }
 /// SLOT.with(|_| ());

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::foreign::CarrierError;
@@ -55,6 +56,10 @@ impl CaptureError {
         matches!(self.refused, Refused::Carrier(_))
     }
 }
+
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl UnwindSafe for CaptureError {}
+impl RefUnwindSafe for CaptureError {}
 
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,6 +124,10 @@ impl RunError {
         matches!(self.cause, Cause::Cleanup(_))
     }
 }
+
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl UnwindSafe for RunError {}
+impl RefUnwindSafe for RunError {}
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

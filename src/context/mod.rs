@@ -5,14 +5,15 @@ mod run;
 mod wrap;
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{attached, run, run_attached, take_taint};
+pub(crate) use run::{attached, make_for_nobody, run, run_attached, take_taint};
 pub use wrap::{isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier};
-use crate::frame::snapshot::Snapshot;
+use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
 use crate::frame::{self, Failure, capture};
 
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
@@ -47,6 +48,10 @@ pub struct Context {
     snapshot: Option<Arc<Snapshot>>,
     carriers: Carriers,
 }
+
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl UnwindSafe for Context {}
+impl RefUnwindSafe for Context {}
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,6 +111,19 @@ impl Context {
     #[must_use]
     pub const fn empty() -> Self {
         Self { snapshot: None, carriers: Carriers::none() }
+    }
+
+    /// Gives an inheritable slot a value, in place of what was captured for it.
+    pub(crate) fn given(self, slot: &'static dyn Inheritance, copied: Copied) -> Self {
+        let Self { snapshot, carriers } = self;
+        let mut items = Items::default();
+        for item in snapshot.as_deref().map_or(&[][..], Snapshot::items) {
+            if !item.is_of(slot) {
+                items.push(item.clone());
+            }
+        }
+        items.push(Item { slot, copied, is_given: true });
+        Self { snapshot: Snapshot::new(items), carriers }
     }
 
     /// Adds a carrier, which captures here and now, on this thread.

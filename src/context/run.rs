@@ -6,7 +6,7 @@
 //! carriers has the one frame.
 
 use super::Context;
-use crate::foreign::CarrierError;
+use crate::foreign::{CarrierError, attach_nothing_around};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
 
@@ -48,6 +48,36 @@ pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Resul
             }
         }
         (None, _) => unreachable!("it is called unless a carrier is refused"),
+    }
+}
+
+/// Makes something that outlives the current task, as if for nobody: in an empty context, with each carrier
+/// that is attached here saying what nothing is.
+pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure> {
+    let mut init = Some(init);
+    let mut made = None;
+    let attached = catch(|| {
+        frame::run(None, || {
+            attach_nothing_around(&mut || {
+                made = init.take().map(|init| catch(|| frame::run(None, init)));
+            })
+        })
+    });
+    let failure = match attached {
+        Ok(Ok(None)) => None,
+        Ok(Ok(Some(refused))) => Some(Failure::Carrier(refused)),
+        Ok(Err(error)) => Some(Failure::Cleanup(error)),
+        Err(payload) => Some(Failure::Panic(payload)),
+    };
+    match (made, failure) {
+        (Some(Ok(Ok(value))), None) => Ok(value),
+        (Some(Err(payload)), _) => Err(Failure::Panic(payload)),
+        (Some(Ok(Err(error))), _) => Err(Failure::Cleanup(error)),
+        (made, Some(failure)) => {
+            let _second = frame::contained(|| drop(made));
+            Err(failure)
+        }
+        (None, None) => unreachable!("it is called unless a carrier is refused"),
     }
 }
 

@@ -93,7 +93,6 @@ impl Carriers {
 /// Calls `body`, which must not unwind, as if it ran for nobody: each carrier that is installed or
 /// attached on this thread attaches its [`nothing`](super::Carrier::nothing), unless it has none.
 /// The body was called unless something could not be attached. Never unwinds.
-#[cfg_attr(not(test), expect(dead_code, reason = "for initialisers of what is kept"))]
 pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierError> {
     let here = attached::on_this_thread();
     let identities: Vec<_> = here.iter().map(Carried::identity).collect();

@@ -29,7 +29,6 @@ pub use adopt::{Adoptable, Adopted, adopt, adopt_with};
 pub(crate) use carried::Carried;
 pub use carrier::{Carrier, Identity};
 pub(crate) use carriers::Carriers;
-#[cfg_attr(not(test), expect(unused_imports, reason = "for initialisers of what is kept"))]
 pub(crate) use carriers::attach_nothing_around;
 pub(crate) use erased::SharedCarrier;
 pub use error::{BoxError, CarrierError};

@@ -162,6 +162,11 @@ impl RawCell {
         self.in_futures
     }
 
+    /// Whether its values are leases of a worker-local.
+    pub(crate) fn is_lease(&self) -> bool {
+        self.in_futures == InFutures::EndsWithPoll
+    }
+
     pub(crate) fn has_entries(&self) -> bool {
         self.entries.get() != 0
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use parking_lot::Mutex;
 
@@ -137,6 +138,10 @@ impl CleanupError {
         self.inner.payload.lock().take().unwrap_or_else(|| Payload::text(self.to_string()))
     }
 }
+
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl UnwindSafe for CleanupError {}
+impl RefUnwindSafe for CleanupError {}
 
 impl fmt::Display for CleanupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

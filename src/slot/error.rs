@@ -2,15 +2,48 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::foreign::BoxError;
+use crate::panic::catch;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     Gone,
     Borrowed,
     BorrowedMut,
+    /// A worker-local that the same task is using.
+    Leased,
     Recursive,
     InFuture,
+    Init(InitError),
 }
+
+/// What an initialiser that can fail has returned.
+#[derive(Clone, Debug)]
+pub(super) struct InitError {
+    /// Rendered once, while that could be contained.
+    text: String,
+    error: Arc<BoxError>,
+}
+
+impl InitError {
+    pub(super) fn new(error: BoxError) -> Self {
+        let text = catch(|| error.to_string()).unwrap_or_else(|payload| {
+            format!("an error whose display panics: {}", payload.words())
+        });
+        Self { text, error: Arc::new(error) }
+    }
+}
+
+impl PartialEq for InitError {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.error, &other.error)
+    }
+}
+
+impl Eq for InitError {}
 
 /// A slot could not be used: it says which one, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +70,17 @@ impl AccessError {
 
     /// Says whether the value is borrowed by an enclosing `with` or `with_mut`.
     pub fn is_borrowed(&self) -> bool {
-        matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut)
+        matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
+    }
+
+    /// Says whether the slot is bound to its thread, and was used in the poll of an isolated future.
+    pub fn is_in_future(&self) -> bool {
+        self.reason == Reason::InFuture
+    }
+
+    /// Says whether an initialiser that can fail has failed. Its error is the [`source`](Error::source).
+    pub fn is_init(&self) -> bool {
+        matches!(self.reason, Reason::Init(_))
     }
 
     /// Says whether the slot's initialiser needs the slot itself.
@@ -46,13 +89,21 @@ impl AccessError {
     }
 }
 
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl UnwindSafe for AccessError {}
+impl RefUnwindSafe for AccessError {}
+
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slot = &self.slot;
-        match self.reason {
+        match &self.reason {
             Reason::Gone => write!(f, "slot `{slot}` cannot be used while its thread ends"),
             Reason::Borrowed => write!(f, "slot `{slot}` is borrowed by an enclosing with"),
             Reason::BorrowedMut => write!(f, "slot `{slot}` is borrowed by an enclosing with_mut"),
+            Reason::Leased => {
+                write!(f, "worker-local `{slot}` is in use by an enclosing with of the same task")
+            }
+            Reason::Init(error) => write!(f, "slot `{slot}` cannot be initialised: {}", error.text),
             Reason::Recursive => write!(f, "slot `{slot}` is needed by its own initialiser"),
             Reason::InFuture => write!(
                 f,
@@ -62,7 +113,14 @@ impl fmt::Display for AccessError {
     }
 }
 
-impl Error for AccessError {}
+impl Error for AccessError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.reason {
+            Reason::Init(error) => Some(&**error.error),
+            _ => None,
+        }
+    }
+}
 
 /// A value could not be put into a slot. It is handed back.
 #[derive(Clone, PartialEq, Eq)]

@@ -54,6 +54,30 @@ macro_rules! methods {
                 }
             }
 
+            /// Calls `f` with the value as [`with`](Self::with) does: the name that std's `LocalKey` has
+            /// for it.
+            ///
+            /// # Panics
+            ///
+            /// As [`with`](Self::with) does.
+            #[inline]
+            #[track_caller]
+            pub fn with_borrow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+                self.with(f)
+            }
+
+            /// Calls `f` with the value as [`with_mut`](Self::with_mut) does: the name that std's
+            /// `LocalKey` has for it.
+            ///
+            /// # Panics
+            ///
+            /// As [`with_mut`](Self::with_mut) does.
+            #[inline]
+            #[track_caller]
+            pub fn with_borrow_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+                self.with_mut(f)
+            }
+
             /// Returns a clone of the current task's value, which is initialised first if need be.
             ///
             /// # Panics
@@ -162,6 +186,10 @@ macro_rules! methods {
             ///
             /// A value that is borrowed outside stays borrowed: the scope has a cell of its own.
             /// What `f` sets or takes is the scope's; it is dropped with it, also when `f` panics.
+            ///
+            /// The scope is over when `f` returns. So `SLOT.scope(value, || async { … }).await` binds the
+            /// value while the future is made, and not while it runs; that is what
+            /// [`TaskLocal::scope_future`](crate::TaskLocal::scope_future) does.
             ///
             /// # Panics
             ///

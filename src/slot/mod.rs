@@ -7,6 +7,7 @@ mod methods;
 mod own;
 mod owned_local;
 mod place;
+mod scoped_future;
 mod stash;
 mod table;
 mod task_local;
@@ -21,6 +22,7 @@ pub(crate) use own::ignore as ignore_own_state;
 pub use owned_local::OwnedLocal;
 #[doc(hidden)]
 pub use place::SlotCell;
+pub use scoped_future::ScopedFuture;
 #[doc(hidden)]
 pub use stash::Lease;
 pub(crate) use stash::end_worker;

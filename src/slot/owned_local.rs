@@ -15,12 +15,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::error::Reason;
 use super::place::{Place, SlotCell, Source};
 use super::table;
 use crate::frame::cell::{InFutures, OwnedCell, OwnedSlot, OwnersLock, RawCell};
@@ -74,14 +76,19 @@ pub struct OwnedLocal<T: Send + 'static> {
     shared: Arc<Shared<T>>,
     /// Here and not in `shared`, which the cells of other threads may keep for a while: what it
     /// captured ends with the owner, on the thread that drops the owner.
-    init: Guarded<Box<dyn Fn() -> T + Send + Sync>>,
+    init: Guarded<Init<T>>,
 }
+
+/// An initialiser.
+pub(super) type Init<T> = Box<dyn Fn() -> Result<T, Reason> + Send + Sync>;
 
 /// What the cells know of their owner. Dropping it runs no user code.
 struct Shared<T: Send + 'static> {
     id: u64,
     birth: &'static Location<'static>,
     in_futures: InFutures,
+    /// That of the public type, for errors.
+    type_name: fn() -> &'static str,
     /// The cells of all threads by address (W1). `None`: the owner is gone.
     cells: Mutex<Option<HashMap<usize, Arc<TypedCell<T>>>>>,
     me: Weak<Self>,
@@ -150,7 +157,7 @@ impl<T: Send + 'static> Shared<T> {
 
 impl<T: Send + 'static> OwnedSlot for Shared<T> {
     fn name(&self) -> String {
-        format!("{} made at {}", std::any::type_name::<OwnedLocal<T>>(), self.birth)
+        format!("{} made at {}", (self.type_name)(), self.birth)
     }
 
     fn cell(&self) -> Option<Arc<dyn OwnedCell>> {
@@ -172,11 +179,16 @@ impl<T: Send + 'static> OwnedLocal<T> {
     /// ```
     #[track_caller]
     pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self::with_init(Box::new(init), InFutures::Travels)
+        let name = std::any::type_name::<Self>;
+        Self::with_init(Box::new(move || Ok(init())), InFutures::Travels, name)
     }
 
     #[track_caller]
-    pub(super) fn with_init(init: Box<dyn Fn() -> T + Send + Sync>, in_futures: InFutures) -> Self {
+    pub(super) fn with_init(
+        init: Init<T>,
+        in_futures: InFutures,
+        type_name: fn() -> &'static str,
+    ) -> Self {
         // Relaxed: only uniqueness matters, and that comes with the addition.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let birth = Location::caller();
@@ -184,6 +196,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
             id,
             birth,
             in_futures,
+            type_name,
             cells: Mutex::new(Some(HashMap::new())),
             me: Weak::clone(me),
         });
@@ -228,6 +241,10 @@ impl<T: Default + Send + 'static> Default for OwnedLocal<T> {
     }
 }
 
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl<T: Send + 'static> UnwindSafe for OwnedLocal<T> {}
+impl<T: Send + 'static> RefUnwindSafe for OwnedLocal<T> {}
+
 impl<T: Send + 'static> fmt::Debug for OwnedLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedLocal").field("made_at", self.shared.birth).finish_non_exhaustive()
@@ -258,7 +275,7 @@ impl<T: Send + 'static> Source<T> for Owned<'_, T> {
         None
     }
 
-    fn init(&self) -> T {
+    fn init(&self) -> Result<T, Reason> {
         (self.0.init)()
     }
 }

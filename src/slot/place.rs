@@ -46,7 +46,7 @@ pub(super) trait Source<T>: Copy {
     /// The value that the task inherits, or else none.
     fn inherit(&self) -> Option<T>;
     /// The value of the declared initialiser.
-    fn init(&self) -> T;
+    fn init(&self) -> Result<T, Reason>;
 }
 
 /// A slot on this thread. Two words, passed by value so that they stay in registers.
@@ -86,6 +86,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     fn refused(self, status: Status) -> AccessError {
         self.error(match status {
             Status::Initialising => Reason::Recursive,
+            Status::Exclusive if self.cell.raw.is_lease() => Reason::Leased,
             Status::Exclusive => Reason::BorrowedMut,
             Status::Idle | Status::Shared | Status::Empty | Status::Unmade => Reason::Borrowed,
         })
@@ -121,15 +122,15 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
             None => (self.touched(thread)?, true),
         };
         match boxed.header.status() {
-            Status::Empty => self.initialise(boxed, is_fresh),
-            Status::Unmade => self.initialise(boxed, true),
+            Status::Empty => self.initialise(boxed, is_fresh)?,
+            Status::Unmade => self.initialise(boxed, true)?,
             _ => {}
         }
         Ok(boxed)
     }
 
     /// Makes a value for an empty box.
-    fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) {
+    fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) -> Result<(), AccessError> {
         struct Abandon<'b> {
             header: &'b Header,
             inheriting: bool,
@@ -146,13 +147,14 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         let value = match inherited {
             Some(value) => value,
             None => {
-                let value = self.source.init();
+                let value = self.source.init().map_err(|reason| self.error(reason))?;
                 self.changed(thread::current());
                 value
             }
         };
         let _returned = std::mem::ManuallyDrop::new(abandon);
         boxed.fill(value);
+        Ok(())
     }
 
     fn shared_slow(self) -> Result<Shared<'c, T>, AccessError> {
@@ -313,7 +315,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     /// Shows a box that the caller owns on top of what there is, in a cell that is admitted.
-    fn show(self, header: NonNull<Header>) {
+    pub(super) fn show(self, header: NonNull<Header>) {
         let thread = thread::current();
         self.boxed(header).header.is_scoped.set(true);
         // With an epoch of the task's own: other tasks in the same frame do not see the value.
@@ -324,17 +326,25 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     /// Drops the value in a box that is [shown](Self::show), and shows what was there before.
     fn hide(self, header: NonNull<Header>) -> Result<(), Payload> {
         let raw = &self.cell.raw;
-        if !raw.unlink_scoped(header) {
-            // Its task has ended before: it was leaked then.
+        if !self.take_away(header) {
             return Ok(());
         }
-        self.boxed(header).header.is_scoped.set(false);
-        self.changed(thread::current());
         // SAFETY: just taken out of the cell.
         let Some(dropped) = (unsafe { value::empty(header) }) else { return Ok(()) };
         // SAFETY: the same; made for this cell, and empty.
         unsafe { raw.recycle(header) };
         dropped
+    }
+
+    /// Shows what was there before a box was [shown](Self::show). False: its task has ended before, and it
+    /// was leaked then.
+    pub(super) fn take_away(self, header: NonNull<Header>) -> bool {
+        let is_there = self.cell.raw.unlink_scoped(header);
+        if is_there {
+            self.boxed(header).header.is_scoped.set(false);
+            self.changed(thread::current());
+        }
+        is_there
     }
 
     /// Copies the current task's value for a snapshot.

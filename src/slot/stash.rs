@@ -11,6 +11,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::error::Reason;
+use crate::context::make_for_nobody;
 use crate::frame;
 
 /// Instances that wait while the worker's own is leased.
@@ -23,6 +25,8 @@ struct Instances<T> {
     /// How many are leased. The last one to come back is the worker's own, which the outermost task
     /// had, and it is the first one to be leased again.
     leased: usize,
+    /// An initialiser is running.
+    is_making: bool,
 }
 
 /// `None`: no more instances are kept, since the thread or the owner has ended.
@@ -42,7 +46,13 @@ impl<T> Clone for Stash<T> {
 
 impl<T> Stash<T> {
     pub(super) fn new() -> Self {
-        Self { waiting: Arc::new(Mutex::new(Some(Instances { waiting: Vec::new(), leased: 0 }))) }
+        Self {
+            waiting: Arc::new(Mutex::new(Some(Instances {
+                waiting: Vec::new(),
+                leased: 0,
+                is_making: false,
+            }))),
+        }
     }
 
     /// A stash that keeps nothing.
@@ -51,13 +61,38 @@ impl<T> Stash<T> {
     }
 
     /// Leases the instance that was used last, or a new one.
-    pub(super) fn lease(&self, init: impl FnOnce() -> T) -> Lease<T> {
+    ///
+    /// `init` runs as if for nobody: what it makes stays for the tasks of others.
+    pub(super) fn lease(
+        &self,
+        init: impl FnOnce() -> Result<T, Reason>,
+    ) -> Result<Lease<T>, Reason> {
         let waiting = self.waiting.lock().as_mut().and_then(|all| all.waiting.pop());
-        let instance = waiting.unwrap_or_else(init);
+        let instance = match waiting {
+            Some(instance) => instance,
+            None => self.make(init)?,
+        };
         if let Some(all) = &mut *self.waiting.lock() {
             all.leased += 1;
         }
-        Lease { instance: Some(instance), stash: self.clone() }
+        Ok(Lease { instance: Some(instance), stash: self.clone() })
+    }
+
+    fn make(&self, init: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
+        // It runs as a task of its own, which would find no value and make one in turn.
+        if let Some(all) = &mut *self.waiting.lock() {
+            if std::mem::replace(&mut all.is_making, true) {
+                return Err(Reason::Recursive);
+            }
+        }
+        let made = make_for_nobody(init);
+        if let Some(all) = &mut *self.waiting.lock() {
+            all.is_making = false;
+        }
+        match made {
+            Ok(instance) => instance,
+            Err(failure) => failure.into_payload().resume(),
+        }
     }
 
     /// Ends the instances that wait, each contained; those on lease end when their lease does.

@@ -1,22 +1,26 @@
 //! `task_local!` and its key type.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
+use super::error::Reason;
 use super::inherit::Inherit;
 use super::place::{Place, SlotCell, Source};
+use super::scoped_future::ScopedFuture;
 use crate::frame::capture::{inherited, inherits};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
 use crate::frame::snapshot::{Borrowed, Copied, Inheritance};
 use crate::frame::thread::{self, Thread};
+use crate::panic::Guarded;
 
 /// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Declaration<T: Send + 'static> {
     name: &'static str,
-    key: &'static Key<SlotCell<T>>,
+    pub(super) key: &'static Key<SlotCell<T>>,
     inherit: Option<Inherit<T>>,
 }
 
@@ -75,7 +79,7 @@ impl<T: Send + 'static> Inheritance for Declaration<T> {
 }
 
 /// The source of a value that is known to be inherited.
-struct Inherited<'d, T: Send + 'static>(&'d Declaration<T>);
+pub(super) struct Inherited<'d, T: Send + 'static>(pub(super) &'d Declaration<T>);
 
 impl<T: Send + 'static> Clone for Inherited<'_, T> {
     fn clone(&self) -> Self {
@@ -95,7 +99,7 @@ impl<T: Send + 'static> Inherited<'_, T> {
 
 impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
     fn is_heir(&self) -> bool {
-        true
+        self.0.inherit.is_some()
     }
 
     fn inherits(&self, thread: &Thread) -> bool {
@@ -106,7 +110,7 @@ impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
         self.made()
     }
 
-    fn init(&self) -> T {
+    fn init(&self) -> Result<T, Reason> {
         unreachable!("only slots that the context holds are materialised")
     }
 }
@@ -145,9 +149,48 @@ pub struct TaskLocal<T: Send + 'static> {
     declaration: &'static Declaration<T>,
 }
 
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl<T: Send + 'static> UnwindSafe for TaskLocal<T> {}
+impl<T: Send + 'static> RefUnwindSafe for TaskLocal<T> {}
+
 impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskLocal").field("name", &self.declaration.name).finish_non_exhaustive()
+    }
+}
+
+impl crate::Context {
+    /// Returns a context in which an inheritable slot has this value.
+    ///
+    /// A task in it starts with a clone of the value, also where the slot is declared
+    /// `#[inherit(with = f)]`: `f` is for what is captured.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the slot [is not inherited](TaskLocal::is_inherited).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! {
+    ///     #[inherit]
+    ///     static TENANT: &'static str = "nobody";
+    /// }
+    ///
+    /// let context = Context::empty().with(&TENANT, "acme");
+    /// assert_eq!((context.run(|| TENANT.get()), TENANT.get()), ("acme", "nobody"));
+    /// ```
+    #[track_caller]
+    #[must_use = "the context with the value is returned"]
+    pub fn with<T: Send + 'static>(self, slot: &TaskLocal<T>, value: T) -> Self {
+        let value = Guarded::new(value);
+        let declaration = slot.declaration();
+        match &declaration.inherit {
+            Some(inherit) => self.given(declaration, inherit.share(value.into_inner())),
+            None => panic!("slot `{}` is not inherited", slot.name()),
+        }
     }
 }
 
@@ -175,8 +218,8 @@ impl<T: Send + 'static> Source<T> for Declared<'_, T> {
         if self.0.is_heir { Inherited(self.0.declaration).made() } else { None }
     }
 
-    fn init(&self) -> T {
-        (self.0.init)()
+    fn init(&self) -> Result<T, Reason> {
+        Ok((self.0.init)())
     }
 }
 
@@ -197,6 +240,53 @@ impl<T: Send + 'static> TaskLocal<T> {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.declaration.name
+    }
+
+    /// Says whether tasks inherit the slot: it is declared `#[inherit]` or `#[inherit(with = f)]`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// cleanslate::task_local! {
+    ///     #[inherit]
+    ///     static TENANT: u32 = 0;
+    ///     static SCRATCH: u32 = 0;
+    /// }
+    /// assert!(TENANT.is_inherited() && !SCRATCH.is_inherited());
+    /// ```
+    #[must_use]
+    pub const fn is_inherited(&self) -> bool {
+        self.is_heir
+    }
+
+    /// Binds a value while a future runs; between its polls and afterwards the slot is as it was.
+    ///
+    /// It is [`scope`](Self::scope) for a part of an async task: this slot only, whatever else the
+    /// task holds. What the future sets is the scope's, and dropped with the returned future, after
+    /// the future itself. So it may be dropped at any time, and run beside others of the same task.
+    ///
+    /// # Panics
+    ///
+    /// Polling panics as the future does, and if the thread is ending.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::Future, pin::pin, task::{Context, Poll, Waker}};
+    ///
+    /// cleanslate::task_local! { static USER: &'static str = "nobody"; }
+    ///
+    /// let mut alice = pin!(USER.scope_future("alice", async { USER.get() }));
+    /// let poll = alice.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    /// assert_eq!((poll, USER.get()), (Poll::Ready("alice"), "nobody"));
+    /// ```
+    pub fn scope_future<F: Future>(&self, value: T, future: F) -> ScopedFuture<T, F> {
+        ScopedFuture::new(self.declaration, value, future)
+    }
+
+    /// The slot's policy and identity, for a context that is given a value.
+    pub(super) fn declaration(&self) -> &'static Declaration<T> {
+        self.declaration
     }
 
     #[inline(always)]
@@ -259,6 +349,13 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// ```
 #[macro_export]
 macro_rules! task_local {
+    // One step for all declarations, so that their number meets no limit of the compiler.
+    ($($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr);* $(;)?) => {
+        $($crate::__task_local! {
+            [] [] $(#[$($attribute)*])* $vis static $name: $t = $init;
+        })*
+    };
+    // For an error that says what is wrong.
     ($($declarations:tt)*) => {
         $crate::__task_local! { [] [] $($declarations)* }
     };

@@ -2,20 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 
-use super::error::AccessError;
-use super::owned_local::OwnedLocal;
+use super::error::{AccessError, InitError, Reason};
+use super::owned_local::{Init, OwnedLocal};
 use super::place::{Place, SlotCell, Source};
 use super::stash::{self, Ends, Lease, Stash};
+use crate::foreign::BoxError;
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
 use crate::frame::snapshot::Inheritance;
 use crate::frame::thread::Thread;
+use crate::panic::Guarded;
 
 /// What a `worker_local!` declaration says.
 #[doc(hidden)]
@@ -74,15 +77,16 @@ impl<T: 'static> Source<Lease<T>> for &'static WorkerDeclaration<T> {
         None
     }
 
-    fn init(&self) -> Lease<T> {
-        stash::declared::<T>(std::ptr::from_ref(*self).addr()).lease(self.init)
+    fn init(&self) -> Result<Lease<T>, Reason> {
+        stash::declared::<T>(std::ptr::from_ref(*self).addr()).lease(|| Ok((self.init)()))
     }
 }
 
 /// The key of a worker-local that [`worker_local!`](crate::worker_local) declares.
 ///
 /// State that is *meant* to stay with the worker: a connection, a buffer, a random generator. It is
-/// made at the first use on a worker, and tasks lease it one after the other: the first use in a task
+/// made at the first use on a worker, as if for nobody (in an empty context, where each carrier that is
+/// attached says what nothing is), and tasks lease it one after the other: the first use in a task
 /// takes it, the end of the task gives it back. A task that runs on top of another one, which has the
 /// instance, leases a second one; at most two wait on a worker, further ones end with their lease.
 ///
@@ -111,6 +115,10 @@ impl<T: 'static> Source<Lease<T>> for &'static WorkerDeclaration<T> {
 pub struct WorkerLocal<T: 'static> {
     declaration: &'static WorkerDeclaration<T>,
 }
+
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl<T: 'static> UnwindSafe for WorkerLocal<T> {}
+impl<T: 'static> RefUnwindSafe for WorkerLocal<T> {}
 
 impl<T: 'static> fmt::Debug for WorkerLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,8 +159,8 @@ impl<T: 'static> WorkerLocal<T> {
     /// # Errors
     ///
     /// If the task is inside `with` already: a helper must not silently get another connection,
-    /// outside of your transaction. If the initialiser needs the worker-local itself. If the thread is
-    /// ending.
+    /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If the
+    /// thread is ending.
     ///
     /// # Panics
     ///
@@ -238,7 +246,7 @@ pub struct OwnedWorkerLocal<T: Send + 'static> {
 }
 
 struct Shared<T: Send + 'static> {
-    init: Box<dyn Fn() -> T + Send + Sync>,
+    init: Guarded<Init<T>>,
     /// The stashes of all threads that have used it. `None`: the owner is gone.
     stashes: Mutex<Option<HashMap<ThreadId, Arc<OfThread<T>>>>>,
     me: Weak<Self>,
@@ -297,8 +305,36 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
     /// ```
     #[track_caller]
     pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self::with_init(Box::new(move || Ok(init())))
+    }
+
+    /// Makes a worker-local whose initialiser can fail: one that opens a connection, say.
+    ///
+    /// Where it fails, [`try_with`](Self::try_with) returns an error that
+    /// [`is_init`](AccessError::is_init), and nothing is kept: the next use tries again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::OwnedWorkerLocal;
+    ///
+    /// let ports = OwnedWorkerLocal::fallible(|| "x".parse::<u16>());
+    /// let error = ports.try_with(|port| *port).unwrap_err();
+    /// assert!(error.is_init() && error.to_string().contains("invalid digit"));
+    /// ```
+    #[track_caller]
+    pub fn fallible<E: Into<BoxError>>(
+        init: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_init(Box::new(move || {
+            init().map_err(|error| Reason::Init(InitError::new(error.into())))
+        }))
+    }
+
+    #[track_caller]
+    fn with_init(init: Init<T>) -> Self {
         let shared = Arc::new_cyclic(|me| Shared {
-            init: Box::new(init),
+            init: Guarded::new(init),
             stashes: Mutex::new(Some(HashMap::new())),
             me: Weak::clone(me),
         });
@@ -306,6 +342,7 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
         let lease = OwnedLocal::with_init(
             Box::new(move || of_lease.stash().lease(|| (of_lease.init)())),
             InFutures::EndsWithPoll,
+            std::any::type_name::<Self>,
         );
         Self { lease, shared }
     }
@@ -329,8 +366,8 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
     /// # Errors
     ///
     /// If the task is inside `with` already: a helper must not silently get another connection,
-    /// outside of your transaction. If the initialiser needs the worker-local itself. If the thread is
-    /// ending.
+    /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If the
+    /// thread is ending.
     ///
     /// # Panics
     ///
@@ -346,6 +383,10 @@ impl<T: Default + Send + 'static> Default for OwnedWorkerLocal<T> {
         Self::new(T::default)
     }
 }
+
+// What panics inside is contained: no value is left in the middle of a change that others could see.
+impl<T: Send + 'static> UnwindSafe for OwnedWorkerLocal<T> {}
+impl<T: Send + 'static> RefUnwindSafe for OwnedWorkerLocal<T> {}
 
 impl<T: Send + 'static> fmt::Debug for OwnedWorkerLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

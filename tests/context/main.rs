@@ -4,5 +4,6 @@
 mod support;
 
 mod contexts;
+mod given;
 mod inherit;
 mod worker_local;

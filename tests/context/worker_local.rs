@@ -386,3 +386,51 @@ fn owned_instances_end_with_their_threads() {
     drop(owned);
     assert_eq!(census.dropped(), 202);
 }
+
+task_local! {
+    #[inherit]
+    static WHO: &'static str = "nobody";
+    static LOCAL: u32 = 0;
+}
+
+worker_local! { static MADE_FOR: (&'static str, u32) = (WHO.get(), LOCAL.get()); }
+
+// Broke: what the first task on a worker was about stayed in there for everybody after.
+#[test]
+fn an_initialiser_runs_for_nobody() {
+    on_a_thread(|| {
+        let owned = OwnedWorkerLocal::new(|| (WHO.get(), LOCAL.get()));
+        WHO.set("alice");
+        Context::capture().run(|| {
+            LOCAL.set(3);
+            assert_eq!(MADE_FOR.with(|made| *made), ("nobody", 0));
+            assert_eq!(owned.with(|made| *made), ("nobody", 0));
+            assert_eq!((WHO.get(), LOCAL.get()), ("alice", 3));
+        });
+    });
+}
+
+#[test]
+fn an_initialiser_that_fails_is_an_error_and_runs_again() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let calls: &'static std::sync::atomic::AtomicUsize = Box::leak(Box::new(calls));
+    let owned = OwnedWorkerLocal::fallible(move || {
+        match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Err("no connection"),
+            n => Ok(n),
+        }
+    });
+    let error = owned.try_with(|n| *n).unwrap_err();
+    assert!(error.is_init() && error.to_string().contains("no connection"), "{error}");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no connection");
+    assert_eq!((owned.with(|n| *n), owned.with(|n| *n)), (1, 1));
+}
+
+#[test]
+fn the_error_of_a_second_use_names_the_public_type() {
+    let owned = OwnedWorkerLocal::new(|| 0_u8);
+    let error = owned.with(|_| owned.try_with(|_| ()).unwrap_err());
+    let words = error.to_string();
+    assert!(error.is_borrowed() && words.contains("in use by an enclosing with"), "{words}");
+    assert!(words.contains("OwnedWorkerLocal<u8>") && !words.contains("Lease"), "{words}");
+}

@@ -5,3 +5,4 @@ mod support;
 
 mod isolated;
 mod polls;
+mod scoped;

@@ -5,5 +5,6 @@ mod support;
 
 mod declared;
 mod drops;
+mod faults;
 mod methods;
 mod threads;

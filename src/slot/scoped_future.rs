@@ -1,0 +1,166 @@
+//! A value that is bound while a future runs.
+//!
+//! # Invariants
+//!
+//! - **Q1 (pinned).** `future` is pinned with the `ScopedFuture` around it: it is only reached through
+//!   `Pin`, never moved, and dropped in place. `ScopedFuture` is `Unpin` only if `F` is.
+//! - **Q2 (owned).** Between two polls the box belongs to the `ScopedFuture` (V4) and is not borrowed. During
+//!   one it belongs to the cell, and `is_shown` says so: if the process exits from within the poll, the
+//!   box is let be.
+
+#![expect(
+    unsafe_code,
+    reason = "pin projection to one field, and a box that moves to a cell and back"
+)]
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+use super::place::Place;
+use super::task_local::{Declaration, Inherited};
+use crate::frame::cell::Slot;
+use crate::frame::end::admit;
+use crate::frame::permanent;
+use crate::frame::thread;
+use crate::frame::value::{self, Boxed, Header};
+use crate::panic::{Drops, catch};
+
+/// A future that runs with a value bound to a slot: see
+/// [`TaskLocal::scope_future`](crate::TaskLocal::scope_future).
+#[must_use = "futures do nothing unless polled"]
+pub struct ScopedFuture<T: Send + 'static, F> {
+    /// `None` once it is over (Q1).
+    future: Option<F>,
+    declaration: &'static Declaration<T>,
+    header: NonNull<Header>,
+    /// See Q2.
+    is_shown: bool,
+}
+
+#[expect(clippy::non_send_fields_in_send_ty, reason = "a box by pointer, see below")]
+// SAFETY: the box is owned (Q2), its value is `Send`, and it is used through `&mut self` only.
+unsafe impl<T: Send + 'static, F: Send> Send for ScopedFuture<T, F> {}
+// SAFETY: `&ScopedFuture` gives access to the slot's name only.
+unsafe impl<T: Send + 'static, F: Sync> Sync for ScopedFuture<T, F> {}
+
+// A poll that panics ends the future, and what it left in the slot is whole.
+impl<T: Send + 'static, F> UnwindSafe for ScopedFuture<T, F> {}
+impl<T: Send + 'static, F> RefUnwindSafe for ScopedFuture<T, F> {}
+
+impl<T: Send + 'static, F: Unpin> Unpin for ScopedFuture<T, F> {}
+
+impl<T: Send + 'static, F> fmt::Debug for ScopedFuture<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedFuture")
+            .field("slot", &Slot::name(self.declaration))
+            .field("is_over", &self.future.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static, F> ScopedFuture<T, F> {
+    pub(super) fn new(declaration: &'static Declaration<T>, value: T, future: F) -> Self {
+        let header = value::alloc::<T>();
+        // SAFETY: just made for this type.
+        unsafe { Boxed::from_header(header) }.fill(value);
+        Self { future: Some(future), declaration, header, is_shown: false }
+    }
+
+    /// Takes the value out: what the slot holds between two polls, or after the last one.
+    ///
+    /// A future that runs on after that finds the slot as after [`take`](crate::TaskLocal::take).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::Future, pin::pin, task::{Context, Waker}};
+    ///
+    /// cleanslate::task_local! { static COUNT: u32 = 0; }
+    ///
+    /// let mut counted = pin!(COUNT.scope_future(5, async { COUNT.with_mut(|n| *n += 1) }));
+    /// assert!(counted.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    /// assert_eq!((counted.as_mut().take_value(), counted.take_value()), (Some(6), None));
+    /// ```
+    pub fn take_value(self: Pin<&mut Self>) -> Option<T> {
+        // SAFETY: Q2: ours, unless a poll is running, which is looked at first.
+        let boxed = unsafe { Boxed::<T>::from_header(self.header) };
+        (!self.is_shown && boxed.header.is_idle()).then(|| boxed.take())
+    }
+
+    /// Calls `f` with the value in its slot. `None`: the thread is ending.
+    fn bound<R>(self: Pin<&mut Self>, f: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Option<R> {
+        // SAFETY: Q1: nothing is moved out of it below.
+        let this = unsafe { self.get_unchecked_mut() };
+        let cell = permanent::get(this.declaration.key);
+        if admit(thread::current(), &cell.raw).is_err() {
+            return None;
+        }
+        let place = Place { cell, source: Inherited(this.declaration) };
+        place.show(this.header);
+        this.is_shown = true;
+        // SAFETY: Q1.
+        let future = unsafe { Pin::new_unchecked(&mut this.future) };
+        let called = catch(|| f(future));
+        // If its task has ended meanwhile the box is not ours any more.
+        this.is_shown = !place.take_away(this.header);
+        match called {
+            Ok(result) => Some(result),
+            Err(payload) => payload.resume(),
+        }
+    }
+}
+
+impl<T: Send + 'static, F: Future> Future for ScopedFuture<T, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let name = Slot::name(self.declaration);
+        let polled = self.bound(|mut future| {
+            let Some(inner) = future.as_mut().as_pin_mut() else {
+                panic!("a scoped future was polled after it had ended");
+            };
+            let poll = match catch(|| inner.poll(cx)) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(poll) => Ok(poll),
+                Err(payload) => Err(payload),
+            };
+            // Inside its scope: what it owns may look at the slot.
+            let dropped = catch(|| future.set(None));
+            match (poll, dropped) {
+                (Ok(poll), Ok(())) => poll,
+                (Err(payload), _) => payload.resume(),
+                (Ok(poll), Err(payload)) => {
+                    let _second = catch(|| drop(poll));
+                    payload.resume()
+                }
+            }
+        });
+        polled.unwrap_or_else(|| panic!("slot `{name}` cannot be used while its thread ends"))
+    }
+}
+
+impl<T: Send + 'static, F> Drop for ScopedFuture<T, F> {
+    /// Drops the future inside its scope, and then the value, each contained.
+    fn drop(&mut self) {
+        let mut drops = Drops::default();
+        if self.future.is_some() && !self.is_shown {
+            // SAFETY: Q1: it is dropped in place.
+            let this = unsafe { Pin::new_unchecked(&mut *self) };
+            drops.contain(|| {
+                this.bound(|mut future| future.set(None));
+            });
+        }
+        // Where the thread is ending it was not bound.
+        // SAFETY: Q1: it is dropped in place.
+        let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
+        drops.contain(|| future.set(None));
+        if !self.is_shown {
+            // SAFETY: Q2.
+            drops.add(unsafe { value::end(self.header) });
+        }
+        drops.resume();
+    }
+}

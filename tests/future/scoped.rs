@@ -1,0 +1,130 @@
+//! A value that is bound while a future runs.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::task::{Context as PollContext, Poll, Waker};
+
+use cleanslate::future::FutureExt;
+use cleanslate::task_local;
+use futures_lite::future::{block_on, yield_now, zip};
+
+use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of};
+
+task_local! {
+    static USER: &'static str = "nobody";
+    static LEVEL: u32 = 0;
+    static HELD: Option<Counted> = None;
+    static HOOK: Option<OnDrop> = None;
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut PollContext::from_waker(Waker::noop()))
+}
+
+async fn see_twice() -> (&'static str, &'static str) {
+    let before = USER.get();
+    yield_now().await;
+    (before, USER.get())
+}
+
+#[test]
+fn it_binds_one_slot_and_leaves_the_others_of_the_task_alone() {
+    let seen = block_on(
+        async {
+            USER.set("carol");
+            LEVEL.set(1);
+            let inside = USER
+                .scope_future("alice", async {
+                    LEVEL.set(LEVEL.get() + 1);
+                    let seen = see_twice().await;
+                    USER.set("changed");
+                    (seen, LEVEL.scope_future(9, async { (USER.get(), LEVEL.get()) }).await)
+                })
+                .await;
+            (inside, USER.get(), LEVEL.get())
+        }
+        .isolated(),
+    );
+    assert_eq!(seen, ((("alice", "alice"), ("changed", 9)), "carol", 2));
+}
+
+#[test]
+fn futures_that_run_beside_each_other_have_a_value_each() {
+    let both = zip(USER.scope_future("alice", see_twice()), USER.scope_future("bob", see_twice()));
+    assert_eq!(block_on(both), (("alice", "alice"), ("bob", "bob")));
+    assert!(!USER.is_set());
+}
+
+#[test]
+fn one_that_is_dropped_in_the_middle_ends_inside_its_scope() {
+    let census = Census::new();
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let told = std::sync::Arc::clone(&seen);
+    USER.set("outer");
+    {
+        let guard = OnDrop::new(move || *told.lock().unwrap() = Some(USER.get()));
+        let mut inner = pin!(HELD.scope_future(
+            Some(census.one("value")),
+            USER.scope_future("alice", async move {
+                let _guard = guard;
+                std::future::pending::<()>().await
+            })
+        ));
+        assert!(poll(inner.as_mut()).is_pending());
+        assert!(!HELD.is_set());
+        assert_eq!((USER.get(), census.alive()), ("outer", 1));
+    }
+    assert_eq!(*seen.lock().unwrap(), Some("alice"));
+    assert_eq!((USER.get(), census.alive()), ("outer", 0));
+}
+
+#[test]
+fn it_goes_from_thread_to_thread_and_gives_its_value_back() {
+    let mut future = Box::pin(LEVEL.scope_future(5, async {
+        LEVEL.with_mut(|level| *level += 1);
+        yield_now().await;
+        LEVEL.with_mut(|level| *level += 1);
+    }));
+    let mut future = on_a_thread(move || {
+        assert!(poll(future.as_mut()).is_pending());
+        future
+    });
+    assert!(poll(future.as_mut()).is_ready());
+    assert_eq!((future.as_mut().take_value(), future.as_mut().take_value()), (Some(7), None));
+}
+
+#[test]
+fn several_drops_that_panic_cost_one_failure() {
+    let fails = |words: &'static str| OnDrop::new(move || panic!("{words}, on purpose"));
+    let pending = || {
+        let guard = fails("the future");
+        let mut future = Box::pin(HOOK.scope_future(Some(fails("the value")), async move {
+            let _guard = guard;
+            std::future::pending::<()>().await
+        }));
+        assert!(poll(future.as_mut()).is_pending());
+        future
+    };
+    assert!(panic_of(|| drop(pending())).contains("the future"));
+    let first = panic_of(AssertUnwindSafe(|| {
+        let _future = pending();
+        panic!("the first, on purpose");
+    }));
+    assert!(first.contains("the first"));
+    let output = HOOK.scope_future(None, async {
+        let _guard = fails("the future");
+        fails("the output")
+    });
+    assert!(panic_of(|| drop(block_on(output))).contains("on purpose"));
+    assert!(!HOOK.is_set());
+}
+
+// It compiles and cannot be made not to: the closure returns at once, and the scope with it.
+#[test]
+fn a_scope_around_a_closure_that_makes_a_future_is_over_before_it_runs() {
+    let late = block_on(USER.scope("alice", || async { USER.get() }));
+    assert_eq!(late, "nobody");
+    let made = block_on(USER.scope_future("alice", async { USER.get() }));
+    assert_eq!(made, "alice");
+}
