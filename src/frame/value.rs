@@ -419,3 +419,51 @@ impl<T> Drop for Exclusive<'_, T> {
         self.boxed.header.word.set(IDLE);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    struct Drops<'a>(&'a Cell<u32>);
+
+    impl Drop for Drops<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    // So ends a task from within whose `with` the process exits, or a coroutine is suspended.
+    #[test]
+    fn a_value_that_is_in_use_when_its_task_ends_is_leaked_and_counted() {
+        let drops = Cell::new(0);
+        let header = alloc::<Drops<'_>>();
+        // SAFETY: made above for this type.
+        let boxed = unsafe { Boxed::<Drops<'_>>::from_header(header) };
+        boxed.fill(Drops(&drops));
+        let leaked = leaked_values();
+        let used = boxed.borrow().unwrap();
+        // SAFETY: ours.
+        assert!(unsafe { empty(header) }.is_none());
+        assert!(leaked_values() > leaked);
+        assert_eq!((used.get().0.get(), drops.get()), (0, 0), "whoever uses it may go on");
+        drop(used);
+        // SAFETY: ours, and not in use any more.
+        assert!(unsafe { end(header) }.is_ok());
+        assert_eq!(drops.get(), 1);
+    }
+
+    #[test]
+    fn borrows_may_end_in_any_order() {
+        let header = alloc::<u8>();
+        // SAFETY: made above for this type.
+        let boxed = unsafe { Boxed::<u8>::from_header(header) };
+        boxed.fill(1);
+        let (first, second) = (boxed.borrow().unwrap(), boxed.borrow().unwrap());
+        drop(first);
+        assert!(boxed.borrow_mut().is_none(), "one is left");
+        drop(second);
+        assert!(boxed.borrow_mut().is_some());
+        // SAFETY: ours, and not in use any more.
+        assert!(unsafe { end(header) }.is_ok());
+    }
+}

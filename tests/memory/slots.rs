@@ -174,3 +174,21 @@ fn pools_that_come_and_go_leave_no_memory_behind() {
     let left = least(|| growth(churn));
     assert!(left < 2048, "{left} bytes of three pools");
 }
+
+// The box of a value that ends its own owner belongs to a cell that nobody looks at any more.
+#[test]
+fn a_value_that_ends_its_owner_leaves_no_box_behind() {
+    type Owner = OwnedLocal<Option<std::sync::Arc<dyn Send + Sync>>>;
+    let _alone = alone();
+    let round = || {
+        let owner = std::sync::Arc::new(Owner::new(|| None));
+        Context::empty().run(move || {
+            let again = std::sync::Arc::clone(&owner);
+            owner.set(Some(again));
+            drop(owner);
+        });
+    };
+    (0..100).for_each(|_| round());
+    let grown = growth(|| (0..5_000).for_each(|_| round()));
+    assert!(grown < 20_000, "{grown} bytes");
+}
