@@ -44,6 +44,19 @@ mod real {
             self.0.lock()
         }
 
+        /// Locks, unless that would block and it is `hopeless` to wait.
+        #[inline]
+        pub(crate) fn lock_unless(
+            &self,
+            hopeless: impl FnOnce() -> bool,
+        ) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Some(guard) => Some(guard),
+                None if hopeless() => None,
+                None => Some(self.0.lock()),
+            }
+        }
+
         pub(crate) fn into_inner(self) -> T {
             self.0.into_inner()
         }
@@ -137,6 +150,14 @@ mod real {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
+        /// No model forks.
+        pub(crate) fn lock_unless(
+            &self,
+            _hopeless: impl FnOnce() -> bool,
+        ) -> Option<MutexGuard<'_, T>> {
+            Some(self.lock())
+        }
+
         pub(crate) fn into_inner(self) -> T {
             self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
@@ -173,6 +194,25 @@ pub(crate) use real::{
     Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current,
     park, park_timeout, sleep, spin_loop, yield_now,
 };
+
+/// The process in which something was made.
+#[derive(Debug)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// Returns the current one.
+    pub(crate) fn current() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Returns whether the current process is another one: a forked child, in which no other thread is
+    /// left, and what a thread had locked stays locked. A system call, so it is asked where a thread would
+    /// block anyway.
+    #[cold]
+    pub(crate) fn is_parent(&self) -> bool {
+        self.0 != std::process::id()
+    }
+}
 
 /// Returns a number that this process has never had here before: never 0.
 pub(crate) fn unique_number() -> u64 {

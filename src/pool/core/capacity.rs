@@ -17,12 +17,13 @@ use std::task::{Poll, Wake, Waker};
 
 use crate::panic;
 use crate::pool::scheduler::current;
-use crate::sync::seam::{self, Mutex, Thread};
+use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
 
 /// See the module's documentation.
 pub(crate) struct Capacity {
     limit: usize,
     state: Mutex<State>,
+    process: Process,
 }
 
 struct State {
@@ -52,12 +53,17 @@ pub(crate) enum NoPlace {
 impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
         let state = State { used: 0, closed: false, line: VecDeque::new() };
-        Self { limit, state: Mutex::new(state) }
+        Self { limit, state: Mutex::new(state), process: Process::current() }
+    }
+
+    /// `None` if a thread of the parent process held the lock when this one was forked.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.lock_unless(|| self.process.is_parent())
     }
 
     /// Takes a place if there is one and nobody waits for it.
     pub(crate) fn try_take(&self) -> Result<(), NoPlace> {
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state() else { return Err(NoPlace::Closed) };
         if state.closed {
             return Err(NoPlace::Closed);
         }
@@ -70,7 +76,9 @@ impl Capacity {
 
     /// Takes a place over the limit, if need be.
     pub(crate) fn take_anyway(&self) {
-        self.state.lock().used += 1;
+        if let Some(mut state) = self.state() {
+            state.used += 1;
+        }
     }
 
     /// Blocks until there is a place. `give_up` is asked before the thread blocks.
@@ -100,7 +108,7 @@ impl Capacity {
 
     /// Gives a place back: to the first in the line, if there is one.
     pub(crate) fn release(&self) {
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state() else { return };
         if state.used <= self.limit {
             while let Some(next) = state.line.pop_front() {
                 let mut turn = next.lock();
@@ -175,7 +183,9 @@ impl Waiting<'_> {
 
     fn arrive(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
         let waker = waker.clone();
-        let mut state = self.capacity.state.lock();
+        let Some(mut state) = self.capacity.state() else {
+            return Poll::Ready(Err(NoPlace::Closed));
+        };
         if state.closed {
             return Poll::Ready(Err(NoPlace::Closed));
         }
@@ -198,7 +208,9 @@ impl Drop for Waiting<'_> {
         match before {
             Turn::Granted => self.capacity.release(),
             Turn::Waiting(_) => {
-                self.capacity.state.lock().line.retain(|other| !Arc::ptr_eq(other, &turn));
+                if let Some(mut state) = self.capacity.state() {
+                    state.line.retain(|other| !Arc::ptr_eq(other, &turn));
+                }
             }
             Turn::Closed | Turn::Over => {}
         }

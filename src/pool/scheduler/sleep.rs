@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use super::awake::{Awake, nanos};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Clock, Mutex, Thread, current, park};
+use crate::sync::seam::{Clock, Mutex, MutexGuard, Process, Thread, current, park};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
@@ -77,11 +77,23 @@ pub(crate) struct Sleepers {
     counts: AtomicUsize,
     idle: Mutex<Vec<Arc<Listed>>>,
     clock: Clock,
+    process: Process,
 }
 
 impl Sleepers {
     pub(crate) fn new() -> Self {
-        Self { counts: AtomicUsize::new(0), idle: Mutex::new(Vec::new()), clock: Clock::start() }
+        Self {
+            counts: AtomicUsize::new(0),
+            idle: Mutex::new(Vec::new()),
+            clock: Clock::start(),
+            process: Process::current(),
+        }
+    }
+
+    /// `None` if a thread of the parent process held the lock when this one was forked: nobody is there to
+    /// be woken.
+    fn idle(&self) -> Option<MutexGuard<'_, Vec<Arc<Listed>>>> {
+        self.idle.lock_unless(|| self.process.is_parent())
     }
 
     /// Wakes a sleeper, if there is one and nobody is searching. To be called after work was made
@@ -107,7 +119,7 @@ impl Sleepers {
     fn wake_one(&self) {
         let now = self.clock.nanos();
         let sleeper = {
-            let mut idle = self.idle.lock();
+            let Some(mut idle) = self.idle() else { return };
             // Relaxed: sleepers change under this lock only; a searcher that stops at this moment looks
             // at the queue afterwards (invariant 3).
             if self.counts.load(Ordering::Relaxed) >= SEARCHER {
@@ -129,7 +141,7 @@ impl Sleepers {
     /// Wakes everybody.
     pub(crate) fn notify_all(&self) {
         let sleepers = {
-            let mut idle = self.idle.lock();
+            let Some(mut idle) = self.idle() else { return };
             let sleepers = std::mem::take(&mut *idle);
             // Relaxed: as in `wake_one`.
             self.counts.fetch_add((SEARCHER - SLEEPER) * sleepers.len(), Ordering::Relaxed);
