@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::core::hooks::{Hooks, Startup};
@@ -44,6 +45,10 @@ pub struct PoolBuilder {
     #[cfg(feature = "sentinel")]
     sentinel: Option<Sentinel>,
 }
+
+// It only keeps the hooks, carriers and sentinel; the pool catches their panics.
+impl UnwindSafe for PoolBuilder {}
+impl RefUnwindSafe for PoolBuilder {}
 
 impl PoolBuilder {
     pub(crate) fn new() -> Self {

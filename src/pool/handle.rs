@@ -188,7 +188,7 @@ const TAKEN: &str = "the result of this task was taken before";
 /// Waits until `job` is done, running it here if this thread may, and takes its result.
 #[track_caller]
 pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<R, TaskError> {
-    if !job.is_done() && core.helps_here() && job.run_inline(core).is_err() {
+    if !job.is_done() && core.claims_here() && job.run_inline(core).is_err() {
         return Err(given_up(job, core, Cause::TooDeep));
     }
     if !job.is_done() {
@@ -247,7 +247,8 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
-        if !job.is_done() && current::in_task() && job.run_inline(&this.core).is_err() {
+        let claims = current::in_task() || this.core.is_cancelled();
+        if !job.is_done() && claims && job.run_inline(&this.core).is_err() {
             let error = given_up(&**job, &this.core, Cause::TooDeep);
             this.job = None;
             return Poll::Ready(Err(error));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::panic::{Location, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -231,6 +231,12 @@ where
     }
 }
 
+// A panic in a task is caught there, and one of the input keeps it from being pulled again.
+impl<I: UnwindSafe, F: UnwindSafe, R> UnwindSafe for Imap<I, F, R> {}
+impl<I: RefUnwindSafe, F: RefUnwindSafe, R> RefUnwindSafe for Imap<I, F, R> {}
+impl<I: UnwindSafe, F: UnwindSafe, R> UnwindSafe for ImapUnordered<I, F, R> {}
+impl<I: RefUnwindSafe, F: RefUnwindSafe, R> RefUnwindSafe for ImapUnordered<I, F, R> {}
+
 /// Progress bars ask for the length. It is what the input promises.
 impl<I, F, R> ExactSizeIterator for Imap<I, F, R>
 where
@@ -332,7 +338,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
             let _in_time = current::wait_until_deadline(&mut look, deadline);
             return done;
         }
-        if current::in_task() {
+        if self.input.pool.core().claims_here() {
             for handle in self.pulled.iter().flatten() {
                 if look() {
                     return done;

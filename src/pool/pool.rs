@@ -39,9 +39,11 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// A thread that runs a task of any pool and waits for another (in `join`, in a map, at the end of a
 /// scope) runs what it waits for itself, where that has not started; so nested waits cannot deadlock,
 /// not even with one worker. It runs nothing else meanwhile, but for visits of a
-/// [`broadcast`](Pool::broadcast) to it. Plain threads never run tasks. Tasks nest to a depth of 256 on
-/// one thread; beyond that a `join` fails with an error that
-/// [`is_too_deep`](TaskError::is_too_deep), and the other ways of waiting panic.
+/// [`broadcast`](Pool::broadcast) to it. Plain threads never run tasks.
+///
+/// Tasks nest to a depth of 256 on one thread, or until three quarters of a worker's stack are used.
+/// Beyond that a `join` fails with an error that [`is_too_deep`](TaskError::is_too_deep), and the other
+/// ways of waiting panic.
 ///
 /// # Forks
 ///

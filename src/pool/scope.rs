@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::core::{Core, Entry};
@@ -47,6 +47,12 @@ pub struct Scope<'scope, 'env: 'scope> {
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
+
+// A panic in a task is caught there, and every lock is held for bookkeeping only.
+impl UnwindSafe for Scope<'_, '_> {}
+impl RefUnwindSafe for Scope<'_, '_> {}
+impl<R> UnwindSafe for ScopedJoinHandle<'_, R> {}
+impl<R> RefUnwindSafe for ScopedJoinHandle<'_, R> {}
 
 /// What a scope shares with its jobs; borrows nothing.
 struct Data {

@@ -3,10 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broadcast;
 mod builder;
 mod caller;
+mod depth;
 mod event;
 mod fair;
+mod fork;
+mod handles;
 mod imap;
 mod leaky;
 mod map;
@@ -18,3 +22,4 @@ mod scope;
 mod shutdown;
 mod submit;
 mod user_code;
+mod worker_life;

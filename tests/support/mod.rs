@@ -5,6 +5,7 @@ mod alone;
 mod census;
 mod occupied;
 mod panics;
+mod retire;
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub(crate) use alone::{in_a_process_of_its_own, printed_in_a_process_of_its_own}
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};
+pub(crate) use retire::retiring;
 
 /// The numbers of workers that every pool test runs over: alone, in company, and more than processors.
 pub(crate) const SHAPES: [usize; 3] = [1, 2, 5];

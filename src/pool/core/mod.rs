@@ -27,8 +27,8 @@ use super::scheduler::worker_slot::{DirectedTask, WorkerSlot};
 use crate::context::Context;
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
-use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::seam::{Mutex, Process};
 
 /// What the queue holds: a job, or a ticket of a group.
 pub(crate) trait Entry: Stale {
@@ -95,7 +95,7 @@ pub(crate) struct Core {
     pub(crate) threads: Arc<Threads>,
     pub(crate) leak_watch: LeakWatch,
     /// The process that the workers live in.
-    process: u32,
+    process: Process,
     /// Whether plain threads run what they wait for.
     caller_helps: bool,
     /// Whether the last handle lets go of the workers instead of waiting for them.
@@ -136,7 +136,7 @@ impl Core {
             hooks,
             threads: Arc::new(threads),
             leak_watch,
-            process: std::process::id(),
+            process: Process::current(),
             caller_helps,
             detaches: AtomicBool::new(false),
             renewed: AtomicU64::new(0),
@@ -302,6 +302,14 @@ impl Core {
 
     // --- Running ---
 
+    /// Returns whether the current thread claims the tasks that it waits for: to run them, or to end them
+    /// once the pool is cancelled, as any thread does. Whoever cancels may otherwise wait, in the drop of
+    /// one task, for the next one in the queue, while the worker that would come to it waits for the first.
+    #[inline]
+    pub(crate) fn claims_here(&self) -> bool {
+        self.helps_here() || self.is_cancelled()
+    }
+
     /// Runs an entry that a worker has taken off the queue, unless the pool is cancelled.
     #[inline]
     pub(crate) fn run(&self, entry: Arc<dyn Entry>) {
@@ -393,7 +401,7 @@ impl Core {
     /// it is asked where a thread would block anyway.
     #[cold]
     pub(crate) fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.process.is_parent()
     }
 
     /// Blocks until `done`, whose change must unpark this thread; returns false if it never will be,

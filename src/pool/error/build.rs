@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::foreign::CarrierError;
 #[cfg(feature = "sentinel")]
@@ -47,6 +48,10 @@ impl From<BuildErrorKind> for BuildError {
         Self(refused)
     }
 }
+
+// Nobody changes what it holds.
+impl UnwindSafe for BuildError {}
+impl RefUnwindSafe for BuildError {}
 
 impl BuildError {
     /// Returns whether no workers were asked for.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// Why a shutdown did not wait until every worker was gone. The pool is closed all the same, unless it
 /// was asked by one of its own tasks.
@@ -25,6 +26,10 @@ enum Kind {
     NoReaper(std::io::Error),
     Forked,
 }
+
+// Nobody changes what it holds.
+impl UnwindSafe for ShutdownError {}
+impl RefUnwindSafe for ShutdownError {}
 
 impl ShutdownError {
     pub(crate) fn on_worker() -> Self {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 
 use super::{Cause, Label};
 use crate::frame::{CleanupError, Failure};
@@ -45,6 +45,10 @@ enum Kind {
     Carrier(Box<dyn Error + Send + Sync>),
 }
 
+// Nobody changes what it holds.
+impl UnwindSafe for TaskError {}
+impl RefUnwindSafe for TaskError {}
+
 impl TaskError {
     pub(crate) fn new(label: Label, cause: Cause) -> Self {
         let (kind, message) = match cause {
@@ -79,8 +83,8 @@ impl TaskError {
         matches!(self.0.kind, Kind::Cancelled)
     }
 
-    /// Returns whether the task would have had to run on top of too many others (256): each of those
-    /// waits for the one above it, and the stack is finite. It did not begin.
+    /// Returns whether the task would have had to run on top of too many others: 256 of them, or fewer where
+    /// they use much of the stack. Each of those waits for the one above it. The task did not begin there.
     ///
     /// # Examples
     ///

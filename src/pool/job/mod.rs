@@ -112,7 +112,7 @@ where
     #[cold]
     fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
         // The drops are user code, and so is what hears of the end. The pool waits for them.
-        let keeps_open = current::keep_open(core.id);
+        let in_drop = current::enter_drop(core.id);
         let tally = core.tally();
         core.claimed(tally);
         core.drop_contained(claimed.work(), &self.label);
@@ -122,7 +122,7 @@ where
             self.end.failing();
         }
         self.publish(core, claimed, Err(cause));
-        drop(keeps_open);
+        drop(in_drop);
         core.finished(tally);
         self.end.over();
     }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::awake::Awake;
+use super::stack;
 use super::worker_slot::WorkerSlot;
 use crate::context;
 use crate::sync::seam;
 
-/// How many tasks may lie on top of one another on one thread. A task of two kilobytes of stack then
-/// uses a quarter of the two megabytes that a thread has by default.
-pub(crate) const DEEPEST: u32 = 256;
+/// How many tasks may lie on top of one another on one thread. Those of optimised programs use a quarter
+/// to a half of a worker's two mebibytes for it; where they use more, a quarter of the stack has to be left.
+const DEEPEST: u32 = 256;
 
 #[derive(Clone, Copy)]
 struct Here {
@@ -25,11 +26,14 @@ struct Here {
     bound: bool,
     /// How many tasks of any pool run on this thread, one on top of the other.
     depth: u32,
+    /// How many cancelled tasks are dropped on this thread, one in the drop of the other.
+    drops: u32,
     /// The pool that waits for what this thread does: that of the innermost task, mostly. 0 if none.
     innermost: u64,
 }
 
-const NOBODY: Here = Here { worker_of: 0, index: 0, bound: false, depth: 0, innermost: 0 };
+const NOBODY: Here =
+    Here { worker_of: 0, index: 0, bound: false, depth: 0, drops: 0, innermost: 0 };
 
 thread_local! {
     static HERE: Cell<Here> = const { Cell::new(NOBODY) };
@@ -120,12 +124,14 @@ pub(crate) fn is_outermost() -> bool {
 /// Returns whether one more task may run on top of those that this thread runs already.
 #[inline]
 pub(crate) fn may_nest() -> bool {
-    HERE.get().depth < DEEPEST
+    let here = HERE.get();
+    here.depth + here.drops < DEEPEST && stack::is_left(4)
 }
 
 /// Returns whether a task may be ended here without being run: its drop may wait for others in turn.
 pub(crate) fn may_end() -> bool {
-    HERE.get().depth <= DEEPEST
+    let here = HERE.get();
+    here.depth + here.drops <= DEEPEST && stack::is_left(8)
 }
 
 /// Returns whether this thread runs a task of `pool`, at any depth, or anything else that keeps it from
@@ -139,9 +145,7 @@ pub(crate) fn keeps_open(pool: u64) -> bool {
 /// Marks this thread as running a task; its drop takes the mark away.
 #[must_use]
 pub(crate) struct InTask {
-    before: u64,
-    /// How much deeper the thread's tasks lie with this one.
-    levels: u32,
+    before: Here,
     /// The thread's own marks are what it changes.
     _this_thread: PhantomData<*mut ()>,
 }
@@ -149,24 +153,30 @@ pub(crate) struct InTask {
 /// Marks this thread as running a task of `pool`.
 #[inline]
 pub(crate) fn enter_task(pool: u64) -> InTask {
-    enter(pool, 1)
+    let here = HERE.get();
+    enter(Here { depth: here.depth + 1, innermost: pool, ..here })
 }
 
-/// Marks this thread as doing something that is not a task but keeps `pool` from ending, such as the drop
-/// of what was cancelled: what it submits there is let in, and it cannot wait for the pool's end. A plain
-/// thread stays one: it runs no tasks while it waits.
+/// Marks this thread as doing something that is not a task but keeps `pool` from ending: what it submits
+/// there is let in, and it cannot wait for the pool's end. A plain thread stays one: it runs no tasks while
+/// it waits.
 pub(crate) fn keep_open(pool: u64) -> InTask {
-    enter(pool, u32::from(in_task()))
+    enter(Here { innermost: pool, ..HERE.get() })
+}
+
+/// The same for the drop of a cancelled task of `pool`, which is user code and may cancel further ones.
+pub(crate) fn enter_drop(pool: u64) -> InTask {
+    let here = HERE.get();
+    enter(Here { drops: here.drops + 1, innermost: pool, ..here })
 }
 
 #[inline]
-fn enter(pool: u64, levels: u32) -> InTask {
-    let here = HERE.get();
-    if here.innermost != pool && here.innermost != 0 {
-        remember(here.innermost);
+fn enter(here: Here) -> InTask {
+    let before = HERE.replace(here);
+    if before.innermost != here.innermost && before.innermost != 0 {
+        remember(before.innermost);
     }
-    HERE.set(Here { depth: here.depth + levels, innermost: pool, ..here });
-    InTask { before: here.innermost, levels, _this_thread: PhantomData }
+    InTask { before, _this_thread: PhantomData }
 }
 
 #[cold]
@@ -178,11 +188,10 @@ fn remember(pool: u64) {
 impl Drop for InTask {
     #[inline]
     fn drop(&mut self) {
-        let here = HERE.get();
-        if self.before != here.innermost && self.before != 0 {
+        let here = HERE.replace(self.before);
+        if self.before.innermost != here.innermost && self.before.innermost != 0 {
             let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
         }
-        HERE.set(Here { depth: here.depth - self.levels, innermost: self.before, ..here });
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod queue;
 pub(crate) mod sleep;
 #[cfg(all(loom, test))]
 mod sleep_model;
+mod stack;
 pub(crate) mod threads;
 pub(crate) mod worker;
 pub(crate) mod worker_slot;

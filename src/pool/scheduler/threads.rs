@@ -9,13 +9,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::current;
+use super::{current, stack};
 use crate::sync::seam::{self, Builder, JoinHandle, Mutex, Thread};
 
 #[derive(Debug)]
 pub(crate) struct Threads {
     name: String,
-    stack_size: Option<usize>,
+    /// In bytes.
+    pub(crate) stack_size: usize,
     state: Mutex<State>,
 }
 
@@ -33,15 +34,12 @@ impl Threads {
     pub(crate) fn new(name: String, stack_size: Option<usize>, workers: usize) -> Self {
         let youngest = (0..workers).map(|_| None).collect();
         let state = State { youngest, joining: false, joined: false, waiting: Vec::new() };
+        let stack_size = stack_size.unwrap_or_else(stack::default_size);
         Self { name, stack_size, state: Mutex::new(state) }
     }
 
     fn builder(&self, index: usize) -> Builder {
-        let builder = Builder::new().name(format!("{}-{index}", self.name));
-        match self.stack_size {
-            Some(bytes) => builder.stack_size(bytes),
-            None => builder,
-        }
+        Builder::new().name(format!("{}-{index}", self.name)).stack_size(self.stack_size)
     }
 
     /// Starts a thread for the worker with `index`, which lives `life`.

@@ -26,9 +26,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::current;
 use super::sleep::Sleeper;
 use super::worker_slot::WorkerSlot;
+use super::{current, stack};
 use crate::context;
 use crate::frame::Failure;
 use crate::panic::{AbortOnUnwind, Payload};
@@ -51,6 +51,7 @@ pub(crate) fn start(core: &Arc<Core>, index: usize) -> std::io::Result<()> {
 fn live(core: &Arc<Core>, index: usize) {
     let promise = AbortOnUnwind::new("a worker would have ended by a panic");
     let slot = &core.slots[index];
+    stack::begin(core.threads.stack_size);
     current::bind(slot);
     let end = if starts(core, slot) {
         core.begin_leak_watch(index);

@@ -57,30 +57,6 @@ impl Carrier for Acting {
     }
 }
 
-/// Cannot be detached, so that the worker is replaced.
-pub(super) struct Stuck;
-
-impl Carrier for Stuck {
-    type Captured = ();
-    type Attached = ();
-
-    fn name(&self) -> &str {
-        "stuck"
-    }
-
-    fn capture(&self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn attach(&self, (): &()) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Err("stuck on purpose".into())
-    }
-}
-
 pub(super) struct ActsWhenWoken(pub(super) World);
 
 impl Wake for ActsWhenWoken {

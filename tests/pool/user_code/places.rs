@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::{Context as Polling, Waker};
 
-use super::actors::{Acting, ActsWhenCloned, ActsWhenWoken, IgnoresWakes, Stuck};
+use super::actors::{Acting, ActsWhenCloned, ActsWhenWoken, IgnoresWakes};
 use super::world::{ActsOnDrop, ActsQuietly, World};
-use crate::support::Counted;
+use crate::support::{Counted, retiring};
 use cleanslate::{Context, JoinHandle, Pool, PoolBuilder, TaskError, task_local, worker_local};
 
 /// Where the user code runs.
@@ -447,7 +447,7 @@ fn submitted(pool: &Pool, task: impl FnOnce() + Send + 'static) -> Box<dyn FnOnc
 
 /// Has a worker replaced after `task` has run there.
 fn replaced(pool: &Pool, task: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce()> {
-    submitted(&pool.in_context(&Context::empty().carry(Stuck)), task)
+    submitted(&pool.in_context(&retiring()), task)
 }
 
 fn closing(pool: &Pool) -> Box<dyn FnOnce()> {

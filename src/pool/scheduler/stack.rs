@@ -1,0 +1,68 @@
+//! How much of its stack a worker has left: what it runs while it waits lies on top of what waits.
+
+use std::cell::Cell;
+
+/// What std gives a thread unless it is told otherwise, on every platform with threads.
+const DEFAULT: usize = 2 << 20;
+/// Where the system may round up, the size says nothing.
+const LEAST: usize = 64 << 10;
+
+#[derive(Clone, Copy)]
+struct Stack {
+    /// The address of something at its beginning.
+    begin: usize,
+    /// Its size in bytes, or 0 if nothing is known.
+    size: usize,
+}
+
+thread_local! {
+    static STACK: Cell<Stack> = const { Cell::new(Stack { begin: 0, size: 0 }) };
+}
+
+/// Returns the size of a stack that nobody has chosen: what the environment says, or the default.
+pub(crate) fn default_size() -> usize {
+    let chosen = std::env::var("RUST_MIN_STACK").ok().and_then(|text| text.parse().ok());
+    chosen.unwrap_or(DEFAULT)
+}
+
+/// This thread, which has just begun, has a stack of `size` bytes.
+pub(crate) fn begin(size: usize) {
+    STACK.set(Stack { begin: address(), size });
+}
+
+/// Returns whether one part in `parts` of the stack is left, as far as that is known.
+#[inline]
+pub(crate) fn is_left(parts: usize) -> bool {
+    let Stack { begin, size } = STACK.get();
+    size < LEAST || begin.abs_diff(address()) < size - size / parts
+}
+
+/// Returns where the stack has come to.
+#[inline]
+fn address() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Uses so many bytes of the stack, and then asks.
+    fn deeper(bytes: usize) -> bool {
+        let block = std::hint::black_box([0_u8; 4 << 10]);
+        let used = STACK.get().begin.abs_diff(address());
+        if used >= bytes { is_left(4) } else { deeper(bytes) && block[0] == 0 }
+    }
+
+    #[test]
+    fn a_quarter_is_left_until_three_are_used() {
+        let size = 1 << 20;
+        let thread = std::thread::Builder::new().stack_size(2 * size).spawn(move || {
+            assert!(is_left(4), "nothing is known");
+            begin(size);
+            (is_left(4), deeper(size / 2), deeper(size * 7 / 8))
+        });
+        assert_eq!(thread.unwrap().join().unwrap(), (true, true, false));
+    }
+}

@@ -1,0 +1,265 @@
+//! How deep tasks lie on top of one another: 256 levels, and then an error in place of a stack overflow.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use crate::support::{Census, Counted, SHAPES, finishes, message, occupy, quiet};
+use cleanslate::{JoinHandle, Pool, TaskError};
+
+/// The documented depth.
+const DEPTH: usize = 256;
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Join,
+    Poll,
+    ScopeJoin,
+    ScopeEnd,
+    Map,
+    MapRange,
+    MapResults,
+    Imap,
+    ImapUnordered,
+    Broadcast,
+}
+
+const WAYS: [Way; 10] = [
+    Way::Join,
+    Way::Poll,
+    Way::ScopeJoin,
+    Way::ScopeEnd,
+    Way::Map,
+    Way::MapRange,
+    Way::MapResults,
+    Way::Imap,
+    Way::ImapUnordered,
+    Way::Broadcast,
+];
+
+const TOO_DEEP: &str = "too many tasks lie on top of one another";
+
+/// Has one task wait for the next until that fails. Notes how deep it came.
+fn nest(pool: &Pool, way: Way, level: usize, deepest: &Arc<AtomicUsize>) {
+    deepest.fetch_max(level, Ordering::SeqCst);
+    let (their_pool, theirs) = (pool.clone(), Arc::clone(deepest));
+    let next = move || nest(&their_pool, way, level + 1, &theirs);
+    let here = || nest(pool, way, level + 1, deepest);
+    match way {
+        Way::Join => unless_too_deep(pool.submit(next).join()),
+        Way::Poll => {
+            let mut handle = pin!(pool.submit(next));
+            let poll = handle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(joined) = poll else { panic!("inside a task it runs at once") };
+            unless_too_deep(joined);
+        }
+        Way::ScopeJoin => pool.scope(|s| unless_too_deep(s.submit(here).join())),
+        Way::ScopeEnd => or_too_deep(|| {
+            pool.scope(|s| {
+                s.submit(here);
+            });
+        }),
+        Way::Map => or_too_deep(|| drop(pool.map([()], |()| here()))),
+        Way::MapRange => or_too_deep(|| drop(pool.map_range(0..1, |_| here()))),
+        Way::MapResults => or_too_deep(|| drop(pool.map_results([()], |()| here()))),
+        Way::Imap => or_too_deep(|| pool.imap([()], move |()| next.clone()()).for_each(drop)),
+        Way::ImapUnordered => {
+            or_too_deep(|| pool.imap_unordered([()], move |()| next.clone()()).for_each(drop));
+        }
+        Way::Broadcast => or_too_deep(|| drop(pool.broadcast(here))),
+    }
+}
+
+fn unless_too_deep(joined: Result<(), TaskError>) {
+    if let Err(error) = joined {
+        assert!(error.is_too_deep() && error.to_string().contains(TOO_DEEP), "{error}");
+        assert!(!error.is_panic() && !error.is_cancelled());
+    }
+}
+
+fn or_too_deep(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        let said = message(&*payload);
+        // A scope does not say which way its task failed.
+        assert!(
+            said.contains(TOO_DEEP) || said.starts_with("a scoped task"),
+            "on purpose, but {said}"
+        );
+    }
+}
+
+#[test]
+fn tasks_nest_to_the_depth_that_is_documented_and_then_fail() {
+    quiet();
+    for way in WAYS {
+        finishes(&format!("{way:?}"), move || {
+            // Not optimised, some of these use more than a default stack for it.
+            let pool = Pool::builder().workers(1).stack_size(16 << 20).build().unwrap();
+            let deepest = Arc::new(AtomicUsize::new(0));
+            let (inner, theirs) = (pool.clone(), Arc::clone(&deepest));
+            pool.submit(move || nest(&inner, way, 1, &theirs)).join().unwrap();
+            assert_eq!(deepest.load(Ordering::SeqCst), DEPTH);
+            assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+            let stats = pool.stats();
+            assert_eq!((stats.running, stats.queued, stats.panicked), (0, 0, 0), "{stats:?}");
+        });
+    }
+}
+
+// Broke: not optimised, some of these overflowed a default stack before they came to the depth.
+#[test]
+fn tasks_that_use_much_of_the_stack_nest_until_a_quarter_is_left() {
+    quiet();
+    for way in WAYS {
+        finishes(&format!("{way:?}"), move || {
+            let pool = Pool::builder().workers(1).stack_size(512 << 10).build().unwrap();
+            let deepest = Arc::new(AtomicUsize::new(0));
+            let (inner, theirs) = (pool.clone(), Arc::clone(&deepest));
+            pool.submit(move || nest(&inner, way, 1, &theirs)).join().unwrap();
+            assert!((10..DEPTH).contains(&deepest.load(Ordering::SeqCst)), "{deepest:?}");
+            assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+        });
+    }
+}
+
+#[test]
+fn the_depth_counts_the_tasks_of_all_pools() {
+    finishes("two pools", || {
+        let build = || Pool::builder().workers(1).stack_size(16 << 20).build().unwrap();
+        let pools = [build(), build()];
+        fn ring(pools: &[Pool; 2], level: usize) -> usize {
+            let next = pools.clone();
+            match pools[level % 2].submit(move || ring(&next, level + 1)).join() {
+                Ok(deepest) => deepest,
+                Err(error) => {
+                    assert!(error.is_too_deep());
+                    level
+                }
+            }
+        }
+        // The first level is submitted from here, and both workers stay with the chain.
+        let deepest = ring(&pools, 0);
+        assert!((DEPTH..=2 * DEPTH).contains(&deepest), "{deepest}");
+    });
+}
+
+// Broke: the stack overflowed at some thousand links.
+#[test]
+fn a_long_chain_of_tasks_that_join_the_one_before_ends() {
+    quiet();
+    for workers in SHAPES {
+        finishes("a fold", move || {
+            let pool = Pool::new(workers).unwrap();
+            let inner = pool.clone();
+            let result = pool.submit(move || {
+                let mut last = inner.submit(|| 0);
+                for _ in 0..4_000 {
+                    let before = last;
+                    last = inner.submit(move || before.join().map(|n| n + 1).unwrap_or(0));
+                }
+                last.join()
+            });
+            // Whoever is too deep fails; those above go on from there.
+            let _some_number = result.join().unwrap();
+            pool.shutdown().unwrap();
+        });
+    }
+}
+
+/// Where the handle of a later task is put.
+type Later = Arc<Mutex<Option<JoinHandle<()>>>>;
+
+/// Joins a later task when it is dropped.
+struct JoinsLater(Later, #[expect(dead_code, reason = "counted")] Counted);
+
+impl Drop for JoinsLater {
+    fn drop(&mut self) {
+        let later = self.0.lock().unwrap().take();
+        if let Some(later) = later {
+            let _whatever_became_of_it = later.join();
+        }
+    }
+}
+
+/// Queues tasks of which each joins the next when its closure is dropped.
+fn chain(pool: &Pool, census: &Census, links: usize) {
+    let mut before: Option<Later> = None;
+    for _ in 0..links {
+        let later = Later::default();
+        let joins = JoinsLater(Arc::clone(&later), census.token());
+        let handle = pool.submit(move || {
+            let _joins = &joins;
+        });
+        match before {
+            Some(before) => *before.lock().unwrap() = Some(handle),
+            None => drop(handle),
+        }
+        before = Some(later);
+    }
+}
+
+// Broke: a worker that took a cancelled task off the queue waited for the next one in the drop of its
+// closure, as a plain thread does; inside a task, and beyond the depth, each drop nested in the one before.
+#[test]
+fn closures_whose_drops_wait_for_one_another_end() {
+    quiet();
+    for workers in SHAPES {
+        for links in [3, 4_000] {
+            for way in 0..4 {
+                finishes(&format!("{links} links, way {way}, {workers} workers"), move || {
+                    let census = Census::new();
+                    let pool = Pool::new(workers).unwrap();
+                    let busy = occupy(&pool);
+                    match way {
+                        // They run.
+                        0 => {
+                            chain(&pool, &census, links);
+                            drop(busy);
+                        }
+                        // A plain thread cancels them, and the workers help.
+                        1 => {
+                            chain(&pool, &census, links);
+                            std::thread::scope(|s| {
+                                s.spawn(|| pool.shutdown_now().unwrap());
+                                while pool.try_submit(|| ()).is_ok() {
+                                    std::thread::yield_now();
+                                }
+                                drop(busy);
+                            });
+                        }
+                        // A task cancels them.
+                        2 => {
+                            drop(busy);
+                            let (inner, theirs) = (pool.clone(), census.clone());
+                            let task = pool.submit(move || {
+                                chain(&inner, &theirs, links);
+                                inner.shutdown_background_now();
+                            });
+                            task.join().unwrap();
+                        }
+                        // One of them is cancelled by its handle, in a task.
+                        _ => {
+                            drop(busy);
+                            let (inner, theirs) = (pool.clone(), census.clone());
+                            let task = pool.submit(move || {
+                                let first = Later::default();
+                                let joins = JoinsLater(Arc::clone(&first), theirs.token());
+                                chain(&inner, &theirs, links);
+                                *first.lock().unwrap() = Some(inner.submit(|| ()));
+                                let _cancelled = inner.submit(move || drop(joins)).cancel();
+                            });
+                            task.join().unwrap();
+                        }
+                    }
+                    pool.shutdown().unwrap();
+                    assert_eq!(census.alive(), 0);
+                    let stats = pool.stats();
+                    assert_eq!((stats.running, stats.queued), (0, 0), "{stats:?}");
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A child process after a `fork` has none of the workers: nothing there waits for them.
+#![cfg(unix)]
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::support::{in_a_process_of_its_own, message, occupy};
+use cleanslate::Pool;
+
+mod system {
+    #![expect(unsafe_code, reason = "std has no fork")]
+
+    use std::ffi::c_int;
+
+    mod c {
+        use std::ffi::{c_int, c_uint};
+
+        unsafe extern "C" {
+            pub(super) safe fn fork() -> c_int;
+            pub(super) safe fn alarm(seconds: c_uint) -> c_uint;
+            pub(super) safe fn _exit(status: c_int) -> !;
+            pub(super) fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+        }
+    }
+
+    /// Runs `child` in a forked child, which is killed if it does not come back; returns its status.
+    pub(super) fn in_a_child(child: impl FnOnce()) -> c_int {
+        let pid = c::fork();
+        if pid == 0 {
+            c::alarm(20);
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            c::_exit(if ended.is_ok() { 0 } else { 1 });
+        }
+        assert!(pid > 0, "no child");
+        let mut status = 0;
+        // SAFETY: `status` is a place for one; the child is ours and nobody else waits for it.
+        let waited = unsafe { c::waitpid(pid, &raw mut status, 0) };
+        assert_eq!(waited, pid);
+        status
+    }
+}
+
+/// Runs `child` in a forked child; it must come back, without a panic.
+#[track_caller]
+fn forked(what: &str, child: impl FnOnce()) {
+    assert_eq!(system::in_a_child(child), 0, "{what}: the child's status");
+}
+
+/// `f` panics with words that name the fork.
+fn names_the_fork<R>(f: impl FnOnce() -> R) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else { panic!("it did not panic") };
+    assert!(message(&*payload).contains("forked child"), "{}", message(&*payload));
+}
+
+/// Each test forks, so it has a process of its own, in which no other test holds a lock meanwhile.
+fn alone(name: &str) -> bool {
+    let here = in_a_process_of_its_own(&format!("fork::{name}"));
+    if here {
+        std::panic::set_hook(Box::new(|_| ()));
+    }
+    here
+}
+
+// Broke: the drop of the pool joined threads that are not there, a second shutdown hung, and so did every
+// other wait.
+#[test]
+fn nothing_waits_in_a_forked_child() {
+    if !alone("nothing_waits_in_a_forked_child") {
+        return;
+    }
+    let pool = Pool::new(2).unwrap();
+    pool.map(0..100, |n| n);
+    let theirs = || pool.clone();
+    forked("join", || {
+        let handle = theirs().submit(|| 1);
+        assert!(!handle.is_finished());
+        let error = handle.join().unwrap_err();
+        assert!(error.is_forked() && error.to_string().contains("forked child"), "{error}");
+        assert!(!error.is_cancelled() && !error.is_panic() && !error.is_too_deep());
+    });
+    forked("join_timeout", || {
+        let mut handle = theirs().submit(|| 1);
+        let error = handle.join_timeout(Duration::from_millis(1)).unwrap().unwrap_err();
+        assert!(error.is_forked());
+    });
+    forked("poll", || {
+        let mut handle = theirs().submit(|| 1);
+        let poll = Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(error)) = poll else { panic!("pending, or a result") };
+        assert!(error.is_forked());
+    });
+    forked("map", || names_the_fork(|| theirs().map(0..10, |n| n)));
+    forked("map_range", || names_the_fork(|| theirs().map_range(0..10, |n| n)));
+    forked("try_map", || names_the_fork(|| theirs().try_map(0..10, Ok::<_, ()>)));
+    forked("map_results", || names_the_fork(|| theirs().map_results(0..10, |n| n)));
+    forked("imap", || names_the_fork(|| theirs().imap(0..10, |n| n).next()));
+    forked("imap_unordered", || names_the_fork(|| theirs().imap_unordered(0..10, |n| n).next()));
+    forked("broadcast", || names_the_fork(|| theirs().broadcast(|| 1)));
+    forked("scope", || {
+        let mut borrowed = 0;
+        names_the_fork(|| {
+            theirs().scope(|s| {
+                s.submit(|| borrowed += 1);
+            });
+        });
+        assert_eq!(borrowed, 0);
+        let joined = theirs().scope(|s| catch_unwind(AssertUnwindSafe(|| s)).is_ok());
+        assert!(joined, "a scope without tasks is as ever");
+    });
+    forked("shutdown", || {
+        for _ in 0..2 {
+            assert!(theirs().shutdown().unwrap_err().is_forked());
+            assert!(theirs().shutdown_now().unwrap_err().is_forked());
+            assert!(theirs().shutdown_timeout(Duration::MAX).unwrap_err().is_forked());
+            theirs().shutdown_background();
+            theirs().shutdown_background_now();
+        }
+        assert!(theirs().submit(|| 1).join().unwrap_err().is_cancelled());
+    });
+    forked("stats", || assert!(format!("{:?}", theirs()).contains("workers: 2")));
+    assert_eq!(pool.map(0..3, |n| n), [0, 1, 2], "the parent's is as it was");
+    let mut last = Some(pool);
+    forked("drop", || drop(last.take()));
+    last.take().unwrap().shutdown().unwrap();
+}
+
+#[test]
+fn a_full_queue_does_not_block_a_forked_child() {
+    if !alone("a_full_queue_does_not_block_a_forked_child") {
+        return;
+    }
+    let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    let busy = occupy(&pool);
+    let waiting = pool.submit(|| 1);
+    forked("submit", || {
+        assert!(pool.try_submit(|| 2).unwrap_err().is_full());
+        assert!(pool.submit(|| 2).join().unwrap_err().is_forked());
+    });
+    forked("cancel", || assert!(waiting.cancel()));
+    drop(busy);
+    assert_eq!(waiting.join().unwrap(), 1);
+}
+
+#[test]
+fn what_was_queued_at_the_fork_stays_the_parents() {
+    if !alone("what_was_queued_at_the_fork_stays_the_parents") {
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let (go, gate) = mpsc::channel::<()>();
+    let busy = pool.submit(move || gate.recv());
+    let waiting = pool.submit(|| 7);
+    let mut all = Some((busy, waiting, pool, go));
+    forked("handles", || {
+        let (busy, waiting, pool, _go) = all.take().unwrap();
+        assert!(waiting.join().unwrap_err().is_forked());
+        assert!(busy.join().unwrap_err().is_forked());
+        drop(pool);
+    });
+    let (busy, waiting, pool, go) = all.unwrap();
+    go.send(()).unwrap();
+    assert!(busy.join().unwrap().is_ok());
+    assert_eq!(waiting.join().unwrap(), 7);
+    pool.shutdown().unwrap();
+}
+
+#[test]
+fn a_worker_that_forks_runs_in_the_child_what_it_waits_for() {
+    if !alone("a_worker_that_forks_runs_in_the_child_what_it_waits_for") {
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let inner = pool.clone();
+    let forks = pool.submit(move || {
+        forked("inside a task", || {
+            assert_eq!(inner.map(0..3, |n| n), [0, 1, 2]);
+            assert_eq!(inner.submit(|| 4).join().unwrap(), 4);
+            assert_eq!(inner.broadcast(|| 5), [5]);
+            assert!(inner.shutdown().is_err());
+        });
+    });
+    forks.join().unwrap();
+}
+
+#[test]
+fn a_pool_that_is_built_in_the_child_works_there() {
+    if !alone("a_pool_that_is_built_in_the_child_works_there") {
+        return;
+    }
+    let parents = Pool::new(2).unwrap();
+    assert_eq!(parents.map(0..3, |n| n), [0, 1, 2]);
+    forked("a pool of its own", || {
+        let pool = Pool::new(2).unwrap();
+        assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+        assert!(pool.submit(|| ()).join().is_ok());
+        pool.shutdown().unwrap();
+    });
+}
+
+// Broke: what a thread of the parent had locked at that moment, such as the list of sleeping workers, stays
+// locked in the child, which waited for it.
+#[test]
+fn a_fork_at_any_moment_leaves_a_child_that_ends() {
+    if !alone("a_fork_at_any_moment_leaves_a_child_that_ends") {
+        return;
+    }
+    let pool = Pool::builder().workers(3).queue_capacity(8).build().unwrap();
+    /// Stops the other thread, also if a child fails.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                pool.map(0..20, |n| n);
+                drop(pool.submit(|| ()));
+                pool.broadcast(|| ());
+            }
+        });
+        let _stop = Stop(&stop);
+        for _ in 0..300 {
+            let mut last = Some(pool.clone());
+            forked("busy", || {
+                let pool = last.take().unwrap();
+                assert!(pool.submit(|| 1).join().is_err());
+                assert!(pool.shutdown().is_err());
+                pool.shutdown_background();
+                drop(pool);
+            });
+        }
+    });
+}
