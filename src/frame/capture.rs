@@ -58,10 +58,10 @@ fn capture_slow(thread: &Thread) -> Result<Option<Arc<Snapshot>>, Borrowed> {
     // A copy is user code: it may have captured, or changed a slot, in which case what was captured then
     // is dropped in favour of this one.
     forget_capture(thread);
-    if let Some(snapshot) = &snapshot
-        && register(thread).is_ok()
-    {
-        thread.keep_capture(Arc::clone(snapshot));
+    if let Some(snapshot) = &snapshot {
+        if register(thread).is_ok() {
+            thread.keep_capture(Arc::clone(snapshot));
+        }
     }
     Ok(snapshot)
 }

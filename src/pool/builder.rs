@@ -271,9 +271,8 @@ impl PoolBuilder {
             return Err(BuildErrorKind::NoCapacity.into());
         }
         // std asserts that rounding the size up to a page succeeds.
-        if let Some(bytes) = self.stack_size
-            && (bytes == 0 || bytes > isize::MAX as usize)
-        {
+        let fits = |bytes: usize| bytes != 0 && isize::try_from(bytes).is_ok();
+        if let Some(bytes) = self.stack_size.filter(|bytes| !fits(*bytes)) {
             return Err(BuildErrorKind::StackSize(bytes).into());
         }
         if let Some(name) = self.name.as_ref().filter(|name| name.contains('\0')) {
@@ -305,10 +304,10 @@ impl PoolBuilder {
             worker::start(pool.core(), index)
                 .map_err(|error| BuildErrorKind::Thread { index, error })?;
         }
-        if let Some(startup) = &pool.core().hooks.startup
-            && let Some((index, message)) = startup.wait(asked)
-        {
-            return Err(BuildErrorKind::WorkerStart { index, message }.into());
+        if let Some(startup) = &pool.core().hooks.startup {
+            if let Some((index, message)) = startup.wait(asked) {
+                return Err(BuildErrorKind::WorkerStart { index, message }.into());
+            }
         }
         Ok(pool)
     }

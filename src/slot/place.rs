@@ -172,10 +172,10 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     #[inline]
     pub(super) fn try_with<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        if let Some(boxed) = self.shown(thread::current())
-            && let Some(shared) = boxed.borrow()
-        {
-            return Ok(f(shared.get()));
+        if let Some(boxed) = self.shown(thread::current()) {
+            if let Some(shared) = boxed.borrow() {
+                return Ok(f(shared.get()));
+            }
         }
         self.with_slow(f)
     }
@@ -189,12 +189,12 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     #[inline]
     pub(super) fn try_with_mut<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
         let thread = thread::current();
-        if let Some(boxed) = self.shown(thread)
-            && let Some(mut exclusive) = boxed.borrow_mut()
-        {
-            // Before, and that is enough: while the value is lent out nothing can capture it.
-            self.changed(thread);
-            return Ok(f(exclusive.get()));
+        if let Some(boxed) = self.shown(thread) {
+            if let Some(mut exclusive) = boxed.borrow_mut() {
+                // Before, and that is enough: while the value is lent out nothing can capture it.
+                self.changed(thread);
+                return Ok(f(exclusive.get()));
+            }
         }
         self.with_mut_slow(f)
     }
@@ -210,21 +210,21 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
         let thread = thread::current();
-        if let Some(boxed) = self.shown(thread)
-            && boxed.header.is_idle()
-        {
-            let old = boxed.swap(value);
-            self.changed(thread);
-            drop(old);
-            return Ok(());
+        if let Some(boxed) = self.shown(thread) {
+            if boxed.header.is_idle() {
+                let old = boxed.swap(value);
+                self.changed(thread);
+                drop(old);
+                return Ok(());
+            }
         }
         // The first touch in a task that a worker runs, of a plain value.
-        if self.shown(thread).is_none()
-            && let Some(header) = touch_in_place::<T>(thread, &self.cell.raw)
-        {
-            self.boxed(header).fill(value);
-            self.changed(thread);
-            return Ok(());
+        if self.shown(thread).is_none() {
+            if let Some(header) = touch_in_place::<T>(thread, &self.cell.raw) {
+                self.boxed(header).fill(value);
+                self.changed(thread);
+                return Ok(());
+            }
         }
         self.set_slow(value)
     }

@@ -212,7 +212,7 @@ impl Sleepers {
     pub(crate) fn stop_searching(&self, has_work: impl Fn() -> bool) {
         // Relaxed: ordered by the fence below.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::Relaxed);
-        if before / SEARCHER != 1 || before.is_multiple_of(SEARCHER) {
+        if before / SEARCHER != 1 || before % SEARCHER == 0 {
             // No sleeper, or another searcher: a worker that falls asleep after this looks at the queue itself.
             return;
         }
