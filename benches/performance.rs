@@ -78,6 +78,11 @@ fn time(nanos: f64) -> String {
     }
 }
 
+/// Calls a closure that nothing surrounds.
+fn call<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
 /// Prints a row: the first side, the others, and the ratio to the best of them.
 fn row(what: &str, budget: &str, units: usize, ways: &[Way<'_>]) {
     let (nanos, [ratio, low, high]) = turns(ways, units);
@@ -144,7 +149,7 @@ fn resets() {
         1,
         &[
             ("", Box::new(|| _ = black_box(empty.run(|| black_box(1))))),
-            ("a call", Box::new(|| _ = black_box((|| black_box(1))()))),
+            ("a call", Box::new(|| _ = black_box(call(|| black_box(1))))),
         ],
     );
     TENANT.set(8);
@@ -155,7 +160,7 @@ fn resets() {
         1,
         &[
             ("", Box::new(|| drop(black_box(Context::capture())))),
-            ("a call", Box::new(|| _ = black_box((|| black_box(1))()))),
+            ("a call", Box::new(|| _ = black_box(call(|| black_box(1))))),
         ],
     );
 }

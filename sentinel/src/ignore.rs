@@ -79,7 +79,7 @@ pub(crate) fn ranges() -> Vec<Range<usize>> {
     let lists = *LISTS.lock().unwrap_or_else(PoisonError::into_inner);
     for list in lists {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| list(&mut ignored))) {
-            // Its drop may panic as well.
+            #[expect(clippy::mem_forget, reason = "its drop may panic as well")]
             std::mem::forget(payload);
         }
     }

@@ -40,7 +40,6 @@ pub struct ScopedFuture<T: Send + 'static, F> {
     is_shown: bool,
 }
 
-#[expect(clippy::non_send_fields_in_send_ty, reason = "a box by pointer, see below")]
 // SAFETY: the box is owned (Q2), its value is `Send`, and it is used through `&mut self` only.
 unsafe impl<T: Send + 'static, F: Send> Send for ScopedFuture<T, F> {}
 // SAFETY: `&ScopedFuture` gives access to the slot's name only.

@@ -44,11 +44,7 @@ fn visit_in(tenant: u64) -> bool {
 /// The same, and every eighth one ends by a panic.
 fn visit_or_panic(n: usize) -> bool {
     let fresh = visit();
-    assert!(
-        n % 8 != 0,
-        "{}",
-        if fresh { "fresh, on purpose" } else { "dirty, on purpose" }
-    );
+    assert!(n % 8 != 0, "{}", if fresh { "fresh, on purpose" } else { "dirty, on purpose" });
     fresh
 }
 

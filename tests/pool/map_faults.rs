@@ -3,6 +3,8 @@
 //!
 //! Everything here explodes in its drop, with a payload whose drop panics with another one, and so on.
 
+#![expect(clippy::mem_forget, reason = "what has exploded must not be dropped again")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};

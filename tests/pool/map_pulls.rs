@@ -20,10 +20,9 @@ const SIZES: [usize; 3] = [1, 50, 10_000];
 /// something there.
 fn leaving(n: usize, found: &AtomicUsize) -> impl Iterator<Item = usize> + Send {
     (0..=n)
-        .map(move |i| {
+        .inspect(move |i| {
             found.fetch_add(usize::from(LEFT.is_set()), Ordering::SeqCst);
-            LEFT.set(Some(i));
-            i
+            LEFT.set(Some(*i));
         })
         .take_while(move |i| *i < n)
 }
