@@ -29,17 +29,17 @@ impl<'s, T: Sync> Source for &'s [T] {
     }
 }
 
-/// Consecutive integers.
+/// Consecutive integers: the first one, and which of those that follow on it.
 #[derive(Default)]
 pub(crate) struct Numbers<N> {
-    next: N,
-    left: usize,
+    first: N,
+    offsets: ops::Range<usize>,
 }
 
 impl<N: RangeIndex> Numbers<N> {
     /// Returns the numbers of a range; `None` if its length overflows `usize`.
     pub(crate) fn of(range: &ops::Range<N>) -> Option<Self> {
-        Some(Self { next: range.start, left: N::count(range)? })
+        Some(Self { first: range.start, offsets: 0..N::count(range)? })
     }
 }
 
@@ -48,10 +48,7 @@ impl<N: RangeIndex> Iterator for Numbers<N> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<N> {
-        self.left = self.left.checked_sub(1)?;
-        let next = self.next;
-        self.next = next.plus(1);
-        Some(next)
+        Some(self.first.plus(self.offsets.next()?))
     }
 }
 
@@ -62,7 +59,7 @@ impl<N: RangeIndex> Source for Numbers<N> {
     const EXACT: bool = true;
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        self.offsets.size_hint()
     }
 
     fn take(
@@ -71,10 +68,10 @@ impl<N: RangeIndex> Source for Numbers<N> {
         chunk: &mut Self,
         _pulls: &mut impl Pulls,
     ) -> Result<usize, Failure> {
-        let taken = most.min(self.left);
-        *chunk = Self { next: self.next, left: taken };
-        *self = Self { next: self.next.plus(taken), left: self.left - taken };
-        Ok(taken)
+        let from = self.offsets.start;
+        self.offsets.start += most.min(self.offsets.len());
+        *chunk = Self { first: self.first, offsets: from..self.offsets.start };
+        Ok(chunk.offsets.len())
     }
 }
 

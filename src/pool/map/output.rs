@@ -212,30 +212,32 @@ fn fill<'c, I: Iterator + Default, R, E>(
         }
     }
     let mut progress = Progress { left: std::mem::take(items), done: 0, items, written };
-    'blocks: while progress.done < places.len() && go_on() {
+    while progress.done < places.len() && go_on() {
         let end = places.len().min(progress.done + block);
-        let result = 'clean: {
-            while progress.done < end {
-                let Some(item) = progress.left.next() else { break 'blocks };
-                let result = match f(item) {
-                    ControlFlow::Continue(result) => result,
-                    ControlFlow::Break(with) => return Some(Stop::Item(with)),
-                };
-                // The price of isolation: a load and a branch.
-                if !tasks.is_clean() {
-                    break 'clean result;
+        'block: loop {
+            let result = 'dirty: {
+                while progress.done < end {
+                    let Some(item) = progress.left.next() else { return None };
+                    let result = match f(item) {
+                        ControlFlow::Continue(result) => result,
+                        ControlFlow::Break(with) => return Some(Stop::Item(with)),
+                    };
+                    // The price of isolation: a load and a branch.
+                    if !tasks.is_clean() {
+                        break 'dirty result;
+                    }
+                    places[progress.done].write(result);
+                    progress.done += 1;
                 }
-                places[progress.done].write(result);
-                progress.done += 1;
+                break 'block;
+            };
+            // Before the result counts: a task is over when its slots are.
+            if let Err(error) = tasks.next_task() {
+                return Some(Stop::Cleanup(error, result));
             }
-            continue 'blocks;
-        };
-        // Before the result counts: a task is over when its slots are.
-        if let Err(error) = tasks.next_task() {
-            return Some(Stop::Cleanup(error, result));
+            places[progress.done].write(result);
+            progress.done += 1;
         }
-        places[progress.done].write(result);
-        progress.done += 1;
     }
     None
 }

@@ -1,7 +1,6 @@
 //! [`Pulled`]: the items of any iterator.
 
 use std::mem::MaybeUninit;
-use std::vec;
 
 use super::{Pulls, Source};
 use crate::frame::Failure;
@@ -18,9 +17,43 @@ impl<I: Iterator> Pulled<I> {
     }
 }
 
+/// Items that were pulled and not started. Its memory serves for the next chunk.
+///
+/// Invariant: the places from `next` to `end` are initialised, the others are not.
+pub(crate) struct Buffer<T> {
+    places: Box<[MaybeUninit<T>]>,
+    next: usize,
+    end: usize,
+}
+
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Self { places: Box::default(), next: 0, end: 0 }
+    }
+}
+
+impl<T> Iterator for Buffer<T> {
+    type Item = T;
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "moves an item out of its place")]
+    fn next(&mut self) -> Option<T> {
+        let place = self.places[..self.end].get(self.next)?;
+        self.next += 1;
+        // SAFETY: it was initialised, by the invariant, and does not count as that any more.
+        Some(unsafe { place.assume_init_read() })
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
 impl<I: Iterator + Send> Source for Pulled<I> {
     type Item = I::Item;
-    type Chunk = vec::IntoIter<I::Item>;
+    type Chunk = Buffer<I::Item>;
 
     const EXACT: bool = false;
 
@@ -35,31 +68,16 @@ impl<I: Iterator + Send> Source for Pulled<I> {
     fn take(
         &mut self,
         most: usize,
-        chunk: &mut vec::IntoIter<I::Item>,
+        chunk: &mut Buffer<I::Item>,
         pulls: &mut impl Pulls,
     ) -> Result<usize, Failure> {
-        let mut filling = Filling { items: Vec::with_capacity(most), count: 0, chunk };
-        let places = &mut filling.items.spare_capacity_mut()[..most];
-        pull_all(&mut self.0, places, &mut filling.count, pulls)?;
-        Ok(filling.count)
-    }
-}
-
-/// A chunk while it is filled. Its drop, also while unwinding, makes what was pulled the chunk's.
-struct Filling<'f, T> {
-    /// Empty; the first `count` places of its spare capacity are initialised.
-    items: Vec<T>,
-    count: usize,
-    chunk: &'f mut vec::IntoIter<T>,
-}
-
-impl<T> Drop for Filling<'_, T> {
-    #[expect(unsafe_code, reason = "takes over what was written to the spare capacity")]
-    fn drop(&mut self) {
-        // SAFETY: `pull_all` has written the first `count` places of the spare capacity of the empty
-        // vector, and was given no more places than there are.
-        unsafe { self.items.set_len(self.count) };
-        *self.chunk = std::mem::take(&mut self.items).into_iter();
+        // It is empty.
+        (chunk.next, chunk.end) = (0, 0);
+        if chunk.places.len() < most {
+            chunk.places = Box::new_uninit_slice(most);
+        }
+        pull_all(&mut self.0, &mut chunk.places[..most], &mut chunk.end, pulls)?;
+        Ok(chunk.end)
     }
 }
 
@@ -131,7 +149,7 @@ mod tests {
     fn items_that_came_before_a_panic_are_in_the_chunk() {
         let items: Vec<_> = (0..10).map(Arc::new).collect();
         let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
-        let mut chunk = vec::IntoIter::default();
+        let mut chunk = Buffer::default();
         assert!(catch(|| source.take(8, &mut chunk, &mut Bare)).is_err());
         assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);
         assert!(items.iter().all(|n| Arc::strong_count(n) == 1));
