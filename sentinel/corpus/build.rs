@@ -30,6 +30,8 @@ fn main() {
 fn library(out: &Path, name: &str, more: &[&str]) {
     let file = out.join(format!("libcorpus_{name}.so"));
     let mut command: Command = cc::Build::new().get_compiler().to_command();
+    // Plain, also where the program is built with a sanitizer.
+    command.arg("-fno-sanitize=all");
     command.args(["-shared", "-fPIC", "-O1", "native/library.c", "-o"]).arg(&file);
     command.arg(format!("-DNAME_={name}_")).args(more);
     let status = command.status().expect("a C compiler is installed");

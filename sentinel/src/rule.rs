@@ -168,8 +168,10 @@ const BUILT_IN: &[Standing] = &[
     ),
 ];
 
-/// Where the C library is linked statically, its state has names in the program itself.
-const C_LIBRARY: &[&str] = &["errno", "tcache", "thread_arena"];
+/// What no crate declares and a program may contain: a C library that is linked statically, the runtime
+/// of a sanitizer.
+const LINKED_IN: &[&str] =
+    &["errno", "tcache", "thread_arena", "*__sanitizer*", "*__asan*", "*__lsan*"];
 
 /// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
 /// the name of a crate or module stands for all that is in it.
@@ -234,7 +236,7 @@ impl Rules {
         rules
     }
 
-    /// Only what holds in any case: std, and a C library that is linked statically.
+    /// Only what holds in any case: std, and what is linked in beside all crates.
     pub(super) fn strict() -> Rules {
         Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() }
     }
@@ -260,8 +262,8 @@ impl Rules {
     pub(super) fn on_name(&self, name: &Name) -> Verdict {
         // The path of a trait's implementation for a type of std starts with std, too.
         let of_std = name.crate_name.as_deref().is_some_and(is_std);
-        let of_libc = name.crate_name.is_none() && C_LIBRARY.contains(&&*name.path);
-        if of_std || of_libc {
+        let linked_in = |pattern: &&str| name.crate_name.is_none() && glob(pattern, &name.path);
+        if of_std || LINKED_IN.iter().any(linked_in) {
             return Verdict::Allowed;
         }
         let matching = self.names.iter().filter(|(pattern, _)| pattern.matches(name));
@@ -350,5 +352,6 @@ mod tests {
         assert_eq!(rules.on_name(&errno), Verdict::Allowed);
         errno.crate_name = Some("app".into());
         assert_eq!(rules.on_name(&errno), Verdict::Watched);
+        assert_eq!(rules.on_name(&Name::of("_ZN11__sanitizerL4dtlsE")), Verdict::Allowed);
     }
 }

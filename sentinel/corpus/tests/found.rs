@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sentinel_corpus as corpus;
 use corpus::{Library, on_fresh_thread, watch_rounds};
+use sentinel_corpus as corpus;
 
 /// Sets a thread-local to something else in each round; rounds count from one.
 struct Case {

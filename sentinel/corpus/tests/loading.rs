@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,10 +90,11 @@ fn no_block_of_an_unloaded_library_is_taken_for_that_of_one_that_is_being_loaded
         drop(library);
         // SAFETY: it has no preconditions.
         let here = unsafe { libc::gettid() };
-        let [has_arrived, is_watching, is_done] = [const { AtomicBool::new(false) }; 3];
+        let [is_ready, has_arrived, is_watching, is_done] = [const { AtomicBool::new(false) }; 4];
         let mut watcher = None;
         let (found, library) = thread::scope(|scope| {
             scope.spawn(|| {
+                is_ready.store(true, Ordering::SeqCst);
                 gate.wait_for_arrival();
                 has_arrived.store(true, Ordering::SeqCst);
                 // Until the watching thread is through, or is stopped in the middle.
@@ -101,6 +102,8 @@ fn no_block_of_an_unloaded_library_is_taken_for_that_of_one_that_is_being_loaded
                 spin_until(|| is_done.load(Ordering::SeqCst) || is_blocked(here));
                 gate.open();
             });
+            // A thread takes the linker's lock while it starts.
+            spin_until(|| is_ready.load(Ordering::SeqCst));
             let loading = scope.spawn(|| Library::open(name));
             spin_until(|| has_arrived.load(Ordering::SeqCst));
             is_watching.store(true, Ordering::SeqCst);
@@ -124,21 +127,23 @@ fn a_constructor_may_wait_for_watched_tasks_that_do_not_use_its_library() {
     let _alone = ONE_AT_A_TIME.lock();
     let mut gate = Gate::new();
     let found = Mutex::new(Vec::new());
-    let (start, is_done) = (Barrier::new(2), AtomicBool::new(false));
+    let [is_ready, is_constructing, is_done] = [const { AtomicBool::new(false) }; 3];
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut known = Sentinel::new().watcher().unwrap();
             let mut found = found.lock().unwrap();
-            // Std registers a destructor at the first use of this, which waits for the lock, too.
             found.push(leak(&mut known));
-            start.wait();
+            is_ready.store(true, Ordering::SeqCst);
+            spin_until(|| is_constructing.load(Ordering::SeqCst));
             found.push(leak(&mut known));
             found.push(leak(&mut Sentinel::new().watcher().unwrap()));
             is_done.store(true, Ordering::SeqCst);
         });
+        // A thread takes the linker's lock while it starts.
+        spin_until(|| is_ready.load(Ordering::SeqCst));
         let loading = scope.spawn(|| Library::open("constructed"));
         gate.wait_for_arrival();
-        start.wait();
+        is_constructing.store(true, Ordering::SeqCst);
         let deadline = Instant::now() + Duration::from_secs(20);
         spin_until(|| is_done.load(Ordering::SeqCst) || Instant::now() > deadline);
         let is_in_time = is_done.load(Ordering::SeqCst);

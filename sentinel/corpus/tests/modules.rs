@@ -195,10 +195,10 @@ fn a_library_with_the_last_number_that_a_thread_has_room_for_keeps_its_past() {
 #[test]
 fn a_rebuilt_library_in_the_same_place_gets_its_new_names() {
     on_fresh_thread(|| {
-        for name in ["opened", "shared", "opened"] {
+        for (value, name) in [(3, "opened"), (4, "shared"), (5, "opened")] {
             let library = Library::open_file(&copy(name, "libreloaded.so"));
             let set = library.setter(&format!("{name}_set_hidden"));
-            let (_, report) = watch(|| set(3));
+            let (_, report) = watch(|| set(value));
             assert_eq!(names(&report), [format!("{name}_hidden")]);
         }
     });
