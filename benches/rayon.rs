@@ -1,7 +1,7 @@
 //! What isolating a rayon iterator costs, beside bare rayon and beside clearing by hand.
 //!
-//! The budgets: `.isolated().map(f)` takes at most 1.3 of bare rayon at 10 ns an item and 1.03 at 100 ns; with
-//! one `u64` slot touched, 5 at 1 ns.
+//! The budgets: `.isolated().map(f)` takes at most 1.3 of bare rayon at 10 ns an item and 1.03 at
+//! 100 ns; with one `u64` slot touched, 5 at 1 ns.
 
 use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
 use cleanslate::{Pool, task_local};
@@ -22,7 +22,8 @@ fn work(seed: u64, rounds: u64) -> u64 {
 
 #[inline(never)]
 fn repeat(seed: u64, rounds: u64) -> u64 {
-    (0..rounds).fold(seed, |x, _| black_box(x).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (x >> 29))
+    // Registers only: a round through memory takes twice the time if the stack happens to lie badly.
+    (0..rounds).fold(seed, |x, _| x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (x >> 29))
 }
 
 #[derive(Clone, Copy)]
@@ -33,11 +34,11 @@ struct Load {
 }
 
 const LOADS: [Load; 5] = [
-    Load { name: "1ns", items: 200_000, rounds: |_| 0 },
-    Load { name: "10ns", items: 100_000, rounds: |_| 9 },
-    Load { name: "100ns", items: 20_000, rounds: |_| 80 },
-    Load { name: "10us", items: 400, rounds: |_| 4_200 },
-    Load { name: "uneven", items: 20_000, rounds: |i| if i % 1000 == 0 { 10_000 } else { 20 } },
+    Load { name: "1 ns", items: 200_000, rounds: |_| 0 },
+    Load { name: "10 ns", items: 100_000, rounds: |_| 20 },
+    Load { name: "100 ns", items: 20_000, rounds: |_| 100 },
+    Load { name: "10 µs", items: 400, rounds: |_| 7_000 },
+    Load { name: "uneven", items: 20_000, rounds: |i| if i % 1000 == 0 { 7_000 } else { 30 } },
 ];
 
 /// One way to map all items of a load. Its sum is returned so that nothing is optimised away.
@@ -47,8 +48,8 @@ fn first(results: &[u64]) -> u64 {
     results[results.len() / 2]
 }
 
-/// The ways to compare. The first is the baseline, but for the `isolated_` ones that have a `bare_` one of the
-/// same name.
+/// The ways to compare. The first is the baseline, but for the `isolated_` ones that have a `bare_`
+/// one of the same name.
 fn ways<'a>(
     load: Load,
     input: &'a [u64],
@@ -120,17 +121,16 @@ fn ways<'a>(
 
 /// Medians of ratios whose two sides ran one right after the other, so that what else the machine
 /// does weighs on both.
-fn ratios(load: Load, ways: &[Way<'_>]) {
+fn ratios(ways: &[Way<'_>]) -> Vec<f64> {
     let time = |way: &Way<'_>| {
         let start = Instant::now();
         black_box(way.1());
         start.elapsed().as_secs_f64()
     };
     let mut columns = vec![Vec::new(); ways.len()];
-    let mut nanos = vec![Vec::new(); ways.len()];
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
-        for (column, way) in ways.iter().enumerate() {
+        for (column, way) in columns.iter_mut().zip(ways) {
             let of_that_name = |base: &&Way<'_>| {
                 let name = base.0.strip_prefix("bare_");
                 name.is_some() && name == way.0.strip_prefix("isolated_")
@@ -138,29 +138,34 @@ fn ratios(load: Load, ways: &[Way<'_>]) {
             let base = ways.iter().find(of_that_name).unwrap_or(&ways[0]);
             let before = time(base);
             let own = time(way);
-            columns[column].push(own / (before + time(base)) * 2.0);
-            nanos[column].push(own * 1e9 / load.items as f64);
+            column.push(own / (before + time(base)) * 2.0);
         }
     }
-    for (column, way) in ways.iter().enumerate() {
-        let [ratio, nanos] = [&mut columns[column], &mut nanos[column]].map(|samples| {
-            samples.sort_by(f64::total_cmp);
-            samples[samples.len() / 2]
-        });
-        println!("{:>8} {:22} {nanos:10.2} ns/item  {ratio:6.3} of bare", load.name, way.0);
-    }
+    let median = |column: &mut Vec<f64>| {
+        column.sort_by(f64::total_cmp);
+        column[column.len() / 2]
+    };
+    columns.iter_mut().map(median).collect()
 }
 
+/// Prints the table of `docs/rayon.md`.
 fn main() {
     let bare = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let pool = RayonPool::new(2).unwrap();
     let ours = Pool::new(2).unwrap();
-    // Cargo passes `--bench`; anything else names loads.
-    let named: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let mut rows: Vec<String> = Vec::new();
     for load in LOADS {
-        if named.is_empty() || named.iter().any(|name| name == load.name) {
-            let input: Vec<u64> = (0..load.items as u64).collect();
-            ratios(load, &ways(load, &input, &pool, &ours, &bare));
+        let input: Vec<u64> = (0..load.items as u64).collect();
+        let ways = ways(load, &input, &pool, &ours, &bare);
+        rows.resize_with(ways.len(), String::new);
+        for ((row, way), ratio) in rows.iter_mut().zip(&ways).zip(ratios(&ways)) {
+            if row.is_empty() {
+                *row = format!("| `{}` |", way.0);
+            }
+            row.push_str(&format!(" {ratio:.2} |"));
         }
     }
+    println!("| way |{}", LOADS.map(|load| format!(" {} |", load.name)).concat());
+    println!("|---|{}", "---|".repeat(LOADS.len()));
+    println!("{}", rows.join("\n"));
 }
