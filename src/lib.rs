@@ -94,6 +94,12 @@ pub mod __private {
 #[derive(Debug)]
 struct Readme;
 
+/// Has the examples of the page for rayon users tested.
+#[cfg(all(doctest, feature = "rayon"))]
+#[doc = include_str!("../docs/rayon.md")]
+#[derive(Debug)]
+struct FromRayon;
+
 /// Has the examples of the page for Python programmers tested.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/from-python.md")]

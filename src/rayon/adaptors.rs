@@ -62,8 +62,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.map_with(init, step_with(context.clone(), map_op)))
     }
 
-    /// Applies a closure to every item and a value that `init` makes, which is kept from item to item
-    /// until the work is split. Each call of either is a task.
+    /// Applies a closure to every item and a value that `init` makes, which is kept from item to
+    /// item until the work is split. Each call of either is a task.
     ///
     /// # Examples
     ///
@@ -172,7 +172,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.filter_map(step(context.clone(), filter_op)))
     }
 
-    /// Replaces every item by those of the parallel iterator that a closure returns, each call a task.
+    /// Replaces every item by those of the parallel iterator that a closure returns, each call a
+    /// task.
     ///
     /// The returned iterator is bare, unless the closure isolates it.
     ///
@@ -198,7 +199,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.flat_map(step(context.clone(), map_op)))
     }
 
-    /// Replaces every item by those of the serial iterator that a closure returns, each call a task.
+    /// Replaces every item by those of the serial iterator that a closure returns, each call a
+    /// task.
     ///
     /// The returned iterator is bare.
     ///
@@ -219,8 +221,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.flat_map_iter(step(context.clone(), map_op)))
     }
 
-    /// Folds runs of items, whose length is rayon's affair, into one each. Each call of either closure
-    /// is a task.
+    /// Folds runs of items, whose length is rayon's affair, into one each. Each call of either
+    /// closure is a task.
     ///
     /// # Examples
     ///
@@ -292,7 +294,8 @@ impl<I: ParallelIterator> Isolated<I> {
         })
     }
 
-    /// Folds like [`try_fold`](Self::try_fold), from a clone of `init`, which is made beside the tasks.
+    /// Folds like [`try_fold`](Self::try_fold), from a clone of `init`, which is made beside the
+    /// tasks.
     ///
     /// # Examples
     ///
@@ -317,7 +320,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| R::try_fold_with(base, init, merge(context.clone(), fold_op)))
     }
 
-    /// Keeps items, in no particular order, until a closure has returned `false`. Each call is a task.
+    /// Keeps items, in no particular order, until a closure has returned `false`. Each call is a
+    /// task.
     ///
     /// # Examples
     ///
@@ -335,8 +339,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.take_any_while(look(context.clone(), predicate)))
     }
 
-    /// Leaves out items, in no particular order, until a closure has returned `false`. Each call is a
-    /// task.
+    /// Leaves out items, in no particular order, until a closure has returned `false`. Each call is
+    /// a task.
     ///
     /// # Examples
     ///

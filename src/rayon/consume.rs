@@ -29,8 +29,8 @@ impl<I: ParallelIterator> Isolated<I> {
         base.for_each(step(context, op));
     }
 
-    /// Calls a closure with every item and a clone of `init`, which is kept from item to item until the
-    /// work is split. Each call is a task; the clones are made beside them.
+    /// Calls a closure with every item and a clone of `init`, which is kept from item to item until
+    /// the work is split. Each call is a task; the clones are made beside them.
     ///
     /// # Examples
     ///
@@ -52,8 +52,8 @@ impl<I: ParallelIterator> Isolated<I> {
         base.for_each_with(init, step_with(context, op));
     }
 
-    /// Calls a closure with every item and a value that `init` makes, which is kept from item to item
-    /// until the work is split. Each call of either is a task.
+    /// Calls a closure with every item and a value that `init` makes, which is kept from item to
+    /// item until the work is split. Each call of either is a task.
     ///
     /// # Examples
     ///
@@ -371,8 +371,8 @@ impl<I: ParallelIterator> Isolated<I> {
         base.partition(look(context, predicate))
     }
 
-    /// Collects what a closure returns on the left, and what it returns on the right. Each call is a
-    /// task.
+    /// Collects what a closure returns on the left, and what it returns on the right. Each call is
+    /// a task.
     ///
     /// # Examples
     ///

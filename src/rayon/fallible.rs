@@ -8,8 +8,8 @@ use rayon::iter::ParallelIterator;
 use super::isolated::Isolated;
 use super::task::{merge, supplier};
 
-/// What a closure returns that may fail: a `Result`, an `Option`, a [`ControlFlow`], or a [`Poll`] of a
-/// `Result` or of an `Option` of one.
+/// What a closure returns that may fail: a `Result`, an `Option`, a [`ControlFlow`], or a [`Poll`]
+/// of a `Result` or of an `Option` of one.
 ///
 /// Rayon has a trait of that name for these types, which is private there. This one cannot be
 /// implemented elsewhere either.
@@ -103,7 +103,11 @@ macro_rules! implement_try {
                 iter.try_reduce_with(op)
             }
 
-            fn try_fold<I, ID, F>(iter: I, identity: ID, fold_op: F) -> impl ParallelIterator<Item = Self>
+            fn try_fold<I, ID, F>(
+                iter: I,
+                identity: ID,
+                fold_op: F,
+            ) -> impl ParallelIterator<Item = Self>
             where
                 I: ParallelIterator,
                 F: Fn($output, I::Item) -> Self + Sync + Send,
@@ -113,7 +117,11 @@ macro_rules! implement_try {
                 iter.try_fold(identity, fold_op)
             }
 
-            fn try_fold_with<I, F>(iter: I, init: $output, fold_op: F) -> impl ParallelIterator<Item = Self>
+            fn try_fold_with<I, F>(
+                iter: I,
+                init: $output,
+                fold_op: F,
+            ) -> impl ParallelIterator<Item = Self>
             where
                 I: ParallelIterator,
                 F: Fn($output, I::Item) -> Self + Sync + Send,
@@ -204,8 +212,8 @@ impl<I: ParallelIterator> Isolated<I> {
         R::try_reduce(self.map_init(init, op), || (), |(), ()| R::from_output(()))
     }
 
-    /// Reduces what is in the items, until an item or a call has failed. Each call of either closure is
-    /// a task.
+    /// Reduces what is in the items, until an item or a call has failed. Each call of either
+    /// closure is a task.
     ///
     /// # Examples
     ///

@@ -47,8 +47,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.copied())
     }
 
-    /// Replaces every item, which is a parallel iterator, by its items. The items' own closures are bare,
-    /// unless they are isolated.
+    /// Replaces every item, which is a parallel iterator, by its items. The items' own closures are
+    /// bare, unless they are isolated.
     ///
     /// # Examples
     ///

@@ -1,11 +1,9 @@
 //! What an indexed parallel iterator has besides.
 
-#![expect(clippy::type_complexity, reason = "a closure's type has no name to make an alias of")]
-
 use rayon::iter::{
-    Chunks, Enumerate, ExponentialBlocks, FoldChunks, FoldChunksWith, IndexedParallelIterator,
-    Interleave, InterleaveShortest, IntoParallelIterator, MaxLen, MinLen, ParallelIterator, Rev,
-    Skip, StepBy, Take, UniformBlocks, Zip, ZipEq,
+    Chunks, Enumerate, ExponentialBlocks, IndexedParallelIterator, Interleave, InterleaveShortest,
+    IntoParallelIterator, MaxLen, MinLen, ParallelIterator, Rev, Skip, StepBy, Take, UniformBlocks,
+    Zip, ZipEq,
 };
 
 use super::isolated::Isolated;
@@ -34,7 +32,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         chunk_size: usize,
         identity: ID,
         fold_op: F,
-    ) -> Isolated<FoldChunks<I, impl Fn() -> T + Send + Sync, impl Fn(T, I::Item) -> T + Send + Sync>>
+    ) -> Isolated<impl IndexedParallelIterator<Item = T>>
     where
         ID: Fn() -> T + Send + Sync,
         F: Fn(T, I::Item) -> T + Send + Sync,
@@ -46,8 +44,8 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         Isolated::from_parts(base, context)
     }
 
-    /// Folds like [`fold_chunks`](Self::fold_chunks), from a clone of `init`, which is made beside the
-    /// tasks.
+    /// Folds like [`fold_chunks`](Self::fold_chunks), from a clone of `init`, which is made beside
+    /// the tasks.
     ///
     /// # Panics
     ///
@@ -68,7 +66,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         chunk_size: usize,
         init: T,
         fold_op: F,
-    ) -> Isolated<FoldChunksWith<I, T, impl Fn(T, I::Item) -> T + Send + Sync>>
+    ) -> Isolated<impl IndexedParallelIterator<Item = T>>
     where
         T: Send + Clone,
         F: Fn(T, I::Item) -> T + Send + Sync,
@@ -241,7 +239,8 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         Isolated::from_parts(base.zip_eq(zip_op), context)
     }
 
-    /// Alternates with the items of another iterator, whose own closures are bare unless it is isolated.
+    /// Alternates with the items of another iterator, whose own closures are bare unless it is
+    /// isolated.
     ///
     /// # Examples
     ///

@@ -11,15 +11,15 @@ use crate::context::Context;
 pub trait ParallelIteratorExt: ParallelIterator {
     /// Makes a task of every call of every closure that follows in the chain.
     ///
-    /// Each call starts with fresh slots, but for what it inherits from the current task *now*, where
-    /// the chain is isolated. What it touches is dropped on the thread that ran it before the call
-    /// returns: the next call sees nothing of it, nor does the next closure that the same item goes
-    /// through. Closures that belong to no item, such as the identity of a `fold`, a reduction or the
-    /// `init` of `map_init`, are called as tasks too.
+    /// Each call starts with fresh slots, but for what it inherits from the current task *now*,
+    /// where the chain is isolated. What it touches is dropped on the thread that ran it before the
+    /// call returns: the next call sees nothing of it, nor does the next closure that the same item
+    /// goes through. Closures that belong to no item, such as the identity of a `fold`, a reduction
+    /// or the `init` of `map_init`, are called as tasks too.
     ///
-    /// What is *not* covered: closures upstream of the isolation, closures that generic code adds to a
-    /// chain it knows as a [`ParallelIterator`] only, and iterators that a `flat_map` returns. They are
-    /// bare, as without isolation.
+    /// What is *not* covered: closures upstream of the isolation, closures that generic code adds
+    /// to a chain it knows as a [`ParallelIterator`] only, and iterators that a `flat_map` returns.
+    /// They are bare, as without isolation.
     ///
     /// # Panics
     ///
@@ -64,8 +64,8 @@ pub trait ParallelIteratorExt: ParallelIterator {
     /// task_local! { #[inherit] static USER: u32 = 0; }
     ///
     /// let context = USER.scope(7, Context::capture);
-    /// let users: Vec<u32> = [(); 2].par_iter().isolated_in(&context).map(|()| USER.get()).collect();
-    /// assert_eq!(users, [7, 7]);
+    /// let users = [(); 2].par_iter().isolated_in(&context).map(|()| USER.get());
+    /// assert_eq!(users.collect::<Vec<_>>(), [7, 7]);
     /// ```
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
         Isolated { base: self, context: context.clone() }
@@ -78,11 +78,12 @@ impl<I: ParallelIterator> ParallelIteratorExt for I {}
 ///
 /// It has every method of rayon's two traits that takes a closure or returns another iterator. They
 /// behave as rayon's of the same name, except that every call of a closure is a task, and that the
-/// iterator which they return is isolated as well. The others, such as `sum` and `collect`, are rayon's
-/// own.
+/// iterator which they return is isolated as well. The others, such as `sum` and `collect`, are
+/// rayon's own.
 ///
-/// It is a [`ParallelIterator`], and an [`IndexedParallelIterator`] if the one that it wraps is. Code that
-/// is generic over those does not see the methods of this type, so the closures that it adds are bare.
+/// It is a [`ParallelIterator`], and an [`IndexedParallelIterator`] if the one that it wraps is.
+/// Code that is generic over those does not see the methods of this type, so the closures that it
+/// adds are bare.
 ///
 /// # Examples
 ///
@@ -115,8 +116,8 @@ impl<I: ParallelIterator> Isolated<I> {
         Isolated { base: adaptor(base, &context), context }
     }
 
-    /// Takes the iterator out: for methods that end the chain, and for adaptors that panic, whose caller
-    /// is named by rayon's `#[track_caller]`.
+    /// Takes the iterator out: for methods that end the chain, and for adaptors that panic, whose
+    /// caller is named by rayon's `#[track_caller]`.
     pub(super) fn into_parts(self) -> (I, Context) {
         (self.base, self.context)
     }

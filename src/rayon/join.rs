@@ -14,8 +14,8 @@ use crate::panic::catch;
 /// # Panics
 ///
 /// Panics as [`Context::capture`] does, and with the panic of a closure, or with the payload of a
-/// clean-up that fails, after both have ended. If both panic, with that of `a`; the other one's payload
-/// is dropped.
+/// clean-up that fails, after both have ended. If both panic, with that of `a`; the other one's
+/// payload is dropped.
 ///
 /// # Examples
 ///
@@ -46,8 +46,8 @@ where
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`] does, and with the panic of the closure or the payload of a clean-up
-/// that fails.
+/// Panics as [`Context::capture`] does, and with the panic of the closure or the payload of a
+/// clean-up that fails.
 ///
 /// # Examples
 ///
@@ -81,8 +81,8 @@ where
 /// # Panics
 ///
 /// Panics as [`Context::capture`] does, and with the panic of a visit or the payload of a clean-up
-/// that fails, after all visits have ended. If several panic, with that of the lowest index; the other
-/// payloads are dropped.
+/// that fails, after all visits have ended. If several panic, with that of the lowest index; the
+/// other payloads are dropped.
 ///
 /// # Examples
 ///
@@ -176,8 +176,8 @@ impl RayonPool {
         settle(outcome)
     }
 
-    /// Runs a closure once on every thread of the pool, each visit as a task, and returns the results in
-    /// the threads' order.
+    /// Runs a closure once on every thread of the pool, each visit as a task, and returns the
+    /// results in the threads' order.
     ///
     /// Like [`broadcast`], but the closure is [`Pool::broadcast`](crate::Pool::broadcast)'s.
     ///

@@ -1,9 +1,9 @@
 //! The maps of a pool: every item is a task, and no panic meets rayon.
 //!
-//! Rayon drives a consumer of ours: its own `map` would have items caught one by one, and would drop results
-//! while it unwinds. The consumer owns places for as many results as there are items, which are split with the
-//! work. A piece runs its items one after the other under one `catch`. Items that are not started after a
-//! panic are rayon's to drop, so they are [`Contained`].
+//! Rayon drives a consumer of ours: its own `map` would have items caught one by one, and would
+//! drop results while it unwinds. The consumer owns places for as many results as there are items,
+//! which are split with the work. A piece runs its items one after the other under one `catch`.
+//! Items that are not started after a panic are rayon's to drop, so they are [`Contained`].
 //!
 //! # Invariants
 //!
@@ -39,8 +39,8 @@ where
             #[expect(unsafe_code, reason = "the pieces' places are the vector's")]
             // SAFETY:
             // - `len` is at most the capacity, which was asked for above;
-            // - the pieces are parts of the first `len` places that do not overlap; as many as that are
-            //   initialised (invariant 1), so all are.
+            // - the pieces are parts of the first `len` places, which do not overlap; as many as
+            //   that are initialised (invariant 1), so all are.
             unsafe {
                 results.set_len(len);
             }

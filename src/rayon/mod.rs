@@ -1,17 +1,32 @@
 //! Tasks on rayon: closures that cannot see each other's slots.
 //!
-//! [`ParallelIteratorExt::isolated`] makes a task of every call of every closure of a parallel iterator's
-//! chain; [`join`], [`scope`], [`spawn`], [`broadcast`] and [`install`] are rayon's functions of that name
-//! with a task of every closure; [`RayonPool`] maps like the crate's own pool does. The page
-//! `docs/rayon.md` is for those who come from rayon.
+//! [`ParallelIteratorExt::isolated`] makes a task of every call of every closure of a parallel
+//! iterator's chain; [`join`], [`scope`], [`spawn`], [`broadcast`] and [`install`] are rayon's
+//! functions of that name with a task of every closure; [`RayonPool`] maps like the crate's own
+//! pool does. The page `docs/rayon.md` is for those who come from rayon.
 //!
 //! | what | file |
 //! |---|---|
 //! | a task: one call of one closure | `task` |
 //! | the isolated iterator | `isolated` |
-//! | its adaptors: with closures, without, and those of indexed ones | `adaptors`, `forwarded`, `indexed` |
-//! | methods that end a chain, and those whose closures may fail | `consume`, `fallible` |
-//! | the functions and the pool | `join`, `scope`, `spawn`, `pool` |
+//! | its adaptors: with closures, without, of indexed ones | `adaptors`, `forwarded`, `indexed` |
+//! | methods that end a chain; closures that may fail | `consume`, `fallible` |
+//! | functions, scopes, the pool and its maps | `join`, `spawn`, `scope`, `pool`, `map` |
+//! | what several tasks have come to | `outcome` |
+//!
+//! # Importing it
+//!
+//! `use cleanslate::rayon;` hides the crate `rayon`: `rayon::join` then is the function of this
+//! module, and `use rayon::prelude::*` is ambiguous. Import items, or the module under another
+//! name:
+//!
+//! ```
+//! use cleanslate::rayon::{self as tasks, ParallelIteratorExt};
+//! use rayon::prelude::*;
+//!
+//! let (a, b) = tasks::join(|| (0..9).into_par_iter().isolated().map(|n| n + 1).sum(), || 2);
+//! assert_eq!((a, b), (45, 2));
+//! ```
 
 mod adaptors;
 mod consume;

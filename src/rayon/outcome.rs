@@ -1,6 +1,6 @@
-//! What tasks have come to, where several end together: the first panic goes on. All else, other payloads and
-//! results alike, is dropped here, one by one and contained, before rayon sees it: rayon would drop it while it
-//! unwinds, where a second panic aborts the process.
+//! What tasks have come to, where several end together: the first panic goes on. All else, other
+//! payloads and results alike, is dropped here, one by one and contained, before rayon sees it:
+//! rayon would drop it while it unwinds, where a second panic aborts the process.
 
 use parking_lot::Mutex;
 
@@ -42,8 +42,8 @@ pub(super) fn settle_two<A, B>(a: Outcome<A>, b: Outcome<B>) -> (A, B) {
     }
 }
 
-/// Returns all results, or resumes the first panic. `closure` is what dropping the tasks' closure came to, which
-/// must not happen while a panic unwinds either.
+/// Returns all results, or resumes the first panic. `closure` is what dropping the tasks' closure
+/// came to, which must not happen while a panic unwinds either.
 pub(super) fn settle_all<R>(outcomes: Vec<Outcome<R>>, closure: Outcome<()>) -> Vec<R> {
     let first = First::default();
     let results: Vec<_> = outcomes.into_iter().filter_map(|outcome| first.keep(outcome)).collect();

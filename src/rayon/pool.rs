@@ -16,8 +16,9 @@ use crate::panic::catch;
 /// A rayon pool with the shape of the crate's own: every closure is a task.
 ///
 /// Make one with threads of its own, [wrap](Self::from) a rayon pool, or use the
-/// [global](Self::global) one. A handle, which can be cloned: clones are the same pool. The methods can be
-/// called from any thread; on one of the pool's own threads the caller helps, as rayon's callers do.
+/// [global](Self::global) one. A handle, which can be cloned: clones are the same pool. The methods
+/// can be called from any thread; on one of the pool's own threads the caller helps, as rayon's
+/// callers do.
 ///
 /// # Examples
 ///
@@ -72,8 +73,8 @@ impl RayonPool {
         Self { pool: None, context: None }
     }
 
-    /// Returns a handle whose tasks run in `context`, with its carriers attached, instead of in what
-    /// surrounds their submission.
+    /// Returns a handle whose tasks run in `context`, with its carriers attached, instead of in
+    /// what surrounds their submission.
     ///
     /// # Examples
     ///
@@ -104,14 +105,15 @@ impl RayonPool {
 
     /// Maps any items in parallel, each as a task, and returns the results in their order.
     ///
-    /// The items are collected first, on the caller's thread, each pull of the iterator a task: rayon needs
-    /// their number. [`map_slice`](Self::map_slice) and [`map_range`](Self::map_range) save that.
+    /// The items are collected first, on the caller's thread, each pull of the iterator a task:
+    /// rayon needs their number. [`map_slice`](Self::map_slice) and [`map_range`](Self::map_range)
+    /// save that.
     ///
     /// # Panics
     ///
-    /// Panics as [`Context::capture`] does; and with the first panic of a pull or an item, or the payload
-    /// of a clean-up that fails, after all started items have ended. Other payloads, results, and items
-    /// that were not started are dropped.
+    /// Panics as [`Context::capture`] does; and with the first panic of a pull or an item, or the
+    /// payload of a clean-up that fails, after all started items have ended. Other payloads,
+    /// results, and items that were not started are dropped.
     ///
     /// # Examples
     ///

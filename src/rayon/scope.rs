@@ -19,9 +19,9 @@ use crate::panic::catch;
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`](crate::Context::capture) does; and with the first panic of the closure
-/// and the spawned ones, or the payload of a clean-up that fails, after all of them have ended. The
-/// payloads of other panics are dropped.
+/// Panics as [`Context::capture`](crate::Context::capture) does; and with the first panic of the
+/// closure and the spawned ones, or the payload of a clean-up that fails, after all of them have
+/// ended. The payloads of other panics are dropped.
 ///
 /// # Examples
 ///
@@ -99,7 +99,8 @@ where
     RayonPool::global().in_place_scope(op)
 }
 
-/// Opens a scope like [`in_place_scope`] whose tasks run in the order in which a thread has spawned them:
+/// Opens a scope like [`in_place_scope`] whose tasks run in the order in which a thread has spawned
+/// them:
 /// [`rayon::in_place_scope_fifo`] with clean slots.
 ///
 /// # Panics
@@ -123,7 +124,8 @@ where
 }
 
 impl RayonPool {
-    /// Opens a scope like the function [`scope`] and [`ThreadPool::scope`](rayon::ThreadPool::scope).
+    /// Opens a scope like the function [`scope`] and
+    /// [`ThreadPool::scope`](rayon::ThreadPool::scope).
     ///
     /// # Panics
     ///
@@ -306,8 +308,8 @@ impl<S> Inner<S> {
 
     #[expect(unsafe_code, reason = "rayon's scope has a lifetime that `Scope` cannot name")]
     fn scope(&self) -> &S {
-        // SAFETY: it came from a reference, which every caller of `new` has for longer than it lends
-        // `self`; the user cannot move `self`, so it is not looked at later.
+        // SAFETY: it came from a reference, which every caller of `new` has for longer than it
+        // lends `self`; the user cannot move `self`, so it is not looked at later.
         unsafe { self.scope.as_ref() }
     }
 
@@ -367,8 +369,8 @@ impl<'scope> Scope<'scope> {
     ///
     /// # Panics
     ///
-    /// Panics as [`Context::capture`](crate::Context::capture) does. The closure's panic resumes where
-    /// the scope ends.
+    /// Panics as [`Context::capture`](crate::Context::capture) does. The closure's panic resumes
+    /// where the scope ends.
     ///
     /// # Examples
     ///
@@ -389,8 +391,8 @@ impl<'scope> Scope<'scope> {
         self.0.scope().spawn(self.0.task(|inner| body(&Scope(inner))));
     }
 
-    /// Runs a closure as a task on every thread before the scope ends. All visits inherit the same, as
-    /// with [`spawn`](Self::spawn).
+    /// Runs a closure as a task on every thread before the scope ends. All visits inherit the same,
+    /// as with [`spawn`](Self::spawn).
     ///
     /// # Panics
     ///
@@ -440,8 +442,8 @@ impl fmt::Debug for Scope<'_> {
 pub struct ScopeFifo<'scope>(Inner<rayon::ScopeFifo<'scope>>);
 
 impl<'scope> ScopeFifo<'scope> {
-    /// Runs a closure as a task before the scope ends, like [`Scope::spawn`], behind what the same thread
-    /// has spawned before.
+    /// Runs a closure as a task before the scope ends, like [`Scope::spawn`], behind what the same
+    /// thread has spawned before.
     ///
     /// # Panics
     ///

@@ -15,8 +15,8 @@ use crate::context::Context;
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`] does. A panic of the closure, or of a clean-up, goes to the pool's
-/// panic handler, and aborts the process if there is none, as with [`rayon::spawn`].
+/// Panics as [`Context::capture`] does. A panic of the closure, or of a clean-up, goes to the
+/// pool's panic handler, and aborts the process if there is none, as with [`rayon::spawn`].
 ///
 /// # Examples
 ///
@@ -119,7 +119,8 @@ impl RayonPool {
         }
     }
 
-    /// Spawns like [`spawn`](Self::spawn), behind what the same thread has spawned like this before, as
+    /// Spawns like [`spawn`](Self::spawn), behind what the same thread has spawned like this
+    /// before, as
     /// [`spawn_fifo`] and [`ThreadPool::spawn_fifo`](rayon::ThreadPool::spawn_fifo) do.
     ///
     /// # Panics
@@ -199,7 +200,8 @@ impl RayonPool {
     }
 }
 
-/// Makes a task of a closure that nobody waits for. Its context is dropped before the panic goes on.
+/// Makes a task of a closure that nobody waits for. Its context is dropped before the panic goes
+/// on.
 fn detached(context: Context, f: impl FnOnce()) -> impl FnOnce() {
     move || {
         let outcome = attempt(&context, f);
@@ -210,8 +212,8 @@ fn detached(context: Context, f: impl FnOnce()) -> impl FnOnce() {
 
 /// What the visits of a spawned broadcast share.
 ///
-/// The last visit drops it. Rayon drops its own closure later, where a panic aborts the process, and, if it
-/// belongs to a scope, perhaps after the scope has ended, from which it borrows.
+/// The last visit drops it. Rayon drops its own closure later, where a panic aborts the process,
+/// and, if it belongs to a scope, perhaps after the scope has ended, from which it borrows.
 pub(super) struct Visits<F>(Mutex<Remaining<F>>);
 
 struct Remaining<F> {

@@ -1,9 +1,11 @@
-//! Chains of several kinds, over 1 to 8 threads: every call of a closure after the isolation is a task.
+//! Chains of several kinds, over 1 to 8 threads: every call of a closure after the isolation is a
+//! task.
 
 use super::probe::{Probe, compare, in_pool};
 use cleanslate::rayon::ParallelIteratorExt;
 use cleanslate::task_local;
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 const N: u64 = 200;
@@ -57,45 +59,103 @@ macro_rules! chains {
 
 // Several closures for each item, and rayon's own ends.
 chains! {
-    two_maps_and_a_fold: |p| items().iso().map(|i| p.pass(i)).map(|i| p.pass(i)).fold(|| p.pass(0), |sum, i| p.pass(sum + i)).map(|i| p.pass(i)).sum::<u64>();
+    two_maps_and_a_fold: |p|
+        items().iso().map(|i| p.pass(i)).map(|i| p.pass(i))
+            .fold(|| p.pass(0), |sum, i| p.pass(sum + i)).map(|i| p.pass(i)).sum::<u64>();
     filters_that_reject_all: |p| items().iso().filter(|_| p.pass(false)).map(|i| p.pass(i)).count();
-    everything_pulled: |p| items().iso().map(|i| p.pass(i)).rev().map(|i| p.pass(i)).enumerate().map(|(_, i)| p.pass(i)).chunks(7).map(|c| p.pass(c)).skip(2).map(|c| p.pass(c)).step_by(3).map(|c| p.pass(c)).collect::<Vec<_>>();
-    reduce_pulled: |p| items().iso().map(|i| p.pass(i)).rev().reduce(|| p.pass(0), |a, b| p.pass(a + b));
-    into_a_vec: |p| { let mut v = vec![]; items().iso().map(|i| p.pass(i)).collect_into_vec(&mut v); v };
-    into_two_vecs: |p| { let (mut v, mut w) = (vec![], vec![]); items().iso().map(|i| p.pass((i, i))).unzip_into_vecs(&mut v, &mut w); (v, w) };
-    into_a_list: |p| items().iso().map(|i| p.pass(i)).collect_vec_list().into_iter().flatten().count();
+    everything_pulled: |p|
+        items().iso().map(|i| p.pass(i)).rev().map(|i| p.pass(i)).enumerate()
+            .map(|(_, i)| p.pass(i)).chunks(7).map(|c| p.pass(c)).skip(2).map(|c| p.pass(c))
+            .step_by(3).map(|c| p.pass(c)).collect::<Vec<_>>();
+    reduce_pulled: |p|
+        items().iso().map(|i| p.pass(i)).rev().reduce(|| p.pass(0), |a, b| p.pass(a + b));
+    into_a_vec: |p| {
+        let mut v = vec![];
+        items().iso().map(|i| p.pass(i)).collect_into_vec(&mut v);
+        v
+    };
+    into_two_vecs: |p| {
+        let (mut v, mut w) = (vec![], vec![]);
+        items().iso().map(|i| p.pass((i, i))).unzip_into_vecs(&mut v, &mut w);
+        (v, w)
+    };
+    into_a_list: |p|
+        items().iso().map(|i| p.pass(i)).collect_vec_list().into_iter().flatten().count();
     into_an_option: |p| items().iso().map(|i| p.pass(Some(i))).collect::<Option<Vec<_>>>();
     unzipped: |p| items().iso().map(|i| p.pass((i, i * 2))).unzip::<_, _, Vec<_>, Vec<_>>();
     compared: |p| items().iso().map(|i| p.pass(i)).cmp(items().iso().map(|i| p.pass(i)));
     found_equal: |p| items().iso().map(|i| p.pass(i)).eq(items());
     extended: |p| { let mut v = vec![1]; v.par_extend(items().iso().map(|i| p.pass(i))); v };
-    isolated_twice: |p| items().iso().map(|i| p.pass(i)).iso().map(|i| p.pass(i)).collect::<Vec<_>>();
+    isolated_twice: |p|
+        items().iso().map(|i| p.pass(i)).iso().map(|i| p.pass(i)).collect::<Vec<_>>();
 }
 
 // Two chains in one.
 chains! {
-    zip_isolated: |p| items().iso().map(|i| p.pass(i)).zip(items().iso().map(|i| p.pass(i))).map(|(a, b)| p.pass(a + b)).collect::<Vec<_>>();
-    chain_isolated: |p| items().iso().map(|i| p.pass(i)).chain(range(N, N + 50).iso().map(|i| p.pass(i))).rev().map(|i| p.pass(i)).collect::<Vec<_>>();
-    interleave_isolated: |p| items().iso().map(|i| p.pass(i)).interleave(range(N, N + 50).iso().map(|i| p.pass(i))).map(|i| p.pass(i)).collect::<Vec<_>>();
+    zip_isolated: |p|
+        items().iso().map(|i| p.pass(i)).zip(items().iso().map(|i| p.pass(i)))
+            .map(|(a, b)| p.pass(a + b)).collect::<Vec<_>>();
+    chain_isolated: |p|
+        items().iso().map(|i| p.pass(i)).chain(range(N, N + 50).iso().map(|i| p.pass(i))).rev()
+            .map(|i| p.pass(i)).collect::<Vec<_>>();
+    interleave_isolated: |p|
+        items().iso().map(|i| p.pass(i)).interleave(range(N, N + 50).iso().map(|i| p.pass(i)))
+            .map(|i| p.pass(i)).collect::<Vec<_>>();
     zip_second: |p| items().zip(items().iso().map(|i| p.pass(i))).collect::<Vec<_>>();
-    flat_map_isolated: |p| items().iso().flat_map(|i| p.pass((0..3_u64).into_par_iter().iso().map(move |j| p.pass(i * j)))).map(|i| p.pass(i)).collect::<Vec<_>>();
-    // Broke: pulled backwards, the longer side skips items first, which all ran in the task of the first.
-    zip_of_unequal_lengths_backwards: |p| items().iso().map(|i| p.pass(i)).zip(range(0, N + 50).iso().map(|i| p.pass(i))).rev().map(|(a, b)| p.pass(a + b)).collect::<Vec<_>>();
-    zip_of_unequal_lengths_backwards_swapped: |p| range(0, N + 50).iso().map(|i| p.pass(i)).zip(items().iso().map(|i| p.pass(i))).rev().map(|(a, b)| p.pass(a + b)).collect::<Vec<_>>();
+    flat_map_isolated: |p|
+        items().iso()
+            .flat_map(|i| p.pass((0..3_u64).into_par_iter().iso().map(move |j| p.pass(i * j))))
+            .map(|i| p.pass(i)).collect::<Vec<_>>();
+    // Broke: pulled backwards, the longer side skips items first, which all ran in the task of the
+    // first.
+    zip_of_unequal_lengths_backwards: |p|
+        items().iso().map(|i| p.pass(i)).zip(range(0, N + 50).iso().map(|i| p.pass(i))).rev()
+            .map(|(a, b)| p.pass(a + b)).collect::<Vec<_>>();
+    zip_of_unequal_lengths_backwards_swapped: |p|
+        range(0, N + 50).iso().map(|i| p.pass(i)).zip(items().iso().map(|i| p.pass(i))).rev()
+            .map(|(a, b)| p.pass(a + b)).collect::<Vec<_>>();
+}
+
+fn halves(range: Range<u64>) -> (Range<u64>, Option<Range<u64>>) {
+    let middle = range.start.midpoint(range.end);
+    if range.end - range.start > 4 {
+        (range.start..middle, Some(middle..range.end))
+    } else {
+        (range, None)
+    }
 }
 
 // Sources of every kind.
 chains! {
     mapped_before: |p| items().map(|i| i + 1).iso().map(|i| p.pass(i)).collect::<Vec<_>>();
-    filtered_before: |p| items().filter(|i| i % 3 == 0).iso().map(|i| p.pass(i)).collect::<Vec<_>>();
-    folded_before: |p| items().fold(|| 0, |sum, i| sum + i).iso().map(|i| p.pass(i)).reduce(|| p.pass(0), |a, b| p.pass(a + b));
+    filtered_before: |p|
+        items().filter(|i| i % 3 == 0).iso().map(|i| p.pass(i)).collect::<Vec<_>>();
+    folded_before: |p|
+        items().fold(|| 0, |sum, i| sum + i).iso().map(|i| p.pass(i))
+            .reduce(|| p.pass(0), |a, b| p.pass(a + b));
     par_bridge: |p| (0..N).par_bridge().iso().map(|i| p.pass(i)).sum::<u64>();
-    par_chunks: |p| { let v: Vec<_> = (0..N).collect(); v.par_chunks(7).iso().map(|c| p.pass(c.len())).collect::<Vec<_>>() };
-    par_windows: |p| { let v: Vec<_> = (0..N).collect(); v.par_windows(3).iso().map(|w| p.pass(w[2])).collect::<Vec<_>>() };
-    mutable: |p| { let mut v: Vec<_> = (0..N).collect(); v.par_iter_mut().iso().for_each(|i| *i = p.pass(*i + 1)); v };
-    drained: |p| { let mut v: Vec<_> = (0..N).collect(); v.par_drain(7..99).iso().map(|i| p.pass(i)).sum::<u64>() };
-    walk_tree: |p| rayon::iter::walk_tree(1_u64, |n| (2 * n < 64).then_some([2 * n, 2 * n + 1]).into_iter().flatten()).iso().map(|i| p.pass(i)).sum::<u64>();
-    split: |p| rayon::iter::split(0..N, |range| { let middle = range.start.midpoint(range.end); if range.end - range.start > 4 { (range.start..middle, Some(middle..range.end)) } else { (range, None) } }).iso().map(|range| p.pass(range.count())).sum::<usize>();
+    par_chunks: |p| {
+        let v: Vec<_> = (0..N).collect();
+        v.par_chunks(7).iso().map(|c| p.pass(c.len())).collect::<Vec<_>>()
+    };
+    par_windows: |p| {
+        let v: Vec<_> = (0..N).collect();
+        v.par_windows(3).iso().map(|w| p.pass(w[2])).collect::<Vec<_>>()
+    };
+    mutable: |p| {
+        let mut v: Vec<_> = (0..N).collect();
+        v.par_iter_mut().iso().for_each(|i| *i = p.pass(*i + 1));
+        v
+    };
+    drained: |p| {
+        let mut v: Vec<_> = (0..N).collect();
+        v.par_drain(7..99).iso().map(|i| p.pass(i)).sum::<u64>()
+    };
+    walk_tree: |p|
+        rayon::iter::walk_tree(1_u64, |n| [2 * n, 2 * n + 1].into_iter().filter(|n| *n < 64))
+            .iso().map(|i| p.pass(i)).sum::<u64>();
+    split: |p|
+        rayon::iter::split(0..N, halves).iso().map(|range| p.pass(range.count())).sum::<usize>();
 }
 
 task_local! {

@@ -1,5 +1,5 @@
-//! Every method of rayon's two traits, one by one: those that call a closure make a task of each call, and
-//! those that return an iterator keep the chain isolated.
+//! Every method of rayon's two traits, one by one: those that call a closure make a task of each
+//! call, and those that return an iterator keep the chain isolated.
 
 use super::probe::{Probe, compare};
 use cleanslate::rayon::{Isolated, ParallelIteratorExt};
@@ -43,8 +43,8 @@ fn total(iter: impl ParallelIterator<Item = u64>) -> u64 {
     iter.sum()
 }
 
-/// Declares a test for each method. Its chain is compiled twice: for an isolated iterator, where rayon's
-/// traits are out of scope, so that it can only be a method of its own; and for a bare one.
+/// Declares a test for each method. Its chain is compiled twice: for an isolated iterator, where
+/// rayon's traits are out of scope, so that it can only be a method of its own; and for a bare one.
 macro_rules! methods {
     ($($name:ident: |$p:ident| $chain:expr;)+) => {
         const OWN: &[&str] = &[$(stringify!($name)),+];
@@ -72,28 +72,48 @@ macro_rules! methods {
 methods! {
     map: |p| collected(items().map(|i| p.pass(i)).map(|i| p.pass(i)));
     map_with: |p| collected(items().map_with(1, |one, i| p.pass(i * *one)).map(|i| p.pass(i)));
-    map_init: |p| collected(items().map_init(|| p.pass(1), |one, i| p.pass(i * *one)).map(|i| p.pass(i)));
+    map_init: |p|
+        collected(items().map_init(|| p.pass(1), |one, i| p.pass(i * *one)).map(|i| p.pass(i)));
     inspect: |p| collected(items().inspect(|_| p.mark()).map(|i| p.pass(i)));
     update: |p| collected(items().update(|i| *i += p.pass(1)).map(|i| p.pass(i)));
     filter: |p| collected(items().filter(|i| p.pass(i % 3 == 0)).map(|i| p.pass(i)));
-    filter_map: |p| collected(items().filter_map(|i| p.pass((i % 3 == 0).then_some(i))).map(|i| p.pass(i)));
+    filter_map: |p|
+        collected(items().filter_map(|i| p.pass((i % 3 == 0).then_some(i))).map(|i| p.pass(i)));
     flat_map: |p| collected(items().flat_map(|i| p.pass([i, i + 1])).map(|i| p.pass(i)));
     flat_map_iter: |p| collected(items().flat_map_iter(|i| p.pass(0..i % 3)).map(|i| p.pass(i)));
     fold: |p| total(items().fold(|| p.pass(0), |sum, i| p.pass(sum + i)).map(|i| p.pass(i)));
     fold_with: |p| total(items().fold_with(0, |sum, i| p.pass(sum + i)).map(|i| p.pass(i)));
-    try_fold: |p| total(items().try_fold(|| p.pass(0), |sum, i| p.pass(Some(sum + i))).map(|i| p.pass(i.unwrap())));
-    try_fold_with: |p| total(items().try_fold_with(0, |sum, i| p.pass(Ok::<_, ()>(sum + i))).map(|i| p.pass(i.unwrap())));
+    try_fold: |p|
+        total(
+            items()
+                .try_fold(|| p.pass(0), |sum, i| p.pass(Some(sum + i)))
+                .map(|i| p.pass(i.unwrap())),
+        );
+    try_fold_with: |p|
+        total(
+            items()
+                .try_fold_with(0, |sum, i| p.pass(Ok::<_, ()>(sum + i)))
+                .map(|i| p.pass(i.unwrap())),
+        );
     take_any_while: |p| collected(items().take_any_while(|_| p.pass(true)).map(|i| p.pass(i)));
     skip_any_while: |p| collected(items().skip_any_while(|_| p.pass(false)).map(|i| p.pass(i)));
-    fold_chunks: |p| collected(items().fold_chunks(3, || p.pass(0), |sum, i| p.pass(sum + i)).map(|i| p.pass(i)));
-    fold_chunks_with: |p| collected(items().fold_chunks_with(3, 0, |sum, i| p.pass(sum + i)).map(|i| p.pass(i)));
+    fold_chunks: |p|
+        collected(
+            items().fold_chunks(3, || p.pass(0), |sum, i| p.pass(sum + i)).map(|i| p.pass(i)),
+        );
+    fold_chunks_with: |p|
+        collected(items().fold_chunks_with(3, 0, |sum, i| p.pass(sum + i)).map(|i| p.pass(i)));
     positions: |p| collected(items().positions(|i| p.pass(i % 3 == 0)).map(|i| p.pass(i)));
 
     // Adaptors that call none.
     cloned: |p| collected(refs(&words()).cloned().map(|word| p.pass(word)));
-    copied: |p| collected(refs(&words()).map(|word| p.pass(&word[..1])).map(|_| &7).copied().map(|i| p.pass(i)));
+    copied: |p|
+        collected(
+            refs(&words()).map(|word| p.pass(&word[..1])).map(|_| &7).copied().map(|i| p.pass(i)),
+        );
     flatten: |p| collected(items().map(|i| p.pass([i, i + 1])).flatten().map(|i| p.pass(i)));
-    flatten_iter: |p| collected(items().map(|i| p.pass([i, i + 1])).flatten_iter().map(|i| p.pass(i)));
+    flatten_iter: |p|
+        collected(items().map(|i| p.pass([i, i + 1])).flatten_iter().map(|i| p.pass(i)));
     chain: |p| collected(items().chain(numbers(N, N + 9)).map(|i| p.pass(i)));
     while_some: |p| collected(items().map(|i| p.pass(Some(i))).while_some().map(|i| p.pass(i)));
     panic_fuse: |p| collected(items().panic_fuse().map(|i| p.pass(i)));
@@ -105,7 +125,8 @@ methods! {
     zip: |p| collected(items().zip(numbers(7, 99)).map(|(a, b)| p.pass(a * b)));
     zip_eq: |p| collected(items().zip_eq(numbers(7, N + 7)).map(|(a, b)| p.pass(a * b)));
     interleave: |p| collected(items().interleave(numbers(7, 99)).map(|i| p.pass(i)));
-    interleave_shortest: |p| collected(items().interleave_shortest(numbers(7, 99)).map(|i| p.pass(i)));
+    interleave_shortest: |p|
+        collected(items().interleave_shortest(numbers(7, 99)).map(|i| p.pass(i)));
     chunks: |p| collected(items().chunks(3).map(|chunk| p.pass(chunk)));
     enumerate: |p| collected(items().enumerate().map(|(at, i)| p.pass(at as u64 * i)));
     step_by: |p| collected(items().map(|i| p.pass(i)).step_by(3).map(|i| p.pass(i)));
@@ -120,8 +141,10 @@ methods! {
     for_each_with: |p| items().for_each_with(Arc::clone(p), |p, _| p.mark());
     for_each_init: |p| items().for_each_init(|| p.mark(), |(), _| p.mark());
     try_for_each: |p| items().try_for_each(|i| p.pass(if i < N { Ok(()) } else { Err(i) }));
-    try_for_each_with: |p| items().try_for_each_with(Arc::clone(p), |p, i| p.pass((i < N).then_some(())));
-    try_for_each_init: |p| items().try_for_each_init(|| p.mark(), |(), i| p.pass(if i < N { Ok(()) } else { Err(i) }));
+    try_for_each_with: |p|
+        items().try_for_each_with(Arc::clone(p), |p, i| p.pass((i < N).then_some(())));
+    try_for_each_init: |p|
+        items().try_for_each_init(|| p.mark(), |(), i| p.pass(if i < N { Ok(()) } else { Err(i) }));
     reduce: |p| items().reduce(|| p.pass(0), |a, b| p.pass(a + b));
     reduce_with: |p| items().reduce_with(|a, b| p.pass(a + b));
     try_reduce: |p| items().map(Some).try_reduce(|| p.pass(0), |a, b| p.pass(Some(a + b)));

@@ -1,5 +1,5 @@
-//! Several failures at a time: the first panic resumes, everything else is dropped once and costs nothing more.
-//! Where one of these drops unwound through rayon, the process would abort.
+//! Several failures at a time: the first panic resumes, everything else is dropped once and costs
+//! nothing more. Where one of these drops unwound through rayon, the process would abort.
 
 use crate::support::{Census, Counted, message};
 use cleanslate::rayon::{self as tasks, RayonPool};
@@ -16,8 +16,8 @@ task_local! {
     static TOUCHED: bool = false;
 }
 
-/// Panics when it is dropped, and is counted. It touches a slot, which tells whether that was in the caller's
-/// task.
+/// Panics when it is dropped, and is counted. It touches a slot, which tells whether that was in
+/// the caller's task.
 #[derive(Debug)]
 struct Grumpy(&'static str, #[expect(dead_code, reason = "counts itself")] Counted);
 
@@ -43,7 +43,8 @@ impl Makes {
     }
 }
 
-/// What `f` panics with. By then everything that was made is dropped but the payload, in tasks of their own.
+/// What `f` panics with. By then everything that was made is dropped but the payload, in tasks of
+/// their own.
 #[track_caller]
 fn first<R>(makes: &Makes, f: impl FnOnce() -> R) -> &'static str {
     TOUCHED.take();

@@ -1,6 +1,6 @@
-//! Consumers and producers of third parties, written in safe code, that forget iterators, take turns
-//! between several, and call `next` in nested tasks and inside borrows. Every call of a closure is a task
-//! all the same, and borrowed values stay as they are.
+//! Consumers and producers of third parties, written in safe code, that forget iterators, take
+//! turns between several, and call `next` in nested tasks and inside borrows. Every call of a
+//! closure is a task all the same, and borrowed values stay as they are.
 
 #![expect(clippy::mem_forget, reason = "forgetting is what these tests are about")]
 

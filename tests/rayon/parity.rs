@@ -1,5 +1,5 @@
-//! What rayon users expect: the signatures of its functions, their order and their threads. Each closure is
-//! a task besides.
+//! What rayon users expect: the signatures of its functions, their order and their threads. Each
+//! closure is a task besides.
 
 use cleanslate::rayon::{self as tasks, RayonPool, Scope, ScopeFifo};
 use cleanslate::task_local;

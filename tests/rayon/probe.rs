@@ -47,8 +47,8 @@ pub(crate) fn in_pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> 
     pool.install(f)
 }
 
-/// Runs a chain isolated and bare: the same result, nothing shared, nothing left. The bare one shares, so
-/// the probe sees what there is to see.
+/// Runs a chain isolated and bare: the same result, nothing shared, nothing left. The bare one
+/// shares, so the probe sees what there is to see.
 pub(crate) fn compare<R: PartialEq + std::fmt::Debug + Send>(
     isolated: impl Fn(&Arc<Probe>) -> R + Sync,
     bare: impl Fn(&Arc<Probe>) -> R + Sync,

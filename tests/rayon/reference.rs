@@ -57,8 +57,8 @@ fn isolate(
     if isolated { own(items.isolated(), chain) } else { rayons(items, chain) }
 }
 
-/// Declares the part of the chain that is isolated or bare: the same text in two functions, since one that
-/// is generic over the two would not call the isolated iterator's own methods.
+/// Declares the part of the chain that is isolated or bare: the same text in two functions, since
+/// one that is generic over the two would not call the isolated iterator's own methods.
 macro_rules! down {
     ($name:ident, $type:ty, $touch:expr) => {
         fn $name(items: $type, chain: Chain) -> Vec<u64> {
@@ -95,7 +95,11 @@ down!(own, Isolated<impl IndexedParallelIterator<Item = u64>>, fresh);
 down!(rayons, impl IndexedParallelIterator<Item = u64>, |i: u64| i);
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn isolated_chains_give_what_bare_ones_give(chain in chain(), threads in 1..5_usize) {

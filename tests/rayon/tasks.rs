@@ -1,5 +1,5 @@
-//! `join`, `scope`, `spawn`, `broadcast`, `install` and `RayonPool`: every closure is a task, captured
-//! where it is submitted.
+//! `join`, `scope`, `spawn`, `broadcast`, `install` and `RayonPool`: every closure is a task,
+//! captured where it is submitted.
 
 use cleanslate::foreign::{BoxError, Carrier, adopt_with};
 use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
