@@ -66,6 +66,7 @@ fn every_thread_local_of_cleanslate_is_named_to_the_sentinel() {
         "pool::scheduler::current::OUTER",
         "pool::scheduler::current::SLOT",
         "pool::scheduler::current::WAITS",
+        "pool::scheduler::stack::STACK",
         "slot::stash::LIST",
         "slot::table::TABLE",
         // Not named, since they are put back whenever they are set.

@@ -49,6 +49,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&OUTER);
     ignored.key(&SLOT);
     ignored.key(&WAITS);
+    stack::list(ignored);
 }
 
 /// Makes this thread serve at `slot`.

@@ -19,6 +19,12 @@ thread_local! {
     static STACK: Cell<Stack> = const { Cell::new(Stack { begin: 0, size: 0 }) };
 }
 
+/// Lists what this module keeps per thread, for the sentinel to leave out.
+#[cfg(feature = "sentinel")]
+pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
+    ignored.key(&STACK);
+}
+
 /// Returns the size of a stack that nobody has chosen: what the environment says, or the default.
 pub(crate) fn default_size() -> usize {
     let chosen = std::env::var("RUST_MIN_STACK").ok().and_then(|text| text.parse().ok());
