@@ -217,7 +217,8 @@ fn fill<'c, I: Iterator + Default, R, E>(
         'block: loop {
             let result = 'dirty: {
                 while progress.done < end {
-                    let Some(item) = progress.left.next() else { return None };
+                    // There are as many items as places.
+                    let item = progress.left.next()?;
                     let result = match f(item) {
                         ControlFlow::Continue(result) => result,
                         ControlFlow::Break(with) => return Some(Stop::Item(with)),
