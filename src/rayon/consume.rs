@@ -198,7 +198,7 @@ impl<I: ParallelIterator> Isolated<I> {
     /// use cleanslate::rayon::ParallelIteratorExt;
     /// use rayon::prelude::*;
     ///
-    /// assert_eq!((0..99).into_par_iter().isolated().find_any(|n| n % 50 == 7), Some(7));
+    /// assert_eq!((0..99).into_par_iter().isolated().find_any(|n| *n == 7), Some(7));
     /// ```
     pub fn find_any<P>(self, predicate: P) -> Option<I::Item>
     where
