@@ -98,8 +98,12 @@ impl fmt::Display for AccessError {
         let slot = &self.slot;
         match &self.reason {
             Reason::Gone => write!(f, "slot `{slot}` cannot be used while its thread ends"),
-            Reason::Borrowed => write!(f, "slot `{slot}` is borrowed by an enclosing with"),
-            Reason::BorrowedMut => write!(f, "slot `{slot}` is borrowed by an enclosing with_mut"),
+            Reason::Borrowed => {
+                write!(f, "slot `{slot}` is borrowed by an enclosing with{}", rayon_hint())
+            }
+            Reason::BorrowedMut => {
+                write!(f, "slot `{slot}` is borrowed by an enclosing with_mut{}", rayon_hint())
+            }
             Reason::Leased => {
                 write!(f, "worker-local `{slot}` is in use by an enclosing with of the same task")
             }
@@ -111,6 +115,16 @@ impl fmt::Display for AccessError {
             ),
         }
     }
+}
+
+/// The usual cause where rayon runs closures: the borrow is not in the closure's own code.
+fn rayon_hint() -> &'static str {
+    #[cfg(feature = "rayon")]
+    if rayon::current_thread_index().is_some() {
+        return " (on a rayon thread: a nested parallel iterator or join that is not isolated runs in \
+                the task around it)";
+    }
+    ""
 }
 
 impl Error for AccessError {

@@ -1,6 +1,7 @@
 //! What `docs/rayon.md` says to those who come from rayon.
 
-use crate::support::{SHAPES, each_shape, finishes};
+use super::probe::in_pool;
+use crate::support::{SHAPES, each_shape, finishes, panic_of};
 use cleanslate::rayon::{self as tasks, ParallelIteratorExt};
 use cleanslate::{Pool, task_local};
 use rayon::prelude::*;
@@ -170,4 +171,21 @@ fn items_of_two_pools_that_call_each_other_do_not() {
             assert_eq!(deepest.0.into_inner(), 1);
         });
     }
+}
+
+#[test]
+fn the_message_of_a_borrowed_slot_hints_at_what_is_not_isolated() {
+    let nested = || (0..1).into_par_iter();
+    let bare = || SLOT.with(|_| nested().for_each(|n| SLOT.with_mut(|slot| *slot = n)));
+    let on_rayon =
+        panic_of(|| in_pool(1, || (0..1).into_par_iter().isolated().for_each(|_| bare())));
+    assert!(
+        on_rayon.contains("SLOT` is borrowed by an enclosing with (on a rayon thread"),
+        "{on_rayon}"
+    );
+    let elsewhere = panic_of(|| SLOT.with_mut(|_| SLOT.get()));
+    assert!(elsewhere.ends_with("by an enclosing with_mut"), "{elsewhere}");
+    let isolated =
+        || SLOT.with(|_| nested().isolated().for_each(|n| SLOT.with_mut(|slot| *slot = n)));
+    in_pool(1, || (0..1).into_par_iter().isolated().for_each(|_| isolated()));
 }
