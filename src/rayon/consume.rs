@@ -245,6 +245,16 @@ impl<I: ParallelIterator> Isolated<I> {
     }
 
     /// Finds an item like [`find_any`](Self::find_any). Deprecated, as it is in rayon.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #![expect(deprecated)]
+    /// use cleanslate::rayon::ParallelIteratorExt;
+    /// use rayon::prelude::*;
+    ///
+    /// assert_eq!((0..99).into_par_iter().isolated().find(|n| *n == 7), Some(7));
+    /// ```
     #[deprecated(note = "not in order: use `find_any`, `find_first` or `find_last`")]
     pub fn find<P>(self, predicate: P) -> Option<I::Item>
     where

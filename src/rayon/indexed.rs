@@ -149,6 +149,16 @@ impl<I: IndexedParallelIterator> Isolated<I> {
     }
 
     /// Finds a position like [`position_any`](Self::position_any). Deprecated, as it is in rayon.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #![expect(deprecated)]
+    /// use cleanslate::rayon::ParallelIteratorExt;
+    /// use rayon::prelude::*;
+    ///
+    /// assert_eq!([4, 5, 6].into_par_iter().isolated().position(|n| n == 5), Some(1));
+    /// ```
     #[deprecated(note = "not in order: use `position_any`, `position_first` or `position_last`")]
     pub fn position<P>(self, predicate: P) -> Option<usize>
     where

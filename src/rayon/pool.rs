@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator};
@@ -235,6 +236,10 @@ impl From<Arc<ThreadPool>> for RayonPool {
         Self { pool: Some(pool), context: None }
     }
 }
+
+// Its tasks' panics are caught, and leave nothing half done.
+impl UnwindSafe for RayonPool {}
+impl RefUnwindSafe for RayonPool {}
 
 impl fmt::Debug for RayonPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

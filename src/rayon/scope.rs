@@ -1,6 +1,7 @@
 //! Tasks that may borrow, and are waited for.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -299,6 +300,10 @@ struct Inner<S> {
 #[expect(unsafe_code, reason = "the pointer stands for a shared reference")]
 // SAFETY: it is shared as `&S` and `&Shared` would be, which are `Send` under these bounds.
 unsafe impl<S: Sync> Sync for Inner<S> {}
+
+// What is shared are counters and locks.
+impl<S> UnwindSafe for Inner<S> {}
+impl<S> RefUnwindSafe for Inner<S> {}
 
 impl<S> Inner<S> {
     /// To be lent to the user for as long as rayon lends `scope`, and no longer.

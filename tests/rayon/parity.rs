@@ -4,6 +4,7 @@
 use cleanslate::rayon::{self as tasks, RayonPool, Scope, ScopeFifo};
 use cleanslate::task_local;
 use rayon::BroadcastContext;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -226,6 +227,16 @@ fn the_closure_of_a_scopes_broadcast_is_dropped_before_the_scope_ends() {
             assert_eq!(drops.into_inner(), 1);
         }
     }
+}
+
+#[test]
+fn types_can_be_used_across_threads_and_catch_unwind() {
+    fn check<T: Send + Sync + UnwindSafe + RefUnwindSafe>() {}
+    fn check_lent<T: Sync + UnwindSafe + RefUnwindSafe>() {}
+    check::<RayonPool>();
+    check::<tasks::Isolated<rayon::range::Iter<u32>>>();
+    check_lent::<Scope<'_>>();
+    check_lent::<ScopeFifo<'_>>();
 }
 
 #[test]
