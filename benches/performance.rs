@@ -28,7 +28,7 @@ type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
 /// How long the sides of a row take turns.
 fn patience() -> Duration {
     let short = std::env::args().any(|argument| argument == "--test");
-    Duration::from_millis(if short { 1 } else { 1500 })
+    Duration::from_millis(if short { 1 } else { 1000 })
 }
 
 fn median(values: &mut [f64]) -> f64 {
