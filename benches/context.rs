@@ -37,8 +37,8 @@ fn capture(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("capture, {n} inherited slots"));
         Context::empty().run(|| {
             set_heirs(n);
-            // Without the release: each context is kept in a place that is there already, and all are
-            // dropped outside of the measurement, a thousand at a time.
+            // Without the release: each context is kept in a place that is there already, and all
+            // are dropped outside of the measurement, a thousand at a time.
             group.bench_function("unchanged", |b| {
                 let mut kept = Vec::with_capacity(KEPT);
                 b.iter_custom(|iterations| {
@@ -131,8 +131,8 @@ impl Future for Countdown {
 
 tokio::task_local! { static TOKIO: u64; }
 
-/// Polls to the end, through a pointer as executors do; criterion reports the time of all. Where the
-/// compiler sees both ends it merges what one poll puts back with what the next one takes away.
+/// Polls to the end, through a pointer as executors do; criterion reports the time of all. Where
+/// the compiler sees both ends it merges what one poll puts back with what the next one takes away.
 fn drive(future: impl Future<Output = ()>) {
     let mut future: Pin<&mut dyn Future<Output = ()>> = pin!(future);
     let mut cx = task::Context::from_waker(Waker::noop());

@@ -1,9 +1,9 @@
-//! How long a short call takes, beside rayon, from a plain thread: six kinds of call, with gaps of 0 to
-//! 1,000 µs between calls, on a quiet machine and beside a thread that keeps one core busy.
+//! How long a short call takes, beside rayon, from a plain thread: six kinds of call, with gaps of
+//! 0 to 1,000 µs between calls, on a quiet machine and beside a thread that keeps one core busy.
 //!
-//! A pool that has just worked is awake, so gaps and order decide: the two sides take turns in blocks,
-//! each block begins with calls that are not counted, and every gap is measured for itself. The goal:
-//! geometric means over all cells of at most 1.0 for p50 and p99, no p50 above 1.2.
+//! A pool that has just worked is awake, so gaps and order decide: the two sides take turns in
+//! blocks, each block begins with calls that are not counted, and every gap is measured for itself.
+//! The goal: geometric means over all cells of at most 1.0 for p50 and p99, no p50 above 1.2.
 //!
 //! `cargo bench -p benches --bench latency`; `-- --helps` measures a pool with `caller_helps`,
 //! `-- --cell submit` the kinds that contain the word.

@@ -1,11 +1,11 @@
 //! The map family beside bare rayon, over sizes and costs of an item.
 //!
 //! The budgets: `map_slice` takes at most 1.0 of rayon's `install(par_iter().map().collect())`
-//! everywhere; `map`, whose input may be any iterator, 1.5 at a nanosecond an item and 1.0 from 100 ns
-//! on; and `map_slice` with the reset 1.02 of the same without (`Isolation::Leaky`).
+//! everywhere; `map`, whose input may be any iterator, 1.5 at a nanosecond an item and 1.0 from 100
+//! ns on; and `map_slice` with the reset 1.02 of the same without (`Isolation::Leaky`).
 //!
-//! Besides criterion's figures it prints ratios whose sides ran in turns, so that what else the machine
-//! does weighs on all of them.
+//! Besides criterion's figures it prints ratios whose sides ran in turns, so that what else the
+//! machine does weighs on all of them.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! The figures of `docs/performance.md`, as Markdown: each row's sides take turns in one process, and what
-//! is printed is the median of their ratios. `scripts/performance` runs it and writes the page.
+//! The figures of `docs/performance.md`, as Markdown: each row's sides take turns in one process,
+//! and what is printed is the median of their ratios. `scripts/performance` runs it and writes the
+//! page.
 //!
 //! A row says its budget, so that what is missed can be seen.
 
@@ -36,8 +37,9 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Runs the sides in turns, each a batch at a time; returns the median nanoseconds of each per unit, and
-/// the median, the lowest and the highest decile of the first side's ratio to the best of the others.
+/// Runs the sides in turns, each a batch at a time; returns the median nanoseconds of each per
+/// unit, and the median, the lowest and the highest decile of the first side's ratio to the best of
+/// the others.
 fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
     // A batch takes a tenth of a millisecond at least, so that the clock does not matter.
     let began = Instant::now();

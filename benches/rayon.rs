@@ -22,7 +22,8 @@ fn work(seed: u64, rounds: u64) -> u64 {
 
 #[inline(never)]
 fn repeat(seed: u64, rounds: u64) -> u64 {
-    // Registers only: a round through memory takes twice the time if the stack happens to lie badly.
+    // Registers only: a round through memory takes twice the time if the stack happens to lie
+    // badly.
     (0..rounds).fold(seed, |x, _| x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (x >> 29))
 }
 

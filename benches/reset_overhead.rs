@@ -1,8 +1,8 @@
 //! What does a clean slate cost? Each row against the same work on a plain `thread_local!`.
 //!
-//! All rows run on one worker of a pool through `map_range`, so that the loop between two tasks is the
-//! one that applications get; `Leaky` runs the same loop without the reset. Figures are per task:
-//! criterion divides by `TASKS`.
+//! All rows run on one worker of a pool through `map_range`, so that the loop between two tasks is
+//! the one that applications get; `Leaky` runs the same loop without the reset. Figures are per
+//! task: criterion divides by `TASKS`.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;

@@ -1,8 +1,9 @@
-//! What does watching a task cost, by the size of the thread-locals that are watched; and what does a
-//! sentinel cost a pool, with each action?
+//! What does watching a task cost, by the size of the thread-locals that are watched; and what does
+//! a sentinel cost a pool, with each action?
 //!
-//! The baselines are the same loop without a sentinel, and a pool without one. The thread-locals of this
-//! program stand for those of an application: rules allow all but those of the size in question.
+//! The baselines are the same loop without a sentinel, and a pool without one. The thread-locals of
+//! this program stand for those of an application: rules allow all but those of the size in
+//! question.
 
 use std::cell::Cell;
 use std::hint::black_box;

@@ -1,5 +1,5 @@
-//! Submitting single tasks, beside other pools: a flood that nobody waits for, a round trip, and the
-//! processor time of a task where there is one every millisecond.
+//! Submitting single tasks, beside other pools: a flood that nobody waits for, a round trip, and
+//! the processor time of a task where there is one every millisecond.
 //!
 //! The budgets: at most 1.0 of the best of the others in the first two, and no more processor time
 //! than the best of them in the third; none while idle.
@@ -56,7 +56,8 @@ impl Tick {
     }
 }
 
-/// A flood that `submit` starts, given what each task does; it is over when all have counted themselves.
+/// A flood that `submit` starts, given what each task does; it is over when all have counted
+/// themselves.
 fn flood_of<'a>(submit: impl Fn(&Tick) + 'a) -> Box<dyn Fn() + 'a> {
     let tick = Tick(Arc::new(AtomicUsize::new(0)));
     Box::new(move || {
@@ -170,8 +171,8 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_nanos(total))
 }
 
-/// Prints what a task costs where there is one every millisecond, less what the pace itself costs, and
-/// what all pools cost while nothing happens.
+/// Prints what a task costs where there is one every millisecond, less what the pace itself costs,
+/// and what all pools cost while nothing happens.
 fn sparse(pools: &Pools, tasks: u32) {
     let cost = |run: &dyn Fn()| {
         let before = processor_time()?;

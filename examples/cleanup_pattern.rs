@@ -1,5 +1,5 @@
-//! Shows three ways to leave nothing behind: by hand, which somebody forgets; by scope; and a pool that
-//! needs neither.
+//! Shows three ways to leave nothing behind: by hand, which somebody forgets; by scope; and a pool
+//! that needs neither.
 
 pub(crate) mod cli;
 
@@ -41,7 +41,8 @@ fn work() -> Result<u32, String> {
     }
 }
 
-/// The manual pattern, `try/finally` without the `try`: an early return or a panic skips the last step.
+/// The manual pattern, `try/finally` without the `try`: an early return or a panic skips the last
+/// step.
 fn by_hand(number: u32) -> Result<u32, String> {
     TASK.set(Some(number));
     let result = work()?;

@@ -1,5 +1,6 @@
-//! Shows what a plain thread-local, a slot and an inherited slot do across threads, async tasks and pool
-//! tasks: the table that compares `threading.local` with `contextvars`, each cell of it found by a run.
+//! Shows what a plain thread-local, a slot and an inherited slot do across threads, async tasks and
+//! pool tasks: the table that compares `threading.local` with `contextvars`, each cell of it found
+//! by a run.
 
 pub(crate) mod cli;
 

@@ -1,8 +1,8 @@
-//! Shows an object that holds which database to use: each task can switch it for itself, and no row ends
-//! in the wrong file.
+//! Shows an object that holds which database to use: each task can switch it for itself, and no row
+//! ends in the wrong file.
 //!
-//! The system is peewee's `ThreadSafeDatabaseMetadata`, whose switch belongs to a thread. On a pool, that
-//! is not yet the same as belonging to a task.
+//! The system is peewee's `ThreadSafeDatabaseMetadata`, whose switch belongs to a thread. On a
+//! pool, that is not yet the same as belonging to a task.
 
 pub(crate) mod cli;
 

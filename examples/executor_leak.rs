@@ -1,7 +1,7 @@
 //! Shows what tasks see of one another on shared threads: a leaky pool, and a clean one.
 //!
-//! The system is the one with which Python's `ThreadPoolExecutor` is usually blamed: two workers, ten
-//! tasks, each of which notes its number in a thread-local and says what it found there.
+//! The system is the one with which Python's `ThreadPoolExecutor` is usually blamed: two workers,
+//! ten tasks, each of which notes its number in a thread-local and says what it found there.
 
 pub(crate) mod cli;
 

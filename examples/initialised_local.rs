@@ -54,7 +54,8 @@ impl MyLocal {
 pub(crate) struct Summary {
     /// What the main thread sees: before and after it sets a value; then a new thread.
     pub(crate) shown: [String; 3],
-    /// On a pool of each kind: how often the initialiser ran, and the visits that each task counted.
+    /// On a pool of each kind: how often the initialiser ran, and the visits that each task
+    /// counted.
     pub(crate) leaky: (usize, Vec<u32>),
     pub(crate) clean: (usize, Vec<u32>),
     /// How often it ran on a clean pool where only every second task looks.

@@ -1,5 +1,5 @@
-//! Shows log lines that know the request they belong to: also those of nested tasks and of a library that
-//! knows nothing of requests, and no line of the next task.
+//! Shows log lines that know the request they belong to: also those of nested tasks and of a
+//! library that knows nothing of requests, and no line of the next task.
 
 pub(crate) mod cli;
 
@@ -96,8 +96,8 @@ fn request(pool: &Pool, id: u32) {
     REQUEST.take();
 }
 
-/// How many lines there are, and how many of them have no name, or another's, in the brackets and in the
-/// spans.
+/// How many lines there are, and how many of them have no name, or another's, in the brackets and
+/// in the spans.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) lines: usize,
@@ -132,8 +132,8 @@ fn on_pool(pool: &Pool, requests: u32) -> Summary {
     summary
 }
 
-/// Runs the requests on a leaky and on a clean pool, and counts lines in the wrong name. Not to be called
-/// by two threads at a time: there is one log.
+/// Runs the requests on a leaky and on a clean pool, and counts lines in the wrong name. Not to be
+/// called by two threads at a time: there is one log.
 pub(crate) fn run(
     workers: usize,
     requests: u32,

@@ -28,12 +28,12 @@ pub(crate) struct Summary {
     /// The same with the local, and with a parameter.
     pub(crate) local: Vec<Option<String>>,
     pub(crate) passed: Vec<Option<String>>,
-    /// Whether a thread that put nothing there has a value: before, with one of its own, and after it
-    /// took that out; and what the main thread has at the end.
+    /// Whether a thread that put nothing there has a value: before, with one of its own, and after
+    /// it took that out; and what the main thread has at the end.
     pub(crate) is_set: [bool; 3],
     pub(crate) main: Option<String>,
-    /// What two threads say for a greeting that only the main thread has set, and what two tasks say
-    /// that inherit it.
+    /// What two threads say for a greeting that only the main thread has set, and what two tasks
+    /// say that inherit it.
     pub(crate) threads: Vec<String>,
     pub(crate) tasks: Vec<String>,
 }

@@ -1,5 +1,5 @@
-//! Shows an event that ends a spinner: it turns while a slow task runs on a pool, and leaves no trace on the
-//! line. Where the output is no terminal it stays quiet.
+//! Shows an event that ends a spinner: it turns while a slow task runs on a pool, and leaves no
+//! trace on the line. Where the output is no terminal it stays quiet.
 
 pub(crate) mod cli;
 
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 const FRAMES: [char; 4] = ['\\', '|', '/', '-'];
 
-/// Turns until the event is set, and then wipes its line. Returns the number of frames that it drew.
+/// Turns until the event is set, and then wipes its line. Returns the number of frames that it
+/// drew.
 fn spin(message: &str, done: &Event, out: &mut dyn Write) -> io::Result<usize> {
     let mut frames = 0;
     for frame in FRAMES.into_iter().cycle() {

@@ -1,5 +1,5 @@
-//! Shows a database transaction in a slot: committed on success, and rolled back on an error, on a panic
-//! and when the task forgets about it.
+//! Shows a database transaction in a slot: committed on success, and rolled back on an error, on a
+//! panic and when the task forgets about it.
 
 pub(crate) mod cli;
 

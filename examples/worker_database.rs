@@ -32,7 +32,8 @@ impl Drop for Counted {
     }
 }
 
-/// The handle: workers that use it each have a connection of their own, which stays for the next task.
+/// The handle: workers that use it each have a connection of their own, which stays for the next
+/// task.
 struct Database {
     path: PathBuf,
     connections: OwnedWorkerLocal<Option<Counted>>,
@@ -48,8 +49,8 @@ impl Database {
         Ok(Self { path, connections: OwnedWorkerLocal::default(), counts: Arc::default() })
     }
 
-    /// Uses the worker's connection, which is opened if it is the first use. If that fails, the next
-    /// task tries again.
+    /// Uses the worker's connection, which is opened if it is the first use. If that fails, the
+    /// next task tries again.
     fn with<R>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> rusqlite::Result<R> {
         self.connections.with(|kept| {
             let counted = match kept {

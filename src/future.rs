@@ -23,20 +23,20 @@ pub use crate::slot::ScopedFuture;
 ///
 /// Implemented for every future.
 pub trait FutureExt: Future + Sized {
-    /// Gives the future slots of its own: fresh, but for what it inherits from the current task *now*,
-    /// where it is wrapped.
+    /// Gives the future slots of its own: fresh, but for what it inherits from the current task
+    /// *now*, where it is wrapped.
     ///
-    /// Its slots are put in place for each poll and taken away after it, so tasks that share a thread
-    /// do not see each other's, and the future finds its own on whatever thread polls it next. They
-    /// are dropped when it completes, or when it is dropped, after the future itself and before its
-    /// output is returned, on the thread that does so.
+    /// Its slots are put in place for each poll and taken away after it, so tasks that share a
+    /// thread do not see each other's, and the future finds its own on whatever thread polls it
+    /// next. They are dropped when it completes, or when it is dropped, after the future itself and
+    /// before its output is returned, on the thread that does so.
     ///
     /// A poll costs O(slots that the future holds).
     ///
     /// # Panics
     ///
-    /// As [`Context::capture`] does. Polling panics with the future's panic, which ends the task; or,
-    /// if a carrier or the clean-up fails, with a [`RunError`] as the payload.
+    /// As [`Context::capture`] does. Polling panics with the future's panic, which ends the task;
+    /// or, if a carrier or the clean-up fails, with a [`RunError`] as the payload.
     ///
     /// # Examples
     ///
@@ -144,7 +144,8 @@ impl<F: Future> Future for Isolated<F> {
 }
 
 impl<F: Future> Isolated<F> {
-    /// One poll, with the values in their slots. The error is that of the whole task, which is over then.
+    /// One poll, with the values in their slots. The error is that of the whole task, which is over
+    /// then.
     #[inline]
     fn visit(&mut self, cx: &mut task::Context<'_>) -> (Poll<F::Output>, Option<CleanupError>) {
         // SAFETY: F1: the field is pinned, as the callers' `self` is.

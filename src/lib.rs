@@ -1,8 +1,8 @@
 //! A thread-pool executor whose tasks cannot see what an earlier task left in a thread-local.
 //!
 //! A pool reuses its threads, so data that is *thread*-scoped is not *task*-scoped. It leaks in two
-//! ways: into the next task on the thread, and, where a task that waits has another one run on top of
-//! its stack, from that one into this. Here every task starts from a clean slate, and keeps it.
+//! ways: into the next task on the thread, and, where a task that waits has another one run on top
+//! of its stack, from that one into this. Here every task starts from a clean slate, and keeps it.
 //!
 //! ```
 //! use cleanslate::{Pool, task_local};
@@ -40,14 +40,14 @@
 //!    [`Context`]. If nothing changed since the last time, that is a reference count.
 //! 2. **Claim.** A worker, or a task that waits for this one, takes the job: the first gets it, and
 //!    unrelated work never lands on a waiting task's stack ([`Pool`]).
-//! 3. **Enter.** Carriers attach; a new epoch makes every slot of the thread look untouched. What lies
-//!    below stays where it is, borrows and all.
+//! 3. **Enter.** Carriers attach; a new epoch makes every slot of the thread look untouched. What
+//!    lies below stays where it is, borrows and all.
 //! 4. **Run.** The first touch of a slot makes its value and notes it on the thread's trail.
-//! 5. **Leave.** By return or by panic, the trail is undone, newest first, each value dropped in its
-//!    turn, then carriers detach in reverse. Only now can anybody see that the task is over.
+//! 5. **Leave.** By return or by panic, the trail is undone, newest first, each value dropped in
+//!    its turn, then carriers detach in reverse. Only now can anybody see that the task is over.
 //!
-//! `docs/engine.md` has the invariants behind this, `docs/pool.md` the pool's, `docs/contexts.md` what is
-//! inherited, and `README.md` what all of it does *not* protect.
+//! `docs/engine.md` has the invariants behind this, `docs/pool.md` the pool's, `docs/contexts.md`
+//! what is inherited, and `README.md` what all of it does *not* protect.
 
 mod context;
 mod executor;

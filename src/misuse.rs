@@ -23,8 +23,8 @@
 /// ```
 pub(crate) struct SlotsAreSend;
 
-/// The owner drops the instances of all threads, so they are `Send`. Those of a declared worker-local
-/// end on their own thread, so they need not be.
+/// The owner drops the instances of all threads, so they are `Send`. Those of a declared
+/// worker-local end on their own thread, so they need not be.
 ///
 /// ```compile_fail,E0277
 /// cleanslate::OwnedWorkerLocal::new(|| std::rc::Rc::new(1));

@@ -1,7 +1,8 @@
-//! What a panic leaves behind: its payload, which is a value of the user's whose `Drop` may panic in turn.
+//! What a panic leaves behind: its payload, which is a value of the user's whose `Drop` may panic
+//! in turn.
 //!
-//! Needs nothing of the crate. Everything that catches a panic does so through [`catch`], so that a payload
-//! is a [`Payload`] from the first moment on: wherever one is dropped, that is contained.
+//! Needs nothing of the crate. Everything that catches a panic does so through [`catch`], so that a
+//! payload is a [`Payload`] from the first moment on: wherever one is dropped, that is contained.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -35,8 +36,8 @@ impl Payload {
         resume_unwind(self.into_inner())
     }
 
-    /// Unwinds with it, unless the thread is unwinding already: a second panic that left a `Drop` would
-    /// abort the process.
+    /// Unwinds with it, unless the thread is unwinding already: a second panic that left a `Drop`
+    /// would abort the process.
     pub(crate) fn resume_unless_panicking(self) {
         if !std::thread::panicking() {
             self.resume();
@@ -113,8 +114,8 @@ impl Drops {
     }
 }
 
-/// A value of the user's that is dropped on every way out. If the thread unwinds already, what its drop
-/// throws is contained: the second panic would abort the process.
+/// A value of the user's that is dropped on every way out. If the thread unwinds already, what its
+/// drop throws is contained: the second panic would abort the process.
 pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
@@ -149,8 +150,8 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// Aborts the process if it is dropped: stands where a promise to other threads has to be kept, and an
-/// unwinding that passed it would break that promise.
+/// Aborts the process if it is dropped: stands where a promise to other threads has to be kept, and
+/// an unwinding that passed it would break that promise.
 pub(crate) struct AbortOnUnwind(&'static str);
 
 impl AbortOnUnwind {

@@ -14,8 +14,8 @@ pub(crate) struct Tally {
     pub(crate) sample: Option<String>,
 }
 
-/// Sends requests, as many at a time as there are clients: each from a user of its own, every fourth
-/// from nobody.
+/// Sends requests, as many at a time as there are clients: each from a user of its own, every
+/// fourth from nobody.
 pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Failure> {
     let next = AtomicU64::new(0);
     let client = || {

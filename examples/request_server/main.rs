@@ -1,5 +1,6 @@
 //! Shows a web server on a pool: functions deep inside know whose request they work for, without a
-//! parameter, and nobody is answered with the data of somebody else. `--leaky` shows how that goes wrong.
+//! parameter, and nobody is answered with the data of somebody else. `--leaky` shows how that goes
+//! wrong.
 
 #[path = "../cli/mod.rs"]
 pub(crate) mod cli;
@@ -54,7 +55,8 @@ fn answer(pool: &Pool, request: Request) -> String {
     }
 }
 
-/// Answers requests until `stop` is set. Those that have arrived by then are answered before it returns.
+/// Answers requests until `stop` is set. Those that have arrived by then are answered before it
+/// returns.
 pub(crate) fn serve(
     server: &Server,
     pool: &Arc<Pool>,
@@ -103,8 +105,8 @@ pub(crate) fn pool(workers: usize, isolation: Isolation) -> Result<Arc<Pool>, Bu
     Pool::builder().workers(workers).name("server").isolation(isolation).build().map(Arc::new)
 }
 
-/// Serves a batch of requests of its own, and says what the clients found in the answers. Returns that,
-/// and the access log.
+/// Serves a batch of requests of its own, and says what the clients found in the answers. Returns
+/// that, and the access log.
 pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String>), Failure> {
     let (server, url) = open(0)?;
     let pool = pool(plan.workers, plan.isolation)?;

@@ -7,8 +7,8 @@ pub(crate) mod example;
 use example::Summary;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs it and returns what was logged on the leaky and on the clean pool. One at a time, since there is one
-/// log.
+/// Runs it and returns what was logged on the leaky and on the clean pool. One at a time, since
+/// there is one log.
 fn run(workers: usize, requests: u32) -> [Summary; 2] {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

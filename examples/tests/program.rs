@@ -22,8 +22,8 @@ pub(crate) fn call(
     Ran { out: text(out), err: text(err), code }
 }
 
-/// Runs the example that lies beside this test. `cargo test` builds it; `cargo test --test` alone does
-/// not, and then there may be none.
+/// Runs the example that lies beside this test. `cargo test` builds it; `cargo test --test` alone
+/// does not, and then there may be none.
 pub(crate) fn spawn(example: &str, args: &[&str]) -> Option<Ran> {
     let path = beside_this_test(example)?;
     let output = Command::new(path).args(args).output().expect("the example starts");

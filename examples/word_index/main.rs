@@ -4,9 +4,9 @@
 //! cargo run --release -p examples --example word_index -- [PATH…]
 //! ```
 //!
-//! What it shows: helpers deep inside a task (`index.rs`) say `file:line` without being passed either,
-//! since both are kept in a slot (`place.rs`). Each file is a task of its own on one pool, so the place
-//! is always that of the file at hand, however many files a worker has read before.
+//! What it shows: helpers deep inside a task (`index.rs`) say `file:line` without being passed
+//! either, since both are kept in a slot (`place.rs`). Each file is a task of its own on one pool,
+//! so the place is always that of the file at hand, however many files a worker has read before.
 
 mod args;
 mod index;

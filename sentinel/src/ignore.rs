@@ -15,13 +15,14 @@ static LISTS: Mutex<&'static [List]> = Mutex::new(&[]);
 /// Leaves state out of every watch in this process, because its owner looks after it.
 ///
 /// This is for executors and for libraries that keep something per thread by design and reset it
-/// themselves. It works by address and not by name, so it holds in stripped programs, too, and whatever
-/// rules a [`Sentinel`](crate::Sentinel) has.
+/// themselves. It works by address and not by name, so it holds in stripped programs, too, and
+/// whatever rules a [`Sentinel`](crate::Sentinel) has.
 ///
-/// `list` names the calling thread's share of the state. It is called on each thread that watches, when a
-/// watcher is made and when something has changed, but never between the two moments that are compared. So
-/// it may bring thread-locals to life. It must not watch. A panic of it is swallowed; what it named before
-/// counts. Each call of `ignore` adds a list for good, so a library calls it once.
+/// `list` names the calling thread's share of the state. It is called on each thread that watches,
+/// when a watcher is made and when something has changed, but never between the two moments that
+/// are compared. So it may bring thread-locals to life. It must not watch. A panic of it is
+/// swallowed; what it named before counts. Each call of `ignore` adds a list for good, so a library
+/// calls it once.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -64,8 +65,9 @@ impl Ignored {
 
     /// Adds a value that lies in a thread-local of the calling thread.
     ///
-    /// In a file with symbols the whole thread-local is left out. Elsewhere it is the bytes of the value;
-    /// a flag beside it by which std tells that the thread-local is alive does not belong to it.
+    /// In a file with symbols the whole thread-local is left out. Elsewhere it is the bytes of the
+    /// value; a flag beside it by which std tells that the thread-local is alive does not belong to
+    /// it.
     pub fn value<T: ?Sized>(&mut self, value: &T) {
         let start = std::ptr::from_ref(value).addr();
         self.ranges.push(start..start + size_of_val(value));

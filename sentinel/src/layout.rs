@@ -40,8 +40,8 @@ pub(super) enum Past {
 }
 
 impl Layout {
-    /// Looks up the calling thread's blocks, reads the symbols of modules not seen before, and watches
-    /// what the rules say but for what lies at `ignored`.
+    /// Looks up the calling thread's blocks, reads the symbols of modules not seen before, and
+    /// watches what the rules say but for what lies at `ignored`.
     pub(super) fn new(rules: &Rules, ignored: &[Range<usize>]) -> Result<Layout, Unsupported> {
         let (listing, view) = tls::census()?;
         let mut unread = None;

@@ -1,9 +1,9 @@
 //! Finds and names what a task left in thread-locals that nobody registered.
 //!
-//! On Linux with glibc (x86-64 and AArch64) every `thread_local!` of Rust and every `__thread` of
-//! C lies in one of a few blocks of memory of its thread. The sentinel copies these blocks before
-//! a task, compares them after it and looks up what changed in the symbol tables of the program
-//! and its libraries. So it sees thread-locals in any crate and C library, by name. `docs/sentinel.md`
+//! On Linux with glibc (x86-64 and AArch64) every `thread_local!` of Rust and every `__thread` of C
+//! lies in one of a few blocks of memory of its thread. The sentinel copies these blocks before a
+//! task, compares them after it and looks up what changed in the symbol tables of the program and
+//! its libraries. So it sees thread-locals in any crate and C library, by name. `docs/sentinel.md`
 //! has the mechanism, the argument for its soundness and measured figures.
 //!
 //! ```

@@ -63,8 +63,8 @@ impl Plan {
         &self.module
     }
 
-    /// Which runs of bytes are watched if those at `ignored` are not. Of a variable that has a name all
-    /// or nothing is.
+    /// Which runs of bytes are watched if those at `ignored` are not. Of a variable that has a name
+    /// all or nothing is.
     pub(super) fn runs(&self, ignored: &[Range<usize>]) -> Vec<(usize, usize)> {
         if ignored.is_empty() {
             return self.runs.clone();

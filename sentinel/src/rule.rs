@@ -168,8 +168,8 @@ const BUILT_IN: &[Standing] = &[
     ),
 ];
 
-/// What no crate declares and a program may contain: a C library that is linked statically, the runtime
-/// of a sanitizer.
+/// What no crate declares and a program may contain: a C library that is linked statically, the
+/// runtime of a sanitizer.
 const LINKED_IN: &[&str] =
     &["errno", "tcache", "thread_arena", "*__sanitizer*", "*__asan*", "*__lsan*"];
 

@@ -36,8 +36,8 @@ impl Sentinel {
 
     /// Returns a sentinel without the built-in rules.
     ///
-    /// It still lets pass what std keeps and what its owner [ignores](crate::ignore()), but not even the
-    /// `errno` of the C library.
+    /// It still lets pass what std keeps and what its owner [ignores](crate::ignore()), but not
+    /// even the `errno` of the C library.
     ///
     /// ```
     /// use cleanslate_sentinel::Sentinel;

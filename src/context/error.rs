@@ -9,8 +9,8 @@ use crate::foreign::CarrierError;
 use crate::frame::CleanupError;
 use crate::frame::snapshot::Borrowed;
 
-/// A context could not be captured, because the `with_mut` of an inheritable slot is running, or because an
-/// [installed](crate::foreign::install) carrier failed.
+/// A context could not be captured, because the `with_mut` of an inheritable slot is running, or
+/// because an [installed](crate::foreign::install) carrier failed.
 #[derive(Clone, Debug)]
 pub struct CaptureError {
     refused: Refused,
@@ -57,7 +57,8 @@ impl CaptureError {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl UnwindSafe for CaptureError {}
 impl RefUnwindSafe for CaptureError {}
 
@@ -125,7 +126,8 @@ impl RunError {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl UnwindSafe for RunError {}
 impl RefUnwindSafe for RunError {}
 

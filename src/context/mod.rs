@@ -19,8 +19,8 @@ use crate::frame::{self, Failure, capture};
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///
 /// The pool captures one at every `submit`, on the submitting thread, so most programs never name
-/// this type. Name it to run a closure as a task on another executor, to hand several tasks the same
-/// context, or to give a task another one than the surrounding.
+/// this type. Name it to run a closure as a task on another executor, to hand several tasks the
+/// same context, or to give a task another one than the surrounding.
 ///
 /// Cloning and dropping cost a reference count each. A context keeps the captured values alive, and
 /// nothing else.
@@ -49,7 +49,8 @@ pub struct Context {
     carriers: Carriers,
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl UnwindSafe for Context {}
 impl RefUnwindSafe for Context {}
 
@@ -66,8 +67,9 @@ impl Context {
     /// Captures the inheritable slots of the current task, and what
     /// [installed](crate::foreign::install) carriers carry.
     ///
-    /// O(1) if none of them has changed since the last capture in this task. Otherwise it visits the
-    /// inheritable slots that this thread has touched, and copies the values that this task holds.
+    /// O(1) if none of them has changed since the last capture in this task. Otherwise it visits
+    /// the inheritable slots that this thread has touched, and copies the values that this task
+    /// holds.
     ///
     /// # Panics
     ///
@@ -157,8 +159,8 @@ impl Context {
         Ok(Self { snapshot, carriers: carriers.with(carrier)? })
     }
 
-    /// Adds what the carriers of a pool say, before those that the context was given: it is the context
-    /// that decides what is inherited, so it has the last word.
+    /// Adds what the carriers of a pool say, before those that the context was given: it is the
+    /// context that decides what is inherited, so it has the last word.
     #[cold]
     pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
         let Self { snapshot, carriers } = self;
@@ -186,7 +188,7 @@ impl Context {
     /// Calls a closure with the carriers attached: see [`Carriers::around`].
     #[inline]
     pub(crate) fn attach_around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
-        self.carriers.around(&mut |_| body())
+        self.carriers.around(body)
     }
 
     /// Runs a closure as a task in this context, here and now.
@@ -219,12 +221,13 @@ impl Context {
         }
     }
 
-    /// Runs a closure as a task like [`run`](Self::run), and says so if a carrier or the clean-up fails.
+    /// Runs a closure as a task like [`run`](Self::run), and says so if a carrier or the clean-up
+    /// fails.
     ///
     /// # Errors
     ///
-    /// If a carrier cannot be attached, in which case the closure was not called, or if the clean-up
-    /// fails, in which case its result was dropped.
+    /// If a carrier cannot be attached, in which case the closure was not called, or if the
+    /// clean-up fails, in which case its result was dropped.
     ///
     /// # Panics
     ///

@@ -1,9 +1,9 @@
 //! One whole task: carriers, frame, closure, reset.
 //!
-//! The order, from the outside in: a frame is opened for the carriers, which attach in order; the task runs
-//! in a frame of its own, which ends while the carriers are still attached, since a value's `Drop` may log;
-//! the carriers detach in reverse; their frame closes, which resets what they touched. A task without
-//! carriers has the one frame.
+//! The order, from the outside in: a frame is opened for the carriers, which attach in order; the
+//! task runs in a frame of its own, which ends while the carriers are still attached, since a
+//! value's `Drop` may log; the carriers detach in reverse; their frame closes, which resets what
+//! they touched. A task without carriers has the one frame.
 
 use super::Context;
 use crate::foreign::{CarrierError, attach_nothing_around};
@@ -51,8 +51,8 @@ pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Resul
     }
 }
 
-/// Makes something that outlives the current task, as if for nobody: in an empty context, with each carrier
-/// that is attached here saying what nothing is.
+/// Makes something that outlives the current task, as if for nobody: in an empty context, with each
+/// carrier that is attached here saying what nothing is.
 pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure> {
     let mut init = Some(init);
     let mut made = None;
@@ -81,11 +81,11 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
     }
 }
 
-/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if one
-/// stayed attached. `Err`: `f` was not called.
+/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if
+/// one stayed attached. `Err`: `f` was not called.
 ///
-/// In a frame of their own: what carriers touch concerns neither the task that they are attached for nor
-/// the one around it.
+/// In a frame of their own: what carriers touch concerns neither the task that they are attached
+/// for nor the one around it.
 pub(crate) fn attached(
     context: &Context,
     f: impl FnOnce(),
@@ -98,8 +98,8 @@ pub(crate) fn attached(
         }
     });
     let has_run = f.is_none();
-    // Not called: what it owns may use slots, so it is dropped in the frame. The carrier's error is what the
-    // caller hears of.
+    // Not called: what it owns may use slots, so it is dropped in the frame. The carrier's error is
+    // what the caller hears of.
     if let Err(payload) = catch(|| drop(f)) {
         drop(payload);
     }

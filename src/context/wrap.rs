@@ -35,8 +35,8 @@ impl Context {
         }
     }
 
-    /// Makes a closure like [`wrap`](Self::wrap) that can be called any number of times: each call is
-    /// a task of its own in the same context.
+    /// Makes a closure like [`wrap`](Self::wrap) that can be called any number of times: each call
+    /// is a task of its own in the same context.
     ///
     /// # Panics
     ///
@@ -57,8 +57,8 @@ impl Context {
         move || self.run(&*f)
     }
 
-    /// Makes a closure like [`wrap_fn`](Self::wrap_fn) of one that changes what it owns from call to
-    /// call. Its slots are fresh in each call all the same.
+    /// Makes a closure like [`wrap_fn`](Self::wrap_fn) of one that changes what it owns from call
+    /// to call. Its slots are fresh in each call all the same.
     ///
     /// # Panics
     ///
@@ -89,8 +89,8 @@ impl Context {
 /// Makes a task of a closure: whatever executor calls it, it starts with fresh slots and inherits
 /// what the current task hands down *now*, where it is wrapped.
 ///
-/// Short for `Context::capture().wrap(f)`. Wrap where you submit, not inside the job: a context that
-/// is captured on the worker is the worker's. Wrapping twice is harmless.
+/// Short for `Context::capture().wrap(f)`. Wrap where you submit, not inside the job: a context
+/// that is captured on the worker is the worker's. Wrapping twice is harmless.
 ///
 /// # Panics
 ///

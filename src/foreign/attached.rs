@@ -137,9 +137,9 @@ mod tests {
         let alice = [carried(User), carried(Level)];
         USER.set("bob");
         let bob = [carried(User)];
-        attach_around(&alice, &mut |_| {
+        attach_around(&alice, &mut || {
             assert_eq!(nothing_attached(), ("system", 3));
-            attach_around(&bob, &mut |_| {
+            attach_around(&bob, &mut || {
                 assert_eq!(on_this_thread().len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));
                 assert_eq!(USER.get(), "bob");
@@ -155,7 +155,7 @@ mod tests {
     fn a_carrier_that_cannot_say_what_nothing_is_keeps_the_code_from_running() {
         USER.set("mallory");
         let list = [carried(User)];
-        attach_around(&list, &mut |_| {
+        attach_around(&list, &mut || {
             let failed = attach_nothing_around(&mut || unreachable!());
             let error = failed.expect("it panics").to_string();
             assert!(error.contains("carrier `user` panicked to say what nothing is"), "{error}");

@@ -29,15 +29,10 @@ trait AnyLoad: Send + Sync {
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
     /// Attaches this one and then the rest, calls `body` inside, and detaches. The body was called
     /// unless something could not be attached.
-    fn around(
-        &self,
-        inside: Attached<'_>,
-        rest: &[Carried],
-        body: Body<'_>,
-    ) -> Option<CarrierError>;
+    fn around(&self, rest: &[Carried], body: Body<'_>) -> Option<CarrierError>;
 }
 
-type Body<'a> = &'a mut dyn FnMut(Attached<'_>);
+type Body<'a> = &'a mut dyn FnMut();
 
 /// Empty from its drop on.
 struct Load<H: Hold>(Option<(Arc<Erased<H>>, H::Captured)>);
@@ -73,16 +68,9 @@ impl<H: Hold> AnyLoad for Load<H> {
         AnyCarrier::nothing(Arc::clone(self.parts().0))
     }
 
-    fn around(
-        &self,
-        inside: Attached<'_>,
-        rest: &[Carried],
-        body: Body<'_>,
-    ) -> Option<CarrierError> {
+    fn around(&self, rest: &[Carried], body: Body<'_>) -> Option<CarrierError> {
         let (carrier, captured) = self.parts();
-        H::hold(carrier, captured, |is_unchanged| {
-            around_all(Attached(Some(&Link { is_unchanged, outer: inside })), rest, body)
-        })
+        H::hold(carrier, captured, || around_all(rest, body))
     }
 }
 
@@ -118,44 +106,18 @@ impl Carried {
     }
 }
 
-/// What is attached around a body.
-#[derive(Clone, Copy)]
-pub(crate) struct Attached<'a>(Option<&'a Link<'a>>);
-
-struct Link<'a> {
-    is_unchanged: &'a dyn Fn() -> bool,
-    outer: Attached<'a>,
-}
-
-impl Attached<'_> {
-    /// Whether this thread is still in the state in which the carriers have left it, so that the
-    /// next task in the same context can begin.
-    #[expect(dead_code, reason = "for maps")]
-    #[inline]
-    pub(crate) fn is_unchanged(self) -> bool {
-        let mut next = self;
-        while let Some(link) = next.0 {
-            if !(link.is_unchanged)() {
-                return false;
-            }
-            next = link.outer;
-        }
-        true
-    }
-}
-
 /// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
 /// could not be attached.
 #[inline]
 pub(crate) fn attach_around(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
-    attached::noted(carriers, || around_all(Attached(None), carriers, body))
+    attached::noted(carriers, || around_all(carriers, body))
 }
 
-fn around_all(inside: Attached<'_>, carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
+fn around_all(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
     match carriers.split_first() {
-        Some((first, rest)) => first.load.around(inside, rest, body),
+        Some((first, rest)) => first.load.around(rest, body),
         None => {
-            body(inside);
+            body();
             None
         }
     }

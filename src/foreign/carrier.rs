@@ -99,17 +99,6 @@ pub trait Carrier: Send + Sync + 'static {
         false
     }
 
-    /// Returns whether this thread is still in the state in which `attach` has left it. The default
-    /// is `false`.
-    ///
-    /// Asked between the items of a map, each of which is a task. While all carriers say yes, the
-    /// map goes on without detaching and attaching. What this does not notice reaches the next
-    /// items, until `detach` at the end of the chunk, which should fail then.
-    fn is_unchanged(&self, captured: &Self::Captured, attached: &Self::Attached) -> bool {
-        let _ = (captured, attached);
-        false
-    }
-
     /// Returns what tells this carrier from others that carry different state. The default is its
     /// type.
     ///
@@ -179,10 +168,6 @@ impl<C: Carrier + ?Sized> Carrier for Arc<C> {
 
     fn is_nothing(&self, captured: &Self::Captured) -> bool {
         (**self).is_nothing(captured)
-    }
-
-    fn is_unchanged(&self, captured: &Self::Captured, attached: &Self::Attached) -> bool {
-        (**self).is_unchanged(captured, attached)
     }
 
     fn identity(&self) -> Identity {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attached;
-use super::carried::{Attached, Carried, attach_around};
+use super::carried::{Carried, attach_around};
 use super::erased::SharedCarrier;
 use super::error::CarrierError;
 use super::installed::{self, Installed};
@@ -85,7 +85,7 @@ impl Carriers {
     /// Calls `body`, which must not unwind, with all of them attached. It was called unless
     /// something could not be attached.
     #[inline]
-    pub(crate) fn around(&self, body: &mut dyn FnMut(Attached<'_>)) -> Option<CarrierError> {
+    pub(crate) fn around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
         attach_around(self.as_slice(), body)
     }
 }
@@ -105,7 +105,7 @@ pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierErr
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let failed = failed.or_else(|| attach_around(&nothing, &mut |_| body()));
+    let failed = failed.or_else(|| attach_around(&nothing, body));
     let _contained = catch(|| drop(nothing));
     failed
 }

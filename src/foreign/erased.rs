@@ -77,12 +77,6 @@ impl<H: Hold> Erased<H> {
         }
     }
 
-    /// Asks the carrier. A panic is a no.
-    #[inline]
-    pub(super) fn is(&self, f: impl FnOnce(&H) -> bool) -> bool {
-        catch(|| f(self.carrier())).unwrap_or(false)
-    }
-
     /// Calls the carrier's code and names what went wrong.
     #[inline]
     pub(super) fn call<T>(

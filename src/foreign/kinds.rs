@@ -17,7 +17,7 @@ pub(super) trait Hold: Send + Sync + Sized + 'static {
     fn hold(
         this: &Erased<Self>,
         captured: &Self::Captured,
-        inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
+        inner: impl FnOnce() -> Option<CarrierError>,
     ) -> Option<CarrierError>;
 }
 
@@ -50,13 +50,13 @@ impl<C: Carrier> Hold for Attaching<C> {
     fn hold(
         this: &Erased<Self>,
         captured: &C::Captured,
-        inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
+        inner: impl FnOnce() -> Option<CarrierError>,
     ) -> Option<CarrierError> {
         let attached = match this.call(Step::Attach, |Self(carrier)| carrier.attach(captured)) {
             Ok(attached) => attached,
             Err(error) => return Some(error),
         };
-        let inner = inner(&|| this.is(|Self(carrier)| carrier.is_unchanged(captured, &attached)));
+        let inner = inner();
         let own = this.call(Step::Detach, |Self(carrier)| carrier.detach(attached)).err();
         CarrierError::both(inner, own)
     }
@@ -88,14 +88,14 @@ impl<C: ScopedCarrier> Hold for Scoped<C> {
     fn hold(
         this: &Erased<Self>,
         captured: &C::Captured,
-        inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
+        inner: impl FnOnce() -> Option<CarrierError>,
     ) -> Option<CarrierError> {
         /// Comes from the body, and from nowhere else.
         struct Called;
         let mut called = None;
         let body = || {
             let _user_code = InCarrier::interrupt();
-            called = Some(inner(&|| false));
+            called = Some(inner());
             Called
         };
         let around = this.call(Step::Attach, |Self(carrier)| carrier.around(captured, body));

@@ -148,8 +148,4 @@ impl Carrier for OpenTelemetryCarrier {
     fn nothing(&self) -> Option<Context> {
         Some(Context::new())
     }
-
-    fn is_unchanged(&self, captured: &Context, _: &AttachedContext) -> bool {
-        Context::map_current(|current| are_alike(current, captured))
-    }
 }

@@ -258,13 +258,4 @@ impl Carrier for TracingCarrier {
     fn is_nothing(&self, captured: &CapturedSpan) -> bool {
         captured.scoped.is_none() && captured.span.is_none()
     }
-
-    /// Does not notice a default dispatcher that the task has left: that is for `detach`.
-    fn is_unchanged(&self, _: &CapturedSpan, attached: &AttachedSpan) -> bool {
-        dispatcher::get_default(|dispatch| {
-            let current = dispatch.current_span();
-            current.id() == attached.entered.as_ref()
-                && (current.is_known() || dispatch.is::<NoSubscriber>())
-        })
-    }
 }

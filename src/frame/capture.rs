@@ -32,8 +32,9 @@ pub(crate) fn diverge(thread: &Thread) {
     forget_capture(thread);
 }
 
-/// Captures what the current task would hand down, if there is anything. O(1) if nothing inheritable has
-/// changed since the last time, O(inheritable slots that this thread has ever touched) otherwise.
+/// Captures what the current task would hand down, if there is anything. O(1) if nothing
+/// inheritable has changed since the last time, O(inheritable slots that this thread has ever
+/// touched) otherwise.
 ///
 /// It runs user code: `Clone`, and the functions of slots that derive.
 #[inline]
@@ -55,8 +56,8 @@ fn capture_slow(thread: &Thread) -> Result<Option<Arc<Snapshot>>, Borrowed> {
         return Ok(parent.cloned());
     }
     let snapshot = rebuild(thread, parent.cloned())?;
-    // A copy is user code: it may have captured, or changed a slot, in which case what was captured then
-    // is dropped in favour of this one.
+    // A copy is user code: it may have captured, or changed a slot, in which case what was captured
+    // then is dropped in favour of this one.
     forget_capture(thread);
     if let Some(snapshot) = &snapshot {
         if register(thread).is_ok() {

@@ -2,18 +2,20 @@
 //!
 //! # Invariants
 //!
-//! - **C1 (place).** A cell that a trail has an entry for, or that is registered, stays where it is: a
-//!   declared slot's is [permanent](super::permanent); that of an [`OwnedLocal`](crate::OwnedLocal) is
-//!   kept by its thread's table while `entries` is not zero, and by whoever has an `Arc` of it.
-//! - **C2 (shown).** If `shown.epoch` is that of a task that is open on this thread, the top box has that
-//!   task's value. Epochs are never used twice on a thread, so with any other epoch the cell shows nothing,
-//!   and the top box, unless the epoch is `NEVER`, is stale: without a value that needs a drop.
-//! - **C3 (chain).** The top box, the one below, and so on are of this cell's type, the youngest first. All
-//!   but a stale top have values of open tasks.
-//! - **C4 (lock).** A cell of an owned slot may be emptied by another thread, which drops the owner. All
-//!   cells of one thread's owned slots share a lock. Whoever links, unlinks or recycles without borrowing
-//!   the owner holds it; `ended` changes under it, and nothing is linked after that. Access through the
-//!   owner needs no lock: while it is borrowed it is not dropped.
+//! - **C1 (place).** A cell that a trail has an entry for, or that is registered, stays where it
+//!   is: a declared slot's is [permanent](super::permanent); that of an
+//!   [`OwnedLocal`](crate::OwnedLocal) is kept by its thread's table while `entries` is not zero,
+//!   and by whoever has an `Arc` of it.
+//! - **C2 (shown).** If `shown.epoch` is that of a task that is open on this thread, the top box
+//!   has that task's value. Epochs are never used twice on a thread, so with any other epoch the
+//!   cell shows nothing, and the top box, unless the epoch is `NEVER`, is stale: without a value
+//!   that needs a drop.
+//! - **C3 (chain).** The top box, the one below, and so on are of this cell's type, the youngest
+//!   first. All but a stale top have values of open tasks.
+//! - **C4 (lock).** A cell of an owned slot may be emptied by another thread, which drops the
+//!   owner. All cells of one thread's owned slots share a lock. Whoever links, unlinks or recycles
+//!   without borrowing the owner holds it; `ended` changes under it, and nothing is linked after
+//!   that. Access through the owner needs no lock: while it is borrowed it is not dropped.
 
 #![expect(unsafe_code, reason = "cells own boxes, which they reach by pointer")]
 
@@ -239,7 +241,8 @@ impl RawCell {
         self.spare.take().unwrap_or_else(value::alloc::<T>)
     }
 
-    /// Shows `header` on top of what there is. The caller owns the box, and hands it to this cell (V4).
+    /// Shows `header` on top of what there is. The caller owns the box, and hands it to this cell
+    /// (V4).
     #[inline]
     pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
         // SAFETY: owned by the caller, so it is alive.
@@ -247,8 +250,8 @@ impl RawCell {
         self.shown.set(Shown { epoch, header });
     }
 
-    /// The same for a caller who does not borrow the owner (C4). False: the owner is gone, and the box stays
-    /// the caller's.
+    /// The same for a caller who does not borrow the owner (C4). False: the owner is gone, and the
+    /// box stays the caller's.
     pub(super) fn link_unless_ended(&self, header: NonNull<Header>, epoch: u64) -> bool {
         let _lock = self.lock();
         if !self.has_ended() {
@@ -289,11 +292,12 @@ impl RawCell {
         Some(header)
     }
 
-    /// Takes the value of the task with this epoch away, and shows the one below. `None`: the owner took
-    /// it before.
+    /// Takes the value of the task with this epoch away, and shows the one below. `None`: the owner
+    /// took it before.
     ///
-    /// What lies on top of it belongs to scopes and polls that are open on the Rust stack although this
-    /// task ends: the process exits from within them, or a coroutine is suspended there. It is leaked.
+    /// What lies on top of it belongs to scopes and polls that are open on the Rust stack although
+    /// this task ends: the process exits from within them, or a coroutine is suspended there. It is
+    /// leaked.
     #[inline]
     pub(crate) fn unlink(&self, epoch: u64) -> Option<NonNull<Header>> {
         let _lock = self.lock();
@@ -310,7 +314,8 @@ impl RawCell {
         }
     }
 
-    /// Takes the top box away, which the caller knows to be `header`. The caller holds the lock (C4).
+    /// Takes the top box away, which the caller knows to be `header`. The caller holds the lock
+    /// (C4).
     #[inline]
     pub(super) fn unlink_top(&self, header: NonNull<Header>) {
         debug_assert_eq!(self.shown.get().top(), Some(header));
@@ -318,8 +323,8 @@ impl RawCell {
         self.shown.set(unsafe { header.as_ref() }.below.get());
     }
 
-    /// Takes a scope's box away. False: it is there no more, since its task has ended before the scope,
-    /// and it was leaked. The caller borrows the owner (C4).
+    /// Takes a scope's box away. False: it is there no more, since its task has ended before the
+    /// scope, and it was leaked. The caller borrows the owner (C4).
     #[inline]
     pub(crate) fn unlink_scoped(&self, header: NonNull<Header>) -> bool {
         if self.shown.get().top() == Some(header) {
@@ -350,7 +355,8 @@ impl RawCell {
     ///
     /// # Safety
     ///
-    /// - The caller owns the box (V4), which was made for this cell's type, is empty and in nobody's use.
+    /// - The caller owns the box (V4), which was made for this cell's type, is empty and in
+    ///   nobody's use.
     pub(crate) unsafe fn recycle(&self, header: NonNull<Header>) {
         let lock = self.lock();
         if self.spare.get().is_none() && !self.has_ended() {

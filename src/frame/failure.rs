@@ -139,7 +139,8 @@ impl CleanupError {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl UnwindSafe for CleanupError {}
 impl RefUnwindSafe for CleanupError {}
 

@@ -1,8 +1,10 @@
-//! One thread: values, the cells that show them, the trail that undoes them, and the frames of its tasks.
+//! One thread: values, the cells that show them, the trail that undoes them, and the frames of its
+//! tasks.
 //!
-//! The idea in one paragraph: every task has an epoch of its own, and a slot's cell shows a value only if
-//! the cell's epoch is the current one. So a new task makes every slot look untouched without visiting
-//! any, and ending a task undoes what its trail says. `docs/engine.md` has the whole story.
+//! The idea in one paragraph: every task has an epoch of its own, and a slot's cell shows a value
+//! only if the cell's epoch is the current one. So a new task makes every slot look untouched
+//! without visiting any, and ending a task undoes what its trail says. `docs/engine.md` has the
+//! whole story.
 //!
 //! Each module knows only those before it:
 //!
@@ -11,8 +13,8 @@
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
 //! - [`task`]: frames: how a task begins and ends.
-//! - [`end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what a task hands
-//!   down; [`parked`]: the values of a suspended future.
+//! - [`end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what a task
+//!   hands down; [`parked`]: the values of a suspended future.
 
 pub(crate) mod capture;
 pub(crate) mod cell;

@@ -2,19 +2,19 @@
 //!
 //! # Invariants
 //!
-//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not borrowed: a poll is a
-//!   call, so every borrow inside it is over. During a poll it belongs to its cell, and `home` is
-//!   `LINKED`: if the process exits from within the poll and the future is dropped then, it lets its
-//!   boxes be.
+//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not borrowed: a
+//!   poll is a call, so every borrow inside it is over. During a poll it belongs to its cell, and
+//!   `home` is `LINKED`: if the process exits from within the poll and the future is dropped then,
+//!   it lets its boxes be.
 //! - **P2 (type).** A box goes back into the cell of the slot that it came from, so its type fits.
 //! - **P3 (order).** Boxes are kept in the order of first touch, the oldest first, and put back so.
-//! - **P4 (linked).** During a poll the items are the undo list of their values, which have no entry on
-//!   the trail. All are linked before user code runs in the frame, so each is its cell's top again when
-//!   the poll returns, unless the owner of its slot took it away (C4). A poll that completes or unwinds
-//!   hands them over to the trail.
-//! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that thread's and
-//!   admitted, and stay in place: those of declared slots are permanent, the others are kept by the items
-//!   themselves. In any other case they are looked up first.
+//! - **P4 (linked).** During a poll the items are the undo list of their values, which have no
+//!   entry on the trail. All are linked before user code runs in the frame, so each is its cell's
+//!   top again when the poll returns, unless the owner of its slot took it away (C4). A poll that
+//!   completes or unwinds hands them over to the trail.
+//! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that
+//!   thread's and admitted, and stay in place: those of declared slots are permanent, the others
+//!   are kept by the items themselves. In any other case they are looked up first.
 
 #![expect(unsafe_code, reason = "moves boxes between the cells of different threads")]
 
@@ -83,14 +83,15 @@ pub(crate) struct Parked {
     lock: Option<Arc<OwnersLock>>,
     /// One of the slots is inheritable.
     diverges: bool,
-    /// What went wrong so far: values that ended before their task, and leases, which end with their poll.
+    /// What went wrong so far: values that ended before their task, and leases, which end with
+    /// their poll.
     failed: Option<CleanupError>,
 }
 
 #[expect(clippy::non_send_fields_in_send_ty, reason = "boxes by pointer, see below")]
-// SAFETY: the values are `Send`, since the slots of others are not used in futures (`InFutures`). Boxes are
-// owned (P1) and used by one thread at a time, since every method that touches them takes `&mut self`.
-// Cells are used on their own thread only (P5).
+// SAFETY: the values are `Send`, since the slots of others are not used in futures (`InFutures`).
+// Boxes are owned (P1) and used by one thread at a time, since every method that touches them takes
+// `&mut self`. Cells are used on their own thread only (P5).
 unsafe impl Send for Parked {}
 // SAFETY: `&Parked` gives access to nothing but the slots' names.
 unsafe impl Sync for Parked {}
@@ -172,7 +173,8 @@ impl Parked {
         }
     }
 
-    /// The same on another thread than the last time, on one that ends, or where owners may be gone.
+    /// The same on another thread than the last time, on one that ends, or where owners may be
+    /// gone.
     #[cold]
     #[inline(never)]
     fn put_slow(&mut self, is_open: bool) {
@@ -346,8 +348,8 @@ fn finish_discarding(parked: &mut Parked, epoch: u64, flags: u32, inherits: Inhe
     Open { epoch, flags, inherits, clean }.close();
 }
 
-/// Ends the task in its frame, what the poll has added and then the values that it had before, and closes
-/// the frame.
+/// Ends the task in its frame, what the poll has added and then the values that it had before, and
+/// closes the frame.
 #[inline]
 fn finish(parked: &mut Parked, frame: Open) -> Option<CleanupError> {
     let mut error = None;
@@ -379,8 +381,8 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
     error
 }
 
-/// Takes what the poll has touched off the trail, but for the leases of worker-locals, which end here, the
-/// youngest first. Meanwhile all that their drops may look at is in place.
+/// Takes what the poll has touched off the trail, but for the leases of worker-locals, which end
+/// here, the youngest first. Meanwhile all that their drops may look at is in place.
 fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<Entry> {
     let mut kept = Vec::new();
     let mut extra = EXTRA;

@@ -1,10 +1,10 @@
 //! Per-thread values that stay where they are until the thread is over.
 //!
 //! The engine reaches a thread's state and its slots' cells by reference, also while the thread's
-//! destructors run. Where thread-locals are *native*, a part of the memory that the system gives each
-//! thread, std's are all that it takes. Elsewhere std keeps each in a box of its own and frees the
-//! boxes in any order while the thread ends; there the values lie in a block that is kept until the
-//! engine has torn the slots down. That costs a look into a hash map at each access.
+//! destructors run. Where thread-locals are *native*, a part of the memory that the system gives
+//! each thread, std's are all that it takes. Elsewhere std keeps each in a box of its own and frees
+//! the boxes in any order while the thread ends; there the values lie in a block that is kept until
+//! the engine has torn the slots down. That costs a look into a hash map at each access.
 //!
 //! Both ways have the same names: `permanent!`, [`Key`], [`get`], [`serial`] and [`at_end`].
 

@@ -1,7 +1,9 @@
-//! Tasks, scopes, polls, captures and panics at random, on top of each other and in the drops of values.
+//! Tasks, scopes, polls, captures and panics at random, on top of each other and in the drops of
+//! values.
 //!
-//! What is checked: a task is fresh and keeps its values whatever goes on above it, every value is dropped
-//! once, and in the end nothing is left. AddressSanitizer (`scripts/sanitize`) sees the rest.
+//! What is checked: a task is fresh and keeps its values whatever goes on above it, every value is
+//! dropped once, and in the end nothing is left. AddressSanitizer (`scripts/sanitize`) sees the
+//! rest.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;

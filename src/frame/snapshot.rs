@@ -8,8 +8,8 @@ use crate::panic::Drops;
 /// A slot's copy in a snapshot.
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 
-/// What a context needs to know of an inheritable slot, whatever its type. Slots are told apart by where
-/// their declaration lies.
+/// What a context needs to know of an inheritable slot, whatever its type. Slots are told apart by
+/// where their declaration lies.
 pub(crate) trait Inheritance: Sync {
     /// The slot's path.
     fn name(&self) -> &'static str;
@@ -32,7 +32,8 @@ pub(crate) struct Borrowed(pub(crate) &'static str);
 pub(crate) struct Item {
     pub(crate) slot: &'static dyn Inheritance,
     pub(crate) copied: Copied,
-    /// A task's value is a clone of the copy, also where the slot derives: it was given, not captured.
+    /// A task's value is a clone of the copy, also where the slot derives: it was given, not
+    /// captured.
     pub(crate) is_given: bool,
 }
 

@@ -1,23 +1,25 @@
 //! Frames: how a task begins, how it ends, and how what it touched is undone.
 //!
-//! A frame is what one running task holds on one thread. It is lexical: one call opens and closes it, on
-//! one Rust stack. Several tasks may follow each other in one frame.
+//! A frame is what one running task holds on one thread. It is lexical: one call opens and closes
+//! it, on one Rust stack. Several tasks may follow each other in one frame.
 //!
-//! Ending a task undoes its trail, the youngest entry first: the value is taken out of its cell, the cell
-//! shows what it showed before, and *then* the value is dropped. Whatever that `Drop` touches is pushed on
-//! the trail and undone by the same loop. Every entry knows its generation, that is how many drops of the
-//! same clean-up led to it; one of generation [`ROUNDS`] is leaked instead, so the loop ends (R11).
+//! Ending a task undoes its trail, the youngest entry first: the value is taken out of its cell,
+//! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
+//! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
+//! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
+//! instead, so the loop ends (R11).
 //!
 //! # Invariants
 //!
-//! - **S1 (order).** Frames are closed in reverse order, each once, by whoever opened it: the code between
-//!   is one call. Where that is not so, because stackful coroutines switch in between, the flags tell
-//!   another depth and the process is aborted.
-//! - **S2 (saved).** An open frame keeps what the one below had: epoch, flags and what it inherits. It is
-//!   put back exactly when that frame becomes the innermost one again.
-//! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of the thread
-//!   leads to a live `Arc`.
-//! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or closes.
+//! - **S1 (order).** Frames are closed in reverse order, each once, by whoever opened it: the code
+//!   between is one call. Where that is not so, because stackful coroutines switch in between, the
+//!   flags tell another depth and the process is aborted.
+//! - **S2 (saved).** An open frame keeps what the one below had: epoch, flags and what it inherits.
+//!   It is put back exactly when that frame becomes the innermost one again.
+//! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of
+//!   the thread leads to a live `Arc`.
+//! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or
+//!   closes.
 
 #![expect(unsafe_code, reason = "entries reach cells by pointer and drop erased values")]
 
@@ -38,19 +40,20 @@ use crate::panic::catch;
 /// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
 const ROUNDS: u32 = 8;
 
-/// Values of later generations that a clean-up drops in all. Slots that fill each other could otherwise
-/// branch at every generation.
+/// Values of later generations that a clean-up drops in all. Slots that fill each other could
+/// otherwise branch at every generation.
 pub(super) const EXTRA: usize = 4096;
 
-/// An open frame without its guard: whoever opens it closes it, also when user code unwinds. By value, so
-/// that it need not lie in memory.
+/// An open frame without its guard: whoever opens it closes it, also when user code unwinds. By
+/// value, so that it need not lie in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     /// What the frame below had (S2).
     pub(super) epoch: u64,
     pub(super) flags: u32,
     pub(super) inherits: Inherits,
-    /// The thread's flags while a task of this frame has left nothing that is undone one by one (T5).
+    /// The thread's flags while a task of this frame has left nothing that is undone one by one
+    /// (T5).
     pub(super) clean: u32,
 }
 
@@ -70,8 +73,9 @@ impl Open {
         Self::begin(thread, inherits, 0)
     }
 
-    /// Opens the frame of a future's poll, whose values are to be taken out again: every touch leaves an
-    /// entry on the trail. `diverges`: the caller is about to link the value of an inheritable slot.
+    /// Opens the frame of a future's poll, whose values are to be taken out again: every touch
+    /// leaves an entry on the trail. `diverges`: the caller is about to link the value of an
+    /// inheritable slot.
     #[inline]
     pub(super) fn enter_poll(inherits: Option<&Arc<Snapshot>>, diverges: bool) -> Self {
         let thread = thread::current();
@@ -100,7 +104,8 @@ impl Open {
         Self { epoch, flags, inherits: below, clean }
     }
 
-    /// None, on a thread in its teardown: its tasks run without slots, and every access fails (R12).
+    /// None, on a thread in its teardown: its tasks run without slots, and every access fails
+    /// (R12).
     #[inline]
     fn unopened(thread: &Thread) -> Self {
         Self {
@@ -176,8 +181,8 @@ fn close_slow(epoch: u64, flags: u32, inherits: Inherits, clean: u32) -> Option<
     error
 }
 
-/// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on its way
-/// up. What fails then is discarded, since the panic is what the caller hears of.
+/// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on
+/// its way up. What fails then is discarded, since the panic is what the caller hears of.
 #[derive(Debug)]
 pub(crate) struct Frame<'c> {
     open: Open,
@@ -192,14 +197,15 @@ impl<'c> Frame<'c> {
         Self { open: Open::enter(inherits), inherits: PhantomData }
     }
 
-    /// Whether the current task has left nothing to undo, so that [`next_task`](Self::next_task) would do
-    /// nothing.
+    /// Whether the current task has left nothing to undo, so that [`next_task`](Self::next_task)
+    /// would do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
         thread::current().epoch() == CLEAN || !self.open.is_open()
     }
 
-    /// Ends the current task and begins the next, which begins also if this says that the clean-up failed.
+    /// Ends the current task and begins the next, which begins also if this says that the clean-up
+    /// failed.
     #[inline]
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
         let thread = thread::current();
@@ -287,8 +293,8 @@ pub(super) fn forget_capture(thread: &Thread) {
     }
 }
 
-/// Drops a capture. If it was the last of its snapshot the copies are dropped: user code, which must
-/// neither see the current task's slots nor unwind through the engine.
+/// Drops a capture. If it was the last of its snapshot the copies are dropped: user code, which
+/// must neither see the current task's slots nor unwind through the engine.
 #[cold]
 pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
     if let Some(last) = Arc::into_inner(snapshot) {

@@ -2,16 +2,18 @@
 //!
 //! # Invariants
 //!
-//! - **T1 (place).** The state is [permanent](super::permanent): it is there, at one address, as long as
-//!   code of the engine can run on the thread.
-//! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::end), which is registered
-//!   before anything is allocated. After it the epoch is `GONE`, and no cell is registered.
-//! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and nothing
-//!   in there is user code (the global allocator aside, which must not use slots).
+//! - **T1 (place).** The state is [permanent](super::permanent): it is there, at one address, as
+//!   long as code of the engine can run on the thread.
+//! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::end), which is
+//!   registered before anything is allocated. After it the epoch is `GONE`, and no cell is
+//!   registered.
+//! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and
+//!   nothing in there is user code (the global allocator aside, which must not use slots).
 //! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of this thread for good.
-//! - **T5 (flags).** The flags are those that the innermost frame was opened with, but for what its task
-//!   leaves that has to be undone one by one; then the task has an epoch of its own too. So a task whose
-//!   epoch is `CLEAN` has left nothing, and one that changed no flag only values without drop glue.
+//! - **T5 (flags).** The flags are those that the innermost frame was opened with, but for what its
+//!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
+//!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
+//!   drop glue.
 
 #![cfg_attr(
     feature = "sentinel",
@@ -29,8 +31,8 @@ use super::permanent;
 use super::snapshot::{Inheritance, Snapshot};
 use super::trail::Trail;
 
-/// Values without drop glue need no trail entry: whatever a cell hides is the root's value or stale,
-/// since no task between the root and the innermost one has touched anything.
+/// Values without drop glue need no trail entry: whatever a cell hides is the root's value or
+/// stale, since no task between the root and the innermost one has touched anything.
 pub(super) const DIRECT: u32 = 1;
 /// The innermost task left something to undo: entries on the trail, a capture, a divergence.
 pub(super) const TRAILED: u32 = 1 << 1;
@@ -45,7 +47,8 @@ pub(super) const UNOPENED: u32 = 1 << 5;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
 const GENERATIONS: u32 = 0xf << GENERATION;
-/// How deep the innermost frame lies on others. So one that is closed before those above it is noticed.
+/// How deep the innermost frame lies on others. So one that is closed before those above it is
+/// noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
 pub(super) const ONE_DEEPER: u32 = 1 << 12;
 
@@ -59,8 +62,8 @@ pub(super) type Inherits = *const Arc<Snapshot>;
 
 /// The state of one thread.
 ///
-/// What each frame uses lies in one line of the cache. What a frame saves does not lie side by side, or
-/// it would be read as one wide word, which has to wait for the narrow stores before it.
+/// What each frame uses lies in one line of the cache. What a frame saves does not lie side by
+/// side, or it would be read as one wide word, which has to wait for the narrow stores before it.
 // The alignment is for speed only, and not every system gives thread-locals one beyond a word's.
 #[repr(C)]
 #[cfg_attr(target_os = "linux", repr(align(64)))]
@@ -71,15 +74,16 @@ pub(crate) struct Thread {
     pub(super) id: Cell<u64>,
     pub(super) inherits: Cell<Inherits>,
     next_epoch: Cell<u64>,
-    /// See T5 and the constants above. One word: a load that gathers what several narrower stores have
-    /// just left waits for them to reach the cache.
+    /// See T5 and the constants above. One word: a load that gathers what several narrower stores
+    /// have just left waits for them to reach the cache.
     pub(super) flags: Cell<u32>,
     pub(super) trail: Trail,
     /// The declared slots' cells that were touched on this thread.
     cells: RefCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
     /// Those of them that are inheritable.
     heirs: RefCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
-    /// The last capture of each open task that is still what a new one would give, the innermost's last.
+    /// The last capture of each open task that is still what a new one would give, the innermost's
+    /// last.
     captures: RefCell<ManuallyDrop<Vec<Arc<Snapshot>>>>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(crate) is_tainted: Cell<bool>,
@@ -123,8 +127,8 @@ impl Thread {
         self.epoch.set(epoch);
     }
 
-    /// Gives the innermost task an epoch of its own that no cell has ever had (T4), if it has none yet:
-    /// it is about to leave something to undo.
+    /// Gives the innermost task an epoch of its own that no cell has ever had (T4), if it has none
+    /// yet: it is about to leave something to undo.
     #[inline]
     pub(crate) fn own_epoch(&self) -> u64 {
         match self.epoch.get() {
@@ -181,8 +185,8 @@ impl Thread {
         ManuallyDrop::into_inner(self.cells.take())
     }
 
-    /// The inheritable slots that this thread has ever touched. A copy, so that the caller may run user
-    /// code while it walks it.
+    /// The inheritable slots that this thread has ever touched. A copy, so that the caller may run
+    /// user code while it walks it.
     pub(super) fn heirs(&self) -> Vec<&'static dyn Inheritance> {
         self.heirs.borrow().to_vec()
     }

@@ -28,8 +28,8 @@ impl From<Gone> for Refusal {
 
 /// Touches a slot in the current task: gives an empty box that the cell now shows.
 ///
-/// Afterwards the slot counts as touched whatever happens, so that a slot which the initialiser touches
-/// is dropped before this one.
+/// Afterwards the slot counts as touched whatever happens, so that a slot which the initialiser
+/// touches is dropped before this one.
 pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header>, Refusal> {
     admit(thread, cell)?;
     if cell.in_futures() == InFutures::Refused && thread.has(POLL) {
@@ -48,8 +48,8 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     Ok(header)
 }
 
-/// The short way of [`touch`]: a value without drop glue, in a cell that has held one before, in a task
-/// directly on the root. `None` where that is not so.
+/// The short way of [`touch`]: a value without drop glue, in a cell that has held one before, in a
+/// task directly on the root. `None` where that is not so.
 #[inline]
 pub(crate) fn touch_in_place<T>(thread: &Thread, cell: &RawCell) -> Option<NonNull<Header>> {
     if !is_direct::<T>(thread) {

@@ -17,8 +17,8 @@ pub(super) struct Entry {
     pub(super) generation: u32,
 }
 
-/// The entries of one thread. Those of the innermost task are the last ones, and the only ones with its
-/// epoch, which is never used again. So nobody has to remember where a task's entries begin.
+/// The entries of one thread. Those of the innermost task are the last ones, and the only ones with
+/// its epoch, which is never used again. So nobody has to remember where a task's entries begin.
 pub(super) struct Trail(RefCell<ManuallyDrop<Vec<Entry>>>);
 
 impl Trail {
@@ -52,8 +52,8 @@ impl Trail {
         self.0.borrow().last().map(|entry| entry.epoch)
     }
 
-    /// Forgets the entries of owners that are gone: a long task, or a thread outside of any, that makes and
-    /// drops many would collect them.
+    /// Forgets the entries of owners that are gone: a long task, or a thread outside of any, that
+    /// makes and drops many would collect them.
     pub(super) fn prune(&self) {
         self.0.borrow_mut().retain(|entry| {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.

@@ -1,24 +1,25 @@
 //! A slot's value on the heap, with its borrow state beside it.
 //!
-//! A value is boxed so that its address is stable while tasks nest and while futures move between threads.
-//! The borrow state lies in the box and not in the thread's cell: whatever moves the value moves its
-//! borrows along.
+//! A value is boxed so that its address is stable while tasks nest and while futures move between
+//! threads. The borrow state lies in the box and not in the thread's cell: whatever moves the value
+//! moves its borrows along.
 //!
 //! # Invariants
 //!
-//! - **V1 (layout).** A `NonNull<Header>` of the engine was made by [`alloc`] for some `T` and points to
-//!   the first field of a `Boxed<T>`; its `kind` is that `T`'s.
+//! - **V1 (layout).** A `NonNull<Header>` of the engine was made by [`alloc`] for some `T` and
+//!   points to the first field of a `Boxed<T>`; its `kind` is that `T`'s.
 //! - **V2 (initialised).** `value` is initialised exactly while the borrow word is idle, shared or
 //!   exclusive.
-//! - **V3 (borrows).** A `&T` into a box exists only while its word counts it, a `&mut T` only while it
-//!   says `EXCLUSIVE`. A guard takes each borrow back, also when the borrower's closure unwinds.
+//! - **V3 (borrows).** A `&T` into a box exists only while its word counts it, a `&mut T` only
+//!   while it says `EXCLUSIVE`. A guard takes each borrow back, also when the borrower's closure
+//!   unwinds.
 //! - **V4 (owner).** A box belongs to exactly one of: a cell (as its top, below the top, or as its
-//!   spare), a suspended future, a scoped future. Only the owner empties or frees it, and not while it
-//!   is in use: a box that is (because the process exits from within `with`, or a stackful coroutine is
-//!   suspended there) is leaked, so whoever uses it may go on.
-//! - **V5 (one thread).** A box is used by the thread of its cell. It moves to another one only inside a
-//!   future or when its `OwnedLocal` is dropped; both need `T: Send`, and neither happens while it is
-//!   borrowed.
+//!   spare), a suspended future, a scoped future. Only the owner empties or frees it, and not while
+//!   it is in use: a box that is (because the process exits from within `with`, or a stackful
+//!   coroutine is suspended there) is leaked, so whoever uses it may go on.
+//! - **V5 (one thread).** A box is used by the thread of its cell. It moves to another one only
+//!   inside a future or when its `OwnedLocal` is dropped; both need `T: Send`, and neither happens
+//!   while it is borrowed.
 
 #![expect(unsafe_code, reason = "type-erased boxes whose drop is run by the engine")]
 
@@ -96,12 +97,13 @@ impl Shown {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
-    /// What the cell showed before this value. Only while the cell shows it. First, so that it does not lie
-    /// across two lines of the cache.
+    /// What the cell showed before this value. Only while the cell shows it. First, so that it does
+    /// not lie across two lines of the cache.
     pub(super) below: Cell<Shown>,
     kind: &'static Kind,
     word: Cell<u32>,
-    /// A `scope` that is open on the Rust stack takes the box out of its cell itself; nobody else does.
+    /// A `scope` that is open on the Rust stack takes the box out of its cell itself; nobody else
+    /// does.
     pub(crate) is_scoped: Cell<bool>,
 }
 
@@ -135,8 +137,8 @@ unsafe fn drop_value<T>(header: NonNull<Header>) {
 ///
 /// - `header` points to a `Boxed<T>` made by [`alloc`], which nothing uses any more.
 unsafe fn free<T>(header: NonNull<Header>) {
-    // SAFETY: it came from a `Box` of this very type in `alloc`, and is freed once (V4). The value is a
-    // `MaybeUninit` and is not dropped here.
+    // SAFETY: it came from a `Box` of this very type in `alloc`, and is freed once (V4). The value
+    // is a `MaybeUninit` and is not dropped here.
     drop(unsafe { Box::from_raw(header.cast::<Boxed<T>>().as_ptr()) });
 }
 
@@ -152,8 +154,8 @@ pub(crate) fn alloc<T>() -> NonNull<Header> {
         below: Cell::new(Shown::NOTHING),
         kind: &KindOf::<T>::KIND,
     };
-    // SAFETY: freshly allocated for a `Boxed<T>`, whose first field this is (`repr(C)`); the other field
-    // may stay uninitialised.
+    // SAFETY: freshly allocated for a `Boxed<T>`, whose first field this is (`repr(C)`); the other
+    // field may stay uninitialised.
     unsafe { header.write(empty) };
     header
 }
@@ -210,10 +212,10 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 
 /// Counts the values that clean-up gave up on since the process started.
 ///
-/// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the value
-/// of the last round is leaked and the task fails with an error that names the slot. A value that is
-/// in use when its task ends (the process exits from within `with`, or a stackful coroutine was
-/// suspended there) is leaked too. `0` in a healthy program.
+/// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the
+/// value of the last round is leaked and the task fails with an error that names the slot. A value
+/// that is in use when its task ends (the process exits from within `with`, or a stackful coroutine
+/// was suspended there) is leaked too. `0` in a healthy program.
 pub fn leaked_values() -> u64 {
     // Relaxed: a statistic; nothing is read because of its value.
     LEAKED.load(Ordering::Relaxed)
@@ -227,8 +229,9 @@ pub(super) fn count_leak() {
     LEAKED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Empties a box whose task is over: drops the value, if there is one. `Some`: the box is empty, and this
-/// is how the drop ended. `None`: it is in use; it was leaked and counted, and is not to be touched.
+/// Empties a box whose task is over: drops the value, if there is one. `Some`: the box is empty,
+/// and this is how the drop ended. `None`: it is in use; it was leaked and counted, and is not to
+/// be touched.
 ///
 /// # Safety
 ///
@@ -244,8 +247,8 @@ pub(crate) unsafe fn empty(header: NonNull<Header>) -> Option<Result<(), Payload
         return Some(Ok(()));
     }
     Some(catch(|| {
-        // SAFETY: `kind` fits (V1). The word said idle, so there is a value (V2) that nobody borrows (V3);
-        // it says empty now, so nobody takes it for a value again.
+        // SAFETY: `kind` fits (V1). The word said idle, so there is a value (V2) that nobody
+        // borrows (V3); it says empty now, so nobody takes it for a value again.
         unsafe { (head.kind.drop_value)(header) };
     }))
 }
@@ -275,8 +278,9 @@ pub(crate) unsafe fn end(header: NonNull<Header>) -> Result<(), Payload> {
     dropped
 }
 
-/// Frees a box that a thread leaves behind after all of its tasks have ended. What is still a value then
-/// needs no drop, or is in the middle of a poll from within which the process exits: that one is leaked.
+/// Frees a box that a thread leaves behind after all of its tasks have ended. What is still a value
+/// then needs no drop, or is in the middle of a poll from within which the process exits: that one
+/// is leaked.
 ///
 /// # Safety
 ///
@@ -358,8 +362,8 @@ impl<T> Boxed<T> {
     pub(crate) fn take(&self) -> T {
         debug_assert!(self.header.is_idle());
         self.header.word.set(EMPTY);
-        // SAFETY: it was idle, so there is a value (V2) and no reference to it (V3); the word says empty
-        // now, so it is moved out once.
+        // SAFETY: it was idle, so there is a value (V2) and no reference to it (V3); the word says
+        // empty now, so it is moved out once.
         unsafe { self.place().read() }
     }
 }
@@ -375,8 +379,8 @@ pub(crate) struct Shared<'a, T> {
 impl<T> Shared<'_, T> {
     #[inline]
     pub(crate) fn get(&self) -> &T {
-        // SAFETY: counted in the word, so the value is there (V2) and nobody has `&mut` to it (V3); the
-        // box is not freed while it is in use (V4).
+        // SAFETY: counted in the word, so the value is there (V2) and nobody has `&mut` to it (V3);
+        // the box is not freed while it is in use (V4).
         unsafe { &*self.boxed.place() }
     }
 }
@@ -407,8 +411,8 @@ pub(crate) struct Exclusive<'a, T> {
 impl<T> Exclusive<'_, T> {
     #[inline]
     pub(crate) fn get(&mut self) -> &mut T {
-        // SAFETY: the word says exclusive, so the value is there (V2) and nobody else has a reference to
-        // it (V3); the box is not freed while it is in use (V4).
+        // SAFETY: the word says exclusive, so the value is there (V2) and nobody else has a
+        // reference to it (V3); the box is not freed while it is in use (V4).
         unsafe { &mut *self.boxed.place() }
     }
 }

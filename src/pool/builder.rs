@@ -73,8 +73,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the name of the threads: worker 3 of `"resize"` is `resize-3`. The default is `cleanslate`
-    /// and a number of the pool, as in `cleanslate-2-3`.
+    /// Sets the name of the threads: worker 3 of `"resize"` is `resize-3`. The default is
+    /// `cleanslate` and a number of the pool, as in `cleanslate-2-3`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -103,11 +103,11 @@ impl PoolBuilder {
     /// Attaches a carrier around every task, in the order in which they are added here.
     ///
     /// It captures where a task is submitted. A carrier that captures nothing (such as
-    /// [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart; one that does is left out where the
-    /// task does not take what surrounds its submission
-    /// ([`Pool::in_context`], [`Pool::detached`]): the given context says what is inherited then, and
-    /// its carriers are attached after the pool's. If a carrier cannot capture, the submission panics
-    /// with its error. A leaky pool attaches none.
+    /// [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart; one that does is left out where
+    /// the task does not take what surrounds its submission ([`Pool::in_context`],
+    /// [`Pool::detached`]): the given context says what is inherited then, and its carriers are
+    /// attached after the pool's. If a carrier cannot capture, the submission panics with its
+    /// error. A leaky pool attaches none.
     ///
     /// # Examples
     ///
@@ -127,18 +127,18 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs on each worker before its first task, with the worker's index. A panic of it is contained
-    /// and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    /// Runs on each worker before its first task, with the worker's index. A panic of it is
+    /// contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_start = Some(Box::new(hook));
         self
     }
 
-    /// Sets whether a worker serves only if its [`on_worker_start`](PoolBuilder::on_worker_start) went
-    /// well: for a hook that sets up what the tasks cannot do without. Then [`build`](Self::build) waits
-    /// for the hooks of all workers and returns the first failure; a replacement whose hook fails is
-    /// itself replaced, once a second, until one starts. The default is that a worker serves in any
-    /// case, and `build` does not wait.
+    /// Sets whether a worker serves only if its [`on_worker_start`](PoolBuilder::on_worker_start)
+    /// went well: for a hook that sets up what the tasks cannot do without. Then
+    /// [`build`](Self::build) waits for the hooks of all workers and returns the first failure; a
+    /// replacement whose hook fails is itself replaced, once a second, until one starts. The
+    /// default is that a worker serves in any case, and `build` does not wait.
     ///
     /// # Examples
     ///
@@ -154,16 +154,16 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs on each worker after its last task, with the worker's index. A panic of it is contained and
-    /// reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    /// Runs on each worker after its last task, with the worker's index. A panic of it is contained
+    /// and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     pub fn on_worker_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_stop = Some(Box::new(hook));
         self
     }
 
-    /// Is given the failures that nobody else hears of: of detached tasks, of results that nobody asked
-    /// for, of hooks. It runs on the thread where the failure shows, in a clean slate of its own; a panic
-    /// of it is contained. Without one they are counted only
+    /// Is given the failures that nobody else hears of: of detached tasks, of results that nobody
+    /// asked for, of hooks. It runs on the thread where the failure shows, in a clean slate of its
+    /// own; a panic of it is contained. Without one they are counted only
     /// ([`Stats::unobserved`](crate::Stats::unobserved)).
     ///
     /// # Examples
@@ -187,17 +187,18 @@ impl PoolBuilder {
     }
 
     /// Sets whether a plain thread that waits for tasks of this pool runs them itself, as a task's
-    /// thread does: the items of its own map, the tasks of its own scope that have not started, the task
-    /// that it joins (but not one that it polls). A map that is over at once then wakes nobody. The
-    /// default is that plain threads run no tasks.
+    /// thread does: the items of its own map, the tasks of its own scope that have not started, the
+    /// task that it joins (but not one that it polls). A map that is over at once then wakes
+    /// nobody. The default is that plain threads run no tasks.
     ///
-    /// What it means: such tasks see the thread-locals of the caller that nobody declared, and run on
-    /// its stack, whatever its size; [`Pool::worker_index`] is `None` in them, and a worker-local is the
-    /// calling thread's own. The first item of a map runs before anybody else is woken, so where single
-    /// items take long, a map of a few of them takes up to one item longer.
+    /// What it means: such tasks see the thread-locals of the caller that nobody declared, and run
+    /// on its stack, whatever its size; [`Pool::worker_index`] is `None` in them, and a
+    /// worker-local is the calling thread's own. The first item of a map runs before anybody else
+    /// is woken, so where single items take long, a map of a few of them takes up to one item
+    /// longer.
     ///
-    /// It is never done where tasks rely on their worker: in a pool that is leaky, that has carriers, a
-    /// sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook.
+    /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
+    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook.
     ///
     /// # Examples
     ///
@@ -213,18 +214,19 @@ impl PoolBuilder {
         self
     }
 
-    /// Watches every task for thread-locals that it leaves changed, in any crate or C library, and does
-    /// with those that do what the sentinel says: count them ([`Stats::leaks`](crate::Stats::leaks)),
-    /// report them, make them fail, or replace their worker. The default is no sentinel, which costs
-    /// nothing.
+    /// Watches every task for thread-locals that it leaves changed, in any crate or C library, and
+    /// does with those that do what the sentinel says: count them
+    /// ([`Stats::leaks`](crate::Stats::leaks)), report them, make them fail, or replace their
+    /// worker. The default is no sentinel, which costs nothing.
     ///
     /// A watch lasts from before a task's carriers attach until its slots and what it inherited are
-    /// dropped, and acts before the task's end can be seen. Each item of a map is watched for itself, and
-    /// each visit of a [`broadcast`](Pool::broadcast); so is what the pool drops or pulls on a worker
-    /// outside of a task: a result that nobody asked for, the next item of an iterator. A task that runs
-    /// on top of another one, because that one waits for it, belongs to the other one's watch: what it
-    /// leaves is put down to the outermost task. On a worker of another pool it belongs to that pool's
-    /// watch, if there is one. Hooks and wakers are not watched.
+    /// dropped, and acts before the task's end can be seen. Each item of a map is watched for
+    /// itself, and each visit of a [`broadcast`](Pool::broadcast); so is what the pool drops or
+    /// pulls on a worker outside of a task: a result that nobody asked for, the next item of an
+    /// iterator. A task that runs on top of another one, because that one waits for it, belongs to
+    /// the other one's watch: what it leaves is put down to the outermost task. On a worker of
+    /// another pool it belongs to that pool's watch, if there is one. Hooks and wakers are not
+    /// watched.
     ///
     /// # Examples
     ///
@@ -255,9 +257,9 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a [`BuildError`] for no workers, a stack size or a name that no thread can have, a queue
-    /// without room, a sentinel that has to watch where that does not work, and when the system refuses a
-    /// thread; those that had started have ended then.
+    /// Returns a [`BuildError`] for no workers, a stack size or a name that no thread can have, a
+    /// queue without room, a sentinel that has to watch where that does not work, and when the
+    /// system refuses a thread; those that had started have ended then.
     pub fn build(self) -> Result<Pool, BuildError> {
         let asked = match self.workers {
             Some(workers) => workers,

@@ -8,14 +8,15 @@ use super::scheduler::current;
 use crate::sync::seam::atomic::Ordering;
 
 impl Pool {
-    /// Closes the pool, lets it drain (tasks that drain may still submit) and waits until every worker
-    /// has ended, its thread-local destructors included. Doing so again, or at the same time, waits as
-    /// well. Inside a task of another pool the wait runs visits that are addressed to its worker.
+    /// Closes the pool, lets it drain (tasks that drain may still submit) and waits until every
+    /// worker has ended, its thread-local destructors included. Doing so again, or at the same
+    /// time, waits as well. Inside a task of another pool the wait runs visits that are addressed
+    /// to its worker.
     ///
     /// # Errors
     ///
-    /// Returns a [`ShutdownError`] inside a task of the pool itself or on one of its threads; the pool
-    /// stays open then. Returns one in a forked child.
+    /// Returns a [`ShutdownError`] inside a task of the pool itself or on one of its threads; the
+    /// pool stays open then. Returns one in a forked child.
     ///
     /// # Examples
     ///
@@ -34,8 +35,9 @@ impl Pool {
         self.wait_for_threads()
     }
 
-    /// As [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not enough, the pool
-    /// is detached: the workers go on draining, and the last handle does not wait for them either.
+    /// As [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not enough, the
+    /// pool is detached: the workers go on draining, and the last handle does not wait for them
+    /// either.
     ///
     /// # Errors
     ///
@@ -69,11 +71,11 @@ impl Pool {
         Err(ShutdownError::timed_out())
     }
 
-    /// Closes the pool, cancels what has not started, and waits until every worker has ended. What is
-    /// cancelled is dropped here and now; nothing of it starts any more.
+    /// Closes the pool, cancels what has not started, and waits until every worker has ended. What
+    /// is cancelled is dropped here and now; nothing of it starts any more.
     ///
-    /// Calls of [`map`](Pool::map), [`scope`](Pool::scope) and [`broadcast`](Pool::broadcast) that are
-    /// not over panic, when what they have started is.
+    /// Calls of [`map`](Pool::map), [`scope`](Pool::scope) and [`broadcast`](Pool::broadcast) that
+    /// are not over panic, when what they have started is.
     ///
     /// # Errors
     ///
@@ -101,8 +103,8 @@ impl Pool {
         self.wait_for_threads()
     }
 
-    /// Closes the pool and lets it drain, without waiting; the last handle does not wait either. Works
-    /// anywhere, on the pool's own workers too.
+    /// Closes the pool and lets it drain, without waiting; the last handle does not wait either.
+    /// Works anywhere, on the pool's own workers too.
     ///
     /// # Examples
     ///
@@ -121,8 +123,9 @@ impl Pool {
         self.core().close();
     }
 
-    /// Closes the pool and cancels what has not started, without waiting; the last handle does not wait
-    /// either. What is cancelled is dropped here and now. Works anywhere, on the pool's own workers too.
+    /// Closes the pool and cancels what has not started, without waiting; the last handle does not
+    /// wait either. What is cancelled is dropped here and now. Works anywhere, on the pool's own
+    /// workers too.
     ///
     /// # Examples
     ///
@@ -162,8 +165,8 @@ impl Pool {
         Ok(())
     }
 
-    /// What the pool waits for, such as a task, cannot wait for the pool's end, nor can one of its threads;
-    /// nor can anybody in a process where the workers do not live.
+    /// What the pool waits for, such as a task, cannot wait for the pool's end, nor can one of its
+    /// threads; nor can anybody in a process where the workers do not live.
     fn refuse_wait(&self) -> Result<(), ShutdownError> {
         let core = self.core();
         if current::keeps_open(core.id) || current::belongs_to(core.id) {

@@ -17,14 +17,15 @@ use crate::sync::seam;
 
 /// The right to the result of a submitted task.
 ///
-/// It is also a [`Future`] with the output of [`join`](JoinHandle::join), for any executor. Dropping it
-/// detaches the task: it runs all the same, its result is dropped, and a panic of it goes to the pool's
-/// [`panic_hook`](crate::PoolBuilder::panic_hook).
+/// It is also a [`Future`] with the output of [`join`](JoinHandle::join), for any executor.
+/// Dropping it detaches the task: it runs all the same, its result is dropped, and a panic of it
+/// goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook).
 ///
 /// # Cancel safety
 ///
-/// Dropping the handle in the middle of a `select!` detaches the task; [`cancel`](JoinHandle::cancel)
-/// it to keep it from starting. Polling it again after a lost race loses nothing.
+/// Dropping the handle in the middle of a `select!` detaches the task;
+/// [`cancel`](JoinHandle::cancel) it to keep it from starting. Polling it again after a lost race
+/// loses nothing.
 ///
 /// # Examples
 ///
@@ -49,14 +50,14 @@ impl<R> JoinHandle<R> {
 
     /// Waits for the task and returns its result.
     ///
-    /// On a thread that runs a task of a pool, a task that has not started runs right here, on top of
-    /// the waiting one (with slots of its own). So nested joins cannot deadlock, not even with one
-    /// worker.
+    /// On a thread that runs a task of a pool, a task that has not started runs right here, on top
+    /// of the waiting one (with slots of its own). So nested joins cannot deadlock, not even with
+    /// one worker.
     ///
     /// # Errors
     ///
-    /// Returns the [`TaskError`] that says how the task failed: it panicked, was cancelled, or could not
-    /// be cleaned up.
+    /// Returns the [`TaskError`] that says how the task failed: it panicked, was cancelled, or
+    /// could not be cleaned up.
     ///
     /// # Panics
     ///
@@ -78,8 +79,8 @@ impl<R> JoinHandle<R> {
         join(&*job, &self.core)
     }
 
-    /// Waits for at most `limit`; `None` if the task is not done by then. Never runs the task on this
-    /// thread, so that the limit holds.
+    /// Waits for at most `limit`; `None` if the task is not done by then. Never runs the task on
+    /// this thread, so that the limit holds.
     ///
     /// # Errors
     ///
@@ -142,9 +143,9 @@ impl<R> JoinHandle<R> {
         self.job.as_ref().is_none_or(|job| job.is_done())
     }
 
-    /// Keeps the task from starting; returns whether that succeeded. Its closure is dropped at once, on
-    /// this thread, and its result is an error that [`is_cancelled`](TaskError::is_cancelled). A task
-    /// that runs or is done is not touched.
+    /// Keeps the task from starting; returns whether that succeeded. Its closure is dropped at
+    /// once, on this thread, and its result is an error that
+    /// [`is_cancelled`](TaskError::is_cancelled). A task that runs or is done is not touched.
     ///
     /// # Examples
     ///
@@ -213,8 +214,8 @@ fn given_up<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, cause: Cause) -> 
     error
 }
 
-/// Leaves the waiter that a timed wait has replaced in its place again; returns whether the job is done,
-/// so that nobody will tell it.
+/// Leaves the waiter that a timed wait has replaced in its place again; returns whether the job is
+/// done, so that nobody will tell it.
 fn give_back<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, before: Option<Waiter>) -> bool {
     let Some(before) = before else { return job.is_done() };
     match job.register(before) {

@@ -1,4 +1,5 @@
-//! [`Imap`] and [`ImapUnordered`]: maps that pull their input only as far as their output is wanted.
+//! [`Imap`] and [`ImapUnordered`]: maps that pull their input only as far as their output is
+//! wanted.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -35,8 +36,8 @@ fn result_of<R>(joined: Result<R, TaskError>) -> R {
     })
 }
 
-/// The input, and how its items are submitted: pulled item by item, each pull a task of its own, and not
-/// again after its end or its panic.
+/// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
+/// and not again after its end or its panic.
 struct Input<I, F> {
     pool: Pool,
     context: Context,
@@ -116,8 +117,8 @@ impl<I: Iterator, F> Input<I, F> {
 
 /// The results of [`Pool::imap`](crate::Pool::imap), in input order.
 ///
-/// The panic of an item resumes where its result would have been. Dropping the iterator cancels what
-/// has not started; forgetting it leaks what was pulled.
+/// The panic of an item resumes where its result would have been. Dropping the iterator cancels
+/// what has not started; forgetting it leaks what was pulled.
 pub struct Imap<I, F, R> {
     input: Input<I, F>,
     pulled: VecDeque<JoinHandle<R>>,
@@ -134,9 +135,9 @@ impl<I, F, R> Imap<I, F, R> {
         Self { input: Input::new(pool, context, at, items, f), pulled: VecDeque::new() }
     }
 
-    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default is
-    /// two per worker. A buffer of more than 1,024 is filled further only while the next result is not
-    /// there.
+    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
+    /// is two per worker. A buffer of more than 1,024 is filled further only while the next result
+    /// is not there.
     ///
     /// # Examples
     ///
@@ -174,8 +175,8 @@ where
         }
     }
 
-    /// Returns the next result, or `Pending` if it is not there within `limit`. Runs no item on this
-    /// thread, so that the limit holds; pulling from the input takes the time that it takes.
+    /// Returns the next result, or `Pending` if it is not there within `limit`. Runs no item on
+    /// this thread, so that the limit holds; pulling from the input takes the time that it takes.
     ///
     /// # Panics
     ///
@@ -275,8 +276,8 @@ impl<I, F, R> fmt::Debug for Imap<I, F, R> {
 
 /// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
 ///
-/// The panic of an item resumes when its result would have been yielded. Dropping the iterator cancels
-/// what has not started; forgetting it leaks what was pulled.
+/// The panic of an item resumes when its result would have been yielded. Dropping the iterator
+/// cancels what has not started; forgetting it leaks what was pulled.
 pub struct ImapUnordered<I, F, R> {
     input: Input<I, F>,
     /// The items that were pulled and not yet yielded, each at its number.
@@ -301,8 +302,9 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         }
     }
 
-    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default is
-    /// two per worker. A buffer of more than 1,024 is filled further only while no result is there.
+    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
+    /// is two per worker. A buffer of more than 1,024 is filled further only while no result is
+    /// there.
     ///
     /// # Examples
     ///
@@ -324,8 +326,8 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         self.pulled.len() - self.free.len()
     }
 
-    /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must be one
-    /// that is not yielded. Without a deadline this thread runs items if it runs a task.
+    /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must
+    /// be one that is not yielded. Without a deadline this thread runs items if it runs a task.
     #[track_caller]
     fn wait_for_any(&mut self, deadline: Option<Option<Instant>>) -> Option<usize> {
         let ready = &self.ready;

@@ -17,12 +17,13 @@ use crate::panic::catch;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// Every task, one by one, starts with every slot fresh; what it put there is dropped when it ends.
+    /// Every task, one by one, starts with every slot fresh; what it put there is dropped when it
+    /// ends.
     #[default]
     Reset,
-    /// The classic pool, on purpose: slots live as long as the worker, nothing is inherited, and a task
-    /// that runs on top of another shares its slots. For demonstrations, tests and as a baseline of
-    /// benchmarks. Panics are still contained.
+    /// The classic pool, on purpose: slots live as long as the worker, nothing is inherited, and a
+    /// task that runs on top of another shares its slots. For demonstrations, tests and as a
+    /// baseline of benchmarks. Panics are still contained.
     Leaky,
 }
 
@@ -37,9 +38,9 @@ impl Isolation {
     }
 }
 
-/// One task after another on one thread, with nothing but what separates them in between: chosen once,
-/// outside of a loop over items, so that the loop of an isolated pool has the engine's one load and one
-/// branch an item, and that of a leaky one nothing.
+/// One task after another on one thread, with nothing but what separates them in between: chosen
+/// once, outside of a loop over items, so that the loop of an isolated pool has the engine's one
+/// load and one branch an item, and that of a leaky one nothing.
 pub(crate) trait Tasks<'c>: Sized {
     /// Begins the first task.
     fn enter(context: &'c Context) -> Self;

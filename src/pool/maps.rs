@@ -10,17 +10,18 @@ use super::pool::{Pool, SHUT_DOWN, resume};
 use crate::context::Context;
 
 impl Pool {
-    /// Applies `f` to every item, each in a task of its own, and returns the results in input order.
+    /// Applies `f` to every item, each in a task of its own, and returns the results in input
+    /// order.
     ///
-    /// Items and `f` may borrow. The workers take turns at pulling items from the iterator, a chunk at a
-    /// time and one by one where they are slow, and write the results in place: nothing is collected
-    /// before or copied after. Each pull is a task of its own, too.
+    /// Items and `f` may borrow. The workers take turns at pulling items from the iterator, a chunk
+    /// at a time and one by one where they are slow, and write the results in place: nothing is
+    /// collected before or copied after. Each pull is a task of its own, too.
     ///
     /// # Panics
     ///
-    /// The first panic, of an item or of the iterator, resumes here; no item starts after it, and what
-    /// was made is dropped. Panics if the pool is shut down, if tasks are nested too deep, and as
-    /// [`submit`](Pool::submit) does.
+    /// The first panic, of an item or of the iterator, resumes here; no item starts after it, and
+    /// what was made is dropped. Panics if the pool is shut down, if tasks are nested too deep, and
+    /// as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///
@@ -99,8 +100,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns an item's error, of those that happened the one that comes first in input order. No item
-    /// starts after it, and the results that were made are dropped.
+    /// Returns an item's error, of those that happened the one that comes first in input order. No
+    /// item starts after it, and the results that were made are dropped.
     ///
     /// # Panics
     ///
@@ -128,8 +129,8 @@ impl Pool {
         self.run_map(Pulled::new(items.into_iter()), map::Trying(f))
     }
 
-    /// Applies `f` to every item, where a panic costs its item only; otherwise as [`map`](Pool::map).
-    /// The number in a [`TaskError`] is the item's position.
+    /// Applies `f` to every item, where a panic costs its item only; otherwise as
+    /// [`map`](Pool::map). The number in a [`TaskError`] is the item's position.
     ///
     /// # Panics
     ///
@@ -191,8 +192,8 @@ impl Pool {
     ///
     /// Nothing is pulled before the first `next`; then, on the consumer's thread, at most
     /// [`buffer`](Imap::buffer) items that are not yet yielded. So endless input works. Since the
-    /// iterator may outlive this call, `f`, the items and the results are `'static`. The iterator is a
-    /// handle to the pool: it keeps it open.
+    /// iterator may outlive this call, `f`, the items and the results are `'static`. The iterator
+    /// is a handle to the pool: it keeps it open.
     ///
     /// # Panics
     ///

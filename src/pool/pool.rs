@@ -23,27 +23,28 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 
 /// A pool of worker threads, each task of which starts from a clean slate.
 ///
-/// A task finds every slot (`task_local!`) fresh, whatever ran on its thread before it or runs below
-/// it, and what it leaves there is dropped when it ends, before anybody can see that it has ended.
+/// A task finds every slot (`task_local!`) fresh, whatever ran on its thread before it or runs
+/// below it, and what it leaves there is dropped when it ends, before anybody can see that it has
+/// ended.
 ///
 /// A `Pool` is a handle: its clones are the same pool, and [`named`](Pool::named),
-/// [`in_context`](Pool::in_context) and [`detached`](Pool::detached) give handles to the same workers
-/// that submit in another way. The last handle to go drains and joins the pool, as
-/// [`shutdown`](Pool::shutdown) does; on a thread that runs a task of any pool (or drops what a pool has
-/// cancelled) it closes the pool and detaches it instead: what was submitted runs, and the workers end by
-/// themselves. A task that keeps a
-/// handle to its own pool keeps the pool open; [`downgrade`](Pool::downgrade) gives one that does not.
+/// [`in_context`](Pool::in_context) and [`detached`](Pool::detached) give handles to the same
+/// workers that submit in another way. The last handle to go drains and joins the pool, as
+/// [`shutdown`](Pool::shutdown) does; on a thread that runs a task of any pool (or drops what a
+/// pool has cancelled) it closes the pool and detaches it instead: what was submitted runs, and the
+/// workers end by themselves. A task that keeps a handle to its own pool keeps the pool open;
+/// [`downgrade`](Pool::downgrade) gives one that does not.
 ///
 /// # Waiting
 ///
-/// A thread that runs a task of any pool and waits for another (in `join`, in a map, at the end of a
-/// scope) runs what it waits for itself, where that has not started; so nested waits cannot deadlock,
-/// not even with one worker. It runs nothing else meanwhile, but for visits of a
+/// A thread that runs a task of any pool and waits for another (in `join`, in a map, at the end of
+/// a scope) runs what it waits for itself, where that has not started; so nested waits cannot
+/// deadlock, not even with one worker. It runs nothing else meanwhile, but for visits of a
 /// [`broadcast`](Pool::broadcast) to it. Plain threads never run tasks.
 ///
-/// Tasks nest to a depth of 256 on one thread, or until three quarters of a worker's stack are used.
-/// Beyond that a `join` fails with an error that [`is_too_deep`](TaskError::is_too_deep), and the other
-/// ways of waiting panic.
+/// Tasks nest to a depth of 256 on one thread, or until three quarters of a worker's stack are
+/// used. Beyond that a `join` fails with an error that [`is_too_deep`](TaskError::is_too_deep), and
+/// the other ways of waiting panic.
 ///
 /// # Forks
 ///
@@ -179,8 +180,8 @@ impl Pool {
         &self.owner.core
     }
 
-    /// Returns a handle to the same workers that does not keep the pool open: for hooks, worker-locals
-    /// and tasks that live as long as the pool does.
+    /// Returns a handle to the same workers that does not keep the pool open: for hooks,
+    /// worker-locals and tasks that live as long as the pool does.
     #[must_use]
     pub fn downgrade(&self) -> WeakPool {
         WeakPool {
@@ -196,7 +197,8 @@ impl Pool {
         self.core().slots.len()
     }
 
-    /// Returns the index of the current thread among the pool's workers; `None` on any other thread.
+    /// Returns the index of the current thread among the pool's workers; `None` on any other
+    /// thread.
     ///
     /// # Examples
     ///
@@ -230,8 +232,8 @@ impl Pool {
 
     // --- How tasks are submitted ---
 
-    /// Returns a handle that names the tasks submitted through it, for [`TaskError`]. Any text will do;
-    /// control characters are escaped where it is displayed.
+    /// Returns a handle that names the tasks submitted through it, for [`TaskError`]. Any text will
+    /// do; control characters are escaped where it is displayed.
     ///
     /// # Examples
     ///
@@ -268,8 +270,8 @@ impl Pool {
         Self { inherits: Inherits::Given(context.clone()), ..self.clone() }
     }
 
-    /// Returns a handle whose tasks inherit nothing: for long-lived work, which must not inherit from,
-    /// nor pin, whatever happened to surround its start.
+    /// Returns a handle whose tasks inherit nothing: for long-lived work, which must not inherit
+    /// from, nor pin, whatever happened to surround its start.
     ///
     /// # Examples
     ///
@@ -312,13 +314,13 @@ impl Pool {
         Label { name: self.name.clone(), at, id }
     }
 
-    /// Runs `f` with a scope, from which tasks that borrow are submitted; returns when all of them are
-    /// over. In shape and panics as [`std::thread::scope`].
+    /// Runs `f` with a scope, from which tasks that borrow are submitted; returns when all of them
+    /// are over. In shape and panics as [`std::thread::scope`].
     ///
     /// # Panics
     ///
-    /// Panics if `f` does (after all tasks are over), if a task panicked or was cancelled and its handle
-    /// was not joined, and if the pool is shut down.
+    /// Panics if `f` does (after all tasks are over), if a task panicked or was cancelled and its
+    /// handle was not joined, and if the pool is shut down.
     ///
     /// # Examples
     ///
@@ -359,17 +361,18 @@ impl Pool {
         scope::scope(self, f)
     }
 
-    /// Runs `f` once on every worker, each in a task of its own; the results are in the order of the
-    /// workers.
+    /// Runs `f` once on every worker, each in a task of its own; the results are in the order of
+    /// the workers.
     ///
-    /// A worker comes to it when its outermost task is over, or while that one waits: so `f` must not
-    /// wait for a task that may itself be waiting on a worker. Broadcasts that race are run in the same
-    /// order by every worker, so visits of one broadcast may wait for one another. A shutdown cancels
-    /// all visits of a broadcast or none.
+    /// A worker comes to it when its outermost task is over, or while that one waits: so `f` must
+    /// not wait for a task that may itself be waiting on a worker. Broadcasts that race are run in
+    /// the same order by every worker, so visits of one broadcast may wait for one another. A
+    /// shutdown cancels all visits of a broadcast or none.
     ///
     /// # Panics
     ///
-    /// The first panic resumes here, after every worker was visited. Panics if the pool is shut down.
+    /// The first panic resumes here, after every worker was visited. Panics if the pool is shut
+    /// down.
     ///
     /// # Examples
     ///
@@ -416,8 +419,8 @@ impl Pool {
     }
 }
 
-/// Unwinds with the failure of a task: with its own payload if it panicked, else with words that name
-/// it.
+/// Unwinds with the failure of a task: with its own payload if it panicked, else with words that
+/// name it.
 #[track_caller]
 pub(crate) fn resume(label: Label, failure: Failure) -> ! {
     match TaskError::new(label, Cause::Failed(failure)).try_into_panic() {

@@ -3,9 +3,10 @@
 //! Invariants:
 //!
 //! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
-//!    borrows: [`Owner`]'s drop waits for that, or aborts. (In a forked child it does return: no thread
-//!    lives there that runs the tasks, and nothing drops them.) A task counts from before it is shared until its [`End::over`], after which neither its
-//!    closure nor its result exist any more (or they are leaked, see the job's cell).
+//!    borrows: [`Owner`]'s drop waits for that, or aborts. (In a forked child it does return: no
+//!    thread lives there that runs the tasks, and nothing drops them.) A task counts from before it
+//!    is shared until its [`End::over`], after which neither its closure nor its result exist any
+//!    more (or they are leaked, see the job's cell).
 //! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
 
 use std::collections::VecDeque;
@@ -42,8 +43,8 @@ use crate::sync::seam::{self, Mutex, Thread};
 pub struct Scope<'scope, 'env: 'scope> {
     data: Arc<Data>,
     pool: Pool,
-    /// Invariant in both lifetimes, as in `std::thread::scope`: were `'scope` to shrink, a task could
-    /// borrow something that ends before the scope does.
+    /// Invariant in both lifetimes, as in `std::thread::scope`: were `'scope` to shrink, a task
+    /// could borrow something that ends before the scope does.
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -60,7 +61,8 @@ struct Data {
     /// Failures that no handle has seen.
     unseen: AtomicUsize,
     owner: Thread,
-    /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs none.
+    /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs
+    /// none.
     unstarted: Option<Mutex<VecDeque<Arc<dyn Claimable>>>>,
 }
 
@@ -101,8 +103,8 @@ impl Data {
         self.unfinished.load(Ordering::Acquire) == 0
     }
 
-    /// Waits for all jobs, running those that have not started if the owner runs a task itself; returns
-    /// false in a forked child, where nobody runs them.
+    /// Waits for all jobs, running those that have not started if the owner runs a task itself;
+    /// returns false in a forked child, where nobody runs them.
     fn wait(&self, core: &Core) -> bool {
         core.wait_until(|| {
             while let Some(job) = self.next_unstarted() {
@@ -121,7 +123,8 @@ impl Data {
         self.unstarted.as_ref()?.lock().pop_front()
     }
 
-    /// Lists a job for the owner, and forgets those that others have claimed when they are the most.
+    /// Lists a job for the owner, and forgets those that others have claimed when they are the
+    /// most.
     fn list(&self, job: Arc<dyn Claimable>) {
         let Some(unstarted) = &self.unstarted else { return };
         let mut list = unstarted.lock();
@@ -188,8 +191,8 @@ where
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Submits a task that may borrow whatever outlives the scope. After a shutdown the task does not
-    /// run: the handle is that of a cancelled one, as with [`Pool::submit`].
+    /// Submits a task that may borrow whatever outlives the scope. After a shutdown the task does
+    /// not run: the handle is that of a cancelled one, as with [`Pool::submit`].
     ///
     /// # Panics
     ///
@@ -237,8 +240,8 @@ mod erase {
     /// See the module's invariants: until the scope ends, the borrows hold; afterwards the job is a
     /// shell that touches nothing of its types.
     pub(super) fn entry<'a>(job: Arc<dyn Entry + 'a>) -> Arc<dyn Entry> {
-        // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1 and 2
-        // of the module keep every use of the borrows within it.
+        // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1
+        // and 2 of the module keep every use of the borrows within it.
         unsafe { std::mem::transmute::<Arc<dyn Entry + 'a>, Arc<dyn Entry>>(job) }
     }
 
@@ -260,7 +263,8 @@ impl fmt::Debug for Scope<'_, '_> {
 
 /// The right to the result of a task of a [`Scope`].
 ///
-/// Dropping it leaves the task to the scope, which waits for it, and panics at its end if the task did.
+/// Dropping it leaves the task to the scope, which waits for it, and panics at its end if the task
+/// did.
 pub struct ScopedJoinHandle<'scope, R> {
     job: Option<Arc<dyn Joinable<R> + 'scope>>,
     core: &'scope Core,
@@ -268,12 +272,13 @@ pub struct ScopedJoinHandle<'scope, R> {
 }
 
 impl<R> ScopedJoinHandle<'_, R> {
-    /// Waits for the task and returns its result. On a thread that runs a task of a pool, a task that
-    /// has not started runs right here.
+    /// Waits for the task and returns its result. On a thread that runs a task of a pool, a task
+    /// that has not started runs right here.
     ///
     /// # Errors
     ///
-    /// Returns the [`TaskError`] that says how the task failed. The scope does not panic for it then.
+    /// Returns the [`TaskError`] that says how the task failed. The scope does not panic for it
+    /// then.
     ///
     /// # Examples
     ///

@@ -5,8 +5,8 @@ use crate::sync::seam::atomic::Ordering;
 
 /// What a pool is doing and has done; made by [`Pool::stats`](crate::Pool::stats).
 ///
-/// Each worker counts for itself and nobody is stopped for a look, so the numbers of a busy pool belong
-/// to slightly different moments. What happened before (a `join` that returned) is counted.
+/// Each worker counts for itself and nobody is stopped for a look, so the numbers of a busy pool
+/// belong to slightly different moments. What happened before (a `join` that returned) is counted.
 ///
 /// # Examples
 ///
@@ -23,8 +23,8 @@ use crate::sync::seam::atomic::Ordering;
 pub struct Stats {
     /// Worker threads.
     pub workers: usize,
-    /// Tasks that run now, those included that wait below another one on the same thread. A helper of a
-    /// map counts once.
+    /// Tasks that run now, those included that wait below another one on the same thread. A helper
+    /// of a map counts once.
     pub running: usize,
     /// Submitted tasks that wait to start. Items of a map, helpers and visits do not count.
     pub queued: usize,
@@ -42,8 +42,8 @@ pub struct Stats {
     pub unobserved: u64,
     /// Worker threads that were replaced by fresh ones.
     pub renewed: u64,
-    /// Tasks that left a thread-local changed, as the sentinel saw; 0 in a pool without one, which does
-    /// not look.
+    /// Tasks that left a thread-local changed, as the sentinel saw; 0 in a pool without one, which
+    /// does not look.
     pub leaks: u64,
 }
 

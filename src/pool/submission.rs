@@ -1,5 +1,5 @@
-//! The one way of a task into the pool: its context is captured, it is let in, becomes a job, and is put
-//! on the queue.
+//! The one way of a task into the pool: its context is captured, it is let in, becomes a job, and
+//! is put on the queue.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ type Rejected<F> = (F, Context, Refused);
 impl Pool {
     /// Submits a task, with what surrounds this call as its context.
     ///
-    /// Where the queue is bounded and full, a plain thread waits for room. After a shutdown the task
-    /// does not run: the handle is that of a cancelled one.
+    /// Where the queue is bounded and full, a plain thread waits for room. After a shutdown the
+    /// task does not run: the handle is that of a cancelled one.
     ///
     /// One allocation, besides the queue's own, which makes one for every 31 tasks.
     ///
     /// # Panics
     ///
-    /// Panics if a slot that the task would inherit is inside its own `with_mut`, or if a carrier of
-    /// the pool cannot capture.
+    /// Panics if a slot that the task would inherit is inside its own `with_mut`, or if a carrier
+    /// of the pool cannot capture.
     ///
     /// # Examples
     ///

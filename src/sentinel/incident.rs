@@ -82,8 +82,8 @@ impl<'a> Incident<'a> {
         self.report
     }
 
-    /// Returns whether the worker is replaced before its next outermost task; false above the rate of
-    /// [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
+    /// Returns whether the worker is replaced before its next outermost task; false above the rate
+    /// of [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
     pub fn renews(&self) -> bool {
         self.renews
     }

@@ -140,8 +140,8 @@ impl Sentinel {
         self
     }
 
-    /// Makes a pool only count leaking tasks, in [`Stats::leaks`](crate::Stats::leaks). This is what a
-    /// new sentinel does, and every other action counts as well.
+    /// Makes a pool only count leaking tasks, in [`Stats::leaks`](crate::Stats::leaks). This is
+    /// what a new sentinel does, and every other action counts as well.
     ///
     /// Of `count`, [`panic`](Self::panic), [`renew`](Self::renew) and
     /// [`renew_always`](Self::renew_always) the last one that was asked for holds.
@@ -155,14 +155,14 @@ impl Sentinel {
         self
     }
 
-    /// Makes a pool call a function for each task that leaked, on the worker that ran it, before the
-    /// task's end can be seen.
+    /// Makes a pool call a function for each task that leaked, on the worker that ran it, before
+    /// the task's end can be seen.
     ///
     /// It comes in addition to what else is done: with [`renew`](Self::renew) it tells which leaks
-    /// there were, and which of them were above the rate. The function may submit tasks and wait for
-    /// them. A panic of it is contained and goes to the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook); what it leaves in thread-locals itself is not
-    /// watched.
+    /// there were, and which of them were above the rate. The function may submit tasks and wait
+    /// for them. A panic of it is contained and goes to the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook); what it leaves in thread-locals itself is
+    /// not watched.
     ///
     /// ```
     /// use cleanslate::sentinel::Sentinel;
@@ -177,10 +177,10 @@ impl Sentinel {
 
     /// Makes a task that leaked fail with a panic, whose message is the report. For tests.
     ///
-    /// The task's result is dropped. A task that fails by itself keeps its own failure. In a map the
-    /// panic is that of the item: it stops the others, or in
-    /// [`map_results`](crate::Pool::map_results) is the result of its item. The panic starts after the
-    /// task's end, so the process's panic hook does not print it.
+    /// The task's result is dropped. A task that fails by itself keeps its own failure. In a map
+    /// the panic is that of the item: it stops the others, or in
+    /// [`map_results`](crate::Pool::map_results) is the result of its item. The panic starts after
+    /// the task's end, so the process's panic hook does not print it.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().panic();
@@ -195,8 +195,8 @@ impl Sentinel {
     ///
     /// The thread ends, so that every thread-local's destructor runs, and a fresh one takes its
     /// place ([`Stats::renewed`](crate::Stats::renewed)). At most `at_most` workers of the pool are
-    /// replaced for leaks in any stretch of time `per` long; above that rate the worker runs on, and
-    /// the leak is only counted and reported.
+    /// replaced for leaks in any stretch of time `per` long; above that rate the worker runs on,
+    /// and the leak is only counted and reported.
     ///
     /// A fresh thread is one on which nothing was initialised. So a cache that tasks fill at their
     /// first touch must be allowed ([`allow_first_touch`](Self::allow_first_touch)), or it makes
@@ -217,8 +217,8 @@ impl Sentinel {
     /// Makes a pool replace a worker after every outermost task, whether it leaked or not.
     ///
     /// Nothing is watched, so nothing can be overlooked: heap data behind an unchanged pointer,
-    /// pthread keys and files without symbols are covered too, on every system. The price is a thread
-    /// for each task. Nothing is counted as a leak or reported either.
+    /// pthread keys and files without symbols are covered too, on every system. The price is a
+    /// thread for each task. Nothing is counted as a leak or reported either.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().renew_always();
@@ -229,7 +229,8 @@ impl Sentinel {
         self
     }
 
-    /// Returns a watcher of the calling thread, by the rules of this sentinel. The action plays no part.
+    /// Returns a watcher of the calling thread, by the rules of this sentinel. The action plays no
+    /// part.
     ///
     /// # Errors
     ///
@@ -247,8 +248,8 @@ impl Sentinel {
         self.rules.watcher()
     }
 
-    /// Runs a closure as [`watch`](crate::sentinel::watch()) does, by the rules of this sentinel. The
-    /// action plays no part.
+    /// Runs a closure as [`watch`](crate::sentinel::watch()) does, by the rules of this sentinel.
+    /// The action plays no part.
     ///
     /// # Panics
     ///
@@ -264,12 +265,13 @@ impl Sentinel {
         self.rules.watch(f)
     }
 
-    /// Runs a closure as [`try_watch`](crate::sentinel::try_watch) does, by the rules of this sentinel.
-    /// The action plays no part.
+    /// Runs a closure as [`try_watch`](crate::sentinel::try_watch) does, by the rules of this
+    /// sentinel. The action plays no part.
     ///
     /// # Errors
     ///
-    /// [`WatchError`], with the closure, where the sentinel does not work, or cannot read a file just now.
+    /// [`WatchError`], with the closure, where the sentinel does not work, or cannot read a file
+    /// just now.
     ///
     /// # Panics
     ///
@@ -290,8 +292,8 @@ impl Sentinel {
     ///
     /// # Panics
     ///
-    /// Panics if a thread-local was left changed, or where the sentinel does not work. A panic of the
-    /// closure passes through as it is.
+    /// Panics if a thread-local was left changed, or where the sentinel does not work. A panic of
+    /// the closure passes through as it is.
     ///
     /// ```no_run
     /// use cleanslate::sentinel::Sentinel;

@@ -58,7 +58,8 @@ impl AccessError {
         Self { slot, reason }
     }
 
-    /// The path of the slot, or the type and place of birth of an [`OwnedLocal`](crate::OwnedLocal).
+    /// The path of the slot, or the type and place of birth of an
+    /// [`OwnedLocal`](crate::OwnedLocal).
     pub fn slot(&self) -> &str {
         &self.slot
     }
@@ -73,12 +74,14 @@ impl AccessError {
         matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
     }
 
-    /// Says whether the slot is bound to its thread, and was used in the poll of an isolated future.
+    /// Says whether the slot is bound to its thread, and was used in the poll of an isolated
+    /// future.
     pub fn is_in_future(&self) -> bool {
         self.reason == Reason::InFuture
     }
 
-    /// Says whether an initialiser that can fail has failed. Its error is the [`source`](Error::source).
+    /// Says whether an initialiser that can fail has failed. Its error is the
+    /// [`source`](Error::source).
     pub fn is_init(&self) -> bool {
         matches!(self.reason, Reason::Init(_))
     }
@@ -89,7 +92,8 @@ impl AccessError {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl UnwindSafe for AccessError {}
 impl RefUnwindSafe for AccessError {}
 

@@ -1,8 +1,9 @@
-//! How one slot's value gets from the submitter to the task: the policy that `task_local!` declares.
+//! How one slot's value gets from the submitter to the task: the policy that `task_local!`
+//! declares.
 //!
-//! A snapshot keeps one shared clone per slot, made at capture on the submitting thread. A task that
-//! touches the slot makes its own value from that, on its own thread: another clone, or what the function
-//! of `#[inherit(with = f)]` returns for it.
+//! A snapshot keeps one shared clone per slot, made at capture on the submitting thread. A task
+//! that touches the slot makes its own value from that, on its own thread: another clone, or what
+//! the function of `#[inherit(with = f)]` returns for it.
 
 use std::sync::Arc;
 

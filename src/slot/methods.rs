@@ -12,7 +12,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f` panics.
+            /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f`
+            /// panics.
             ///
             /// # Examples
             ///
@@ -34,8 +35,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_with_mut`](Self::try_with_mut) returns an error, or if the initialiser or `f`
-            /// panics.
+            /// If [`try_with_mut`](Self::try_with_mut) returns an error, or if the initialiser or
+            /// `f` panics.
             ///
             /// # Examples
             ///
@@ -54,8 +55,8 @@ macro_rules! methods {
                 }
             }
 
-            /// Calls `f` with the value as [`with`](Self::with) does: the name that std's `LocalKey` has
-            /// for it.
+            /// Calls `f` with the value as [`with`](Self::with) does: the name that std's
+            /// `LocalKey` has for it.
             ///
             /// # Panics
             ///
@@ -120,7 +121,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_replace`](Self::try_replace) returns an error, or if the initialiser panics.
+            /// If [`try_replace`](Self::try_replace) returns an error, or if the initialiser
+            /// panics.
             ///
             /// # Examples
             ///
@@ -138,13 +140,13 @@ macro_rules! methods {
                 }
             }
 
-            /// Takes the current task's value out, if it holds or inherits one. The next access runs
-            /// the initialiser.
+            /// Takes the current task's value out, if it holds or inherits one. The next access
+            /// runs the initialiser.
             ///
             /// # Panics
             ///
-            /// If [`try_take`](Self::try_take) returns an error, or if the clone of an inherited value
-            /// panics.
+            /// If [`try_take`](Self::try_take) returns an error, or if the clone of an inherited
+            /// value panics.
             ///
             /// # Examples
             ///
@@ -187,8 +189,8 @@ macro_rules! methods {
             /// A value that is borrowed outside stays borrowed: the scope has a cell of its own.
             /// What `f` sets or takes is the scope's; it is dropped with it, also when `f` panics.
             ///
-            /// The scope is over when `f` returns. So `SLOT.scope(value, || async { … }).await` binds the
-            /// value while the future is made, and not while it runs; that is what
+            /// The scope is over when `f` returns. So `SLOT.scope(value, || async { … }).await`
+            /// binds the value while the future is made, and not while it runs; that is what
             /// [`TaskLocal::scope_future`](crate::TaskLocal::scope_future) does.
             ///
             /// # Panics
@@ -227,12 +229,13 @@ macro_rules! methods {
                 self.place(|place| place.try_with(f))
             }
 
-            /// Calls `f` with the value like [`with_mut`](Self::with_mut), and says so if it cannot.
+            /// Calls `f` with the value like [`with_mut`](Self::with_mut), and says so if it
+            /// cannot.
             ///
             /// # Errors
             ///
-            /// If the value is borrowed, if it is needed by its own initialiser, or if the thread is
-            /// ending.
+            /// If the value is borrowed, if it is needed by its own initialiser, or if the thread
+            /// is ending.
             ///
             /// # Panics
             ///

@@ -4,9 +4,10 @@
 //!
 //! - **W1 (cells).** The owner lists its cells of all threads; each is shared with its thread's
 //!   table. A thread that ends takes its cell off the list.
-//! - **W2 (end).** The owner's drop ends each cell and takes the values away, under the lock of the cell's
-//!   thread (C4). It has the owner for itself, so no value is borrowed and no thread links one through it.
-//!   A thread that unlinks at the same time holds the lock, and one of the two finds the value.
+//! - **W2 (end).** The owner's drop ends each cell and takes the values away, under the lock of the
+//!   cell's thread (C4). It has the owner for itself, so no value is borrowed and no thread links
+//!   one through it. A thread that unlinks at the same time holds the lock, and one of the two
+//!   finds the value.
 //! - **W3 (kept).** A cell's pointers to its slot and its lock lead into memory that the cell's own
 //!   `Arc`s keep alive.
 
@@ -36,14 +37,15 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A slot that an object owns, made at run time.
 ///
-/// It has the methods of a [`TaskLocal`](crate::TaskLocal), and the same rules: every task has a value
-/// of its own, made by the initialiser at the first touch. It is what `self._local = threading.local()`
-/// is in Python. A value ends with its task, or when the owner is dropped, whichever comes first: the
-/// drop of the owner drops the values of all threads, on the thread that drops it.
+/// It has the methods of a [`TaskLocal`](crate::TaskLocal), and the same rules: every task has a
+/// value of its own, made by the initialiser at the first touch. It is what
+/// `self._local = threading.local()` is in Python. A value ends with its task, or when the owner is
+/// dropped, whichever comes first: the drop of the owner drops the values of all threads, on the
+/// thread that drops it.
 ///
-/// Access looks the owner up in a per-thread table, which is a comparison for the owner used last. The
-/// first touch on a thread allocates; values are reused as with declared slots. Owned slots are not
-/// inherited.
+/// Access looks the owner up in a per-thread table, which is a comparison for the owner used last.
+/// The first touch on a thread allocates; values are reused as with declared slots. Owned slots are
+/// not inherited.
 ///
 /// # Examples
 ///
@@ -102,8 +104,8 @@ struct TypedCell<T: Send + 'static> {
 }
 
 #[expect(clippy::non_send_fields_in_send_ty, reason = "cells by pointer, see below")]
-// SAFETY: its thread uses the cell, and the owner's drop empties it, which needs `T: Send`; W2 keeps
-// the two apart.
+// SAFETY: its thread uses the cell, and the owner's drop empties it, which needs `T: Send`; W2
+// keeps the two apart.
 unsafe impl<T: Send> Send for TypedCell<T> {}
 // SAFETY: as for `Send`; the list shares cells, but only W2's steps use them through it.
 unsafe impl<T: Send> Sync for TypedCell<T> {}
@@ -241,7 +243,8 @@ impl<T: Default + Send + 'static> Default for OwnedLocal<T> {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl<T: Send + 'static> UnwindSafe for OwnedLocal<T> {}
 impl<T: Send + 'static> RefUnwindSafe for OwnedLocal<T> {}
 

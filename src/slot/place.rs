@@ -3,9 +3,9 @@
 //! # Invariants
 //!
 //! - **L1 (type).** All boxes of a `SlotCell<T>` are `Boxed<T>`: only this module fills them.
-//! - **L2 (alive).** The box that a cell shows stays alive until its task ends or its owner is dropped. No
-//!   user code runs between looking it up and borrowing it or marking it as being initialised, so it is
-//!   alive then; and a box that is in use is not freed (V4).
+//! - **L2 (alive).** The box that a cell shows stays alive until its task ends or its owner is
+//!   dropped. No user code runs between looking it up and borrowing it or marking it as being
+//!   initialised, so it is alive then; and a box that is in use is not freed (V4).
 
 #![expect(unsafe_code, reason = "turns a cell's erased boxes into typed ones")]
 
@@ -292,7 +292,8 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         })
     }
 
-    /// Shows a value of its own while `f` runs. What was there before keeps its box and its borrows.
+    /// Shows a value of its own while `f` runs. What was there before keeps its box and its
+    /// borrows.
     pub(super) fn try_scope<R>(self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
         let raw = &self.cell.raw;
         if admit(thread::current(), raw).is_err() {
@@ -336,8 +337,8 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
         dropped
     }
 
-    /// Shows what was there before a box was [shown](Self::show). False: its task has ended before, and it
-    /// was leaked then.
+    /// Shows what was there before a box was [shown](Self::show). False: its task has ended before,
+    /// and it was leaked then.
     pub(super) fn take_away(self, header: NonNull<Header>) -> bool {
         let is_there = self.cell.raw.unlink_scoped(header);
         if is_there {

@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //!
-//! - **Q1 (pinned).** `future` is pinned with the `ScopedFuture` around it: it is only reached through
-//!   `Pin`, never moved, and dropped in place. `ScopedFuture` is `Unpin` only if `F` is.
-//! - **Q2 (owned).** Between two polls the box belongs to the `ScopedFuture` (V4) and is not borrowed. During
-//!   one it belongs to the cell, and `is_shown` says so: if the process exits from within the poll, the
-//!   box is let be.
+//! - **Q1 (pinned).** `future` is pinned with the `ScopedFuture` around it: it is only reached
+//!   through `Pin`, never moved, and dropped in place. `ScopedFuture` is `Unpin` only if `F` is.
+//! - **Q2 (owned).** Between two polls the box belongs to the `ScopedFuture` (V4) and is not
+//!   borrowed. During one it belongs to the cell, and `is_shown` says so: if the process exits from
+//!   within the poll, the box is let be.
 
 #![expect(
     unsafe_code,

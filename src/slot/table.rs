@@ -66,10 +66,11 @@ permanent::permanent! {
     }
 }
 
-/// The cell of the owner with this id, made at its first use on this thread. `None` while the thread ends.
+/// The cell of the owner with this id, made at its first use on this thread. `None` while the
+/// thread ends.
 ///
-/// The pointer is the one that `make` gave, without its type. It is valid while the owner lives: see
-/// O2.
+/// The pointer is the one that `make` gave, without its type. It is valid while the owner lives:
+/// see O2.
 #[inline]
 pub(super) fn find_or_add(
     id: u64,
@@ -106,13 +107,14 @@ fn add(
     let lock = Arc::clone(table.lock.borrow_mut().get_or_insert_default());
     let cell = make(lock)?;
     let swept = table.insert(id, Arc::clone(&cell));
-    // Their last reference may free memory, but runs no user code: the values of a dead owner are gone
-    // already.
+    // Their last reference may free memory, but runs no user code: the values of a dead owner are
+    // gone already.
     drop(swept);
     Some(cell)
 }
 
-/// Whether the owner is gone and nothing on this thread refers to the cell. For the cell's own thread.
+/// Whether the owner is gone and nothing on this thread refers to the cell. For the cell's own
+/// thread.
 fn is_dead(cell: &dyn OwnedCell) -> bool {
     cell.raw().has_ended_by_now() && !cell.raw().has_entries()
 }

@@ -124,9 +124,10 @@ impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
 /// Access to a value that the task holds costs two loads and a comparison more than a plain
 /// thread-local. The first touch allocates one box per slot and thread, and reuses it from then on.
 ///
-/// The methods panic where their `try_` twins return an [`AccessError`](crate::AccessError): when the
-/// thread is ending and its slots have been torn down, when the value is borrowed by an enclosing call
-/// in a way that does not allow this one, and when an initialiser needs its own slot.
+/// The methods panic where their `try_` twins return an [`AccessError`](crate::AccessError): when
+/// the thread is ending and its slots have been torn down, when the value is borrowed by an
+/// enclosing call in a way that does not allow this one, and when an initialiser needs its own
+/// slot.
 ///
 /// # Examples
 ///
@@ -149,7 +150,8 @@ pub struct TaskLocal<T: Send + 'static> {
     declaration: &'static Declaration<T>,
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl<T: Send + 'static> UnwindSafe for TaskLocal<T> {}
 impl<T: Send + 'static> RefUnwindSafe for TaskLocal<T> {}
 
@@ -314,19 +316,19 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// }
 /// ```
 ///
-/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be `Send + 'static`,
-/// since a future takes its slots along to other threads. The initialiser runs at the first touch in a
-/// task, on the thread that runs it; it may use other slots.
+/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be
+/// `Send + 'static`, since a future takes its slots along to other threads. The initialiser runs at
+/// the first touch in a task, on the thread that runs it; it may use other slots.
 ///
 /// - By default a task starts fresh.
 /// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
 ///   `T: Clone + Send + Sync`.
-/// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch. Needs
-///   the same.
+/// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch.
+///   Needs the same.
 ///
 /// An inherited value is copied again only when it was lent out by `with_mut`, or set, replaced or
-/// taken, since the last copy. What changes behind a shared reference (an atomic inside of the value)
-/// is not noticed; put an `Arc` around what is to be shared.
+/// taken, since the last copy. What changes behind a shared reference (an atomic inside of the
+/// value) is not noticed; put an `Arc` around what is to be shared.
 ///
 /// # Examples
 ///

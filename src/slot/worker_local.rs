@@ -85,14 +85,15 @@ impl<T: 'static> Source<Lease<T>> for &'static WorkerDeclaration<T> {
 /// The key of a worker-local that [`worker_local!`](crate::worker_local) declares.
 ///
 /// State that is *meant* to stay with the worker: a connection, a buffer, a random generator. It is
-/// made at the first use on a worker, as if for nobody (in an empty context, where each carrier that is
-/// attached says what nothing is), and tasks lease it one after the other: the first use in a task
-/// takes it, the end of the task gives it back. A task that runs on top of another one, which has the
-/// instance, leases a second one; at most two wait on a worker, further ones end with their lease.
+/// made at the first use on a worker, as if for nobody (in an empty context, where each carrier
+/// that is attached says what nothing is), and tasks lease it one after the other: the first use in
+/// a task takes it, the end of the task gives it back. A task that runs on top of another one,
+/// which has the instance, leases a second one; at most two wait on a worker, further ones end with
+/// their lease.
 ///
 /// The instances end with the worker, before the destructors of its thread-locals; what their drop
-/// throws is contained. On a thread of no pool there is one per thread. A suspended future gives its
-/// lease back, so each poll may find another instance.
+/// throws is contained. On a thread of no pool there is one per thread. A suspended future gives
+/// its lease back, so each poll may find another instance.
 ///
 /// It is on purpose that the next task finds what this one left in there: use
 /// [`task_local!`](crate::task_local) for everything that it should not find.
@@ -116,7 +117,8 @@ pub struct WorkerLocal<T: 'static> {
     declaration: &'static WorkerDeclaration<T>,
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl<T: 'static> UnwindSafe for WorkerLocal<T> {}
 impl<T: 'static> RefUnwindSafe for WorkerLocal<T> {}
 
@@ -159,8 +161,8 @@ impl<T: 'static> WorkerLocal<T> {
     /// # Errors
     ///
     /// If the task is inside `with` already: a helper must not silently get another connection,
-    /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If the
-    /// thread is ending.
+    /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If
+    /// the thread is ending.
     ///
     /// # Panics
     ///
@@ -224,9 +226,9 @@ macro_rules! __worker_local {
 
 /// A worker-local that an object owns and that is made at run time.
 ///
-/// It follows the rules of [`WorkerLocal`]: kept for the worker's life on purpose, leased to one task
-/// at a time. The instances that wait end with their worker, or when the owner is dropped, on the
-/// thread that drops it; one on lease ends with its lease.
+/// It follows the rules of [`WorkerLocal`]: kept for the worker's life on purpose, leased to one
+/// task at a time. The instances that wait end with their worker, or when the owner is dropped, on
+/// the thread that drops it; one on lease ends with its lease.
 ///
 /// # Examples
 ///
@@ -366,8 +368,8 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
     /// # Errors
     ///
     /// If the task is inside `with` already: a helper must not silently get another connection,
-    /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If the
-    /// thread is ending.
+    /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If
+    /// the thread is ending.
     ///
     /// # Panics
     ///
@@ -384,7 +386,8 @@ impl<T: Default + Send + 'static> Default for OwnedWorkerLocal<T> {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could see.
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
 impl<T: Send + 'static> UnwindSafe for OwnedWorkerLocal<T> {}
 impl<T: Send + 'static> RefUnwindSafe for OwnedWorkerLocal<T> {}
 

@@ -13,15 +13,16 @@ use super::seam::{
 /// It starts clear. [`set`](Event::set) raises it and wakes everybody who waits; from then on
 /// [`wait`](Event::wait) returns at once, until it is [cleared](Event::clear).
 ///
-/// No wake-up is lost: who waits when `set` is called returns, even if `clear` follows before its thread
-/// has run. What happened before `set` is visible to whoever saw the flag raised.
+/// No wake-up is lost: who waits when `set` is called returns, even if `clear` follows before its
+/// thread has run. What happened before `set` is visible to whoever saw the flag raised.
 ///
 /// # Waiting in a task
 ///
-/// A task that waits here keeps its worker. A pool knows which task a `join` waits for and runs it on the
-/// spot; of an event it cannot know who is to set it, so nothing runs meanwhile. If all workers wait for an
-/// event that only a task in the queue would set, they wait for ever. So set events from threads or from
-/// tasks that run already, give the wait a [limit](Event::wait_timeout), or `join` the task instead.
+/// A task that waits here keeps its worker. A pool knows which task a `join` waits for and runs it
+/// on the spot; of an event it cannot know who is to set it, so nothing runs meanwhile. If all
+/// workers wait for an event that only a task in the queue would set, they wait for ever. So set
+/// events from threads or from tasks that run already, give the wait a
+/// [limit](Event::wait_timeout), or `join` the task instead.
 ///
 /// # Examples
 ///
@@ -41,8 +42,9 @@ use super::seam::{
 /// # Ok::<_, cleanslate::BuildError>(())
 /// ```
 pub struct Event {
-    /// How often the flag has changed, under the lock that waiters sleep with. Odd while it is set; so a
-    /// waiter that saw an even count and finds another one knows of a `set`, whatever came after it.
+    /// How often the flag has changed, under the lock that waiters sleep with. Odd while it is set;
+    /// so a waiter that saw an even count and finds another one knows of a `set`, whatever came
+    /// after it.
     changes: Mutex<u64>,
     changed: Condvar,
     /// Whether `changes` is odd, for those who only look. Written under the lock.
@@ -100,8 +102,8 @@ impl Event {
         }
     }
 
-    /// Takes the event back: from now on [`wait`](Event::wait) waits for the next [`set`](Event::set). Who
-    /// was woken by an earlier one returns all the same.
+    /// Takes the event back: from now on [`wait`](Event::wait) waits for the next
+    /// [`set`](Event::set). Who was woken by an earlier one returns all the same.
     ///
     /// # Examples
     ///
@@ -167,8 +169,8 @@ impl Event {
         self.sleep(changes, ticket, None);
     }
 
-    /// Waits until the event is set, for at most `limit`. Returns whether it was set in time; an event that
-    /// is set already counts, with a limit of zero too.
+    /// Waits until the event is set, for at most `limit`. Returns whether it was set in time; an
+    /// event that is set already counts, with a limit of zero too.
     ///
     /// # Examples
     ///

@@ -1,7 +1,7 @@
-//! How the loom models are run. Each stands beside its type and explores every interleaving (up to a
-//! number of preemptions that is said) of a few threads that use the real type, with the seam's
-//! atomics, locks and threads replaced by loom's. Loom itself reports deadlocks (a lost wake-up is one),
-//! and accesses to a cell that race.
+//! How the loom models are run. Each stands beside its type and explores every interleaving (up to
+//! a number of preemptions that is said) of a few threads that use the real type, with the seam's
+//! atomics, locks and threads replaced by loom's. Loom itself reports deadlocks (a lost wake-up is
+//! one), and accesses to a cell that race.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --lib --release model`.
 

@@ -1,7 +1,7 @@
 //! The one place through which the pool reaches atomics, locks, cells and threads.
 //!
-//! Under `--cfg loom` the same names come from loom, so that the protocols of the pool (the state of
-//! a job, the sleep of a worker, the latch of a group) can be explored exhaustively.
+//! Under `--cfg loom` the same names come from loom, so that the protocols of the pool (the state
+//! of a job, the sleep of a worker, the latch of a group) can be explored exhaustively.
 
 #[cfg(not(loom))]
 mod real {
@@ -30,7 +30,8 @@ mod real {
         std::thread::park_timeout(limit);
     }
 
-    /// A mutex without poisoning. User code runs under one of the pool's only, that of a map's turns.
+    /// A mutex without poisoning. User code runs under one of the pool's only, that of a map's
+    /// turns.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 
@@ -205,9 +206,9 @@ impl Process {
         Self(std::process::id())
     }
 
-    /// Returns whether the current process is another one: a forked child, in which no other thread is
-    /// left, and what a thread had locked stays locked. A system call, so it is asked where a thread would
-    /// block anyway.
+    /// Returns whether the current process is another one: a forked child, in which no other thread
+    /// is left, and what a thread had locked stays locked. A system call, so it is asked where a
+    /// thread would block anyway.
     #[cold]
     pub(crate) fn is_parent(&self) -> bool {
         self.0 != std::process::id()

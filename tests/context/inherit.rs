@@ -169,8 +169,8 @@ task_local! {
     static FRAGILE: Fragile = Fragile(0);
 }
 
-// Broke: whoever caught the panic of an inherited value's clone found the declared default then, that
-// is somebody else's tenant.
+// Broke: whoever caught the panic of an inherited value's clone found the declared default then,
+// that is somebody else's tenant.
 #[test]
 fn a_clone_that_panics_does_not_turn_the_inherited_value_into_the_default() {
     FRAGILE.set(Fragile(7));
@@ -302,8 +302,8 @@ task_local! {
     static SHARED: Option<Arc<Counted>> = None;
 }
 
-/// Sets the slot, hands the census' only value down through `f`, and says how many are left after the
-/// submitter forgot its own.
+/// Sets the slot, hands the census' only value down through `f`, and says how many are left after
+/// the submitter forgot its own.
 fn pinned_after(f: impl FnOnce()) -> usize {
     let census = Census::new();
     SHARED.set(Some(Arc::new(census.one("value"))));

@@ -222,8 +222,8 @@ task_local! { static TEXT: String = String::new(); }
 
 static ENDED: LazyLock<Census> = LazyLock::new(Census::new);
 
-// Broke: the end of the inner poll allowed others to move what the end of the outer one was walking, and
-// the third instance was never dropped.
+// Broke: the end of the inner poll allowed others to move what the end of the outer one was
+// walking, and the third instance was never dropped.
 #[test]
 fn the_end_of_an_instance_may_poll_a_future_while_others_end() {
     fn poll(future: std::pin::Pin<&mut impl Future<Output = ()>>) {

@@ -1,5 +1,5 @@
-//! What the crate allocates, and that it gives it back. A binary of its own for its allocator, and one
-//! test at a time, since the allocator counts for the whole process.
+//! What the crate allocates, and that it gives it back. A binary of its own for its allocator, and
+//! one test at a time, since the allocator counts for the whole process.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -19,8 +19,8 @@ fn a_submitted_task_is_one_allocation_besides_the_queues_blocks() {
                 handle.join().unwrap();
             }
         });
-        // The queue allocates a block for every 31 entries; the rest is for what the test harness and
-        // parking_lot, at a thread's first wait, may do meanwhile.
+        // The queue allocates a block for every 31 entries; the rest is for what the test harness
+        // and parking_lot, at a thread's first wait, may do meanwhile.
         assert!(
             (3_100..=3_100 + 100 + 60).contains(&made),
             "{made} allocations, {workers} workers"

@@ -1,4 +1,5 @@
-//! How deep tasks lie on top of one another: 256 levels, and then an error in place of a stack overflow.
+//! How deep tasks lie on top of one another: 256 levels, and then an error in place of a stack
+//! overflow.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -201,8 +202,9 @@ fn chain(pool: &Pool, census: &Census, links: usize) {
     }
 }
 
-// Broke: a worker that took a cancelled task off the queue waited for the next one in the drop of its
-// closure, as a plain thread does; inside a task, and beyond the depth, each drop nested in the one before.
+// Broke: a worker that took a cancelled task off the queue waited for the next one in the drop of
+// its closure, as a plain thread does; inside a task, and beyond the depth, each drop nested in the
+// one before.
 #[test]
 fn closures_whose_drops_wait_for_one_another_end() {
     quiet();

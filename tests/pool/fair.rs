@@ -12,7 +12,8 @@ fn until(over: &AtomicBool) -> impl Iterator<Item = usize> + Send {
     (0..).take_while(|_| !over.load(Ordering::SeqCst))
 }
 
-/// Runs `visit` on a plain thread while a map of short items keeps every worker, and ends the map after it.
+/// Runs `visit` on a plain thread while a map of short items keeps every worker, and ends the map
+/// after it.
 fn beside_a_map(pool: &Pool, visit: impl FnOnce(&Pool) + Send) {
     let over = AtomicBool::new(false);
     let started = AtomicUsize::new(0);

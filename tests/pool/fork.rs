@@ -28,7 +28,8 @@ mod system {
         }
     }
 
-    /// Runs `child` in a forked child, which is killed if it does not come back; returns its status.
+    /// Runs `child` in a forked child, which is killed if it does not come back; returns its
+    /// status.
     pub(super) fn in_a_child(child: impl FnOnce()) -> c_int {
         let pid = c::fork();
         if pid == 0 {
@@ -66,8 +67,8 @@ fn alone(name: &str) -> bool {
     here
 }
 
-// Broke: the drop of the pool joined threads that are not there, a second shutdown hung, and so did every
-// other wait.
+// Broke: the drop of the pool joined threads that are not there, a second shutdown hung, and so did
+// every other wait.
 #[test]
 fn nothing_waits_in_a_forked_child() {
     if !alone("nothing_waits_in_a_forked_child") {
@@ -202,8 +203,8 @@ fn a_pool_that_is_built_in_the_child_works_there() {
     });
 }
 
-// Broke: what a thread of the parent had locked at that moment, such as the list of sleeping workers, stays
-// locked in the child, which waited for it.
+// Broke: what a thread of the parent had locked at that moment, such as the list of sleeping
+// workers, stays locked in the child, which waited for it.
 #[test]
 fn a_fork_at_any_moment_leaves_a_child_that_ends() {
     if !alone("a_fork_at_any_moment_leaves_a_child_that_ends") {

@@ -125,8 +125,8 @@ fn the_last_handle_in_a_destructor_of_a_plain_thread_joins_there() {
     }
 }
 
-/// Drops the last handle of a pool where `run` has it dropped, and while a task of the pool runs that
-/// waits for that drop to be over: to wait there for the pool would be a deadlock.
+/// Drops the last handle of a pool where `run` has it dropped, and while a task of the pool runs
+/// that waits for that drop to be over: to wait there for the pool would be a deadlock.
 fn detaches(what: &str, run: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) {
     let run = Arc::new(run);
     for workers in SHAPES {
@@ -214,7 +214,7 @@ fn the_last_handle_inside_a_scope_of_its_own_pool_waits_for_the_scope() {
         finishes("scope", move || {
             let (pool, census) = counted(workers);
             let handle = Mutex::new(Some(pool.clone()));
-            let borrowed = vec![1, 2, 3];
+            let borrowed = [1, 2, 3];
             // The scope keeps a handle of its own.
             let sum = { pool }.scope(|s| {
                 let by_task = s.submit(|| drop(handle.lock().unwrap().take()));

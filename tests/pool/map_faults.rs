@@ -1,7 +1,8 @@
-//! User code that panics in a map, wherever that calls it: nothing is lost or dropped twice, the first
-//! panic resumes, the pool hears of the others, and it goes on working.
+//! User code that panics in a map, wherever that calls it: nothing is lost or dropped twice, the
+//! first panic resumes, the pool hears of the others, and it goes on working.
 //!
-//! Everything here explodes in its drop, with a payload whose drop panics with another one, and so on.
+//! Everything here explodes in its drop, with a payload whose drop panics with another one, and so
+//! on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,8 +41,8 @@ impl Drop for Explosive {
     }
 }
 
-/// Runs `test` on a plain thread and inside a task, in pools of one worker, two and more. Nothing runs
-/// afterwards, and the pool still works.
+/// Runs `test` on a plain thread and inside a task, in pools of one worker, two and more. Nothing
+/// runs afterwards, and the pool still works.
 fn everywhere(test: impl Fn(&Pool) + Send + Sync + 'static) {
     quiet();
     let test = Arc::new(test);

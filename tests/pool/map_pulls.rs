@@ -1,4 +1,5 @@
-//! How a map pulls from its iterator: each pull is a task of its own, and its promises are not believed.
+//! How a map pulls from its iterator: each pull is a task of its own, and its promises are not
+//! believed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

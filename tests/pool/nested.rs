@@ -33,8 +33,8 @@ const WAYS: [Way; 10] = [
     Way::Broadcast,
 ];
 
-/// Descends `depth` levels, one task waiting for the next; returns how deep it got. Level `n` goes to
-/// pool `n` modulo their number, in way `ways[n]` modulo their number.
+/// Descends `depth` levels, one task waiting for the next; returns how deep it got. Level `n` goes
+/// to pool `n` modulo their number, in way `ways[n]` modulo their number.
 fn descend(pools: &Arc<[Pool]>, ways: &Arc<[Way]>, depth: usize, level: usize) -> usize {
     if level == depth {
         return level;

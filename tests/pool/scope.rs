@@ -183,8 +183,8 @@ fn an_owner_inside_a_task_runs_what_others_have_not_started() {
 #[test]
 fn a_waiting_owner_is_woken_for_tasks_that_its_tasks_submit() {
     finishes("late tasks", || {
-        // Worker A waits for its scope, whose task runs on worker B and blocks until a later task of
-        // the scope, which only A can run, has run.
+        // Worker A waits for its scope, whose task runs on worker B and blocks until a later task
+        // of the scope, which only A can run, has run.
         let pool = Pool::new(2).unwrap();
         pool.scope(|outer| {
             outer.submit(|| {

@@ -183,8 +183,8 @@ fn shutdown_now_ends_maps_scopes_and_broadcasts_with_a_panic() {
     });
 }
 
-// Broke: what was admitted before the cancellation, and delivered after it had looked, waited for the
-// busy workers.
+// Broke: what was admitted before the cancellation, and delivered after it had looked, waited for
+// the busy workers.
 #[test]
 fn shutdown_now_cancels_what_is_submitted_meanwhile() {
     finishes("submitting meanwhile", || {

@@ -273,7 +273,8 @@ fn a_thread_blocked_by_a_full_queue_is_released_by_a_shutdown() {
         told.recv().unwrap();
         let closing = Arc::clone(&pool);
         let closer = std::thread::spawn(move || closing.shutdown().unwrap());
-        // Whether the thread came before the closing or not, it comes back; without room it is refused.
+        // Whether the thread came before the closing or not, it comes back; without room it is
+        // refused.
         let refused = thread.join().unwrap();
         assert!(refused.unwrap_err().is_cancelled());
         drop(busy);

@@ -58,7 +58,8 @@ fn hooks_run_once_for_each_thread_in_pairs() {
     }
 }
 
-// Broke: a hook submitted after the last worker had looked, and its task was never run; `shutdown` hung.
+// Broke: a hook submitted after the last worker had looked, and its task was never run; `shutdown`
+// hung.
 #[test]
 fn what_hooks_submit_while_the_pool_is_open_runs_and_afterwards_is_refused() {
     quiet();
@@ -89,7 +90,8 @@ fn what_hooks_submit_while_the_pool_is_open_runs_and_afterwards_is_refused() {
                 pool.shutdown().unwrap();
                 let stats = pool.stats();
                 assert_eq!((stats.queued, stats.running), (0, 0), "{stats:?}");
-                for handle in std::mem::take(&mut *handles.lock().unwrap()) {
+                let taken = std::mem::take(&mut *handles.lock().unwrap());
+                for handle in taken {
                     assert!(handle.is_finished(), "nothing is left behind");
                     match handle.join() {
                         Ok(n) => assert_eq!(n, 7),
@@ -112,8 +114,8 @@ fn a_start_hook_on_a_closed_pool_runs_what_it_waits_for() {
         let (tell, told) = mpsc::channel();
         let pool = Pool::builder()
             .workers(1)
-            // The first one ends as a worker to be replaced, on an open pool; its successor starts on a
-            // closed one.
+            // The first one ends as a worker to be replaced, on an open pool; its successor starts
+            // on a closed one.
             .on_worker_stop(move |_| {
                 if let Some(pool) = pool_at(&stop_place) {
                     pool.shutdown_background();
@@ -137,8 +139,8 @@ fn a_start_hook_on_a_closed_pool_runs_what_it_waits_for() {
     });
 }
 
-// Broke: the task that the hook ran spoiled its thread, so that the worker was replaced before it had
-// served, and so was the next one, for ever.
+// Broke: the task that the hook ran spoiled its thread, so that the worker was replaced before it
+// had served, and so was the next one, for ever.
 #[test]
 fn a_start_hook_that_spoils_its_thread_fails_and_the_worker_serves() {
     quiet();
@@ -243,8 +245,8 @@ fn build_inside_a_task_runs_visits_while_it_waits_for_start_hooks() {
     });
 }
 
-// Broke: a rejected submission from a worker that had left its loop was counted for a moment, in which the
-// others fell asleep, and woke nobody.
+// Broke: a rejected submission from a worker that had left its loop was counted for a moment, in
+// which the others fell asleep, and woke nobody.
 #[test]
 fn destructors_whose_submissions_are_rejected_hold_nobody_up() {
     for workers in SHAPES {
@@ -342,7 +344,8 @@ fn a_shutdown_waits_for_the_threads_that_were_replaced_too() {
     }
 }
 
-// Broke: the workers went on taking tasks off the queue, and ran them, while another thread cancelled it.
+// Broke: the workers went on taking tasks off the queue, and ran them, while another thread
+// cancelled it.
 #[test]
 fn shutdown_now_starts_nothing_more() {
     for workers in SHAPES {

@@ -50,8 +50,8 @@ fn pool(workers: usize) -> Pool {
     Pool::builder().workers(workers).sentinel(Sentinel::new().panic()).build().unwrap()
 }
 
-/// What is new here has to be named to the sentinel, in the `list` or `ignore` of its module: without
-/// symbols nobody can tell it from what a task left.
+/// What is new here has to be named to the sentinel, in the `list` or `ignore` of its module:
+/// without symbols nobody can tell it from what a task left.
 #[test]
 fn every_thread_local_of_cleanslate_is_named_to_the_sentinel() {
     let known = [

@@ -73,8 +73,8 @@ thread_local! {
     static LATE: AtEnd = const { AtEnd(RefCell::new(None)) };
 }
 
-/// Runs `then` on a thread, and `at_end` in destructors of std thread-locals, one that runs before the
-/// slots' end and one that runs after it. Both send what they found.
+/// Runs `then` on a thread, and `at_end` in destructors of std thread-locals, one that runs before
+/// the slots' end and one that runs after it. Both send what they found.
 fn around_the_end<R: Send + 'static>(
     then: impl FnOnce() + Send,
     at_end: impl FnOnce() -> R + Clone + Send + 'static,
@@ -223,8 +223,8 @@ task_local! {
     static GRENADE_2: Option<Grenade> = None;
 }
 
-// Broke: two copies whose drop panic_of, in one snapshot, aborted the process; one did when the snapshot
-// was the one that a thread, or a task that panicks, had cached.
+// Broke: two copies whose drop panic_of, in one snapshot, aborted the process; one did when the
+// snapshot was the one that a thread, or a task that panicks, had cached.
 #[test]
 fn copies_whose_drop_panics_cost_nobody_the_process() {
     static DROPS: AtomicUsize = AtomicUsize::new(0);

@@ -18,7 +18,8 @@ pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};
 pub(crate) use retire::retiring;
 
-/// The numbers of workers that every pool test runs over: alone, in company, and more than processors.
+/// The numbers of workers that every pool test runs over: alone, in company, and more than
+/// processors.
 pub(crate) const SHAPES: [usize; 3] = [1, 2, 5];
 
 /// Longer than anything here takes, unless it hangs.

@@ -28,7 +28,8 @@ fn timed(run: &Run, serve: impl FnOnce(&Run) -> Vec<Seen>) -> Served {
     Ok((seen, run.began.elapsed()))
 }
 
-/// A new thread for every request and for every part; as many requests at a time as there are workers.
+/// A new thread for every request and for every part; as many requests at a time as there are
+/// workers.
 pub(super) fn threads<S: Store>(requests: &[Request], run: &Run) -> Served {
     let serve_one = |run: &Run, request| {
         run.handle::<S>(request, |parts, f| {

@@ -84,8 +84,8 @@ impl Run {
         watch::over(request.number, || self.serve::<S>(request, step))
     }
 
-    /// Serves `request`. `step` runs the parts in parallel, however the executor at hand does that, and
-    /// returns what each of them did.
+    /// Serves `request`. `step` runs the parts in parallel, however the executor at hand does that,
+    /// and returns what each of them did.
     pub(super) fn serve<S: Store>(
         &self,
         request: Request,
@@ -139,7 +139,8 @@ fn part<S: Store>(part: Part) -> Did {
     S::write(|session| session.part = before)
 }
 
-/// A few microseconds of arithmetic; the last part of every fourth request waits, as for a database.
+/// A few microseconds of arithmetic; the last part of every fourth request waits, as for a
+/// database.
 fn work(part: Part) {
     let mut sum = part.request ^ (part.number << 24);
     for _ in 0..2_000 {

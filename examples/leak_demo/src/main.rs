@@ -4,8 +4,9 @@
 //! cargo run --release --example leak_demo
 //! ```
 //!
-//! A job is a request handler (`job.rs`) that keeps who is logged in where application code keeps it,
-//! in a thread-local (`store.rs`). Each executor (`executors.rs`) runs all of them in one burst.
+//! A job is a request handler (`job.rs`) that keeps who is logged in where application code keeps
+//! it, in a thread-local (`store.rs`). Each executor (`executors.rs`) runs all of them in one
+//! burst.
 
 mod args;
 mod executors;

@@ -1,7 +1,7 @@
 //! Where a request runs: on which worker, and on top of which other request.
 //!
-//! This is the demonstration's own record. Its thread-local cannot leak: each entry is put back when a
-//! request ends, and requests on one thread end in the reverse order of their beginning.
+//! This is the demonstration's own record. Its thread-local cannot leak: each entry is put back
+//! when a request ends, and requests on one thread end in the reverse order of their beginning.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -72,8 +72,8 @@ impl Store for Plain {
 pub(super) struct Foreign;
 
 impl Store for Foreign {
-    /// A carrier can put a value aside, but not a borrow: cleanslate would refuse to run a part on top
-    /// of it, with an error that names the cell. So this handler copies what it lends.
+    /// A carrier can put a value aside, but not a borrow: cleanslate would refuse to run a part on
+    /// top of it, with an error that names the cell. So this handler copies what it lends.
     const LENDS: bool = false;
 
     fn read<R>(f: impl FnOnce(&Session) -> R) -> R {

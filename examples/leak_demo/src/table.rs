@@ -118,7 +118,8 @@ impl<W: Write> Text<W> {
         table
     }
 
-    /// What the columns mean, with what happened on the first executor that leaked in every way it can.
+    /// What the columns mean, with what happened on the first executor that leaked in every way it
+    /// can.
     fn words(&mut self, done: &[Done]) -> io::Result<()> {
         // Of equals, the last: seen from the end, the first row.
         let worst = done.iter().rev().max_by_key(|done| done.tally.words.count());

@@ -76,8 +76,9 @@ fn one_task_leaks_nothing_anywhere() {
     }
 }
 
-/// In a process of its own, since the names that are found are kept in one place per process: the other
-/// tests would take them. The program beside this test may have been built without the feature.
+/// In a process of its own, since the names that are found are kept in one place per process: the
+/// other tests would take them. The program beside this test may have been built without the
+/// feature.
 #[cfg(all(feature = "sentinel", target_os = "linux", target_env = "gnu"))]
 #[test]
 fn the_sentinel_names_what_nobody_declared_and_nothing_else() {

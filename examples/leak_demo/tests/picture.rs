@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::{demo, file};
 
-/// Draws a run, and returns the picture in two parts: the leaking run, and the clean one with the legend.
+/// Draws a run, and returns the picture in two parts: the leaking run, and the clean one with the
+/// legend.
 fn draw(name: &str, tasks: &str, workers: &str) -> (Value, String, String) {
     let path = file(name);
     let ran = demo(&["--json", "--tasks", tasks, "--workers", workers, "--svg", &path]);

@@ -1,5 +1,5 @@
-//! Holds a value against a JSON schema. Of that language it knows what `schema.json` uses, and panics
-//! at anything else.
+//! Holds a value against a JSON schema. Of that language it knows what `schema.json` uses, and
+//! panics at anything else.
 
 use serde_json::Value;
 

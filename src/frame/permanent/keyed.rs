@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //!
-//! - **M1 (block).** A value lies in its thread's block, which is freed by [`End`] only: after the slots
-//!   have been torn down, when no code of the engine is running on the thread. What is used after that
-//!   gets a block of its own, and so different values.
-//! - **M2 (serial).** No two blocks have the same serial number, which is where their epochs begin: so what
-//!   was kept from an earlier block of a thread is of no use in a later one.
+//! - **M1 (block).** A value lies in its thread's block, which is freed by [`End`] only: after the
+//!   slots have been torn down, when no code of the engine is running on the thread. What is used
+//!   after that gets a block of its own, and so different values.
+//! - **M2 (serial).** No two blocks have the same serial number, which is where their epochs begin:
+//!   so what was kept from an earlier block of a thread is of no use in a later one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -103,9 +103,8 @@ fn begin() -> *const Block {
     }
     let block = Box::into_raw(Box::<Block>::default());
     if END.try_with(|end| end.block.set(block)).is_err() {
-        // Rare and small: a destructor that uses a slot after the slots have been torn down. Nobody is
-        // left to free the block.
-        // SAFETY: made above, and nobody else has it.
+        // Rare and small: a destructor that uses a slot after the slots have been torn down. Nobody
+        // is left to free the block. SAFETY: made above, and nobody else has it.
         unsafe { (*block).is_late = true };
     }
     BLOCK.set(block);
@@ -118,7 +117,8 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     let value: &Box<dyn Any> =
         values.entry(ptr::from_ref(key).addr()).or_insert_with(|| Box::new((key.make)()));
     let value: *const dyn Any = &raw const **value;
-    // SAFETY: the key's own `make` has made it, so it is a `T`; and M1: in its box as long as the block.
+    // SAFETY: the key's own `make` has made it, so it is a `T`; and M1: in its box as long as the
+    // block.
     unsafe { &*value.cast::<T>() }
 }
 

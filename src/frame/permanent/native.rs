@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - **M1 (native).** A `thread_local!` with a constant initialiser, of a type that needs no drop, on a
-//!   target with native thread-locals is a piece of the thread's own memory: nothing makes it, nothing
-//!   ends it, and it is there from the thread's first instruction to its last.
+//! - **M1 (native).** A `thread_local!` with a constant initialiser, of a type that needs no drop,
+//!   on a target with native thread-locals is a piece of the thread's own memory: nothing makes it,
+//!   nothing ends it, and it is there from the thread's first instruction to its last.
 
 use std::cell::Cell;
 use std::mem::needs_drop;
@@ -35,8 +35,8 @@ pub type Key<T> = LocalKey<T>;
 pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     const { assert!(!needs_drop::<T>(), "M1") };
     let value = key.with(std::ptr::from_ref);
-    // SAFETY: M1: it is there until the thread's last instruction; and the reference does not leave the
-    // thread, since the types that are kept so are not `Sync`.
+    // SAFETY: M1: it is there until the thread's last instruction; and the reference does not leave
+    // the thread, since the types that are kept so are not `Sync`.
     unsafe { &*value }
 }
 

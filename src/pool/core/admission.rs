@@ -2,13 +2,14 @@
 //!
 //! Invariants:
 //!
-//! 1. The flags are only ever set. They share the word with the count, so that each submission comes
-//!    either before the closing or after it, in the one order of changes to the word.
+//! 1. The flags are only ever set. They share the word with the count, so that each submission
+//!    comes either before the closing or after it, in the one order of changes to the word.
 //! 2. Everything that is counted here is counted as finished once, when it is over.
-//! 3. After the closing only a running task of the pool is admitted, and that one is not finished. So
-//!    once the count equals the sum of the finished ones *after* the closing, nothing is left for good.
-//!    A submission that found the pool open and comes too late all the same is counted for a moment;
-//!    it counts itself as finished and wakes everybody, so nobody is left asleep over it.
+//! 3. After the closing only a running task of the pool is admitted, and that one is not finished.
+//!    So once the count equals the sum of the finished ones *after* the closing, nothing is left
+//!    for good. A submission that found the pool open and comes too late all the same is counted
+//!    for a moment; it counts itself as finished and wakes everybody, so nobody is left asleep over
+//!    it.
 
 use crate::sync::seam::atomic::{AtomicU64, Ordering};
 
@@ -39,8 +40,8 @@ impl Admission {
         Self { word: AtomicU64::new(0) }
     }
 
-    /// Counts a submission, unless the pool is closed. `draining` is asked whether the caller runs a
-    /// task of the pool, which may submit until the pool is cancelled.
+    /// Counts a submission, unless the pool is closed. `draining` is asked whether the caller runs
+    /// a task of the pool, which may submit until the pool is cancelled.
     #[inline]
     pub(crate) fn admit(&self, draining: impl Fn() -> bool) -> Admitted {
         let may =

@@ -1,15 +1,15 @@
-//! The bound of a pool's queue: the tasks that nobody has claimed yet, and the line of those that wait
-//! for a place.
+//! The bound of a pool's queue: the tasks that nobody has claimed yet, and the line of those that
+//! wait for a place.
 //!
 //! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
-//! (they would wait for themselves). A place that becomes free is handed to the first in the line, so
-//! nobody overtakes.
+//! (they would wait for themselves). A place that becomes free is handed to the first in the line,
+//! so nobody overtakes.
 //!
 //! Invariants:
 //!
 //! 1. While somebody is in the line, no place is free: `used >= limit`.
-//! 2. A place that was handed over is counted in `used`. Whoever it was handed to takes it, or gives it
-//!    back when it is dropped.
+//! 2. A place that was handed over is counted in `used`. Whoever it was handed to takes it, or
+//!    gives it back when it is dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -154,8 +154,8 @@ impl Wake for Unpark {
     }
 }
 
-/// One that waits for a place, in the line from its first [`poll`](Self::poll) on. Dropped, it leaves the
-/// line, and passes on a place that it was handed.
+/// One that waits for a place, in the line from its first [`poll`](Self::poll) on. Dropped, it
+/// leaves the line, and passes on a place that it was handed.
 pub(crate) struct Waiting<'c> {
     capacity: &'c Capacity,
     turn: Option<Arc<Mutex<Turn>>>,

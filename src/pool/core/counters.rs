@@ -48,12 +48,13 @@ impl Tally<'_> {
     #[inline]
     fn change(self, counter: &AtomicU64, n: u64) {
         if self.alone {
-            // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees what
-            // the task did; the other counters need no order.
+            // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees
+            // what the task did; the other counters need no order.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
         } else {
-            // SeqCst: a plain thread that finishes looks afterwards whether the pool is closing, and the
-            // closer looks at the counters after it has said so; one of the two sees the other.
+            // SeqCst: a plain thread that finishes looks afterwards whether the pool is closing,
+            // and the closer looks at the counters after it has said so; one of the two sees the
+            // other.
             counter.fetch_add(n, Ordering::SeqCst);
         }
     }

@@ -47,8 +47,8 @@ struct Starts {
 }
 
 impl Startup {
-    /// A worker's start hook has ended. Returns false for a replacement whose hook failed, so that it
-    /// has to be replaced in turn.
+    /// A worker's start hook has ended. Returns false for a replacement whose hook failed, so that
+    /// it has to be replaced in turn.
     pub(crate) fn settle(&self, index: usize, failed: Option<String>) -> bool {
         let mut state = self.0.lock();
         if state.built {
@@ -64,8 +64,9 @@ impl Startup {
         true
     }
 
-    /// Waits for all of `workers` workers; returns which one has failed first, and how, if one has. The
-    /// builder may be a worker itself, of another pool: it runs what is directed to it meanwhile.
+    /// Waits for all of `workers` workers; returns which one has failed first, and how, if one has.
+    /// The builder may be a worker itself, of another pool: it runs what is directed to it
+    /// meanwhile.
     pub(crate) fn wait(&self, workers: usize) -> Option<(usize, String)> {
         self.0.lock().builder = Some(seam::current());
         current::wait_until(|| self.0.lock().settled == workers);

@@ -236,8 +236,8 @@ impl Core {
             Admitted::Yes(number) => Ok(number),
             Admitted::No => Err(Refused::ShutDown),
             Admitted::TooLate => {
-                // On the counters of no thread: this one may have left its loop, where a worker would
-                // look for itself whether it was the last.
+                // On the counters of no thread: this one may have left its loop, where a worker
+                // would look for itself whether it was the last.
                 let tally = Tally { counters: &self.shared, alone: false };
                 tally.add(|c| &c.claimed, 1);
                 self.finished(tally);
@@ -271,15 +271,15 @@ impl Core {
         self.look_for_cancellation();
     }
 
-    /// Returns whether work waits besides `own` entries of the queue, and no worker is idle that would
-    /// take it.
+    /// Returns whether work waits besides `own` entries of the queue, and no worker is idle that
+    /// would take it.
     pub(crate) fn is_crowded(&self, own: u64) -> bool {
         !self.sleepers.is_anybody_idle() && self.queue.live() > own
     }
 
-    /// To be called after work was made visible. Either the thread that cancels finds the work, or this
-    /// one finds the pool cancelled: the fence in `notify` lies between the work and this look, and
-    /// `cancel` sets the flag, SeqCst, before it looks for work.
+    /// To be called after work was made visible. Either the thread that cancels finds the work, or
+    /// this one finds the pool cancelled: the fence in `notify` lies between the work and this
+    /// look, and `cancel` sets the flag, SeqCst, before it looks for work.
     #[inline]
     fn look_for_cancellation(&self) {
         if self.is_cancelled() {
@@ -287,8 +287,8 @@ impl Core {
         }
     }
 
-    /// Addresses a task to every worker. Racing callers come one after the other, so that all workers
-    /// see the same order, and tasks that wait for one another meet.
+    /// Addresses a task to every worker. Racing callers come one after the other, so that all
+    /// workers see the same order, and tasks that wait for one another meet.
     pub(crate) fn deliver_to_all(&self, task: &Arc<impl DirectedTask + 'static>) {
         let delivering = self.delivering.lock();
         for slot in &self.slots {
@@ -302,9 +302,10 @@ impl Core {
 
     // --- Running ---
 
-    /// Returns whether the current thread claims the tasks that it waits for: to run them, or to end them
-    /// once the pool is cancelled, as any thread does. Whoever cancels may otherwise wait, in the drop of
-    /// one task, for the next one in the queue, while the worker that would come to it waits for the first.
+    /// Returns whether the current thread claims the tasks that it waits for: to run them, or to
+    /// end them once the pool is cancelled, as any thread does. Whoever cancels may otherwise wait,
+    /// in the drop of one task, for the next one in the queue, while the worker that would come to
+    /// it waits for the first.
     #[inline]
     pub(crate) fn claims_here(&self) -> bool {
         self.helps_here() || self.is_cancelled()
@@ -316,8 +317,8 @@ impl Core {
         if self.is_cancelled() { entry.cancel(self) } else { entry.run(self) }
     }
 
-    /// Returns whether the current thread runs what it waits for: because it runs a task, or because
-    /// plain threads do so in this pool.
+    /// Returns whether the current thread runs what it waits for: because it runs a task, or
+    /// because plain threads do so in this pool.
     #[inline]
     pub(crate) fn helps_here(&self) -> bool {
         self.caller_helps || current::in_task()
@@ -370,13 +371,14 @@ impl Core {
         if !self.is_closing() {
             return false;
         }
-        // No hook begins any more that counts, and what those that did have submitted is in the count.
+        // No hook begins any more that counts, and what those that did have submitted is in the
+        // count.
         if self.hook_runs.load(Ordering::SeqCst) != 0 {
             return false;
         }
-        // The finished ones first, the count after them: both only grow, and the first never exceeds
-        // the second, so if they are equal they were so at the end of the sum. Acquire and SeqCst keep
-        // the reads in this order.
+        // The finished ones first, the count after them: both only grow, and the first never
+        // exceeds the second, so if they are equal they were so at the end of the sum. Acquire and
+        // SeqCst keep the reads in this order.
         let finished = self.sum(|c| &c.finished);
         finished == self.admission.count()
     }
@@ -397,15 +399,15 @@ impl Core {
         self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
     }
 
-    /// Returns whether this process is a child of the one that the workers live in. A system call, so
-    /// it is asked where a thread would block anyway.
+    /// Returns whether this process is a child of the one that the workers live in. A system call,
+    /// so it is asked where a thread would block anyway.
     #[cold]
     pub(crate) fn is_forked(&self) -> bool {
         self.process.is_parent()
     }
 
-    /// Blocks until `done`, whose change must unpark this thread; returns false if it never will be,
-    /// since the workers live in another process.
+    /// Blocks until `done`, whose change must unpark this thread; returns false if it never will
+    /// be, since the workers live in another process.
     pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> bool {
         current::wait_until_or(done, || self.is_forked())
     }
@@ -426,7 +428,8 @@ impl Core {
     fn enter_phase(&self, phase: u8) {
         self.phase.fetch_max(phase, Ordering::SeqCst);
         if self.is_forked() {
-            // Nobody waits here, and a lock that a thread of the parent held at the fork stays held.
+            // Nobody waits here, and a lock that a thread of the parent held at the fork stays
+            // held.
             return;
         }
         if let Some(capacity) = &self.capacity {
@@ -488,7 +491,8 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         if self.is_forked() {
-            // What lies in the queue belongs to the parent, and may borrow from stacks that are gone.
+            // What lies in the queue belongs to the parent, and may borrow from stacks that are
+            // gone.
             while let Some(entry) = self.queue.pop() {
                 #[expect(clippy::mem_forget, reason = "nothing of it may be dropped here")]
                 std::mem::forget(entry);

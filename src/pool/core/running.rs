@@ -6,11 +6,11 @@ use crate::frame::Failure;
 use crate::pool::scheduler::current::{self, InTask};
 use crate::sync::seam::atomic::Ordering;
 
-/// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread marked
-/// as running a task, until it is over.
+/// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread
+/// marked as running a task, until it is over.
 ///
-/// The mark stays until the drop: what follows a task (drops, wakes) is user code too, and waits like a
-/// task's.
+/// The mark stays until the drop: what follows a task (drops, wakes) is user code too, and waits
+/// like a task's.
 #[must_use]
 pub(crate) struct Running<'c> {
     pub(crate) tally: Tally<'c>,
@@ -25,8 +25,8 @@ impl<'c> Running<'c> {
         Self { tally, _in_task: current::enter_task(core.id) }
     }
 
-    /// Counts how it ended: `completed` tasks went well, and one failed, if there is a failure. Comes
-    /// before the end can be seen by anybody.
+    /// Counts how it ended: `completed` tasks went well, and one failed, if there is a failure.
+    /// Comes before the end can be seen by anybody.
     #[inline]
     pub(crate) fn end(&self, completed: u64, failure: Option<&Failure>) {
         if completed != 0 {
@@ -41,8 +41,8 @@ impl<'c> Running<'c> {
     }
 }
 
-/// A hook that runs on a worker while the pool is open: it counts as a task, may submit and wait as one
-/// does, and the pool is not quiescent before its drop.
+/// A hook that runs on a worker while the pool is open: it counts as a task, may submit and wait as
+/// one does, and the pool is not quiescent before its drop.
 #[must_use]
 pub(crate) struct HookRun<'c> {
     core: &'c Core,
@@ -52,8 +52,8 @@ pub(crate) struct HookRun<'c> {
 impl<'c> HookRun<'c> {
     /// Begins a hook, unless the pool is closed.
     pub(crate) fn begin(core: &'c Core) -> Option<Self> {
-        // SeqCst: counted before the look whether the pool is closing. Whoever sees it closing looks at
-        // the count afterwards, so it finds this hook, or the hook finds the pool closing.
+        // SeqCst: counted before the look whether the pool is closing. Whoever sees it closing
+        // looks at the count afterwards, so it finds this hook, or the hook finds the pool closing.
         core.hook_runs.fetch_add(1, Ordering::SeqCst);
         if core.is_closing() {
             end_hook(core);
@@ -77,11 +77,11 @@ fn end_hook(core: &Core) {
     }
 }
 
-/// Something that was admitted and is not a job: a map or a broadcast, while it lasts. Its drop counts it
-/// as finished.
+/// Something that was admitted and is not a job: a map or a broadcast, while it lasts. Its drop
+/// counts it as finished.
 ///
-/// The caller's thread drops what is left of it (results, the closure), which is user code: meanwhile that
-/// thread keeps the pool open, and cannot wait for its end.
+/// The caller's thread drops what is left of it (results, the closure), which is user code:
+/// meanwhile that thread keeps the pool open, and cannot wait for its end.
 #[must_use]
 pub(crate) struct Activity<'c> {
     core: &'c Core,

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-/// Why a shutdown did not wait until every worker was gone. The pool is closed all the same, unless it
-/// was asked by one of its own tasks.
+/// Why a shutdown did not wait until every worker was gone. The pool is closed all the same, unless
+/// it was asked by one of its own tasks.
 ///
 /// # Examples
 ///
@@ -48,7 +48,8 @@ impl ShutdownError {
         Self(Kind::NoReaper(error))
     }
 
-    /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was changed.
+    /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was
+    /// changed.
     #[must_use]
     pub fn is_on_worker(&self) -> bool {
         matches!(self.0, Kind::OnWorker)

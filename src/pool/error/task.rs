@@ -83,8 +83,9 @@ impl TaskError {
         matches!(self.0.kind, Kind::Cancelled)
     }
 
-    /// Returns whether the task would have had to run on top of too many others: 256 of them, or fewer where
-    /// they use much of the stack. Each of those waits for the one above it. The task did not begin there.
+    /// Returns whether the task would have had to run on top of too many others: 256 of them, or
+    /// fewer where they use much of the stack. Each of those waits for the one above it. The task
+    /// did not begin there.
     ///
     /// # Examples
     ///
@@ -105,15 +106,15 @@ impl TaskError {
         matches!(self.0.kind, Kind::TooDeep)
     }
 
-    /// Returns whether this process is a child after a `fork`, in which the pool has no workers: the
-    /// wait would never end.
+    /// Returns whether this process is a child after a `fork`, in which the pool has no workers:
+    /// the wait would never end.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(self.0.kind, Kind::Forked)
     }
 
-    /// Returns whether the task returned, but the clean-up of its slots failed: a value's `Drop` panicked, or a
-    /// slot kept coming back. Its result was dropped.
+    /// Returns whether the task returned, but the clean-up of its slots failed: a value's `Drop`
+    /// panicked, or a slot kept coming back. Its result was dropped.
     #[must_use]
     pub fn is_cleanup(&self) -> bool {
         matches!(self.0.kind, Kind::Cleanup(_))
@@ -201,8 +202,8 @@ impl TaskError {
         Err(Self(Box::new(Inner { label, kind, message })))
     }
 
-    /// What the failure said: the message of a panic (if it is a string), of a failed clean-up or of a
-    /// carrier.
+    /// What the failure said: the message of a panic (if it is a string), of a failed clean-up or
+    /// of a carrier.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.0.message.as_deref()

@@ -1,18 +1,19 @@
-//! The latch of a group: lets helpers in to data on the owner's stack, and lets the owner wait until
-//! the last one is out.
+//! The latch of a group: lets helpers in to data on the owner's stack, and lets the owner wait
+//! until the last one is out.
 //!
-//! A group puts several tickets (shares of one `Arc`) on the queue. A ticket that is taken late, even
-//! after the owner has returned, must not touch the owner's stack.
+//! A group puts several tickets (shares of one `Arc`) on the queue. A ticket that is taken late,
+//! even after the owner has returned, must not touch the owner's stack.
 //!
 //! Invariants:
 //!
 //! 1. `CLOSED` is never unset. A ticket that finds it set does not enter.
-//! 2. A helper is inside from a successful [`enter`](HelperLatch::enter) to its [`leave`](HelperLatch::leave); the
-//!    owner's data outlives every moment at which the latch is not both closed and empty.
-//! 3. The latch is closed and empty for good from the first moment it is both; the thread that makes it
-//!    so tells the owner, through data that the ticket itself keeps alive.
-//! 4. The high half counts the tickets that are still on the queue, so that the owner can say, when it
-//!    closes, how many dead ones it leaves behind.
+//! 2. A helper is inside from a successful [`enter`](HelperLatch::enter) to its
+//!    [`leave`](HelperLatch::leave); the owner's data outlives every moment at which the latch is
+//!    not both closed and empty.
+//! 3. The latch is closed and empty for good from the first moment it is both; the thread that
+//!    makes it so tells the owner, through data that the ticket itself keeps alive.
+//! 4. The high half counts the tickets that are still on the queue, so that the owner can say, when
+//!    it closes, how many dead ones it leaves behind.
 
 use crate::sync::seam::atomic::{AtomicU64, Ordering};
 
@@ -50,8 +51,8 @@ impl HelperLatch {
 
     /// One ticket comes off the queue and tries to enter.
     pub(crate) fn enter(&self) -> Entered {
-        // Relaxed: what a helper reads was written before its ticket was put on the queue, which orders
-        // it. What it writes is ordered by `leave`.
+        // Relaxed: what a helper reads was written before its ticket was put on the queue, which
+        // orders it. What it writes is ordered by `leave`.
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if word & CLOSED != 0 {
@@ -69,7 +70,8 @@ impl HelperLatch {
         }
     }
 
-    /// Counts `n` more tickets, which are about to be put on the queue; false if it is too late for them.
+    /// Counts `n` more tickets, which are about to be put on the queue; false if it is too late for
+    /// them.
     #[must_use]
     pub(crate) fn issue(&self, n: usize) -> bool {
         // Relaxed: only counted. Once the latch is closed, nobody looks at the count any more.
@@ -82,17 +84,17 @@ impl HelperLatch {
         self.word.load(Ordering::Relaxed) / QUEUED
     }
 
-    /// Lets nobody in any more; returns the number of tickets left on the queue, to the first caller
-    /// only. If the latch is empty, the owner may go at once.
+    /// Lets nobody in any more; returns the number of tickets left on the queue, to the first
+    /// caller only. If the latch is empty, the owner may go at once.
     pub(crate) fn close(&self) -> u64 {
-        // AcqRel: Acquire pairs with the Release of `leave`, for a caller that finds the latch empty.
-        // Release: what the closer wrote is visible to an owner that sees the latch closed.
+        // AcqRel: Acquire pairs with the Release of `leave`, for a caller that finds the latch
+        // empty. Release: what the closer wrote is visible to an owner that sees the latch closed.
         let before = self.word.fetch_or(CLOSED, Ordering::AcqRel);
         if before & CLOSED == 0 { before / QUEUED } else { 0 }
     }
 
-    /// A helper goes out; returns whether it was the last one out of a closed latch, and so has to tell
-    /// the owner.
+    /// A helper goes out; returns whether it was the last one out of a closed latch, and so has to
+    /// tell the owner.
     #[must_use]
     pub(crate) fn leave(&self) -> bool {
         // AcqRel: Release hands what this helper wrote to the owner, through every later `leave` (a

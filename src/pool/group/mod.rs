@@ -1,15 +1,15 @@
 //! A group: work on its owner's stack that several workers share, while the owner waits.
 //!
-//! The owner puts tickets (shares of the one `Arc<Group>`) on the queue, or visits into the workers'
-//! inboxes. Each worker that takes one enters the latch, helps, and leaves.
+//! The owner puts tickets (shares of the one `Arc<Group>`) on the queue, or visits into the
+//! workers' inboxes. Each worker that takes one enters the latch, helps, and leaves.
 //!
 //! Invariants (those of the [`HelperLatch`] carry the safety):
 //!
 //! 1. `body` points to a `B` on the owner's stack. It is dereferenced only between a successful
 //!    `enter` and its `leave`.
 //! 2. The owner does not return, nor unwind, before the latch is closed and empty: [`Owner`]'s drop
-//!    waits for that, or aborts. In a forked child it does return: nobody else lives there who could
-//!    be inside.
+//!    waits for that, or aborts. In a forked child it does return: nobody else lives there who
+//!    could be inside.
 //! 3. After the last `leave` only the group itself is touched, which the ticket keeps alive.
 
 pub(crate) mod broadcast;
@@ -48,8 +48,8 @@ pub(crate) trait Shift {
     }
 }
 
-/// The shift of whoever works to the end: a visit, or an owner, which cannot leave its own work to others
-/// (with one worker there are none).
+/// The shift of whoever works to the end: a visit, or an owner, which cannot leave its own work to
+/// others (with one worker there are none).
 struct ToTheEnd;
 
 impl Shift for ToTheEnd {}
@@ -64,8 +64,8 @@ pub(crate) enum Help {
     GoOn,
     /// There is something left to start, but not on this thread: the ticket goes back to the queue.
     Elsewhere,
-    /// There is something left to start, when others have had their turn: the ticket goes to the second
-    /// line of the queue.
+    /// There is something left to start, when others have had their turn: the ticket goes to the
+    /// second line of the queue.
     GaveWay,
 }
 
@@ -97,8 +97,8 @@ impl<B: Body> Erased for B {
 }
 
 #[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
-// SAFETY: the body is `Sync` (`Body` demands it), so any thread may use a reference to it; the other
-// fields are `Send`.
+// SAFETY: the body is `Sync` (`Body` demands it), so any thread may use a reference to it; the
+// other fields are `Send`.
 unsafe impl Send for Group {}
 
 #[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
@@ -118,7 +118,8 @@ impl Group {
 
     #[expect(unsafe_code, reason = "calls the erased body")]
     fn help(&self, index: usize, shift: &dyn Shift) -> Help {
-        // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only: invariant 1.
+        // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only:
+        // invariant 1.
         unsafe { (self.vtable.help)(self.body, index, shift) }
     }
 
@@ -181,7 +182,8 @@ impl Shift for TicketShift<'_> {
     }
 }
 
-/// The shift of a plain thread that works on its own map: it calls for others when that is worth it.
+/// The shift of a plain thread that works on its own map: it calls for others when that is worth
+/// it.
 struct CallerShift<'t>(TicketShift<'t>);
 
 impl Shift for CallerShift<'_> {
@@ -229,8 +231,8 @@ impl Stale for Ticket {
 
 /// A group's visits in the inboxes: every one of them enters, so the last one closes the latch.
 ///
-/// They are cancelled as a whole: visits may wait for one another, so none may be missing of those that
-/// the others expect.
+/// They are cancelled as a whole: visits may wait for one another, so none may be missing of those
+/// that the others expect.
 pub(crate) struct Visits {
     group: Group,
     /// Whether a visit has begun, or all of them are cancelled.
@@ -324,13 +326,13 @@ impl<'b, G: AsRef<Group>> Owner<'b, G> {
 }
 
 impl<'b> Owner<'b, Ticket> {
-    /// Runs a group to its end: offers it to at most `helpers` workers, works on it on this thread if
-    /// that runs a task, and returns when nobody is inside any more.
+    /// Runs a group to its end: offers it to at most `helpers` workers, works on it on this thread
+    /// if that runs a task, and returns when nobody is inside any more.
     ///
-    /// A plain thread that stays awake for a moment anyway offers one ticket at first: to wake a worker
-    /// for a map that is over before it comes costs more than such a map. The others follow as soon as
-    /// the first helper sees that it is worth it, or when that moment is over (the first item may take
-    /// long).
+    /// A plain thread that stays awake for a moment anyway offers one ticket at first: to wake a
+    /// worker for a map that is over before it comes costs more than such a map. The others follow
+    /// as soon as the first helper sees that it is worth it, or when that moment is over (the first
+    /// item may take long).
     pub(crate) fn run<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
         let owner = Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
         let ticket = &owner.shared;

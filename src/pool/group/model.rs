@@ -8,8 +8,8 @@ use super::latch::{Entered, HelperLatch};
 use crate::sync::model::explore;
 use crate::sync::seam::{self, UnsafeCell};
 
-/// A group as its tickets see it: what they share, and what lies on the owner's stack. Loom reports an
-/// access to `body` that is not ordered before the owner's last one.
+/// A group as its tickets see it: what they share, and what lies on the owner's stack. Loom reports
+/// an access to `body` that is not ordered before the owner's last one.
 struct Group {
     latch: HelperLatch,
     owner: seam::Thread,

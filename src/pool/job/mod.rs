@@ -59,15 +59,16 @@ pub(crate) trait Joinable<R>: Send + Sync {
     fn number(&self) -> u64;
 }
 
-/// A job that nobody has claimed was left as it is, since too many tasks lie on top of one another here.
+/// A job that nobody has claimed was left as it is, since too many tasks lie on top of one another
+/// here.
 #[derive(Debug)]
 pub(crate) struct TooDeep;
 
 /// A job as those see it who may run it while they wait for its group.
 pub(crate) trait Claimable: Send + Sync {
     fn is_claimed(&self) -> bool;
-    /// Claims the job if nobody has and runs it on this thread, or ends it where that is not possible;
-    /// returns whether it did.
+    /// Claims the job if nobody has and runs it on this thread, or ends it where that is not
+    /// possible; returns whether it did.
     fn claim_and_run(&self, core: &Core) -> bool;
 }
 
@@ -81,8 +82,8 @@ where
         Self { state: JobState::new((task, context)), label, end }
     }
 
-    /// Runs a claimed job. Everything that the task made, its closure and its context are gone before
-    /// the completion can be observed.
+    /// Runs a claimed job. Everything that the task made, its closure and its context are gone
+    /// before the completion can be observed.
     fn execute(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>) {
         let running = Running::begin(core);
         let tally = running.tally;
@@ -212,8 +213,8 @@ where
     }
 
     fn run_inline(&self, core: &Core) -> Result<(), TooDeep> {
-        // A closure that is dropped here may wait for the next task in its drop, and so on. Beyond the depth
-        // one is ended, by `claim_and_run`; what its drop waits for stays in the queue.
+        // A closure that is dropped here may wait for the next task in its drop, and so on. Beyond
+        // the depth one is ended, by `claim_and_run`; what its drop waits for stays in the queue.
         if !current::may_end() && !self.state.is_claimed() {
             return Err(TooDeep);
         }

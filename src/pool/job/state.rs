@@ -14,11 +14,12 @@
 //! 2. Before `DONE`, the body is touched only by the thread that set `CLAIMED`; it holds the one
 //!    [`Claimed`] token, and setting `DONE` consumes the token.
 //! 3. After `DONE`, the body is touched only by the thread that set `TAKEN`.
-//! 4. Dropping the cell drops nothing: the work is moved out by the claim, the outcome by `TAKEN`. A
-//!    scoped job may lie in the queue, claimed long ago, when the borrows of its types have ended; its
-//!    cell must not run their drop glue then. A forgotten handle therefore leaks the outcome.
-//! 5. Exactly one of [`complete`](Claimed::complete) and [`detach`](JobState::detach) sees the other's
-//!    bit already set, and that one owes the drop of the outcome.
+//! 4. Dropping the cell drops nothing: the work is moved out by the claim, the outcome by `TAKEN`.
+//!    A scoped job may lie in the queue, claimed long ago, when the borrows of its types have
+//!    ended; its cell must not run their drop glue then. A forgotten handle therefore leaks the
+//!    outcome.
+//! 5. Exactly one of [`complete`](Claimed::complete) and [`detach`](JobState::detach) sees the
+//!    other's bit already set, and that one owes the drop of the outcome.
 
 use std::mem::ManuallyDrop;
 use std::task::Waker;
@@ -134,12 +135,14 @@ impl<W, O> JobState<W, O> {
         if !self.is_done() {
             return None;
         }
-        // Acquire: as in `is_done`, which has seen `DONE` already. Only one caller finds the bit unset.
+        // Acquire: as in `is_done`, which has seen `DONE` already. Only one caller finds the bit
+        // unset.
         if self.state.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
             return None;
         }
         let body = self.body.with_mut(|body| {
-            // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the body.
+            // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the
+            // body.
             let body = unsafe { &mut *body };
             std::mem::replace(&mut **body, Body::Empty)
         });
@@ -153,8 +156,8 @@ impl<W, O> JobState<W, O> {
     pub(crate) fn register(&self, waiter: Waiter) -> Registration {
         let mut place = self.waiter.lock();
         // AcqRel: the Acquire half pairs with `complete`, as in `is_done`; the bit itself needs no
-        // Release, since the waiter is read under the lock. If `DONE` is not set here, this section of
-        // the lock comes before the completer's, which will find the waiter.
+        // Release, since the waiter is read under the lock. If `DONE` is not set here, this section
+        // of the lock comes before the completer's, which will find the waiter.
         let before = self.state.fetch_or(WAITER, Ordering::AcqRel);
         if before & DONE != 0 {
             return Registration::Done;
@@ -162,8 +165,8 @@ impl<W, O> JobState<W, O> {
         Registration::Registered(place.replace(waiter))
     }
 
-    /// Gives up the handle's claim on the outcome, and takes back the waiter that it left, if nobody has
-    /// told it yet.
+    /// Gives up the handle's claim on the outcome, and takes back the waiter that it left, if
+    /// nobody has told it yet.
     pub(crate) fn detach(&self) -> (Detached, Option<Waiter>) {
         // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
         // orders what the handle did before the runner's drop of the outcome.
@@ -174,8 +177,8 @@ impl<W, O> JobState<W, O> {
 }
 
 impl<W, O> Drop for Claimed<'_, W, O> {
-    /// The promise to complete was broken: waiters would wait for ever, or go on while the job still
-    /// borrows from them.
+    /// The promise to complete was broken: waiters would wait for ever, or go on while the job
+    /// still borrows from them.
     #[cold]
     fn drop(&mut self) {
         drop(AbortOnUnwind::new("a claimed job was not completed"));
@@ -208,11 +211,13 @@ impl<W, O> Claimed<'_, W, O> {
         cell.body.with_mut(|body| {
             // SAFETY: invariant 2, as in `work`; `DONE` is set below, after the last access.
             let body = unsafe { &mut *body };
-            // What is overwritten is `Empty`, or work that nobody moved out; neither is dropped here.
+            // What is overwritten is `Empty`, or work that nobody moved out; neither is dropped
+            // here.
             *body = ManuallyDrop::new(Body::Outcome(outcome));
         });
-        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`, `register`,
-        // `detach`). Acquire pairs with `detach`: its drop of the handle comes before ours of the outcome.
+        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
+        // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
+        // ours of the outcome.
         let before = cell.state.fetch_or(DONE, Ordering::AcqRel);
         if before & DETACHED != 0 {
             return Completion::Detached;

@@ -17,8 +17,8 @@ use crate::sentinel::{Action, Incident, Report};
 impl Core {
     /// Sees to it that the tasks of this worker are watched, if the pool has a sentinel.
     ///
-    /// Not before its start hook has run: a task that the hook waits for would be a reason to replace the
-    /// worker, whose successor would run the hook again, and so on for ever.
+    /// Not before its start hook has run: a task that the hook waits for would be a reason to
+    /// replace the worker, whose successor would run the hook again, and so on for ever.
     pub(crate) fn begin_leak_watch(&self, index: usize) {
         let Some(config) = self.leak_watch.config() else { return };
         self.touch_what_is_there_anyway();
@@ -28,9 +28,9 @@ impl Core {
         }
     }
 
-    /// Runs a task that does nothing, with the carriers that every task has. What they adopt, and what a
-    /// frame needs, comes to life at the first touch, which would be put down to the first task; and a
-    /// fresh worker would be replaced for it at once.
+    /// Runs a task that does nothing, with the carriers that every task has. What they adopt, and
+    /// what a frame needs, comes to life at the first touch, which would be put down to the first
+    /// task; and a fresh worker would be replaced for it at once.
     fn touch_what_is_there_anyway(&self) {
         // What a task's first slot needs. An error means that the thread is ending.
         let _ending = frame::end::register(frame::thread::current());
@@ -39,8 +39,8 @@ impl Core {
             Isolation::Leaky => &CarrierSet::default(),
         };
         if let Ok(context) = Context::empty().in_pool(carriers, false) {
-            // A carrier that fails here fails with the first task, too, which then reports it. Replacing
-            // the worker for it before it has run anything would go on for ever.
+            // A carrier that fails here fails with the first task, too, which then reports it.
+            // Replacing the worker for it before it has run anything would go on for ever.
             let _reported_by_the_first_task = context::run(&context, || ());
             let _noticed_after_the_first_task = context::take_taint();
         }
@@ -61,7 +61,8 @@ impl Core {
         }
     }
 
-    /// Not inlined, so that a pool without a sentinel runs its tasks as if there were no such thing.
+    /// Not inlined, so that a pool without a sentinel runs its tasks as if there were no such
+    /// thing.
     #[inline(never)]
     fn run_watched<R>(
         &self,

@@ -1,7 +1,7 @@
 //! Which item of an `imap` the outermost task on a worker is.
 //!
-//! A task of an `imap` is a job like any other, which has no place for its item's number: that would
-//! cost every queued task a word. So the task notes it on the thread that it runs on.
+//! A task of an `imap` is a job like any other, which has no place for its item's number: that
+//! would cost every queued task a word. So the task notes it on the thread that it runs on.
 
 use std::cell::Cell;
 

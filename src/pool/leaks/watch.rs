@@ -1,9 +1,10 @@
 //! [`LeakWatch`].
 //!
-//! A watch covers the outermost user code on a worker. While it lasts, the thread's mode is taken out of
-//! its place; so what runs on top finds none and belongs to the watch below. Watches of their own would
-//! report each nested leak once per level, or, if the outer watch were cut in two around the inner one,
-//! report what the outer task has borrowed or entered while it waits, and puts back later.
+//! A watch covers the outermost user code on a worker. While it lasts, the thread's mode is taken
+//! out of its place; so what runs on top finds none and belongs to the watch below. Watches of
+//! their own would report each nested leak once per level, or, if the outer watch were cut in two
+//! around the inner one, report what the outer task has borrowed or entered while it waits, and
+//! puts back later.
 
 use std::cell::Cell;
 use std::sync::Once;
@@ -155,8 +156,8 @@ fn ignore_own_state() {
     });
 }
 
-/// Keeps the task from being merged with its surroundings: a store to a thread-local that nobody else
-/// can see could otherwise be moved past the comparison.
+/// Keeps the task from being merged with its surroundings: a store to a thread-local that nobody
+/// else can see could otherwise be moved past the comparison.
 #[inline(never)]
 fn call<R>(f: impl FnOnce() -> R) -> R {
     f()

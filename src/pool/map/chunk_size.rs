@@ -59,8 +59,8 @@ impl ChunkSize {
         }
     }
 
-    /// Learns from a chunk of `len` items that is done. Returns true once: when the work so far would
-    /// have been worth another helper.
+    /// Learns from a chunk of `len` items that is done. Returns true once: when the work so far
+    /// would have been worth another helper.
     pub(crate) fn done(&mut self, len: usize) -> bool {
         let now = Instant::now();
         let took = now.duration_since(self.since).as_nanos().max(1);

@@ -61,7 +61,8 @@ pub(super) struct Input<'m, S, R> {
 
 /// Runs `step` for every item of `source`. Never unwinds.
 ///
-/// What the user gave is dropped on this thread, contained; a panic of that is a failure of the map.
+/// What the user gave is dropped on this thread, contained; a panic of that is a failure of the
+/// map.
 pub(crate) fn run<S, P>(
     core: &Core,
     context: Context,
@@ -203,7 +204,8 @@ where
         }
     }
 
-    /// Whether nothing new is to start: something stops the map, or the pool was shut down for good.
+    /// Whether nothing new is to start: something stops the map, or the pool was shut down for
+    /// good.
     pub(super) fn is_over(&self) -> bool {
         if self.core.is_cancelled() {
             self.stop(Reason::Cancelled);

@@ -1,5 +1,5 @@
-//! One helper of a map: claims chunks, runs each item as a task of its own, and keeps the results where
-//! they belong.
+//! One helper of a map: claims chunks, runs each item as a task of its own, and keeps the results
+//! where they belong.
 
 use std::ops::ControlFlow;
 
@@ -62,8 +62,8 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    /// The fast loop: one frame, and between two items what the engine needs to end one task and begin
-    /// the next.
+    /// The fast loop: one frame, and between two items what the engine needs to end one task and
+    /// begin the next.
     fn all<T: Tasks<'h>>(&mut self) -> Help {
         let map = self.map;
         let mut help = Help::Exhausted;
@@ -125,8 +125,8 @@ where
         Ok(len)
     }
 
-    /// Runs a chunk of `len` items. Items so slow that a chunk holds few of them look for a stop one by
-    /// one, others once a block.
+    /// Runs a chunk of `len` items. Items so slow that a chunk holds few of them look for a stop
+    /// one by one, others once a block.
     #[inline(always)]
     fn run_chunk(&mut self, len: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
         let Self { map, chunk, pieces, .. } = self;
@@ -146,12 +146,12 @@ where
         }
     }
 
-    /// The slow loop: each item in a frame of its own, caught for itself. For contexts with carriers,
-    /// which are attached for each item, for maps in which a failure costs its item only, and under a
-    /// sentinel, which watches each item.
+    /// The slow loop: each item in a frame of its own, caught for itself. For contexts with
+    /// carriers, which are attached for each item, for maps in which a failure costs its item only,
+    /// and under a sentinel, which watches each item.
     fn each_for_itself(&mut self) -> Help {
-        // A carrier that stays attached spoils the thread for the next item, and so may a leak, so none
-        // is claimed ahead.
+        // A carrier that stays attached spoils the thread for the next item, and so may a leak, so
+        // none is claimed ahead.
         let map = self.map;
         let may_spoil = map.context.has_carriers() || map.core.leak_watch.may_renew();
         let mut size = match may_spoil {
@@ -276,7 +276,8 @@ where
     }
 }
 
-/// Pulls an item in a task of its own, which inherits from `context` but carries nothing. Never unwinds.
+/// Pulls an item in a task of its own, which inherits from `context` but carries nothing. Never
+/// unwinds.
 pub(crate) fn pull<I: Iterator>(
     isolation: Isolation,
     context: &Context,

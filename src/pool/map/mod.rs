@@ -1,8 +1,8 @@
 //! The map family: one group of helpers for many items, each item a task of its own.
 //!
-//! A [`Source`] says where the items come from and a [`Step`] what is done with one. The helpers take
-//! turns ([`Turns`](turns::Turns)) at claiming a chunk: its items, and the places where their results
-//! belong. [`ChunkSize`](chunk_size::ChunkSize) says how many.
+//! A [`Source`] says where the items come from and a [`Step`] what is done with one. The helpers
+//! take turns ([`Turns`](turns::Turns)) at claiming a chunk: its items, and the places where their
+//! results belong. [`ChunkSize`](chunk_size::ChunkSize) says how many.
 
 mod chunk_size;
 mod engine;
@@ -26,7 +26,8 @@ use crate::frame::Failure;
 pub(crate) trait Source: Send {
     /// What a task gets.
     type Item;
-    /// Consecutive items that one helper has claimed; what it has not started is what is left in it.
+    /// Consecutive items that one helper has claimed; what it has not started is what is left in
+    /// it.
     type Chunk: Iterator<Item = Self::Item> + Default;
 
     /// Whether `size_hint` can be believed.
@@ -40,9 +41,9 @@ pub(crate) trait Source: Send {
         usize::MAX
     }
 
-    /// Puts the next `most` items into the empty `chunk`, fewer if there are no more, and returns how
-    /// many. User code is called through `pulls`. If that fails or unwinds, the items before are in the
-    /// chunk.
+    /// Puts the next `most` items into the empty `chunk`, fewer if there are no more, and returns
+    /// how many. User code is called through `pulls`. If that fails or unwinds, the items before
+    /// are in the chunk.
     fn take(
         &mut self,
         most: usize,
@@ -59,7 +60,7 @@ pub(crate) trait Pulls {
     /// Whether the call has left nothing to undo, so that `end` would do nothing.
     fn is_clean(&self) -> bool;
 
-    /// Ends the task of a call that returned `item`; hands that back. It is dropped if the task cannot
-    /// be cleaned up.
+    /// Ends the task of a call that returned `item`; hands that back. It is dropped if the task
+    /// cannot be cleaned up.
     fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure>;
 }

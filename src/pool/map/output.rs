@@ -1,8 +1,8 @@
 //! The results of a map: each is written once, in place, at the position of its item.
 //!
-//! As many places as the input promised are allocated beforehand, and the helpers carve pieces off their
-//! front. Where the input promised too little, a piece has memory of its own, which is moved behind the
-//! others at the end.
+//! As many places as the input promised are allocated beforehand, and the helpers carve pieces off
+//! their front. Where the input promised too little, a piece has memory of its own, which is moved
+//! behind the others at the end.
 
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
@@ -65,9 +65,9 @@ impl<'m, R> Piece<'m, R> {
         self.written += 1;
     }
 
-    /// Runs `f` for the items, of which there are as many as places, each one of `tasks`, and writes the
-    /// results, as long as `go_on` says so, which is asked once every `block` items. Returns why it ended
-    /// early, if `go_on` is not the reason.
+    /// Runs `f` for the items, of which there are as many as places, each one of `tasks`, and
+    /// writes the results, as long as `go_on` says so, which is asked once every `block` items.
+    /// Returns why it ended early, if `go_on` is not the reason.
     #[inline(always)]
     pub(crate) fn fill<'c, I, E>(
         &mut self,
@@ -90,8 +90,8 @@ impl<'m, R> Piece<'m, R> {
     pub(crate) fn into_results(mut self) -> impl Iterator<Item = R> {
         (0..self.written).map(move |n| {
             let place = &self.places.as_mut_slice()[n];
-            // SAFETY: it is initialised, by the invariant. It is read once: the numbers do not repeat, the
-            // piece is gone, and a `MaybeUninit` drops nothing.
+            // SAFETY: it is initialised, by the invariant. It is read once: the numbers do not
+            // repeat, the piece is gone, and a `MaybeUninit` drops nothing.
             unsafe { place.assume_init_read() }
         })
     }
@@ -113,8 +113,8 @@ impl<R> Places<'_, R> {
     }
 }
 
-/// Runs `map` with places for the results of an input with such a size hint; what it returns are all the
-/// pieces that it has carved off, fully written, and none that it has not.
+/// Runs `map` with places for the results of an input with such a size hint; what it returns are
+/// all the pieces that it has carved off, fully written, and none that it has not.
 ///
 /// # Panics
 ///
@@ -145,10 +145,11 @@ pub(crate) fn collect<R, E>(
         }
     }
     // SAFETY:
-    // - `in_place` is at most the capacity: the pieces are parts of it that do not overlap, since each is
-    //   borrowed mutably;
-    // - each begins where the one before ends, the first at the vector's begin, so together they are the
-    //   first `in_place` places. All of those are written, by the first assertion and the pieces' invariant.
+    // - `in_place` is at most the capacity: the pieces are parts of it that do not overlap, since
+    //   each is borrowed mutably;
+    // - each begins where the one before ends, the first at the vector's begin, so together they
+    //   are the first `in_place` places. All of those are written, by the first assertion and the
+    //   pieces' invariant.
     unsafe { results.set_len(in_place) };
     results.reserve_exact(beyond.iter().map(Piece::written).sum());
     results.extend(beyond.into_iter().flat_map(Piece::into_results));
@@ -158,8 +159,8 @@ pub(crate) fn collect<R, E>(
     Ok(results)
 }
 
-/// Makes a vector with room for as many results as there may be, if that is not excessive, or else as there
-/// will be. An input that promises more than there is memory gets none.
+/// Makes a vector with room for as many results as there may be, if that is not excessive, or else
+/// as there will be. An input that promises more than there is memory gets none.
 fn reserve<R>((least, most): (usize, Option<usize>)) -> Vec<R> {
     let affordable = RESERVED_BYTES / size_of::<R>().max(1);
     let promised = most.filter(|most| *most <= affordable).unwrap_or(least);
@@ -181,12 +182,13 @@ pub(crate) enum Stop<R, E> {
 /// The innermost loop of every map: runs the next items, each one of `tasks`, writes the results to
 /// `places`, and adds how many there are to `written`, also when an item unwinds.
 ///
-/// A task that touches no slot costs a load and a branch ([`Tasks::is_clean`]), or nothing, for three
-/// reasons. The loop is not inlined: a parameter that is a unique reference is known not to overlap with
-/// anything else, so a result that is stored cannot have changed whether the task is clean. The inner
-/// loop leaves when a task is not: as nothing in it writes to the engine's state then, it is asked once for
-/// all items of an `f` that the optimiser can see through, and once an item otherwise. And what is left of
-/// the items and the number of results are local, and so in registers, until the loop ends or unwinds.
+/// A task that touches no slot costs a load and a branch ([`Tasks::is_clean`]), or nothing, for
+/// three reasons. The loop is not inlined: a parameter that is a unique reference is known not to
+/// overlap with anything else, so a result that is stored cannot have changed whether the task is
+/// clean. The inner loop leaves when a task is not: as nothing in it writes to the engine's state
+/// then, it is asked once for all items of an `f` that the optimiser can see through, and once an
+/// item otherwise. And what is left of the items and the number of results are local, and so in
+/// registers, until the loop ends or unwinds.
 #[inline(never)]
 fn fill<'c, I: Iterator + Default, R, E>(
     places: &mut [MaybeUninit<R>],

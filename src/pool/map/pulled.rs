@@ -81,8 +81,8 @@ impl<I: Iterator + Send> Source for Pulled<I> {
     }
 }
 
-/// Pulls items into `places` until they are full or there are no more, and adds how many there were to
-/// `count`, also when a pull fails or unwinds.
+/// Pulls items into `places` until they are full or there are no more, and adds how many there were
+/// to `count`, also when a pull fails or unwinds.
 ///
 /// As fast as it is for the same reasons as `fill` in `output.rs`.
 #[inline(never)]

@@ -1,19 +1,19 @@
 //! [`Turns`]: a lock under which user code runs.
 //!
-//! An iterator's `next` may take its time, may wait for tasks, may even broadcast. A helper that waits
-//! for its turn therefore waits like any worker: it runs the visits addressed to it.
+//! An iterator's `next` may take its time, may wait for tasks, may even broadcast. A helper that
+//! waits for its turn therefore waits like any worker: it runs the visits addressed to it.
 //!
 //! Invariants:
 //!
-//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state's own lock, which makes this safe
-//!    code, is held within a turn only, so nobody ever waits for it.
+//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state's own lock, which makes this
+//!    safe code, is held within a turn only, so nobody ever waits for it.
 //! 2. The other bits count the list of sleepers; both change under the list's lock.
-//! 3. *A free turn is not left to sleepers alone.* Whoever ends a turn takes one helper off the list, if
-//!    there is one, and wakes it; a helper that was taken off tries for the turn, and if somebody else
-//!    has got in first, that one's end wakes the next. One that is to run a visit instead takes itself
-//!    off, or passes the wake-up on if somebody else has done so. Since the turn and the count share a
-//!    word, an end comes either after a sleeper's entry, and sees it, or before, and the sleeper's last
-//!    try, which follows on its entry, finds the turn free.
+//! 3. *A free turn is not left to sleepers alone.* Whoever ends a turn takes one helper off the
+//!    list, if there is one, and wakes it; a helper that was taken off tries for the turn, and if
+//!    somebody else has got in first, that one's end wakes the next. One that is to run a visit
+//!    instead takes itself off, or passes the wake-up on if somebody else has done so. Since the
+//!    turn and the count share a word, an end comes either after a sleeper's entry, and sees it, or
+//!    before, and the sleeper's last try, which follows on its entry, finds the turn free.
 
 use std::ops::{Deref, DerefMut};
 
@@ -193,8 +193,8 @@ mod models {
         });
     }
 
-    /// A visit that waits for another helper's turn, as those of a broadcast may: whoever is woken for a
-    /// turn and has a visit to run first passes the wake-up on.
+    /// A visit that waits for another helper's turn, as those of a broadcast may: whoever is woken
+    /// for a turn and has a visit to run first passes the wake-up on.
     #[test]
     fn model_turns_a_visit_keeps_nobody_from_their_turn() {
         explore(3, || {

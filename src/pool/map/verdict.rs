@@ -34,8 +34,8 @@ impl<E> Verdict<E> {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Stops the map for a reason. Of several failures the first is kept, of several stops the one that
-    /// comes first in the input. Returns the reason that is not.
+    /// Stops the map for a reason. Of several failures the first is kept, of several stops the one
+    /// that comes first in the input. Returns the reason that is not.
     #[must_use = "a failure is to be reported"]
     pub(crate) fn stop(&self, reason: Reason<E>) -> Reason<E> {
         // Relaxed: as in `is_stopped`.

@@ -1,14 +1,15 @@
 //! Staying awake for a moment before parking.
 //!
-//! To park and be woken takes longer than many a wait. So a thread that waits first yields its processor
-//! again and again: that costs nobody who has something to do. Whether it is worth it shows:
+//! To park and be woken takes longer than many a wait. So a thread that waits first yields its
+//! processor again and again: that costs nobody who has something to do. Whether it is worth it
+//! shows:
 //!
 //! - If what the thread waits for comes meanwhile, it stays awake the next time as well.
-//! - If it does not, it parks at once the next 1, 3, 7 and then [`MOST_SKIPPED`] times before it tries
-//!   again. So a thread whose waits are long loses a small share of them, and one whose waits become
-//!   short finds that out.
-//! - If a single yield takes long, others want the processor, and whoever yields waits for its whole
-//!   turn again. To be woken is quicker then: it parks at once for [`CROWDED_SKIPPED`] times.
+//! - If it does not, it parks at once the next 1, 3, 7 and then [`MOST_SKIPPED`] times before it
+//!   tries again. So a thread whose waits are long loses a small share of them, and one whose waits
+//!   become short finds that out.
+//! - If a single yield takes long, others want the processor, and whoever yields waits for its
+//!   whole turn again. To be woken is quicker then: it parks at once for [`CROWDED_SKIPPED`] times.
 
 use std::time::Duration;
 

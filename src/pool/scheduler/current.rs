@@ -1,5 +1,5 @@
-//! What the pool knows about the current thread: whose worker it is, whose tasks it runs, and how it
-//! waits.
+//! What the pool knows about the current thread: whose worker it is, whose tasks it runs, and how
+//! it waits.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::marker::PhantomData;
@@ -12,8 +12,9 @@ use super::worker_slot::WorkerSlot;
 use crate::context;
 use crate::sync::seam;
 
-/// How many tasks may lie on top of one another on one thread. Those of optimised programs use a quarter
-/// to a half of a worker's two mebibytes for it; where they use more, a quarter of the stack has to be left.
+/// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
+/// quarter to a half of a worker's two mebibytes for it; where they use more, a quarter of the
+/// stack has to be left.
 const DEEPEST: u32 = 256;
 
 #[derive(Clone, Copy)]
@@ -28,7 +29,8 @@ struct Here {
     depth: u32,
     /// How many cancelled tasks are dropped on this thread, one in the drop of the other.
     drops: u32,
-    /// The pool that waits for what this thread does: that of the innermost task, mostly. 0 if none.
+    /// The pool that waits for what this thread does: that of the innermost task, mostly. 0 if
+    /// none.
     innermost: u64,
 }
 
@@ -101,17 +103,17 @@ pub(crate) fn belongs_to(pool: u64) -> bool {
     HERE.get().worker_of == pool
 }
 
-/// Returns whether this thread waits as a task does: it runs one, of any pool, or is a worker that calls
-/// a hook, or drops what was cancelled. Others cannot be counted on to run what it waits for: it may be
-/// the only worker.
+/// Returns whether this thread waits as a task does: it runs one, of any pool, or is a worker that
+/// calls a hook, or drops what was cancelled. Others cannot be counted on to run what it waits for:
+/// it may be the only worker.
 #[inline]
 pub(crate) fn in_task() -> bool {
     let here = HERE.get();
     here.depth != 0 || here.bound
 }
 
-/// Returns whether a pool, of this thread or of others, may wait for what this thread does now: it must
-/// not wait for a pool in turn without being asked to.
+/// Returns whether a pool, of this thread or of others, may wait for what this thread does now: it
+/// must not wait for a pool in turn without being asked to.
 pub(crate) fn is_awaited() -> bool {
     in_task() || HERE.get().innermost != 0
 }
@@ -129,14 +131,15 @@ pub(crate) fn may_nest() -> bool {
     here.depth + here.drops < DEEPEST && stack::is_left(4)
 }
 
-/// Returns whether a task may be ended here without being run: its drop may wait for others in turn.
+/// Returns whether a task may be ended here without being run: its drop may wait for others in
+/// turn.
 pub(crate) fn may_end() -> bool {
     let here = HERE.get();
     here.depth + here.drops <= DEEPEST && stack::is_left(8)
 }
 
-/// Returns whether this thread runs a task of `pool`, at any depth, or anything else that keeps it from
-/// ending.
+/// Returns whether this thread runs a task of `pool`, at any depth, or anything else that keeps it
+/// from ending.
 pub(crate) fn keeps_open(pool: u64) -> bool {
     let here = HERE.get();
     here.innermost == pool
@@ -158,14 +161,15 @@ pub(crate) fn enter_task(pool: u64) -> InTask {
     enter(Here { depth: here.depth + 1, innermost: pool, ..here })
 }
 
-/// Marks this thread as doing something that is not a task but keeps `pool` from ending: what it submits
-/// there is let in, and it cannot wait for the pool's end. A plain thread stays one: it runs no tasks while
-/// it waits.
+/// Marks this thread as doing something that is not a task but keeps `pool` from ending: what it
+/// submits there is let in, and it cannot wait for the pool's end. A plain thread stays one: it
+/// runs no tasks while it waits.
 pub(crate) fn keep_open(pool: u64) -> InTask {
     enter(Here { innermost: pool, ..HERE.get() })
 }
 
-/// The same for the drop of a cancelled task of `pool`, which is user code and may cancel further ones.
+/// The same for the drop of a cancelled task of `pool`, which is user code and may cancel further
+/// ones.
 pub(crate) fn enter_drop(pool: u64) -> InTask {
     let here = HERE.get();
     enter(Here { drops: here.drops + 1, innermost: pool, ..here })

@@ -1,5 +1,5 @@
-//! Who runs what, and when: the queue, the workers and their threads, how they sleep, and what the pool
-//! knows about the current thread.
+//! Who runs what, and when: the queue, the workers and their threads, how they sleep, and what the
+//! pool knows about the current thread.
 
 mod awake;
 pub(crate) mod current;

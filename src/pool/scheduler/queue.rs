@@ -1,14 +1,14 @@
 //! The pool's queue, and the stale entries in it.
 //!
-//! A job can be claimed through its handle while its share of the `Arc` still lies in the queue: it is
-//! stale then. In fork-join recursion on one worker every job would leave one. They are counted, and
-//! when they outnumber the live entries by far, whoever leaves one sweeps: it turns the queue round
-//! once and drops the stale. Each sweep drops at least half of what it looks at, so a stale entry costs
-//! a constant.
+//! A job can be claimed through its handle while its share of the `Arc` still lies in the queue: it
+//! is stale then. In fork-join recursion on one worker every job would leave one. They are counted,
+//! and when they outnumber the live entries by far, whoever leaves one sweeps: it turns the queue
+//! round once and drops the stale. Each sweep drops at least half of what it looks at, so a stale
+//! entry costs a constant.
 //!
-//! There are two lines. In the second wait the tickets of helpers that gave way: work that has had its
-//! turn, and goes on when others have had theirs. A worker takes from both by turns. (At the end of the
-//! first line a map would wait, after every chunk, for each job that came before.)
+//! There are two lines. In the second wait the tickets of helpers that gave way: work that has had
+//! its turn, and goes on when others have had theirs. A worker takes from both by turns. (At the
+//! end of the first line a map would wait, after every chunk, for each job that came before.)
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
@@ -50,7 +50,8 @@ impl<T: ?Sized> Line<T> {
 pub(crate) struct Queue<T: Stale + ?Sized> {
     first: Line<T>,
     second: Line<T>,
-    /// How many entries are stale, about: a job can be popped before whoever claimed it has counted it.
+    /// How many entries are stale, about: a job can be popped before whoever claimed it has counted
+    /// it.
     stale: AtomicIsize,
     sweeping: AtomicBool,
 }
@@ -121,8 +122,9 @@ impl<T: Stale + ?Sized> Queue<T> {
         stale - TOLERATED > 2 * (len - stale).max(0)
     }
 
-    /// Turns the queue round once and drops the stale entries. `moved` is called after each live entry
-    /// that was put back: for a moment it was in nobody's sight, so a worker may have fallen asleep.
+    /// Turns the queue round once and drops the stale entries. `moved` is called after each live
+    /// entry that was put back: for a moment it was in nobody's sight, so a worker may have fallen
+    /// asleep.
     pub(crate) fn sweep(&self, moved: impl Fn()) {
         // Acquire and Release: one sweeper at a time.
         if self.sweeping.swap(true, Ordering::Acquire) {

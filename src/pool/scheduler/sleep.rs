@@ -1,18 +1,19 @@
 //! How workers fall asleep and are woken.
 //!
-//! A wake-up costs the submitter a system call, so it is made only when somebody sleeps and nobody is
-//! searching already. A worker *searches* from the moment it is notified until it has found work (or
-//! goes back to sleep). One word counts both kinds: sleepers in the low half, searchers in the high.
+//! A wake-up costs the submitter a system call, so it is made only when somebody sleeps and nobody
+//! is searching already. A worker *searches* from the moment it is notified until it has found work
+//! (or goes back to sleep). One word counts both kinds: sleepers in the low half, searchers in the
+//! high.
 //!
 //! Invariants:
 //!
 //! 1. A worker is in `idle` if and only if it is counted as a sleeper; both change under the lock.
-//! 2. Whoever takes a worker off `idle` counts it as a searcher in the same step, sets its `notified`
-//!    flag and unparks it. The worker owns that count from then on.
-//! 3. *No work is left to sleepers alone.* Whoever makes work visible calls [`notify`](Sleepers::notify)
-//!    afterwards; whoever stops being counted as a searcher, or counts itself as a sleeper, looks for
-//!    work afterwards. In each pair both sides have a SeqCst fence between their write and their read,
-//!    so at least one sees the other:
+//! 2. Whoever takes a worker off `idle` counts it as a searcher in the same step, sets its
+//!    `notified` flag and unparks it. The worker owns that count from then on.
+//! 3. *No work is left to sleepers alone.* Whoever makes work visible calls
+//!    [`notify`](Sleepers::notify) afterwards; whoever stops being counted as a searcher, or counts
+//!    itself as a sleeper, looks for work afterwards. In each pair both sides have a SeqCst fence
+//!    between their write and their read, so at least one sees the other:
 //!
 //!    | writes | fence | reads |
 //!    |---|---|---|
@@ -20,9 +21,9 @@
 //!    | worker: itself as a sleeper | `fall_asleep` | the queue |
 //!    | worker: itself no longer a searcher | `stop_searching` | the queue |
 //!
-//!    If the submitter sees no sleeper, every worker that falls asleep later sees the work. If it sees a
-//!    searcher and therefore wakes nobody, the last searcher, when it stops, sees the work and wakes a
-//!    sleeper for it.
+//!    If the submitter sees no sleeper, every worker that falls asleep later sees the work. If it
+//!    sees a searcher and therefore wakes nobody, the last searcher, when it stops, sees the work
+//!    and wakes a sleeper for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +35,13 @@ use crate::sync::seam::{Clock, Mutex, MutexGuard, Process, Thread, current, park
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
 
-/// How long a worker that has just run out of work stays awake: it yields its processor again and again,
-/// so it costs nobody who has something to do. It is on the list of sleepers meanwhile, and can be
-/// notified like any other, so nothing depends on it.
+/// How long a worker that has just run out of work stays awake: it yields its processor again and
+/// again, so it costs nobody who has something to do. It is on the list of sleepers meanwhile, and
+/// can be notified like any other, so nothing depends on it.
 ///
-/// Only where that would have caught the last work, too: if the worker had been idle for longer when
-/// that *arrived*. (The worker's own clock at the moment when it runs again would count the wake-up as
-/// idleness: where wake-ups take long it would then never stay awake.)
+/// Only where that would have caught the last work, too: if the worker had been idle for longer
+/// when that *arrived*. (The worker's own clock at the moment when it runs again would count the
+/// wake-up as idleness: where wake-ups take long it would then never stay awake.)
 const AWAKE: Duration = Duration::from_micros(100);
 
 /// One worker's sleep: what its thread keeps for itself.
@@ -90,8 +91,8 @@ impl Sleepers {
         }
     }
 
-    /// `None` if a thread of the parent process held the lock when this one was forked: nobody is there to
-    /// be woken.
+    /// `None` if a thread of the parent process held the lock when this one was forked: nobody is
+    /// there to be woken.
     fn idle(&self) -> Option<MutexGuard<'_, Vec<Arc<Listed>>>> {
         self.idle.lock_unless(|| self.process.is_parent())
     }
@@ -120,8 +121,8 @@ impl Sleepers {
         let now = self.clock.nanos();
         let sleeper = {
             let Some(mut idle) = self.idle() else { return };
-            // Relaxed: sleepers change under this lock only; a searcher that stops at this moment looks
-            // at the queue afterwards (invariant 3).
+            // Relaxed: sleepers change under this lock only; a searcher that stops at this moment
+            // looks at the queue afterwards (invariant 3).
             if self.counts.load(Ordering::Relaxed) >= SEARCHER {
                 return;
             }
@@ -131,7 +132,8 @@ impl Sleepers {
             // Relaxed: published by the next line.
             sleeper.arrived.store(now, Ordering::Relaxed);
             // Release: pairs with the Acquire in `fall_asleep`. Under the lock: the worker may find
-            // itself off the list and fall asleep anew at once, and must not be taken for notified then.
+            // itself off the list and fall asleep anew at once, and must not be taken for notified
+            // then.
             sleeper.notified.store(true, Ordering::Release);
             sleeper
         };
@@ -156,9 +158,9 @@ impl Sleepers {
         }
     }
 
-    /// Sleeps until notified, or until `called` says that there is something else to do. `searching` says
-    /// whether the worker is counted as a searcher; afterwards it is. `has_work` is asked after it has
-    /// been counted as a sleeper.
+    /// Sleeps until notified, or until `called` says that there is something else to do.
+    /// `searching` says whether the worker is counted as a searcher; afterwards it is. `has_work`
+    /// is asked after it has been counted as a sleeper.
     pub(crate) fn fall_asleep(
         &self,
         sleeper: &mut Sleeper,
@@ -169,7 +171,8 @@ impl Sleepers {
         let me = &sleeper.listed;
         {
             let mut idle = self.idle.lock();
-            // Relaxed: nobody can notify this worker before it is on the list, and the lock orders that.
+            // Relaxed: nobody can notify this worker before it is on the list, and the lock orders
+            // that.
             me.notified.store(false, Ordering::Relaxed);
             idle.push(Arc::clone(me));
             // Relaxed: ordered by the fence below.
@@ -198,22 +201,24 @@ impl Sleepers {
             }
         }
         let mut idle = self.idle.lock();
-        // Unless it was notified in the meantime, and so taken off the list and counted as a searcher.
+        // Unless it was notified in the meantime, and so taken off the list and counted as a
+        // searcher.
         if let Some(place) = idle.iter().position(|listed| Arc::ptr_eq(listed, me)) {
             let _me = idle.swap_remove(place);
-            // Relaxed: as in `wake_one`. A searcher, since there may be more work than it can take, for
-            // which nobody was woken while it was one before.
+            // Relaxed: as in `wake_one`. A searcher, since there may be more work than it can take,
+            // for which nobody was woken while it was one before.
             self.counts.fetch_add(SEARCHER - SLEEPER, Ordering::Relaxed);
         }
     }
 
-    /// The worker, counted as a searcher, has found work or something else to do. If it was the last
-    /// one and there is more work, somebody else is woken.
+    /// The worker, counted as a searcher, has found work or something else to do. If it was the
+    /// last one and there is more work, somebody else is woken.
     pub(crate) fn stop_searching(&self, has_work: impl Fn() -> bool) {
         // Relaxed: ordered by the fence below.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::Relaxed);
         if before / SEARCHER != 1 || before % SEARCHER == 0 {
-            // No sleeper, or another searcher: a worker that falls asleep after this looks at the queue itself.
+            // No sleeper, or another searcher: a worker that falls asleep after this looks at the
+            // queue itself.
             return;
         }
         // SeqCst: invariant 3, the searcher before the queue.

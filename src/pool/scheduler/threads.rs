@@ -1,9 +1,9 @@
 //! The threads of a pool: starting them, and waiting for the end of all.
 //!
-//! A successor is started while its predecessor still ends (thread-local destructors may wait for what
-//! only the successor runs), and joins it at its own end. So whoever joins the youngest thread of every
-//! worker has joined all of them. The handle of the youngest is kept in `youngest`; whoever waits for the
-//! end joins what it finds there until it finds nothing.
+//! A successor is started while its predecessor still ends (thread-local destructors may wait for
+//! what only the successor runs), and joins it at its own end. So whoever joins the youngest thread
+//! of every worker has joined all of them. The handle of the youngest is kept in `youngest`;
+//! whoever waits for the end joins what it finds there until it finds nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -100,8 +100,9 @@ impl Threads {
         }
     }
 
-    /// The same until `deadline`; returns whether the threads are gone. A destructor may hang, and a
-    /// worker that waits runs what is directed to it meanwhile: so a thread of its own does the joining.
+    /// The same until `deadline`; returns whether the threads are gone. A destructor may hang, and
+    /// a worker that waits runs what is directed to it meanwhile: so a thread of its own does the
+    /// joining.
     pub(crate) fn join_until(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<bool> {
         let mut state = self.state.lock();
         if !state.joining {

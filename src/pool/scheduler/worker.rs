@@ -7,21 +7,23 @@
 //! | stopping | `on_worker_stop` | as in a task, if the pool was open when it began; else refused | as in a task |
 //! | ending | worker-locals, thread-local destructors | as on a plain thread | as on a plain thread |
 //!
-//! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what it waits
-//! for and what is directed to it, whatever it does. That goes for the panic hook, too, which hears of
-//! failures in each of them. In the last it is a plain thread.
+//! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what
+//! it waits for and what is directed to it, whatever it does. That goes for the panic hook, too,
+//! which hears of failures in each of them. In the last it is a plain thread.
 //!
-//! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that was
-//! admitted is left, so nothing can come any more, and the hook and the destructors are refused what they
-//! submit. *The thread is to be replaced*: then, before anything ends on it, it is unbound and its successor
-//! is started. So whatever its worker-locals and destructors wait for, the successor can run it. Its
-//! counters, its index and its inbox are the successor's from then on.
+//! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that
+//! was admitted is left, so nothing can come any more, and the hook and the destructors are refused
+//! what they submit. *The thread is to be replaced*: then, before anything ends on it, it is
+//! unbound and its successor is started. So whatever its worker-locals and destructors wait for,
+//! the successor can run it. Its counters, its index and its inbox are the successor's from then
+//! on.
 //!
-//! A hook that begins while the pool is open counts as a task: the pool is not quiescent before it is
-//! over, and whatever it submits is run.
+//! A hook that begins while the pool is open counts as a task: the pool is not quiescent before it
+//! is over, and whatever it submits is run.
 //!
-//! A reason to replace the thread that its own start hook leaves behind (a carrier that stays attached) does
-//! not count: the successor's would leave it as well, and no worker would ever serve. The hook has failed.
+//! A reason to replace the thread that its own start hook leaves behind (a carrier that stays
+//! attached) does not count: the successor's would leave it as well, and no worker would ever
+//! serve. The hook has failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,8 +149,8 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
     }
 }
 
-/// Starts the thread that takes this one's place. If the system refuses, the failure is reported and the
-/// attempt repeated; the slot stays empty meanwhile, and the other workers carry on.
+/// Starts the thread that takes this one's place. If the system refuses, the failure is reported
+/// and the attempt repeated; the slot stays empty meanwhile, and the other workers carry on.
 fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
     let index = slot.index;
     let mut pause = RETRY.0;

@@ -1,7 +1,7 @@
 //! A worker's place in its pool: what outlives the thread that is bound to it.
 //!
-//! Threads can be replaced ([`WorkerSlot::retire`]); the index, the counters and the inbox stay. One
-//! thread is bound at a time: the old one unbinds before its successor is started.
+//! Threads can be replaced ([`WorkerSlot::retire`]); the index, the counters and the inbox stay.
+//! One thread is bound at a time: the old one unbinds before its successor is started.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ pub(crate) trait DirectedTask: Send + Sync {
     /// Runs on the worker with `index`.
     fn run(&self, index: usize);
     /// The pool is shut down for good. Returns whether the task is cancelled, as
-    /// [`cancel`](DirectedTask::cancel) is then called outside of any lock; one that has to run all the same stays
-    /// where it is. No user code.
+    /// [`cancel`](DirectedTask::cancel) is then called outside of any lock; one that has to run all
+    /// the same stays where it is. No user code.
     #[must_use]
     fn may_cancel(&self) -> bool;
     /// Ends a task that was cancelled, in place of running it.
@@ -98,8 +98,8 @@ impl WorkerSlot {
         task
     }
 
-    /// Runs the oldest directed task, if there is one; returns whether there was. To be called by the
-    /// bound thread.
+    /// Runs the oldest directed task, if there is one; returns whether there was. To be called by
+    /// the bound thread.
     #[inline]
     pub(crate) fn run_directed(&self) -> bool {
         self.has_directed() && self.run_directed_now()
@@ -112,8 +112,8 @@ impl WorkerSlot {
         true
     }
 
-    /// Cancels the directed tasks that can be. The others keep their places, so that the order in which
-    /// they were addressed holds for every worker.
+    /// Cancels the directed tasks that can be. The others keep their places, so that the order in
+    /// which they were addressed holds for every worker.
     pub(crate) fn cancel_directed(&self) {
         let mut cancelled = Vec::new();
         self.inbox.lock().tasks.retain(|task| {

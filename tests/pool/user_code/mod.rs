@@ -1,6 +1,6 @@
-//! User code runs in many places of a pool's life: tasks, hooks, drops, wakers, carriers, iterators, on
-//! workers that start, serve, are replaced or are the last, and on plain threads. Whatever it does there
-//! ends, costs no worker, and every value is dropped once.
+//! User code runs in many places of a pool's life: tasks, hooks, drops, wakers, carriers,
+//! iterators, on workers that start, serve, are replaced or are the last, and on plain threads.
+//! Whatever it does there ends, costs no worker, and every value is dropped once.
 
 mod actors;
 mod places;

@@ -200,8 +200,8 @@ fn panic_hook(world: &World, token: Counted, builder: PoolBuilder) -> PoolBuilde
     })
 }
 
-/// Has the user code run at the place, as soon as the returned closure is called and the world goes.
-/// The closure keeps no handle, unless it borrows one all the time.
+/// Has the user code run at the place, as soon as the returned closure is called and the world
+/// goes. The closure keeps no handle, unless it borrows one all the time.
 pub(crate) fn set_up(place: Place, world: &World, pool: &Pool) -> Box<dyn FnOnce()> {
     let shared = pool.clone();
     let own = world.clone();
@@ -298,7 +298,8 @@ pub(crate) fn set_up(place: Place, world: &World, pool: &Pool) -> Box<dyn FnOnce
             drop(shared.map(items, |n| n));
         }),
         P::DropOfAnUnstartedItem => Box::new(move || {
-            // Those of the first's chunk do not start; the others may, and are dropped by their tasks.
+            // Those of the first's chunk do not start; the others may, and are dropped by their
+            // tasks.
             let items = (0..40).map(|n| (n != 9).then(|| own.bomb()));
             drop(shared.map(items, |item| assert!(item.is_some(), "on purpose")));
         }),

@@ -8,8 +8,8 @@ use super::*;
 
 const MARK: &str = "CLEANSLATE_TEST_UNREAD";
 
-/// Runs a test in a process that may open few files, as a copy whose time can be changed; returns whether
-/// this is that one.
+/// Runs a test in a process that may open few files, as a copy whose time can be changed; returns
+/// whether this is that one.
 fn in_a_copy_with_few_descriptors(name: &str) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;

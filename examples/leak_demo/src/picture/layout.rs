@@ -11,7 +11,8 @@ pub(super) const WIDTH: f64 = 912.0;
 
 /// The room above a lane's boxes, for arrows.
 const ARROWS: f64 = 15.0;
-/// The height of a box, if there are few levels; and the height that all levels share if there are many.
+/// The height of a box, if there are few levels; and the height that all levels share if there are
+/// many.
 const BOX: f64 = 20.0;
 const LEVELS: f64 = 120.0;
 

@@ -8,7 +8,8 @@ use super::layout::{Arrow, Box, LEFT, Layout, WIDTH};
 use super::rows::Done;
 use super::table::grouped;
 
-/// What lanes, boxes and arrows look like: a letter or two for each class, since there are hundreds.
+/// What lanes, boxes and arrows look like: a letter or two for each class, since there are
+/// hundreds.
 pub(super) const STYLE: &str = "\
 text{fill:#1f2328}.d{fill:#59636e}.l{stroke:#d0d7de}.t{font-weight:600;font-size:15px}\
 .r{fill:#cf222e}.k{fill:#1a7f37}.a{fill:none;stroke:#cf222e;stroke-width:1.3}.h{fill:#cf222e}.a path{marker-end:url(#m)}\

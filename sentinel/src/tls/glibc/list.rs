@@ -1,8 +1,8 @@
 //! The dynamic linker's list of loaded modules.
 //!
 //! - **L1 (order).** A module is put at the end of the list when it is loaded, and taken out of it
-//!   when it is unloaded. Each time that one is put there, of whatever namespace, the count of loads
-//!   grows by one.
+//!   when it is unloaded. Each time that one is put there, of whatever namespace, the count of
+//!   loads grows by one.
 //! - **L2 (mapped).** Modules are put there after they were mapped, and taken out before they are
 //!   unmapped, under the lock that `dl_iterate_phdr` holds while it calls back.
 

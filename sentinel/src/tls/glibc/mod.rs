@@ -1,25 +1,25 @@
 //! Thread-local storage under glibc, on x86-64 and AArch64.
 //!
 //! The unsafe code relies on invariants that are numbered where they are kept: the thread's list of
-//! its blocks (V, in `vector`), the dynamic linker's list of modules (L, in `list`), reads of memory
-//! that Rust knows nothing about (F, in `foreign`) and blocks (B, in `view`). What makes a block
-//! safe to read is proven here, and nowhere else:
+//! its blocks (V, in `vector`), the dynamic linker's list of modules (L, in `list`), reads of
+//! memory that Rust knows nothing about (F, in `foreign`) and blocks (B, in `view`). What makes a
+//! block safe to read is proven here, and nowhere else:
 //!
-//! - **P1 (the entry may be another module's).** While a module is being loaded it is listed, and has
-//!   its number, before the linker has noted that the number changed hands. Until then a thread's
-//!   entry of that number may still be the block of an unloaded module, of another size, and
-//!   `dl_iterate_phdr` reports that very address.
+//! - **P1 (the entry may be another module's).** While a module is being loaded it is listed, and
+//!   has its number, before the linker has noted that the number changed hands. Until then a
+//!   thread's entry of that number may still be the block of an unloaded module, of another size,
+//!   and `dl_iterate_phdr` reports that very address.
 //! - **P2 (one lock).** The linker loads and unloads under one lock, from before a module is listed
 //!   until its number is noted. `dladdr` takes the same lock. So after it returns, every load that
 //!   was listed before the call is complete: its number is noted with a generation of its own, and
 //!   what `dl_iterate_phdr` reports of it from then on is the calling thread's block of *this*
 //!   module, of the size in its program headers, or nothing.
-//! - **P3 (loads in order).** A module that is followed by `n` others in the list is none of the last
-//!   `n` that were loaded (L1). So it is complete if all loads but the last `n` are.
-//! - **P4 (not from inside).** The lock is recursive, so P2 does not hold on a thread that is itself
-//!   between the listing of a module and the note of its number. The only code of others that runs
-//!   there are the resolvers of indirect functions and audit libraries (constructors run later), and
-//!   those must not watch.
+//! - **P3 (loads in order).** A module that is followed by `n` others in the list is none of the
+//!   last `n` that were loaded (L1). So it is complete if all loads but the last `n` are.
+//! - **P4 (not from inside).** The lock is recursive, so P2 does not hold on a thread that is
+//!   itself between the listing of a module and the note of its number. The only code of others
+//!   that runs there are the resolvers of indirect functions and audit libraries (constructors run
+//!   later), and those must not watch.
 
 mod foreign;
 mod list;
@@ -74,8 +74,8 @@ pub(crate) fn census() -> Result<(Listing, View), Unsupported> {
         if !is_known {
             return Err(Unsupported::new("glibc keeps its thread-locals in an unknown way"));
         }
-        // B2: nothing has changed this thread's entries since the walk, all loads are complete (P2),
-        // and V1 was compared.
+        // B2: nothing has changed this thread's entries since the walk, all loads are complete
+        // (P2), and V1 was compared.
         return Ok((listing, View::new(generation, blocks, pending)));
     }
 }
@@ -90,8 +90,8 @@ fn is_complete(place: usize, loads: Loads, complete: u64) -> bool {
 #[cold]
 fn wait_for_loads(listed: Loads) {
     let mut nothing = MaybeUninit::uninit();
-    // SAFETY: no module contains the address, so nothing is written; if something were, `nothing` is
-    // writable.
+    // SAFETY: no module contains the address, so nothing is written; if something were, `nothing`
+    // is writable.
     unsafe { libc::dladdr(ptr::null(), nothing.as_mut_ptr()) };
     // Release: whoever sees the number has seen what the linker noted under its lock before.
     COMPLETE.fetch_max(listed.total, Ordering::Release);

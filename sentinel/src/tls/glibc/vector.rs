@@ -1,11 +1,11 @@
 //! The thread's own list of its blocks, which glibc calls the dynamic thread vector.
 //!
-//! - **V1 (layout).** As glibc has had it since 2003: the vector's address is a word of the thread's
-//!   control block, the second one on x86-64 and the first one on AArch64. Entries are two words.
-//!   Entry `n` starts with the address of module `n`'s block, or with all bits set while there is
-//!   none. The entry at -1 starts with the number of the last entry there is room for, entry 0 with
-//!   the thread's generation. [`census`](super::census) compares every address found this way with
-//!   the one that `dl_iterate_phdr` gives, and refuses to go on if one differs.
+//! - **V1 (layout).** As glibc has had it since 2003: the vector's address is a word of the
+//!   thread's control block, the second one on x86-64 and the first one on AArch64. Entries are two
+//!   words. Entry `n` starts with the address of module `n`'s block, or with all bits set while
+//!   there is none. The entry at -1 starts with the number of the last entry there is room for,
+//!   entry 0 with the thread's generation. [`census`](super::census) compares every address found
+//!   this way with the one that `dl_iterate_phdr` gives, and refuses to go on if one differs.
 
 use std::arch::asm;
 

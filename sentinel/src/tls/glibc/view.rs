@@ -8,8 +8,8 @@
 //!   view's generation.
 //! - **B3 (life).** A block is freed only by its own thread: when that thread brings its vector up
 //!   to date, which raises the generation, or when it ends. So a block is mapped as long as the
-//!   generation is the view's, whatever other threads load and unload. Others may *write* to a block
-//!   (through a pointer they were lent), never unmap it.
+//!   generation is the view's, whatever other threads load and unload. Others may *write* to a
+//!   block (through a pointer they were lent), never unmap it.
 //! - **B4 (bounds).** [`View::watch`] checks each span against its block, and nothing else stores
 //!   spans. Buffers are checked against the spans' end by each method that uses one.
 
@@ -159,8 +159,8 @@ impl View {
         for run in &self.runs {
             // SAFETY: `at` is inside `with` by the assertion and `watch` (B4).
             let old = unsafe { with.as_ptr().add(run.at) };
-            // SAFETY: the run lies in a block of this thread (B1, B2, B4) that is mapped (B3); `old`
-            // is readable for as many bytes (B4) and borrowed.
+            // SAFETY: the run lies in a block of this thread (B1, B2, B4) that is mapped (B3);
+            // `old` is readable for as many bytes (B4) and borrowed.
             if !unsafe { foreign::is_equal(run.address, old, run.len) } {
                 return Compared::Different;
             }
