@@ -9,6 +9,9 @@
 //!    more (or they are leaked, see the job's cell).
 //! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
 
+#[cfg(all(loom, test))]
+mod model;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
@@ -98,6 +101,11 @@ impl End for Member {
 }
 
 impl Data {
+    fn new(owner: Thread, helps: bool) -> Self {
+        let unstarted = helps.then(Mutex::default);
+        Self { unfinished: AtomicUsize::new(0), unseen: AtomicUsize::new(0), owner, unstarted }
+    }
+
     fn is_over(&self) -> bool {
         // Acquire: pairs with the Release in `over`.
         self.unfinished.load(Ordering::Acquire) == 0
@@ -162,12 +170,7 @@ where
         panic!("{SHUT_DOWN}");
     }
     let scope = Scope {
-        data: Arc::new(Data {
-            unfinished: AtomicUsize::new(0),
-            unseen: AtomicUsize::new(0),
-            owner: seam::current(),
-            unstarted: core.helps_here().then(Mutex::default),
-        }),
+        data: Arc::new(Data::new(seam::current(), core.helps_here())),
         pool: pool.clone(),
         scope: PhantomData,
         env: PhantomData,

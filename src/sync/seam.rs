@@ -9,6 +9,7 @@ mod real {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep, yield_now};
+    pub(crate) use std::thread_local;
 
     /// Measures how soon something came after something else.
     #[derive(Debug)]
@@ -115,6 +116,40 @@ mod real {
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
 
+    /// In std's form; loom's takes no `const` block.
+    macro_rules! thread_local_of_loom {
+        ($($(#[$attr:meta])* static $name:ident: $type:ty = const $init:block;)*) => {
+            loom::thread_local! { $($(#[$attr])* static $name: $type = $init;)* }
+        };
+    }
+    pub(crate) use thread_local_of_loom as thread_local;
+
+    /// What std's keys of cells have.
+    pub(crate) trait CellKey<T> {
+        fn get(&'static self) -> T
+        where
+            T: Copy;
+        fn set(&'static self, value: T);
+        fn replace(&'static self, value: T) -> T;
+    }
+
+    impl<T: 'static> CellKey<T> for loom::thread::LocalKey<std::cell::Cell<T>> {
+        fn get(&'static self) -> T
+        where
+            T: Copy,
+        {
+            self.with(std::cell::Cell::get)
+        }
+
+        fn set(&'static self, value: T) {
+            self.with(|cell| cell.set(value));
+        }
+
+        fn replace(&'static self, value: T) -> T {
+            self.with(|cell| cell.replace(value))
+        }
+    }
+
     /// Loom has no clock: between any two looks a second passes, so nobody who waits stays awake.
     #[derive(Debug)]
     pub(crate) struct Clock(std::sync::atomic::AtomicU64);
@@ -131,7 +166,7 @@ mod real {
 
     /// Loom has no clock; nothing that is modelled calls this.
     pub(crate) fn sleep(_pause: std::time::Duration) {
-        loom::thread::yield_now();
+        yield_now();
     }
 
     /// Loom has no timed park; nothing that is modelled calls this.
@@ -191,9 +226,11 @@ mod real {
     }
 }
 
+#[cfg(loom)]
+pub(crate) use real::CellKey;
 pub(crate) use real::{
     Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current,
-    park, park_timeout, sleep, spin_loop, yield_now,
+    park, park_timeout, sleep, spin_loop, thread_local, yield_now,
 };
 
 /// The process in which something was made.

@@ -50,30 +50,34 @@ impl Admission {
         if !may(self.word.load(Ordering::Relaxed)) {
             return Admitted::No;
         }
-        // SeqCst: comes before the caller's later look at any other word, as `close` does.
-        let before = self.word.fetch_add(1, Ordering::SeqCst);
+        // AcqRel: the order with the closing is that of the changes to this one word; Acquire shows what
+        // was done before the closing to one that is too late, and Release is for `count`.
+        let before = self.word.fetch_add(1, Ordering::AcqRel);
         if may(before) { Admitted::Yes(before & COUNT) } else { Admitted::TooLate }
     }
 
     /// Admits nobody but running tasks any more.
     pub(crate) fn close(&self) {
-        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+        // AcqRel: as in `admit`.
+        self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// Admits nobody any more.
     pub(crate) fn cancel(&self) {
-        self.word.fetch_or(CLOSED | CANCELLED, Ordering::SeqCst);
+        // AcqRel: as in `admit`.
+        self.word.fetch_or(CLOSED | CANCELLED, Ordering::AcqRel);
     }
 
     /// Returns how many were counted.
     pub(crate) fn count(&self) -> u64 {
-        // SeqCst: in `Core::is_quiescent` this read comes after those of the finished counters.
-        self.word.load(Ordering::SeqCst) & COUNT
+        // Acquire: whoever has seen a task finished, or the closing, sees what was counted before.
+        self.word.load(Ordering::Acquire) & COUNT
     }
 
     /// Returns whether the pool is closed for the calling thread.
     pub(crate) fn is_closed(&self) -> bool {
-        self.word.load(Ordering::SeqCst) & CLOSED != 0
+        // Acquire: as in `count`.
+        self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 }
 

@@ -11,6 +11,9 @@
 //! 2. A place that was handed over is counted in `used`. Whoever it was handed to takes it, or
 //!    gives it back when it is dropped.
 
+#[cfg(all(loom, test))]
+mod model;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};

@@ -52,10 +52,8 @@ impl Tally<'_> {
             // what the task did; the other counters need no order.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
         } else {
-            // SeqCst: a plain thread that finishes looks afterwards whether the pool is closing,
-            // and the closer looks at the counters after it has said so; one of the two sees the
-            // other.
-            counter.fetch_add(n, Ordering::SeqCst);
+            // Release: as above.
+            counter.fetch_add(n, Ordering::Release);
         }
     }
 }

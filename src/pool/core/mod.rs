@@ -4,7 +4,14 @@ pub(crate) mod admission;
 pub(crate) mod capacity;
 pub(crate) mod counters;
 pub(crate) mod hooks;
+#[cfg(all(loom, test))]
+mod model;
+mod phase;
 mod running;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::num::NonZeroUsize;
 use std::panic::Location;
@@ -37,11 +44,6 @@ pub(crate) trait Entry: Stale {
     /// Ends it without running it: it was taken off the queue because the pool was shut down.
     fn cancel(&self, core: &Core);
 }
-
-/// How far the pool is on its way to its end. Only ever grows.
-const OPEN: u8 = 0;
-const CLOSING: u8 = 1;
-const CANCELLED: u8 = 2;
 
 /// Why a submission was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ impl Core {
             sleepers: Sleepers::new(),
             slots: (0..workers.get()).map(|index| Arc::new(WorkerSlot::new(id, index))).collect(),
             shared: Counters::default(),
-            phase: AtomicU8::new(OPEN),
+            phase: AtomicU8::new(phase::OPEN),
             hook_runs: AtomicUsize::new(0),
             delivering: Mutex::new(()),
             hooks,
@@ -277,9 +279,9 @@ impl Core {
         !self.sleepers.is_anybody_idle() && self.queue.live() > own
     }
 
-    /// To be called after work was made visible. Either the thread that cancels finds the work, or
-    /// this one finds the pool cancelled: the fence in `notify` lies between the work and this
-    /// look, and `cancel` sets the flag, SeqCst, before it looks for work.
+    /// To be called after work was made visible. Either the thread that cancels finds the work, or this
+    /// one finds the pool cancelled: a SeqCst fence lies between the work and this look (that in `notify`,
+    /// or one of the caller's), and another one in `enter_phase` between the phase and the look for work.
     #[inline]
     fn look_for_cancellation(&self) {
         if self.is_cancelled() {
@@ -349,7 +351,13 @@ impl Core {
     pub(crate) fn finished(&self, tally: Tally<'_>) {
         tally.add(|c| &c.finished, 1);
         // A worker that serves looks for itself whether it was the last before it falls asleep.
-        if !tally.alone && self.is_closing() {
+        if tally.alone {
+            return;
+        }
+        // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread finds the
+        // pool closing, or those who are woken for that find the count.
+        fence(Ordering::SeqCst);
+        if self.is_closing() {
             self.sleepers.notify_all();
         }
     }
@@ -364,40 +372,7 @@ impl Core {
         }
     }
 
-    // --- Ending ---
-
-    /// Returns whether nothing that was admitted is left, for good. True after the closing only.
-    pub(crate) fn is_quiescent(&self) -> bool {
-        if !self.is_closing() {
-            return false;
-        }
-        // No hook begins any more that counts, and what those that did have submitted is in the
-        // count.
-        if self.hook_runs.load(Ordering::SeqCst) != 0 {
-            return false;
-        }
-        // The finished ones first, the count after them: both only grow, and the first never
-        // exceeds the second, so if they are equal they were so at the end of the sum. Acquire and
-        // SeqCst keep the reads in this order.
-        let finished = self.sum(|c| &c.finished);
-        finished == self.admission.count()
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.phase.load(Ordering::SeqCst) != OPEN
-    }
-
-    /// Returns whether nothing new may start.
-    #[inline]
-    pub(crate) fn is_cancelled(&self) -> bool {
-        // SeqCst: see `look_for_cancellation`.
-        self.phase.load(Ordering::SeqCst) == CANCELLED
-    }
-
-    /// Returns whether the pool is closed for the current thread.
-    pub(crate) fn is_closed_here(&self) -> bool {
-        self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
-    }
+    // --- Waiting ---
 
     /// Returns whether this process is a child of the one that the workers live in. A system call,
     /// so it is asked where a thread would block anyway.
@@ -410,43 +385,6 @@ impl Core {
     /// be, since the workers live in another process.
     pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> bool {
         current::wait_until_or(done, || self.is_forked())
-    }
-
-    /// Closes the pool for new work and lets the workers see it.
-    pub(crate) fn close(&self) {
-        self.admission.close();
-        self.enter_phase(CLOSING);
-    }
-
-    /// Closes the pool for all work and cancels what has not started.
-    pub(crate) fn cancel(&self) {
-        self.admission.cancel();
-        self.enter_phase(CANCELLED);
-        self.cancel_unstarted();
-    }
-
-    fn enter_phase(&self, phase: u8) {
-        self.phase.fetch_max(phase, Ordering::SeqCst);
-        if self.is_forked() {
-            // Nobody waits here, and a lock that a thread of the parent held at the fork stays
-            // held.
-            return;
-        }
-        if let Some(capacity) = &self.capacity {
-            capacity.close();
-        }
-        self.sleepers.notify_all();
-    }
-
-    /// What is directed to the workers first: it is soon done, and the queue may be long.
-    #[cold]
-    fn cancel_unstarted(&self) {
-        for slot in &self.slots {
-            slot.cancel_directed();
-        }
-        while let Some(entry) = self.queue.pop() {
-            entry.cancel(self);
-        }
     }
 
     /// Returns the sum of one counter over all threads.

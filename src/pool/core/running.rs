@@ -4,7 +4,7 @@ use super::Core;
 use super::counters::Tally;
 use crate::frame::Failure;
 use crate::pool::scheduler::current::{self, InTask};
-use crate::sync::seam::atomic::Ordering;
+use crate::sync::seam::atomic::{Ordering, fence};
 
 /// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread
 /// marked as running a task, until it is over.
@@ -52,9 +52,12 @@ pub(crate) struct HookRun<'c> {
 impl<'c> HookRun<'c> {
     /// Begins a hook, unless the pool is closed.
     pub(crate) fn begin(core: &'c Core) -> Option<Self> {
-        // SeqCst: counted before the look whether the pool is closing. Whoever sees it closing
-        // looks at the count afterwards, so it finds this hook, or the hook finds the pool closing.
-        core.hook_runs.fetch_add(1, Ordering::SeqCst);
+        // Relaxed: ordered by the fence.
+        core.hook_runs.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: the count before the look whether the pool is closing. Whoever sees it closing looks at
+        // the count after a fence of its own (`Core::is_quiescent`), so it finds this hook, or the hook
+        // finds the pool closing.
+        fence(Ordering::SeqCst);
         if core.is_closing() {
             end_hook(core);
             return None;
@@ -70,8 +73,10 @@ impl Drop for HookRun<'_> {
 }
 
 fn end_hook(core: &Core) {
-    // SeqCst: what the hook has submitted is counted before; see `Core::is_quiescent`.
-    core.hook_runs.fetch_sub(1, Ordering::SeqCst);
+    // Release: what the hook has submitted is counted before; see `Core::is_quiescent`.
+    core.hook_runs.fetch_sub(1, Ordering::Release);
+    // SeqCst: as in `Core::finished`.
+    fence(Ordering::SeqCst);
     if core.is_closing() {
         core.sleepers.notify_all();
     }

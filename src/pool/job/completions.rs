@@ -1,5 +1,8 @@
 //! Waiting for any of several jobs: each completion appends the number of its job to one list.
 
+#[cfg(all(loom, test))]
+mod model;
+
 use std::collections::VecDeque;
 
 use crate::sync::seam::{Mutex, Thread};

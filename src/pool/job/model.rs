@@ -7,6 +7,7 @@ use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
+use super::completions::CompletionQueue;
 use super::state::{Completion, Detached, JobState, Registration, Waiter};
 use crate::sync::model::explore;
 use crate::sync::seam;
@@ -164,6 +165,38 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
         assert!(runner.join().unwrap());
         assert_eq!(cell.take().expect("the job is done").0, 2);
         drop(cell);
+        ledger.assert_even();
+    });
+}
+
+// As `JoinHandle::join_timeout` does between a poll and its wake.
+#[test]
+fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobState::new(1));
+        let waker = call();
+        let waiter = Waiter::Waker(Waker::from(StdArc::clone(&waker)));
+        assert!(matches!(cell.register(waiter), Registration::Registered(None)));
+        let runner = {
+            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
+            thread::spawn(move || run(&cell, &ledger))
+        };
+        // In place of the thread, which loom would take out of any wait when it is told.
+        let timed = Waiter::Queue(StdArc::new(CompletionQueue::new()), 0);
+        let done = match cell.register(timed) {
+            Registration::Done => true,
+            // The time is up.
+            Registration::Registered(None) => cell.is_done(),
+            Registration::Registered(Some(before)) => {
+                matches!(cell.register(before), Registration::Done)
+            }
+        };
+        if !done {
+            waker.0.wait();
+        }
+        assert!(runner.join().unwrap());
+        assert_eq!(cell.take().expect("the job is done").0, 2);
         ledger.assert_even();
     });
 }

@@ -11,6 +11,8 @@ use super::stack;
 use super::worker_slot::WorkerSlot;
 use crate::context;
 use crate::sync::seam;
+#[cfg(loom)]
+use crate::sync::seam::CellKey;
 
 /// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
 /// quarter to a half of a worker's two mebibytes for it; where they use more, a quarter of the
@@ -37,7 +39,7 @@ struct Here {
 const NOBODY: Here =
     Here { worker_of: 0, index: 0, bound: false, depth: 0, drops: 0, innermost: 0 };
 
-thread_local! {
+seam::thread_local! {
     static HERE: Cell<Here> = const { Cell::new(NOBODY) };
     /// The pools below the innermost one, wherever they change. Nearly always empty.
     static OUTER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
@@ -218,7 +220,7 @@ pub(crate) fn is_retiring() -> bool {
 /// How long a thread that waits stays awake before it parks.
 const AWAKE: Duration = Duration::from_micros(30);
 
-thread_local! {
+seam::thread_local! {
     /// What this thread has learned about its waits.
     static WAITS: Cell<Awake> = const { Cell::new(Awake::NEW) };
 }

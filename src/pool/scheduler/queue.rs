@@ -21,28 +21,81 @@ pub(crate) trait Stale: Send + Sync {
     fn is_stale(&self) -> bool;
 }
 
-/// Stale entries that are not worth a sweep.
-const TOLERATED: isize = 64;
+/// Stale entries that are not worth a sweep; few in a model.
+const TOLERATED: isize = if cfg!(loom) { 1 } else { 64 };
 
 /// Entries in the order in which they came.
-struct Line<T: ?Sized>(Sender<Arc<T>>, Receiver<Arc<T>>);
+struct Line<T: ?Sized>(Sender<Arc<T>>, Receiver<Arc<T>>, HandOver);
 
 impl<T: ?Sized> Line<T> {
     fn new() -> Self {
         let (sender, receiver) = unbounded();
-        Self(sender, receiver)
+        Self(sender, receiver, HandOver::new())
     }
 
     #[inline]
     fn push(&self, entry: Arc<T>) {
+        self.2.give();
         // Cannot fail: the line holds a receiver.
         let _sent = self.0.send(entry);
     }
 
     #[inline]
     fn pop(&self) -> Option<Arc<T>> {
-        self.1.try_recv().ok()
+        self.2.look();
+        let entry = self.1.try_recv().ok()?;
+        self.2.take();
+        Some(entry)
     }
+
+    fn is_empty(&self) -> bool {
+        self.2.look();
+        self.1.is_empty()
+    }
+}
+
+/// Tells the models when something is given and looked for, and that whoever takes an entry sees what was
+/// done before it was given: the channel is not loom's, so loom does not know. Nothing otherwise.
+#[cfg(loom)]
+struct HandOver(crate::sync::seam::atomic::AtomicUsize);
+
+#[cfg(loom)]
+impl HandOver {
+    fn new() -> Self {
+        Self(crate::sync::seam::atomic::AtomicUsize::new(0))
+    }
+
+    fn give(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    fn look(&self) {
+        self.0.load(Ordering::Relaxed);
+    }
+
+    fn take(&self) {
+        // A change sees the newest one, so it is ordered after each gift.
+        self.0.fetch_add(0, Ordering::Acquire);
+    }
+}
+
+#[cfg(not(loom))]
+struct HandOver;
+
+#[cfg(not(loom))]
+impl HandOver {
+    fn new() -> Self {
+        Self
+    }
+
+    #[inline]
+    fn give(&self) {}
+
+    #[inline]
+    fn look(&self) {}
+
+    #[inline]
+    fn take(&self) {}
 }
 
 /// See the module's documentation. On lines of its own: the count of the stale changes often.
@@ -82,7 +135,7 @@ impl<T: Stale + ?Sized> Queue<T> {
     /// The same for a worker: by turns from the one line and the other, where both have entries.
     #[inline]
     pub(crate) fn pop_by_turns(&self, second: &mut bool) -> Option<Arc<T>> {
-        if self.second.1.is_empty() {
+        if self.second.is_empty() {
             return self.first.pop();
         }
         *second = !*second;
@@ -90,7 +143,7 @@ impl<T: Stale + ?Sized> Queue<T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.1.is_empty() && self.second.1.is_empty()
+        self.first.is_empty() && self.second.is_empty()
     }
 
     fn len(&self) -> usize {

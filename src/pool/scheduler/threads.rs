@@ -5,6 +5,9 @@
 //! of every worker has joined all of them. The handle of the youngest is kept in `youngest`;
 //! whoever waits for the end joins what it finds there until it finds nothing.
 
+#[cfg(all(loom, test))]
+mod model;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;

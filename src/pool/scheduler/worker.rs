@@ -25,6 +25,9 @@
 //! attached) does not count: the successor's would leave it as well, and no worker would ever
 //! serve. The hook has failed.
 
+#[cfg(all(loom, test))]
+mod model;
+
 use std::sync::Arc;
 use std::time::Duration;
 

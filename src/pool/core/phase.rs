@@ -1,0 +1,88 @@
+//! How far a pool is on its way to its end: open, closing, cancelled; and whether it is there.
+
+use super::Core;
+use crate::pool::scheduler::current;
+use crate::sync::seam::atomic::{Ordering, fence};
+
+/// The phases. They only ever grow.
+pub(super) const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const CANCELLED: u8 = 2;
+
+impl Core {
+    /// Returns whether nothing that was admitted is left, for good. True after the closing only.
+    pub(crate) fn is_quiescent(&self) -> bool {
+        if !self.is_closing() {
+            return false;
+        }
+        // SeqCst: the phase before the hooks; `HookRun::begin` has the other half. No hook begins any more
+        // that counts, and what those that did have submitted is in the count.
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the Release at the end of a hook.
+        if self.hook_runs.load(Ordering::Acquire) != 0 {
+            return false;
+        }
+        // The finished ones first, the count after them: both only grow, and the first never exceeds
+        // the second, so if they are equal they were so at the end of the sum. Acquire keeps the reads in
+        // this order.
+        let finished = self.sum(|c| &c.finished);
+        finished == self.admission.count()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        // Acquire: pairs with the Release of `enter_phase`, which comes after the admission was closed.
+        self.phase.load(Ordering::Acquire) != OPEN
+    }
+
+    /// Returns whether nothing new may start.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Acquire: as in `is_closing`.
+        self.phase.load(Ordering::Acquire) == CANCELLED
+    }
+
+    /// Returns whether the pool is closed for the current thread.
+    pub(crate) fn is_closed_here(&self) -> bool {
+        self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
+    }
+
+    /// Closes the pool for new work and lets the workers see it.
+    pub(crate) fn close(&self) {
+        self.admission.close();
+        self.enter_phase(CLOSING);
+    }
+
+    /// Closes the pool for all work and cancels what has not started.
+    pub(crate) fn cancel(&self) {
+        self.admission.cancel();
+        self.enter_phase(CANCELLED);
+        self.cancel_unstarted();
+    }
+
+    fn enter_phase(&self, phase: u8) {
+        // Release: whoever sees the phase sees the admission closed.
+        self.phase.fetch_max(phase, Ordering::Release);
+        // SeqCst: the phase before what comes next: the look for work of a thread that cancels, and that of
+        // the workers that are woken for what is finished and for hooks.
+        fence(Ordering::SeqCst);
+        if self.is_forked() {
+            // Nobody waits here, and a lock that a thread of the parent held at the fork stays held.
+            return;
+        }
+        if let Some(capacity) = &self.capacity {
+            capacity.close();
+        }
+        self.sleepers.notify_all();
+    }
+
+    /// What is directed to the workers first: it is soon done, and the queue may be long.
+    #[cold]
+    pub(super) fn cancel_unstarted(&self) {
+        for slot in &self.slots {
+            slot.cancel_directed();
+        }
+        while let Some(entry) = self.queue.pop() {
+            entry.cancel(self);
+        }
+    }
+}

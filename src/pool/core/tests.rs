@@ -1,0 +1,138 @@
+//! What a core does about work that comes while it is cancelled, and about entries that it moves.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::testing::{Task, Visit, core};
+use super::*;
+use crate::pool::scheduler::sleep::Sleeper;
+
+// Broke nothing for long: without the look after the work is made visible, what comes after the thread that
+// cancels has looked waits for a worker, which may be busy for ever.
+#[test]
+fn an_entry_that_comes_after_the_cancellation_is_cancelled_at_once() {
+    let core = core(1);
+    let task = Task::new(|_| ());
+    assert_eq!(core.admit(IfFull::Refuse), Ok(0));
+    core.cancel();
+    core.enqueue(Arc::clone(&task) as Arc<dyn Entry>);
+    assert_eq!(task.fate.seen(), (0, 1));
+    let second = Task::new(|_| ());
+    core.enqueue_second(Arc::clone(&second) as Arc<dyn Entry>);
+    assert_eq!(second.fate.seen(), (0, 1));
+    assert!(core.queue.is_empty());
+}
+
+#[test]
+fn a_visit_that_comes_after_the_cancellation_is_cancelled_at_once() {
+    let core = core(3);
+    core.cancel();
+    let visit = Arc::new(Visit::default());
+    core.deliver_to_all(&visit);
+    assert_eq!(visit.0.seen(), (0, 3));
+    assert!(core.slots.iter().all(|slot| !slot.run_directed()));
+}
+
+#[test]
+fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
+    let core = core(1);
+    let task = Task::new(|_| ());
+    task.submit(&core).unwrap();
+    let entry = core.queue.pop().unwrap();
+    core.cancel();
+    core.run(entry);
+    assert_eq!(task.fate.seen(), (0, 1));
+    assert!(core.is_quiescent());
+}
+
+// Broke: a live entry that a sweep put back while every worker had fallen asleep waited for ever.
+#[test]
+fn a_sweep_wakes_a_worker_for_what_it_moved() {
+    let core = core(1);
+    let stale: Vec<_> = (0..200).map(|_| Task::new(|_: &Core| ())).collect();
+    for task in &stale {
+        assert!(task.claim());
+        core.queue.push(Arc::clone(task) as Arc<dyn Entry>);
+    }
+    core.queue.push(Task::new(|_: &Core| ()) as Arc<dyn Entry>);
+    let (tell, told) = mpsc::channel();
+    let theirs = Arc::clone(&core);
+    let sleeper = std::thread::spawn(move || {
+        let mut sleeper = Sleeper::of_this_thread();
+        // It is on the list when it is asked, and does not see the entry, which is in nobody's sight then.
+        let has_work = || {
+            tell.send(()).unwrap();
+            false
+        };
+        theirs.sleepers.fall_asleep(&mut sleeper, false, has_work, || false);
+        tell.send(()).unwrap();
+    });
+    told.recv().unwrap();
+    core.mark_stale(200);
+    assert_eq!(core.queue.live(), 1);
+    assert!(told.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
+    sleeper.join().unwrap();
+}
+
+#[test]
+fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
+    let core = core(1);
+    assert!(!core.is_quiescent());
+    let hook = HookRun::begin(&core).unwrap();
+    let task = Task::new(|_| ());
+    task.submit(&core).unwrap();
+    core.close();
+    assert!(!core.is_quiescent(), "a task and a hook");
+    core.run(core.queue.pop().unwrap());
+    assert!(!core.is_quiescent(), "a hook");
+    // Which may submit.
+    let late = Task::new(|_| ());
+    late.submit(&core).unwrap();
+    drop(hook);
+    assert!(!core.is_quiescent(), "its task");
+    core.run(core.queue.pop().unwrap());
+    assert!(core.is_quiescent());
+    assert!(HookRun::begin(&core).is_none(), "a hook does not count any more");
+    assert_eq!(late.submit(&core), Err(Refused::ShutDown));
+    assert!(core.is_quiescent());
+    assert_eq!((task.fate.seen(), late.fate.seen()), ((1, 0), (1, 0)));
+}
+
+#[test]
+fn a_task_that_drains_submits_and_one_of_a_cancelled_pool_does_not() {
+    let core = core(1);
+    core.close();
+    let in_task = current::enter_task(core.id);
+    assert!(core.admit(IfFull::Refuse).is_ok());
+    assert!(Activity::begin(&core).is_some());
+    core.cancel();
+    assert_eq!(core.admit(IfFull::Refuse), Err(Refused::ShutDown));
+    assert!(Activity::begin(&core).is_none());
+    drop(in_task);
+}
+
+#[test]
+fn cancelled_visits_leave_the_others_in_their_order() {
+    struct Keeps(bool, usize, std::sync::Mutex<mpsc::Sender<usize>>);
+    impl DirectedTask for Keeps {
+        fn run(&self, _index: usize) {
+            self.2.lock().unwrap().send(self.1).unwrap();
+        }
+        fn may_cancel(&self) -> bool {
+            self.0
+        }
+        fn cancel(&self) {
+            assert!(self.0);
+        }
+    }
+    let core = core(1);
+    let (tell, told) = mpsc::channel();
+    for n in 0..6 {
+        core.deliver_to_all(&Arc::new(Keeps(n % 2 == 0, n, std::sync::Mutex::new(tell.clone()))));
+    }
+    core.slots[0].cancel_directed();
+    while core.slots[0].run_directed() {}
+    drop(tell);
+    drop(core);
+    assert_eq!(told.iter().collect::<Vec<_>>(), [1, 3, 5]);
+}
