@@ -50,8 +50,8 @@ impl Admission {
         if !may(self.word.load(Ordering::Relaxed)) {
             return Admitted::No;
         }
-        // AcqRel: the order with the closing is that of the changes to this one word; Acquire shows what
-        // was done before the closing to one that is too late, and Release is for `count`.
+        // AcqRel: the order with the closing is that of the changes to this one word; Acquire shows
+        // what was done before the closing to one that is too late, and Release is for `count`.
         let before = self.word.fetch_add(1, Ordering::AcqRel);
         if may(before) { Admitted::Yes(before & COUNT) } else { Admitted::TooLate }
     }

@@ -279,9 +279,10 @@ impl Core {
         !self.sleepers.is_anybody_idle() && self.queue.live() > own
     }
 
-    /// To be called after work was made visible. Either the thread that cancels finds the work, or this
-    /// one finds the pool cancelled: a SeqCst fence lies between the work and this look (that in `notify`,
-    /// or one of the caller's), and another one in `enter_phase` between the phase and the look for work.
+    /// To be called after work was made visible. Either the thread that cancels finds the work, or
+    /// this one finds the pool cancelled: a SeqCst fence lies between the work and this look (that
+    /// in `notify`, or one of the caller's), and another one in `enter_phase` between the phase and
+    /// the look for work.
     #[inline]
     fn look_for_cancellation(&self) {
         if self.is_cancelled() {
@@ -354,8 +355,8 @@ impl Core {
         if tally.alone {
             return;
         }
-        // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread finds the
-        // pool closing, or those who are woken for that find the count.
+        // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread
+        // finds the pool closing, or those who are woken for that find the count.
         fence(Ordering::SeqCst);
         if self.is_closing() {
             self.sleepers.notify_all();

@@ -1,5 +1,5 @@
-//! Loom models of admission, quiescence and cancellation: nothing that was let in is forgotten, nothing is
-//! run after the end, and nobody sleeps over the end.
+//! Loom models of admission, quiescence and cancellation: nothing that was let in is forgotten,
+//! nothing is run after the end, and nobody sleeps over the end.
 
 use std::sync::Arc;
 

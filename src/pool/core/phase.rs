@@ -15,22 +15,23 @@ impl Core {
         if !self.is_closing() {
             return false;
         }
-        // SeqCst: the phase before the hooks; `HookRun::begin` has the other half. No hook begins any more
-        // that counts, and what those that did have submitted is in the count.
+        // SeqCst: the phase before the hooks; `HookRun::begin` has the other half. No hook begins
+        // any more that counts, and what those that did have submitted is in the count.
         fence(Ordering::SeqCst);
         // Acquire: pairs with the Release at the end of a hook.
         if self.hook_runs.load(Ordering::Acquire) != 0 {
             return false;
         }
-        // The finished ones first, the count after them: both only grow, and the first never exceeds
-        // the second, so if they are equal they were so at the end of the sum. Acquire keeps the reads in
-        // this order.
+        // The finished ones first, the count after them: both only grow, and the first never
+        // exceeds the second, so if they are equal they were so at the end of the sum. Acquire
+        // keeps the reads in this order.
         let finished = self.sum(|c| &c.finished);
         finished == self.admission.count()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        // Acquire: pairs with the Release of `enter_phase`, which comes after the admission was closed.
+        // Acquire: pairs with the Release of `enter_phase`, which comes after the admission was
+        // closed.
         self.phase.load(Ordering::Acquire) != OPEN
     }
 
@@ -62,11 +63,12 @@ impl Core {
     fn enter_phase(&self, phase: u8) {
         // Release: whoever sees the phase sees the admission closed.
         self.phase.fetch_max(phase, Ordering::Release);
-        // SeqCst: the phase before what comes next: the look for work of a thread that cancels, and that of
-        // the workers that are woken for what is finished and for hooks.
+        // SeqCst: the phase before what comes next: the look for work of a thread that cancels, and
+        // that of the workers that are woken for what is finished and for hooks.
         fence(Ordering::SeqCst);
         if self.is_forked() {
-            // Nobody waits here, and a lock that a thread of the parent held at the fork stays held.
+            // Nobody waits here, and a lock that a thread of the parent held at the fork stays
+            // held.
             return;
         }
         if let Some(capacity) = &self.capacity {

@@ -54,9 +54,9 @@ impl<'c> HookRun<'c> {
     pub(crate) fn begin(core: &'c Core) -> Option<Self> {
         // Relaxed: ordered by the fence.
         core.hook_runs.fetch_add(1, Ordering::Relaxed);
-        // SeqCst: the count before the look whether the pool is closing. Whoever sees it closing looks at
-        // the count after a fence of its own (`Core::is_quiescent`), so it finds this hook, or the hook
-        // finds the pool closing.
+        // SeqCst: the count before the look whether the pool is closing. Whoever sees it closing
+        // looks at the count after a fence of its own (`Core::is_quiescent`), so it finds this
+        // hook, or the hook finds the pool closing.
         fence(Ordering::SeqCst);
         if core.is_closing() {
             end_hook(core);

@@ -47,7 +47,8 @@ impl Fate {
     }
 }
 
-/// A task without a handle. It is claimed once, by whoever runs or cancels it, and counted as a job is.
+/// A task without a handle. It is claimed once, by whoever runs or cancels it, and counted as a job
+/// is.
 pub(crate) struct Task<F> {
     claimed: AtomicBool,
     pub(crate) fate: Fate,

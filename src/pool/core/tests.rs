@@ -7,8 +7,8 @@ use super::testing::{Task, Visit, core};
 use super::*;
 use crate::pool::scheduler::sleep::Sleeper;
 
-// Broke nothing for long: without the look after the work is made visible, what comes after the thread that
-// cancels has looked waits for a worker, which may be busy for ever.
+// Broke nothing for long: without the look after the work is made visible, what comes after the
+// thread that cancels has looked waits for a worker, which may be busy for ever.
 #[test]
 fn an_entry_that_comes_after_the_cancellation_is_cancelled_at_once() {
     let core = core(1);
@@ -59,7 +59,8 @@ fn a_sweep_wakes_a_worker_for_what_it_moved() {
     let theirs = Arc::clone(&core);
     let sleeper = std::thread::spawn(move || {
         let mut sleeper = Sleeper::of_this_thread();
-        // It is on the list when it is asked, and does not see the entry, which is in nobody's sight then.
+        // It is on the list when it is asked, and does not see the entry, which is in nobody's
+        // sight then.
         let has_work = || {
             tell.send(()).unwrap();
             false

@@ -54,8 +54,9 @@ impl<T: ?Sized> Line<T> {
     }
 }
 
-/// Tells the models when something is given and looked for, and that whoever takes an entry sees what was
-/// done before it was given: the channel is not loom's, so loom does not know. Nothing otherwise.
+/// Tells the models when something is given and looked for, and that whoever takes an entry sees
+/// what was done before it was given: the channel is not loom's, so loom does not know. Nothing
+/// otherwise.
 #[cfg(loom)]
 struct HandOver(crate::sync::seam::atomic::AtomicUsize);
 

@@ -11,7 +11,8 @@ use crate::pool::job::{Claimable, End};
 use crate::sync::model::explore;
 use crate::sync::seam::{self, UnsafeCell};
 
-/// What the tasks borrow. Loom reports a look at it that is not ordered before the owner's last one.
+/// What the tasks borrow. Loom reports a look at it that is not ordered before the owner's last
+/// one.
 struct Borrowed(UnsafeCell<usize>);
 
 #[expect(unsafe_code, reason = "loom's cell is not `Sync`")]

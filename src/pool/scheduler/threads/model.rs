@@ -1,5 +1,5 @@
-//! Loom models of starting and joining: whoever waits for the end has joined every thread, successors and
-//! their predecessors too.
+//! Loom models of starting and joining: whoever waits for the end has joined every thread,
+//! successors and their predecessors too.
 
 use std::sync::Arc;
 

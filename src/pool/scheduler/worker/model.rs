@@ -1,5 +1,5 @@
-//! Loom models of a worker's life: the loop that serves, renewal, and the end. The threads do what `live`
-//! does, but for the hooks and what else needs a frame.
+//! Loom models of a worker's life: the loop that serves, renewal, and the end. The threads do what
+//! `live` does, but for the hooks and what else needs a frame.
 
 use std::sync::Arc;
 
