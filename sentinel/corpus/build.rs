@@ -12,8 +12,8 @@ fn main() {
     library(&out, "shared", &[]);
     library(&out, "opened", &[]);
     library(&out, "shared_again", &[]);
-    // Loading one of these stops in the middle, or at its constructor, until somebody lets it go on.
-    // The large one's block does not fit where another library's was.
+    // Loading one of these stops in the middle, or at its constructor, until somebody lets it go
+    // on. The large one's block does not fit where another library's was.
     library(&out, "halfway", &["-DHALFWAY_"]);
     library(&out, "halfway_large", &["-DHALFWAY_", "-DROOM_=67108864"]);
     library(&out, "constructed", &["-DCONSTRUCTOR_"]);

@@ -30,8 +30,8 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is no ELF file, is truncated or malformed, or has thread-locals
-    /// but no name for any of them.
+    /// An error if the file cannot be read, is no ELF file, is truncated or malformed, or has
+    /// thread-locals but no name for any of them.
     pub fn read(path: impl AsRef<Path>) -> Result<Inventory, InventoryError> {
         let path = path.as_ref();
         let error = |failure| InventoryError { path: path.to_owned(), failure };
@@ -54,17 +54,21 @@ impl Inventory {
         })
     }
 
-    /// The thread-locals in the order in which they lie in memory.
+    /// Returns the thread-locals in the order in which they lie in memory.
+    #[must_use]
     pub fn variables(&self) -> &[Variable] {
         &self.variables
     }
 
-    /// How many bytes each thread has for them, padding included.
+    /// Returns how many bytes each thread has for them, padding included.
+    #[must_use]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether every thread-local has a name; in a stripped library only exported ones have.
+    /// Returns whether every thread-local has a name; in a stripped library only exported ones
+    /// have.
+    #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -81,27 +85,32 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// Its path, as in `my_app::REQUEST_ID`; for one declared in C, its symbol.
+    /// Returns its path, as in `my_app::REQUEST_ID`; for one declared in C, its symbol.
+    #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The crate that declares it; `None` if it is not declared in Rust.
+    /// Returns the crate that declares it; `None` if it is not declared in Rust.
+    #[must_use]
     pub fn crate_name(&self) -> Option<&str> {
         self.crate_name.as_deref()
     }
 
-    /// Where it starts in the block of thread-locals, in bytes.
+    /// Returns where it starts in the block of thread-locals, in bytes.
+    #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// Its size in bytes.
+    /// Returns its size in bytes.
+    #[must_use]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether a fresh thread's copy comes from the file; otherwise it starts as zeros.
+    /// Returns whether a fresh thread's copy comes from the file; otherwise it starts as zeros.
+    #[must_use]
     pub fn is_initialised(&self) -> bool {
         self.is_initialised
     }
@@ -121,17 +130,20 @@ enum Reason {
 }
 
 impl InventoryError {
-    /// Whether the file has thread-locals but is stripped of their names.
+    /// Returns whether the file has thread-locals but is stripped of their names.
+    #[must_use]
     pub fn is_stripped(&self) -> bool {
         matches!(self.failure, Reason::Stripped)
     }
 
-    /// Whether the file is something else than ELF.
+    /// Returns whether the file is something else than ELF.
+    #[must_use]
     pub fn is_not_elf(&self) -> bool {
         matches!(self.failure, Reason::Unreadable(Failure::NotElf))
     }
 
-    /// Whether the file is ELF, but cut off or broken.
+    /// Returns whether the file is ELF, but cut off or broken.
+    #[must_use]
     pub fn is_malformed(&self) -> bool {
         matches!(self.failure, Reason::Unreadable(Failure::Malformed(_)))
     }

@@ -55,49 +55,58 @@ impl Leak {
         }
     }
 
-    /// The thread-local's path, as in `my_app::REQUEST_ID`; for one declared in C, its symbol.
+    /// Returns the thread-local's path, as in `my_app::REQUEST_ID`; for one declared in C, its
+    /// symbol.
     ///
     /// `None` if the module's file has no symbol for it, as after `strip`.
+    #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 
-    /// The crate that declares it; `None` if it has no name, or is not declared in Rust.
+    /// Returns the crate that declares it; `None` if it has no name, or is not declared in Rust.
+    #[must_use]
     pub fn crate_name(&self) -> Option<&str> {
         self.crate_name.as_deref()
     }
 
-    /// The file name of the program or shared library that contains it.
+    /// Returns the file name of the program or shared library that contains it.
+    #[must_use]
     pub fn module(&self) -> &str {
         &self.module.file
     }
 
-    /// The path of the program or shared library that contains it.
+    /// Returns the path of the program or shared library that contains it.
+    #[must_use]
     pub fn module_path(&self) -> &Path {
         &self.module.path
     }
 
-    /// Where it starts in its module's block of thread-locals, in bytes.
+    /// Returns where it starts in its module's block of thread-locals, in bytes.
+    #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// Its size in bytes; without a name, the length of the run of words that changed.
+    /// Returns its size in bytes; without a name, the length of the run of words that changed.
+    #[must_use]
     pub fn size(&self) -> usize {
         self.after.len()
     }
 
-    /// Its bytes before the task. They may include padding.
+    /// Returns its bytes before the task. They may include padding.
+    #[must_use]
     pub fn before(&self) -> &[u8] {
         &self.before
     }
 
-    /// Its bytes after the task. They may include padding.
+    /// Returns its bytes after the task. They may include padding.
+    #[must_use]
     pub fn after(&self) -> &[u8] {
         &self.after
     }
 
-    /// The parts of it that differ, as ranges of bytes counted from its start.
+    /// Returns the parts of it that differ, as ranges of bytes counted from its start.
     pub fn changed(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let differs = |at: &usize| self.before[*at] != self.after[*at];
         let mut at = 0;
@@ -108,14 +117,17 @@ impl Leak {
         })
     }
 
-    /// How many of its bytes differ.
+    /// Returns how many of its bytes differ.
+    #[must_use]
     pub fn changed_bytes(&self) -> usize {
         self.changed().map(|range| range.len()).sum()
     }
 
-    /// Whether it was as in a fresh thread before: the task may only have brought it to life.
+    /// Returns whether it was as in a fresh thread before: the task may only have brought it to
+    /// life.
     ///
     /// Always false for one without a name.
+    #[must_use]
     pub fn is_first_touch(&self) -> bool {
         self.is_first_touch
     }

@@ -1,10 +1,10 @@
-//! Finds and names what a task left in thread-locals that nobody registered.
+//! Finds and names every thread-local that a piece of code left changed: in any crate and in any C
+//! library, on any executor, with nothing registered.
 //!
 //! On Linux with glibc (x86-64 and AArch64) every `thread_local!` of Rust and every `__thread` of C
-//! lies in one of a few blocks of memory of its thread. The sentinel copies these blocks before a
-//! task, compares them after it and looks up what changed in the symbol tables of the program and
-//! its libraries. So it sees thread-locals in any crate and C library, by name. `docs/sentinel.md`
-//! has the mechanism, the argument for its soundness and measured figures.
+//! lies in one of a few blocks of memory of its thread. [`watch()`] copies these blocks before the
+//! code runs, compares them afterwards, and looks up what changed in the symbol tables of the
+//! program and its libraries.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -22,21 +22,71 @@
 //! }
 //! ```
 //!
+//! `docs/sentinel.md` in the repository tells how this works, why it is sound, and what it costs.
+//!
+//! # Around each test
+//!
+//! [`assert_clean`] around the body of a test finds the test that leaves something for the next one
+//! on its thread. One [`Sentinel`] for all of them holds what the program may keep:
+//!
+//! ```
+//! use std::cell::RefCell;
+//! use std::sync::LazyLock;
+//! use cleanslate_sentinel::Sentinel;
+//!
+//! thread_local! { static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) }; }
+//!
+//! static KEPT: LazyLock<Sentinel> = LazyLock::new(|| {
+//!     // A cache that each thread fills once, and a buffer that is there to be used again.
+//!     Sentinel::new().allow_first_touch("my_app::cache").allow("*::BUFFER")
+//! });
+//!
+//! // In a program of tests, `#[test] fn a_line_is_encoded() { … }`.
+//! # if cleanslate_sentinel::supported().is_err() { return; }
+//! KEPT.assert_clean(|| {
+//!     BUFFER.with_borrow_mut(|buffer| buffer.extend(b"line"));
+//!     assert_eq!(BUFFER.take(), b"line");
+//! });
+//! ```
+//!
+//! # On an executor
+//!
+//! [`watch()`] works in any task of any executor. An executor that watches each task keeps a
+//! [`Watcher`] for each thread, and names its own state with [`ignore()`].
+//!
 //! # What it cannot see
 //!
-//! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that already has room is
-//!   seen because its length lies in the thread-local, a `Box<Vec<_>>` is not.
+//! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that grows is seen because
+//!   its length lies in the thread-local, a `Box<Vec<_>>` is not.
 //! * A value that was changed and put back, or overwritten with the same bytes.
 //! * `pthread_setspecific` and the `thread_local` crate's maps: their data lies on the heap.
 //! * What the C library itself keeps, such as the locale of `uselocale`.
 //! * Names in stripped files: module and offset are still reported, but rules by name cannot apply.
 //! * Other systems: [`supported`] says so.
 //!
+//! # False alarms
+//!
+//! Bytes are compared, not values. So what is equal for the program may differ here:
+//!
+//! * *A variant that came and went.* `None` does not clear the bytes of an earlier `Some(7_u64)`.
+//!   So it is with any `enum`, and with what a `MaybeUninit` does not hold any more. An `Option` of
+//!   a pointer (`Box`, `Arc`, `&`) has no such bytes.
+//! * *Room that stays.* A `Vec` that was emptied keeps its buffer.
+//! * *First touch.* A thread-local with an initialiser or a destructor changes when it is first
+//!   used, whatever it holds then.
+//! * *Numbers that only grow*: generations, statistics, the state of a random number generator.
+//!
+//! [`Sentinel::allow`] lets a variable pass, [`Sentinel::allow_first_touch`] lets it come to life.
+//! In a test one can also run the code once before it is watched.
+//!
 //! # What is allowed
 //!
-//! What std, the C library and popular crates keep per thread by design is no leak. cleanslate's
-//! own state, `task_local!`s and `worker_local!`s never show. The table of built-in rules is in
-//! `docs/sentinel.md`; [`Sentinel::allow`] adds to them.
+//! What std, the C library and popular crates keep per thread by design is no leak.
+//! [`Sentinel::built_in_rules`] lists it, and [`Sentinel::allow`] adds to it.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod change;
 mod ignore;

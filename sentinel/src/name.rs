@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn closures_and_impl_brackets_are_left_out() {
         check(
-            "_RNvNCNKNvNvMNtCsjMaewn57Afh_1t5innerINtBa_1SpE2go7IN_IMPL0s_023___RUST_STD_INTERNAL_VAL",
+            "_RNvNCNKNvNvMNtCsjMaewn57Afh_1t5innerINtBa_1SpE2go7IN_IMPL0s_0\
+             23___RUST_STD_INTERNAL_VAL",
             "t::inner::S<_>::go::IN_IMPL",
             Some("t"),
         );

@@ -35,21 +35,25 @@ impl Report {
         Report { found: Err(why) }
     }
 
-    /// Whether the task was watched and left every thread-local as it was.
+    /// Returns whether the task was watched and left every thread-local as it was.
     ///
     /// False where the sentinel does not work: nothing is known there.
+    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.found.as_ref().is_ok_and(Vec::is_empty)
     }
 
-    /// The thread-locals that the task left changed, module by module in order of their offsets.
+    /// Returns the thread-locals that the task left changed, module by module in order of their
+    /// offsets.
     ///
     /// Empty where the sentinel does not work.
+    #[must_use]
     pub fn leaks(&self) -> &[Leak] {
         self.found.as_deref().unwrap_or_default()
     }
 
-    /// Why nothing was watched; `None` if the sentinel works here.
+    /// Returns why nothing was watched; `None` if the sentinel works here.
+    #[must_use]
     pub fn unsupported(&self) -> Option<&Unsupported> {
         self.found.as_ref().err()
     }

@@ -30,17 +30,20 @@ pub(super) enum Verdict {
 pub struct BuiltInRule(&'static Standing);
 
 impl BuiltInRule {
-    /// What it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    /// Returns what it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    #[must_use]
     pub fn pattern(&self) -> &'static str {
         self.0.pattern
     }
 
-    /// Whether only coming to life is allowed, and a later change is a leak.
+    /// Returns whether only coming to life is allowed, and a later change is a leak.
+    #[must_use]
     pub fn is_first_touch_only(&self) -> bool {
         self.0.verdict == Verdict::FirstTouch
     }
 
-    /// What is kept there per thread by design.
+    /// Returns what is kept there per thread by design.
+    #[must_use]
     pub fn reason(&self) -> &'static str {
         self.0.reason
     }
@@ -120,6 +123,11 @@ const BUILT_IN: &[Standing] = &[
         "futures_lite::future::block_on::CACHE",
         Verdict::FirstTouch,
         "what wakes the thread",
+    ),
+    Standing::new(
+        "opentelemetry::context::CURRENT_CONTEXT",
+        Verdict::FirstTouch,
+        "the current context, none outside of one",
     ),
     Standing::new("parking_lot", Verdict::FirstTouch, "the thread's number, for reentrant locks"),
     Standing::new(

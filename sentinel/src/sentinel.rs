@@ -49,7 +49,7 @@ impl Sentinel {
         Sentinel { rules: Arc::new(Rules::strict()) }
     }
 
-    /// Lists the built-in rules.
+    /// Returns the built-in rules.
     ///
     /// ```
     /// use cleanslate_sentinel::Sentinel;
@@ -102,11 +102,11 @@ impl Sentinel {
         self
     }
 
-    /// Makes a watcher of the calling thread, for an executor of one's own.
+    /// Returns a watcher of the calling thread, for an executor of one's own.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] on systems where the sentinel does not work.
+    /// [`Unsupported`] on systems where the sentinel does not work, and while symbols cannot be read.
     ///
     /// ```
     /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))] {
@@ -141,7 +141,8 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// [`WatchError`], with the closure, on systems where the sentinel does not work.
+    /// [`WatchError`], with the closure, on systems where the sentinel does not work, and while
+    /// symbols cannot be read.
     ///
     /// # Panics
     ///
@@ -162,8 +163,8 @@ impl Sentinel {
     ///
     /// # Panics
     ///
-    /// If a thread-local was left changed, or where the sentinel does not work. A panic of the
-    /// closure passes through as it is.
+    /// Panics if a thread-local was left changed, or where the sentinel does not work. A panic of
+    /// the closure passes through as it is.
     ///
     /// ```no_run
     /// use cleanslate_sentinel::Sentinel;

@@ -35,7 +35,8 @@ impl Unsupported {
         Unsupported(Why::Unread(format!("{}: {failure}", path.display()).into()))
     }
 
-    /// Whether it may work later: the symbols of a file could not be read just now.
+    /// Returns whether it may work later: the symbols of a file could not be read just now.
+    #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self.0, Why::Unread(_))
     }

@@ -70,12 +70,14 @@ pub struct WatchError<F> {
 }
 
 impl<F> WatchError<F> {
-    /// Gives back the closure.
+    /// Returns the closure.
+    #[must_use]
     pub fn into_inner(self) -> F {
         self.rejected
     }
 
-    /// Why it could not be watched.
+    /// Returns why it could not be watched.
+    #[must_use]
     pub fn unsupported(&self) -> &Unsupported {
         &self.unsupported
     }
@@ -95,7 +97,7 @@ impl<F> fmt::Display for WatchError<F> {
 
 impl<F> std::error::Error for WatchError<F> {}
 
-/// Tells whether the sentinel works here.
+/// Returns whether the sentinel works on this system.
 ///
 /// # Errors
 ///
@@ -148,11 +150,12 @@ pub fn watch<R>(f: impl FnOnce() -> R) -> (R, Report) {
 ///
 /// # Errors
 ///
-/// [`WatchError`], with the closure, on systems where the sentinel does not work.
+/// [`WatchError`], with the closure, on systems where the sentinel does not work, and while
+/// symbols cannot be read.
 ///
 /// # Panics
 ///
-/// As [`watch`].
+/// Panics as [`watch`] does.
 ///
 /// ```
 /// let (four, report) = cleanslate_sentinel::try_watch(|| 2 + 2)
@@ -171,9 +174,9 @@ pub fn try_watch<R, F: FnOnce() -> R>(f: F) -> Result<(R, Report), WatchError<F>
 ///
 /// # Panics
 ///
-/// If a thread-local was left changed, or where the sentinel does not work: an assertion that
-/// cannot be checked does not hold. Ask [`supported`] first in tests that also run elsewhere. A
-/// panic of the closure passes through as it is.
+/// Panics if a thread-local was left changed, or where the sentinel does not work: an assertion
+/// that cannot be checked does not hold. Ask [`supported`] first in tests that also run elsewhere.
+/// A panic of the closure passes through as it is.
 ///
 /// ```no_run
 /// let sum = cleanslate_sentinel::assert_clean(|| (1..=10).sum::<u32>());
@@ -220,6 +223,7 @@ fn run<R>(f: impl FnOnce() -> R) -> R {
 pub(crate) const ADVICE: &str = "\
 what can be done about each:
   your own state of one task   declare it with cleanslate::task_local!
-  foreign, but of one task     let every task have its own: cleanslate::foreign::adopt(&KEY)
+  foreign, but of one task     give each task its own: cleanslate::foreign::adopt(&KEY), or
+                               where KEY has no name a Carrier over the crate's functions
   kept per thread on purpose   worker_local!, or Sentinel::allow(\"its::path\")
   none of these                let the pool renew the worker: Sentinel::renew";

@@ -74,13 +74,14 @@ impl Watcher {
         &self.rules
     }
 
-    /// How many bytes of thread-locals are watched.
+    /// Returns how many bytes of thread-locals are watched.
     ///
     /// ```
     /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
     /// assert!(cleanslate_sentinel::Sentinel::new().watcher()?.watched_bytes() < 1 << 20);
     /// # Ok::<(), cleanslate_sentinel::Unsupported>(())
     /// ```
+    #[must_use]
     pub fn watched_bytes(&self) -> usize {
         self.layout.len()
     }

@@ -41,11 +41,13 @@ impl<'a> Incident<'a> {
     }
 
     /// Returns the name of the task, if it has one.
+    #[must_use]
     pub fn task(&self) -> Option<&'a str> {
         self.task
     }
 
     /// Returns where the task was submitted: for an item, where the map was called.
+    #[must_use]
     pub fn submitted(&self) -> &'static Location<'static> {
         self.submitted
     }
@@ -68,22 +70,26 @@ impl<'a> Incident<'a> {
     /// pool.map(["a", "b", "c"], |text| if text == "c" { LAST.set(1) });
     /// assert_eq!(told.recv(), Ok(Some(2)));
     /// ```
+    #[must_use]
     pub fn item(&self) -> Option<usize> {
         self.item
     }
 
     /// Returns the worker that ran it, counted from zero.
+    #[must_use]
     pub fn worker(&self) -> usize {
         self.worker
     }
 
     /// Returns what it left changed.
+    #[must_use]
     pub fn report(&self) -> &'a Report {
         self.report
     }
 
     /// Returns whether the worker is replaced before its next outermost task; false above the rate
     /// of [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
+    #[must_use]
     pub fn renews(&self) -> bool {
         self.renews
     }

@@ -21,10 +21,63 @@
 //! }
 //! ```
 //!
-//! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and
-//! whose items are found here as well. Its documentation says what it cannot see and what is
-//! allowed. What cleanslate itself keeps per thread, `task_local!`s and `worker_local!`s among it,
-//! never shows.
+//! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and whose
+//! items are found here as well. Its documentation says what it cannot see, which alarms are false
+//! and what is allowed. What cleanslate itself keeps per thread, `task_local!`s and
+//! `worker_local!`s among it, never shows.
+//!
+//! # What to do about a leak
+//!
+//! State of your own that belongs to one task is declared with [`task_local!`](crate::task_local).
+//! Another crate's is given to each task afresh by [`adopt`](crate::foreign::adopt), if its key has
+//! a name that you can write. Most keys are private, but there are functions around them. Then a
+//! [`Carrier`](crate::foreign::Carrier) over these functions does the same:
+//!
+//! ```
+//! use cleanslate::foreign::{BoxError, Carrier};
+//! use cleanslate::{Pool, sentinel::Sentinel};
+//!
+//! mod locale {
+//!     // Somebody else's crate: it keeps the locale in a thread-local that nobody can name.
+//!     # use std::cell::Cell;
+//!     # thread_local! { static CURRENT: Cell<&'static str> = const { Cell::new("C") }; }
+//!     pub fn current() -> &'static str {
+//!         # CURRENT.get()
+//!     }
+//!     pub fn set(name: &'static str) {
+//!         # CURRENT.set(name)
+//!     }
+//! }
+//!
+//! /// Every task begins with the default locale, and leaves the one that it found.
+//! struct DefaultLocale;
+//!
+//! impl Carrier for DefaultLocale {
+//!     type Captured = ();
+//!     type Attached = &'static str;
+//!     fn name(&self) -> &str { "locale" }
+//!     fn capture(&self) -> Result<(), BoxError> { Ok(()) }
+//!     fn attach(&self, (): &()) -> Result<&'static str, BoxError> {
+//!         let before = locale::current();
+//!         locale::set("C");
+//!         Ok(before)
+//!     }
+//!     fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+//!         locale::set(before);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # if cleanslate::sentinel::supported().is_err() { return; }
+//! let builder = Pool::builder().workers(1).carry(DefaultLocale);
+//! let pool = builder.sentinel(Sentinel::new().panic()).build().unwrap();
+//! pool.submit(|| locale::set("de")).join().unwrap();
+//! assert_eq!(pool.submit(locale::current).join().unwrap(), "C");
+//! assert_eq!(pool.stats().leaks, 0);
+//! ```
+//!
+//! What is kept per thread on purpose is declared with [`worker_local!`](crate::worker_local), or
+//! allowed. For the rest there is [`Sentinel::renew`].
 
 mod incident;
 #[expect(clippy::module_inception, reason = "the folder is named after its main noun")]

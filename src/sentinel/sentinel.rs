@@ -19,7 +19,8 @@ use super::{BuiltInRule, Incident, Report, Unsupported, WatchError, Watcher};
 /// thread_local! { static TENANT: Cell<u64> = const { Cell::new(0) }; }
 ///
 /// # if cleanslate::sentinel::supported().is_err() { return; }
-/// let pool = Pool::builder().workers(1).sentinel(Sentinel::new().allow("*::CACHE")).build().unwrap();
+/// let sentinel = Sentinel::new().allow("*::CACHE");
+/// let pool = Pool::builder().workers(1).sentinel(sentinel).build().unwrap();
 /// pool.submit(|| TENANT.set(7)).join().unwrap();
 /// assert_eq!(pool.stats().leaks, 1);
 /// ```

@@ -197,6 +197,13 @@ const CRATES: &[Exercise] = &[
         let cell = once_cell::sync::OnceCell::new();
         assert_eq!(*cell.get_or_init(|| round), round);
     }),
+    ("opentelemetry", |round| {
+        use opentelemetry::Context;
+        let context = Context::new().with_value(round);
+        let attached = context.attach();
+        assert_eq!(Context::current().get(), Some(&round));
+        drop(attached);
+    }),
     ("papaya", |round| {
         let map = papaya::HashMap::new();
         let guard = map.pin();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::panic::catch_unwind;
 
 use cleanslate_sentinel::{Sentinel, assert_clean, supported, try_watch, watch};
+use sentinel_corpus::Library;
 
 thread_local! { static TENANT: Cell<u64> = const { Cell::new(0) }; }
 
@@ -43,4 +44,30 @@ fn symbols_that_cannot_be_read_for_a_moment_are_an_error_and_are_read_later() {
     }
     let (_, report) = watch(|| TENANT.set(1));
     assert_eq!(report.leaks()[0].path(), Some("descriptors::TENANT"));
+
+    // A library that is used for the first time at such a moment is watched later.
+    let library = Library::open("opened");
+    let set = library.setter("opened_set_hidden");
+    let mut watcher = Sentinel::new().watcher().unwrap();
+    limit_descriptors(0);
+    for round in 1..=2 {
+        let (_, report) = watch(|| set(round));
+        assert!(report.leaks().is_empty(), "{report}");
+        assert!(report.unsupported().is_some_and(|why| why.is_temporary()), "{report}");
+        watcher.begin();
+        set(round + 10);
+        TENANT.set(TENANT.get() + 1);
+        // What can be judged is.
+        let report = watcher.finish().expect("a leak");
+        assert_eq!(report.leaks().len(), 1, "{report}");
+    }
+    limit_descriptors(1024);
+    for round in 3..=4 {
+        let (_, report) = watch(|| set(round));
+        assert_eq!(report.leaks()[0].path(), Some("opened_hidden"));
+        watcher.begin();
+        set(round + 10);
+        let report = watcher.finish().expect("a leak");
+        assert_eq!(report.leaks()[0].path(), Some("opened_hidden"));
+    }
 }

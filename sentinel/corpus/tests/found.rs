@@ -6,6 +6,7 @@
 use std::cell::{Cell, LazyCell, OnceCell, RefCell, UnsafeCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,8 @@ struct Case {
 }
 
 macro_rules! cases {
-    ($($(@$const:tt)? $name:ident: $type:ty = $init:expr, |$it:ident, $round:ident| $set:expr;)*) => {
+    ($($(@$const:tt)? $name:ident: $type:ty = $init:expr,
+        |$it:ident, $round:ident| $set:expr;)*) => {
         thread_local! { $(static $name: $type = cases!(@init $($const)? $init);)* }
         const DECLARED: &[Case] = &[$(Case {
             path: concat!("found::", stringify!($name)),
@@ -70,44 +72,64 @@ cases! {
     @const CONST_U64: Cell<u64> = Cell::new(0), |it, round| it.set(round);
     @const CONST_U128: Cell<u128> = Cell::new(u128::MAX), |it, round| it.set(round.into());
     @const CONST_BOOL: Cell<bool> = Cell::new(false), |it, round| it.set(round % 2 == 1);
-    @const CONST_CHAR: Cell<char> = Cell::new('a'), |it, round| it.set(if round == 1 { 'ä' } else { 'b' });
+    @const CONST_CHAR: Cell<char> = Cell::new('a'),
+        |it, round| it.set(if round == 1 { 'ä' } else { 'b' });
     @const CONST_F64: Cell<f64> = Cell::new(0.5), |it, round| it.set(round as f64);
-    @const CONST_ARRAY: Cell<[u8; 100]> = Cell::new([0; 100]), |it, round| it.set([round as u8; 100]);
+    @const CONST_ARRAY: Cell<[u8; 100]> = Cell::new([0; 100]),
+        |it, round| it.set([round as u8; 100]);
     @const CONST_LARGE: Cell<[u64; 2048]> = Cell::new([0; 2048]), |it, round| {
         let words: &Cell<[u64]> = it;
         words.as_slice_of_cells()[2047].set(round)
     };
     @const CONST_TUPLE: Cell<(u8, u64)> = Cell::new((1, 2)), |it, round| it.set((1, round + 2));
-    @const CONST_OPTION: Cell<Option<u32>> = Cell::new(None), |it, round| it.set(Some(round as u32));
-    @const CONST_NICHE: Cell<Option<NonZeroU32>> = Cell::new(None), |it, round| it.set(NonZeroU32::new(round as u32));
-    @const CONST_POINTER: Cell<*const u8> = Cell::new(std::ptr::null()), |it, round| it.set(round as *const u8);
-    @const CONST_FN: Cell<fn()> = Cell::new(zero), |it, round| it.set(if round % 2 == 1 { one } else { two });
-    @const CONST_ENUM: Cell<Shape> = Cell::new(Shape::Point), |it, round| it.set(Shape::Circle(round as u32));
+    @const CONST_OPTION: Cell<Option<u32>> = Cell::new(None),
+        |it, round| it.set(Some(round as u32));
+    @const CONST_NICHE: Cell<Option<NonZeroU32>> = Cell::new(None),
+        |it, round| it.set(NonZeroU32::new(round as u32));
+    @const CONST_POINTER: Cell<*const u8> = Cell::new(std::ptr::null()),
+        |it, round| it.set(round as *const u8);
+    @const CONST_FN: Cell<fn()> = Cell::new(zero),
+        |it, round| it.set(if round % 2 == 1 { one } else { two });
+    @const CONST_ENUM: Cell<Shape> = Cell::new(Shape::Point),
+        |it, round| it.set(Shape::Circle(round as u32));
     @const CONST_ALIGNED: Cell<Aligned> = Cell::new(Aligned(0)), |it, round| it.set(Aligned(round));
-    @const CONST_ATOMIC: AtomicU32 = AtomicU32::new(0), |it, round| it.store(round as u32, Ordering::Relaxed);
+    @const CONST_ATOMIC: AtomicU32 = AtomicU32::new(0),
+        |it, round| it.store(round as u32, Ordering::Relaxed);
     @const CONST_UNSAFE: UnsafeCell<u64> = UnsafeCell::new(0), |it, round| {
         // SAFETY: nobody else has a pointer to it.
         unsafe { it.get().write(round) }
     };
-    @const CONST_REF_PLAIN: RefCell<u32> = RefCell::new(0), |it, round| *it.borrow_mut() = round as u32;
-    @const CONST_REF_STRING: RefCell<String> = RefCell::new(String::new()), |it, _round| it.borrow_mut().push('x');
-    @const CONST_REF_VEC: RefCell<Vec<u64>> = RefCell::new(Vec::new()), |it, round| it.borrow_mut().push(round);
+    @const CONST_REF_PLAIN: RefCell<u32> = RefCell::new(0),
+        |it, round| *it.borrow_mut() = round as u32;
+    @const CONST_REF_STRING: RefCell<String> = RefCell::new(String::new()),
+        |it, _round| it.borrow_mut().push('x');
+    @const CONST_REF_VEC: RefCell<Vec<u64>> = RefCell::new(Vec::new()),
+        |it, round| it.borrow_mut().push(round);
     @const CONST_REF_BOX: RefCell<Option<Box<u64>>> = RefCell::new(None), |it, round| {
         // The new one is made before the old one is freed, so that the address differs.
         let new = Box::new(round);
         *it.borrow_mut() = Some(new)
     };
-    @const CONST_REF_LEAKED: RefCell<u64> = RefCell::new(0), |it, _round| std::mem::forget(it.borrow());
-    @const CONST_ONCE_PLAIN: OnceCell<u32> = OnceCell::new(), |it, round| set_or_replace(it, round as u32);
-    @const CONST_ONCE_STRING: OnceCell<String> = OnceCell::new(), |it, round| set_or_replace(it, "x".repeat(round as usize));
-    @const CONST_DROP: RefCell<Option<Loud>> = RefCell::new(None), |it, round| *it.borrow_mut() = Some(Loud(round));
+    @const CONST_REF_LEAKED: RefCell<u64> = RefCell::new(0),
+        |it, _round| std::mem::forget(it.borrow());
+    @const CONST_ONCE_PLAIN: OnceCell<u32> = OnceCell::new(),
+        |it, round| set_or_replace(it, round as u32);
+    @const CONST_ONCE_STRING: OnceCell<String> = OnceCell::new(),
+        |it, round| set_or_replace(it, "x".repeat(round as usize));
+    @const CONST_DROP: RefCell<Option<Loud>> = RefCell::new(None),
+        |it, round| *it.borrow_mut() = Some(Loud(round));
     LAZY_CELL: Cell<u64> = Cell::new(black_box(3)), |it, round| it.set(round + 3);
     LAZY_BOOL: Cell<bool> = Cell::new(black_box(false)), |it, round| it.set(round % 2 == 1);
-    LAZY_REF_STRING: RefCell<String> = RefCell::new("initial".to_owned()), |it, _round| it.borrow_mut().push('x');
-    LAZY_REF_MAP: RefCell<HashMap<u64, u64>> = RefCell::default(), |it, round| it.borrow_mut().insert(round, round);
-    LAZY_REF_TREE: RefCell<BTreeMap<u64, u64>> = RefCell::default(), |it, round| it.borrow_mut().insert(round, round);
-    LAZY_REF_QUEUE: RefCell<VecDeque<u64>> = RefCell::default(), |it, round| it.borrow_mut().push_back(round);
-    LAZY_ONCE: OnceCell<Vec<u64>> = black_box(OnceCell::new()), |it, round| set_or_replace(it, vec![round; round as usize]);
+    LAZY_REF_STRING: RefCell<String> = RefCell::new("initial".to_owned()),
+        |it, _round| it.borrow_mut().push('x');
+    LAZY_REF_MAP: RefCell<HashMap<u64, u64>> = RefCell::default(),
+        |it, round| it.borrow_mut().insert(round, round);
+    LAZY_REF_TREE: RefCell<BTreeMap<u64, u64>> = RefCell::default(),
+        |it, round| it.borrow_mut().insert(round, round);
+    LAZY_REF_QUEUE: RefCell<VecDeque<u64>> = RefCell::default(),
+        |it, round| it.borrow_mut().push_back(round);
+    LAZY_ONCE: OnceCell<Vec<u64>> = black_box(OnceCell::new()),
+        |it, round| set_or_replace(it, vec![round; round as usize]);
     LAZY_RC: RefCell<Rc<u64>> = RefCell::new(Rc::new(0)), |it, round| {
         let new = Rc::new(round);
         *it.borrow_mut() = new
@@ -281,7 +303,8 @@ fn the_documented_blind_spots_are_blind_spots() {
         static SHARED: Rc<RefCell<Vec<u64>>> = Rc::default();
         static ROOMY: RefCell<Vec<u64>> = RefCell::new(vec![0; 8]);
         static SAME: Cell<u64> = const { Cell::new(1) };
-        static BOXED_LAZILY: LazyCell<Box<Cell<u64>>> = const { LazyCell::new(|| Box::new(Cell::new(0))) };
+        static BOXED_LAZILY: LazyCell<Box<Cell<u64>>> =
+            const { LazyCell::new(|| Box::new(Cell::new(0))) };
     }
     let key = {
         let mut key = 0;
@@ -326,4 +349,51 @@ fn the_documented_blind_spots_are_blind_spots() {
     }
     println!("not seen, as documented: {unseen} of {} places", spots.len());
     assert_eq!(unseen, spots.len());
+}
+
+/// What is equal for the program and not for the sentinel, as its documentation says.
+#[test]
+fn the_documented_false_alarms_are_false_alarms() {
+    thread_local! {
+        static OPTION: Cell<Option<u64>> = const { Cell::new(None) };
+        static SHAPE: Cell<Shape> = const { Cell::new(Shape::Point) };
+        static UNINIT: Cell<MaybeUninit<u64>> = const { Cell::new(MaybeUninit::uninit()) };
+        static ROOM: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+        static LAZY: RefCell<String> = RefCell::new("as it is".to_owned());
+        static POINTER: RefCell<Option<Box<u64>>> = const { RefCell::new(None) };
+    }
+    let alarms: [(&str, &(dyn Fn(u64) + Sync)); 5] = [
+        ("an option that was set and cleared", &|round| {
+            OPTION.set(black_box(Some(round)));
+            OPTION.set(None);
+        }),
+        ("an enum that had another variant", &|round| {
+            SHAPE.set(black_box(Shape::Circle(round as u32)));
+            SHAPE.set(Shape::Point);
+        }),
+        ("a value that is no longer held", &|round| {
+            UNINIT.set(black_box(MaybeUninit::new(round)));
+            UNINIT.set(MaybeUninit::uninit());
+            black_box(UNINIT.get());
+        }),
+        ("a vector that was emptied", &|round| {
+            ROOM.with_borrow_mut(|room| {
+                room.extend(0..round * 100);
+                room.clear();
+            });
+        }),
+        ("a variable that was only read", &|_| assert!(LAZY.with_borrow(|it| it.len() > 0))),
+    ];
+    for (name, leave) in alarms {
+        let [report] = &on_fresh_thread(|| watch_rounds(1, leave))[..] else { unreachable!() };
+        assert_eq!(report.leaks().len(), 1, "{name}: {report}");
+    }
+    let reports = on_fresh_thread(|| {
+        watch_rounds(2, |round| {
+            POINTER.set(Some(Box::new(round)));
+            POINTER.take();
+        })
+    });
+    // The first time std notes that there is a destructor to run.
+    assert!(reports[1].is_clean(), "an option of a pointer: {}", reports[1]);
 }

@@ -1,7 +1,7 @@
 //! Watching while another thread is inside `dlopen`.
 //!
-//! A program of its own: the libraries get the numbers that the tests need only if no other test loads
-//! any, and each waits at the same two descriptors. So the tests run one after the other.
+//! A program of its own: the libraries get the numbers that the tests need only if no other test
+//! loads any, and each waits at the same two descriptors. So the tests run one after the other.
 
 use std::cell::Cell;
 use std::fs;

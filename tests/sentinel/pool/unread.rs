@@ -40,8 +40,8 @@ fn touch_std() -> usize {
 }
 
 #[test]
-fn no_pool_is_built_while_symbols_cannot_be_read_and_nothing_of_it_is_remembered() {
-    let name = "pool::unread::no_pool_is_built_while_symbols_cannot_be_read_and_nothing_of_it_is_remembered";
+fn no_pool_is_built_while_symbols_cannot_be_read() {
+    let name = "pool::unread::no_pool_is_built_while_symbols_cannot_be_read";
     if !in_a_copy_with_few_descriptors(name) {
         return;
     }
@@ -61,8 +61,8 @@ fn no_pool_is_built_while_symbols_cannot_be_read_and_nothing_of_it_is_remembered
 }
 
 #[test]
-fn a_worker_that_cannot_be_watched_at_its_start_is_watched_as_soon_as_it_can_be() {
-    let name = "pool::unread::a_worker_that_cannot_be_watched_at_its_start_is_watched_as_soon_as_it_can_be";
+fn a_worker_that_begins_then_is_watched_later() {
+    let name = "pool::unread::a_worker_that_begins_then_is_watched_later";
     if !in_a_copy_with_few_descriptors(name) {
         return;
     }
