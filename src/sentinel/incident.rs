@@ -82,7 +82,6 @@ impl<'a> Incident<'a> {
     }
 
     /// Returns what it left changed.
-    #[must_use]
     pub fn report(&self) -> &'a Report {
         self.report
     }
