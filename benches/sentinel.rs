@@ -58,7 +58,8 @@ fn sentinel_of(size: usize) -> Sentinel {
 fn watcher_of(size: usize) -> Watcher {
     let watcher = sentinel_of(size).watcher().expect("Linux with glibc");
     let watched = watcher.watched_bytes();
-    assert_eq!(watched, size, "bytes that are watched");
+    // The padding before an array, which the linker decides, is watched with it.
+    assert!((size..size + 64).contains(&watched), "{watched} bytes are watched instead of {size}");
     watcher
 }
 
