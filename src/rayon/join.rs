@@ -2,8 +2,9 @@
 
 use rayon::{BroadcastContext, ThreadPool};
 
-use super::outcome::{attempt, discard, settle, settle_all, settle_two};
+use super::outcome::{discard, settle, settle_all, settle_two};
 use super::pool::RayonPool;
+use super::task::attempt;
 use crate::context::Context;
 use crate::panic::catch;
 

@@ -4,18 +4,11 @@
 
 use parking_lot::Mutex;
 
-use super::task::run;
-use crate::context::Context;
 use crate::frame;
-use crate::panic::{Payload, catch};
+use crate::panic::Payload;
 
 /// What a task has come to.
 pub(super) type Outcome<R> = Result<R, Payload>;
-
-/// Runs a closure as a task like [`run`], and catches its panic.
-pub(super) fn attempt<R>(context: &Context, f: impl FnOnce() -> R) -> Outcome<R> {
-    catch(|| run(context, f))
-}
 
 /// Drops a value in a frame of its own. Never unwinds.
 pub(super) fn discard<T>(value: T) {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use rayon::BroadcastContext;
 
-use super::outcome::{First, attempt, discard};
+use super::outcome::{First, discard};
 use super::pool::RayonPool;
 use super::spawn::Visits;
+use super::task::attempt;
 use crate::panic::catch;
 
 /// Runs a closure that can spawn tasks which borrow from outside, and waits for them:

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rayon::BroadcastContext;
 
-use super::outcome::{Outcome, attempt, discard, settle};
+use super::outcome::{Outcome, discard, settle};
 use super::pool::RayonPool;
+use super::task::attempt;
 use crate::context::Context;
 
 /// Runs a closure some time later, as a task: [`rayon::spawn`] with clean slots.

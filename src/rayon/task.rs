@@ -2,9 +2,10 @@
 
 use std::panic::{panic_any, resume_unwind};
 
-use super::outcome::discard;
+use super::outcome::{Outcome, discard};
 use crate::context::{self, Context, RunError};
 use crate::frame::{self, CleanupError, Failure, Frame};
+use crate::panic::catch;
 
 /// Runs a closure as a task with the context's carriers, and panics as rayon's closures do.
 ///
@@ -12,6 +13,11 @@ use crate::frame::{self, CleanupError, Failure, Frame};
 #[inline]
 pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     if context.has_carriers() { run_attached(context, f) } else { run_plain(context, f) }
+}
+
+/// Runs a closure as a task like [`run`], and catches its panic.
+pub(super) fn attempt<R>(context: &Context, f: impl FnOnce() -> R) -> Outcome<R> {
+    catch(|| run(context, f))
 }
 
 #[inline]
