@@ -1,4 +1,4 @@
-//! [`PoolBuilder`].
+//! [`PoolBuilder`]: how a pool is to be, and how it starts.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -50,8 +50,40 @@ pub struct PoolBuilder {
 impl UnwindSafe for PoolBuilder {}
 impl RefUnwindSafe for PoolBuilder {}
 
+impl Pool {
+    /// Starts a pool of `workers` threads.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`BuildError`] for no workers, or if the system refuses a thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = cleanslate::Pool::new(3).unwrap();
+    /// assert_eq!(pool.workers(), 3);
+    /// ```
+    pub fn new(workers: usize) -> Result<Self, BuildError> {
+        Self::builder().workers(workers).build()
+    }
+
+    /// Returns a builder with default settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(2).queue_capacity(100).build().unwrap();
+    /// assert_eq!(pool.workers(), 2);
+    /// ```
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
+    }
+}
+
 impl PoolBuilder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             workers: None,
             name: None,

@@ -4,13 +4,11 @@ use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::{Arc, Weak};
 
-use super::builder::PoolBuilder;
 use super::core::{Activity, Core};
-use super::error::{BuildError, Cause, Label, TaskError};
+use super::error::{Cause, Label, TaskError};
 use super::group::broadcast;
 use super::isolation::Isolation;
 use super::scheduler::current;
-use super::scope::{self, Scope};
 use super::stats::{self, Stats};
 use crate::context::Context;
 use crate::frame::Failure;
@@ -140,36 +138,6 @@ impl UnwindSafe for WeakPool {}
 impl RefUnwindSafe for WeakPool {}
 
 impl Pool {
-    /// Starts a pool of `workers` threads.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`BuildError`] for no workers, or if the system refuses a thread.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let pool = cleanslate::Pool::new(3).unwrap();
-    /// assert_eq!(pool.workers(), 3);
-    /// ```
-    pub fn new(workers: usize) -> Result<Self, BuildError> {
-        Self::builder().workers(workers).build()
-    }
-
-    /// Returns a builder with default settings.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanslate::Pool;
-    ///
-    /// let pool = Pool::builder().workers(2).queue_capacity(100).build().unwrap();
-    /// assert_eq!(pool.workers(), 2);
-    /// ```
-    pub fn builder() -> PoolBuilder {
-        PoolBuilder::new()
-    }
-
     pub(crate) fn from_core(core: Arc<Core>) -> Self {
         let owner = Arc::new(Owner { core });
         Self { owner, name: None, inherits: Inherits::Surroundings }
@@ -312,53 +280,6 @@ impl Pool {
     #[inline]
     pub(crate) fn label(&self, id: u64, at: &'static Location<'static>) -> Label {
         Label { name: self.name.clone(), at, id }
-    }
-
-    /// Runs `f` with a scope, from which tasks that borrow are submitted; returns when all of them
-    /// are over. In shape and panics as [`std::thread::scope`].
-    ///
-    /// # Panics
-    ///
-    /// Panics if `f` does (after all tasks are over), if a task panicked or was cancelled and its
-    /// handle was not joined, and if the pool is shut down.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanslate::Pool;
-    ///
-    /// let pool = Pool::new(2).unwrap();
-    /// let (mut left, mut right) = (vec![3, 1, 2], vec![9, 8]);
-    /// pool.scope(|s| {
-    ///     s.submit(|| left.sort());
-    ///     s.submit(|| right.sort());
-    /// });
-    /// assert_eq!((left, right), (vec![1, 2, 3], vec![8, 9]));
-    /// ```
-    ///
-    /// What a task borrows must outlive the scope:
-    ///
-    /// ```compile_fail,E0373
-    /// # let pool = cleanslate::Pool::new(1).unwrap();
-    /// pool.scope(|s| {
-    ///     let local = 1;
-    ///     s.submit(|| println!("{local}"));
-    /// });
-    /// ```
-    ///
-    /// ```
-    /// # let pool = cleanslate::Pool::new(1).unwrap();
-    /// let outside = 1;
-    /// pool.scope(|s| {
-    ///     s.submit(|| println!("{outside}"));
-    /// });
-    /// ```
-    #[track_caller]
-    pub fn scope<'env, F, T>(&self, f: F) -> T
-    where
-        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
-    {
-        scope::scope(self, f)
     }
 
     /// Runs `f` once on every worker, each in a task of its own; the results are in the order of

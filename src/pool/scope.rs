@@ -159,36 +159,76 @@ impl Drop for Owner<'_> {
     }
 }
 
-/// Runs `f` with a scope whose tasks are submitted through `pool`.
-#[track_caller]
-pub(crate) fn scope<'env, F, T>(pool: &Pool, f: F) -> T
-where
-    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
-{
-    let core = pool.core();
-    if core.is_closed_here() {
-        panic!("{SHUT_DOWN}");
-    }
-    let scope = Scope {
-        data: Arc::new(Data::new(seam::current(), core.helps_here())),
-        pool: pool.clone(),
-        scope: PhantomData,
-        env: PhantomData,
-    };
-    let owner = Owner { data: &scope.data, core };
-    let result = panic::catch(|| f(&scope));
-    drop(owner);
-    // From here on no task borrows anything.
-    match result {
-        Err(payload) => payload.resume(),
-        Ok(result) if scope.data.is_over_well() => result,
-        Ok(result) => {
-            // Its drop may panic as well: that would be the second one.
-            let _second = panic::catch(|| drop(result));
-            if !scope.data.is_over() {
-                panic!("{FORKED}");
+impl Pool {
+    /// Runs `f` with a scope, from which tasks that borrow are submitted; returns when all of them
+    /// are over. In shape and panics as [`std::thread::scope`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `f` does (after all tasks are over), if a task panicked or was cancelled and its
+    /// handle was not joined, and if the pool is shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let (mut left, mut right) = (vec![3, 1, 2], vec![9, 8]);
+    /// pool.scope(|s| {
+    ///     s.submit(|| left.sort());
+    ///     s.submit(|| right.sort());
+    /// });
+    /// assert_eq!((left, right), (vec![1, 2, 3], vec![8, 9]));
+    /// ```
+    ///
+    /// What a task borrows must outlive the scope:
+    ///
+    /// ```compile_fail,E0373
+    /// # let pool = cleanslate::Pool::new(1).unwrap();
+    /// pool.scope(|s| {
+    ///     let local = 1;
+    ///     s.submit(|| println!("{local}"));
+    /// });
+    /// ```
+    ///
+    /// ```
+    /// # let pool = cleanslate::Pool::new(1).unwrap();
+    /// let outside = 1;
+    /// pool.scope(|s| {
+    ///     s.submit(|| println!("{outside}"));
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        let core = self.core();
+        if core.is_closed_here() {
+            panic!("{SHUT_DOWN}");
+        }
+        let scope = Scope {
+            data: Arc::new(Data::new(seam::current(), core.helps_here())),
+            pool: self.clone(),
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        let owner = Owner { data: &scope.data, core };
+        let result = panic::catch(|| f(&scope));
+        drop(owner);
+        // From here on no task borrows anything.
+        match result {
+            Err(payload) => payload.resume(),
+            Ok(result) if scope.data.is_over_well() => result,
+            Ok(result) => {
+                // Its drop may panic as well: that would be the second one.
+                let _second = panic::catch(|| drop(result));
+                if !scope.data.is_over() {
+                    panic!("{FORKED}");
+                }
+                panic!("a scoped task panicked, or was cancelled")
             }
-            panic!("a scoped task panicked, or was cancelled")
         }
     }
 }
