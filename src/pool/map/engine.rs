@@ -1,20 +1,18 @@
-//! One map: what its helpers share, and what becomes of it.
+//! A map from its call to its return: what came of it is put together, and everything that the
+//! user gave is dropped.
 
-use std::mem::MaybeUninit;
-
-use super::chunk_size::ChunkSize;
+use super::Source;
 use super::output::{self, Piece};
+use super::shared::{Input, Map};
 use super::step::Step;
-use super::turns::Turns;
-use super::verdict::{Reason, Verdict};
-use super::{Source, helper};
+use super::verdict::Reason;
 use crate::context::Context;
 use crate::frame::{self, Failure};
-use crate::panic::{AbortOnUnwind, catch};
+use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
-use crate::pool::group::{Body, Help, Owner, Shift, Ticket};
-use crate::sync::seam::{self, Mutex, Thread};
+use crate::pool::group::{Owner, Ticket};
+use crate::sync::seam;
 
 /// How a map ended.
 pub(crate) enum Ended<R, E> {
@@ -26,37 +24,6 @@ pub(crate) enum Ended<R, E> {
     Failed(Failure),
     /// The pool was shut down before everything had started; what was made is dropped.
     Cancelled,
-}
-
-/// One map, on its caller's stack.
-pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
-    pub(super) core: &'e Core,
-    pub(super) context: &'e Context,
-    pub(super) label: &'e Label,
-    pub(super) step: &'e P,
-    /// How many helpers there are at most.
-    pub(super) helpers: usize,
-    /// The thread whose items count as run inline: that of an owner that runs a task itself.
-    owner: Option<Thread>,
-    pub(super) input: Turns<Input<'m, S, P::Out>>,
-    pub(super) verdict: Verdict<P::Stop>,
-    /// Filled by the helpers when they leave.
-    pieces: Mutex<Vec<Piece<'m, P::Out>>>,
-    /// What helpers that gave way have learned about the items.
-    sizes: Mutex<Vec<ChunkSize>>,
-}
-
-/// What is left to be claimed.
-pub(super) struct Input<'m, S, R> {
-    pub(super) source: S,
-    /// How many items were claimed.
-    pub(super) position: usize,
-    /// How many items there will have been, as the source said beforehand.
-    pub(super) expected: Option<usize>,
-    /// Whether the source is not to be asked again: it is at its end, or has failed.
-    pub(super) ended: bool,
-    /// Where results were promised a place.
-    pub(super) places: &'m mut [MaybeUninit<R>],
 }
 
 /// Runs `step` for every item of `source`. Never unwinds.
@@ -132,29 +99,13 @@ where
     let in_task = core.helps_here();
     let run = output::collect(hint, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
-        let map = Map {
-            core,
-            context,
-            label,
-            step,
-            helpers: helpers + usize::from(in_task),
-            owner: in_task.then(seam::current),
-            input: Turns::new(Input {
-                source: taken,
-                position: 0,
-                expected: hint.1,
-                ended: false,
-                places,
-            }),
-            verdict: Verdict::new(),
-            pieces: Mutex::new(Vec::new()),
-            sizes: Mutex::new(Vec::new()),
-        };
+        let input = Input { source: taken, position: 0, expected: hint.1, ended: false, places };
+        let owner = in_task.then(seam::current);
+        let map = Map::new(core, context, label, step, helpers, owner, input);
         Owner::<Ticket>::run(core, &map, helpers);
-        let Map { input, verdict, pieces, .. } = map;
-        *source = Some(input.into_inner().source);
-        let pieces = pieces.into_inner();
-        let ended = match verdict.into_reason() {
+        let (input, pieces, reason) = map.into_parts();
+        *source = Some(input.source);
+        let ended = match reason {
             Reason::None => return Ok(pieces),
             Reason::Stop { with, .. } => Ended::Stopped(with),
             Reason::Failed(failure) => Ended::Failed(failure),
@@ -168,69 +119,5 @@ where
     match run {
         Ok(results) => Ended::Done(results),
         Err(ended) => ended,
-    }
-}
-
-impl<S, P> Body for Map<'_, '_, S, P>
-where
-    S: Source,
-    P: Step<S::Item>,
-{
-    fn help(&self, _index: usize, shift: &dyn Shift) -> Help {
-        // The owner waits for the helper to leave, and what it has claimed must be known by then.
-        let promise = AbortOnUnwind::new("a helper of a map was unwound");
-        let help = helper::help(self, shift);
-        promise.disarm();
-        help
-    }
-
-    fn cancel(&self) -> Help {
-        self.stop(Reason::Cancelled);
-        Help::Exhausted
-    }
-}
-
-impl<'m, S, P> Map<'_, 'm, S, P>
-where
-    S: Source,
-    P: Step<S::Item>,
-{
-    /// Stops the map, unless something else has already that takes precedence.
-    pub(super) fn stop(&self, reason: Reason<P::Stop>) {
-        match self.verdict.stop(reason) {
-            Reason::None | Reason::Cancelled => {}
-            Reason::Stop { with, .. } => self.core.drop_contained(with, self.label),
-            Reason::Failed(late) => self.core.report(self.label.clone(), Cause::Failed(late)),
-        }
-    }
-
-    /// Whether nothing new is to start: something stops the map, or the pool was shut down for
-    /// good.
-    pub(super) fn is_over(&self) -> bool {
-        if self.core.is_cancelled() {
-            self.stop(Reason::Cancelled);
-        }
-        self.verdict.is_stopped()
-    }
-
-    /// Takes over what a helper has written.
-    pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
-        self.pieces.lock().append(pieces);
-    }
-
-    /// Returns how much a helper that comes is to claim: as much as one before it that gave way.
-    pub(super) fn chunk_size(&self) -> ChunkSize {
-        let kept = self.sizes.lock().pop();
-        kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
-    }
-
-    /// Keeps what a helper that gives way has learned.
-    pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
-        self.sizes.lock().push(size);
-    }
-
-    /// Whether this thread is the owner's.
-    pub(super) fn is_owner(&self) -> bool {
-        self.owner.as_ref().is_some_and(|owner| owner.id() == seam::current().id())
     }
 }

@@ -4,16 +4,16 @@
 use std::ops::ControlFlow;
 
 use super::chunk_size::ChunkSize;
-use super::engine::{Input, Map};
 use super::output::{Piece, Stop};
+use super::shared::{Input, Map};
 use super::step::Step;
 use super::verdict::Reason;
 use super::{Pulls, Source};
 use crate::context::Context;
 use crate::frame::{self, Failure, Frame};
-use crate::panic::catch;
+use crate::panic::{AbortOnUnwind, catch};
 use crate::pool::core::Running;
-use crate::pool::group::{Help, Shift};
+use crate::pool::group::{Body, Help, Shift};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::pool::scheduler::current;
 
@@ -31,8 +31,27 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     shift: &'h dyn Shift,
 }
 
+impl<S, P> Body for Map<'_, '_, S, P>
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    fn help(&self, _index: usize, shift: &dyn Shift) -> Help {
+        // The owner waits for the helper to leave, and what it has claimed must be known by then.
+        let promise = AbortOnUnwind::new("a helper of a map was unwound");
+        let help = help(self, shift);
+        promise.disarm();
+        help
+    }
+
+    fn cancel(&self) -> Help {
+        self.stop(Reason::Cancelled);
+        Help::Exhausted
+    }
+}
+
 /// Helps until there is nothing left to start. Never unwinds.
-pub(super) fn help<S, P>(map: &Map<'_, '_, S, P>, shift: &dyn Shift) -> Help
+fn help<S, P>(map: &Map<'_, '_, S, P>, shift: &dyn Shift) -> Help
 where
     S: Source,
     P: Step<S::Item>,
@@ -276,9 +295,9 @@ where
     }
 }
 
-/// Pulls an item in a task of its own, which inherits from `context` but carries nothing. Never
-/// unwinds.
-pub(crate) fn pull<I: Iterator>(
+/// Pulls an item in a task of its own, which inherits from `context` but carries nothing: a carrier
+/// that cannot attach costs the items for which it cannot, and not the map. Never unwinds.
+fn pull<I: Iterator>(
     isolation: Isolation,
     context: &Context,
     items: &mut I,

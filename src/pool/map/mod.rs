@@ -10,6 +10,7 @@ mod helper;
 mod indexed;
 mod output;
 mod pulled;
+mod shared;
 mod step;
 mod turns;
 mod verdict;

@@ -1,0 +1,127 @@
+//! What the helpers of one map share.
+
+use std::mem::MaybeUninit;
+
+use super::Source;
+use super::chunk_size::ChunkSize;
+use super::output::Piece;
+use super::step::Step;
+use super::turns::Turns;
+use super::verdict::{Reason, Verdict};
+use crate::context::Context;
+use crate::pool::core::Core;
+use crate::pool::error::{Cause, Label};
+use crate::sync::seam::{self, Mutex, Thread};
+
+/// One map, on its caller's stack.
+pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
+    pub(super) core: &'e Core,
+    pub(super) context: &'e Context,
+    pub(super) label: &'e Label,
+    pub(super) step: &'e P,
+    /// How many helpers there are at most.
+    pub(super) helpers: usize,
+    /// The thread whose items count as run inline: that of an owner that runs a task itself.
+    owner: Option<Thread>,
+    pub(super) input: Turns<Input<'m, S, P::Out>>,
+    pub(super) verdict: Verdict<P::Stop>,
+    /// Filled by the helpers when they leave.
+    pieces: Mutex<Vec<Piece<'m, P::Out>>>,
+    /// What helpers that gave way have learned about the items.
+    sizes: Mutex<Vec<ChunkSize>>,
+}
+
+/// What is left to be claimed.
+pub(super) struct Input<'m, S, R> {
+    pub(super) source: S,
+    /// How many items were claimed.
+    pub(super) position: usize,
+    /// How many items there will have been, as the source said beforehand.
+    pub(super) expected: Option<usize>,
+    /// Whether the source is not to be asked again: it is at its end, or has failed.
+    pub(super) ended: bool,
+    /// Where results were promised a place.
+    pub(super) places: &'m mut [MaybeUninit<R>],
+}
+
+/// The input, the results, and why the map has stopped.
+type Parts<'m, S, P> = (
+    Input<'m, S, <P as Step<<S as Source>::Item>>::Out>,
+    Vec<Piece<'m, <P as Step<<S as Source>::Item>>::Out>>,
+    Reason<<P as Step<<S as Source>::Item>>::Stop>,
+);
+
+impl<'e, 'm, S, P> Map<'e, 'm, S, P>
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    /// A map with at most `helpers` helpers, besides an owner that runs a task itself.
+    pub(super) fn new(
+        core: &'e Core,
+        context: &'e Context,
+        label: &'e Label,
+        step: &'e P,
+        helpers: usize,
+        owner: Option<Thread>,
+        input: Input<'m, S, P::Out>,
+    ) -> Self {
+        Self {
+            core,
+            context,
+            label,
+            step,
+            helpers: helpers + usize::from(owner.is_some()),
+            owner,
+            input: Turns::new(input),
+            verdict: Verdict::new(),
+            pieces: Mutex::new(Vec::new()),
+            sizes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// What is left when the last helper has left: the input, what was made, and why it stopped.
+    pub(super) fn into_parts(self) -> Parts<'m, S, P> {
+        let Self { input, verdict, pieces, .. } = self;
+        (input.into_inner(), pieces.into_inner(), verdict.into_reason())
+    }
+
+    /// Stops the map, unless something else has already that takes precedence.
+    pub(super) fn stop(&self, reason: Reason<P::Stop>) {
+        match self.verdict.stop(reason) {
+            Reason::None | Reason::Cancelled => {}
+            Reason::Stop { with, .. } => self.core.drop_contained(with, self.label),
+            Reason::Failed(late) => self.core.report(self.label.clone(), Cause::Failed(late)),
+        }
+    }
+
+    /// Whether nothing new is to start: something stops the map, or the pool was shut down for
+    /// good.
+    pub(super) fn is_over(&self) -> bool {
+        if self.core.is_cancelled() {
+            self.stop(Reason::Cancelled);
+        }
+        self.verdict.is_stopped()
+    }
+
+    /// Takes over what a helper has written.
+    pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
+        self.pieces.lock().append(pieces);
+    }
+
+    /// Returns how much a helper that comes is to claim: as much as one before it that gave way.
+    pub(super) fn chunk_size(&self) -> ChunkSize {
+        let kept = self.sizes.lock().pop();
+        kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
+    }
+
+    /// Keeps what a helper that gives way has learned.
+    pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
+        self.sizes.lock().push(size);
+    }
+
+    /// Whether this thread is the owner's.
+    pub(super) fn is_owner(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.id() == seam::current().id())
+    }
+}
