@@ -26,10 +26,17 @@ fn register_slow(thread: &Thread) -> Result<(), Gone> {
     }
     permanent::at_end(teardown)?;
     #[cfg(feature = "sentinel")]
-    super::own::ignore();
+    ignore_own();
     // Relaxed: only uniqueness matters, and that comes with the addition.
     thread.id.set(NEXT_ID.fetch_add(ID_STEP, Ordering::Relaxed));
     Ok(())
+}
+
+/// Tells the sentinel what the engine keeps per thread, once.
+#[cfg(feature = "sentinel")]
+fn ignore_own() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| thread::current().list(ignored)));
 }
 
 /// Makes sure that a cell may be linked on this thread, which is not so after its teardown.

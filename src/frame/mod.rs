@@ -21,8 +21,6 @@ pub(crate) mod cell;
 pub(crate) mod end;
 mod epoch;
 mod failure;
-#[cfg(feature = "sentinel")]
-mod own;
 mod parked;
 pub(crate) mod permanent;
 #[cfg(all(test, not(loom)))]

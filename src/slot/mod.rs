@@ -1,10 +1,9 @@
 //! Slots: values that belong to a task.
 
+mod declaration;
 mod error;
 mod inherit;
 mod methods;
-#[cfg(feature = "sentinel")]
-mod own;
 mod owned_local;
 mod place;
 mod scoped_future;
@@ -13,12 +12,12 @@ mod table;
 mod task_local;
 mod worker_local;
 
+#[doc(hidden)]
+pub use declaration::Declaration;
 pub use error::{AccessError, SetError};
 #[doc(hidden)]
 pub use inherit::Inherit;
 use methods::methods;
-#[cfg(feature = "sentinel")]
-pub(crate) use own::ignore as ignore_own_state;
 pub use owned_local::OwnedLocal;
 #[doc(hidden)]
 pub use place::SlotCell;
@@ -26,8 +25,8 @@ pub use scoped_future::ScopedFuture;
 #[doc(hidden)]
 pub use stash::Lease;
 pub(crate) use stash::end_worker;
-#[doc(hidden)]
-pub use task_local::Declaration;
+#[cfg(feature = "sentinel")]
+pub(crate) use stash::ignore_own;
 pub use task_local::TaskLocal;
 #[doc(hidden)]
 pub use worker_local::WorkerDeclaration;

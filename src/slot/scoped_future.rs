@@ -19,8 +19,8 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
+use super::declaration::{Declaration, Inherited};
 use super::place::Place;
-use super::task_local::{Declaration, Inherited};
 use crate::frame::cell::Slot;
 use crate::frame::end::admit;
 use crate::frame::permanent;

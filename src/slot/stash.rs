@@ -216,7 +216,7 @@ pub(super) fn declared<T: 'static>(address: usize) -> Stash<T> {
             return stash.clone();
         }
         #[cfg(feature = "sentinel")]
-        super::own::ignore();
+        ignore_own();
         let stash = Stash::new();
         used.push(Used::Declared(address, Rc::new(stash.clone()), Rc::new(stash.clone())));
         stash
@@ -227,7 +227,7 @@ pub(super) fn declared<T: 'static>(address: usize) -> Stash<T> {
 /// Notes that this thread has a stash of an owned worker-local. False while the thread ends.
 pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
     #[cfg(feature = "sentinel")]
-    super::own::ignore();
+    ignore_own();
     LIST.try_with(|list| {
         let mut used = list.used.borrow_mut();
         if used.len() >= list.sweep_at.get() {
@@ -242,10 +242,15 @@ pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
     .is_ok()
 }
 
-/// Lists what this module keeps per thread.
+/// Tells the sentinel what this module keeps per thread, once.
+///
+/// A pool that watches does so before its first task. Then each watcher brings the list to life
+/// before it copies, and with it the flag beside the list by which std tells that it is alive,
+/// which no address covers in a file without symbols.
 #[cfg(feature = "sentinel")]
-pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
-    ignored.key(&LIST);
+pub(crate) fn ignore_own() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.key(&LIST)));
 }
 
 /// Ends this thread's worker-locals: the last thing that a pool's worker does.

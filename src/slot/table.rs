@@ -103,7 +103,7 @@ fn add(
     register(thread).ok()?;
     at_end(thread, teardown);
     #[cfg(feature = "sentinel")]
-    super::own::ignore();
+    ignore_own();
     let lock = Arc::clone(table.lock.borrow_mut().get_or_insert_default());
     let cell = make(lock)?;
     let swept = table.insert(id, Arc::clone(&cell));
@@ -163,10 +163,11 @@ impl Table {
     }
 }
 
-/// Lists what this module keeps per thread.
+/// Tells the sentinel what this module keeps per thread, once.
 #[cfg(feature = "sentinel")]
-pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
-    ignored.value(permanent::get(&TABLE));
+fn ignore_own() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.value(permanent::get(&TABLE))));
 }
 
 /// Forgets the cell of an owner that is gone, if this thread has one that nothing refers to.

@@ -2,118 +2,15 @@
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::ptr::NonNull;
 
+use super::declaration::{Declaration, Inherited};
 use super::error::Reason;
-use super::inherit::Inherit;
 use super::place::{Place, SlotCell, Source};
 use super::scoped_future::ScopedFuture;
-use crate::frame::capture::{inherited, inherits};
-use crate::frame::cell::{InFutures, RawCell, Slot};
+use crate::frame::capture::inherits;
 use crate::frame::permanent::{self, Key};
-use crate::frame::snapshot::{Borrowed, Copied, Inheritance};
-use crate::frame::thread::{self, Thread};
+use crate::frame::thread::Thread;
 use crate::panic::Guarded;
-
-/// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Declaration<T: Send + 'static> {
-    name: &'static str,
-    pub(super) key: &'static Key<SlotCell<T>>,
-    inherit: Option<Inherit<T>>,
-}
-
-impl<T: Send + 'static> Declaration<T> {
-    /// For the macro.
-    pub const fn new(
-        name: &'static str,
-        key: &'static Key<SlotCell<T>>,
-        inherit: Option<Inherit<T>>,
-    ) -> Self {
-        Self { name, key, inherit }
-    }
-
-    /// The cell of one thread, for the macro.
-    pub const fn cell(&'static self) -> SlotCell<T> {
-        SlotCell::from_raw(RawCell::declared(self, InFutures::Travels, self.inherit.is_some()))
-    }
-}
-
-impl<T: Send + 'static> Slot for Declaration<T> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cell(&self) -> NonNull<RawCell> {
-        NonNull::from(&permanent::get(self.key).raw)
-    }
-
-    fn inheritance(&self) -> Option<&dyn Inheritance> {
-        if self.inherit.is_some() { Some(self) } else { None }
-    }
-}
-
-impl<T: Send + 'static> Inheritance for Declaration<T> {
-    fn derives(&self) -> bool {
-        self.inherit.as_ref().is_some_and(Inherit::derives)
-    }
-
-    fn copy_current(&self) -> Result<Option<Copied>, Borrowed> {
-        let Some(inherit) = &self.inherit else { return Ok(None) };
-        let place = Place { cell: permanent::get(self.key), source: Inherited(self) };
-        place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed(self.name))
-    }
-
-    fn is_touched(&self) -> bool {
-        Place { cell: permanent::get(self.key), source: Inherited(self) }.is_touched()
-    }
-
-    fn materialise(&self) {
-        Place { cell: permanent::get(self.key), source: Inherited(self) }.fill_now();
-    }
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
-
-/// The source of a value that is known to be inherited.
-pub(super) struct Inherited<'d, T: Send + 'static>(pub(super) &'d Declaration<T>);
-
-impl<T: Send + 'static> Clone for Inherited<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T: Send + 'static> Copy for Inherited<'_, T> {}
-
-impl<T: Send + 'static> Inherited<'_, T> {
-    fn made(&self) -> Option<T> {
-        let item = inherited(thread::current(), self.0)?;
-        let inherit = self.0.inherit.as_ref()?;
-        item.copied.downcast_ref().map(|copied| inherit.make(copied, item.is_given))
-    }
-}
-
-impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
-    fn is_heir(&self) -> bool {
-        self.0.inherit.is_some()
-    }
-
-    fn inherits(&self, thread: &Thread) -> bool {
-        inherits(thread, self.0)
-    }
-
-    fn inherit(&self) -> Option<T> {
-        self.made()
-    }
-
-    fn init(&self) -> Result<T, Reason> {
-        unreachable!("only slots that the context holds are materialised")
-    }
-}
 
 /// The key of a slot that [`task_local!`](crate::task_local) declares.
 ///
@@ -157,7 +54,7 @@ impl<T: Send + 'static> RefUnwindSafe for TaskLocal<T> {}
 
 impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskLocal").field("name", &self.declaration.name).finish_non_exhaustive()
+        f.debug_struct("TaskLocal").field("name", &self.declaration.path()).finish_non_exhaustive()
     }
 }
 
@@ -189,7 +86,7 @@ impl crate::Context {
     pub fn with<T: Send + 'static>(self, slot: &TaskLocal<T>, value: T) -> Self {
         let value = Guarded::new(value);
         let declaration = slot.declaration();
-        match &declaration.inherit {
+        match declaration.inherit() {
             Some(inherit) => self.given(declaration, inherit.share(value.into_inner())),
             None => panic!("slot `{}` is not inherited", slot.name()),
         }
@@ -241,7 +138,7 @@ impl<T: Send + 'static> TaskLocal<T> {
     /// The path under which the slot was declared, such as `shop::cart::USER`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        self.declaration.name
+        self.declaration.path()
     }
 
     /// Says whether tasks inherit the slot: it is declared `#[inherit]` or `#[inherit(with = f)]`.

@@ -14,6 +14,7 @@ use super::item;
 use crate::panic::catch;
 use crate::pool::scheduler::current;
 use crate::sentinel::{Action, Report, Sentinel, Unsupported, Watcher};
+use crate::slot;
 
 thread_local! {
     /// How this worker is watched; away while it is, and before the worker begins with its tasks.
@@ -147,7 +148,7 @@ impl Config {
 fn ignore_own_state() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        crate::slot::ignore_own_state();
+        slot::ignore_own();
         crate::sentinel::ignore(|ignored| {
             ignored.key(&MODE);
             item::list(ignored);

@@ -1,0 +1,123 @@
+//! What a `task_local!` declares besides its initialiser: a name, a cell, and what is inherited.
+
+use std::ptr::NonNull;
+
+use super::error::Reason;
+use super::inherit::Inherit;
+use super::place::{Place, SlotCell, Source};
+use crate::frame::capture::{inherited, inherits};
+use crate::frame::cell::{InFutures, RawCell, Slot};
+use crate::frame::permanent::{self, Key};
+use crate::frame::snapshot::{Borrowed, Copied, Inheritance};
+use crate::frame::thread::{self, Thread};
+
+/// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Declaration<T: Send + 'static> {
+    path: &'static str,
+    pub(super) key: &'static Key<SlotCell<T>>,
+    inherit: Option<Inherit<T>>,
+}
+
+impl<T: Send + 'static> Declaration<T> {
+    /// For the macro.
+    pub const fn new(
+        path: &'static str,
+        key: &'static Key<SlotCell<T>>,
+        inherit: Option<Inherit<T>>,
+    ) -> Self {
+        Self { path, key, inherit }
+    }
+
+    /// The cell of one thread, for the macro.
+    pub const fn cell(&'static self) -> SlotCell<T> {
+        SlotCell::from_raw(RawCell::declared(self, InFutures::Travels, self.inherit.is_some()))
+    }
+
+    /// The path under which the slot was declared.
+    pub(super) const fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// How tasks inherit it; `None` if they do not.
+    pub(super) const fn inherit(&self) -> Option<&Inherit<T>> {
+        self.inherit.as_ref()
+    }
+}
+
+impl<T: Send + 'static> Slot for Declaration<T> {
+    fn name(&self) -> &'static str {
+        self.path
+    }
+
+    fn cell(&self) -> NonNull<RawCell> {
+        NonNull::from(&permanent::get(self.key).raw)
+    }
+
+    fn inheritance(&self) -> Option<&dyn Inheritance> {
+        if self.inherit.is_some() { Some(self) } else { None }
+    }
+}
+
+impl<T: Send + 'static> Inheritance for Declaration<T> {
+    fn derives(&self) -> bool {
+        self.inherit.as_ref().is_some_and(Inherit::derives)
+    }
+
+    fn copy_current(&self) -> Result<Option<Copied>, Borrowed> {
+        let Some(inherit) = &self.inherit else { return Ok(None) };
+        let place = Place { cell: permanent::get(self.key), source: Inherited(self) };
+        place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed(self.path))
+    }
+
+    fn is_touched(&self) -> bool {
+        Place { cell: permanent::get(self.key), source: Inherited(self) }.is_touched()
+    }
+
+    fn materialise(&self) {
+        Place { cell: permanent::get(self.key), source: Inherited(self) }.fill_now();
+    }
+
+    fn name(&self) -> &'static str {
+        self.path
+    }
+}
+
+/// The source of a value that is known to be inherited.
+pub(super) struct Inherited<'d, T: Send + 'static>(pub(super) &'d Declaration<T>);
+
+impl<T: Send + 'static> Clone for Inherited<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Send + 'static> Copy for Inherited<'_, T> {}
+
+impl<T: Send + 'static> Inherited<'_, T> {
+    /// What the context has for the slot, as its task gets it.
+    pub(super) fn made(&self) -> Option<T> {
+        let item = inherited(thread::current(), self.0)?;
+        let inherit = self.0.inherit.as_ref()?;
+        item.copied.downcast_ref().map(|copied| inherit.make(copied, item.is_given))
+    }
+}
+
+impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
+    fn is_heir(&self) -> bool {
+        self.0.inherit.is_some()
+    }
+
+    fn inherits(&self, thread: &Thread) -> bool {
+        inherits(thread, self.0)
+    }
+
+    fn inherit(&self) -> Option<T> {
+        self.made()
+    }
+
+    fn init(&self) -> Result<T, Reason> {
+        unreachable!("only slots that the context holds are materialised")
+    }
+}
