@@ -7,12 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::attached;
 use super::carrier::Identity;
-use super::erased::{AnyCarrier, Erased};
-use super::error::CarrierError;
-use super::kinds::Hold;
-use crate::panic::Drops;
+use super::error::{BoxError, CarrierError, Step};
+use super::kinds::{self, Hold};
+use crate::panic::{Guarded, catch};
 
 /// A carrier and what it captured.
 #[derive(Clone)]
@@ -32,45 +30,61 @@ trait AnyLoad: Send + Sync {
     fn around(&self, rest: &[Carried], body: Body<'_>) -> Option<CarrierError>;
 }
 
-type Body<'a> = &'a mut dyn FnMut();
+pub(super) type Body<'a> = &'a mut dyn FnMut();
 
-/// Empty from its drop on.
-struct Load<H: Hold>(Option<(Arc<Erased<H>>, H::Captured)>);
+/// A carrier that is shared by all that it has captured.
+pub(super) struct Identified<H: Hold> {
+    carrier: Guarded<H>,
+    pub(super) identity: Identity,
+}
 
-impl<H: Hold> Load<H> {
-    fn parts(&self) -> (&Arc<Erased<H>>, &H::Captured) {
-        let Some((carrier, captured)) = &self.0 else { unreachable!("only the drop empties it") };
-        (carrier, captured)
+impl<H: Hold> Identified<H> {
+    pub(super) fn new(carrier: H) -> Self {
+        let identity = catch(|| carrier.identity()).unwrap_or_else(|_| Identity::of::<H>());
+        Self { carrier: Guarded::new(carrier), identity }
+    }
+
+    pub(super) fn name(&self) -> String {
+        kinds::name_of(&*self.carrier)
+    }
+
+    /// Calls the carrier's code and names what went wrong.
+    pub(super) fn call<T>(
+        &self,
+        step: Step,
+        f: impl FnOnce(&H) -> Result<T, BoxError>,
+    ) -> Result<T, CarrierError> {
+        kinds::call(&*self.carrier, step, f)
+    }
+
+    /// What code finds that runs for nobody, if the carrier can say so.
+    pub(super) fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
+        let nothing = self.call(Step::Nothing, |carrier| Ok(carrier.nothing()))?;
+        Ok(nothing.map(|nothing| Carried::new(self, nothing)))
     }
 }
 
-impl<H: Hold> Drop for Load<H> {
-    /// Contained, since it is one of a list.
-    fn drop(&mut self) {
-        let Some((carrier, captured)) = self.0.take() else { return };
-        let mut drops = Drops::default();
-        drops.contain(|| drop(captured));
-        drops.contain(|| drop(carrier));
-        drops.resume();
-    }
+/// What one has captured. Dropped before it, and each contained.
+struct Load<H: Hold> {
+    captured: Guarded<H::Captured>,
+    carrier: Arc<Identified<H>>,
 }
 
 impl<H: Hold> AnyLoad for Load<H> {
     fn name(&self) -> String {
-        self.parts().0.safe_name()
+        self.carrier.name()
     }
 
     fn identity(&self) -> Identity {
-        self.parts().0.identity
+        self.carrier.identity
     }
 
     fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
-        AnyCarrier::nothing(Arc::clone(self.parts().0))
+        Arc::clone(&self.carrier).nothing()
     }
 
     fn around(&self, rest: &[Carried], body: Body<'_>) -> Option<CarrierError> {
-        let (carrier, captured) = self.parts();
-        H::hold(carrier, captured, || around_all(rest, body))
+        self.carrier.carrier.hold(&self.captured, || around(rest, body))
     }
 }
 
@@ -81,8 +95,9 @@ impl fmt::Debug for Carried {
 }
 
 impl Carried {
-    pub(super) fn new<H: Hold>(carrier: Arc<Erased<H>>, captured: H::Captured) -> Self {
-        Self { load: Arc::new(Load(Some((carrier, captured)))), is_installed: false }
+    pub(super) fn new<H: Hold>(carrier: Arc<Identified<H>>, captured: H::Captured) -> Self {
+        let load = Load { captured: Guarded::new(captured), carrier };
+        Self { load: Arc::new(load), is_installed: false }
     }
 
     pub(super) fn installed(self) -> Self {
@@ -108,12 +123,7 @@ impl Carried {
 
 /// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
 /// could not be attached.
-#[inline]
-pub(crate) fn attach_around(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
-    attached::noted(carriers, || around_all(carriers, body))
-}
-
-fn around_all(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
+pub(super) fn around(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
     match carriers.split_first() {
         Some((first, rest)) => first.load.around(rest, body),
         None => {

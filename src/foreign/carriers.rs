@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::attached;
-use super::carried::{Carried, attach_around};
-use super::erased::SharedCarrier;
+use super::carried::Carried;
 use super::error::CarrierError;
+use super::in_carrier::is_in_carrier;
 use super::installed::{self, Installed};
 use super::set::CarrierSet;
+use super::shared::SharedCarrier;
 use crate::panic::catch;
 
 /// What a context carries besides the snapshot of its slots.
@@ -36,7 +37,36 @@ impl Carriers {
     /// What the carriers that are installed capture on this thread.
     #[inline]
     pub(crate) fn capture() -> Result<Self, CarrierError> {
-        installed::capture()
+        if installed::is_empty() { Ok(Self::none()) } else { Self::capture_installed() }
+    }
+
+    #[inline(never)]
+    fn capture_installed() -> Result<Self, CarrierError> {
+        if is_in_carrier() {
+            return Ok(Self::none());
+        }
+        let mut last = None;
+        // Made when the first one has something.
+        let mut list: Option<Vec<Carried>> = None;
+        for entry in installed::all() {
+            let captured = match entry.own_nothing() {
+                Some(nothing) => entry.carrier.capture_something()?.ok_or(nothing),
+                None => entry.carrier.capture().map(Ok)?,
+            };
+            match (captured, &mut list) {
+                (Ok(captured), list) => {
+                    let before = || last.map_or(&[][..], Installed::nothing).to_vec();
+                    list.get_or_insert_with(before).push(captured.installed());
+                }
+                (Err(nothing), Some(list)) => list.push(nothing.clone()),
+                (Err(_), None) => {}
+            }
+            last = Some(entry);
+        }
+        Ok(match list {
+            None => Self::Nothing(last),
+            Some(list) => Self::Some(list.into()),
+        })
     }
 
     /// Adds a carrier, which captures here and now.
@@ -86,7 +116,7 @@ impl Carriers {
     /// something could not be attached.
     #[inline]
     pub(crate) fn around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
-        attach_around(self.as_slice(), body)
+        attached::around(self.as_slice(), body)
     }
 }
 
@@ -105,14 +135,114 @@ pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierErr
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let failed = failed.or_else(|| attach_around(&nothing, body));
+    let failed = failed.or_else(|| attached::around(&nothing, body));
     let _contained = catch(|| drop(nothing));
     failed
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::Carriers;
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::foreign::{BoxError, Carrier, share};
+
+    thread_local! {
+        static USER: Cell<&'static str> = const { Cell::new("nobody") };
+        static LEVEL: Cell<u8> = const { Cell::new(0) };
+    }
+
+    /// Carries the user; nobody in particular is `system`.
+    struct User;
+
+    impl Carrier for User {
+        type Captured = &'static str;
+        type Attached = &'static str;
+        fn name(&self) -> &str {
+            "user"
+        }
+        fn capture(&self) -> Result<&'static str, BoxError> {
+            Ok(USER.get())
+        }
+        fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
+            Ok(USER.replace(user))
+        }
+        fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+            USER.set(before);
+            Ok(())
+        }
+        fn nothing(&self) -> Option<&'static str> {
+            match USER.get() {
+                "mallory" => panic!("nothing, on purpose"),
+                _ => Some("system"),
+            }
+        }
+    }
+
+    /// Cannot say what nothing is.
+    struct Level;
+
+    impl Carrier for Level {
+        type Captured = u8;
+        type Attached = u8;
+        fn name(&self) -> &str {
+            "level"
+        }
+        fn capture(&self) -> Result<u8, BoxError> {
+            Ok(LEVEL.get())
+        }
+        fn attach(&self, level: &u8) -> Result<u8, BoxError> {
+            Ok(LEVEL.replace(*level))
+        }
+        fn detach(&self, before: u8) -> Result<(), BoxError> {
+            LEVEL.set(before);
+            Ok(())
+        }
+    }
+
+    fn carried(carrier: impl Carrier) -> Carried {
+        share(carrier).capture().unwrap()
+    }
+
+    fn nothing_attached() -> (&'static str, u8) {
+        let mut seen = None;
+        let failed = attach_nothing_around(&mut || seen = Some((USER.get(), LEVEL.get())));
+        assert!(failed.is_none(), "{failed:?}");
+        seen.unwrap()
+    }
+
+    #[test]
+    fn what_is_attached_at_any_depth_is_hidden_from_code_that_runs_for_nobody() {
+        assert_eq!(nothing_attached(), ("nobody", 0), "no carrier, no change");
+        USER.set("alice");
+        LEVEL.set(3);
+        let alice = [carried(User), carried(Level)];
+        USER.set("bob");
+        let bob = [carried(User)];
+        attached::around(&alice, &mut || {
+            assert_eq!(nothing_attached(), ("system", 3));
+            attached::around(&bob, &mut || {
+                assert_eq!(attached::on_this_thread().len(), 3);
+                assert_eq!(nothing_attached(), ("system", 3));
+                assert_eq!(USER.get(), "bob");
+            });
+            let caught = catch(|| attached::around(&bob, &mut || panic!("on purpose")));
+            assert!(caught.is_err());
+            assert_eq!(attached::on_this_thread().len(), 2, "unwinding takes it away, too");
+        });
+        assert_eq!((nothing_attached(), attached::on_this_thread().len()), (("bob", 3), 0));
+    }
+
+    #[test]
+    fn a_carrier_that_cannot_say_what_nothing_is_keeps_the_code_from_running() {
+        USER.set("mallory");
+        let list = [carried(User)];
+        attached::around(&list, &mut || {
+            let failed = attach_nothing_around(&mut || unreachable!());
+            let error = failed.expect("it panics").to_string();
+            assert!(error.contains("carrier `user` panicked to say what nothing is"), "{error}");
+        });
+    }
 
     // Every queued task has a context.
     #[test]

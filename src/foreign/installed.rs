@@ -9,16 +9,14 @@ use std::sync::OnceLock;
 
 use super::carried::Carried;
 use super::carrier::Identity;
-use super::carriers::Carriers;
-use super::erased::{SharedCarrier, is_in_carrier};
 use super::error::CarrierError;
-use super::scoped::{Carry, share};
+use super::shared::{Carry, SharedCarrier, share};
 
 static FIRST: OnceLock<Box<Installed>> = OnceLock::new();
 
 /// An entry of the list.
 pub(crate) struct Installed {
-    carrier: SharedCarrier,
+    pub(super) carrier: SharedCarrier,
     identity: Identity,
     /// What code finds that runs for nobody: of the carriers up to this one, as far as they can say
     /// so.
@@ -34,12 +32,19 @@ impl Installed {
     }
 
     /// This one's own, if it can say what nothing is.
-    fn own_nothing(&self) -> Option<&Carried> {
+    pub(super) fn own_nothing(&self) -> Option<&Carried> {
         self.nothing.last().filter(|_| self.has_nothing)
     }
 }
 
-fn all() -> impl Iterator<Item = &'static Installed> {
+/// Whether none is.
+#[inline]
+pub(super) fn is_empty() -> bool {
+    FIRST.get().is_none()
+}
+
+/// All of them, in the order in which they were installed.
+pub(super) fn all() -> impl Iterator<Item = &'static Installed> {
     let first = FIRST.get().map(|first| &**first);
     std::iter::successors(first, |entry| entry.next.get().map(|next| &**next))
 }
@@ -123,44 +128,6 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
             return Ok(());
         }
     }
-}
-
-/// What the installed carriers capture on this thread.
-#[inline]
-pub(super) fn capture() -> Result<Carriers, CarrierError> {
-    if FIRST.get().is_none() {
-        return Ok(Carriers::none());
-    }
-    capture_all()
-}
-
-#[inline(never)]
-fn capture_all() -> Result<Carriers, CarrierError> {
-    if is_in_carrier() {
-        return Ok(Carriers::none());
-    }
-    let mut last = None;
-    // Made when the first one has something.
-    let mut list: Option<Vec<Carried>> = None;
-    for entry in all() {
-        let captured = match entry.own_nothing() {
-            Some(nothing) => entry.carrier.capture_something()?.ok_or(nothing),
-            None => entry.carrier.capture().map(Ok)?,
-        };
-        match (captured, &mut list) {
-            (Ok(captured), list) => {
-                let before = || last.map_or(&[][..], |last: &Installed| last.nothing()).to_vec();
-                list.get_or_insert_with(before).push(captured.installed());
-            }
-            (Err(nothing), Some(list)) => list.push(nothing.clone()),
-            (Err(_), None) => {}
-        }
-        last = Some(entry);
-    }
-    Ok(match list {
-        None => Carriers::Nothing(last),
-        Some(list) => Carriers::Some(list.into()),
-    })
 }
 
 /// What code finds that runs for nobody, of all installed carriers that can say so.

@@ -1,9 +1,13 @@
 //! The two kinds of carriers, and how each is attached around a call.
+//!
+//! All of it is user code: it is called under [`catch`], and its errors are rendered where that can
+//! be contained ([`CarrierError`]).
 
 use super::carrier::{Carrier, Identity};
-use super::erased::{Erased, InCarrier};
 use super::error::{BoxError, CarrierError, Step};
+use super::in_carrier::InCarrier;
 use super::scoped::{Scoped, ScopedCarrier};
+use crate::panic::{Payload, catch};
 
 /// A carrier of either kind: what a [`Carrier`] and a [`ScopedCarrier`] have in common.
 pub(super) trait Hold: Send + Sync + Sized + 'static {
@@ -15,10 +19,66 @@ pub(super) trait Hold: Send + Sync + Sized + 'static {
     fn is_nothing(&self, captured: &Self::Captured) -> bool;
     /// Attaches, calls `inner`, which never unwinds, unless that failed, and detaches.
     fn hold(
-        this: &Erased<Self>,
+        &self,
         captured: &Self::Captured,
         inner: impl FnOnce() -> Option<CarrierError>,
     ) -> Option<CarrierError>;
+}
+
+/// Calls a carrier's code and names what went wrong.
+#[inline]
+pub(super) fn call<H: Hold, T>(
+    carrier: &H,
+    step: Step,
+    f: impl FnOnce(&H) -> Result<T, BoxError>,
+) -> Result<T, CarrierError> {
+    let _marked = InCarrier::enter();
+    match catch(|| f(carrier)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(cause)) => Err(failed(carrier, step, cause)),
+        Err(payload) => Err(panicked(carrier, step, &payload)),
+    }
+}
+
+#[cold]
+fn failed(carrier: &impl Hold, step: Step, cause: BoxError) -> CarrierError {
+    CarrierError::new(name_of(carrier), step, cause)
+}
+
+#[cold]
+fn panicked(carrier: &impl Hold, step: Step, payload: &Payload) -> CarrierError {
+    CarrierError::panicked(name_of(carrier), step, payload)
+}
+
+/// Returns a carrier's name. One that panics must not keep the other carriers from being detached.
+#[cold]
+pub(super) fn name_of<H: Hold>(carrier: &H) -> String {
+    catch(|| carrier.name().to_owned()).unwrap_or_else(|_| std::any::type_name::<H>().to_owned())
+}
+
+/// What both kinds leave to the user's carrier, in a tuple struct around it.
+macro_rules! as_the_carrier_says {
+    () => {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        fn identity(&self) -> Identity {
+            self.0.identity()
+        }
+
+        fn capture(&self) -> Result<Self::Captured, BoxError> {
+            self.0.capture()
+        }
+
+        fn nothing(&self) -> Option<Self::Captured> {
+            self.0.nothing()
+        }
+
+        fn is_nothing(&self, captured: &Self::Captured) -> bool {
+            self.0.is_nothing(captured)
+        }
+    };
 }
 
 /// A [`Carrier`], which has one method to attach and one to detach.
@@ -27,37 +87,19 @@ pub(super) struct Attaching<C>(pub(super) C);
 impl<C: Carrier> Hold for Attaching<C> {
     type Captured = C::Captured;
 
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn identity(&self) -> Identity {
-        self.0.identity()
-    }
-
-    fn capture(&self) -> Result<C::Captured, BoxError> {
-        self.0.capture()
-    }
-
-    fn nothing(&self) -> Option<C::Captured> {
-        self.0.nothing()
-    }
-
-    fn is_nothing(&self, captured: &C::Captured) -> bool {
-        self.0.is_nothing(captured)
-    }
+    as_the_carrier_says!();
 
     fn hold(
-        this: &Erased<Self>,
+        &self,
         captured: &C::Captured,
         inner: impl FnOnce() -> Option<CarrierError>,
     ) -> Option<CarrierError> {
-        let attached = match this.call(Step::Attach, |Self(carrier)| carrier.attach(captured)) {
+        let attached = match call(self, Step::Attach, |Self(carrier)| carrier.attach(captured)) {
             Ok(attached) => attached,
             Err(error) => return Some(error),
         };
         let inner = inner();
-        let own = this.call(Step::Detach, |Self(carrier)| carrier.detach(attached)).err();
+        let own = call(self, Step::Detach, |Self(carrier)| carrier.detach(attached)).err();
         CarrierError::both(inner, own)
     }
 }
@@ -65,28 +107,10 @@ impl<C: Carrier> Hold for Attaching<C> {
 impl<C: ScopedCarrier> Hold for Scoped<C> {
     type Captured = C::Captured;
 
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn identity(&self) -> Identity {
-        self.0.identity()
-    }
-
-    fn capture(&self) -> Result<C::Captured, BoxError> {
-        self.0.capture()
-    }
-
-    fn nothing(&self) -> Option<C::Captured> {
-        self.0.nothing()
-    }
-
-    fn is_nothing(&self, captured: &C::Captured) -> bool {
-        self.0.is_nothing(captured)
-    }
+    as_the_carrier_says!();
 
     fn hold(
-        this: &Erased<Self>,
+        &self,
         captured: &C::Captured,
         inner: impl FnOnce() -> Option<CarrierError>,
     ) -> Option<CarrierError> {
@@ -98,7 +122,7 @@ impl<C: ScopedCarrier> Hold for Scoped<C> {
             called = Some(inner());
             Called
         };
-        let around = this.call(Step::Attach, |Self(carrier)| carrier.around(captured, body));
+        let around = call(self, Step::Attach, |Self(carrier)| carrier.around(captured, body));
         match (called, around) {
             (None, Ok(Called)) => unreachable!("only the body makes one"),
             (None, Err(error)) => Some(error),

@@ -14,14 +14,15 @@ mod attached;
 mod carried;
 mod carrier;
 mod carriers;
-mod erased;
 mod error;
+mod in_carrier;
 mod installed;
 mod kinds;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod scoped;
 mod set;
+mod shared;
 #[cfg(feature = "tracing")]
 mod tracing;
 
@@ -30,13 +31,13 @@ pub(crate) use carried::Carried;
 pub use carrier::{Carrier, Identity};
 pub(crate) use carriers::Carriers;
 pub(crate) use carriers::attach_nothing_around;
-pub(crate) use erased::SharedCarrier;
 pub use error::{BoxError, CarrierError};
 pub use installed::{InstallError, install};
 #[cfg(feature = "opentelemetry")]
 pub use opentelemetry::{AttachedContext, OpenTelemetryCarrier};
-pub(crate) use scoped::share;
-pub use scoped::{Carry, Scoped, ScopedCarrier};
+pub use scoped::{Scoped, ScopedCarrier};
 pub(crate) use set::CarrierSet;
+pub use shared::Carry;
+pub(crate) use shared::{SharedCarrier, share};
 #[cfg(feature = "tracing")]
 pub use tracing::{AttachedSpan, CapturedSpan, TracingCarrier};

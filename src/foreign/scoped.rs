@@ -1,16 +1,15 @@
 //! Carriers of state that is only set for the time of a call.
 
-use super::carrier::{Carrier, Identity};
-use super::erased::SharedCarrier;
+use super::carrier::Identity;
 use super::error::BoxError;
-use super::kinds::Attaching;
 
 /// Carries foreign thread state whose owner only sets it for the time of a call.
 ///
 /// Some libraries offer no way to set their state now and to take it away later: a `scoped_tls` key
 /// has `set(value, f)`, a database of `salsa` has `attach(f)`, a guard that borrows cannot be kept.
 /// [`around`](Self::around) makes that call, and the task runs inside. Where there is the choice,
-/// [`Carrier`] is better: it can tell a map that its items need not be attached one by one.
+/// [`Carrier`](super::Carrier) is better: it can tell a map that its items need not be attached one
+/// by one.
 ///
 /// Added like other carriers, in a [`Scoped`].
 ///
@@ -72,18 +71,21 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     fn around<R>(&self, captured: &Self::Captured, body: impl FnOnce() -> R)
     -> Result<R, BoxError>;
 
-    /// Returns what code is to find that runs for nobody in particular: see [`Carrier::nothing`].
+    /// Returns what code is to find that runs for nobody in particular: see
+    /// [`Carrier::nothing`](super::Carrier::nothing).
     fn nothing(&self) -> Option<Self::Captured> {
         None
     }
 
-    /// Returns whether what was captured is the same as `nothing`: see [`Carrier::is_nothing`].
+    /// Returns whether what was captured is the same as `nothing`: see
+    /// [`Carrier::is_nothing`](super::Carrier::is_nothing).
     fn is_nothing(&self, captured: &Self::Captured) -> bool {
         let _ = captured;
         false
     }
 
-    /// Returns what tells this carrier from others: see [`Carrier::identity`].
+    /// Returns what tells this carrier from others: see
+    /// [`Carrier::identity`](super::Carrier::identity).
     fn identity(&self) -> Identity {
         Identity::of::<Self>()
     }
@@ -92,38 +94,3 @@ pub trait ScopedCarrier: Send + Sync + 'static {
 /// Makes a carrier of a [`ScopedCarrier`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scoped<C>(pub C);
-
-/// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
-/// in a [`Scoped`].
-///
-/// Sealed: implement one of these.
-pub trait Carry: sealed::Share {}
-
-impl<C: Carrier> Carry for C {}
-impl<C: ScopedCarrier> Carry for Scoped<C> {}
-
-/// Takes a carrier's types away.
-pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
-    carrier.share()
-}
-
-mod sealed {
-    use super::{Attaching, Carrier, Scoped, ScopedCarrier, SharedCarrier};
-
-    #[expect(unnameable_types, reason = "seals `Carry`")]
-    pub trait Share {
-        fn share(self) -> SharedCarrier;
-    }
-
-    impl<C: Carrier> Share for C {
-        fn share(self) -> SharedCarrier {
-            SharedCarrier::new(Attaching(self))
-        }
-    }
-
-    impl<C: ScopedCarrier> Share for Scoped<C> {
-        fn share(self) -> SharedCarrier {
-            SharedCarrier::new(self)
-        }
-    }
-}

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::carried::Carried;
-use super::erased::SharedCarrier;
 use super::error::CarrierError;
+use super::shared::SharedCarrier;
 use crate::panic::catch;
 
 /// The carriers of a pool.

@@ -71,7 +71,7 @@ fn every_thread_local_of_cleanslate_is_named_to_the_sentinel() {
         "slot::table::TABLE",
         // Not named, since they are put back whenever they are set.
         "foreign::attached::INNERMOST",
-        "foreign::erased::IN_CARRIER",
+        "foreign::in_carrier::IN_CARRIER",
     ];
     let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
     for variable in inventory.variables() {

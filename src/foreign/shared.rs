@@ -1,0 +1,132 @@
+//! What can be carried, and a carrier without its types.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::carried::{Carried, Identified};
+use super::carrier::{Carrier, Identity};
+use super::error::{CarrierError, Step};
+use super::kinds::{Attaching, Hold};
+use super::scoped::{Scoped, ScopedCarrier};
+
+/// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
+/// in a [`Scoped`].
+///
+/// Sealed: implement one of these.
+pub trait Carry: sealed::Share {}
+
+impl<C: Carrier> Carry for C {}
+impl<C: ScopedCarrier> Carry for Scoped<C> {}
+
+/// Takes a carrier's types away.
+pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
+    carrier.share()
+}
+
+mod sealed {
+    use super::{Attaching, Carrier, Scoped, ScopedCarrier, SharedCarrier};
+
+    #[expect(unnameable_types, reason = "seals `Carry`")]
+    pub trait Share {
+        fn share(self) -> SharedCarrier;
+    }
+
+    impl<C: Carrier> Share for C {
+        fn share(self) -> SharedCarrier {
+            SharedCarrier::new(Attaching(self))
+        }
+    }
+
+    impl<C: ScopedCarrier> Share for Scoped<C> {
+        fn share(self) -> SharedCarrier {
+            SharedCarrier::new(self)
+        }
+    }
+}
+
+/// A carrier without its types.
+trait AnyCarrier: Send + Sync {
+    fn name(&self) -> String;
+    fn identity(&self) -> Identity;
+    fn capture(self: Arc<Self>) -> Result<Carried, CarrierError>;
+    /// The same, or `None` if that is nothing.
+    fn capture_something(self: Arc<Self>) -> Result<Option<Carried>, CarrierError>;
+    fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError>;
+    fn travels(&self) -> bool;
+}
+
+impl<H: Hold> AnyCarrier for Identified<H> {
+    fn name(&self) -> String {
+        Identified::name(self)
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn capture(self: Arc<Self>) -> Result<Carried, CarrierError> {
+        let captured = self.call(Step::Capture, H::capture)?;
+        Ok(Carried::new(self, captured))
+    }
+
+    fn capture_something(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
+        let captured = self.call(Step::Capture, |carrier| {
+            let captured = carrier.capture()?;
+            Ok(if carrier.is_nothing(&captured) { None } else { Some(captured) })
+        })?;
+        Ok(captured.map(|captured| Carried::new(self, captured)))
+    }
+
+    fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
+        Identified::nothing(self)
+    }
+
+    fn travels(&self) -> bool {
+        size_of::<H::Captured>() != 0
+    }
+}
+
+/// A carrier that is shared by all who capture with it.
+#[derive(Clone)]
+#[expect(unnameable_types, reason = "a part of what seals `Carry`")]
+pub struct SharedCarrier(Arc<dyn AnyCarrier>);
+
+impl SharedCarrier {
+    pub(super) fn new(carrier: impl Hold) -> Self {
+        Self(Arc::new(Identified::new(carrier)))
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.0.name()
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.0.identity()
+    }
+
+    /// Takes the state of this thread.
+    pub(super) fn capture(&self) -> Result<Carried, CarrierError> {
+        Arc::clone(&self.0).capture()
+    }
+
+    /// Takes the state of this thread, unless that is nothing.
+    pub(super) fn capture_something(&self) -> Result<Option<Carried>, CarrierError> {
+        Arc::clone(&self.0).capture_something()
+    }
+
+    /// What code finds that runs for nobody, if the carrier can say so.
+    pub(super) fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
+        Arc::clone(&self.0).nothing()
+    }
+
+    /// Whether anything travels. If not, it only keeps tasks apart.
+    pub(super) fn travels(&self) -> bool {
+        self.0.travels()
+    }
+}
+
+impl fmt::Debug for SharedCarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedCarrier").field(&self.name()).finish()
+    }
+}
