@@ -46,6 +46,10 @@ pub(crate) trait Shift {
     fn is_over(&self) -> bool {
         false
     }
+    /// Whether the helper is the owner itself.
+    fn is_owner(&self) -> bool {
+        true
+    }
 }
 
 /// The shift of whoever works to the end: a visit, or an owner, which cannot leave its own work to
@@ -175,6 +179,10 @@ struct TicketShift<'t> {
 impl Shift for TicketShift<'_> {
     fn more(&self) {
         self.ticket.offer_rest(self.core);
+    }
+
+    fn is_owner(&self) -> bool {
+        false
     }
 
     fn is_over(&self) -> bool {

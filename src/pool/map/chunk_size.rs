@@ -15,7 +15,7 @@ const TRIFLE: Duration = Duration::from_micros(1);
 /// Work after which another helper is worth its wake-up.
 const WORTH: Duration = Duration::from_micros(3);
 /// By how much a chunk may exceed the one before.
-const GROWTH: usize = 8;
+const GROWTH: usize = 16;
 
 /// What one helper has learned about the time that items take.
 pub(crate) struct ChunkSize {
@@ -63,10 +63,10 @@ impl ChunkSize {
     /// would have been worth another helper.
     pub(crate) fn done(&mut self, len: usize) -> bool {
         let now = Instant::now();
-        let took = now.duration_since(self.since).as_nanos().max(1);
+        let took = nanos(now.duration_since(self.since)).max(1);
         self.since = now;
         let fits = |target: Duration| {
-            usize::try_from(len as u128 * target.as_nanos() / took).unwrap_or(usize::MAX)
+            usize::try_from((len as u64).saturating_mul(nanos(target)) / took).unwrap_or(usize::MAX)
         };
         self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH).min(self.most));
         self.trifle = fits(TRIFLE).clamp(1, self.size);
@@ -76,6 +76,11 @@ impl ChunkSize {
         }
         long
     }
+}
+
+/// Half a millennium is enough.
+const fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 #[cfg(all(test, not(loom)))]

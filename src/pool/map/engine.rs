@@ -12,7 +12,6 @@ use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::group::{Owner, Ticket};
-use crate::sync::seam;
 
 /// How a map ended.
 pub(crate) enum Ended<R, E> {
@@ -96,12 +95,11 @@ where
         return Ended::Done(Vec::new());
     }
     let helpers = core.slots.len().min(hint.1.unwrap_or(usize::MAX)).max(1);
-    let in_task = core.helps_here();
     let run = output::collect(hint, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
         let input = Input { source: taken, position: 0, expected: hint.1, ended: false, places };
-        let owner = in_task.then(seam::current);
-        let map = Map::new(core, context, label, step, helpers, owner, input);
+        let with_owner = helpers + usize::from(core.helps_here());
+        let map = Map::new(core, context, label, step, with_owner, input);
         Owner::<Ticket>::run(core, &map, helpers);
         let (input, pieces, reason) = map.into_parts();
         *source = Some(input.source);

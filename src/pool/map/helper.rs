@@ -20,6 +20,14 @@ use crate::pool::scheduler::current;
 /// How many items run between two looks for a stop, where they are quick.
 const BLOCK: usize = 64;
 
+/// A chunk that a helper has claimed.
+struct Claim {
+    /// How many items there are. None: there is nothing left to claim.
+    len: usize,
+    /// Whether there is nothing left to claim after it.
+    is_last: bool,
+}
+
 /// What a helper has claimed and what has become of it. Consistent whenever user code runs, so that
 /// nothing is lost when that unwinds.
 struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
@@ -68,7 +76,7 @@ where
         map.core.drop_contained(unstarted, map.label);
     }
     let written = helper.pieces.iter().map(Piece::written).sum::<usize>() as u64;
-    if map.is_owner() {
+    if shift.is_owner() {
         running.tally.add(|c| &c.inline, written);
     }
     map.keep(&mut helper.pieces);
@@ -105,11 +113,12 @@ where
     fn chunks(&mut self, tasks: &mut impl Tasks<'h>) -> Result<Help, Failure> {
         let mut size = self.map.chunk_size();
         while !self.map.is_over() {
-            let len = self.claim(&size, &mut InFrame { tasks, map: self.map })?;
-            if len == 0 {
+            let Claim { len, is_last } =
+                self.claim(&size, &mut InFrame { tasks, map: self.map })?;
+            self.run_chunk(len, tasks)?;
+            if is_last {
                 break;
             }
-            self.run_chunk(len, tasks)?;
             if size.done(len) {
                 self.shift.more();
             }
@@ -121,12 +130,12 @@ where
         Ok(Help::Exhausted)
     }
 
-    /// Claims a chunk; returns how many items there are. They have places in the last piece.
-    fn claim(&mut self, size: &ChunkSize, pulls: &mut impl Pulls) -> Result<usize, Failure> {
+    /// Claims a chunk, of which each item has a place in the last piece.
+    fn claim(&mut self, size: &ChunkSize, pulls: &mut impl Pulls) -> Result<Claim, Failure> {
         let mut turn = self.map.input.take();
         let Input { source, position, expected, ended, places } = &mut *turn;
         if *ended {
-            return Ok(0);
+            return Ok(Claim { len: 0, is_last: true });
         }
         let left = expected.map(|expected| expected.saturating_sub(*position));
         let mut most = size.of(left).min(source.most());
@@ -136,12 +145,12 @@ where
         // Stays so if the source fails or panics.
         *ended = true;
         let len = source.take(most, &mut self.chunk, pulls)?;
-        *ended = len < most;
         if len != 0 {
             self.pieces.push(Piece::carve(*position, places, len));
             *position += len;
         }
-        Ok(len)
+        *ended = len < most || S::EXACT && *expected == Some(*position);
+        Ok(Claim { len, is_last: *ended })
     }
 
     /// Runs a chunk of `len` items. Items so slow that a chunk holds few of them look for a stop
@@ -179,16 +188,19 @@ where
         };
         while !map.is_over() {
             let claimed = catch(|| self.claim(&size, &mut EachForItself { map }));
-            let len = match claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload))) {
-                Ok(0) => break,
-                Ok(len) => len,
+            let claimed = claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)));
+            let Claim { len, is_last } = match claimed {
+                Ok(claim) => claim,
                 Err(failure) => {
                     self.fail(failure);
                     break;
                 }
             };
             self.run_each();
-            if may_spoil && current::is_retiring() && !map.is_owner() {
+            if is_last {
+                break;
+            }
+            if may_spoil && current::is_retiring() && !self.shift.is_owner() {
                 return Help::Elsewhere;
             }
             if size.done(len) {

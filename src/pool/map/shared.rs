@@ -11,7 +11,7 @@ use super::verdict::{Reason, Verdict};
 use crate::context::Context;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
-use crate::sync::seam::{self, Mutex, Thread};
+use crate::sync::seam::Mutex;
 
 /// One map, on its caller's stack.
 pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
@@ -21,8 +21,6 @@ pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
     pub(super) step: &'e P,
     /// How many helpers there are at most.
     pub(super) helpers: usize,
-    /// The thread whose items count as run inline: that of an owner that runs a task itself.
-    owner: Option<Thread>,
     pub(super) input: Turns<Input<'m, S, P::Out>>,
     pub(super) verdict: Verdict<P::Stop>,
     /// Filled by the helpers when they leave.
@@ -56,14 +54,13 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    /// A map with at most `helpers` helpers, besides an owner that runs a task itself.
+    /// A map with at most `helpers` helpers.
     pub(super) fn new(
         core: &'e Core,
         context: &'e Context,
         label: &'e Label,
         step: &'e P,
         helpers: usize,
-        owner: Option<Thread>,
         input: Input<'m, S, P::Out>,
     ) -> Self {
         Self {
@@ -71,8 +68,7 @@ where
             context,
             label,
             step,
-            helpers: helpers + usize::from(owner.is_some()),
-            owner,
+            helpers,
             input: Turns::new(input),
             verdict: Verdict::new(),
             pieces: Mutex::new(Vec::new()),
@@ -106,7 +102,12 @@ where
 
     /// Takes over what a helper has written.
     pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
-        self.pieces.lock().append(pieces);
+        let mut kept = self.pieces.lock();
+        if kept.is_empty() {
+            std::mem::swap(&mut *kept, pieces);
+        } else {
+            kept.append(pieces);
+        }
     }
 
     /// Returns how much a helper that comes is to claim: as much as one before it that gave way.
@@ -118,10 +119,5 @@ where
     /// Keeps what a helper that gives way has learned.
     pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
         self.sizes.lock().push(size);
-    }
-
-    /// Whether this thread is the owner's.
-    pub(super) fn is_owner(&self) -> bool {
-        self.owner.as_ref().is_some_and(|owner| owner.id() == seam::current().id())
     }
 }
