@@ -5,8 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread::LocalKey;
 
-use crate::watch;
-
 type List = fn(&mut Ignored);
 
 /// Leaked, so that nothing has to be copied to call them without the lock.
@@ -77,7 +75,6 @@ impl Ignored {
 /// Where the calling thread keeps what is not watched.
 pub(crate) fn ranges() -> Vec<Range<usize>> {
     let mut ignored = Ignored::default();
-    watch::ignore_own(&mut ignored);
     let lists = *LISTS.lock().unwrap_or_else(PoisonError::into_inner);
     for list in lists {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| list(&mut ignored))) {

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::error::Unsupported;
 use crate::module::{Module, Unread};
 use crate::plan::Plan;
-use crate::rule::Rules;
+use crate::policy::Policy;
 use crate::tls::{self, Identity, Loaded, Loads, Span, View};
-use crate::unsupported::Unsupported;
 
 /// Which bytes of one thread are watched, and what they belong to.
 #[derive(Debug)]
@@ -42,13 +42,13 @@ pub(super) enum Past {
 impl Layout {
     /// Looks up the calling thread's blocks, reads the symbols of modules not seen before, and
     /// watches what the rules say but for what lies at `ignored`.
-    pub(super) fn new(rules: &Rules, ignored: &[Range<usize>]) -> Result<Layout, Unsupported> {
+    pub(super) fn new(policy: &Policy, ignored: &[Range<usize>]) -> Result<Layout, Unsupported> {
         let (listing, view) = tls::census()?;
         let mut unread = None;
         let mut modules = Vec::new();
         for loaded in listing.modules {
             let plan = match Module::of(&loaded) {
-                Ok(file) => Some(rules.plan(&file)),
+                Ok(file) => Some(policy.plan(&file)),
                 Err(why) => {
                     unread.get_or_insert(why);
                     None

@@ -89,28 +89,30 @@
 mod readme {}
 
 mod change;
+mod error;
 mod ignore;
 mod inventory;
 mod layout;
 mod leak;
+mod lease;
 mod module;
 mod name;
 mod plan;
+mod policy;
 mod report;
 mod rule;
 mod sentinel;
 mod symbols;
 mod tls;
-mod unsupported;
 mod watch;
 mod watcher;
 
+pub use self::error::{Unsupported, WatchError};
 pub use self::ignore::{Ignored, ignore};
 pub use self::inventory::{Inventory, InventoryError, Variable};
 pub use self::leak::Leak;
 pub use self::report::Report;
 pub use self::rule::BuiltInRule;
 pub use self::sentinel::Sentinel;
-pub use self::unsupported::Unsupported;
-pub use self::watch::{WatchError, assert_clean, supported, try_watch, watch};
+pub use self::watch::{assert_clean, supported, try_watch, watch};
 pub use self::watcher::Watcher;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::error::Unsupported;
 use crate::symbols::{Failure, Symbol, Symbols};
 use crate::tls::Loaded;
 
@@ -42,8 +43,14 @@ struct Version {
 /// A file's symbols cannot be read at the moment, though perhaps later.
 #[derive(Debug)]
 pub(super) struct Unread {
-    pub(super) path: PathBuf,
-    pub(super) failure: Failure,
+    path: PathBuf,
+    failure: Failure,
+}
+
+impl Unread {
+    pub(super) fn to_unsupported(&self) -> Unsupported {
+        Unsupported::unread(&self.path, &self.failure)
+    }
 }
 
 /// Reading a symbol table takes milliseconds, so each is read once in a process.

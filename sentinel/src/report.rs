@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Unsupported;
 use crate::leak::Leak;
-use crate::unsupported::Unsupported;
 
 /// What watching a task found; its `Display` is a table.
 ///

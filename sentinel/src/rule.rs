@@ -1,10 +1,6 @@
 //! Which thread-locals may change, and why.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use crate::module::Module;
 use crate::name::{Name, is_std};
-use crate::plan::Plan;
 
 /// What may happen to a thread-local while a task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,19 +216,10 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 /// The rules in force: the built-in ones and those that a user added.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     modules: Vec<(Pattern, Verdict)>,
     names: Vec<(Pattern, Verdict)>,
-    /// What the rules come to for each module, since that is the same on every thread.
-    plans: Mutex<Vec<Arc<Plan>>>,
-}
-
-impl Clone for Rules {
-    fn clone(&self) -> Rules {
-        let (modules, names) = (self.modules.clone(), self.names.clone());
-        Rules { modules, names, plans: Mutex::default() }
-    }
 }
 
 impl Rules {
@@ -246,7 +233,7 @@ impl Rules {
 
     /// Only what holds in any case: std, and what is linked in beside all crates.
     pub(super) fn strict() -> Rules {
-        Rules { modules: Vec::new(), names: Vec::new(), plans: Mutex::default() }
+        Rules { modules: Vec::new(), names: Vec::new() }
     }
 
     pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {
@@ -257,7 +244,6 @@ impl Rules {
                 self.names.push((Pattern(pattern.into()), verdict));
             }
         }
-        self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The most lenient verdict of all rules that match a module's file name.
@@ -276,22 +262,6 @@ impl Rules {
         }
         let matching = self.names.iter().filter(|(pattern, _)| pattern.matches(name));
         lenient(matching.map(|&(_, verdict)| verdict))
-    }
-
-    /// Applies the rules to a module, or remembers what came of it.
-    pub(super) fn plan(&self, module: &Arc<Module>) -> Arc<Plan> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.iter().find(|plan| Arc::ptr_eq(plan.module(), module)) {
-            return Arc::clone(plan);
-        }
-        let plan = Arc::new(Plan::new(Arc::clone(module), self));
-        // A module that was unloaded leaves its plan behind; a program that keeps loading and
-        // unloading must not collect them without end.
-        if plans.len() >= 256 {
-            plans.clear();
-        }
-        plans.push(Arc::clone(&plan));
-        plan
     }
 }
 

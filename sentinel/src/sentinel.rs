@@ -2,11 +2,21 @@
 
 use std::sync::Arc;
 
+use crate::error::{Unsupported, WatchError};
+use crate::lease;
+use crate::policy::Policy;
 use crate::report::Report;
 use crate::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
-use crate::unsupported::Unsupported;
-use crate::watch::{ADVICE, BUILT_IN, WatchError, try_watch_by, watch_by};
 use crate::watcher::Watcher;
+
+/// What a person can do about each leak, printed below the table.
+const ADVICE: &str = "\
+what can be done about each:
+  your own state of one task   declare it with cleanslate::task_local!
+  foreign, but of one task     give each task its own: cleanslate::foreign::adopt(&KEY), or
+                               where KEY has no name a Carrier over the crate's functions
+  kept per thread on purpose   worker_local!, or Sentinel::allow(\"its::path\")
+  none of these                let the pool renew the worker: Sentinel::renew";
 
 /// Which thread-locals may change, and watching by these rules.
 ///
@@ -25,13 +35,13 @@ use crate::watcher::Watcher;
 #[derive(Clone, Debug)]
 #[must_use = "a sentinel does nothing until it is asked to watch"]
 pub struct Sentinel {
-    rules: Arc<Rules>,
+    policy: Arc<Policy>,
 }
 
 impl Sentinel {
     /// Returns a sentinel with the built-in rules.
     pub fn new() -> Sentinel {
-        Sentinel { rules: Arc::clone(&BUILT_IN) }
+        Sentinel { policy: Policy::built_in() }
     }
 
     /// Returns a sentinel without the built-in rules.
@@ -46,7 +56,7 @@ impl Sentinel {
     /// assert!(report.leaks().is_empty());
     /// ```
     pub fn strict() -> Sentinel {
-        Sentinel { rules: Arc::new(Rules::strict()) }
+        Sentinel { policy: Arc::new(Policy::new(Rules::strict())) }
     }
 
     /// Returns the built-in rules.
@@ -76,7 +86,7 @@ impl Sentinel {
     /// assert!(format!("{sentinel:?}").contains("my_app::cache"));
     /// ```
     pub fn allow(mut self, pattern: &str) -> Sentinel {
-        Arc::make_mut(&mut self.rules).add(pattern, Verdict::Allowed);
+        Arc::make_mut(&mut self.policy).add(pattern, Verdict::Allowed);
         self
     }
 
@@ -98,7 +108,7 @@ impl Sentinel {
     /// assert_eq!(second.leaks().len(), usize::from(second.unsupported().is_none()));
     /// ```
     pub fn allow_first_touch(mut self, pattern: &str) -> Sentinel {
-        Arc::make_mut(&mut self.rules).add(pattern, Verdict::FirstTouch);
+        Arc::make_mut(&mut self.policy).add(pattern, Verdict::FirstTouch);
         self
     }
 
@@ -117,7 +127,7 @@ impl Sentinel {
     /// # Ok::<(), cleanslate_sentinel::Unsupported>(())
     /// ```
     pub fn watcher(&self) -> Result<Watcher, Unsupported> {
-        Watcher::new(Arc::clone(&self.rules))
+        lease::watcher(&self.policy)
     }
 
     /// Runs a closure as [`watch`](crate::watch()) does, by the rules of this sentinel.
@@ -133,7 +143,7 @@ impl Sentinel {
     /// assert_eq!((four, report.leaks().len()), (4, 0));
     /// ```
     pub fn watch<R>(&self, f: impl FnOnce() -> R) -> (R, Report) {
-        watch_by(&self.rules, f)
+        lease::watch(&self.policy, f)
     }
 
     /// Runs a closure as [`try_watch`](crate::try_watch) does, by the rules of this
@@ -155,7 +165,7 @@ impl Sentinel {
     /// assert!(result.is_ok_and(|(four, _)| four == 4) || cfg!(not(target_env = "gnu")));
     /// ```
     pub fn try_watch<R, F: FnOnce() -> R>(&self, f: F) -> Result<(R, Report), WatchError<F>> {
-        try_watch_by(&self.rules, f)
+        lease::try_watch(&self.policy, f)
     }
 
     /// Runs a closure as [`assert_clean`](crate::assert_clean) does, by the rules of

@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::change::Change;
+use crate::error::Unsupported;
 use crate::ignore;
 use crate::layout::{Layout, Past, Watched};
+use crate::module::Unread;
+use crate::policy::Policy;
 use crate::report::Report;
-use crate::rule::Rules;
 use crate::tls::{self, Compared, Identity};
-use crate::unsupported::Unsupported;
 
 /// Watches one thread, task by task, for an executor of one's own.
 ///
@@ -39,7 +40,7 @@ use crate::unsupported::Unsupported;
 /// ```
 #[derive(Debug)]
 pub struct Watcher {
-    rules: Arc<Rules>,
+    policy: Arc<Policy>,
     /// Addresses of this thread that are not watched.
     ignored: Vec<Range<usize>>,
     layout: Layout,
@@ -56,22 +57,22 @@ impl Watcher {
     /// # Errors
     ///
     /// [`Unsupported`] where the sentinel does not work at all, or while symbols cannot be read.
-    pub(super) fn new(rules: Arc<Rules>) -> Result<Watcher, Unsupported> {
+    pub(super) fn new(policy: Arc<Policy>) -> Result<Watcher, Unsupported> {
         let ignored = ignore::ranges();
-        let layout = Layout::new(&rules, &ignored)?;
+        let layout = Layout::new(&policy, &ignored)?;
         let (before, after) = (vec![0; layout.len()], vec![0; layout.len()]);
         let (is_begun, _here) = (false, PhantomData);
-        let watcher = Watcher { rules, ignored, layout, before, after, is_begun, _here };
+        let watcher = Watcher { policy, ignored, layout, before, after, is_begun, _here };
         watcher.unread().map_or(Ok(watcher), Err)
     }
 
     /// Why a module is not watched at the moment: its symbols could not be read.
     pub(super) fn unread(&self) -> Option<Unsupported> {
-        self.layout.unread.as_ref().map(Unsupported::unread)
+        self.layout.unread.as_ref().map(Unread::to_unsupported)
     }
 
-    pub(super) fn rules(&self) -> &Arc<Rules> {
-        &self.rules
+    pub(super) fn policy(&self) -> &Arc<Policy> {
+        &self.policy
     }
 
     /// Returns how many bytes of thread-locals are watched.
@@ -99,7 +100,7 @@ impl Watcher {
     fn begin_anew(&mut self) {
         // What worked once on this thread works again: the way of glibc does not change.
         self.ignored = ignore::ranges();
-        while let Ok(layout) = Layout::new(&self.rules, &self.ignored) {
+        while let Ok(layout) = Layout::new(&self.policy, &self.ignored) {
             self.install(layout);
             // Reading a symbol table may itself give the thread a block.
             if self.layout.view.copy(&mut self.before) {
@@ -190,7 +191,7 @@ impl Watcher {
     /// for the first time.
     fn examine_moved(&mut self) -> Option<Report> {
         self.ignored = ignore::ranges();
-        let now = Layout::new(&self.rules, &self.ignored).ok()?;
+        let now = Layout::new(&self.policy, &self.ignored).ok()?;
         self.after.resize(now.len().max(self.after.len()), 0);
         if !now.view.copy(&mut self.after) {
             // Reading a symbol table has changed the blocks once more: there is nothing to go by.

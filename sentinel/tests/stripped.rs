@@ -43,6 +43,7 @@ fn a_stripped_program_reports_module_and_offset() {
 }
 
 fn in_the_copy() {
+    a_watch_below_a_watcher_leaves_nothing();
     // Once before, for what std brings to life and no rule can know.
     drop(watch(|| TENANT.set([1; 3])));
     let (_, report) = watch(|| TENANT.set([2; 3]));
@@ -56,4 +57,14 @@ fn in_the_copy() {
     let lenient = Sentinel::new().allow("module:stripped_program");
     assert!(lenient.watch(|| TENANT.set([3; 3])).1.is_clean());
     println!("the copy saw the leak");
+}
+
+/// Broke: the list of the watchers that a thread keeps came to life below a watch, and the flag by
+/// which std knows that has no name here.
+fn a_watch_below_a_watcher_leaves_nothing() {
+    let mut watcher = Sentinel::new().watcher().unwrap();
+    watcher.begin();
+    drop(watch(|| ()));
+    let report = watcher.finish();
+    assert!(report.is_none(), "{report:?}");
 }

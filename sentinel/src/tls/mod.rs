@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::unsupported::Unsupported;
+use crate::error::Unsupported;
 
 #[cfg(all(
     target_os = "linux",

@@ -1,8 +1,7 @@
-//! [`Unsupported`].
+//! Why something could not be watched.
 
 use std::fmt;
-
-use crate::module::Unread;
+use std::path::Path;
 
 /// The sentinel cannot work on this system, or not at the moment.
 ///
@@ -30,8 +29,8 @@ impl Unsupported {
         Unsupported(Why::System(why))
     }
 
-    pub(super) fn unread(unread: &Unread) -> Unsupported {
-        let Unread { path, failure } = unread;
+    /// A file could not be read just now.
+    pub(crate) fn unread(path: &Path, failure: &impl fmt::Display) -> Unsupported {
         Unsupported(Why::Unread(format!("{}: {failure}", path.display()).into()))
     }
 
@@ -58,3 +57,45 @@ impl fmt::Debug for Unsupported {
 }
 
 impl std::error::Error for Unsupported {}
+
+/// A closure could not be watched, and was not run.
+pub struct WatchError<F> {
+    unsupported: Unsupported,
+    rejected: F,
+}
+
+impl<F> WatchError<F> {
+    pub(crate) fn new(unsupported: Unsupported, rejected: F) -> WatchError<F> {
+        WatchError { unsupported, rejected }
+    }
+
+    pub(crate) fn into_parts(self) -> (Unsupported, F) {
+        (self.unsupported, self.rejected)
+    }
+
+    /// Returns the closure.
+    #[must_use]
+    pub fn into_inner(self) -> F {
+        self.rejected
+    }
+
+    /// Returns why it could not be watched.
+    #[must_use]
+    pub fn unsupported(&self) -> &Unsupported {
+        &self.unsupported
+    }
+}
+
+impl<F> fmt::Debug for WatchError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchError").field("unsupported", &self.unsupported).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for WatchError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.unsupported, f)
+    }
+}
+
+impl<F> std::error::Error for WatchError<F> {}
