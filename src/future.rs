@@ -169,7 +169,7 @@ impl<F: Future> Isolated<F> {
     fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let context = self.context.clone();
         let mut visited = None;
-        let attached = context::attached(&context, || {
+        let attached = context::attached(&context, |_| {
             visited = Some(catch(|| self.visit(cx)));
         });
         let later = match attached {
@@ -220,7 +220,7 @@ impl<F: Future> Drop for Isolated<F> {
         let context = self.context.clone();
         let mut outcome = None;
         if context.has_carriers() {
-            let attached = context::attached(&context, || outcome = Some(self.end()));
+            let attached = context::attached(&context, |_| outcome = Some(self.end()));
             // Nobody is left to hear of a carrier that failed.
             drop(attached);
         }

@@ -12,7 +12,9 @@ pub use error::{CaptureError, RunError};
 pub(crate) use run::{attached, make_for_nobody, run, run_attached, take_taint};
 pub use wrap::{isolated, isolated_fn, isolated_fn_in, isolated_in};
 
-use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier};
+use crate::foreign::{
+    AttachedCarriers, Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier,
+};
 use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
 use crate::frame::{self, Failure, capture};
 
@@ -187,7 +189,10 @@ impl Context {
 
     /// Calls a closure with the carriers attached: see [`Carriers::around`].
     #[inline]
-    pub(crate) fn attach_around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
+    pub(crate) fn attach_around(
+        &self,
+        body: &mut dyn FnMut(AttachedCarriers<'_>),
+    ) -> Option<CarrierError> {
         self.carriers.around(body)
     }
 

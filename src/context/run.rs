@@ -6,7 +6,7 @@
 //! they touched. A task without carriers has the one frame.
 
 use super::Context;
-use crate::foreign::{CarrierError, attach_nothing_around};
+use crate::foreign::{AttachedCarriers, CarrierError, attach_nothing_around};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
 
@@ -27,7 +27,7 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
 #[inline(never)]
 pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
     let mut ended = None;
-    let attached = attached(context, || {
+    let attached = attached(context, |_| {
         ended = Some(catch(|| frame::run(context.inherits(), f)));
     });
     let detached = match attached {
@@ -88,13 +88,13 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
 /// for nor the one around it.
 pub(crate) fn attached(
     context: &Context,
-    f: impl FnOnce(),
+    f: impl FnOnce(AttachedCarriers<'_>),
 ) -> Result<Option<CleanupError>, CarrierError> {
     let frame = Frame::enter(context.inherits());
     let mut f = Some(f);
-    let failed = context.attach_around(&mut || {
+    let failed = context.attach_around(&mut |carriers| {
         if let Some(f) = f.take() {
-            f();
+            f(carriers);
         }
     });
     let has_run = f.is_none();

@@ -186,6 +186,11 @@ impl<K: Adoptable> Carrier for Adopted<K> {
         restored
     }
 
+    /// If what the task left needs no drop, putting in a fresh value is all there is to do.
+    fn reattach(&self, (): &(), _: &mut K::Value) -> bool {
+        !needs_drop::<K::Value>() && self.exchange((self.init)()).is_ok()
+    }
+
     /// What [`adopt_with`] was given: every task starts with it.
     fn nothing(&self) -> Option<()> {
         Some(())

@@ -27,10 +27,36 @@ trait AnyLoad: Send + Sync {
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
     /// Attaches this one and then the rest, calls `body` inside, and detaches. The body was called
     /// unless something could not be attached.
-    fn around(&self, rest: &[Carried], body: Body<'_>) -> Option<CarrierError>;
+    fn around(&self, outer: Attached<'_>, rest: &[Carried], body: Body<'_>)
+    -> Option<CarrierError>;
 }
 
-pub(super) type Body<'a> = &'a mut dyn FnMut();
+pub(super) type Body<'a> = &'a mut dyn FnMut(Attached<'_>);
+
+/// What is attached around a body: a list through the stack, the innermost first.
+#[derive(Clone, Copy)]
+pub(crate) struct Attached<'a>(Option<&'a Link<'a>>);
+
+struct Link<'a> {
+    reattach: &'a dyn Fn() -> bool,
+    outer: Attached<'a>,
+}
+
+impl Attached<'_> {
+    /// Makes the thread ready for the next task in the same context, as detaching and attaching
+    /// would. `false`: one of them cannot, and all have to be detached and attached.
+    #[inline]
+    pub(crate) fn reattach(self) -> bool {
+        let mut next = self;
+        while let Some(link) = next.0 {
+            if !(link.reattach)() {
+                return false;
+            }
+            next = link.outer;
+        }
+        true
+    }
+}
 
 /// A carrier that is shared by all that it has captured.
 pub(super) struct Identified<H: Hold> {
@@ -83,8 +109,15 @@ impl<H: Hold> AnyLoad for Load<H> {
         Arc::clone(&self.carrier).nothing()
     }
 
-    fn around(&self, rest: &[Carried], body: Body<'_>) -> Option<CarrierError> {
-        self.carrier.carrier.hold(&self.captured, || around(rest, body))
+    fn around(
+        &self,
+        outer: Attached<'_>,
+        rest: &[Carried],
+        body: Body<'_>,
+    ) -> Option<CarrierError> {
+        self.carrier.carrier.hold(&self.captured, |reattach| {
+            around_all(Attached(Some(&Link { reattach, outer })), rest, body)
+        })
     }
 }
 
@@ -124,10 +157,14 @@ impl Carried {
 /// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
 /// could not be attached.
 pub(super) fn around(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
+    around_all(Attached(None), carriers, body)
+}
+
+fn around_all(outer: Attached<'_>, carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
     match carriers.split_first() {
-        Some((first, rest)) => first.load.around(rest, body),
+        Some((first, rest)) => first.load.around(outer, rest, body),
         None => {
-            body();
+            body(outer);
             None
         }
     }

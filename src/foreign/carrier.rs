@@ -99,6 +99,19 @@ pub trait Carrier: Send + Sync + 'static {
         false
     }
 
+    /// Makes this thread ready for the next of several tasks with the same captured state, and
+    /// returns whether it did. The default does nothing and returns `false`.
+    ///
+    /// Called between the items of a map, each of which is a task. `true` promises that the thread
+    /// is as `detach` and then `attach` would have left it, and saves both: an item then costs one
+    /// call of this method. After `false`, or a panic, what is attached is detached and attached
+    /// again; so a carrier that finds anything out of the ordinary returns `false` and leaves it to
+    /// `detach`, which can report it.
+    fn reattach(&self, captured: &Self::Captured, attached: &mut Self::Attached) -> bool {
+        let _ = (captured, attached);
+        false
+    }
+
     /// Returns what tells this carrier from others that carry different state. The default is its
     /// type.
     ///
@@ -168,6 +181,10 @@ impl<C: Carrier + ?Sized> Carrier for Arc<C> {
 
     fn is_nothing(&self, captured: &Self::Captured) -> bool {
         (**self).is_nothing(captured)
+    }
+
+    fn reattach(&self, captured: &Self::Captured, attached: &mut Self::Attached) -> bool {
+        (**self).reattach(captured, attached)
     }
 
     fn identity(&self) -> Identity {

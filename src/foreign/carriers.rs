@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attached;
-use super::carried::Carried;
+use super::carried::{Attached, Carried};
 use super::error::CarrierError;
 use super::in_carrier::is_in_carrier;
 use super::installed::{self, Installed};
@@ -115,7 +115,7 @@ impl Carriers {
     /// Calls `body`, which must not unwind, with all of them attached. It was called unless
     /// something could not be attached.
     #[inline]
-    pub(crate) fn around(&self, body: &mut dyn FnMut()) -> Option<CarrierError> {
+    pub(crate) fn around(&self, body: &mut dyn FnMut(Attached<'_>)) -> Option<CarrierError> {
         attached::around(self.as_slice(), body)
     }
 }
@@ -135,7 +135,7 @@ pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierErr
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let failed = failed.or_else(|| attached::around(&nothing, body));
+    let failed = failed.or_else(|| attached::around(&nothing, &mut |_| body()));
     let _contained = catch(|| drop(nothing));
     failed
 }
@@ -219,14 +219,14 @@ mod tests {
         let alice = [carried(User), carried(Level)];
         USER.set("bob");
         let bob = [carried(User)];
-        attached::around(&alice, &mut || {
+        attached::around(&alice, &mut |_| {
             assert_eq!(nothing_attached(), ("system", 3));
-            attached::around(&bob, &mut || {
+            attached::around(&bob, &mut |_| {
                 assert_eq!(attached::on_this_thread().len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));
                 assert_eq!(USER.get(), "bob");
             });
-            let caught = catch(|| attached::around(&bob, &mut || panic!("on purpose")));
+            let caught = catch(|| attached::around(&bob, &mut |_| panic!("on purpose")));
             assert!(caught.is_err());
             assert_eq!(attached::on_this_thread().len(), 2, "unwinding takes it away, too");
         });
@@ -237,7 +237,7 @@ mod tests {
     fn a_carrier_that_cannot_say_what_nothing_is_keeps_the_code_from_running() {
         USER.set("mallory");
         let list = [carried(User)];
-        attached::around(&list, &mut || {
+        attached::around(&list, &mut |_| {
             let failed = attach_nothing_around(&mut || unreachable!());
             let error = failed.expect("it panics").to_string();
             assert!(error.contains("carrier `user` panicked to say what nothing is"), "{error}");

@@ -3,6 +3,8 @@
 //! All of it is user code: it is called under [`catch`], and its errors are rendered where that can
 //! be contained ([`CarrierError`]).
 
+use std::cell::RefCell;
+
 use super::carrier::{Carrier, Identity};
 use super::error::{BoxError, CarrierError, Step};
 use super::in_carrier::InCarrier;
@@ -17,11 +19,12 @@ pub(super) trait Hold: Send + Sync + Sized + 'static {
     fn capture(&self) -> Result<Self::Captured, BoxError>;
     fn nothing(&self) -> Option<Self::Captured>;
     fn is_nothing(&self, captured: &Self::Captured) -> bool;
-    /// Attaches, calls `inner`, which never unwinds, unless that failed, and detaches.
+    /// Attaches, calls `inner`, which never unwinds, unless that failed, and detaches. `inner` gets
+    /// a function that makes the thread ready for another task, if it says so.
     fn hold(
         &self,
         captured: &Self::Captured,
-        inner: impl FnOnce() -> Option<CarrierError>,
+        inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
     ) -> Option<CarrierError>;
 }
 
@@ -38,6 +41,13 @@ pub(super) fn call<H: Hold, T>(
         Ok(Err(cause)) => Err(failed(carrier, step, cause)),
         Err(payload) => Err(panicked(carrier, step, &payload)),
     }
+}
+
+/// Asks a carrier whether the thread is ready. A panic is a no.
+#[inline]
+fn is_ready(reattach: impl FnOnce() -> bool) -> bool {
+    let _marked = InCarrier::enter();
+    catch(reattach).unwrap_or(false)
 }
 
 #[cold]
@@ -92,13 +102,14 @@ impl<C: Carrier> Hold for Attaching<C> {
     fn hold(
         &self,
         captured: &C::Captured,
-        inner: impl FnOnce() -> Option<CarrierError>,
+        inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
     ) -> Option<CarrierError> {
         let attached = match call(self, Step::Attach, |Self(carrier)| carrier.attach(captured)) {
-            Ok(attached) => attached,
+            Ok(attached) => RefCell::new(attached),
             Err(error) => return Some(error),
         };
-        let inner = inner();
+        let inner = inner(&|| is_ready(|| self.0.reattach(captured, &mut attached.borrow_mut())));
+        let attached = attached.into_inner();
         let own = call(self, Step::Detach, |Self(carrier)| carrier.detach(attached)).err();
         CarrierError::both(inner, own)
     }
@@ -112,14 +123,14 @@ impl<C: ScopedCarrier> Hold for Scoped<C> {
     fn hold(
         &self,
         captured: &C::Captured,
-        inner: impl FnOnce() -> Option<CarrierError>,
+        inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
     ) -> Option<CarrierError> {
         /// Comes from the body, and from nowhere else.
         struct Called;
         let mut called = None;
         let body = || {
             let _user_code = InCarrier::interrupt();
-            called = Some(inner());
+            called = Some(inner(&|| is_ready(|| self.0.reattach(captured))));
             Called
         };
         let around = call(self, Step::Attach, |Self(carrier)| carrier.around(captured, body));

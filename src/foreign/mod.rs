@@ -27,7 +27,7 @@ mod shared;
 mod tracing;
 
 pub use adopt::{Adoptable, Adopted, adopt, adopt_with};
-pub(crate) use carried::Carried;
+pub(crate) use carried::{Attached as AttachedCarriers, Carried};
 pub use carrier::{Carrier, Identity};
 pub(crate) use carriers::Carriers;
 pub(crate) use carriers::attach_nothing_around;

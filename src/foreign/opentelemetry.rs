@@ -19,8 +19,7 @@ use crate::panic::Drops;
 ///
 /// A task that forgets the guard of a context that it attached (`std::mem::forget`, a guard that is
 /// kept in a thread-local) leaves that context current, and OpenTelemetry offers no way to take it
-/// away. Such a task fails, and a pool replaces the worker. In a map it may be found out at the end
-/// of the chunk, if what it attached has the same span and the same baggage.
+/// away. Such a task fails, and a pool replaces the worker.
 ///
 /// The crate `tracing-opentelemetry` attaches a context for each span of `tracing` that is entered.
 /// Put the `TracingCarrier` before this one, which then has the last word on what is
@@ -55,7 +54,8 @@ impl OpenTelemetryCarrier {
 
 /// What an [`OpenTelemetryCarrier`] has to undo.
 pub struct AttachedContext {
-    task: ContextGuard,
+    /// `None` once something else was found on top of it.
+    task: Option<ContextGuard>,
     bottom: ContextGuard,
     /// What was current, if it has a span.
     before: Option<Context>,
@@ -120,7 +120,7 @@ impl Carrier for OpenTelemetryCarrier {
         if !fits || is_at_the_bottom() {
             return Err("too many contexts are attached on this thread".into());
         }
-        Ok(AttachedContext { task, bottom, before })
+        Ok(AttachedContext { task: Some(task), bottom, before })
     }
 
     fn detach(&self, attached: AttachedContext) -> Result<(), BoxError> {
@@ -147,5 +147,16 @@ impl Carrier for OpenTelemetryCarrier {
     /// The empty context.
     fn nothing(&self) -> Option<Context> {
         Some(Context::new())
+    }
+
+    /// Takes away what the task had, looks for what it has left on top of that, and attaches it
+    /// again. Contexts cannot be compared.
+    fn reattach(&self, captured: &Context, attached: &mut AttachedContext) -> bool {
+        attached.task = None;
+        let is_alone = is_at_the_bottom();
+        if is_alone {
+            attached.task = Some(captured.clone().attach());
+        }
+        is_alone
     }
 }

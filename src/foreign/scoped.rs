@@ -8,8 +8,8 @@ use super::error::BoxError;
 /// Some libraries offer no way to set their state now and to take it away later: a `scoped_tls` key
 /// has `set(value, f)`, a database of `salsa` has `attach(f)`, a guard that borrows cannot be kept.
 /// [`around`](Self::around) makes that call, and the task runs inside. Where there is the choice,
-/// [`Carrier`](super::Carrier) is better: it can tell a map that its items need not be attached one
-/// by one.
+/// [`Carrier`](super::Carrier) is better: it can tidy up between two items of a map, which saves
+/// attaching it for each.
 ///
 /// Added like other carriers, in a [`Scoped`].
 ///
@@ -80,6 +80,14 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     /// Returns whether what was captured is the same as `nothing`: see
     /// [`Carrier::is_nothing`](super::Carrier::is_nothing).
     fn is_nothing(&self, captured: &Self::Captured) -> bool {
+        let _ = captured;
+        false
+    }
+
+    /// Returns whether what `around` has set is on this thread as it was when `body` began, so that
+    /// another task may follow inside the same call: see
+    /// [`Carrier::reattach`](super::Carrier::reattach). The default is `false`.
+    fn reattach(&self, captured: &Self::Captured) -> bool {
         let _ = captured;
         false
     }

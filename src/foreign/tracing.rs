@@ -1,6 +1,7 @@
 //! A carrier for `tracing`: the current span and the default dispatcher.
 
 use std::fmt::{self, Write};
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -106,6 +107,16 @@ fn is_process_wide(dispatch: &Dispatch) -> bool {
     start.0
 }
 
+/// Calls `f` with this thread's default dispatcher, and whether that is the process's.
+fn with_default<R>(mut f: impl FnMut(&Dispatch, bool) -> R) -> R {
+    dispatcher::get_default(|dispatch| {
+        // A nested call gets the process's, or, if there is a scoped one on any thread, one that
+        // does nothing. Quicker to compare than what `is_process_wide` does.
+        let is_same = dispatcher::get_default(|nested| ptr::eq(nested, dispatch));
+        f(dispatch, is_same || is_process_wide(dispatch))
+    })
+}
+
 /// What a [`TracingCarrier`] takes along.
 #[derive(Debug)]
 pub struct CapturedSpan {
@@ -173,8 +184,8 @@ impl Carrier for TracingCarrier {
     }
 
     fn capture(&self) -> Result<CapturedSpan, BoxError> {
-        let scoped = dispatcher::get_default(|dispatch| {
-            if !is_process_wide(dispatch) {
+        let scoped = with_default(|dispatch, is_process_wide| {
+            if !is_process_wide {
                 return Some(dispatch.clone());
             }
             if !dispatch.is::<NoSubscriber>() {
@@ -187,7 +198,7 @@ impl Carrier for TracingCarrier {
 
     fn attach(&self, captured: &CapturedSpan) -> Result<AttachedSpan, BoxError> {
         let default = match &captured.scoped {
-            None if dispatcher::get_default(is_process_wide) => None,
+            None if with_default(|_, is_process_wide| is_process_wide) => None,
             // One that surrounds this thread is not that of the task. If there is a global one that
             // was never seen, this cannot be helped.
             None => match GLOBAL.get() {
@@ -217,8 +228,8 @@ impl Carrier for TracingCarrier {
 
     fn detach(&self, attached: AttachedSpan) -> Result<(), BoxError> {
         let AttachedSpan { dispatch, entered, outer, default } = attached;
-        let now = dispatcher::get_default(Clone::clone);
-        let is_left = default.is_none() && !is_process_wide(&now);
+        let (now, is_process_wide) = with_default(|now, wide| (now.clone(), wide));
+        let is_left = default.is_none() && !is_process_wide;
         // Perhaps the global one was installed meanwhile.
         let dispatch = if default.is_none() && !is_left { now } else { dispatch };
         // Whatever of this fails, the rest is done.
@@ -257,5 +268,15 @@ impl Carrier for TracingCarrier {
 
     fn is_nothing(&self, captured: &CapturedSpan) -> bool {
         captured.scoped.is_none() && captured.span.is_none()
+    }
+
+    /// There is nothing to do if the task's span is the current one, and the default dispatcher
+    /// that of the process. Scoped ones cannot be compared.
+    fn reattach(&self, _: &CapturedSpan, attached: &mut AttachedSpan) -> bool {
+        let entered = attached.entered.as_ref();
+        attached.default.is_none()
+            && with_default(|now, is_process_wide| {
+                is_process_wide && now.current_span().id() == entered
+            })
     }
 }

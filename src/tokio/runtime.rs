@@ -52,4 +52,9 @@ impl ScopedCarrier for RuntimeCarrier {
     fn is_nothing(&self, handle: &Option<Handle>) -> bool {
         handle.is_none()
     }
+
+    /// Where nothing was entered, nothing has changed.
+    fn reattach(&self, handle: &Option<Handle>) -> bool {
+        handle.is_none()
+    }
 }

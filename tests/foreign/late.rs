@@ -1,12 +1,12 @@
-//! A global subscriber that is installed when work was submitted already.
+//! A global subscriber: installed when work was submitted already, and under a map.
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::support::in_a_process_of_its_own;
+use crate::support::{SHAPES, in_a_process_of_its_own, panic_of};
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool};
-use tracing::{Event, Subscriber, info, info_span, subscriber};
+use tracing::{Event, Span, Subscriber, info, info_span, subscriber};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
@@ -37,11 +37,8 @@ fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
         begun.send(()).unwrap();
         wait.recv().unwrap();
         info!(target: "begun before", "");
-        let span = info_span!("of its own");
-        span.with_subscriber(|(id, dispatch)| dispatch.enter(id));
+        forget(info_span!("of its own"));
         info!(target: "begun before", "");
-        #[expect(clippy::mem_forget, reason = "it must not reach the next task")]
-        std::mem::forget(span);
     });
     let queued = pool.submit(|| info!(target: "queued", ""));
     let future = async { info!(target: "future", "") }.isolated_in(&context);
@@ -77,4 +74,73 @@ fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
     pool.submit(|| info!(target: "scoped", "")).join().unwrap();
     assert_eq!(*scoped.0.lock().unwrap(), ["scoped < "]);
     assert_eq!(seen.0.lock().unwrap().len(), 7);
+}
+
+// With a dispatcher that is the process's, items of a map are told apart without attaching each.
+#[test]
+fn no_item_of_a_map_is_in_a_span_that_another_one_forgot() {
+    if !in_a_process_of_its_own("late::no_item_of_a_map_is_in_a_span_that_another_one_forgot") {
+        return;
+    }
+    let seen = Seen::default();
+    subscriber::set_global_default(Registry::default().with(seen.clone())).unwrap();
+    let request = info_span!("request");
+    for workers in SHAPES {
+        let carrier = TracingCarrier::new();
+        let pool = Pool::builder().workers(workers).carry(carrier.clone()).build().unwrap();
+        let map = || {
+            pool.map(0..1_000, |n| {
+                let found = Span::current().metadata().map(|data| data.name());
+                match n % 25 {
+                    3 => forget(info_span!("forgotten")),
+                    4 => forget(Span::current()),
+                    5 => Span::current().with_subscriber(|(id, at)| at.exit(id)).unwrap_or(()),
+                    6 => drop(info_span!("its own").entered()),
+                    _ => {}
+                }
+                found
+            })
+        };
+        assert_eq!(map(), [None; 1_000]);
+        assert_eq!(request.in_scope(map), [Some("request"); 1_000]);
+        assert_eq!(carrier.forgotten(), 80);
+        assert_eq!(pool.detached().broadcast(|| Span::current().is_none()), vec![true; workers]);
+    }
+    let reported = seen.0.lock().unwrap();
+    assert_eq!(reported.len(), 80 * SHAPES.len(), "each forgotten span is told of");
+}
+
+/// Enters a span and never exits it.
+fn forget(span: Span) {
+    span.with_subscriber(|(id, dispatch)| dispatch.enter(id));
+    #[expect(clippy::mem_forget, reason = "a closed span is no longer current")]
+    std::mem::forget(span);
+}
+
+#[test]
+fn a_default_dispatcher_that_an_item_forgot_fails_the_map_and_is_seen_by_no_other() {
+    let name =
+        "late::a_default_dispatcher_that_an_item_forgot_fails_the_map_and_is_seen_by_no_other";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let (global, left) = (Seen::default(), Seen::default());
+    subscriber::set_global_default(Registry::default().with(global.clone())).unwrap();
+    for workers in SHAPES {
+        let pool = Pool::builder().workers(workers).carry(TracingCarrier::new()).build().unwrap();
+        let failed = panic_of(|| {
+            pool.map(0..1_000, |n| {
+                info!("an item");
+                if n == 50 {
+                    let subscriber = Registry::default().with(left.clone());
+                    #[expect(clippy::mem_forget, reason = "what is tested")]
+                    std::mem::forget(subscriber::set_default(subscriber));
+                }
+            })
+        });
+        assert!(failed.contains("a default dispatcher"), "{failed}");
+        pool.map(0..1_000, |_| info!("an item"));
+        assert!(left.0.lock().unwrap().is_empty());
+        assert_eq!(pool.stats().workers, workers);
+    }
 }

@@ -9,6 +9,7 @@ mod contained;
 mod installed;
 #[cfg(feature = "tracing")]
 mod late;
+mod maps;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod scoped;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{SHAPES, in_a_process_of_its_own, quiet};
+use crate::support::{SHAPES, in_a_process_of_its_own, panic_of, quiet};
 use cleanslate::foreign::{self, OpenTelemetryCarrier};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated};
@@ -125,6 +125,39 @@ fn a_context_that_a_task_forgot_fails_it_and_reaches_no_other() {
             drop(current);
         }
         assert!(pool.broadcast(seen).iter().all(|found| *found == nothing()));
+        assert_eq!(pool.stats().workers, workers);
+    }
+}
+
+// Items are told apart without attaching each; a value of the program's own is noticed as well.
+#[test]
+fn no_item_of_a_map_finds_a_context_that_another_one_forgot() {
+    quiet();
+    for workers in SHAPES {
+        let pool =
+            Pool::builder().workers(workers).carry(OpenTelemetryCarrier::new()).build().unwrap();
+        for current in [None, Some(request("acme"))] {
+            let current = current.map(Current::attach);
+            let mine = seen();
+            let wrong = AtomicU64::new(0);
+            let check = || {
+                let has_value = Current::map_current(|it| it.get::<u8>().is_some());
+                wrong.fetch_add(u64::from(has_value || seen() != mine), Ordering::SeqCst);
+            };
+            let failed = panic_of(|| {
+                pool.map(0..1_000, |n| {
+                    check();
+                    let _its_own = request("its own").attach();
+                    if n == 50 {
+                        forget(Current::current_with_value(7_u8).attach());
+                    }
+                })
+            });
+            assert!(failed.contains("still current"), "{failed}");
+            pool.map(0..1_000, |_| check());
+            assert_eq!(wrong.into_inner(), 0);
+            drop(current);
+        }
         assert_eq!(pool.stats().workers, workers);
     }
 }

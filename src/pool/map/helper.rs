@@ -9,8 +9,9 @@ use super::shared::{Input, Map};
 use super::step::Step;
 use super::verdict::Reason;
 use super::{Pulls, Source};
-use crate::context::Context;
-use crate::frame::{self, Failure, Frame};
+use crate::context::{self, Context};
+use crate::foreign::AttachedCarriers;
+use crate::frame::{self, CleanupError, Failure, Frame};
 use crate::panic::{AbortOnUnwind, catch};
 use crate::pool::core::Running;
 use crate::pool::group::{Body, Help, Shift};
@@ -66,9 +67,9 @@ where
 {
     let running = Running::begin(map.core);
     let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), shift };
-    let each = P::EACH || map.context.has_carriers() || map.core.leak_watch.is_on();
-    let help = match (each, map.core.isolation) {
-        (true, _) => helper.each_for_itself(),
+    let alone = P::EACH || map.core.leak_watch.is_on();
+    let help = match (alone || map.context.has_carriers(), map.core.isolation) {
+        (true, _) => helper.outside_of_frames(alone),
         (false, Isolation::Reset) => helper.all::<Frame<'_>>(),
         (false, Isolation::Leaky) => helper.all::<Unseparated>(),
     };
@@ -174,14 +175,14 @@ where
         }
     }
 
-    /// The slow loop: each item in a frame of its own, caught for itself. For contexts with
-    /// carriers, which are attached for each item, for maps in which a failure costs its item only,
-    /// and under a sentinel, which watches each item.
-    fn each_for_itself(&mut self) -> Help {
+    /// The slow loop, which claims in no frame. For contexts with carriers; and, each item `alone`,
+    /// for maps in which a failure costs its item only, and under a sentinel, which watches each
+    /// item.
+    fn outside_of_frames(&mut self, alone: bool) -> Help {
         // A carrier that stays attached spoils the thread for the next item, and so may a leak, so
-        // none is claimed ahead.
+        // none is claimed ahead, unless the map ends with such a failure.
         let map = self.map;
-        let may_spoil = map.context.has_carriers() || map.core.leak_watch.may_renew();
+        let may_spoil = alone && map.context.has_carriers() || map.core.leak_watch.may_renew();
         let mut size = match may_spoil {
             true => ChunkSize::one_by_one(),
             false => map.chunk_size(),
@@ -196,7 +197,11 @@ where
                     break;
                 }
             };
-            self.run_each();
+            if alone {
+                self.run_each();
+            } else {
+                self.run_attached();
+            }
             if is_last {
                 break;
             }
@@ -214,7 +219,7 @@ where
         Help::Exhausted
     }
 
-    /// Runs a chunk item by item.
+    /// Runs a chunk item by item, each in a frame of its own and caught for itself.
     fn run_each(&mut self) {
         let map = self.map;
         let Some(piece) = self.pieces.last_mut() else { return };
@@ -238,6 +243,33 @@ where
         }
     }
 
+    /// Runs a chunk with the carriers attached, anew whenever an item has left something that they
+    /// have to take away.
+    fn run_attached(&mut self) {
+        let Self { map, chunk, pieces, .. } = self;
+        let Some(piece) = pieces.last_mut() else { return };
+        while piece.left() != 0 && !map.verdict.is_stopped() {
+            let mut ran = Ok(Ok(()));
+            let attached = context::attached(map.context, |carriers| {
+                ran = catch(|| run_until_changed(map, chunk, piece, carriers));
+            });
+            let mut error = None;
+            let failure = match (ran, attached) {
+                (_, Err(refused)) => Some(Failure::Carrier(refused)),
+                // The task's own panic wins.
+                (Err(payload), Ok(_)) => Some(Failure::Panic(payload)),
+                (Ok(ended), Ok(detached)) => {
+                    CleanupError::add(&mut error, ended.err());
+                    CleanupError::add(&mut error, detached);
+                    error.map(Failure::Cleanup)
+                }
+            };
+            if let Some(failure) = failure {
+                return self.fail(failure);
+            }
+        }
+    }
+
     /// Something failed, and the map with it.
     fn fail(&self, failure: Failure) {
         let tally = self.map.core.tally();
@@ -247,6 +279,43 @@ where
         }
         self.map.stop(Reason::Failed(failure));
     }
+}
+
+/// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the next
+/// one in passing.
+fn run_until_changed<'m, S, P>(
+    map: &Map<'_, 'm, S, P>,
+    chunk: &mut S::Chunk,
+    piece: &mut Piece<'m, P::Out>,
+    carriers: AttachedCarriers<'_>,
+) -> Result<(), CleanupError>
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    let inherits = map.context.inherits();
+    let mut frame = Frame::enter(inherits);
+    while !map.verdict.is_stopped() {
+        let Some(item) = chunk.next() else { break };
+        match map.step.run(item) {
+            ControlFlow::Continue(out) => {
+                if let Err(error) = frame.next_task() {
+                    map.core.drop_contained(out, map.label);
+                    return Err(error);
+                }
+                piece.push(out);
+            }
+            ControlFlow::Break(with) => {
+                map.stop(Reason::Stop { position: piece.position(), with });
+                break;
+            }
+        }
+        // In a frame of its own: what carriers touch is seen by no task.
+        if piece.left() == 0 || !frame::run(inherits, || carriers.reattach())? {
+            break;
+        }
+    }
+    frame.end()
 }
 
 /// Pulls that follow one another in the helper's frame.

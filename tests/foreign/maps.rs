@@ -1,0 +1,184 @@
+//! Carriers around the items of a map, each of which is a task: attached anew only where an item
+//! has left something.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{Census, Counted, SHAPES, panic_of, quiet};
+use cleanslate::foreign::{BoxError, Carrier, Scoped, ScopedCarrier, adopt_with};
+use cleanslate::{Context, Pool, task_local};
+
+thread_local! { static USER: Cell<&'static str> = const { Cell::new("nobody") }; }
+
+task_local! {
+    static TOUCHED: u32 = 0;
+    static KEPT: Option<Counted> = None;
+}
+
+#[derive(Default)]
+struct Counts {
+    attached: AtomicUsize,
+    detached: AtomicUsize,
+    reattached: AtomicUsize,
+}
+
+impl Counts {
+    fn take(&self) -> [usize; 3] {
+        [&self.attached, &self.detached, &self.reattached].map(|n| n.swap(0, Ordering::SeqCst))
+    }
+}
+
+/// Carries the user, and can tell whether a task has changed it.
+#[derive(Clone, Default)]
+struct User(Arc<Counts>);
+
+impl Carrier for User {
+    type Captured = &'static str;
+    type Attached = &'static str;
+
+    fn name(&self) -> &str {
+        "user"
+    }
+
+    fn capture(&self) -> Result<&'static str, BoxError> {
+        Ok(USER.get())
+    }
+
+    fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
+        self.0.attached.fetch_add(1, Ordering::SeqCst);
+        Ok(USER.replace(user))
+    }
+
+    fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+        self.0.detached.fetch_add(1, Ordering::SeqCst);
+        match USER.replace(before) {
+            "stuck" => Err("stuck, on purpose".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn reattach(&self, user: &&'static str, _: &mut &'static str) -> bool {
+        self.0.reattached.fetch_add(1, Ordering::SeqCst);
+        TOUCHED.set(9);
+        assert!(USER.get() != "panic", "reattach panicked on purpose");
+        USER.get() == *user
+    }
+}
+
+const ITEMS: usize = 2_000;
+
+/// Runs a map in every form that has carriers attached around several items.
+fn maps(pool: &Pool, f: impl Fn(usize) -> &'static str + Sync) {
+    let items: Vec<_> = (0..ITEMS).collect();
+    assert_eq!(pool.map(0..ITEMS, &f), ["alice"; ITEMS]);
+    assert_eq!(pool.map_range(0..ITEMS, &f), ["alice"; ITEMS]);
+    assert_eq!(pool.map_slice(&items, |n| f(*n)), ["alice"; ITEMS]);
+    let tried = pool.try_map(0..ITEMS, |n| Ok::<_, ()>(f(n)));
+    assert_eq!(tried.unwrap(), ["alice"; ITEMS]);
+}
+
+#[test]
+fn items_that_leave_nothing_share_what_is_attached() {
+    for workers in SHAPES {
+        let user = User::default();
+        USER.set("alice");
+        let context = Context::empty().carry(user.clone());
+        USER.set("nobody");
+        let pool = Pool::new(workers).unwrap().in_context(&context);
+        maps(&pool, |_| {
+            assert_eq!(TOUCHED.replace(7), 0, "of each item, and of what carriers do");
+            USER.get()
+        });
+        let [attached, detached, reattached] = user.0.take();
+        assert_eq!(attached, detached);
+        assert_eq!(attached + reattached, 4 * ITEMS, "one of the two before each item");
+        assert!(attached < ITEMS, "{attached}");
+    }
+}
+
+#[test]
+fn no_item_finds_what_another_one_left_on_its_thread() {
+    quiet();
+    for workers in SHAPES {
+        let user = User::default();
+        USER.set("alice");
+        let context = Context::empty().carry(user.clone());
+        USER.set("nobody");
+        let pool = Pool::new(workers).unwrap().in_context(&context);
+        maps(&pool, |n| {
+            let found = USER.get();
+            match n % 100 {
+                1..40 => USER.set("mallory"),
+                55 => USER.set("panic"),
+                _ => {}
+            }
+            found
+        });
+        let [attached, detached, _] = user.0.take();
+        assert_eq!(attached, detached);
+        assert!(attached >= 4 * ITEMS / 100 * 40, "{attached}");
+        assert_eq!(pool.broadcast(|| USER.get()), vec!["alice"; workers]);
+        assert_eq!(pool.detached().broadcast(|| USER.get()), vec!["nobody"; workers]);
+    }
+}
+
+#[test]
+fn an_item_that_cannot_be_detached_fails_the_map_and_loses_no_result() {
+    quiet();
+    for workers in SHAPES {
+        let census = Census::new();
+        let user = User::default();
+        let pool = Pool::builder().workers(workers).carry(user.clone()).build().unwrap();
+        let failed = panic_of(|| {
+            pool.map(0..ITEMS, |n| {
+                KEPT.set(Some(census.one("slot")));
+                if n == 70 {
+                    USER.set("stuck");
+                }
+                census.one("result")
+            })
+        });
+        assert!(failed.contains("stuck, on purpose"), "{failed}");
+        assert_eq!(census.alive(), 0);
+        assert_eq!(pool.map(0..ITEMS, |_| USER.get()), ["nobody"; ITEMS]);
+        assert_eq!(pool.stats().workers, workers);
+        let [attached, detached, _] = user.0.take();
+        assert_eq!(attached, detached);
+    }
+}
+
+#[test]
+fn one_that_must_be_attached_for_each_item_is_and_the_others_with_it() {
+    struct Plain;
+    impl ScopedCarrier for Plain {
+        type Captured = ();
+        fn name(&self) -> &str {
+            "plain"
+        }
+        fn capture(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn around<R>(&self, (): &(), body: impl FnOnce() -> R) -> Result<R, BoxError> {
+            Ok(body())
+        }
+    }
+    let user = User::default();
+    let both = Context::empty().carry(user.clone()).carry(Scoped(Plain));
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap().in_context(&both);
+        pool.map(0..ITEMS, |_| ());
+        assert_eq!(user.0.take()[..2], [ITEMS; 2]);
+    }
+}
+
+#[test]
+fn an_adopted_number_is_fresh_for_every_item() {
+    thread_local! { static LEVEL: Cell<u32> = const { Cell::new(0) }; }
+    let context = Context::empty().carry(adopt_with(&LEVEL, || 3));
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap().in_context(&context);
+        assert_eq!(pool.map(0..ITEMS, |_| LEVEL.replace(8)), [3; ITEMS]);
+        assert_eq!(pool.detached().broadcast(|| LEVEL.get()), vec![0; workers]);
+    }
+}
