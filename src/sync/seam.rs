@@ -5,6 +5,8 @@
 
 #[cfg(not(loom))]
 mod real {
+    use crossbeam_channel::{Receiver, Sender};
+
     pub(crate) use parking_lot::MutexGuard;
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
@@ -93,6 +95,36 @@ mod real {
         }
     }
 
+    /// An unbounded queue, first in, first out, for any number of threads on both sides.
+    #[derive(Debug)]
+    pub(crate) struct Fifo<T>(Sender<T>, Receiver<T>);
+
+    impl<T> Fifo<T> {
+        pub(crate) fn new() -> Self {
+            let (sender, receiver) = crossbeam_channel::unbounded();
+            Self(sender, receiver)
+        }
+
+        #[inline]
+        pub(crate) fn push(&self, value: T) {
+            // Cannot fail: it holds a receiver.
+            let _sent = self.0.send(value);
+        }
+
+        #[inline]
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.1.try_recv().ok()
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.1.is_empty()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.1.len()
+        }
+    }
+
     /// `std`'s cell with loom's interface: the access is a closure, so that loom sees its extent.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -174,6 +206,44 @@ mod real {
         park();
     }
 
+    /// The same channel as without loom, and a word that tells loom when something is given and
+    /// looked for, and that whoever takes it sees what was done before it was given.
+    #[derive(Debug)]
+    pub(crate) struct Fifo<T>(
+        crossbeam_channel::Sender<T>,
+        crossbeam_channel::Receiver<T>,
+        atomic::AtomicUsize,
+    );
+
+    impl<T> Fifo<T> {
+        pub(crate) fn new() -> Self {
+            let (sender, receiver) = crossbeam_channel::unbounded();
+            Self(sender, receiver, atomic::AtomicUsize::new(0))
+        }
+
+        pub(crate) fn push(&self, value: T) {
+            self.2.fetch_add(1, atomic::Ordering::Release);
+            let _sent = self.0.send(value);
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.2.load(atomic::Ordering::Relaxed);
+            let value = self.1.try_recv().ok()?;
+            // A change sees the newest one, so it is ordered after each gift.
+            self.2.fetch_add(0, atomic::Ordering::Acquire);
+            Some(value)
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.2.load(atomic::Ordering::Relaxed);
+            self.1.is_empty()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.1.len()
+        }
+    }
+
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -229,8 +299,8 @@ mod real {
 #[cfg(loom)]
 pub(crate) use real::CellKey;
 pub(crate) use real::{
-    Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic, current,
-    park, park_timeout, sleep, spin_loop, thread_local, yield_now,
+    Builder, Clock, Condvar, Fifo, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic,
+    current, park, park_timeout, sleep, spin_loop, thread_local, yield_now,
 };
 
 /// The process in which something was made.

@@ -10,9 +10,9 @@
 //! its turn, and goes on when others have had theirs. A worker takes from both by turns. (At the
 //! end of the first line a map would wait, after every chunk, for each job that came before.)
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
 
+use crate::sync::seam::Fifo;
 use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 /// What the queue asks of an entry.
@@ -24,86 +24,11 @@ pub(crate) trait Stale: Send + Sync {
 /// Stale entries that are not worth a sweep; few in a model.
 const TOLERATED: isize = if cfg!(loom) { 1 } else { 64 };
 
-/// Entries in the order in which they came.
-struct Line<T: ?Sized>(Sender<Arc<T>>, Receiver<Arc<T>>, HandOver);
-
-impl<T: ?Sized> Line<T> {
-    fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        Self(sender, receiver, HandOver::new())
-    }
-
-    #[inline]
-    fn push(&self, entry: Arc<T>) {
-        self.2.give();
-        // Cannot fail: the line holds a receiver.
-        let _sent = self.0.send(entry);
-    }
-
-    #[inline]
-    fn pop(&self) -> Option<Arc<T>> {
-        self.2.look();
-        let entry = self.1.try_recv().ok()?;
-        self.2.take();
-        Some(entry)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.2.look();
-        self.1.is_empty()
-    }
-}
-
-/// Tells the models when something is given and looked for, and that whoever takes an entry sees
-/// what was done before it was given: the channel is not loom's, so loom does not know. Nothing
-/// otherwise.
-#[cfg(loom)]
-struct HandOver(crate::sync::seam::atomic::AtomicUsize);
-
-#[cfg(loom)]
-impl HandOver {
-    fn new() -> Self {
-        Self(crate::sync::seam::atomic::AtomicUsize::new(0))
-    }
-
-    fn give(&self) {
-        self.0.fetch_add(1, Ordering::Release);
-    }
-
-    fn look(&self) {
-        self.0.load(Ordering::Relaxed);
-    }
-
-    fn take(&self) {
-        // A change sees the newest one, so it is ordered after each gift.
-        self.0.fetch_add(0, Ordering::Acquire);
-    }
-}
-
-#[cfg(not(loom))]
-struct HandOver;
-
-#[cfg(not(loom))]
-impl HandOver {
-    fn new() -> Self {
-        Self
-    }
-
-    #[inline]
-    fn give(&self) {}
-
-    #[inline]
-    fn look(&self) {}
-
-    #[inline]
-    fn take(&self) {}
-}
-
 /// See the module's documentation. On lines of its own: the count of the stale changes often.
 #[repr(align(128))]
 pub(crate) struct Queue<T: Stale + ?Sized> {
-    first: Line<T>,
-    second: Line<T>,
+    first: Fifo<Arc<T>>,
+    second: Fifo<Arc<T>>,
     /// How many entries are stale, about: a job can be popped before whoever claimed it has counted
     /// it.
     stale: AtomicIsize,
@@ -113,7 +38,7 @@ pub(crate) struct Queue<T: Stale + ?Sized> {
 impl<T: Stale + ?Sized> Queue<T> {
     pub(crate) fn new() -> Self {
         let stale = AtomicIsize::new(0);
-        let (first, second) = (Line::new(), Line::new());
+        let (first, second) = (Fifo::new(), Fifo::new());
         Self { first, second, stale, sweeping: AtomicBool::new(false) }
     }
 
@@ -148,7 +73,7 @@ impl<T: Stale + ?Sized> Queue<T> {
     }
 
     fn len(&self) -> usize {
-        self.first.1.len() + self.second.1.len()
+        self.first.len() + self.second.len()
     }
 
     /// Returns how many entries there are that are not stale, about.
@@ -185,7 +110,7 @@ impl<T: Stale + ?Sized> Queue<T> {
             return;
         }
         for line in [&self.first, &self.second] {
-            for _ in 0..line.1.len() {
+            for _ in 0..line.len() {
                 let Some(entry) = line.pop() else { break };
                 if entry.is_stale() {
                     self.removed_stale();
