@@ -168,7 +168,7 @@ fn main() {
                 p99s.push(p99);
                 let cell = format!("{name}, gap {gap}, {where_}");
                 println!(
-                    "{cell:40} {:8.1} {:8.1} {:8.1} | {:8.1} {:8.1} {:8.1} | {p50:5.2} {p99:5.2}",
+                    "{cell:38} {:6.1} {:6.1} {:6.1} | {:6.1} {:6.1} {:6.1} | {p50:5.2} {p99:5.2}",
                     a[0], a[1], a[2], b[0], b[1], b[2],
                 );
                 if p50 > 1.2 {
@@ -190,5 +190,8 @@ fn main() {
             ratios.len(),
         );
     }
-    println!("p50 above 1.2: {}", if slow.is_empty() { "none".into() } else { slow.join("; ") });
+    println!("p50 above 1.2:{}", if slow.is_empty() { " none" } else { "" });
+    for cell in slow {
+        println!("  {cell}");
+    }
 }

@@ -76,7 +76,8 @@ mod crowd {
                     static I: u64 = 0; static J: u64 = 0;
                 }
                 pub(super) fn touch() -> u64 {
-                    [A.get(), B.get(), C.get(), D.get(), E.get(), F.get(), G.get(), H.get(), I.get(), J.get()].iter().sum()
+                    A.get() + B.get() + C.get() + D.get() + E.get()
+                        + F.get() + G.get() + H.get() + I.get() + J.get()
                 }
             })*
             pub(crate) fn touch() -> u64 { 0 $(+ $ten::touch())* }

@@ -44,7 +44,8 @@ impl Database {
     fn create(path: PathBuf) -> rusqlite::Result<Self> {
         // A connection for once: what is kept below belongs to the workers.
         Connection::open(&path)?.execute_batch(
-            "PRAGMA journal_mode = WAL; CREATE TABLE logs (task INTEGER UNIQUE, line TEXT NOT NULL);",
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE logs (task INTEGER UNIQUE, line TEXT NOT NULL);",
         )?;
         Ok(Self { path, connections: OwnedWorkerLocal::default(), counts: Arc::default() })
     }

@@ -21,12 +21,12 @@
 //! |---|---|
 //! | state that belongs to a task | [`task_local!`], [`TaskLocal`] |
 //! | the same, owned by an object and made at run time | [`OwnedLocal`] |
-//! | state that stays with the worker on purpose | [`worker_local!`], [`WorkerLocal`], [`OwnedWorkerLocal`] |
+//! | state of a worker, on purpose | [`worker_local!`], [`WorkerLocal`], [`OwnedWorkerLocal`] |
 //! | to run tasks | [`Pool`]: `map`, `submit`, `scope`, `imap`, `broadcast` |
 //! | to hand down what surrounds a submission, or choose it | `#[inherit]`, [`Context`] |
 //! | tasks on an executor of others | [`isolated`], [`Context::wrap`] |
 //! | tasks that are futures | [`future::FutureExt::isolated`] |
-//! | to bring along thread state of code that you cannot change | [`foreign::adopt`], [`foreign::Carrier`] |
+//! | thread state of code that you cannot change | [`foreign::adopt`], [`foreign::Carrier`] |
 //! | a flag that threads wait for | [`sync::Event`] |
 //! | the classic pool, to compare with | [`Isolation::Leaky`] |
 //!

@@ -75,7 +75,10 @@ pub(crate) struct InheritClones;
 ///
 /// ```compile_fail,E0277
 /// use std::cell::Cell;
-/// cleanslate::task_local! { #[inherit(with = |c| c.clone())] static SLOT: Cell<u8> = Cell::new(1); }
+/// cleanslate::task_local! {
+///     #[inherit(with = |c| c.clone())]
+///     static SLOT: Cell<u8> = Cell::new(1);
+/// }
 /// SLOT.with(|_| ());
 /// ```
 ///

@@ -116,7 +116,8 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] on systems where the sentinel does not work, and while symbols cannot be read.
+    /// [`Unsupported`] on systems where the sentinel does not work, and while symbols cannot be
+    /// read.
     ///
     /// ```
     /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))] {

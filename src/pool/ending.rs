@@ -95,7 +95,7 @@ impl Pool {
     /// let waiting = pool.submit(move || drop(go));
     /// pool.shutdown_now().unwrap();
     /// assert!(waiting.join().unwrap_err().is_cancelled());
-    /// assert!(busy.join().unwrap().is_err(), "the cancelled task's end of the channel was dropped");
+    /// assert!(busy.join().unwrap().is_err(), "the cancelled task's end was dropped");
     /// ```
     pub fn shutdown_now(&self) -> Result<(), ShutdownError> {
         self.refuse_wait()?;

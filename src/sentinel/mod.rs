@@ -21,9 +21,9 @@
 //! }
 //! ```
 //!
-//! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and whose
-//! items are found here as well. Its documentation says what it cannot see, which alarms are false
-//! and what is allowed. What cleanslate itself keeps per thread, `task_local!`s and
+//! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and
+//! whose items are found here as well. Its documentation says what it cannot see, which alarms are
+//! false and what is allowed. What cleanslate itself keeps per thread, `task_local!`s and
 //! `worker_local!`s among it, never shows.
 //!
 //! # What to do about a leak

@@ -125,8 +125,8 @@ impl fmt::Display for AccessError {
 fn rayon_hint() -> &'static str {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {
-        return " (on a rayon thread: a nested parallel iterator or join that is not isolated runs in \
-                the task around it)";
+        return " (on a rayon thread: a nested parallel iterator or join that is not isolated runs \
+                in the task around it)";
     }
     ""
 }

@@ -3,7 +3,9 @@
 /// Implements the slot methods for a key type with a `place` method. The second argument opens the
 /// doc examples: it makes `SLOT`, a slot of `Vec<u32>` whose initialiser gives `[1]`.
 macro_rules! methods {
-    ($key:ident<T: $($bound:tt)+) => { $crate::slot::methods::methods! { @split $key [] $($bound)+ } };
+    ($key:ident<T: $($bound:tt)+) => {
+        $crate::slot::methods::methods! { @split $key [] $($bound)+ }
+    };
     (@split $key:ident [$($bound:tt)*] > { $(#[doc = $setup:literal])* }) => {
         impl<T: $($bound)*> $key<T> {
             /// Calls `f` with the current task's value, which is initialised first if need be.

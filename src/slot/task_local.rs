@@ -280,7 +280,10 @@ macro_rules! __task_local {
     ([$($kept:tt)*] [$($policy:tt)*] #[$($attribute:tt)*] $($rest:tt)*) => {
         $crate::__task_local! { [$($kept)* #[$($attribute)*]] [$($policy)*] $($rest)* }
     };
-    ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty = $init:expr; $($rest:tt)*) => {
+    (
+        [$($kept:tt)*] [$($policy:tt)*]
+        $vis:vis static $name:ident: $t:ty = $init:expr; $($rest:tt)*
+    ) => {
         $crate::__task_local! { @declare [$($kept)*] [$($policy)*] $vis $name, $t, $init }
         $crate::__task_local! { [] [] $($rest)* }
     };

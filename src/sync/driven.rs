@@ -22,10 +22,10 @@ pub(crate) fn warn_if_driven() {
         // Once is enough.
         LEFT.store(0, Ordering::Relaxed);
         eprintln!(
-            "cleanslate: a thread of a tokio runtime blocks until work of a pool is done, and with it \
-             every future that it drives. Await a `JoinHandle` instead of joining it, await \
-             `Pool::reserve` before a submission to a full queue, and call maps, scopes and shutdowns \
-             inside `spawn_blocking`."
+            "cleanslate: a thread of a tokio runtime blocks until work of a pool is done, and with \
+             it every future that it drives. Await a `JoinHandle` instead of joining it, await \
+             `Pool::reserve` before a submission to a full queue, and call maps, scopes and \
+             shutdowns inside `spawn_blocking`."
         );
     }
 }

@@ -196,7 +196,10 @@ impl Clone for Brittle {
 }
 
 task_local! {
-    #[inherit(with = |b| if b.0 == 13 { panic!("a derivation that fails on purpose") } else { Brittle(b.0 + 1) })]
+    #[inherit(with = |b| match b.0 {
+        13 => panic!("a derivation that fails on purpose"),
+        n => Brittle(n + 1),
+    })]
     static BRITTLE: Brittle = Brittle(0);
 }
 

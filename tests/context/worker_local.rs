@@ -18,7 +18,10 @@ worker_local! {
     static NUMBER: u32 = 0;
     static NOT_SEND: Rc<Cell<u32>> = Rc::new(Cell::new(0));
     static ITSELF: u32 = ITSELF.with(|n| *n);
-    static FAILS_ONCE: u32 = if TRIES.replace(1) == 0 { panic!("first try, on purpose") } else { 5 };
+    static FAILS_ONCE: u32 = match TRIES.replace(1) {
+        0 => panic!("first try, on purpose"),
+        _ => 5,
+    };
     static HOOK: Option<OnDrop> = None;
 }
 

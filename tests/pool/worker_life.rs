@@ -1,6 +1,6 @@
 //! A worker's birth, hooks, renewal and death: `src/pool/scheduler/worker.rs` has the states.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
@@ -179,7 +179,7 @@ fn a_worker_whose_start_is_required_serves_only_after_one_that_went_well() {
         finishes("required", move || {
             let (starts, served) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let theirs = Arc::clone(&starts);
-            thread_local! { static READY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
+            thread_local! { static READY: Cell<bool> = const { Cell::new(false) }; }
             let pool = Pool::builder()
                 .workers(workers)
                 .require_worker_start(true)

@@ -197,7 +197,9 @@ fn worker_locals_are_declared_alike() {
 
 #[test]
 fn a_thousand_slots_cost_a_task_what_it_touches() {
-    macro_rules! tens { ($($name:ident)*) => {{ $(task_local! { static $name: u64 = 1; })* [$($name),*] }}; }
+    macro_rules! tens {
+        ($($name:ident)*) => {{ $(task_local! { static $name: u64 = 1; })* [$($name),*] }};
+    }
     let slots = [
         tens!(A0 A1 A2 A3 A4 A5 A6 A7 A8 A9),
         tens!(B0 B1 B2 B3 B4 B5 B6 B7 B8 B9),

@@ -1,6 +1,6 @@
 //! When the values of a task are dropped: where, in which order, and what their drops may do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
@@ -23,7 +23,7 @@ task_local! {
 }
 
 thread_local! {
-    static NOTES: std::cell::RefCell<Vec<&'static str>> = const { std::cell::RefCell::new(Vec::new()) };
+    static NOTES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
     static PANICKING: Cell<Option<bool>> = const { Cell::new(None) };
 }
 

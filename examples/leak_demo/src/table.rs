@@ -47,7 +47,8 @@ impl<W: Write> Text<W> {
         writeln!(
             self.out,
             "The same {tasks} on each executor, with {workers}. A request looks who\n\
-             is logged in, writes its own user and number, runs {PARTS} parts in parallel and looks\n\
+             is logged in, writes its own user and number, runs {PARTS} parts in parallel and \
+             looks\n\
              again. It keeps that in a thread-local, as much code does. Nobody should see\n\
              anybody else.\n",
         )?;
@@ -136,7 +137,8 @@ impl<W: Write> Text<W> {
             (
                 "disturbed",
                 format!(
-                    "its data changed while it waited for its parts ({}),\n    or somebody had its cell borrowed, mostly a panic ({})",
+                    "its data changed while it waited for its parts ({}),\n    or somebody had \
+                     its cell borrowed, mostly a panic ({})",
                     grouped(tally.changed),
                     grouped(tally.borrowed)
                 ),

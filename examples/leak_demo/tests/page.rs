@@ -93,19 +93,23 @@ fn the_keys_go_from_request_to_request_and_each_says_what_it_found() {
     let test = r#"<script>
         const log = [];
         const press = key => {
-          document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+          const event = new KeyboardEvent("keydown", { key, bubbles: true });
+          document.activeElement.dispatchEvent(event);
           const it = document.activeElement;
-          log.push(`${key} ${it.parentElement.getAttribute("aria-label")} ${it.dataset.number} ${!tip.hidden}`);
+          const run = it.parentElement.getAttribute("aria-label");
+          log.push(`${key} ${run} ${it.dataset.number} ${!tip.hidden}`);
         };
         const first = document.querySelector(".q[tabindex='0']");
         first.focus();
         const lane = [...first.parentElement.children].map(it => it.dataset.number);
-        for (const key of ["ArrowRight", "ArrowLeft", "End", "Home", "ArrowDown", "ArrowUp", "Escape"]) press(key);
+        const keys = ["ArrowRight", "ArrowLeft", "End", "Home", "ArrowDown", "ArrowUp", "Escape"];
+        keys.forEach(press);
         root.dataset.keys = log.join("; ");
         root.dataset.lane = `${lane[0]} ${lane[1]} ${lane.at(-1)}`;
         root.dataset.lanes = first.closest("svg").querySelectorAll("[role=list]").length;
         root.dataset.stops = document.querySelectorAll(".q[tabindex='0']").length;
-        root.dataset.silent = [...document.querySelectorAll(".q")].filter(it => !it.getAttribute("aria-label")).length;
+        const silent = it => !it.getAttribute("aria-label");
+        root.dataset.silent = [...document.querySelectorAll(".q")].filter(silent).length;
         </script></body>"#;
     fs::write(&path, original.replace("</body>", test)).expect("it can be written");
     let Some(page) = rendered(&path) else { return };

@@ -1,11 +1,13 @@
 //! The life of a worker thread.
 //!
-//! | state | what runs | submitting there | waiting there |
+//! | state | what runs | submits | waits |
 //! |---|---|---|---|
-//! | starting | `on_worker_start` | as in a task, if the pool was open when it began; else refused | as in a task |
-//! | serving | tasks, directed tasks, drops of what is cancelled | as in a task | as in a task |
-//! | stopping | `on_worker_stop` | as in a task, if the pool was open when it began; else refused | as in a task |
-//! | ending | worker-locals, thread-local destructors | as on a plain thread | as on a plain thread |
+//! | starting | `on_worker_start` | as a hook | as a task |
+//! | serving | tasks, directed tasks, drops of what is cancelled | as a task | as a task |
+//! | stopping | `on_worker_stop` | as a hook | as a task |
+//! | ending | worker-locals, thread-local destructors | as a plain thread | as a plain thread |
+//!
+//! A hook submits as a task does if the pool was open when it began; else it is refused.
 //!
 //! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what
 //! it waits for and what is directed to it, whatever it does. That goes for the panic hook, too,

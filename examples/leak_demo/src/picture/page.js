@@ -10,7 +10,8 @@ function show(request) {
   const [who, found] = request.getAttribute("aria-label").split(": ");
   const name = document.createElement("b");
   name.textContent = who;
-  tip.replaceChildren(name, ...found.split("; ").flatMap(line => [line, document.createElement("br")]));
+  const lines = found.split("; ").flatMap(line => [line, document.createElement("br")]);
+  tip.replaceChildren(name, ...lines);
   tip.hidden = false;
   const box = request.getBoundingClientRect();
   const left = Math.min(box.left, root.clientWidth - tip.offsetWidth - 8);
@@ -39,7 +40,8 @@ function beside(request, lanes, step) {
   const lane = lanes[lanes.indexOf(request.parentElement) + step];
   const x = request.getBoundingClientRect().left;
   const away = other => Math.abs(other.getBoundingClientRect().left - x);
-  return lane && [...lane.children].reduce((best, other) => away(other) < away(best) ? other : best);
+  const nearer = (best, other) => away(other) < away(best) ? other : best;
+  return lane && [...lane.children].reduce(nearer);
 }
 
 for (const svg of document.querySelectorAll("figure svg")) {

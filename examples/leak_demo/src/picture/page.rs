@@ -21,20 +21,20 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
     let _ = write!(
         body,
         "<h2>The first {} requests on two of them</h2>\n\
-         <p>A box is a request, in the colour of its user; on top of another one, it ran while that one \
-         waited. Time runs to the right, and short requests are drawn wider. A red arrow leads from \
-         the request that left data to the one that found it. A box of two colours was answered as the \
-         wrong user. A red line below a box: while it waited, its data changed or its cell was \
-         borrowed.</p>\n\
-         <p>Point at a request to see what it found. With the keyboard: Tab to a run, then the arrow \
-         keys.</p>\n",
+         <p>A box is a request, in the colour of its user; on top of another one, it ran while \
+         that one waited. Time runs to the right, and short requests are drawn wider. A red arrow \
+         leads from the request that left data to the one that found it. A box of two colours was \
+         answered as the wrong user. A red line below a box: while it waited, its data changed or \
+         its cell was borrowed.</p>\n\
+         <p>Point at a request to see what it found. With the keyboard: Tab to a run, then the \
+         arrow keys.</p>\n",
         grouped(shown)
     );
     for (index, done) in super::pictured(done).enumerate() {
         figure(&mut body, done, index);
     }
     let verdict = if kept_promise(done) {
-        "<p class=\"kept\">No request with declared or adopted state saw the data of another one.</p>"
+        "<p class=\"kept\">No request with declared or adopted state saw the data of another.</p>"
     } else {
         "<p class=\"broken\">cleanslate leaked: that is a bug.</p>"
     };
@@ -46,9 +46,10 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>Who sees whose data?</title>\n<style>\n{}{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <h1>Who sees whose data?</h1>\n\
-         <p>The same {} requests ran on each executor, on {} workers. A request looks who is logged in, \
-         writes its own user and number, runs {PARTS} parts in parallel and looks again. It keeps that \
-         in a thread-local, as much code does. Nobody should see anybody else.</p>\n\
+         <p>The same {} requests ran on each executor, on {} workers. A request looks who is \
+         logged in, writes its own user and number, runs {PARTS} parts in parallel and looks \
+         again. It keeps that in a thread-local, as much code does. Nobody should see anybody \
+         else.</p>\n\
          {verdict}\n{body}</main>\n<div id=\"tip\" role=\"tooltip\" hidden></div>\n\
          <script type=\"application/json\" id=\"numbers\">{numbers}</script>\n\
          <script>\n{SCRIPT}</script>\n</body>\n</html>\n",

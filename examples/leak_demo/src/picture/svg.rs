@@ -12,7 +12,8 @@ use super::table::grouped;
 /// hundreds.
 pub(super) const STYLE: &str = "\
 text{fill:#1f2328}.d{fill:#59636e}.l{stroke:#d0d7de}.t{font-weight:600;font-size:15px}\
-.r{fill:#cf222e}.k{fill:#1a7f37}.a{fill:none;stroke:#cf222e;stroke-width:1.3}.h{fill:#cf222e}.a path{marker-end:url(#m)}\
+.r{fill:#cf222e}.k{fill:#1a7f37}.a{fill:none;stroke:#cf222e;stroke-width:1.3}.h{fill:#cf222e}\
+.a path{marker-end:url(#m)}\
 .b{stroke:#cf222e;stroke-width:2.4}\
 rect{rx:2px}.w{stroke:#cf222e;stroke-width:1.6;pointer-events:none}\
 .u0{fill:#4c8bd6}.u1{fill:#e3a72f}.u2{fill:#4fa66a}.u3{fill:#9a6fc9}.u4{fill:#33aab5}\
