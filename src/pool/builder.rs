@@ -98,8 +98,17 @@ impl PoolBuilder {
         }
     }
 
-    /// The number of worker threads. The default is what
+    /// Sets the number of worker threads. The default is the environment variable
+    /// `CLEANSLATE_NUM_THREADS`, if that is a positive number, else what
     /// [`available_parallelism`](std::thread::available_parallelism) says, or one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// assert_eq!(Pool::builder().workers(3).build().unwrap().workers(), 3);
+    /// ```
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -295,7 +304,7 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, BuildError> {
         let asked = match self.workers {
             Some(workers) => workers,
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            None => default_workers(),
         };
         let workers = NonZeroUsize::new(asked).ok_or(BuildErrorKind::NoWorkers)?;
         if asked > MOST_WORKERS {
@@ -344,6 +353,15 @@ impl PoolBuilder {
             }
         }
         Ok(pool)
+    }
+}
+
+/// Returns how many workers a pool has if nobody says.
+fn default_workers() -> usize {
+    let asked = std::env::var("CLEANSLATE_NUM_THREADS").ok().and_then(|n| n.parse().ok());
+    match asked {
+        Some(workers) if workers > 0 => workers,
+        _ => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
     }
 }
 

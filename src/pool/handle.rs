@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as PollContext, Poll};
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::error::{Cause, TaskError};
+use super::job::completions::CompletionQueue;
 use super::job::state::{Registration, Waiter};
 use super::job::{Joinable, TooDeep};
+use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
 use super::scheduler::current;
 use crate::sync::seam;
 
@@ -166,6 +168,97 @@ impl<R> JoinHandle<R> {
         self.job.as_ref().is_some_and(|job| job.cancel(&self.core))
     }
 
+    /// Returns whether the task was cancelled before it began, by [`cancel`](JoinHandle::cancel) or
+    /// by a shutdown: it never runs, and its result is an error that
+    /// [`is_cancelled`](TaskError::is_cancelled). `false` after the result was taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let ran = pool.submit(|| 1);
+    /// pool.shutdown().unwrap();
+    /// let refused = pool.submit(|| 2);
+    /// assert!(refused.is_cancelled() && !ran.is_cancelled());
+    /// ```
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.is_cancelled())
+    }
+
+    /// Waits until one of several tasks is done and returns the index of its handle, whose
+    /// [`join`](JoinHandle::join) then does not wait. Of several that are done before the call, the
+    /// first in the slice. The handles may be of several pools.
+    ///
+    /// A thread that runs a task of a pool runs the first one here that nobody has begun, as in
+    /// `join`. To wait for handles of different types, use them as futures.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are no handles, if tasks are nested too deep, and in a forked child.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{JoinHandle, Pool};
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let mut handles: Vec<_> = (1..=3).map(|n| pool.submit(move || n * n)).collect();
+    /// let mut sum = 0;
+    /// while !handles.is_empty() {
+    ///     let first = JoinHandle::wait_any(&handles);
+    ///     sum += handles.swap_remove(first).join().unwrap();
+    /// }
+    /// assert_eq!(sum, 14);
+    /// ```
+    #[doc(alias = "select")]
+    #[doc(alias = "select_all")]
+    #[doc(alias = "as_completed")]
+    #[track_caller]
+    pub fn wait_any(handles: &[Self]) -> usize {
+        let Some(any) = handles.first() else { panic!("there is no handle to wait for") };
+        if let Some(done) = handles.iter().position(Self::is_finished) {
+            return done;
+        }
+        for (index, handle) in handles.iter().enumerate() {
+            if handle.core.claims_here() && handle.help().is_err() {
+                panic!("{TOO_DEEP}");
+            }
+            if handle.is_finished() {
+                return index;
+            }
+        }
+        let ready = Arc::new(CompletionQueue::new());
+        let replaced: Vec<_> = handles
+            .iter()
+            .enumerate()
+            .filter_map(|(index, handle)| {
+                let job = handle.job.as_ref()?;
+                match job.register(Waiter::Queue(Arc::clone(&ready), index)) {
+                    Registration::Registered(before) => before.map(|before| (handle, job, before)),
+                    Registration::Done => {
+                        ready.push(index);
+                        None
+                    }
+                }
+            })
+            .collect();
+        let mut done = None;
+        let in_this_process = any.core.wait_until(|| {
+            done = ready.pop_or_register(seam::current);
+            done.is_some()
+        });
+        for (handle, job, before) in replaced {
+            let _done = give_back(&**job, &handle.core, Some(before));
+        }
+        match done {
+            Some(index) if in_this_process => index,
+            _ => panic!("{FORKED}"),
+        }
+    }
+
     /// Leaves `waiter` to be told of the completion; returns whether the task is done already.
     pub(crate) fn notify(&self, waiter: Waiter) -> bool {
         match &self.job {
@@ -204,6 +297,22 @@ pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<
         }
     }
     taken(job)
+}
+
+/// Returns the result of a task, or resumes its panic.
+#[track_caller]
+pub(super) fn result_of<R>(joined: Result<R, TaskError>) -> R {
+    joined.unwrap_or_else(|error| resume(error))
+}
+
+/// Unwinds with the panic of a task, or with words that say why it has no result.
+#[track_caller]
+pub(super) fn resume(error: TaskError) -> ! {
+    match error.try_into_panic() {
+        Ok(payload) => resume_unwind(payload),
+        Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Lets go of a job that cannot be waited for; returns the error that says why.

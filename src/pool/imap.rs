@@ -4,17 +4,17 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::error::{Label, TaskError};
-use super::handle::JoinHandle;
+use super::error::Label;
+use super::handle::{JoinHandle, result_of};
 use super::job::completions::CompletionQueue;
 use super::job::state::Waiter;
 use super::leaks::begin_item;
-use super::pool::{FORKED, Pool, SHUT_DOWN, TOO_DEEP, resume};
+use super::pool::{FORKED, Pool, TOO_DEEP, resume};
 use super::scheduler::current;
 use crate::context::Context;
 use crate::panic::Drops;
@@ -25,16 +25,6 @@ const AHEAD: usize = 2;
 /// A larger buffer is filled beyond this number only while no result is there: with one that is
 /// practically endless and an endless input, the first result would never be yielded.
 const EAGER: usize = 1024;
-
-/// Returns the result of one item, or resumes the panic of it.
-#[track_caller]
-fn result_of<R>(joined: Result<R, TaskError>) -> R {
-    joined.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(payload) => resume_unwind(payload),
-        Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
-        Err(error) => panic!("{error}"),
-    })
-}
 
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
 /// and not again after its end or its panic.

@@ -5,9 +5,10 @@ use std::panic::Location;
 
 use super::error::TaskError;
 use super::imap::{Imap, ImapUnordered};
-use super::map::{self, Ended, Numbers, Pulled, RangeIndex};
+use super::map::{self, Ended, Numbers, Parts, Pulled, RangeIndex};
 use super::pool::{Pool, SHUT_DOWN, resume};
 use crate::context::Context;
+use crate::panic::Guarded;
 
 impl Pool {
     /// Applies `f` to every item, each in a task of its own, and returns the results in input
@@ -157,6 +158,161 @@ impl Pool {
     {
         let label = self.label(0, Location::caller());
         self.plain(Pulled::new(items.into_iter()), map::Every { f, label })
+    }
+
+    /// Applies `f` to every item and a value that `init` makes: for scratch that is expensive to
+    /// make, such as a buffer, a parser or a connection; otherwise as [`map`](Pool::map).
+    ///
+    /// Each helper of the map makes one before its first item and lends it to its items, one after
+    /// the other. It is dropped when the helper leaves, which may come back and make another one
+    /// (it gives way to other work between two chunks), and before the map returns. Each call of
+    /// `init` is a task of its own: what it leaves in slots is reset, what it returns is kept.
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map); a panic of `init`, or of the drop of what it made, is one of the
+    /// map's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let words = ["a b", "c d e"];
+    /// let counts = pool.map_init(words, Vec::new, |scratch, line| {
+    ///     scratch.clear();
+    ///     scratch.extend(line.split(' '));
+    ///     scratch.len()
+    /// });
+    /// assert_eq!(counts, [2, 3]);
+    /// ```
+    #[track_caller]
+    pub fn map_init<I, N, S, F, R>(&self, items: I, init: N, f: F) -> Vec<R>
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        N: Fn() -> S + Sync,
+        F: Fn(&mut S, I::Item) -> R + Sync,
+        R: Send,
+    {
+        self.plain(Pulled::new(items.into_iter()), map::Lending { init, f })
+    }
+
+    /// Calls `f` with every item; otherwise as [`map`](Pool::map).
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map).
+    ///
+    /// # Examples
+    ///
+    /// The elements of a slice can be changed in place, one by one or in chunks:
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let mut pixels = [1, 2, 3, 4, 5];
+    /// pool.for_each(&mut pixels, |pixel| *pixel *= 10);
+    /// pool.for_each(pixels.chunks_mut(2), |row| row.reverse());
+    /// assert_eq!(pixels, [20, 10, 40, 30, 50]);
+    /// ```
+    #[track_caller]
+    pub fn for_each<I, F>(&self, items: I, f: F)
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        F: Fn(I::Item) + Sync,
+    {
+        drop(self.plain(Pulled::new(items.into_iter()), map::Plain(f)));
+    }
+
+    /// Reduces the items to one by `reduce`, which must be associative: the items keep their order,
+    /// but are put together in any grouping. `identity` is the result of no items, and must change
+    /// nothing where it is put together with others.
+    ///
+    /// Each call of a closure is a task of its own. That costs some nanoseconds an item, so reduce
+    /// cheap items in chunks: see [`map_reduce`](Pool::map_reduce).
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// assert_eq!(pool.reduce(1..=10, || 1, |a, b| a * b), 3_628_800);
+    /// assert_eq!(pool.reduce(1..1, || 1, |a, b| a * b), 1);
+    /// ```
+    #[track_caller]
+    pub fn reduce<I, N, G>(&self, items: I, identity: N, reduce: G) -> I::Item
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        I::Item: Send,
+        N: Fn() -> I::Item + Sync,
+        G: Fn(I::Item, I::Item) -> I::Item + Sync,
+    {
+        self.map_reduce(items, |item| item, identity, reduce)
+    }
+
+    /// Applies `f` to every item and reduces the results to one, as [`reduce`](Pool::reduce) does.
+    ///
+    /// Never holds more results than some for each worker: they are put together as they come.
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Pool::map).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::collections::BTreeMap;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let words = ["to", "be", "or", "not", "to", "be"];
+    /// let counts = pool.map_reduce(
+    ///     words.chunks(2),
+    ///     |words| {
+    ///         let mut counts = BTreeMap::new();
+    ///         words.iter().for_each(|word| *counts.entry(*word).or_insert(0) += 1);
+    ///         counts
+    ///     },
+    ///     BTreeMap::new,
+    ///     |mut counts, more| {
+    ///         more.into_iter().for_each(|(word, n)| *counts.entry(word).or_insert(0) += n);
+    ///         counts
+    ///     },
+    /// );
+    /// assert_eq!(counts, [("be", 2), ("not", 1), ("or", 1), ("to", 2)].into());
+    /// ```
+    #[doc(alias = "fold")]
+    #[track_caller]
+    pub fn map_reduce<I, F, R, N, G>(&self, items: I, f: F, identity: N, reduce: G) -> R
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send,
+        N: Fn() -> R + Sync,
+        G: Fn(R, R) -> R + Sync,
+    {
+        let identity = Guarded::new(identity);
+        let parts = Parts::new(self.core(), self.label(0, Location::caller()));
+        let step = map::Reducing { f, reduce, parts: &parts };
+        drop(self.plain(Pulled::new(items.into_iter()), step));
+        match parts.into_result() {
+            Some(result) => result,
+            None => match self.map_range(0..1, |_| identity()).pop() {
+                Some(result) => result,
+                None => unreachable!("one item has one result"),
+            },
+        }
     }
 
     #[track_caller]

@@ -261,6 +261,20 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> R + Send + 'scope,
         R: Send + 'scope,
     {
+        self.submit_at(Location::caller(), f)
+    }
+
+    /// The same, named after another place.
+    #[track_caller]
+    pub(super) fn submit_at<F, R>(
+        &'scope self,
+        at: &'static Location<'static>,
+        f: F,
+    ) -> ScopedJoinHandle<'scope, R>
+    where
+        F: FnOnce() -> R + Send + 'scope,
+        R: Send + 'scope,
+    {
         let core = self.pool.core();
         let member = || Member::new(&self.data);
         let enqueue = |job: Arc<Job<F, R, Member>>| {
@@ -269,7 +283,7 @@ impl<'scope> Scope<'scope, '_> {
             let entry: Arc<dyn Entry + 'scope> = job;
             core.enqueue(erase::entry(entry));
         };
-        let job = self.pool.submit_job(Location::caller(), f, member, enqueue);
+        let job = self.pool.submit_job(at, f, member, enqueue);
         ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
     }
 }
@@ -337,10 +351,50 @@ impl<R> ScopedJoinHandle<'_, R> {
         handle::join(&*job, self.core)
     }
 
-    /// Whether the task is done, so that [`join`](ScopedJoinHandle::join) would not wait.
+    /// Runs the task here if nobody has begun it and this thread runs what it waits for.
+    pub(super) fn help(&self) {
+        if let Some(job) = self.job.as_ref().filter(|_| self.core.claims_here()) {
+            // Where that would be too deep, the join says so.
+            let _ran = job.run_inline(self.core);
+        }
+    }
+
+    /// Returns whether the task is done, so that [`join`](ScopedJoinHandle::join) would not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// pool.scope(|s| {
+    ///     let (first, second) = (s.submit(|| 1), s.submit(|| 2));
+    ///     second.join().unwrap();
+    ///     assert!(first.is_finished());
+    /// });
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.job.as_ref().is_none_or(|job| job.is_done())
+    }
+
+    /// Returns whether the task was cancelled before it began, by
+    /// [`cancel`](ScopedJoinHandle::cancel) or by a shutdown.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// pool.scope(|s| {
+    ///     let handle = s.submit(|| 1);
+    ///     assert_eq!(handle.cancel(), handle.is_cancelled());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.is_cancelled())
     }
 
     /// Keeps the task from starting; returns whether that succeeded.

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod any;
 mod broadcast;
 mod builder;
 mod caller;
@@ -10,14 +11,18 @@ mod depth;
 mod event;
 mod fair;
 mod fork;
+mod global;
 mod handles;
+mod idle;
 mod imap;
+mod join;
 mod leaky;
 mod map;
 mod map_faults;
 mod map_pulls;
 mod nested;
 mod permit;
+mod reduce;
 mod scope;
 mod shutdown;
 mod submit;

@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod capacity;
 pub(crate) mod counters;
 pub(crate) mod hooks;
+mod idle;
 #[cfg(all(loom, test))]
 mod model;
 mod phase;
@@ -22,6 +23,7 @@ use self::admission::{Admission, Admitted};
 use self::capacity::{Capacity, NoPlace, Waiting};
 use self::counters::{Counters, Tally};
 use self::hooks::Hooks;
+use self::idle::IdleWaiters;
 pub(crate) use self::running::{Activity, HookRun, Running};
 use super::error::{Cause, Label, TaskError};
 use super::isolation::Isolation;
@@ -94,6 +96,7 @@ pub(crate) struct Core {
     /// Held while a directed task is delivered to every worker, so that all see one order.
     delivering: Mutex<()>,
     pub(crate) hooks: Hooks,
+    idle: IdleWaiters,
     pub(crate) threads: Arc<Threads>,
     pub(crate) leak_watch: LeakWatch,
     /// The process that the workers live in.
@@ -136,6 +139,7 @@ impl Core {
             hook_runs: AtomicUsize::new(0),
             delivering: Mutex::new(()),
             hooks,
+            idle: IdleWaiters::default(),
             threads: Arc::new(threads),
             leak_watch,
             process: Process::current(),
@@ -361,6 +365,7 @@ impl Core {
         if self.is_closing() {
             self.sleepers.notify_all();
         }
+        self.tell_if_idle();
     }
 
     /// `n` entries of the queue have become stale there.

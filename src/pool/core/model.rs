@@ -28,7 +28,10 @@ fn work(core: &Core) {
         core.sleepers.fall_asleep(
             &mut sleeper,
             searching,
-            || has_work() || core.is_quiescent(),
+            || {
+                core.tell_if_idle();
+                has_work() || core.is_quiescent()
+            },
             || false,
         );
         searching = true;
@@ -189,5 +192,37 @@ fn a_sweep_that_races_with_a_cancellation_hides_nothing_from_it() {
         core.mark_stale(4);
         canceller.join().unwrap();
         assert_eq!(live.fate.seen(), (0, 1));
+    });
+}
+
+#[test]
+fn whoever_waits_until_the_pool_is_idle_is_told() {
+    explore(2, || {
+        let core = core(1);
+        let second = Task::new(|_| ());
+        let first = {
+            let second = Arc::clone(&second);
+            Task::new(move |core: &Core| assert!(second.submit(core).is_ok()))
+        };
+        first.submit(&core).unwrap();
+        let worker = on_a_thread(&core, work);
+        assert!(core.wait_until_idle());
+        assert_eq!((first.fate.seen(), second.fate.seen()), ((1, 0), (1, 0)));
+        core.close();
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_waits_is_told_by_a_thread_that_is_no_worker() {
+    explore(3, || {
+        let core = core(1);
+        let task = Task::new(|_| ());
+        task.submit(&core).unwrap();
+        let entry = core.queue.pop().unwrap();
+        let other = on_a_thread(&core, move |core| core.run(entry));
+        assert!(core.wait_until_idle());
+        assert_eq!(task.fate.seen(), (1, 0));
+        other.join().unwrap();
     });
 }

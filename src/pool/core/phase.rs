@@ -22,11 +22,7 @@ impl Core {
         if self.hook_runs.load(Ordering::Acquire) != 0 {
             return false;
         }
-        // The finished ones first, the count after them: both only grow, and the first never
-        // exceeds the second, so if they are equal they were so at the end of the sum. Acquire
-        // keeps the reads in this order.
-        let finished = self.sum(|c| &c.finished);
-        finished == self.admission.count()
+        self.is_idle()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

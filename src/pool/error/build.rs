@@ -28,6 +28,7 @@ pub(crate) enum BuildErrorKind {
     NoWorkers,
     TooManyWorkers(usize),
     NoCapacity,
+    Global,
     StackSize(usize),
     Name(String),
     Carrier(CarrierError),
@@ -70,6 +71,21 @@ impl BuildError {
     #[must_use]
     pub fn is_queue_capacity(&self) -> bool {
         matches!(self.0, BuildErrorKind::NoCapacity)
+    }
+
+    /// Returns whether the [global pool](crate::Pool::global) was built before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let _built = Pool::global();
+    /// assert!(Pool::builder().build_global().unwrap_err().is_global());
+    /// ```
+    #[must_use]
+    pub fn is_global(&self) -> bool {
+        matches!(self.0, BuildErrorKind::Global)
     }
 
     /// Returns whether the stack size is one that no thread can have.
@@ -117,6 +133,7 @@ impl fmt::Display for BuildError {
             BuildErrorKind::NoWorkers => f.write_str("a pool needs at least one worker"),
             BuildErrorKind::TooManyWorkers(n) => write!(f, "a pool cannot have {n} workers"),
             BuildErrorKind::NoCapacity => f.write_str("a queue needs room for at least one task"),
+            BuildErrorKind::Global => f.write_str("the global pool has been built already"),
             BuildErrorKind::StackSize(bytes) => write!(f, "a stack of {bytes} bytes is impossible"),
             BuildErrorKind::Name(name) => write!(f, "the name {name:?} contains a NUL byte"),
             BuildErrorKind::Carrier(error) => error.fmt(f),

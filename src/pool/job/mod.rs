@@ -43,6 +43,8 @@ pub(crate) struct Job<F, R, E> {
 /// A job as its handle sees it.
 pub(crate) trait Joinable<R>: Send + Sync {
     fn is_done(&self) -> bool;
+    /// Whether the job was cancelled.
+    fn is_cancelled(&self) -> bool;
     /// Runs the job on this thread if it has not been claimed, unless that would be too deep.
     fn run_inline(&self, core: &Core) -> Result<(), TooDeep>;
     /// Cancels the job if it has not been claimed.
@@ -140,6 +142,9 @@ where
     }
 
     fn publish(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>, outcome: Outcome<R>) {
+        if matches!(outcome, Err(Cause::CancelledByHandle | Cause::ShutDown)) {
+            claimed.note_cancelled();
+        }
         match claimed.complete(outcome) {
             Completion::Attached(None) => {}
             Completion::Attached(Some(waiter)) => wake(core, waiter, &self.label),
@@ -210,6 +215,10 @@ where
 {
     fn is_done(&self) -> bool {
         self.state.is_done()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.state.is_cancelled()
     }
 
     fn run_inline(&self, core: &Core) -> Result<(), TooDeep> {

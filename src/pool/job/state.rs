@@ -6,7 +6,8 @@
 //! queued ──CLAIMED──▶ running (or being cancelled) ──DONE──▶ done ──TAKEN──▶ empty
 //! ```
 //!
-//! `WAITER` (somebody left a waiter) and `DETACHED` (the handle is gone) are set beside these.
+//! `WAITER` (somebody left a waiter) and `DETACHED` (the handle is gone) are set beside these, and
+//! `CANCELLED` before `DONE` if the work did not run.
 //!
 //! Invariants:
 //!
@@ -35,6 +36,7 @@ const DONE: usize = 1 << 1;
 const TAKEN: usize = 1 << 2;
 const WAITER: usize = 1 << 3;
 const DETACHED: usize = 1 << 4;
+const CANCELLED: usize = 1 << 5;
 
 /// Whom a completion has to tell.
 pub(crate) enum Waiter {
@@ -129,6 +131,13 @@ impl<W, O> JobState<W, O> {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
+    /// Whether the job is done and its work was cancelled.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Acquire: as in `is_done`; the bit is set before that one.
+        let state = self.state.load(Ordering::Acquire);
+        state & DONE != 0 && state & CANCELLED != 0
+    }
+
     /// Takes the outcome; `None` if the job is not done or the outcome was taken before.
     #[expect(unsafe_code, reason = "moves the outcome out of the shared body")]
     pub(crate) fn take(&self) -> Option<O> {
@@ -202,6 +211,12 @@ impl<W, O> Claimed<'_, W, O> {
             Body::Work(work) => work,
             Body::Empty | Body::Outcome(_) => unreachable!("the work is moved out once"),
         }
+    }
+
+    /// Notes that the work was cancelled, for whoever asks once the job is done.
+    pub(crate) fn note_cancelled(&self) {
+        // Relaxed: published by `complete`, which changes the same word.
+        self.cell.state.fetch_or(CANCELLED, Ordering::Relaxed);
     }
 
     /// Publishes the outcome. Everything that the task made must be gone by now.

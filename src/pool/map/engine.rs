@@ -3,11 +3,11 @@
 
 use super::Source;
 use super::output::{self, Piece};
-use super::shared::{Input, Map};
+use super::shared::{Input, Map, drop_given};
 use super::step::Step;
 use super::verdict::Reason;
 use crate::context::Context;
-use crate::frame::{self, Failure};
+use crate::frame::Failure;
 use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
@@ -48,11 +48,6 @@ where
         }
     }
     ended
-}
-
-/// Drops what was given to a map.
-fn drop_given<T>(given: T) -> Result<(), Failure> {
-    if std::mem::needs_drop::<T>() { frame::contained(|| drop(given)) } else { Ok(()) }
 }
 
 impl<R, E> Ended<R, E> {

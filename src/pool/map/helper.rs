@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::chunk_size::ChunkSize;
 use super::output::{Piece, Stop};
-use super::shared::{Input, Map};
+use super::shared::{Input, Map, drop_given};
 use super::step::Step;
 use super::verdict::Reason;
 use super::{Pulls, Source};
@@ -37,6 +37,8 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     chunk: S::Chunk,
     /// Where the results are. Those of `chunk` belong into the last one.
     pieces: Vec<Piece<'m, P::Out>>,
+    /// What the step keeps from item to item.
+    kept: P::Kept<'h>,
     shift: &'h dyn Shift,
 }
 
@@ -66,7 +68,8 @@ where
     P: Step<S::Item>,
 {
     let running = Running::begin(map.core);
-    let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), shift };
+    let kept = map.step.begin(map.core.isolation, map.context);
+    let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), kept, shift };
     let alone = P::EACH || map.core.leak_watch.is_on();
     let help = match (alone || map.context.has_carriers(), map.core.isolation) {
         (true, _) => helper.outside_of_frames(alone),
@@ -81,6 +84,9 @@ where
         running.tally.add(|c| &c.inline, written);
     }
     map.keep(&mut helper.pieces);
+    if let Err(failure) = drop_given(helper.kept) {
+        fail(map, failure);
+    }
     running.end(written, None);
     help
 }
@@ -117,6 +123,7 @@ where
             let Claim { len, is_last } =
                 self.claim(&size, &mut InFrame { tasks, map: self.map })?;
             self.run_chunk(len, tasks)?;
+            self.end_chunk()?;
             if is_last {
                 break;
             }
@@ -158,10 +165,10 @@ where
     /// one by one, others once a block.
     #[inline(always)]
     fn run_chunk(&mut self, len: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
-        let Self { map, chunk, pieces, .. } = self;
+        let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return Ok(()) };
         let block = if len < BLOCK { 1 } else { BLOCK };
-        let step = |item| map.step.run(item);
+        let step = |item| map.step.run(kept, item);
         match piece.fill(chunk, tasks, step, block, || !map.verdict.is_stopped()) {
             None => Ok(()),
             Some(Stop::Item(with)) => {
@@ -172,6 +179,16 @@ where
                 map.core.drop_contained(out, map.label);
                 Err(Failure::Cleanup(error))
             }
+        }
+    }
+
+    /// Tells the step that a chunk is over, unless something has stopped it.
+    fn end_chunk(&mut self) -> Result<(), Failure> {
+        match self.pieces.last() {
+            Some(piece) if piece.left() == 0 => {
+                self.map.step.chunk_done(&mut self.kept, piece.positions())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -202,6 +219,10 @@ where
             } else {
                 self.run_attached();
             }
+            if let Err(failure) = self.end_chunk() {
+                self.fail(failure);
+                break;
+            }
             if is_last {
                 break;
             }
@@ -227,7 +248,7 @@ where
             let Some(item) = self.chunk.next() else { return };
             let position = piece.position();
             let ended = map.core.watched(map.label, Some(position), || {
-                map.core.isolation.run(map.context, || map.step.run(item))
+                map.core.isolation.run(map.context, || map.step.run(&mut self.kept, item))
             });
             let out = match ended {
                 Ok(ControlFlow::Continue(out)) => out,
@@ -246,12 +267,12 @@ where
     /// Runs a chunk with the carriers attached, anew whenever an item has left something that they
     /// have to take away.
     fn run_attached(&mut self) {
-        let Self { map, chunk, pieces, .. } = self;
+        let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };
         while piece.left() != 0 && !map.verdict.is_stopped() {
             let mut ran = Ok(Ok(()));
             let attached = context::attached(map.context, |carriers| {
-                ran = catch(|| run_until_changed(map, chunk, piece, carriers));
+                ran = catch(|| run_until_changed(map, chunk, piece, kept, carriers));
             });
             let mut error = None;
             let failure = match (ran, attached) {
@@ -270,15 +291,23 @@ where
         }
     }
 
-    /// Something failed, and the map with it.
     fn fail(&self, failure: Failure) {
-        let tally = self.map.core.tally();
-        match failure {
-            Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
-            _ => tally.add(|c| &c.failed, 1),
-        }
-        self.map.stop(Reason::Failed(failure));
+        fail(self.map, failure);
     }
+}
+
+/// Something failed, and the map with it.
+fn fail<S, P>(map: &Map<'_, '_, S, P>, failure: Failure)
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    let tally = map.core.tally();
+    match failure {
+        Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
+        _ => tally.add(|c| &c.failed, 1),
+    }
+    map.stop(Reason::Failed(failure));
 }
 
 /// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the next
@@ -287,6 +316,7 @@ fn run_until_changed<'m, S, P>(
     map: &Map<'_, 'm, S, P>,
     chunk: &mut S::Chunk,
     piece: &mut Piece<'m, P::Out>,
+    kept: &mut P::Kept<'_>,
     carriers: AttachedCarriers<'_>,
 ) -> Result<(), CleanupError>
 where
@@ -297,7 +327,7 @@ where
     let mut frame = Frame::enter(inherits);
     while !map.verdict.is_stopped() {
         let Some(item) = chunk.next() else { break };
-        match map.step.run(item) {
+        match map.step.run(kept, item) {
             ControlFlow::Continue(out) => {
                 if let Err(error) = frame.next_task() {
                     map.core.drop_contained(out, map.label);

@@ -8,6 +8,7 @@ mod chunk_size;
 mod engine;
 mod helper;
 mod indexed;
+mod kept;
 mod output;
 mod pulled;
 mod shared;
@@ -18,6 +19,7 @@ mod verdict;
 pub(crate) use engine::{Ended, run};
 pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
+pub(crate) use kept::{Lending, Parts, Reducing};
 pub(crate) use pulled::Pulled;
 pub(crate) use step::{Every, Plain, Step, Trying};
 

@@ -5,7 +5,7 @@
 //! behind the others at the end.
 
 use std::mem::MaybeUninit;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::frame::CleanupError;
 use crate::pool::isolation::Tasks;
@@ -47,6 +47,11 @@ impl<'m, R> Piece<'m, R> {
     /// The position of the next result.
     pub(crate) fn position(&self) -> usize {
         self.base + self.written
+    }
+
+    /// The positions of the results.
+    pub(crate) fn positions(&self) -> Range<usize> {
+        self.base..self.position()
     }
 
     /// How many results were written.

@@ -9,9 +9,15 @@ use super::step::Step;
 use super::turns::Turns;
 use super::verdict::{Reason, Verdict};
 use crate::context::Context;
+use crate::frame::{self, Failure};
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::sync::seam::Mutex;
+
+/// Drops what the user gave to a map, or what it made of that.
+pub(super) fn drop_given<T>(given: T) -> Result<(), Failure> {
+    if std::mem::needs_drop::<T>() { frame::contained(|| drop(given)) } else { Ok(()) }
+}
 
 /// One map, on its caller's stack.
 pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {

@@ -1,10 +1,12 @@
 //! What a map does with one item, and what a failure of it means for the others.
 
 use std::convert::Infallible;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
+use crate::context::Context;
 use crate::frame::Failure;
 use crate::pool::error::{Cause, Label, TaskError};
+use crate::pool::isolation::Isolation;
 
 /// See the module's documentation.
 pub(crate) trait Step<In>: Sync {
@@ -13,10 +15,22 @@ pub(crate) trait Step<In>: Sync {
     /// What an item may stop the others with.
     type Stop: Send;
 
+    /// What a helper keeps from one item to the next. Dropped when it leaves.
+    type Kept<'c>;
+
     /// Whether each item is caught for itself, so that a failure costs that item only.
     const EACH: bool;
 
-    fn run(&self, input: In) -> ControlFlow<Self::Stop, Self::Out>;
+    /// Called by each helper that comes, before its first item; runs no user code.
+    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Self::Kept<'c>;
+
+    fn run(&self, kept: &mut Self::Kept<'_>, input: In) -> ControlFlow<Self::Stop, Self::Out>;
+
+    /// Called when all items of a chunk have results: those at these positions. Never unwinds.
+    fn chunk_done(&self, kept: &mut Self::Kept<'_>, at: Range<usize>) -> Result<(), Failure> {
+        let _nothing = (kept, at);
+        Ok(())
+    }
 
     /// What becomes of a failure of one item, if each is caught for itself.
     fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out>;
@@ -32,11 +46,14 @@ where
 {
     type Out = R;
     type Stop = Infallible;
+    type Kept<'c> = ();
 
     const EACH: bool = false;
 
+    fn begin(&self, _isolation: Isolation, _context: &Context) {}
+
     #[inline(always)]
-    fn run(&self, input: In) -> ControlFlow<Infallible, R> {
+    fn run(&self, (): &mut (), input: In) -> ControlFlow<Infallible, R> {
         ControlFlow::Continue((self.0)(input))
     }
 
@@ -56,11 +73,14 @@ where
 {
     type Out = R;
     type Stop = E;
+    type Kept<'c> = ();
 
     const EACH: bool = false;
 
+    fn begin(&self, _isolation: Isolation, _context: &Context) {}
+
     #[inline(always)]
-    fn run(&self, input: In) -> ControlFlow<E, R> {
+    fn run(&self, (): &mut (), input: In) -> ControlFlow<E, R> {
         match (self.0)(input) {
             Ok(result) => ControlFlow::Continue(result),
             Err(error) => ControlFlow::Break(error),
@@ -86,10 +106,13 @@ where
 {
     type Out = Result<R, TaskError>;
     type Stop = Infallible;
+    type Kept<'c> = ();
 
     const EACH: bool = true;
 
-    fn run(&self, input: In) -> ControlFlow<Infallible, Self::Out> {
+    fn begin(&self, _isolation: Isolation, _context: &Context) {}
+
+    fn run(&self, (): &mut (), input: In) -> ControlFlow<Infallible, Self::Out> {
         ControlFlow::Continue(Ok((self.f)(input)))
     }
 

@@ -72,6 +72,7 @@ fn live(core: &Arc<Core>, index: usize) {
         End::Replaced
     };
     current::unbind(slot);
+    core.tell_if_idle();
     if let End::Replaced = end {
         start_successor(core, slot);
     }
@@ -143,7 +144,10 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
         core.sleepers.fall_asleep(
             &mut sleeper,
             searching,
-            || has_work() || core.is_quiescent(),
+            || {
+                core.tell_if_idle();
+                has_work() || core.is_quiescent()
+            },
             || slot.has_directed() || slot.is_retiring(),
         );
         searching = true;

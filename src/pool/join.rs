@@ -1,0 +1,70 @@
+//! [`Pool::join`].
+
+use std::panic::Location;
+
+use super::handle::resume;
+use super::pool::Pool;
+use crate::panic::Guarded;
+
+impl Pool {
+    /// Runs two closures, in parallel if a worker is free, each in a task of its own, and returns
+    /// their results. They may borrow.
+    ///
+    /// Inside a task, the waiting thread itself runs what nobody else has begun, `a` first. So a
+    /// recursion that halves its work cannot deadlock, as deep as tasks may
+    /// [nest](Pool#waiting). It costs two tasks, so halve only what is worth it.
+    ///
+    /// # Panics
+    ///
+    /// Both closures end first; then the panic of `a` resumes, or else that of `b`. What the other
+    /// one came to is dropped. Panics if the pool is shut down, if tasks are nested too deep, and
+    /// as [`submit`](Pool::submit) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// fn sum(pool: &Pool, numbers: &[u64]) -> u64 {
+    ///     if numbers.len() <= 1000 {
+    ///         return numbers.iter().sum();
+    ///     }
+    ///     let (left, right) = numbers.split_at(numbers.len() / 2);
+    ///     let (left, right) = pool.join(|| sum(pool, left), || sum(pool, right));
+    ///     left + right
+    /// }
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// assert_eq!(sum(&pool, &Vec::from_iter(1..=10_000)), 50_005_000);
+    /// ```
+    #[track_caller]
+    pub fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
+    where
+        A: FnOnce() -> RA + Send,
+        B: FnOnce() -> RB + Send,
+        RA: Send,
+        RB: Send,
+    {
+        let at = Location::caller();
+        // If one is refused, both may be dropped by one panic.
+        let (a, b) = (Guarded::new(a), Guarded::new(b));
+        let joined = self.scope(|s| {
+            let (a, b) = (s.submit_at(at, a.into_inner()), s.submit_at(at, b.into_inner()));
+            // Whatever nobody has begun, before the first wait.
+            a.help();
+            b.help();
+            (a.join(), b.join())
+        });
+        match joined {
+            (Ok(a), Ok(b)) => (a, b),
+            (Err(error), b) => {
+                self.core().drop_contained(b, &self.label(0, at));
+                resume(error)
+            }
+            (Ok(a), Err(error)) => {
+                self.core().drop_contained(a, &self.label(0, at));
+                resume(error)
+            }
+        }
+    }
+}

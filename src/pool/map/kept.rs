@@ -1,0 +1,210 @@
+//! What a helper of a map keeps from item to item: scratch of the user's, or what a reduction has
+//! come to so far. It lives outside of the items' tasks, on the helper's stack.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::mem;
+use std::ops::{ControlFlow, Range};
+
+use super::step::Step;
+use crate::context::Context;
+use crate::frame::Failure;
+use crate::panic::{Guarded, Payload};
+use crate::pool::core::Core;
+use crate::pool::error::Label;
+use crate::pool::isolation::Isolation;
+use crate::sync::seam::Mutex;
+
+/// Keeps a value, and calls what makes and changes it: each call a task of its own, on top of the
+/// item's.
+pub(crate) struct Kept<'c, T> {
+    isolation: Isolation,
+    context: &'c Context,
+    value: Option<T>,
+}
+
+impl<'c, T> Kept<'c, T> {
+    fn new(isolation: Isolation, context: &'c Context) -> Self {
+        Self { isolation, context, value: None }
+    }
+
+    /// Makes the value; returns the item that it was made for.
+    #[cold]
+    fn make<In>(&mut self, init: impl FnOnce() -> T, input: In) -> In {
+        let input = Guarded::new(input);
+        match self.call(init) {
+            Ok(value) => self.value = Some(value),
+            Err(failure) => resume(failure),
+        }
+        input.into_inner()
+    }
+
+    fn call<R>(&self, f: impl FnOnce() -> R) -> Result<R, Failure> {
+        self.isolation.run(self.context, f)
+    }
+}
+
+/// Unwinds with the failure of a call, which is the item's.
+fn resume(failure: Failure) -> ! {
+    match failure {
+        Failure::Panic(payload) => payload.resume(),
+        failure => Payload::text(failure.to_string()).resume(),
+    }
+}
+
+/// `map_init`: each helper makes a value before its first item, and lends it to each item.
+pub(crate) struct Lending<N, F> {
+    pub(crate) init: N,
+    pub(crate) f: F,
+}
+
+impl<In, S, R, N, F> Step<In> for Lending<N, F>
+where
+    N: Fn() -> S + Sync,
+    F: Fn(&mut S, In) -> R + Sync,
+    R: Send,
+{
+    type Out = R;
+    type Stop = Infallible;
+    type Kept<'c> = Kept<'c, S>;
+
+    const EACH: bool = false;
+
+    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, S> {
+        Kept::new(isolation, context)
+    }
+
+    #[inline(always)]
+    fn run(&self, kept: &mut Kept<'_, S>, input: In) -> ControlFlow<Infallible, R> {
+        let input = if kept.value.is_none() { kept.make(&self.init, input) } else { input };
+        match &mut kept.value {
+            Some(value) => ControlFlow::Continue((self.f)(value, input)),
+            None => unreachable!("made above"),
+        }
+    }
+
+    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, R> {
+        ControlFlow::Break(failure)
+    }
+}
+
+/// What consecutive items have come to, by the position of the first one; with it the position
+/// after the last one. Neighbours are put together as soon as both are there, so there are never
+/// more than chunks under way, and one.
+pub(crate) struct Parts<'p, R> {
+    core: &'p Core,
+    label: Label,
+    parts: Mutex<BTreeMap<usize, (usize, R)>>,
+}
+
+impl<'p, R> Parts<'p, R> {
+    pub(crate) fn new(core: &'p Core, label: Label) -> Self {
+        Self { core, label, parts: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Returns what all items have come to; `None` if there were none.
+    pub(crate) fn into_result(mut self) -> Option<R> {
+        self.take_all().into_values().next().map(|(_end, result)| result)
+    }
+
+    fn take_all(&mut self) -> BTreeMap<usize, (usize, R)> {
+        mem::take(&mut *self.parts.lock())
+    }
+
+    /// Takes out a neighbour of the part `at`, which is extended by it, or leaves `part` with the
+    /// others.
+    fn pair(&self, at: &mut Range<usize>, part: R) -> Option<(R, R)> {
+        let mut parts = self.parts.lock();
+        let before = parts.range(..at.start).next_back();
+        if let Some(start) =
+            before.filter(|(_, (end, _))| *end == at.start).map(|(start, _)| *start)
+        {
+            let (_end, left) = parts.remove(&start)?;
+            at.start = start;
+            return Some((left, part));
+        }
+        if let Some((end, right)) = parts.remove(&at.end) {
+            at.end = end;
+            return Some((part, right));
+        }
+        let _before = parts.insert(at.start, (at.end, part));
+        None
+    }
+}
+
+impl<R> Drop for Parts<'_, R> {
+    /// What a reduction that fails leaves behind.
+    fn drop(&mut self) {
+        for (_end, part) in self.take_all().into_values() {
+            self.core.drop_contained(part, &self.label);
+        }
+    }
+}
+
+/// `map_reduce`: each helper reduces the items of a chunk in their order, then the chunk with its
+/// neighbours.
+pub(crate) struct Reducing<'p, F, G, R> {
+    pub(crate) f: F,
+    pub(crate) reduce: G,
+    pub(crate) parts: &'p Parts<'p, R>,
+}
+
+impl<F, G, R> Reducing<'_, F, G, R>
+where
+    G: Fn(R, R) -> R,
+{
+    fn put_together(&self, kept: &Kept<'_, R>, left: R, right: R) -> Result<R, Failure> {
+        // If a carrier fails they are dropped uncalled.
+        let (left, right) = (Guarded::new(left), Guarded::new(right));
+        kept.call(|| (self.reduce)(left.into_inner(), right.into_inner()))
+    }
+}
+
+impl<In, R, F, G> Step<In> for Reducing<'_, F, G, R>
+where
+    F: Fn(In) -> R + Sync,
+    G: Fn(R, R) -> R + Sync,
+    R: Send,
+{
+    type Out = ();
+    type Stop = Infallible;
+    type Kept<'c> = Kept<'c, R>;
+
+    const EACH: bool = false;
+
+    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, R> {
+        Kept::new(isolation, context)
+    }
+
+    #[inline]
+    fn run(&self, kept: &mut Kept<'_, R>, input: In) -> ControlFlow<Infallible, ()> {
+        let input = Guarded::new(input);
+        let mut result = kept.call(|| (self.f)(input.into_inner()));
+        if let Some(before) = kept.value.take() {
+            result = match result {
+                Ok(result) => self.put_together(kept, before, result),
+                Err(failure) => {
+                    kept.value = Some(before);
+                    Err(failure)
+                }
+            };
+        }
+        match result {
+            Ok(result) => kept.value = Some(result),
+            Err(failure) => resume(failure),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {
+        let Some(mut part) = kept.value.take() else { return Ok(()) };
+        while let Some((left, right)) = self.parts.pair(&mut at, part) {
+            part = self.put_together(kept, left, right)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, ()> {
+        ControlFlow::Break(failure)
+    }
+}
