@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{SHAPES, message, on_a_thread, panic_of, quiet};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, OwnedLocal, Pool, isolated, isolated_in, task_local};
+use cleanslate::{Context, JoinHandle, OwnedLocal, Pool, isolated, isolated_in, task_local};
 use futures_lite::future::{block_on, yield_now};
 
 /// Tasks in each burst. A pool that resets between batches leaks in bursts only.
@@ -153,6 +153,106 @@ fn map_results() {
 }
 
 #[test]
+fn map_init() {
+    over_shapes(|pool| {
+        let found = pool.map_init(0..BURST, visit, |first, _| (std::mem::take(first), visit()));
+        all_fresh(found.iter().map(|(_, fresh)| *fresh));
+        // A call of `init` is a task, which its helper's first item shows.
+        assert!(found.iter().any(|(first, _)| *first));
+        all_fresh((0..50).flat_map(|_| {
+            pool.map_init(0..8, visit, |first, n| std::mem::replace(first, true) && n < 8)
+        }));
+    });
+}
+
+#[test]
+fn for_each() {
+    over_shapes(|pool| {
+        let mut found = vec![false; BURST];
+        pool.for_each(&mut found, |fresh| *fresh = visit());
+        all_fresh(std::mem::take(&mut found));
+        found = vec![false; BURST];
+        pool.for_each(found.chunks_mut(3), |chunk| chunk.fill(visit()));
+        all_fresh(found);
+    });
+}
+
+#[test]
+fn reduce() {
+    over_shapes(|pool| {
+        let both = |a: bool, b: bool| a && b && visit();
+        assert!(pool.reduce((0..BURST).map(|_| true), visit, both));
+        assert!(pool.map_reduce(0..BURST, |_| visit(), visit, both));
+        assert!((0..100).all(|_| pool.map_reduce(0..0, |_: usize| visit(), visit, both)));
+    });
+}
+
+#[test]
+fn join() {
+    over_shapes(|pool| {
+        all_fresh((0..BURST / 4).flat_map(|_| <[_; 2]>::from(pool.join(visit, visit))));
+        all_fresh((0..200).map(|n| {
+            let joined = || pool.join(|| visit_or_panic(n), visit);
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(joined)) {
+                Ok((a, b)) => a && b,
+                Err(payload) => message(&*payload).contains("fresh"),
+            }
+        }));
+        assert!(halves(pool, 2_000, 0));
+    });
+}
+
+/// A recursion that halves its work, each half a task.
+fn halves(pool: &Pool, n: usize, tenant: u64) -> bool {
+    if n < 2 {
+        return true;
+    }
+    let (a, b) = pool.join(
+        || visit_in(tenant) && halves(pool, n / 2, 1),
+        || visit_in(tenant) && halves(pool, n - n / 2, 1),
+    );
+    a && b
+}
+
+#[test]
+fn the_first_of_several_handles() {
+    over_shapes(|pool| {
+        for _ in 0..BURST / 100 {
+            let mut handles: Vec<_> = (0..20).map(|_| pool.submit(visit)).collect();
+            while !handles.is_empty() {
+                let first = JoinHandle::wait_any(&handles);
+                all_fresh(handles.swap_remove(first).join());
+            }
+        }
+    });
+}
+
+#[test]
+fn detached_until_the_pool_is_idle() {
+    over_shapes(|pool| {
+        let dirty = Arc::new(AtomicUsize::new(0));
+        for _ in 0..20 {
+            for _ in 0..BURST / 20 {
+                let dirty = Arc::clone(&dirty);
+                drop(pool.submit(move || {
+                    dirty.fetch_add(usize::from(!visit()), Ordering::SeqCst);
+                }));
+            }
+            pool.wait_idle();
+            assert_eq!(dirty.load(Ordering::SeqCst), 0);
+        }
+    });
+}
+
+#[test]
+fn the_global_pool() {
+    on_a_thread(|| {
+        all_fresh(Pool::global().map(0..BURST, |_| visit()));
+        all_fresh((0..BURST).map(|_| Pool::global().submit(visit).join().unwrap()));
+    });
+}
+
+#[test]
 fn maps_that_panic() {
     over_shapes(|pool| {
         for round in 0..200 {
@@ -200,6 +300,10 @@ fn submissions_of_every_kind() {
             all_fresh(submission.imap(0..500, |_| visit()));
             all_fresh(submission.imap_unordered(0..500, |_| visit()));
             all_fresh(submission.broadcast(visit));
+            all_fresh(submission.map_init(0..500, || (), |(), _| visit()));
+            submission.for_each(0..500, |_| assert!(visit(), "began dirty"));
+            assert!(submission.map_reduce(0..500, |_| visit(), || true, |a, b| a && b && visit()));
+            all_fresh((0..500).flat_map(|_| <[_; 2]>::from(submission.join(visit, visit))));
             all_fresh(submission.scope(|s| scoped(s)));
             all_fresh((0..500).map(|_| submission.try_submit(visit).unwrap().join().unwrap()));
         }
@@ -277,6 +381,10 @@ fn tasks_that_a_waiting_worker_runs_inline() {
             }
             found.extend(inner.map_range(0..BURST, |_| visit_in(1)));
             found.extend(inner.map(0..BURST, |_| visit_in(1)));
+            found.extend(inner.map_init(0..BURST, || (), |(), _| visit_in(1)));
+            let both = |a: bool, b: bool| a && b && visit_in(1);
+            found.push(inner.map_reduce(0..BURST, |_| visit_in(1), || true, both));
+            found.push(halves(&inner, 200, 1));
             found.extend(inner.detached().scope(|s| scoped(s)));
             found.push(NUMBER.get() == 1 && TEXT.get() == "left behind" && LIST.get() == [1]);
             found
@@ -291,17 +399,18 @@ fn nest(pool: &Arc<Pool>, owned: &Arc<OwnedLocal<u64>>, depth: u64) -> bool {
     if depth == 64 {
         return true;
     }
-    let fresh = visit_in(u64::from(depth % 4 != 0)) && owned.replace(depth + 1) == 0;
+    let fresh = visit_in(u64::from(depth % 5 != 4 && depth != 0)) && owned.replace(depth + 1) == 0;
     TEXT.set(depth.to_string());
     let inside = TEXT.with_mut(|text| {
         LIST.with_mut(|list| {
             NUMBER.with(|_| {
-                let deeper = match depth % 4 {
+                let deeper = match depth % 5 {
                     0 => {
                         let (pool_2, owned) = (Arc::clone(pool), Arc::clone(owned));
                         pool.submit(move || nest(&pool_2, &owned, depth + 1)).join().unwrap()
                     }
                     1 => pool.map([()], |()| nest(pool, owned, depth + 1))[0],
+                    4 => pool.join(|| nest(pool, owned, depth + 1), || ()).0,
                     2 => pool.scope(|s| s.submit(|| nest(pool, owned, depth + 1)).join().unwrap()),
                     _ => Context::empty().run(|| nest(pool, owned, depth + 1)),
                 };

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::support::{in_a_process_of_its_own, message, occupy};
-use cleanslate::Pool;
+use cleanslate::{JoinHandle, Pool};
 
 mod system {
     #![expect(unsafe_code, reason = "std has no fork")]
@@ -101,6 +101,16 @@ fn nothing_waits_in_a_forked_child() {
     forked("map_results", || names_the_fork(|| theirs().map_results(0..10, |n| n)));
     forked("imap", || names_the_fork(|| theirs().imap(0..10, |n| n).next()));
     forked("imap_unordered", || names_the_fork(|| theirs().imap_unordered(0..10, |n| n).next()));
+    forked("for_each", || names_the_fork(|| theirs().for_each(0..10, |_| ())));
+    forked("reduce", || names_the_fork(|| theirs().reduce(0..10, || 0, |a, b| a + b)));
+    forked("map_init", || names_the_fork(|| theirs().map_init(0..10, || (), |(), n| n)));
+    forked("join of two", || names_the_fork(|| theirs().join(|| 1, || 2)));
+    forked("wait_idle", || names_the_fork(|| theirs().wait_idle()));
+    forked("wait_any", || {
+        let handles = [theirs().submit(|| 1), theirs().submit(|| 2)];
+        names_the_fork(|| JoinHandle::wait_any(&handles));
+        assert!(!handles[0].is_cancelled());
+    });
     forked("broadcast", || names_the_fork(|| theirs().broadcast(|| 1)));
     forked("scope", || {
         let mut borrowed = 0;

@@ -30,6 +30,11 @@ pub(crate) enum Place {
     ItemOfAMap,
     PullOfAMap,
     DropOfAnUnstartedItem,
+    ReductionOfAMap,
+    DropOfAPartOfAFailedReduction,
+    InitOfAMap,
+    DropOfAMapsScratch,
+    HalfOfAJoin,
     Visit,
     ItemOfAnImap,
     InitialiserOfAWorkerLocal,
@@ -63,6 +68,7 @@ pub(crate) enum Place {
     DropOfAResultOfAFailedBroadcast,
     DropOfABroadcastsClosure,
     DropOfAResultOfAFailedScope,
+    DropOfAResultOfAFailedJoin,
     PanicHookOnAPlainThread,
     DropOfAHooksCaptures,
 }
@@ -84,6 +90,11 @@ pub(crate) const PLACES: &[Place] = &[
     P::ItemOfAMap,
     P::PullOfAMap,
     P::DropOfAnUnstartedItem,
+    P::ReductionOfAMap,
+    P::DropOfAPartOfAFailedReduction,
+    P::InitOfAMap,
+    P::DropOfAMapsScratch,
+    P::HalfOfAJoin,
     P::Visit,
     P::ItemOfAnImap,
     P::InitialiserOfAWorkerLocal,
@@ -113,6 +124,7 @@ pub(crate) const PLACES: &[Place] = &[
     P::DropOfAResultOfAFailedBroadcast,
     P::DropOfABroadcastsClosure,
     P::DropOfAResultOfAFailedScope,
+    P::DropOfAResultOfAFailedJoin,
     P::PanicHookOnAPlainThread,
     P::DropOfAHooksCaptures,
 ];
@@ -328,6 +340,38 @@ pub(crate) fn set_up(place: Place, world: &World, pool: &Pool) -> Box<dyn FnOnce
                 own.bomb()
             });
             drop(result);
+        }),
+        P::ReductionOfAMap => Box::new(move || {
+            let reduce = |n: u32, more: u32| {
+                if n == 0 {
+                    own.act();
+                }
+                n + more
+            };
+            assert_eq!(shared.reduce(0..3, || 0, reduce), 3);
+        }),
+        P::DropOfAPartOfAFailedReduction => Box::new(move || {
+            let item = |n| {
+                assert_ne!(n, 30, "on purpose");
+                own.bomb()
+            };
+            let first = |bomb, more: ActsOnDrop| {
+                drop(more.defused());
+                bomb
+            };
+            drop(shared.map_reduce(0..40, item, || own.bomb(), first));
+        }),
+        P::InitOfAMap => Box::new(move || {
+            drop(shared.map_init(0..3, || own.act(), |(), n| n));
+        }),
+        P::DropOfAMapsScratch => Box::new(move || {
+            drop(shared.map_init(0..3, || own.bomb(), |_, n| n));
+        }),
+        P::HalfOfAJoin => Box::new(move || {
+            assert_eq!(shared.join(|| 1, || own.act()), (1, ()));
+        }),
+        P::DropOfAResultOfAFailedJoin => Box::new(move || {
+            drop(shared.join(|| own.bomb(), || panic!("a half, on purpose")));
         }),
         P::ItemOfAnImap => Box::new(move || {
             shared

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::{Bomb, Census, Counted};
 use cleanslate::sync::Event;
-use cleanslate::{Pool, ShutdownError};
+use cleanslate::{JoinHandle, Pool, ShutdownError};
 
 /// What the user code does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(crate) enum Deed {
     Broadcasts,
     Maps,
     Scopes,
+    Halves,
+    Reduces,
+    WaitsForAny,
+    WaitsUntilIdle,
     FillsTheQueue,
     ShutsDown,
     ShutsDownNow,
@@ -26,13 +30,17 @@ pub(crate) enum Deed {
     DropsTheLastHandle,
 }
 
-pub(crate) const DEEDS: [Deed; 13] = [
+pub(crate) const DEEDS: [Deed; 17] = [
     Deed::Panics,
     Deed::PanicsWithABomb,
     Deed::Joins,
     Deed::Broadcasts,
     Deed::Maps,
     Deed::Scopes,
+    Deed::Halves,
+    Deed::Reduces,
+    Deed::WaitsForAny,
+    Deed::WaitsUntilIdle,
     Deed::FillsTheQueue,
     Deed::ShutsDown,
     Deed::ShutsDownNow,
@@ -168,6 +176,23 @@ fn use_pool(deed: Deed, pool: &Pool) {
             });
             assert_eq!(counts, [1, 1]);
         }),
+        Deed::Halves => or_shut_down(|| assert_eq!(pool.join(|| 1, || 2), (1, 2))),
+        Deed::Reduces => or_shut_down(|| {
+            let sums = pool.map_init(0..20, || 1, |one, n| n + *one);
+            assert_eq!(pool.reduce(sums, || 0, |a, b| a + b), 210);
+            pool.for_each(0..3, |_| ());
+        }),
+        Deed::WaitsForAny => {
+            let handles = [pool.submit(|| 1), pool.submit(|| 1)];
+            let first = JoinHandle::wait_any(&handles);
+            assert!(handles[first].is_finished());
+        }
+        Deed::WaitsUntilIdle => {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| pool.wait_idle())) {
+                let said = crate::support::message(&*payload);
+                assert!(said.contains("and so for itself"), "on purpose, but not: {said}");
+            }
+        }
         Deed::FillsTheQueue => (0..4).for_each(|_| drop(pool.submit(|| ()))),
         Deed::ShutsDown => ended(pool.shutdown()),
         Deed::ShutsDownNow => ended(pool.shutdown_now()),
@@ -208,6 +233,14 @@ pub(crate) struct ActsOnDrop {
     world: World,
     armed: bool,
     _counted: Counted,
+}
+
+impl ActsOnDrop {
+    /// One that does nothing any more.
+    pub(crate) fn defused(mut self) -> Self {
+        self.armed = false;
+        self
+    }
 }
 
 impl Clone for ActsOnDrop {
