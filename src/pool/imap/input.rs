@@ -1,0 +1,150 @@
+//! The input of an imap, and what both kinds of results have in common.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::panic::Drops;
+use crate::pool::error::Label;
+use crate::pool::handle::JoinHandle;
+use crate::pool::leaks::begin_item;
+use crate::pool::pool::{Pool, resume};
+
+/// How many items per worker are pulled ahead, unless `buffer` says otherwise.
+const AHEAD: usize = 2;
+/// A larger buffer is filled beyond this number only while no result is there: with one that is
+/// practically endless and an endless input, the first result would never be yielded.
+const EAGER: usize = 1024;
+
+/// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
+/// and not again after its end or its panic.
+pub(super) struct Input<I, F> {
+    pub(super) pool: Pool,
+    context: Context,
+    at: &'static Location<'static>,
+    /// Both are there until the drop.
+    f: Option<Arc<F>>,
+    items: Option<I>,
+    /// How many have been pulled.
+    number: usize,
+    ended: bool,
+    /// At most so many items are pulled and not yet yielded.
+    pub(super) buffer: usize,
+}
+
+impl<I, F> Input<I, F> {
+    pub(super) fn new(
+        pool: Pool,
+        context: Context,
+        at: &'static Location<'static>,
+        items: I,
+        f: F,
+    ) -> Self {
+        let buffer = AHEAD * pool.workers();
+        let (f, items) = (Some(Arc::new(f)), Some(items));
+        Self { pool, context, at, f, items, number: 0, ended: false, buffer }
+    }
+
+    /// How many items are pulled in any case, before the first result is looked for.
+    pub(super) fn eager(&self) -> usize {
+        self.buffer.min(EAGER.max(AHEAD * self.pool.workers()))
+    }
+}
+
+impl<I, F> Drop for Input<I, F> {
+    /// Two drops that panic cost one panic, not the process.
+    fn drop(&mut self) {
+        let (items, f) = (self.items.take(), self.f.take());
+        let mut drops = Drops::default();
+        drops.contain(|| drop(items));
+        drops.contain(|| drop(f));
+        drops.resume();
+    }
+}
+
+impl<I: Iterator, F> Input<I, F> {
+    /// Pulls and submits one item, unless there are none left.
+    #[track_caller]
+    pub(super) fn submit_next<R>(&mut self) -> Option<JoinHandle<R>>
+    where
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        if self.ended {
+            return None;
+        }
+        // Stays so if the pull panics.
+        self.ended = true;
+        let items = self.items.as_mut()?;
+        let pulled = self.pool.core().isolation.run(&self.context, || items.next());
+        let item = pulled.unwrap_or_else(|failure| {
+            resume(Label { name: Some("pull of an imap".into()), at: self.at, id: 0 }, failure)
+        })?;
+        self.ended = false;
+        let f = Arc::clone(self.f.as_ref()?);
+        let number = self.number;
+        self.number += 1;
+        let task = move || {
+            begin_item(number);
+            f(item)
+        };
+        Some(self.pool.submit_in(&self.context, self.at, task))
+    }
+
+    pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {
+        let Some(items) = self.items.as_ref().filter(|_| !self.ended) else {
+            return (pulled, Some(pulled));
+        };
+        let (least, most) = items.size_hint();
+        (least.saturating_add(pulled), most.and_then(|most| most.checked_add(pulled)))
+    }
+}
+
+/// What both kinds of results have in common: `input`, and `handles`, the items that were pulled
+/// and not yet yielded.
+macro_rules! results {
+    ($name:ident) => {
+        impl<I, F, R> FusedIterator for $name<I, F, R>
+        where
+            I: Iterator,
+            I::Item: Send + 'static,
+            F: Fn(I::Item) -> R + Send + Sync + 'static,
+            R: Send + 'static,
+        {
+        }
+
+        /// Progress bars ask for the length. It is what the input promises.
+        impl<I, F, R> ExactSizeIterator for $name<I, F, R>
+        where
+            I: ExactSizeIterator,
+            I::Item: Send + 'static,
+            F: Fn(I::Item) -> R + Send + Sync + 'static,
+            R: Send + 'static,
+        {
+        }
+
+        // A panic in a task is caught there, and one of the input keeps it from being pulled again.
+        impl<I: UnwindSafe, F: UnwindSafe, R> UnwindSafe for $name<I, F, R> {}
+        impl<I: RefUnwindSafe, F: RefUnwindSafe, R> RefUnwindSafe for $name<I, F, R> {}
+
+        impl<I, F, R> Drop for $name<I, F, R> {
+            fn drop(&mut self) {
+                for handle in self.handles() {
+                    let _started = handle.cancel();
+                }
+            }
+        }
+
+        impl<I, F, R> fmt::Debug for $name<I, F, R> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("buffer", &self.input.buffer)
+                    .field("pulled", &self.handles().count())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+pub(super) use results;

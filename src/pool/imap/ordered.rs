@@ -1,0 +1,136 @@
+//! [`Imap`].
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::input::{Input, results};
+use crate::context::Context;
+use crate::pool::handle::{JoinHandle, result_of};
+use crate::pool::pool::Pool;
+
+/// The results of [`Pool::imap`](crate::Pool::imap), in input order.
+///
+/// The panic of an item resumes where its result would have been. Dropping the iterator cancels
+/// what has not started; forgetting it leaks what was pulled.
+pub struct Imap<I, F, R> {
+    input: Input<I, F>,
+    pulled: VecDeque<JoinHandle<R>>,
+}
+
+impl<I, F, R> Imap<I, F, R> {
+    pub(crate) fn new(
+        pool: Pool,
+        context: Context,
+        at: &'static Location<'static>,
+        items: I,
+        f: F,
+    ) -> Self {
+        Self { input: Input::new(pool, context, at, items, f), pulled: VecDeque::new() }
+    }
+
+    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
+    /// is two per worker. A buffer of more than 1,024 is filled further only while the next result
+    /// is not there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let squares = pool.imap(1_u64.., |n| n * n).buffer(4);
+    /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [1, 4, 9]);
+    /// ```
+    #[must_use]
+    pub fn buffer(mut self, n: usize) -> Self {
+        self.input.buffer = n.max(1);
+        self
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &JoinHandle<R>> {
+        self.pulled.iter()
+    }
+}
+
+impl<I, F, R> Imap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    /// Pulls as far as the buffer goes, or until the next result is there.
+    #[track_caller]
+    fn pull(&mut self) {
+        while self.pulled.len() < self.input.buffer {
+            let enough = self.pulled.len() >= self.input.eager();
+            if enough && self.pulled.front().is_some_and(JoinHandle::is_finished) {
+                break;
+            }
+            let Some(handle) = self.input.submit_next() else { break };
+            self.pulled.push_back(handle);
+        }
+    }
+
+    /// Returns the next result, or `Pending` if it is not there within `limit`. Runs no item on
+    /// this thread, so that the limit holds; pulling from the input takes the time that it takes.
+    ///
+    /// # Panics
+    ///
+    /// Panics as `next` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{sync::mpsc, task::Poll, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel();
+    /// let gate = std::sync::Mutex::new(gate);
+    /// let mut results = pool.imap(0..1, move |_| gate.lock().unwrap().recv().unwrap());
+    /// assert_eq!(results.next_timeout(Duration::from_millis(1)), Poll::Pending);
+    /// go.send(7).unwrap();
+    /// assert_eq!(results.next(), Some(7));
+    /// assert_eq!(results.next_timeout(Duration::ZERO), Poll::Ready(None));
+    /// ```
+    #[track_caller]
+    pub fn next_timeout(&mut self, limit: Duration) -> Poll<Option<R>> {
+        self.pull();
+        let Some(first) = self.pulled.front_mut() else { return Poll::Ready(None) };
+        match first.join_timeout(limit) {
+            None => Poll::Pending,
+            Some(joined) => {
+                drop(self.pulled.pop_front());
+                Poll::Ready(Some(result_of(joined)))
+            }
+        }
+    }
+}
+
+impl<I, F, R> Iterator for Imap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    type Item = R;
+
+    #[track_caller]
+    fn next(&mut self) -> Option<R> {
+        self.pull();
+        let first = self.pulled.pop_front()?;
+        Some(result_of(first.join()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.input.size_hint(self.pulled.len())
+    }
+}
+
+results!(Imap);

@@ -1,0 +1,203 @@
+//! [`ImapUnordered`].
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::input::{Input, results};
+use crate::context::Context;
+use crate::pool::handle::{JoinHandle, result_of};
+use crate::pool::job::completions::CompletionQueue;
+use crate::pool::job::state::Waiter;
+use crate::pool::pool::{FORKED, Pool, TOO_DEEP};
+use crate::pool::scheduler::current;
+use crate::sync::seam;
+
+/// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
+///
+/// The panic of an item resumes when its result would have been yielded. Dropping the iterator
+/// cancels what has not started; forgetting it leaks what was pulled.
+pub struct ImapUnordered<I, F, R> {
+    input: Input<I, F>,
+    /// The items that were pulled and not yet yielded, each at its number.
+    pulled: Vec<Option<JoinHandle<R>>>,
+    free: Vec<usize>,
+    ready: Arc<CompletionQueue>,
+}
+
+impl<I, F, R> ImapUnordered<I, F, R> {
+    pub(crate) fn new(
+        pool: Pool,
+        context: Context,
+        at: &'static Location<'static>,
+        items: I,
+        f: F,
+    ) -> Self {
+        Self {
+            input: Input::new(pool, context, at, items, f),
+            pulled: Vec::new(),
+            free: Vec::new(),
+            ready: Arc::new(CompletionQueue::new()),
+        }
+    }
+
+    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
+    /// is two per worker. A buffer of more than 1,024 is filled further only while no result is
+    /// there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(2).unwrap();
+    /// let mut squares: Vec<_> = pool.imap_unordered(1..4, |n| n * n).buffer(2).collect();
+    /// squares.sort();
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// ```
+    #[must_use]
+    pub fn buffer(mut self, n: usize) -> Self {
+        self.input.buffer = n.max(1);
+        self
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &JoinHandle<R>> {
+        self.pulled.iter().flatten()
+    }
+
+    fn waiting(&self) -> usize {
+        self.pulled.len() - self.free.len()
+    }
+
+    /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must
+    /// be one that is not yielded. Without a deadline this thread runs items if it runs a task.
+    #[track_caller]
+    fn wait_for_any(&mut self, deadline: Option<Option<Instant>>) -> Option<usize> {
+        let ready = &self.ready;
+        let mut done = None;
+        let mut look = || {
+            done = ready.pop_or_register(seam::current);
+            done.is_some()
+        };
+        if let Some(deadline) = deadline {
+            let _in_time = current::wait_until_deadline(&mut look, deadline);
+            return done;
+        }
+        if self.input.pool.core().claims_here() {
+            for handle in self.handles() {
+                if look() {
+                    return done;
+                }
+                if handle.help().is_err() {
+                    panic!("{TOO_DEEP}");
+                }
+            }
+        }
+        if !self.input.pool.core().wait_until(look) {
+            panic!("{FORKED}");
+        }
+        done
+    }
+
+    /// Takes the result of an item that is done.
+    #[track_caller]
+    fn take(&mut self, number: usize) -> Option<R> {
+        let handle = self.pulled[number].take()?;
+        self.free.push(number);
+        Some(result_of(handle.join()))
+    }
+}
+
+impl<I, F, R> ImapUnordered<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    /// Pulls as far as the buffer goes, or until a result is there.
+    #[track_caller]
+    fn pull(&mut self) {
+        while self.waiting() < self.input.buffer {
+            if self.waiting() >= self.input.eager() && !self.ready.is_empty() {
+                break;
+            }
+            let Some(handle) = self.input.submit_next() else { break };
+            let number = self.free.pop().unwrap_or_else(|| {
+                self.pulled.push(None);
+                self.pulled.len() - 1
+            });
+            if handle.notify(Waiter::Queue(Arc::clone(&self.ready), number)) {
+                self.ready.push(number);
+            }
+            self.pulled[number] = Some(handle);
+        }
+    }
+
+    /// Returns the next result, or `Pending` if none is there within `limit`. Runs no item on this
+    /// thread, so that the limit holds; pulling from the input takes the time that it takes.
+    ///
+    /// # Panics
+    ///
+    /// Panics as `next` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{task::Poll, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let mut results = pool.imap_unordered(0..2, |n| n);
+    /// let mut sum = 0;
+    /// loop {
+    ///     match results.next_timeout(Duration::from_millis(10)) {
+    ///         Poll::Ready(Some(n)) => sum += n,
+    ///         Poll::Ready(None) => break,
+    ///         Poll::Pending => {}
+    ///     }
+    /// }
+    /// assert_eq!(sum, 1);
+    /// ```
+    #[track_caller]
+    pub fn next_timeout(&mut self, limit: Duration) -> Poll<Option<R>> {
+        self.pull();
+        if self.waiting() == 0 {
+            return Poll::Ready(None);
+        }
+        // A limit beyond the clock's range is no limit.
+        match self.wait_for_any(Some(Instant::now().checked_add(limit))) {
+            None => Poll::Pending,
+            Some(number) => Poll::Ready(self.take(number)),
+        }
+    }
+}
+
+impl<I, F, R> Iterator for ImapUnordered<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    type Item = R;
+
+    #[track_caller]
+    fn next(&mut self) -> Option<R> {
+        self.pull();
+        if self.waiting() == 0 {
+            return None;
+        }
+        let number = self.wait_for_any(None)?;
+        self.take(number)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.input.size_hint(self.waiting())
+    }
+}
+
+results!(ImapUnordered);
