@@ -5,6 +5,7 @@ mod error;
 mod inherit;
 mod methods;
 mod owned_local;
+mod owned_worker_local;
 mod place;
 mod scoped_future;
 mod stash;
@@ -19,6 +20,7 @@ pub use error::{AccessError, SetError};
 pub use inherit::Inherit;
 use methods::methods;
 pub use owned_local::OwnedLocal;
+pub use owned_worker_local::OwnedWorkerLocal;
 #[doc(hidden)]
 pub use place::SlotCell;
 pub use scoped_future::ScopedFuture;
@@ -30,7 +32,7 @@ pub(crate) use stash::ignore_own;
 pub use task_local::TaskLocal;
 #[doc(hidden)]
 pub use worker_local::WorkerDeclaration;
-pub use worker_local::{OwnedWorkerLocal, WorkerLocal};
+pub use worker_local::WorkerLocal;
 
 /// The panicking methods' way out, kept off their hot path.
 #[cold]

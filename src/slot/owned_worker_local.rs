@@ -1,0 +1,176 @@
+//! [`OwnedWorkerLocal`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{Arc, Weak};
+use std::thread::ThreadId;
+
+use parking_lot::Mutex;
+
+use super::error::{AccessError, InitError, Reason};
+use super::owned_local::{Init, OwnedLocal};
+use super::stash::{self, Ends, Lease, Stash};
+use super::worker_local::lends;
+use crate::foreign::BoxError;
+use crate::frame::cell::InFutures;
+use crate::panic::Guarded;
+
+/// A worker-local that an object owns and that is made at run time.
+///
+/// It follows the rules of [`WorkerLocal`](crate::WorkerLocal): kept for the worker's life on
+/// purpose, leased to one task at a time. The instances that wait end with their worker, or when
+/// the owner is dropped, on the thread that drops it; one on lease ends with its lease.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{OwnedWorkerLocal, Pool};
+///
+/// let path = String::from("shop.sqlite");
+/// let connections = OwnedWorkerLocal::new(move || format!("connection to {path}"));
+/// let pool = Pool::new(2)?;
+/// let used = pool.map(0..10, |_| connections.with(|connection| connection.clone()));
+/// assert_eq!(used[7], "connection to shop.sqlite");
+/// # Ok::<_, cleanslate::BuildError>(())
+/// ```
+pub struct OwnedWorkerLocal<T: Send + 'static> {
+    lease: OwnedLocal<Lease<T>>,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T: Send + 'static> {
+    init: Guarded<Init<T>>,
+    /// The stashes of all threads that have used it. `None`: the owner is gone.
+    stashes: Mutex<Option<HashMap<ThreadId, Arc<OfThread<T>>>>>,
+    me: Weak<Self>,
+}
+
+/// One thread's stash.
+struct OfThread<T: Send + 'static> {
+    stash: Stash<T>,
+    thread: ThreadId,
+    owner: Weak<Shared<T>>,
+}
+
+impl<T: Send + 'static> Ends for OfThread<T> {
+    fn end(&self) {
+        let listed = self.owner.upgrade().and_then(|owner| {
+            owner.stashes.lock().as_mut().and_then(|stashes| stashes.remove(&self.thread))
+        });
+        drop(listed);
+        self.stash.end();
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    /// This thread's stash.
+    fn stash(&self) -> Stash<T> {
+        let thread = std::thread::current().id();
+        let mut stashes = self.stashes.lock();
+        let Some(stashes) = stashes.as_mut() else { return Stash::ended() };
+        if let Some(known) = stashes.get(&thread) {
+            return known.stash.clone();
+        }
+        let of_thread =
+            Arc::new(OfThread { stash: Stash::new(), thread, owner: Weak::clone(&self.me) });
+        let ends: Arc<dyn Ends + Send + Sync> = Arc::clone(&of_thread) as _;
+        if !stash::note_owned(Arc::downgrade(&ends)) {
+            // The thread is ending, and nobody would end what is kept for it.
+            return Stash::ended();
+        }
+        let stash = of_thread.stash.clone();
+        stashes.insert(thread, of_thread);
+        stash
+    }
+}
+
+impl<T: Send + 'static> OwnedWorkerLocal<T> {
+    /// Makes a worker-local whose instances `init` makes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::OwnedWorkerLocal;
+    ///
+    /// let counter = OwnedWorkerLocal::new(|| 0);
+    /// counter.with(|n| *n += 1);
+    /// assert_eq!(counter.with(|n| *n), 1);
+    /// ```
+    #[track_caller]
+    pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self::with_init(Box::new(move || Ok(init())))
+    }
+
+    /// Makes a worker-local whose initialiser can fail: one that opens a connection, say.
+    ///
+    /// Where it fails, [`try_with`](Self::try_with) returns an error that
+    /// [`is_init`](AccessError::is_init), and nothing is kept: the next use tries again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::OwnedWorkerLocal;
+    ///
+    /// let ports = OwnedWorkerLocal::fallible(|| "x".parse::<u16>());
+    /// let error = ports.try_with(|port| *port).unwrap_err();
+    /// assert!(error.is_init() && error.to_string().contains("invalid digit"));
+    /// ```
+    #[track_caller]
+    pub fn fallible<E: Into<BoxError>>(
+        init: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_init(Box::new(move || {
+            init().map_err(|error| Reason::Init(InitError::new(error.into())))
+        }))
+    }
+
+    #[track_caller]
+    fn with_init(init: Init<T>) -> Self {
+        let shared = Arc::new_cyclic(|me| Shared {
+            init: Guarded::new(init),
+            stashes: Mutex::new(Some(HashMap::new())),
+            me: Weak::clone(me),
+        });
+        let of_lease = Arc::clone(&shared);
+        let lease = OwnedLocal::with_init(
+            Box::new(move || of_lease.stash().lease(|| (of_lease.init)())),
+            InFutures::EndsWithPoll,
+            std::any::type_name::<Self>,
+        );
+        Self { lease, shared }
+    }
+
+    lends!();
+
+    fn lend<R>(&self, f: impl FnOnce(&mut Lease<T>) -> R) -> Result<R, AccessError> {
+        self.lease.try_with_mut(f)
+    }
+}
+
+impl<T: Default + Send + 'static> Default for OwnedWorkerLocal<T> {
+    #[track_caller]
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
+// What panics inside is contained: no value is left in the middle of a change that others could
+// see.
+impl<T: Send + 'static> UnwindSafe for OwnedWorkerLocal<T> {}
+impl<T: Send + 'static> RefUnwindSafe for OwnedWorkerLocal<T> {}
+
+impl<T: Send + 'static> fmt::Debug for OwnedWorkerLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedWorkerLocal").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
+    fn drop(&mut self) {
+        let stashes = self.shared.stashes.lock().take();
+        for of_thread in stashes.into_iter().flat_map(HashMap::into_values) {
+            of_thread.stash.end();
+        }
+    }
+}
