@@ -1,9 +1,9 @@
 //! What do carriers cost the items of a map?
 //!
-//! Those of `tracing`, with a subscriber, and of OpenTelemetry, both installed. They tidy up between
-//! two items and are attached once for many. Beside that, the same carriers without this, which are
-//! attached for each item, and a map that carries nothing. In turns, so that what else the machine
-//! does weighs on all.
+//! Those of `tracing`, with a subscriber, and of OpenTelemetry, both installed. They tidy up
+//! between two items and are attached once for many. Beside that, the same carriers without this,
+//! which are attached for each item, and a map that carries nothing. In turns, so that what else
+//! the machine does weighs on all.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -6,4 +6,5 @@ mod support;
 mod contexts;
 mod given;
 mod inherit;
+mod snapshots;
 mod worker_local;

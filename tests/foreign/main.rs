@@ -13,5 +13,6 @@ mod maps;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod scoped;
+mod slots;
 #[cfg(feature = "tracing")]
 mod tracing;

@@ -1,0 +1,150 @@
+//! Carriers beside slots: what a carrier does to slots no task sees, and tasks are over before their
+//! carriers detach.
+
+use std::sync::Arc;
+
+use super::carriers::{Fault, Log, notes, three};
+use crate::support::{OnDrop, SHAPES, panic_of, quiet};
+use cleanslate::foreign::{BoxError, Carrier};
+use cleanslate::future::FutureExt;
+use cleanslate::{Context, Pool, task_local};
+use futures_lite::future::{block_on, yield_now};
+
+task_local! { static TOUCHED: u32 = 0; }
+
+struct Toucher;
+
+impl Carrier for Toucher {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "toucher"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        TOUCHED.set(1);
+        Ok(())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        TOUCHED.set(2);
+        Ok(())
+    }
+}
+
+// Broke: a carrier's slots were the task's, so a task did not start from a clean slate; and around
+// a future's polls they were those of whoever polled it.
+#[test]
+fn what_a_carrier_does_to_slots_is_seen_by_no_task() {
+    let context = Context::empty().carry(Toucher);
+    assert!(!context.run(|| TOUCHED.is_set()), "neither inside");
+    assert!(!TOUCHED.is_set(), "nor outside");
+    let pool = Pool::builder().workers(1).carry(Toucher).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(pool.submit(|| TOUCHED.replace(3)).join().unwrap(), 0);
+        assert_eq!(pool.map(0..9, |_| TOUCHED.replace(3)), [0; 9]);
+    }
+    block_on(
+        async {
+            TOUCHED.set(7);
+            yield_now().await;
+            assert_eq!(TOUCHED.get(), 7)
+        }
+        .isolated_in(&context),
+    );
+    assert!(!TOUCHED.is_set(), "around the polls of a future");
+    drop(yield_now().isolated_in(&context));
+    assert!(!TOUCHED.is_set(), "around its drop");
+    TOUCHED.set(5);
+    context.run(|| ());
+    assert_eq!(TOUCHED.get(), 5);
+}
+
+/// Says at its end whether a task's slot is still to be seen. Touches nothing before the task.
+struct Witness(Log);
+
+impl Carrier for Witness {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "witness"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        let set = TOUCHED.is_set() || LEFT.with(Option::is_some);
+        self.0.lock().unwrap().push(format!("detach, set: {set}"));
+        Ok(())
+    }
+}
+
+task_local! { static LEFT: Option<OnDrop> = None; }
+
+// The task runs in its carriers' frame if they have touched nothing: it has to end before they
+// detach.
+#[test]
+fn a_task_has_ended_before_its_carriers_detach() {
+    quiet();
+    let log = Log::default();
+    let context = Context::empty().carry(Witness(Arc::clone(&log)));
+    let leave = |log: &Log| {
+        TOUCHED.set(4);
+        let log = Arc::clone(log);
+        LEFT.set(Some(OnDrop::new(move || {
+            let panicking = std::thread::panicking();
+            log.lock().unwrap().push(format!("drop, panicking: {panicking}"));
+        })));
+    };
+    let returned = ["drop, panicking: false", "detach, set: false"];
+    context.run(|| leave(&log));
+    assert_eq!(notes(&log), returned);
+    panic_of(|| {
+        context.run(|| {
+            leave(&log);
+            panic!("on purpose")
+        })
+    });
+    assert_eq!(notes(&log), ["drop, panicking: true", "detach, set: false"]);
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        let remote = Arc::clone(&log);
+        pool.in_context(&context).submit(move || leave(&remote)).join().unwrap();
+        assert_eq!(notes(&log), returned);
+        pool.in_context(&context).map([()], |()| leave(&log));
+        assert_eq!(notes(&log), returned);
+    }
+    block_on(async { leave(&log) }.isolated_in(&context));
+    assert_eq!(notes(&log), returned);
+    assert!(!TOUCHED.is_set());
+}
+
+// Broke: it was dropped when the frame had closed, so the slot was its caller's, or the worker's
+// for good.
+#[test]
+fn what_a_refused_task_owns_is_dropped_without_a_trace() {
+    let (context, _) = three(Fault::Attach);
+    let owned = || {
+        OnDrop::new(|| {
+            TOUCHED.set(9);
+            panic!("a drop that fails on purpose");
+        })
+    };
+    TOUCHED.set(5);
+    let guard = owned();
+    assert!(context.try_run(move || drop(guard)).unwrap_err().is_carrier());
+    assert_eq!(TOUCHED.get(), 5);
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        for _ in 0..workers {
+            let guard = owned();
+            let refused = pool.in_context(&context).submit(move || drop(guard)).join();
+            assert!(refused.unwrap_err().to_string().contains("attach failed"));
+        }
+        assert_eq!(pool.stats().workers, workers);
+    }
+}
