@@ -15,7 +15,7 @@ use std::task::{self, Poll};
 
 use crate::context::{self, Context, RunError};
 use crate::frame::{CleanupError, Parked, contained};
-use crate::panic::{Payload, catch};
+use crate::panic::{Guarded, Payload, catch};
 
 pub use crate::slot::ScopedFuture;
 
@@ -54,7 +54,9 @@ pub trait FutureExt: Future + Sized {
     /// ```
     #[track_caller]
     fn isolated(self) -> Isolated<Self> {
-        self.isolated_in(&Context::capture())
+        let future = Guarded::new(self);
+        let context = Context::capture();
+        future.into_inner().isolated_in(&context)
     }
 
     /// Makes a task of the future like [`isolated`](Self::isolated), in a context that you choose.

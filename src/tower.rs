@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use crate::context::Context;
 use crate::future::{FutureExt, Isolated};
+use crate::panic::Guarded;
 
 /// Makes one task of each request.
 ///
@@ -131,11 +132,13 @@ where
     /// Panics if an installed carrier cannot capture. The future panics as
     /// [`isolated`](FutureExt::isolated) ones do.
     fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
+        let request = Guarded::new(request);
         // The one that was readied is called, and the clone takes its place.
         let next = Context::empty().run(|| self.inner.clone());
-        let ready = std::mem::replace(&mut self.inner, next);
+        let ready = Guarded::new(std::mem::replace(&mut self.inner, next));
+        let fill = Guarded::new(self.fill.clone());
         let out = Arc::new(Mutex::new(Out::default()));
-        let serve = serve(ready, request, self.fill.clone(), Arc::clone(&out));
+        let serve = serve(ready, request, fill, Arc::clone(&out));
         let task: Serving = Box::pin(serve);
         let task = task.isolated_in(&Context::capture_carriers());
         ResponseFuture { task: Some(task), out }
@@ -166,11 +169,11 @@ impl<B: Body, E> Out<B, E> {
 }
 
 /// The whole task. It puts what it has into `out` and goes on when it is polled next, which is when
-/// more is wanted.
+/// more is wanted. What it is given is dropped one by one, whenever it ends.
 async fn serve<S, Request, B>(
-    mut service: S,
-    request: Request,
-    fill: impl Fn(&Request),
+    mut service: Guarded<S>,
+    request: Guarded<Request>,
+    fill: Guarded<impl Fn(&Request)>,
     out: Arc<Mutex<Out<B, S::Error>>>,
 ) where
     S: Service<Request, Response = Response<B>>,
@@ -178,7 +181,7 @@ async fn serve<S, Request, B>(
 {
     fill(&request);
     drop(fill);
-    let response = service.call(request).await;
+    let response = service.call(request.into_inner()).await;
     drop(service);
     let (parts, body) = match response {
         Ok(response) => response.into_parts(),
@@ -292,5 +295,71 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
 impl<B: Body, E> fmt::Debug for IsolatedBody<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IsolatedBody").field("is_over", &self.task.is_none()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::future::{Pending, pending};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::panic::catch;
+
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+
+    struct Fails;
+
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            DROPS.fetch_add(1, Ordering::SeqCst);
+            panic!("a drop, on purpose");
+        }
+    }
+
+    struct Servant {
+        _fails: Fails,
+    }
+
+    impl Clone for Servant {
+        fn clone(&self) -> Self {
+            Self { _fails: Fails }
+        }
+    }
+
+    impl Service<Fails> for Servant {
+        type Response = Response<String>;
+        type Error = ();
+        type Future = Pending<Result<Response<String>, ()>>;
+
+        fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Fails) -> Self::Future {
+            drop(catch(|| drop(request)));
+            pending()
+        }
+    }
+
+    // Broke: request, service and closure were dropped one after the other, the second one while
+    // the panic of the first unwound.
+    #[test]
+    fn a_request_that_is_given_up_drops_everything_and_panics_once() {
+        // Request and service, and, once it has the request, the service alone.
+        for (polls, left) in [(0, 2), (1, 1)] {
+            let layer = IsolateLayer::new(|_: &Fails| ());
+            let mut service = layer.layer(Servant { _fails: Fails });
+            let mut response = service.call(Fails);
+            #[expect(clippy::mem_forget, reason = "its drop panics, too")]
+            std::mem::forget(service);
+            let mut cx = task::Context::from_waker(task::Waker::noop());
+            for _ in 0..polls {
+                assert!(Pin::new(&mut response).poll(&mut cx).is_pending());
+            }
+            DROPS.store(0, Ordering::SeqCst);
+            assert!(catch(|| drop(response)).is_err());
+            assert_eq!(DROPS.load(Ordering::SeqCst), left, "polled {polls} times");
+        }
     }
 }

@@ -109,7 +109,9 @@ impl Context {
 /// ```
 #[track_caller]
 pub fn isolated<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-    Context::capture().wrap(f)
+    let f = Guarded::new(f);
+    let context = Context::capture();
+    context.wrap(f.into_inner())
 }
 
 /// Makes a task of a closure like [`isolated`], in a context that you choose.
@@ -154,7 +156,9 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
 /// ```
 #[track_caller]
 pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
-    wrap_each(Context::capture(), f)
+    let f = Guarded::new(f);
+    let context = Context::capture();
+    wrap_each(context, f.into_inner())
 }
 
 /// Makes every call of a closure a task like [`isolated_fn`], in a context that you choose.

@@ -17,8 +17,8 @@ pub(crate) enum Step {
     Detach,
 }
 
-/// What a carrier gave as its error: user code, of which nothing may unwind through the crate.
-struct Cause {
+/// What the user gave as an error: user code, of which nothing may unwind through the crate.
+pub(crate) struct Cause {
     /// Rendered once, while that could be contained.
     text: String,
     /// `None` from its drop on.
@@ -26,7 +26,7 @@ struct Cause {
 }
 
 impl Cause {
-    fn new(error: BoxError) -> Self {
+    pub(crate) fn new(error: BoxError) -> Self {
         let text = match catch(|| {
             let mut text = String::new();
             fmt::write(&mut text, format_args!("{error}")).map(|()| text)
@@ -36,6 +36,15 @@ impl Cause {
             Err(payload) => format!("an error whose display panics: {}", payload.words()),
         };
         Self { text, error: Some(error) }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The error itself, for whoever asks for the source.
+    pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.as_deref().map(|error| error as _)
     }
 }
 
@@ -140,7 +149,7 @@ impl fmt::Display for CarrierError {
             Step::Attach => "attach",
             Step::Detach => "detach",
         };
-        write!(f, "carrier `{carrier}` {verb} to {step}: {}", cause.text)?;
+        write!(f, "carrier `{carrier}` {verb} to {step}: {}", cause.text())?;
         if let Some(stuck) = stuck {
             write!(f, "; {stuck}")?;
         }
@@ -150,6 +159,6 @@ impl fmt::Display for CarrierError {
 
 impl Error for CarrierError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.cause.error.as_deref().map(|error| error as _)
+        self.inner.cause.source()
     }
 }

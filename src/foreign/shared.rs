@@ -8,6 +8,7 @@ use super::carrier::{Carrier, Identity};
 use super::error::{CarrierError, Step};
 use super::kinds::{Attaching, Hold};
 use super::scoped::{Scoped, ScopedCarrier};
+use crate::panic::Guarded;
 
 /// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
 /// in a [`Scoped`].
@@ -71,8 +72,10 @@ impl<H: Hold> AnyCarrier for Identified<H> {
 
     fn capture_something(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
         let captured = self.call(Step::Capture, |carrier| {
-            let captured = carrier.capture()?;
-            Ok(if carrier.is_nothing(&captured) { None } else { Some(captured) })
+            let captured = Guarded::new(carrier.capture()?);
+            let is_nothing = carrier.is_nothing(&captured);
+            let captured = captured.into_inner();
+            Ok(if is_nothing { None } else { Some(captured) })
         })?;
         Ok(captured.map(|captured| Carried::new(self, captured)))
     }

@@ -41,7 +41,8 @@ impl Pool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        self.plain(Pulled::new(items.into_iter()), map::Plain(f))
+        let (items, f) = begin(items, f);
+        self.plain(Pulled::new(items), map::Plain(f))
     }
 
     /// Applies `f` to every element of a slice; otherwise as [`map`](Pool::map), and faster.
@@ -91,10 +92,11 @@ impl Pool {
         F: Fn(N) -> R + Sync,
         R: Send,
     {
+        let f = Guarded::new(f);
         let Some(numbers) = Numbers::of(&range) else {
             panic!("a range longer than memory: its length overflows `usize`")
         };
-        self.plain(numbers, map::Plain(f))
+        self.plain(numbers, map::Plain(f.into_inner()))
     }
 
     /// Applies `f` to every item until one fails; otherwise as [`map`](Pool::map).
@@ -127,7 +129,8 @@ impl Pool {
         R: Send,
         E: Send,
     {
-        self.run_map(Pulled::new(items.into_iter()), map::Trying(f))
+        let (items, f) = begin(items, f);
+        self.run_map(Pulled::new(items), map::Trying(f))
     }
 
     /// Applies `f` to every item, where a panic costs its item only; otherwise as
@@ -157,7 +160,8 @@ impl Pool {
         R: Send,
     {
         let label = self.label(0, Location::caller());
-        self.plain(Pulled::new(items.into_iter()), map::Every { f, label })
+        let (items, f) = begin(items, f);
+        self.plain(Pulled::new(items), map::Every { f, label })
     }
 
     /// Applies `f` to every item and a value that `init` makes: for scratch that is expensive to
@@ -334,9 +338,10 @@ impl Pool {
         P: map::Step<S::Item>,
     {
         let core = self.core();
+        let (source, step) = (Guarded::new(source), Guarded::new(step));
         let context = self.context();
         let (_activity, label) = self.activity(Location::caller());
-        match map::run(core, context, &label, source, step) {
+        match map::run(core, context, &label, source.into_inner(), step.into_inner()) {
             Ended::Done(results) => Ok(results),
             Ended::Stopped(with) => Err(with),
             Ended::Failed(failure) => resume(label, failure),
@@ -373,7 +378,8 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        Imap::new(self.clone(), self.open_context(), Location::caller(), items.into_iter(), f)
+        let (items, f, context) = self.begin_imap(items, f);
+        Imap::new(self.clone(), context, Location::caller(), items, f)
     }
 
     /// As [`imap`](Pool::imap), but yields the results as they come.
@@ -398,15 +404,25 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        let context = self.open_context();
-        ImapUnordered::new(self.clone(), context, Location::caller(), items.into_iter(), f)
+        let (items, f, context) = self.begin_imap(items, f);
+        ImapUnordered::new(self.clone(), context, Location::caller(), items, f)
     }
 
     #[track_caller]
-    fn open_context(&self) -> Context {
+    fn begin_imap<I: IntoIterator, F>(&self, items: I, f: F) -> (I::IntoIter, F, Context) {
+        let (items, f) = (Guarded::new(items), Guarded::new(f));
         if self.core().is_closed_here() {
             panic!("{SHUT_DOWN}");
         }
-        self.context()
+        let context = self.context();
+        let (items, f) = begin(items.into_inner(), f.into_inner());
+        (items, f, context)
     }
+}
+
+/// Begins with the items. If that panics, the closure is dropped while it unwinds.
+fn begin<I: IntoIterator, F>(items: I, f: F) -> (I::IntoIter, F) {
+    let f = Guarded::new(f);
+    let items = items.into_iter();
+    (items, f.into_inner())
 }

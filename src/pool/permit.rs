@@ -12,6 +12,7 @@ use super::core::{IfFull, Refused};
 use super::handle::JoinHandle;
 use super::job::Job;
 use super::pool::{FORKED, Pool, SHUT_DOWN};
+use crate::panic::Guarded;
 
 impl Pool {
     /// Waits until the bounded queue has room, without blocking the thread, and returns a
@@ -103,7 +104,9 @@ impl Permit {
         R: Send + 'static,
     {
         let at = Location::caller();
+        let f = Guarded::new(f);
         let context = self.pool.context();
+        let f = f.into_inner();
         let core = self.pool.core();
         // From here on the place is the task's.
         self.is_unused = false;

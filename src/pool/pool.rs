@@ -12,6 +12,7 @@ use super::scheduler::current;
 use super::stats::{self, Stats};
 use crate::context::Context;
 use crate::frame::Failure;
+use crate::panic::Guarded;
 use crate::sync::seam::atomic::Ordering;
 
 pub(crate) const SHUT_DOWN: &str = "the pool is shut down";
@@ -309,9 +310,10 @@ impl Pool {
         F: Fn() -> R + Sync,
         R: Send,
     {
+        let f = Guarded::new(f);
         let context = self.context();
         let (_activity, label) = self.activity(Location::caller());
-        match broadcast::run(self.core(), &context, &label, f) {
+        match broadcast::run(self.core(), context, &label, f.into_inner()) {
             Ok(results) => results,
             Err(Cause::Failed(failure)) => resume(label, failure),
             Err(_cancelled) => self.fail_cancelled(),

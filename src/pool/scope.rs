@@ -23,7 +23,7 @@ use super::error::TaskError;
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
 use super::pool::{FORKED, Pool, SHUT_DOWN};
-use crate::panic::{self, AbortOnUnwind};
+use crate::panic::{self, AbortOnUnwind, Guarded};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread};
 
@@ -204,6 +204,7 @@ impl Pool {
     where
         F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
     {
+        let f = Guarded::new(f);
         let core = self.core();
         if core.is_closed_here() {
             panic!("{SHUT_DOWN}");
@@ -215,7 +216,7 @@ impl Pool {
             env: PhantomData,
         };
         let owner = Owner { data: &scope.data, core };
-        let result = panic::catch(|| f(&scope));
+        let result = panic::catch(|| f.into_inner()(&scope));
         drop(owner);
         // From here on no task borrows anything.
         match result {

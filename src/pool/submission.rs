@@ -10,6 +10,7 @@ use super::handle::JoinHandle;
 use super::job::{End, Job};
 use super::pool::Pool;
 use crate::context::Context;
+use crate::panic::Guarded;
 
 /// A closure that was not let in, with its context, and why.
 type Rejected<F> = (F, Context, Refused);
@@ -79,10 +80,17 @@ impl Pool {
         let core = self.core();
         let at = Location::caller();
         let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
-        match self.admit_job(at, self.context(), IfFull::Refuse, f, || (), enqueue) {
+        let f = Guarded::new(f);
+        let context = self.context();
+        match self.admit_job(at, context, IfFull::Refuse, f.into_inner(), || (), enqueue) {
             Ok(job) => Ok(JoinHandle::new(job, Arc::clone(core))),
-            Err((f, _context, Refused::Full)) => Err(SubmitError::full(f)),
-            Err((f, _context, _)) => Err(SubmitError::shut_down(f)),
+            Err((f, context, why)) => {
+                core.drop_contained(context, &self.label(core.next_number(), at));
+                Err(match why {
+                    Refused::Full => SubmitError::full(f),
+                    Refused::ShutDown | Refused::Forked => SubmitError::shut_down(f),
+                })
+            }
         }
     }
 
@@ -120,7 +128,10 @@ impl Pool {
         R: Send,
         E: End,
     {
-        self.admit_job(at, self.context(), IfFull::Wait, f, &end, enqueue)
+        // A capture may panic: then the closure is dropped while that unwinds.
+        let f = Guarded::new(f);
+        let context = self.context();
+        self.admit_job(at, context, IfFull::Wait, f.into_inner(), &end, enqueue)
             .unwrap_or_else(|refused| self.refused_job(at, refused, end()))
     }
 

@@ -5,8 +5,7 @@ use rayon::{BroadcastContext, ThreadPool};
 use super::outcome::{discard, settle, settle_all, settle_two};
 use super::pool::RayonPool;
 use super::task::attempt;
-use crate::context::Context;
-use crate::panic::catch;
+use crate::panic::{Guarded, catch};
 
 /// Runs two closures, perhaps in parallel, each as a task: [`rayon::join`] with clean slots.
 ///
@@ -14,9 +13,9 @@ use crate::panic::catch;
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`] does, and with the panic of a closure, or with the payload of a
-/// clean-up that fails, after both have ended. If both panic, with that of `a`; the other one's
-/// payload is dropped.
+/// Panics as [`Context::capture`](crate::Context::capture) does, and with the panic of a closure,
+/// or with the payload of a clean-up that fails, after both have ended. If both panic, with that of
+/// `a`; the other one's payload is dropped.
 ///
 /// # Examples
 ///
@@ -47,8 +46,8 @@ where
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`] does, and with the panic of the closure or the payload of a
-/// clean-up that fails.
+/// Panics as [`Context::capture`](crate::Context::capture) does, and with the panic of the closure
+/// or the payload of a clean-up that fails.
 ///
 /// # Examples
 ///
@@ -68,7 +67,7 @@ where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    let context = Context::capture();
+    let (context, f) = RayonPool::global().context_for(f);
     let outcome = pool.install(|| attempt(&context, f));
     discard(context);
     settle(outcome)
@@ -81,9 +80,9 @@ where
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`] does, and with the panic of a visit or the payload of a clean-up
-/// that fails, after all visits have ended. If several panic, with that of the lowest index; the
-/// other payloads are dropped.
+/// Panics as [`Context::capture`](crate::Context::capture) does, and with the panic of a visit or
+/// the payload of a clean-up that fails, after all visits have ended. If several panic, with that
+/// of the lowest index; the other payloads are dropped.
 ///
 /// # Examples
 ///
@@ -137,7 +136,9 @@ impl RayonPool {
         RA: Send,
         RB: Send,
     {
-        let context = self.context();
+        let b = Guarded::new(b);
+        let (context, a) = self.context_for(a);
+        let b = b.into_inner();
         let (a, b) = (|| attempt(&context, a), || attempt(&context, b));
         let (a, b) = match self.own() {
             Some(pool) => pool.join(a, b),
@@ -171,7 +172,7 @@ impl RayonPool {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        let context = self.context();
+        let (context, f) = self.context_for(f);
         let outcome = self.enter(|| attempt(&context, f));
         discard(context);
         settle(outcome)
@@ -210,7 +211,7 @@ impl RayonPool {
         F: Fn(BroadcastContext<'_>) -> R + Sync,
         R: Send,
     {
-        let context = self.context();
+        let (context, f) = self.context_for(f);
         let visit = |to: BroadcastContext<'_>| attempt(&context, || f(to));
         let outcomes = match self.own() {
             Some(pool) => pool.broadcast(visit),

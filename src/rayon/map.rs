@@ -56,7 +56,9 @@ where
 {
     let mut iter = catch(|| items.into_iter())?;
     let pulled = catch(|| {
-        let mut items = Vec::with_capacity(iter.size_hint().0);
+        let mut items = Vec::new();
+        // An input may promise more than there is memory.
+        let _reserved = items.try_reserve(iter.size_hint().0);
         each(context, &mut iter, Contained::new, |item| items.push(item));
         items
     });

@@ -12,7 +12,7 @@ use super::map::{Contained, map, pull};
 use super::outcome::{Outcome, discard};
 use crate::context::Context;
 use crate::executor::Executor;
-use crate::panic::catch;
+use crate::panic::{Guarded, catch};
 
 /// A rayon pool with the shape of the crate's own: every closure is a task.
 ///
@@ -133,9 +133,10 @@ impl RayonPool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        let context = self.context();
+        let items = Guarded::new(items);
+        let (context, f) = self.context_for(f);
         let each = |item: Contained<I::Item>| f(item.into_inner());
-        let outcome = pull(&context, items)
+        let outcome = pull(&context, items.into_inner())
             .and_then(|items| self.enter(|| map(&context, items.into_par_iter(), &each)));
         finish(outcome, context, f)
     }
@@ -160,7 +161,7 @@ impl RayonPool {
         F: Fn(&T) -> R + Sync,
         R: Send,
     {
-        let context = self.context();
+        let (context, f) = self.context_for(f);
         let outcome = self.enter(|| map(&context, items.par_iter(), &f));
         finish(outcome, context, f)
     }
@@ -184,7 +185,7 @@ impl RayonPool {
         F: Fn(usize) -> R + Sync,
         R: Send,
     {
-        let context = self.context();
+        let (context, f) = self.context_for(f);
         let outcome = self.enter(|| map(&context, range.into_par_iter(), &f));
         finish(outcome, context, f)
     }
@@ -204,6 +205,14 @@ impl RayonPool {
             Some(context) => context.clone(),
             None => Context::capture(),
         }
+    }
+
+    /// The same, and the closure, which is dropped while the panic unwinds if there is one.
+    #[track_caller]
+    pub(super) fn context_for<F>(&self, f: F) -> (Context, F) {
+        let f = Guarded::new(f);
+        let context = self.context();
+        (context, f.into_inner())
     }
 
     /// Rayon's pool, unless it is the global one.

@@ -153,7 +153,8 @@ impl RayonPool {
         OP: FnOnce(&Scope<'scope>) -> R + Send,
         R: Send,
     {
-        let (context, shared) = (self.context(), Shared::new(self));
+        let (context, op) = self.context_for(op);
+        let shared = Shared::new(self);
         let body = |inner: &rayon::Scope<'scope>| {
             shared.first.keep(attempt(&context, || op(&Scope(Inner::new(inner, &shared)))))
         };
@@ -188,7 +189,8 @@ impl RayonPool {
         OP: FnOnce(&ScopeFifo<'scope>) -> R + Send,
         R: Send,
     {
-        let (context, shared) = (self.context(), Shared::new(self));
+        let (context, op) = self.context_for(op);
+        let shared = Shared::new(self);
         let body = |inner: &rayon::ScopeFifo<'scope>| {
             shared.first.keep(attempt(&context, || op(&ScopeFifo(Inner::new(inner, &shared)))))
         };
@@ -325,7 +327,8 @@ impl<S> Inner<S> {
     where
         B: FnOnce(Self),
     {
-        let (context, shared) = (self.shared.pool.context(), Arc::clone(&self.shared));
+        let (context, body) = self.shared.pool.context_for(body);
+        let shared = Arc::clone(&self.shared);
         move |scope| {
             let inner = Self::new(scope, &shared);
             let outcome = attempt(&context, || body(inner));
@@ -340,7 +343,8 @@ impl<S> Inner<S> {
     where
         B: Fn(Self, BroadcastContext<'_>),
     {
-        let visits = Visits::new(self.shared.pool.context(), body);
+        let (context, body) = self.shared.pool.context_for(body);
+        let visits = Visits::new(context, body);
         let shared = Arc::clone(&self.shared);
         move |scope, to| {
             let inner = Self::new(scope, &shared);

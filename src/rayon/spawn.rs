@@ -113,7 +113,8 @@ impl RayonPool {
     where
         F: FnOnce() + Send + 'static,
     {
-        let task = detached(self.context(), f);
+        let (context, f) = self.context_for(f);
+        let task = detached(context, f);
         match self.own() {
             Some(pool) => pool.spawn(task),
             None => rayon::spawn(task),
@@ -151,7 +152,8 @@ impl RayonPool {
     where
         F: FnOnce() + Send + 'static,
     {
-        let task = detached(self.context(), f);
+        let (context, f) = self.context_for(f);
+        let task = detached(context, f);
         match self.own() {
             Some(pool) => pool.spawn_fifo(task),
             None => rayon::spawn_fifo(task),
@@ -190,7 +192,8 @@ impl RayonPool {
     where
         F: Fn(BroadcastContext<'_>) + Send + Sync + 'static,
     {
-        let visits = Visits::new(self.context(), f);
+        let (context, f) = self.context_for(f);
+        let visits = Visits::new(context, f);
         let visit = move |to: BroadcastContext<'_>| {
             settle(visits.visit(to.num_threads(), |f| f(to)));
         };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use cleanslate_sentinel as watching;
 
+use crate::panic::Guarded;
+
 use super::{BuiltInRule, Incident, Report, Unsupported, WatchError, Watcher};
 
 /// Which thread-locals may change, and what a pool does when another one did.
@@ -172,7 +174,8 @@ impl Sentinel {
     /// assert!(format!("{sentinel:?}").contains("Callback"));
     /// ```
     pub fn report(mut self, f: impl Fn(&Incident<'_>) + Send + Sync + 'static) -> Sentinel {
-        self.callback = Some(Callback(Arc::new(f)));
+        let f = Guarded::new(f);
+        self.callback = Some(Callback(Arc::new(move |incident| f(incident))));
         self
     }
 

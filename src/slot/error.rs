@@ -5,8 +5,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use crate::foreign::BoxError;
-use crate::panic::catch;
+use crate::foreign::{BoxError, Cause};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -22,24 +21,17 @@ pub(super) enum Reason {
 
 /// What an initialiser that can fail has returned.
 #[derive(Clone, Debug)]
-pub(super) struct InitError {
-    /// Rendered once, while that could be contained.
-    text: String,
-    error: Arc<BoxError>,
-}
+pub(super) struct InitError(Arc<Cause>);
 
 impl InitError {
     pub(super) fn new(error: BoxError) -> Self {
-        let text = catch(|| error.to_string()).unwrap_or_else(|payload| {
-            format!("an error whose display panics: {}", payload.words())
-        });
-        Self { text, error: Arc::new(error) }
+        Self(Arc::new(Cause::new(error)))
     }
 }
 
 impl PartialEq for InitError {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.error, &other.error)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -111,7 +103,9 @@ impl fmt::Display for AccessError {
             Reason::Leased => {
                 write!(f, "worker-local `{slot}` is in use by an enclosing with of the same task")
             }
-            Reason::Init(error) => write!(f, "slot `{slot}` cannot be initialised: {}", error.text),
+            Reason::Init(error) => {
+                write!(f, "slot `{slot}` cannot be initialised: {}", error.0.text())
+            }
             Reason::Recursive => write!(f, "slot `{slot}` is needed by its own initialiser"),
             Reason::InFuture => write!(
                 f,
@@ -134,7 +128,7 @@ fn rayon_hint() -> &'static str {
 impl Error for AccessError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.reason {
-            Reason::Init(error) => Some(&**error.error),
+            Reason::Init(error) => error.0.source(),
             _ => None,
         }
     }

@@ -20,7 +20,7 @@ use crate::frame::thread::{self, Thread};
 use crate::frame::touch::{Refusal, touch, touch_in_place};
 use crate::frame::value::{self, Boxed, Exclusive, Header, Shared, Status};
 use crate::frame::{self};
-use crate::panic::Payload;
+use crate::panic::{Guarded, Payload, catch};
 
 /// A slot's cell with its type.
 #[doc(hidden)]
@@ -248,7 +248,11 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     }
 
     pub(super) fn try_replace(self, value: T) -> Result<T, SetError<T>> {
-        let boxed = match self.filled() {
+        // The initialiser may panic.
+        let value = Guarded::new(value);
+        let filled = self.filled();
+        let value = value.into_inner();
+        let boxed = match filled {
             Ok(boxed) => boxed,
             Err(error) => return Err(SetError::new(error, value)),
         };
@@ -297,6 +301,8 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
     pub(super) fn try_scope<R>(self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
         let raw = &self.cell.raw;
         if admit(thread::current(), raw).is_err() {
+            // The value is handed back, whatever this drop does.
+            let _contained = catch(|| drop(f));
             return Err(SetError::new(self.error(Reason::Gone), value));
         }
         let header = raw.vacant::<T>();

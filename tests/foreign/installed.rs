@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{SHAPES, in_a_process_of_its_own, panic_of};
+use crate::support::{Census, Fails, SHAPES, in_a_process_of_its_own, panic_of};
 use cleanslate::foreign::{self, BoxError, Carrier, Identity, Scoped, ScopedCarrier, adopt};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Isolation, Pool, isolated};
@@ -395,4 +395,40 @@ fn threads_that_install_at_the_same_time_all_get_their_place() {
     let mut seen = std::mem::take(&mut *log.lock().unwrap());
     seen.sort_unstable();
     assert_eq!((installed, seen), (16, NUMBERS.to_vec()));
+}
+
+// Broke: what was captured was dropped while the panic of `is_nothing` unwound.
+#[test]
+fn a_carrier_that_cannot_say_what_is_nothing_costs_no_second_panic() {
+    struct Unsure(Census);
+    impl Carrier for Unsure {
+        type Captured = Fails;
+        type Attached = ();
+        fn name(&self) -> &str {
+            "unsure"
+        }
+        fn capture(&self) -> Result<Fails, BoxError> {
+            Ok(Fails::new(&self.0))
+        }
+        fn attach(&self, _: &Fails) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn nothing(&self) -> Option<Fails> {
+            Some(Fails::new(&self.0))
+        }
+        fn is_nothing(&self, _: &Fails) -> bool {
+            panic!("a question, on purpose")
+        }
+    }
+    let name = "installed::a_carrier_that_cannot_say_what_is_nothing_costs_no_second_panic";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let census = Census::new();
+    foreign::install(Unsure(census.clone())).unwrap();
+    assert!(panic_of(Context::capture).contains("a question"));
+    assert_eq!((census.made(), census.alive()), (2, 1), "what nothing is stays");
 }

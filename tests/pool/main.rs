@@ -23,6 +23,7 @@ mod map_pulls;
 mod nested;
 mod permit;
 mod reduce;
+mod refused;
 mod scope;
 mod shutdown;
 mod submit;

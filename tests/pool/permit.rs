@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::support::{finishes, occupy, panic_of};
+use crate::support::{Census, Fails, finishes, occupy, panic_of};
 use cleanslate::{Permit, Pool, Reserve, ReserveError, task_local};
 use futures_lite::future::{block_on, poll_once, yield_now};
 
@@ -271,4 +271,33 @@ fn no_place_is_lost_however_waits_end() {
         pool.shutdown().unwrap();
         assert_eq!(ran.load(Ordering::SeqCst), submitted);
     });
+}
+
+// Broke: the waker that a wait had left in the line was dropped uncontained, which ended the process
+// where the wait was given up because of a panic.
+#[test]
+fn a_waker_whose_drop_panics_costs_a_wait_nothing() {
+    struct Nasty(Fails);
+    impl Wake for Nasty {
+        fn wake(self: Arc<Self>) {
+            self.0.held();
+        }
+    }
+    let census = Census::new();
+    let pool = bounded(1, 1);
+    let permit = pool.try_reserve().unwrap();
+    let words = panic_of(|| {
+        let mut waiting = pool.reserve();
+        for _ in 0..2 {
+            let waker = Waker::from(Arc::new(Nasty(Fails::new(&census))));
+            assert!(poll(&mut waiting, &waker).is_pending());
+            // The line has the only one left.
+            drop(waker);
+        }
+        panic!("while it waits, on purpose");
+    });
+    assert!(words.contains("while it waits"), "{words}");
+    assert_eq!((census.made(), census.alive()), (2, 0));
+    drop(permit);
+    assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
 }

@@ -12,5 +12,6 @@ mod panics;
 mod parity;
 mod probe;
 mod reference;
+mod refused;
 mod stolen;
 mod tasks;

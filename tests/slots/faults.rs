@@ -1,13 +1,15 @@
 //! What went wrong once: several drops that panic, sizes, and what a panic may pass.
 
+use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use cleanslate::future::FutureExt;
 use cleanslate::{
     AccessError, CaptureError, CleanupError, Context, OwnedLocal, OwnedWorkerLocal, RunError,
-    TaskLocal, WorkerLocal, task_local,
+    TaskLocal, WorkerLocal, isolated, isolated_fn, task_local,
 };
 
-use crate::support::{OnDrop, panic_of};
+use crate::support::{Census, Fails, FailsToClone, OnDrop, panic_of};
 
 task_local! { static HOOK: Option<OnDrop> = None; }
 
@@ -76,6 +78,100 @@ fn types_can_be_used_after_a_caught_panic() {
     is::<CleanupError>();
     is::<cleanslate::future::Isolated<std::future::Pending<std::cell::Cell<u8>>>>();
     is::<cleanslate::future::ScopedFuture<u8, std::future::Pending<std::cell::Cell<u8>>>>();
+}
+
+// Broke: the value was dropped while the initialiser's panic unwound; its own ended the process.
+#[test]
+fn a_value_that_was_to_replace_one_that_cannot_be_made_costs_no_second_panic() {
+    task_local! { static UNMADE: Fails = panic!("an initialiser, on purpose"); }
+    let census = Census::new();
+    assert!(panic_of(|| UNMADE.replace(Fails::new(&census))).contains("an initialiser"));
+    assert_eq!(census.alive(), 0);
+    // The same where it is borrowed: there is one panic only, that of the drop.
+    UNMADE.scope(Fails::new(&census), || {
+        assert!(
+            panic_of(|| UNMADE.with(|_| UNMADE.replace(Fails::new(&census)))).contains("a drop")
+        );
+        std::mem::forget(UNMADE.take());
+    });
+    assert_eq!(census.alive(), 1, "what was forgotten");
+}
+
+// Broke: what a closure owned was dropped while the panic of the capture unwound.
+#[test]
+fn a_closure_whose_context_cannot_be_captured_costs_no_second_panic() {
+    task_local! { #[inherit] static INHERITED: Option<FailsToClone> = None; }
+    let census = Census::new();
+    INHERITED.scope(Some(FailsToClone), || {
+        let ways: [fn(Fails); 3] = [
+            |fails| drop(isolated(move || fails.held())),
+            |fails| drop(isolated_fn(move |()| fails.held())),
+            |fails| drop(async move { fails.held() }.isolated()),
+        ];
+        for way in ways {
+            assert!(panic_of(|| way(Fails::new(&census))).contains("a clone"));
+        }
+    });
+    assert_eq!((census.made(), census.alive()), (3, 0));
+}
+
+// Broke: the error was dropped while its own message unwound.
+#[test]
+fn an_initialisers_error_whose_drop_panics_costs_no_second_panic() {
+    #[derive(Debug)]
+    struct Nasty;
+    impl fmt::Display for Nasty {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("nasty, on purpose")
+        }
+    }
+    impl std::error::Error for Nasty {}
+    impl Drop for Nasty {
+        fn drop(&mut self) {
+            panic!("a drop, on purpose");
+        }
+    }
+    let owner = OwnedWorkerLocal::<u8>::fallible(|| Err::<u8, _>(Nasty));
+    assert!(panic_of(|| owner.with(|_| ())).contains("nasty"));
+    drop(owner.try_with(|_| ()));
+}
+
+// Broke: an assertion, in debug builds.
+#[test]
+fn a_value_can_be_set_where_the_copy_of_the_inherited_one_has_failed() {
+    struct Copy(u32);
+    impl Clone for Copy {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 13, "a clone, on purpose");
+            Self(self.0)
+        }
+    }
+    task_local! { #[inherit] static COPIED: Copy = Copy(0); }
+    type Way = fn() -> u32;
+    let ways: [Way; 4] = [
+        || {
+            COPIED.set(Copy(9));
+            COPIED.with(|copy| copy.0)
+        },
+        || {
+            COPIED.try_set(Copy(9)).unwrap();
+            COPIED.take().unwrap().0
+        },
+        || COPIED.scope(Copy(9), || COPIED.with(|copy| copy.0)),
+        || {
+            assert!(panic_of(|| COPIED.replace(Copy(1))).contains("a clone"));
+            assert!(panic_of(|| COPIED.take()).contains("a clone"));
+            assert!(COPIED.is_set(), "it is still inherited");
+            9
+        },
+    ];
+    let context = Context::empty().with(&COPIED, Copy(13));
+    for way in ways {
+        context.run(|| {
+            assert!(panic_of(|| COPIED.with(|copy| copy.0)).contains("a clone"));
+            assert_eq!(way(), 9);
+        });
+    }
 }
 
 // Broke: the compiler's recursion limit, at 125.

@@ -21,14 +21,33 @@ pub(crate) fn printed_in_a_process_of_its_own(name: &str) -> Option<String> {
     std::env::var_os(MARK).is_none().then(|| run_alone(name))
 }
 
+/// Runs the test of this name in processes of their own, one for each of `cases`, which have to exit
+/// with success from within `f`.
+#[track_caller]
+pub(crate) fn exits_in_a_process_of_its_own(name: &str, cases: &[&str], f: impl FnOnce(&str)) {
+    if let Ok(case) = std::env::var(MARK) {
+        f(&case);
+        unreachable!("{case}: it was to exit");
+    }
+    for case in cases {
+        let (succeeded, text, printed) = start(name, case);
+        assert!(succeeded && !text.contains("test result"), "{case}: {text}{printed}");
+    }
+}
+
 #[track_caller]
 fn run_alone(name: &str) -> String {
+    let (succeeded, text, printed) = start(name, "");
+    assert!(succeeded && text.contains("test result: ok. 1 passed"), "{text}{printed}");
+    printed
+}
+
+/// Returns whether it succeeded, and what it has printed.
+#[track_caller]
+fn start(name: &str, mark: &str) -> (bool, String, String) {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
-    let output = command.args([name, "--exact", "--nocapture"]).env(MARK, "").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
-    let ran = output.status.success() && text.contains("test result: ok. 1 passed");
-    assert!(ran, "{text}{printed}");
-    printed
+    let output = command.args([name, "--exact", "--nocapture"]).env(MARK, mark).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }

@@ -3,6 +3,7 @@
 
 mod alone;
 mod census;
+mod fails;
 mod occupied;
 mod panics;
 mod retire;
@@ -12,8 +13,11 @@ use std::time::Duration;
 
 use cleanslate::Pool;
 
-pub(crate) use alone::{in_a_process_of_its_own, printed_in_a_process_of_its_own};
+pub(crate) use alone::{
+    exits_in_a_process_of_its_own, in_a_process_of_its_own, printed_in_a_process_of_its_own,
+};
 pub(crate) use census::{Census, Counted, OnDrop};
+pub(crate) use fails::{Fails, FailsToClone};
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};
 pub(crate) use retire::retiring;

@@ -180,7 +180,7 @@ impl Waiting<'_> {
             }
         };
         drop(turn);
-        drop(replaced);
+        let _contained = panic::catch(|| drop(replaced));
         Poll::Pending
     }
 
@@ -210,10 +210,11 @@ impl Drop for Waiting<'_> {
         let before = std::mem::replace(&mut *turn.lock(), Turn::Over);
         match before {
             Turn::Granted => self.capacity.release(),
-            Turn::Waiting(_) => {
+            Turn::Waiting(waker) => {
                 if let Some(mut state) = self.capacity.state() {
                     state.line.retain(|other| !Arc::ptr_eq(other, &turn));
                 }
+                let _contained = panic::catch(|| drop(waker));
             }
             Turn::Closed | Turn::Over => {}
         }

@@ -2,6 +2,7 @@
 
 use super::{Body, Help, Owner, Shift, Visits};
 use crate::context::Context;
+use crate::frame;
 use crate::pool::core::{Core, Running};
 use crate::pool::error::{Cause, Label};
 use crate::sync::seam::Mutex;
@@ -10,7 +11,7 @@ use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 /// One broadcast, on its caller's stack.
 struct Broadcast<'b, F, R> {
     core: &'b Core,
-    context: &'b Context,
+    context: Context,
     label: &'b Label,
     f: F,
     /// Visits that are not over.
@@ -20,12 +21,8 @@ struct Broadcast<'b, F, R> {
 }
 
 /// Runs `f` once on every worker; the results in the order of the workers, or why there are none.
-pub(crate) fn run<F, R>(
-    core: &Core,
-    context: &Context,
-    label: &Label,
-    f: F,
-) -> Result<Vec<R>, Cause>
+/// Never unwinds. A panic in the drop of what the user gave is a failure of the broadcast.
+pub(crate) fn run<F, R>(core: &Core, context: Context, label: &Label, f: F) -> Result<Vec<R>, Cause>
 where
     F: Fn() -> R + Sync,
     R: Send,
@@ -40,9 +37,11 @@ where
         verdict: Mutex::new(None),
     };
     Owner::<Visits>::visit_all(core, &broadcast);
-    let Broadcast { results, verdict, .. } = broadcast;
+    let Broadcast { context, f, results, verdict, .. } = broadcast;
+    let given = [frame::contained(|| drop(f)), frame::contained(|| drop(context))];
+    let failed = given.into_iter().filter_map(Result::err).map(Cause::Failed);
     let results = results.into_iter().map(Mutex::into_inner);
-    match verdict.into_inner() {
+    match first_of(core, label, verdict.into_inner().into_iter().chain(failed)) {
         None => Ok(results.flatten().collect()),
         Some(cause) => {
             for result in results {
@@ -51,6 +50,17 @@ where
             Err(cause)
         }
     }
+}
+
+/// Returns the first of several failures. The others are reported.
+fn first_of(
+    core: &Core,
+    label: &Label,
+    mut failures: impl Iterator<Item = Cause>,
+) -> Option<Cause> {
+    let first = failures.next();
+    failures.for_each(|later| core.report(label.clone(), later));
+    first
 }
 
 impl<F, R> Broadcast<'_, F, R> {
@@ -82,7 +92,7 @@ where
 {
     fn help(&self, index: usize, _shift: &dyn Shift) -> Help {
         let running = Running::begin(self.core);
-        match self.core.run_task(self.label, self.context, &self.f) {
+        match self.core.run_task(self.label, &self.context, &self.f) {
             Ok(result) => {
                 running.end(1, None);
                 // There was nothing before: each worker is visited once.

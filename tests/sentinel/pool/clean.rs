@@ -156,7 +156,7 @@ fn a_destructor_at_the_end_of_a_worker_may_cancel_a_task() {
         static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
     }
     for _ in 0..20 {
-        let census = crate::support::Census::default();
+        let census = Census::default();
         let (ran, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let pool = Arc::new(pool(1, Sentinel::new().renew(u32::MAX, HOUR)));
         let (theirs, token) = (Arc::clone(&pool), census.token());

@@ -23,7 +23,7 @@ fn a_task_that_leaked_fails_with_the_table() {
 #[test]
 fn the_result_of_a_task_that_leaked_is_dropped_before_the_failure_is_seen() {
     for workers in SHAPES {
-        let census = crate::support::Census::default();
+        let census = Census::default();
         let pool = pool(workers, Sentinel::new().panic());
         let theirs = census.clone();
         let task = move || {

@@ -325,3 +325,15 @@ fn the_rules_of_the_sentinel_hold_in_the_pool() {
     pool.submit(|| USER.set(1)).join().unwrap();
     assert_eq!(pool.stats().leaks, 1);
 }
+
+// Broke: of two callbacks that cannot be dropped the second one ended the process.
+#[test]
+fn a_callback_that_is_replaced_costs_one_panic() {
+    let census = Census::new();
+    let (first, second) = (Fails::new(&census), Fails::new(&census));
+    let words = panic_of(|| {
+        drop(Sentinel::new().report(move |_| first.held()).report(move |_| second.held()));
+    });
+    assert!(words.contains("a drop"), "{words}");
+    assert_eq!(census.alive(), 0);
+}

@@ -1,0 +1,165 @@
+//! What a pool does not take, since it is closed, or nothing can be captured, or there are no
+//! items: whatever was given is dropped once, and a panic of that drop is not a second one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::support::{Census, Fails, FailsToClone, SHAPES, finishes, message, quiet};
+use cleanslate::{Pool, task_local};
+
+task_local! {
+    #[inherit]
+    static INHERITED: Option<FailsToClone> = None;
+}
+
+/// A way into the pool, which is given things that fail to be dropped.
+type Entry = (&'static str, fn(&Pool, &dyn Fn() -> Fails));
+
+const ENTRIES: &[Entry] = &[
+    ("submit", |pool, fails| drop(pool.submit(once(fails())))),
+    ("try_submit", |pool, fails| {
+        if let Err(refused) = pool.try_submit(once(fails())) {
+            quietly(|| drop(refused.into_inner()));
+        }
+    }),
+    ("permit", |pool, fails| {
+        if let Ok(permit) = pool.try_reserve() {
+            drop(permit.submit(once(fails())));
+        }
+    }),
+    ("scope.submit", |pool, fails| pool.scope(|s| drop(s.submit(once(fails()))))),
+    ("broadcast", |pool, fails| {
+        let held = fails();
+        drop(pool.broadcast(move || held.held()));
+    }),
+    ("map", |pool, fails| drop(pool.map(items(fails()), each(fails())))),
+    ("map_slice", |pool, fails| {
+        let held = fails();
+        drop(pool.map_slice(&[1, 2], move |_: &u8| held.held()));
+    }),
+    ("map_range", |pool, fails| drop(pool.map_range(0..3, each(fails())))),
+    ("try_map", |pool, fails| drop(pool.try_map(items(fails()), ok(fails())))),
+    ("map_results", |pool, fails| drop(pool.map_results(items(fails()), each(fails())))),
+    ("imap", |pool, fails| pool.imap(items(fails()), each(fails())).for_each(drop)),
+    ("imap_unordered", |pool, fails| {
+        pool.imap_unordered(items(fails()), each(fails())).for_each(drop);
+    }),
+];
+
+const WITHOUT_ITEMS: &[Entry] = &[
+    ("map", |pool, fails| drop(pool.map(NoIterator, each(fails())))),
+    ("try_map", |pool, fails| drop(pool.try_map(NoIterator, ok(fails())))),
+    ("map_results", |pool, fails| drop(pool.map_results(NoIterator, each(fails())))),
+    ("imap", |pool, fails| pool.imap(NoIterator, each(fails())).for_each(drop)),
+    ("imap_unordered", |pool, fails| {
+        pool.imap_unordered(NoIterator, each(fails())).for_each(drop);
+    }),
+];
+
+/// Panics before there is an iterator.
+struct NoIterator;
+
+impl IntoIterator for NoIterator {
+    type Item = u32;
+    type IntoIter = std::iter::Empty<u32>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        panic!("an into_iter, on purpose");
+    }
+}
+
+fn items(fails: Fails) -> impl Iterator<Item = u32> + Send {
+    (0..3).inspect(move |_| fails.held())
+}
+
+fn each(fails: Fails) -> impl Fn(u32) + Send + Sync {
+    move |_| fails.held()
+}
+
+fn ok(fails: Fails) -> impl Fn(u32) -> Result<(), ()> + Send + Sync {
+    move |_| Ok(fails.held())
+}
+
+fn once(fails: Fails) -> impl FnOnce() + Send {
+    move || fails.held()
+}
+
+fn quietly(f: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(f)));
+}
+
+/// Tries an entry. If it panics, that has to be the refusal.
+fn try_entry(&(name, entry): &Entry, pool: &Pool, reason: &str) {
+    let census = Census::new();
+    let ended = catch_unwind(AssertUnwindSafe(|| entry(pool, &|| Fails::new(&census))));
+    if let Err(payload) = ended {
+        // As it is, it would not be printed.
+        let said = message(&*payload).replace(", on purpose", "");
+        assert!(said.contains(reason), "{name}: {said}");
+    }
+    assert_eq!(census.alive(), 0, "{name}");
+}
+
+// Broke: where a call panics, what it was given is dropped while that unwinds; the drop's own panic
+// ended the process.
+#[test]
+fn what_was_given_to_a_call_that_is_refused_costs_no_second_panic() {
+    quiet();
+    for workers in SHAPES {
+        finishes("refused", move || {
+            let pool = Pool::new(workers).unwrap();
+            for entry in WITHOUT_ITEMS {
+                try_entry(entry, &pool, "an into_iter");
+            }
+            let too_long = |pool: &Pool, fails: &dyn Fn() -> Fails| {
+                let held = fails();
+                drop(pool.map_range(0..u128::MAX, move |_| held.held()));
+            };
+            try_entry(&("map_range", too_long), &pool, "longer than memory");
+            INHERITED.scope(Some(FailsToClone), || {
+                for entry in ENTRIES {
+                    try_entry(entry, &pool, "a clone");
+                }
+            });
+            assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+            assert_eq!(pool.broadcast(|| ()).len(), workers);
+            pool.shutdown().unwrap();
+            for entry in ENTRIES {
+                try_entry(entry, &pool, "shut down");
+            }
+            let scope = |pool: &Pool, fails: &dyn Fn() -> Fails| {
+                let held = fails();
+                pool.scope(move |_| held.held());
+            };
+            try_entry(&("scope", scope), &pool, "shut down");
+        });
+    }
+}
+
+// Broke: the closure was dropped after the results were there, and its panic took them along
+// unseen.
+#[test]
+fn a_broadcast_whose_closure_cannot_be_dropped_fails_and_drops_its_results() {
+    quiet();
+    for workers in SHAPES {
+        finishes("closure", move || {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let report = move |error: cleanslate::TaskError| sender.send(error).unwrap();
+            let pool = Pool::builder().workers(workers).panic_hook(report).build().unwrap();
+            let census = Census::new();
+            let (held, made) = (Fails::new(&census), census.clone());
+            let visit = move || {
+                held.held();
+                Fails::new(&made)
+            };
+            let failed = catch_unwind(AssertUnwindSafe(|| {
+                let results = pool.broadcast(visit);
+                results.into_iter().for_each(|result| quietly(|| drop(result)));
+            }));
+            assert!(message(&*failed.unwrap_err()).contains("a drop"));
+            assert_eq!((census.made(), census.alive()), (1 + workers, 0));
+            drop(pool);
+            // The results' own panics are reported.
+            assert_eq!(receiver.iter().count(), workers);
+        });
+    }
+}
