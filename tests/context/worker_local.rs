@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, LazyLock, Mutex};
 
-use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of, quiet};
+use crate::support::{Census, Counted, OnDrop, SHAPES, finishes, on_a_thread, panic_of, quiet};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
 use futures_lite::future::{block_on, yield_now};
@@ -268,6 +269,47 @@ fn the_end_of_an_instance_may_poll_a_future_while_others_end() {
     assert_eq!((ENDED.made(), ENDED.alive()), (9, 0));
 }
 
+// Broke: leases that end with a poll had no limit of generations, so the thread never ended.
+#[test]
+fn an_instance_that_leases_anew_whenever_it_ends_is_given_up() {
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    struct ComesBack;
+    impl Drop for ComesBack {
+        fn drop(&mut self) {
+            DROPS.fetch_add(1, Ordering::SeqCst);
+            let _ended = COMES_BACK.try_with(|_| ());
+        }
+    }
+    worker_local! { static COMES_BACK: ComesBack = ComesBack; }
+    thread_local! { static LATE: Cell<Option<OnDrop>> = const { Cell::new(None) }; }
+    let poll = || {
+        let leases = async {
+            COMES_BACK.with(|_| ());
+            std::future::pending::<()>().await;
+        };
+        let mut polls = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(leases.isolated()).poll(&mut polls).is_pending());
+    };
+    let run = || {
+        // An error, since what came back was given up.
+        let _leaked = Context::empty().try_run(|| COMES_BACK.with(|_| ()));
+    };
+    for late in [poll as fn(), run] {
+        finishes("comes back", move || {
+            let leaked = cleanslate::leaked_values();
+            on_a_thread(move || {
+                // Ends after the slots' list of instances, of which none is kept any more, and
+                // before the slots.
+                TEXT.set("slots".to_owned());
+                LATE.set(Some(OnDrop::new(late)));
+                COMES_BACK.with(|_| ());
+            });
+            assert!(cleanslate::leaked_values() > leaked);
+        });
+    }
+    assert!(DROPS.load(Ordering::SeqCst) < 100, "{DROPS:?}");
+}
+
 #[test]
 fn instances_end_with_the_worker_before_its_thread_locals() {
     struct Log(std::sync::mpsc::Sender<&'static str>);
@@ -415,13 +457,11 @@ fn an_initialiser_runs_for_nobody() {
 
 #[test]
 fn an_initialiser_that_fails_is_an_error_and_runs_again() {
-    let calls = std::sync::atomic::AtomicUsize::new(0);
-    let calls: &'static std::sync::atomic::AtomicUsize = Box::leak(Box::new(calls));
-    let owned = OwnedWorkerLocal::fallible(move || {
-        match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-            0 => Err("no connection"),
-            n => Ok(n),
-        }
+    let calls = AtomicUsize::new(0);
+    let calls: &'static AtomicUsize = Box::leak(Box::new(calls));
+    let owned = OwnedWorkerLocal::fallible(move || match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => Err("no connection"),
+        n => Ok(n),
     });
     let error = owned.try_with(|n| *n).unwrap_err();
     assert!(error.is_init() && error.to_string().contains("no connection"), "{error}");

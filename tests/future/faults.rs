@@ -1,0 +1,128 @@
+//! What went wrong once: exits from within a poll, and owners that are gone.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use cleanslate::future::FutureExt;
+use cleanslate::{OwnedLocal, task_local};
+
+use crate::support::{Census, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet};
+
+type Polled<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+fn poll<T>(future: &mut Polled<T>) -> Poll<T> {
+    future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Leaves the poll once.
+async fn pause() {
+    let mut polled = false;
+    poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
+}
+
+/// Ends the process if it is dropped twice.
+struct Once(Box<AtomicUsize>);
+
+impl Once {
+    fn new() -> Option<Self> {
+        Some(Self(Box::default()))
+    }
+}
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        if self.0.fetch_add(1, Ordering::SeqCst) != 0 {
+            std::process::abort();
+        }
+    }
+}
+
+task_local! {
+    static FIRST: Option<Once> = None;
+    static SECOND: Option<Once> = None;
+    static NUMBER: u64 = 0;
+}
+
+// Broke: the thread's end and the future, which a thread-local owns, both dropped the future's
+// values.
+#[test]
+fn an_exit_from_within_a_poll_drops_no_value_twice() {
+    thread_local! { static KEPT: RefCell<Option<Polled<()>>> = const { RefCell::new(None) }; }
+    let cases = ["one", "several", "slots first", "several, slots first"];
+    let name = "faults::an_exit_from_within_a_poll_drops_no_value_twice";
+    exits_in_a_process_of_its_own(name, &cases, |case| {
+        if case.contains("slots first") {
+            // Whichever was touched last ends first.
+            FIRST.set(Once::new());
+        }
+        let several = case.contains("several");
+        let future = async move {
+            FIRST.set(Once::new());
+            if several {
+                NUMBER.set(1);
+                SECOND.set(Once::new());
+            }
+            pause().await;
+            std::process::exit(0);
+        };
+        KEPT.set(Some(Box::pin(future.isolated())));
+        for _ in 0..2 {
+            KEPT.with_borrow_mut(|kept| assert!(poll(kept.as_mut().unwrap()).is_pending()));
+        }
+    });
+}
+
+type Owners = [OwnedLocal<Option<OnDrop>>; 3];
+
+/// Holds a value of each owner, the first one's first, of which the last one's drop panics.
+fn holds_three(owners: &Arc<Owners>, census: &Census) -> Polled<&'static str> {
+    let (owners, census) = (Arc::clone(owners), census.clone());
+    let task = async move {
+        for (owner, name) in owners.iter().zip(["first", "second", "third"]) {
+            let census = census.clone();
+            owner.set(Some(OnDrop::new(move || {
+                census.note(name);
+                assert_eq!(name, "second", "a drop, on purpose");
+            })));
+        }
+        NUMBER.set(5);
+        drop(owners);
+        pause().await;
+        assert_eq!(NUMBER.get(), 5, "what is left is in place");
+        "output"
+    };
+    Box::pin(task.isolated())
+}
+
+// Broke: the oldest went first, and the panic was swallowed.
+#[test]
+fn the_values_of_owners_that_are_gone_end_youngest_first_and_their_panic_is_the_tasks() {
+    quiet();
+    let make = || -> Arc<Owners> { Arc::new(std::array::from_fn(|_| OwnedLocal::new(|| None))) };
+    for moves in [false, true] {
+        let (owners, census) = (make(), Census::new());
+        let mut future = holds_three(&owners, &census);
+        assert!(poll(&mut future).is_pending());
+        drop(owners);
+        assert!(census.notes().is_empty(), "they are the future's");
+        let mut poll = || catch_unwind(AssertUnwindSafe(|| poll(&mut future)));
+        let payload = if moves { on_a_thread(poll) } else { poll() }.unwrap_err();
+        assert_eq!(census.notes(), ["third", "second", "first"]);
+        let said = message(&*payload);
+        assert!(said.contains("OwnedLocal") && said.contains("a drop, on purpose"), "{said}");
+    }
+    // The same where it is dropped instead of polled.
+    let (owners, census) = (make(), Census::new());
+    let mut future = holds_three(&owners, &census);
+    assert!(poll(&mut future).is_pending());
+    drop(owners);
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(future))).unwrap_err();
+    assert_eq!(census.notes(), ["third", "second", "first"]);
+    assert!(message(&*payload).contains("a drop, on purpose"));
+}
