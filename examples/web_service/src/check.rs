@@ -1,0 +1,146 @@
+//! Clients over TCP that look for the request of somebody else in the answers.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::cli::Failure;
+use super::service::Service;
+use super::{log, spans};
+
+/// How the check is to go.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) workers: usize,
+    pub(crate) requests: u64,
+    pub(crate) clients: usize,
+}
+
+/// What was mixed up.
+#[derive(Debug, Default)]
+struct Tally {
+    answers: u64,
+    mixed: u64,
+    numbers: HashSet<String>,
+    sample: Option<String>,
+}
+
+/// Checks both ways, and fails if the first one mixes anything up.
+pub(crate) fn run(plan: &Plan, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    log::start(log::Sink::Memory)?;
+    let clean = one_way(*plan, "/work", out)?;
+    let leaky = Plan { requests: plan.requests / 10, ..*plan };
+    let leaky = one_way(leaky, "/work?leaky", out)?;
+    writeln!(out, "{leaky} mixed up where requests leak, {clean} where they are tasks")?;
+    if clean == 0 { Ok(()) } else { Err("requests were mixed up".into()) }
+}
+
+/// Returns how much was mixed up, of answers, log lines and spans.
+fn one_way(plan: Plan, path: &'static str, out: &mut dyn Write) -> Result<usize, Failure> {
+    let runtime = Runtime::new()?;
+    let service = Service::new(plan.workers)?;
+    let tally = runtime.block_on(async {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(service.run(listener, async { drop(stopped.await) }));
+        let tally = fire(plan, address, path).await?;
+        drop(stop);
+        serving.await??;
+        Ok::<_, Failure>(tally)
+    })?;
+    let ((lines, foreign), (spans, lost)) = (log::count(), spans::count());
+    let Tally { answers, mixed, numbers, sample } = tally;
+    let twice = answers - numbers.len() as u64;
+    writeln!(
+        out,
+        "{path}: {answers} answers, {mixed} with somebody else's data, {twice} numbers twice"
+    )?;
+    writeln!(out, "  {lines} log lines, {foreign} of them under another request's name")?;
+    writeln!(out, "  {spans} spans of workers, {lost} of them not in their request's trace")?;
+    if let Some(sample) = sample {
+        writeln!(out, "  for example, {sample}")?;
+    }
+    Ok(mixed as usize + twice as usize + foreign + lost)
+}
+
+/// Sends requests, as many at a time as there are clients: each from a user of its own, every
+/// fourth from nobody.
+async fn fire(plan: Plan, address: SocketAddr, path: &'static str) -> Result<Tally, Failure> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let next = Arc::new(AtomicU64::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..plan.clients {
+        let (client, next) = (client.clone(), Arc::clone(&next));
+        clients.spawn(async move {
+            let mut tally = Tally::default();
+            loop {
+                // Relaxed: the numbers are only to differ.
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= plan.requests {
+                    return Ok::<_, Failure>(tally);
+                }
+                ask(&client, address, path, number, &mut tally).await?;
+            }
+        });
+    }
+    let mut sum = Tally::default();
+    while let Some(tally) = clients.join_next().await {
+        let Tally { answers, mixed, numbers, sample } = tally??;
+        sum.answers += answers;
+        sum.mixed += mixed;
+        sum.numbers.extend(numbers);
+        sum.sample = sum.sample.or(sample);
+    }
+    Ok(sum)
+}
+
+async fn ask(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    address: SocketAddr,
+    path: &str,
+    number: u64,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let user = (!number.is_multiple_of(4)).then(|| format!("user-{number}"));
+    let mut request = Request::get(format!("http://{address}{path}"));
+    if let Some(user) = &user {
+        request = request.header("x-user", user);
+    }
+    let response = client.request(request.body(Empty::new())?).await?;
+    let (parts, body) = response.into_parts();
+    let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
+    let header = |headers: &HeaderMap, name| -> Result<String, Failure> {
+        Ok(headers.get(name).ok_or("an answer lacks a header")?.to_str()?.to_owned())
+    };
+    let [id, answered, trace] = [
+        header(&parts.headers, "x-request-id")?,
+        header(&parts.headers, "x-user")?,
+        header(&parts.headers, "x-trace")?,
+    ];
+    let own = user.as_deref().unwrap_or("anonymous");
+    // What the handler said in the headers, and what the worker said in the body.
+    let is_own = answered == own
+        && body.starts_with(&format!("request {id} for {own} on "))
+        && (path.contains("leaky") || body.ends_with(&format!(", trace {trace}\n")));
+    tally.answers += 1;
+    tally.numbers.insert(id.clone());
+    if !is_own {
+        tally.mixed += 1;
+        tally.sample = Some(format!("asked as {own}, answered request {id} of {answered}: {body}"));
+    }
+    Ok(())
+}

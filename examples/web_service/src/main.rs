@@ -1,0 +1,92 @@
+//! Shows a web service on axum and tokio that does its computing on a pool. Log lines, spans and
+//! answers know whose request they belong to, without a parameter, and nobody's are mixed up.
+//! Requests with `?leaky` go a way on which they are.
+
+mod check;
+#[path = "../../cli/mod.rs"]
+mod cli;
+mod history;
+mod log;
+mod page;
+mod service;
+mod spans;
+mod task;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use check::Plan;
+use cli::{Cli, Failure, Opt};
+use service::Service;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// Serves until Ctrl-C or a SIGTERM. Requests that have arrived by then are answered.
+fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    log::start(log::Sink::StandardOutput)?;
+    let service = Service::new(workers)?;
+    let runtime = Runtime::new()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let stop = stop_signal()?;
+        let address = listener.local_addr()?;
+        writeln!(out, "listening on http://{address}/, until Ctrl-C; /work works, / shows it")?;
+        out.flush()?;
+        service.run(listener, stop).await
+    })?;
+    writeln!(out, "stopped")?;
+    Ok(())
+}
+
+/// A future that ends when the process is asked to stop. It listens from now on.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    #[cfg(unix)]
+    let mut terminate = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::terminate())?
+    };
+    #[cfg(unix)]
+    let mut interrupt = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::interrupt())?
+    };
+    Ok(async move {
+        #[cfg(unix)]
+        std::future::poll_fn(|cx| {
+            let asked = terminate.poll_recv(cx).is_ready() || interrupt.poll_recv(cx).is_ready();
+            if asked { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+        #[cfg(not(unix))]
+        drop(tokio::signal::ctrl_c().await);
+    })
+}
+
+const CLI: Cli = Cli {
+    name: "web_service",
+    about: "Shows a service on axum that computes on a pool and never mixes up its requests.\n\
+            Without --serve it sends itself requests, checks the answers, and ends.",
+    options: &[
+        Opt::Flag { name: "--serve", help: "serve until Ctrl-C or SIGTERM instead of checking" },
+        Opt::Number { name: "--port", help: "with --serve; 0: any", range: 0..=65535, default: 0 },
+        Opt::Number { name: "--workers", help: "threads of the pool", range: 1..=64, default: 4 },
+        Opt::Number {
+            name: "--requests",
+            help: "to check with",
+            range: 0..=1_000_000,
+            default: 20_000,
+        },
+        Opt::Number { name: "--clients", help: "at a time", range: 1..=256, default: 64 },
+    ],
+};
+
+fn main() -> ExitCode {
+    CLI.main(|args, out| {
+        let workers = args.number("--workers");
+        if args.has("--serve") {
+            return serve(args.number("--port"), workers, out);
+        }
+        let (requests, clients) = (args.number("--requests"), args.number("--clients"));
+        check::run(&Plan { workers, requests, clients }, out)
+    })
+}

@@ -1,0 +1,63 @@
+//! The example as a program of its own, over TCP.
+
+mod page;
+mod program;
+mod stop;
+
+use program::{Service, run};
+
+#[test]
+fn of_20_000_requests_64_at_a_time_none_is_mixed_up_unless_it_leaks() {
+    let Some(ran) = run(&["--requests", "20000", "--clients", "64"]) else { return };
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    let (clean, leaky) = ran.out.split_once("/work?leaky: ").expect("both ways");
+    let clean: Vec<_> = clean.lines().collect();
+    assert_eq!(
+        clean,
+        [
+            "/work: 20000 answers, 0 with somebody else's data, 0 numbers twice",
+            "  40000 log lines, 0 of them under another request's name",
+            "  20000 spans of workers, 0 of them not in their request's trace",
+        ]
+    );
+    assert!(leaky.starts_with("2000 answers, "));
+    let mixed = leaky.split(", ").nth(1).expect("how many are mixed up");
+    assert!(!mixed.starts_with("0 "), "{leaky}");
+    assert!(leaky.contains("  for example, asked as "), "{leaky}");
+    assert!(ran.out.trim_end().ends_with(", 0 where they are tasks"), "{}", ran.out);
+}
+
+#[test]
+fn it_has_help_and_refuses_what_is_odd() {
+    let Some(help) = run(&["--help"]) else { return };
+    assert!(help.code == 0 && help.out.contains("--serve") && help.out.contains("--clients"));
+    let odd = run(&["--workers", "none"]).expect("it was there just now");
+    assert_eq!(odd.code, 2);
+    assert!(odd.err.contains("--workers takes a number from 1 to 64"), "{}", odd.err);
+}
+
+#[test]
+fn every_answer_and_every_line_says_whose_it_is() {
+    let Some(service) = Service::start() else { return };
+    let answer = service.get("/work", Some("alice")).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("\r\nx-user: alice\r\n"), "{answer}");
+    assert!(answer.contains("\r\nx-request-id: 1\r\n"), "{answer}");
+    assert!(answer.contains("\r\n\r\nrequest 1 for alice on clean-"), "{answer}");
+    let answer = service.get("/work", None).expect("an answer");
+    assert!(answer.contains("\r\nx-user: anonymous\r\n"), "{answer}");
+    let missing = service.get("/nowhere", Some("bob")).expect("an answer");
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+    let lines = service.stop("TERM");
+    assert_eq!(
+        lines,
+        [
+            "[request 1 of alice] request: work: worked for request 1 of alice",
+            "[request 1 of alice] request: answered /work for request 1 of alice",
+            "[request 2 of anonymous] request: work: worked for request 2 of anonymous",
+            "[request 2 of anonymous] request: answered /work for request 2 of anonymous",
+            "[request 3 of bob] request: answered /nowhere for request 3 of bob",
+            "stopped",
+        ]
+    );
+}
