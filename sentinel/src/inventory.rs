@@ -35,9 +35,9 @@ impl Inventory {
     pub fn read(path: impl AsRef<Path>) -> Result<Inventory, InventoryError> {
         let path = path.as_ref();
         let error = |failure| InventoryError { path: path.to_owned(), failure };
-        let symbols = Symbols::read(path).map_err(|it| error(Reason::Unreadable(it)))?;
+        let symbols = Symbols::read(path).map_err(|it| error(InventoryFailure::Unreadable(it)))?;
         if symbols.list.is_empty() && symbols.block > 0 && !symbols.complete {
-            return Err(error(Reason::Stripped));
+            return Err(error(InventoryFailure::Stripped));
         }
         let initialised = symbols.initialised;
         let to_variable = |symbol: super::symbols::Symbol| Variable {
@@ -120,11 +120,11 @@ impl Variable {
 #[derive(Debug)]
 pub struct InventoryError {
     path: PathBuf,
-    failure: Reason,
+    failure: InventoryFailure,
 }
 
 #[derive(Debug)]
-enum Reason {
+enum InventoryFailure {
     Unreadable(Failure),
     Stripped,
 }
@@ -133,19 +133,19 @@ impl InventoryError {
     /// Returns whether the file has thread-locals but is stripped of their names.
     #[must_use]
     pub fn is_stripped(&self) -> bool {
-        matches!(self.failure, Reason::Stripped)
+        matches!(self.failure, InventoryFailure::Stripped)
     }
 
     /// Returns whether the file is something else than ELF.
     #[must_use]
     pub fn is_not_elf(&self) -> bool {
-        matches!(self.failure, Reason::Unreadable(Failure::NotElf))
+        matches!(self.failure, InventoryFailure::Unreadable(Failure::NotElf))
     }
 
     /// Returns whether the file is ELF, but cut off or broken.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        matches!(self.failure, Reason::Unreadable(Failure::Malformed(_)))
+        matches!(self.failure, InventoryFailure::Unreadable(Failure::Malformed(_)))
     }
 }
 
@@ -153,8 +153,8 @@ impl fmt::Display for InventoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
         match &self.failure {
-            Reason::Unreadable(failure) => write!(f, "{failure}"),
-            Reason::Stripped => {
+            InventoryFailure::Unreadable(failure) => write!(f, "{failure}"),
+            InventoryFailure::Stripped => {
                 f.write_str("stripped: it has thread-locals, but no names for them")
             }
         }
@@ -164,9 +164,9 @@ impl fmt::Display for InventoryError {
 impl std::error::Error for InventoryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.failure {
-            Reason::Unreadable(Failure::Io(error)) => Some(error),
-            Reason::Unreadable(Failure::Malformed(error)) => Some(error),
-            Reason::Unreadable(Failure::NotElf) | Reason::Stripped => None,
+            InventoryFailure::Unreadable(Failure::Io(error)) => Some(error),
+            InventoryFailure::Unreadable(Failure::Malformed(error)) => Some(error),
+            InventoryFailure::Unreadable(Failure::NotElf) | InventoryFailure::Stripped => None,
         }
     }
 }

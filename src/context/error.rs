@@ -13,24 +13,24 @@ use crate::frame::snapshot::Borrowed;
 /// because an [installed](crate::foreign::install) carrier failed.
 #[derive(Clone, Debug)]
 pub struct CaptureError {
-    refused: Refused,
+    refused: CaptureErrorKind,
 }
 
 #[derive(Clone, Debug)]
-enum Refused {
+enum CaptureErrorKind {
     Slot(&'static str),
     Carrier(Arc<CarrierError>),
 }
 
 impl From<CarrierError> for CaptureError {
     fn from(error: CarrierError) -> Self {
-        Self { refused: Refused::Carrier(Arc::new(error)) }
+        Self { refused: CaptureErrorKind::Carrier(Arc::new(error)) }
     }
 }
 
 impl From<Borrowed> for CaptureError {
     fn from(Borrowed(slot): Borrowed) -> Self {
-        Self { refused: Refused::Slot(slot) }
+        Self { refused: CaptureErrorKind::Slot(slot) }
     }
 }
 
@@ -46,14 +46,14 @@ impl CaptureError {
     /// The path of the slot, or the name of the carrier.
     pub fn slot(&self) -> &str {
         match &self.refused {
-            Refused::Slot(slot) => slot,
-            Refused::Carrier(error) => error.carrier(),
+            CaptureErrorKind::Slot(slot) => slot,
+            CaptureErrorKind::Carrier(error) => error.carrier(),
         }
     }
 
     /// Says whether it was an installed carrier that failed.
     pub fn is_carrier(&self) -> bool {
-        matches!(self.refused, Refused::Carrier(_))
+        matches!(self.refused, CaptureErrorKind::Carrier(_))
     }
 }
 
@@ -65,10 +65,10 @@ impl RefUnwindSafe for CaptureError {}
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.refused {
-            Refused::Slot(slot) => {
+            CaptureErrorKind::Slot(slot) => {
                 write!(f, "cannot capture slot `{slot}` inside its own with_mut")
             }
-            Refused::Carrier(error) => error.fmt(f),
+            CaptureErrorKind::Carrier(error) => error.fmt(f),
         }
     }
 }
@@ -76,8 +76,8 @@ impl fmt::Display for CaptureError {
 impl Error for CaptureError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.refused {
-            Refused::Slot(_) => None,
-            Refused::Carrier(error) => error.source(),
+            CaptureErrorKind::Slot(_) => None,
+            CaptureErrorKind::Carrier(error) => error.source(),
         }
     }
 }
@@ -85,27 +85,27 @@ impl Error for CaptureError {
 /// A closure that was run in a context has no result, though it did not panic.
 #[derive(Debug)]
 pub struct RunError {
-    cause: Cause,
+    cause: RunErrorKind,
 }
 
 #[derive(Debug)]
-enum Cause {
+enum RunErrorKind {
     Carrier(CarrierError),
     Cleanup(CleanupError),
 }
 
 impl RunError {
     pub(crate) fn carrier(error: CarrierError) -> Self {
-        Self { cause: Cause::Carrier(error) }
+        Self { cause: RunErrorKind::Carrier(error) }
     }
 
     pub(crate) fn cleanup(error: CleanupError) -> Self {
-        Self { cause: Cause::Cleanup(error) }
+        Self { cause: RunErrorKind::Cleanup(error) }
     }
 
     /// Says whether a carrier could not be attached. The closure was not called.
     pub fn is_carrier(&self) -> bool {
-        matches!(self.cause, Cause::Carrier(_))
+        matches!(self.cause, RunErrorKind::Carrier(_))
     }
 
     /// Returns the payload of the first panic of the clean-up.
@@ -115,14 +115,14 @@ impl RunError {
     /// Hands the error back if nothing panicked.
     pub fn into_payload(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
         match self.cause {
-            Cause::Cleanup(error) => error.try_into_payload().map_err(Self::cleanup),
-            cause @ Cause::Carrier(_) => Err(Self { cause }),
+            RunErrorKind::Cleanup(error) => error.try_into_payload().map_err(Self::cleanup),
+            cause @ RunErrorKind::Carrier(_) => Err(Self { cause }),
         }
     }
 
     /// Says whether the closure returned, but the clean-up failed. Its result was dropped.
     pub fn is_cleanup(&self) -> bool {
-        matches!(self.cause, Cause::Cleanup(_))
+        matches!(self.cause, RunErrorKind::Cleanup(_))
     }
 }
 
@@ -134,8 +134,8 @@ impl RefUnwindSafe for RunError {}
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            Cause::Carrier(error) => error.fmt(f),
-            Cause::Cleanup(error) => error.fmt(f),
+            RunErrorKind::Carrier(error) => error.fmt(f),
+            RunErrorKind::Cleanup(error) => error.fmt(f),
         }
     }
 }
@@ -143,8 +143,8 @@ impl fmt::Display for RunError {
 impl Error for RunError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
-            Cause::Carrier(error) => Some(error),
-            Cause::Cleanup(error) => Some(error),
+            RunErrorKind::Carrier(error) => Some(error),
+            RunErrorKind::Cleanup(error) => Some(error),
         }
     }
 }

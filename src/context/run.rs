@@ -118,7 +118,7 @@ fn not_attached(
     closed: Option<CleanupError>,
 ) -> Result<Option<CleanupError>, CarrierError> {
     if has_run || failed.is_detach() {
-        thread::current().is_tainted.set(true);
+        thread::current().must_retire.set(true);
     }
     if has_run {
         let mut error = Some(CleanupError::detach(failed));
@@ -130,6 +130,6 @@ fn not_attached(
 }
 
 /// Whether a carrier could not be detached on this thread since the last time of asking.
-pub(crate) fn take_taint() -> bool {
-    thread::current().is_tainted.replace(false)
+pub(crate) fn take_retirement() -> bool {
+    thread::current().must_retire.replace(false)
 }

@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::ptr::null;
 
-use super::carried::{self, Body, Carried};
+use super::carried::{self, Carried, TaskBody};
 use super::error::CarrierError;
 
 struct Level {
@@ -38,7 +38,7 @@ impl Drop for Leave {
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
 /// finds them. It was called unless something could not be attached.
 #[inline]
-pub(super) fn around(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
+pub(super) fn around(carriers: &[Carried], body: TaskBody<'_>) -> Option<CarrierError> {
     let level = Level { carriers, outer: INNERMOST.get() };
     let _leave = Leave { outer: level.outer };
     INNERMOST.set(&raw const level);

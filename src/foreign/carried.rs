@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::carrier::Identity;
-use super::error::{BoxError, CarrierError, Step};
+use super::error::{BoxError, CarrierError, CarrierStep};
 use super::kinds::{self, Hold};
 use crate::panic::{Guarded, catch};
 
@@ -27,11 +27,15 @@ trait AnyLoad: Send + Sync {
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
     /// Attaches this one and then the rest, calls `body` inside, and detaches. The body was called
     /// unless something could not be attached.
-    fn around(&self, outer: Attached<'_>, rest: &[Carried], body: Body<'_>)
-    -> Option<CarrierError>;
+    fn around(
+        &self,
+        outer: Attached<'_>,
+        rest: &[Carried],
+        body: TaskBody<'_>,
+    ) -> Option<CarrierError>;
 }
 
-pub(super) type Body<'a> = &'a mut dyn FnMut(Attached<'_>);
+pub(super) type TaskBody<'a> = &'a mut dyn FnMut(Attached<'_>);
 
 /// What is attached around a body: a list through the stack, the innermost first.
 #[derive(Clone, Copy)]
@@ -77,7 +81,7 @@ impl<H: Hold> Identified<H> {
     /// Calls the carrier's code and names what went wrong.
     pub(super) fn call<T>(
         &self,
-        step: Step,
+        step: CarrierStep,
         f: impl FnOnce(&H) -> Result<T, BoxError>,
     ) -> Result<T, CarrierError> {
         kinds::call(&*self.carrier, step, f)
@@ -85,7 +89,7 @@ impl<H: Hold> Identified<H> {
 
     /// What code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
-        let nothing = self.call(Step::Nothing, |carrier| Ok(carrier.nothing()))?;
+        let nothing = self.call(CarrierStep::Nothing, |carrier| Ok(carrier.nothing()))?;
         Ok(nothing.map(|nothing| Carried::new(self, nothing)))
     }
 }
@@ -113,7 +117,7 @@ impl<H: Hold> AnyLoad for Load<H> {
         &self,
         outer: Attached<'_>,
         rest: &[Carried],
-        body: Body<'_>,
+        body: TaskBody<'_>,
     ) -> Option<CarrierError> {
         self.carrier.carrier.hold(&self.captured, |reattach| {
             around_all(Attached(Some(&Link { reattach, outer })), rest, body)
@@ -156,11 +160,15 @@ impl Carried {
 
 /// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
 /// could not be attached.
-pub(super) fn around(carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
+pub(super) fn around(carriers: &[Carried], body: TaskBody<'_>) -> Option<CarrierError> {
     around_all(Attached(None), carriers, body)
 }
 
-fn around_all(outer: Attached<'_>, carriers: &[Carried], body: Body<'_>) -> Option<CarrierError> {
+fn around_all(
+    outer: Attached<'_>,
+    carriers: &[Carried],
+    body: TaskBody<'_>,
+) -> Option<CarrierError> {
     match carriers.split_first() {
         Some((first, rest)) => first.load.around(outer, rest, body),
         None => {

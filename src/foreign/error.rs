@@ -10,7 +10,7 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// The step at which a carrier failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum CarrierStep {
     Capture,
     Nothing,
     Attach,
@@ -18,14 +18,14 @@ pub(crate) enum Step {
 }
 
 /// What the user gave as an error: user code, of which nothing may unwind through the crate.
-pub(crate) struct Cause {
+pub(crate) struct RenderedCause {
     /// Rendered once, while that could be contained.
     text: String,
     /// `None` from its drop on.
     error: Option<BoxError>,
 }
 
-impl Cause {
+impl RenderedCause {
     pub(crate) fn new(error: BoxError) -> Self {
         let text = match catch(|| {
             let mut text = String::new();
@@ -48,14 +48,14 @@ impl Cause {
     }
 }
 
-impl Drop for Cause {
+impl Drop for RenderedCause {
     fn drop(&mut self) {
         let error = self.error.take();
         let _contained = catch(|| drop(error));
     }
 }
 
-impl fmt::Debug for Cause {
+impl fmt::Debug for RenderedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)
     }
@@ -64,26 +64,28 @@ impl fmt::Debug for Cause {
 /// A carrier failed: it says which, at what, and why.
 #[derive(Debug)]
 pub struct CarrierError {
-    inner: Box<Inner>,
+    inner: Box<CarrierFault>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct CarrierFault {
     carrier: String,
-    step: Step,
-    cause: Cause,
+    step: CarrierStep,
+    cause: RenderedCause,
     panicked: bool,
     /// Another one could not be detached while this failure was cleared up.
     stuck: Option<CarrierError>,
 }
 
 impl CarrierError {
-    pub(super) fn new(carrier: String, step: Step, cause: BoxError) -> Self {
-        let cause = Cause::new(cause);
-        Self { inner: Box::new(Inner { carrier, step, cause, panicked: false, stuck: None }) }
+    pub(super) fn new(carrier: String, step: CarrierStep, cause: BoxError) -> Self {
+        let cause = RenderedCause::new(cause);
+        Self {
+            inner: Box::new(CarrierFault { carrier, step, cause, panicked: false, stuck: None }),
+        }
     }
 
-    pub(super) fn panicked(carrier: String, step: Step, payload: &Payload) -> Self {
+    pub(super) fn panicked(carrier: String, step: CarrierStep, payload: &Payload) -> Self {
         let mut error = Self::new(carrier, step, payload.words().into());
         error.inner.panicked = true;
         error
@@ -108,7 +110,7 @@ impl CarrierError {
 
     /// The same failure, of detaching.
     pub(super) fn into_detach(mut self) -> Self {
-        self.inner.step = Step::Detach;
+        self.inner.step = CarrierStep::Detach;
         self
     }
 
@@ -119,18 +121,18 @@ impl CarrierError {
 
     /// Says whether it failed to capture.
     pub fn is_capture(&self) -> bool {
-        matches!(self.inner.step, Step::Capture | Step::Nothing)
+        matches!(self.inner.step, CarrierStep::Capture | CarrierStep::Nothing)
     }
 
     /// Says whether it failed to attach. The task did not run.
     pub fn is_attach(&self) -> bool {
-        self.inner.step == Step::Attach
+        self.inner.step == CarrierStep::Attach
     }
 
     /// Says whether a carrier, this one or one that was attached before it, failed to detach. The
     /// thread may still hold its state; a pool replaces such a worker.
     pub fn is_detach(&self) -> bool {
-        self.inner.step == Step::Detach || self.inner.stuck.is_some()
+        self.inner.step == CarrierStep::Detach || self.inner.stuck.is_some()
     }
 
     /// Says whether it panicked, rather than return an error.
@@ -141,13 +143,13 @@ impl CarrierError {
 
 impl fmt::Display for CarrierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { carrier, step, cause, panicked, stuck } = &*self.inner;
+        let CarrierFault { carrier, step, cause, panicked, stuck } = &*self.inner;
         let verb = if *panicked { "panicked" } else { "failed" };
         let step = match step {
-            Step::Capture => "capture",
-            Step::Nothing => "say what nothing is",
-            Step::Attach => "attach",
-            Step::Detach => "detach",
+            CarrierStep::Capture => "capture",
+            CarrierStep::Nothing => "say what nothing is",
+            CarrierStep::Attach => "attach",
+            CarrierStep::Detach => "detach",
         };
         write!(f, "carrier `{carrier}` {verb} to {step}: {}", cause.text())?;
         if let Some(stuck) = stuck {

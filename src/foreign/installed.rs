@@ -138,36 +138,36 @@ pub(super) fn nothing() -> &'static [Carried] {
 /// A carrier could not be installed.
 #[derive(Debug)]
 pub struct InstallError {
-    kind: Kind,
+    kind: InstallErrorKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum InstallErrorKind {
     Duplicate(String),
     Carrier(CarrierError),
 }
 
 impl InstallError {
     fn duplicate(name: String) -> Self {
-        Self { kind: Kind::Duplicate(name) }
+        Self { kind: InstallErrorKind::Duplicate(name) }
     }
 
     fn carrier(error: CarrierError) -> Self {
-        Self { kind: Kind::Carrier(error) }
+        Self { kind: InstallErrorKind::Carrier(error) }
     }
 
     /// Returns whether one with the same identity is installed.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
-        matches!(self.kind, Kind::Duplicate(_))
+        matches!(self.kind, InstallErrorKind::Duplicate(_))
     }
 
     /// Returns the name of the carrier.
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.kind {
-            Kind::Duplicate(name) => name,
-            Kind::Carrier(error) => error.carrier(),
+            InstallErrorKind::Duplicate(name) => name,
+            InstallErrorKind::Carrier(error) => error.carrier(),
         }
     }
 }
@@ -175,8 +175,8 @@ impl InstallError {
 impl fmt::Display for InstallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Duplicate(name) => write!(f, "carrier `{name}` is installed already"),
-            Kind::Carrier(error) => error.fmt(f),
+            InstallErrorKind::Duplicate(name) => write!(f, "carrier `{name}` is installed already"),
+            InstallErrorKind::Carrier(error) => error.fmt(f),
         }
     }
 }
@@ -184,8 +184,8 @@ impl fmt::Display for InstallError {
 impl Error for InstallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            Kind::Duplicate(_) => None,
-            Kind::Carrier(error) => error.source(),
+            InstallErrorKind::Duplicate(_) => None,
+            InstallErrorKind::Carrier(error) => error.source(),
         }
     }
 }

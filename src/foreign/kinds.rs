@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use super::carrier::{Carrier, Identity};
-use super::error::{BoxError, CarrierError, Step};
+use super::error::{BoxError, CarrierError, CarrierStep};
 use super::in_carrier::InCarrier;
 use super::scoped::{Scoped, ScopedCarrier};
 use crate::panic::{Payload, catch};
@@ -32,7 +32,7 @@ pub(super) trait Hold: Send + Sync + Sized + 'static {
 #[inline]
 pub(super) fn call<H: Hold, T>(
     carrier: &H,
-    step: Step,
+    step: CarrierStep,
     f: impl FnOnce(&H) -> Result<T, BoxError>,
 ) -> Result<T, CarrierError> {
     let _marked = InCarrier::enter();
@@ -51,12 +51,12 @@ fn is_ready(reattach: impl FnOnce() -> bool) -> bool {
 }
 
 #[cold]
-fn failed(carrier: &impl Hold, step: Step, cause: BoxError) -> CarrierError {
+fn failed(carrier: &impl Hold, step: CarrierStep, cause: BoxError) -> CarrierError {
     CarrierError::new(name_of(carrier), step, cause)
 }
 
 #[cold]
-fn panicked(carrier: &impl Hold, step: Step, payload: &Payload) -> CarrierError {
+fn panicked(carrier: &impl Hold, step: CarrierStep, payload: &Payload) -> CarrierError {
     CarrierError::panicked(name_of(carrier), step, payload)
 }
 
@@ -104,13 +104,14 @@ impl<C: Carrier> Hold for Attaching<C> {
         captured: &C::Captured,
         inner: impl FnOnce(&dyn Fn() -> bool) -> Option<CarrierError>,
     ) -> Option<CarrierError> {
-        let attached = match call(self, Step::Attach, |Self(carrier)| carrier.attach(captured)) {
-            Ok(attached) => RefCell::new(attached),
-            Err(error) => return Some(error),
-        };
+        let attached =
+            match call(self, CarrierStep::Attach, |Self(carrier)| carrier.attach(captured)) {
+                Ok(attached) => RefCell::new(attached),
+                Err(error) => return Some(error),
+            };
         let inner = inner(&|| is_ready(|| self.0.reattach(captured, &mut attached.borrow_mut())));
         let attached = attached.into_inner();
-        let own = call(self, Step::Detach, |Self(carrier)| carrier.detach(attached)).err();
+        let own = call(self, CarrierStep::Detach, |Self(carrier)| carrier.detach(attached)).err();
         CarrierError::both(inner, own)
     }
 }
@@ -133,7 +134,8 @@ impl<C: ScopedCarrier> Hold for Scoped<C> {
             called = Some(inner(&|| is_ready(|| self.0.reattach(captured))));
             Called
         };
-        let around = call(self, Step::Attach, |Self(carrier)| carrier.around(captured, body));
+        let around =
+            call(self, CarrierStep::Attach, |Self(carrier)| carrier.around(captured, body));
         match (called, around) {
             (None, Ok(Called)) => unreachable!("only the body makes one"),
             (None, Err(error)) => Some(error),

@@ -31,7 +31,7 @@ pub(crate) use carried::{Attached as AttachedCarriers, Carried};
 pub use carrier::{Carrier, Identity};
 pub(crate) use carriers::Carriers;
 pub(crate) use carriers::attach_nothing_around;
-pub(crate) use error::Cause;
+pub(crate) use error::RenderedCause;
 pub use error::{BoxError, CarrierError};
 pub use installed::{InstallError, install};
 #[cfg(feature = "opentelemetry")]

@@ -12,23 +12,23 @@ use crate::panic::catch;
 #[derive(Default)]
 pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
-    all: Vec<Member>,
+    all: Vec<PoolCarrier>,
     /// Those that only keep tasks apart, for contexts that inherit nothing.
-    apart: Arc<[Carried]>,
+    stateless: Arc<[Carried]>,
 }
 
-enum Member {
+enum PoolCarrier {
     /// Only keeps tasks apart: captured once, for every context of the pool.
-    Apart(Carried),
+    Stateless(Carried),
     /// Captures something at each submission.
-    Travelling(SharedCarrier),
+    Capturing(SharedCarrier),
 }
 
 impl fmt::Debug for CarrierSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.all.iter().map(|member| match member {
-            Member::Apart(carried) => carried.name(),
-            Member::Travelling(carrier) => carrier.name(),
+            PoolCarrier::Stateless(carried) => carried.name(),
+            PoolCarrier::Capturing(carrier) => carrier.name(),
         });
         f.debug_list().entries(names).finish()
     }
@@ -40,19 +40,19 @@ impl Drop for CarrierSet {
         for member in self.all.drain(..) {
             let _contained = catch(|| drop(member));
         }
-        let apart = std::mem::take(&mut self.apart);
-        let _contained = catch(|| drop(apart));
+        let stateless = std::mem::take(&mut self.stateless);
+        let _contained = catch(|| drop(stateless));
     }
 }
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
-        if carrier.travels() {
-            self.all.push(Member::Travelling(carrier));
+        if carrier.captures_state() {
+            self.all.push(PoolCarrier::Capturing(carrier));
         } else {
             let added = carrier.capture()?;
-            self.apart = self.apart.iter().cloned().chain([added.clone()]).collect();
-            self.all.push(Member::Apart(added));
+            self.stateless = self.stateless.iter().cloned().chain([added.clone()]).collect();
+            self.all.push(PoolCarrier::Stateless(added));
         }
         Ok(())
     }
@@ -64,12 +64,12 @@ impl CarrierSet {
 
     /// What a task has to attach, in order. What travels is left out if it is to inherit nothing.
     pub(crate) fn capture(&self, inherits: bool) -> Result<Arc<[Carried]>, CarrierError> {
-        if !inherits || self.apart.len() == self.all.len() {
-            return Ok(Arc::clone(&self.apart));
+        if !inherits || self.stateless.len() == self.all.len() {
+            return Ok(Arc::clone(&self.stateless));
         }
         let all = self.all.iter().map(|member| match member {
-            Member::Apart(carried) => Ok(carried.clone()),
-            Member::Travelling(carrier) => carrier.capture(),
+            PoolCarrier::Stateless(carried) => Ok(carried.clone()),
+            PoolCarrier::Capturing(carrier) => carrier.capture(),
         });
         all.collect()
     }

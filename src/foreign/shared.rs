@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::carried::{Carried, Identified};
 use super::carrier::{Carrier, Identity};
-use super::error::{CarrierError, Step};
+use super::error::{CarrierError, CarrierStep};
 use super::kinds::{Attaching, Hold};
 use super::scoped::{Scoped, ScopedCarrier};
 use crate::panic::Guarded;
@@ -53,7 +53,7 @@ trait AnyCarrier: Send + Sync {
     /// The same, or `None` if that is nothing.
     fn capture_something(self: Arc<Self>) -> Result<Option<Carried>, CarrierError>;
     fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError>;
-    fn travels(&self) -> bool;
+    fn captures_state(&self) -> bool;
 }
 
 impl<H: Hold> AnyCarrier for Identified<H> {
@@ -66,12 +66,12 @@ impl<H: Hold> AnyCarrier for Identified<H> {
     }
 
     fn capture(self: Arc<Self>) -> Result<Carried, CarrierError> {
-        let captured = self.call(Step::Capture, H::capture)?;
+        let captured = self.call(CarrierStep::Capture, H::capture)?;
         Ok(Carried::new(self, captured))
     }
 
     fn capture_something(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
-        let captured = self.call(Step::Capture, |carrier| {
+        let captured = self.call(CarrierStep::Capture, |carrier| {
             let captured = Guarded::new(carrier.capture()?);
             let is_nothing = carrier.is_nothing(&captured);
             let captured = captured.into_inner();
@@ -84,7 +84,7 @@ impl<H: Hold> AnyCarrier for Identified<H> {
         Identified::nothing(self)
     }
 
-    fn travels(&self) -> bool {
+    fn captures_state(&self) -> bool {
         size_of::<H::Captured>() != 0
     }
 }
@@ -123,8 +123,8 @@ impl SharedCarrier {
     }
 
     /// Whether anything travels. If not, it only keeps tasks apart.
-    pub(super) fn travels(&self) -> bool {
-        self.0.travels()
+    pub(super) fn captures_state(&self) -> bool {
+        self.0.captures_state()
     }
 }
 

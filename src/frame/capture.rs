@@ -81,7 +81,7 @@ fn rebuild(
     }
     let mut items = Items::default();
     let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
-    for slot in thread.heirs() {
+    for slot in thread.inheritable() {
         if slot.is_touched() {
             touched.push(slot);
             if let Some(copied) = slot.copy_current()? {

@@ -112,7 +112,7 @@ pub(crate) struct RawCell {
     /// The owner is gone (C4).
     has_ended: Cell<bool>,
     /// Tasks may inherit it.
-    is_heir: bool,
+    is_inheritable: bool,
     in_futures: InFutures,
     /// Entries on this thread's trail. Counted for owned slots only, whose cells can go away (C1).
     entries: Cell<u32>,
@@ -123,9 +123,9 @@ impl RawCell {
     pub(crate) const fn declared(
         slot: &'static dyn Slot,
         in_futures: InFutures,
-        is_heir: bool,
+        is_inheritable: bool,
     ) -> Self {
-        Self::new(Origin::Declared(slot), in_futures, is_heir)
+        Self::new(Origin::Declared(slot), in_futures, is_inheritable)
     }
 
     /// # Safety
@@ -139,13 +139,13 @@ impl RawCell {
         Self::new(Origin::Owned { slot, lock }, in_futures, false)
     }
 
-    const fn new(origin: Origin, in_futures: InFutures, is_heir: bool) -> Self {
+    const fn new(origin: Origin, in_futures: InFutures, is_inheritable: bool) -> Self {
         Self {
             shown: Cell::new(Shown::NOTHING),
             spare: Cell::new(None),
             is_registered: Cell::new(false),
             has_ended: Cell::new(false),
-            is_heir,
+            is_inheritable,
             in_futures,
             entries: Cell::new(0),
             origin,
@@ -156,8 +156,8 @@ impl RawCell {
         matches!(self.origin, Origin::Owned { .. })
     }
 
-    pub(super) fn is_heir(&self) -> bool {
-        self.is_heir
+    pub(super) fn is_inheritable(&self) -> bool {
+        self.is_inheritable
     }
 
     pub(super) fn in_futures(&self) -> InFutures {

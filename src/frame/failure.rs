@@ -46,11 +46,11 @@ impl fmt::Display for Fault {
 /// carrier, and holds the first panic's payload.
 #[derive(Debug)]
 pub struct CleanupError {
-    inner: Box<Inner>,
+    inner: Box<CleanupFaults>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct CleanupFaults {
     faults: Vec<Fault>,
     /// In a mutex because a payload is not `Sync`, and errors are expected to be.
     payload: Mutex<Option<Payload>>,
@@ -58,7 +58,9 @@ struct Inner {
 
 impl CleanupError {
     fn new(fault: Fault, payload: Option<Payload>) -> Self {
-        Self { inner: Box::new(Inner { faults: vec![fault], payload: Mutex::new(payload) }) }
+        Self {
+            inner: Box::new(CleanupFaults { faults: vec![fault], payload: Mutex::new(payload) }),
+        }
     }
 
     pub(super) fn panicked(slot: String, payload: Payload) -> Self {
@@ -90,7 +92,7 @@ impl CleanupError {
 
     /// Adds what happened later. The first payload is kept.
     pub(crate) fn merge(mut self, later: Self) -> Self {
-        let Inner { faults, payload } = *later.inner;
+        let CleanupFaults { faults, payload } = *later.inner;
         self.inner.faults.extend(faults);
         if let Some(payload) = payload.into_inner() {
             let slot = self.inner.payload.get_mut();

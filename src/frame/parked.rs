@@ -28,7 +28,7 @@ use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, forget_capture, undo};
 use super::thread::{self, Inherits, NOBODY, Thread};
-use super::trail::Entry;
+use super::trail::TrailEntry;
 use super::value::{self, Header};
 
 /// Added to the id of a home: there is more than one item, or an owned slot's.
@@ -39,13 +39,13 @@ const LINKED: u64 = NOBODY + 2;
 const NOWHERE: u64 = NOBODY + 1;
 
 /// A value, and where it was linked last (P5).
-struct Item {
+struct ParkedItem {
     cell: NonNull<RawCell>,
     header: NonNull<Header>,
     slot: SlotHandle,
 }
 
-impl Item {
+impl ParkedItem {
     /// # Safety
     ///
     /// - The cell is in place (P5).
@@ -76,7 +76,7 @@ impl Item {
 /// The slots of a suspended task.
 pub(crate) struct Parked {
     /// The values, in the order of first touch (P3).
-    items: Vec<Item>,
+    items: Vec<ParkedItem>,
     /// See P5.
     home: u64,
     /// That of the home's owned cells, if there is one among the items (C4).
@@ -258,11 +258,11 @@ impl Parked {
             debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
             unlinked.is_some()
         });
-        for Entry { cell: place, epoch, .. } in added {
+        for TrailEntry { cell: place, epoch, .. } in added {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
             let cell = unsafe { place.as_ref() };
             if let Some(header) = cell.unlink(epoch) {
-                self.items.push(Item { cell: place, header, slot: cell.handle() });
+                self.items.push(ParkedItem { cell: place, header, slot: cell.handle() });
             }
             cell.remove_entry();
         }
@@ -295,8 +295,8 @@ impl Parked {
 
     /// Drops the values of owners that are gone, or that cannot be used on this thread.
     #[cold]
-    fn end_lost(&mut self, lost: Vec<Item>) {
-        for Item { header, slot, .. } in lost.into_iter().rev() {
+    fn end_lost(&mut self, lost: Vec<ParkedItem>) {
+        for ParkedItem { header, slot, .. } in lost.into_iter().rev() {
             // SAFETY: parked, so it is ours (P1).
             if let Err(payload) = unsafe { value::end(header) } {
                 let error = CleanupError::panicked(slot.name(), payload);
@@ -316,7 +316,7 @@ impl Parked {
                     self.lock = Some(Arc::clone(cell.lock()));
                 }
                 // SAFETY: P5, as the callers have seen to.
-                SlotHandle::Declared(_) => self.diverges |= unsafe { item.cell() }.is_heir(),
+                SlotHandle::Declared(_) => self.diverges |= unsafe { item.cell() }.is_inheritable(),
             }
         }
     }
@@ -373,7 +373,7 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
         for item in &items {
             // SAFETY: P5.
             unsafe { item.cell() }.add_entry();
-            thread.trail.push(Entry { cell: item.cell, epoch: thread.epoch(), generation: 0 });
+            thread.trail.push(TrailEntry { cell: item.cell, epoch: thread.epoch(), generation: 0 });
         }
         thread.leave(0);
         CleanupError::add(&mut error, end_task(thread, clean));
@@ -383,7 +383,7 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
 
 /// Takes what the poll has touched off the trail, but for the leases of worker-locals, which end
 /// here, the youngest first. Meanwhile all that their drops may look at is in place.
-fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<Entry> {
+fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEntry> {
     let mut kept = Vec::new();
     let mut extra = EXTRA;
     loop {

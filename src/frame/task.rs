@@ -33,7 +33,7 @@ use super::epoch::CLEAN;
 use super::failure::{CleanupError, Failure};
 use super::snapshot::Snapshot;
 use super::thread::{self, DEPTH, DIRECT, DIVERGED, Inherits, ONE_DEEPER, POLL, Thread, UNOPENED};
-use super::trail::Entry;
+use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::catch;
 
@@ -328,12 +328,12 @@ pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
 }
 
 /// Undoes one entry, which is off the trail. `extra` counts the drops of later generations.
-pub(super) fn undo(thread: &Thread, entry: &Entry, extra: &mut usize) -> Option<CleanupError> {
+pub(super) fn undo(thread: &Thread, entry: &TrailEntry, extra: &mut usize) -> Option<CleanupError> {
     // SAFETY: C1: a cell stays in place while it has an entry, and `remove_entry` is the last use.
     let cell = unsafe { entry.cell.as_ref() };
     let mut error = None;
     if let Some(header) = cell.unlink(entry.epoch) {
-        if cell.is_heir() {
+        if cell.is_inheritable() {
             // An earlier drop may have captured it (R8).
             forget_capture(thread);
         }

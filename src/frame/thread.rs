@@ -81,12 +81,12 @@ pub(crate) struct Thread {
     /// The declared slots' cells that were touched on this thread.
     cells: RefCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
     /// Those of them that are inheritable.
-    heirs: RefCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
+    inheritable: RefCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
     /// The last capture of each open task that is still what a new one would give, the innermost's
     /// last.
     captures: RefCell<ManuallyDrop<Vec<Arc<Snapshot>>>>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
-    pub(crate) is_tainted: Cell<bool>,
+    pub(crate) must_retire: Cell<bool>,
     /// What else ends with the thread's slots.
     pub(super) at_end: Cell<Option<fn()>>,
 }
@@ -109,9 +109,9 @@ impl Thread {
             flags: Cell::new(DIRECT),
             trail: Trail::new(),
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),
-            heirs: RefCell::new(ManuallyDrop::new(Vec::new())),
+            inheritable: RefCell::new(ManuallyDrop::new(Vec::new())),
             captures: RefCell::new(ManuallyDrop::new(Vec::new())),
-            is_tainted: Cell::new(false),
+            must_retire: Cell::new(false),
             at_end: Cell::new(None),
         }
     }
@@ -176,7 +176,7 @@ impl Thread {
     pub(super) fn add_cell(&self, cell: &RawCell) {
         self.cells.borrow_mut().push(NonNull::from(cell));
         if let Some(slot) = cell.inheritance() {
-            self.heirs.borrow_mut().push(slot);
+            self.inheritable.borrow_mut().push(slot);
         }
     }
 
@@ -187,8 +187,8 @@ impl Thread {
 
     /// The inheritable slots that this thread has ever touched. A copy, so that the caller may run
     /// user code while it walks it.
-    pub(super) fn heirs(&self) -> Vec<&'static dyn Inheritance> {
-        self.heirs.borrow().to_vec()
+    pub(super) fn inheritable(&self) -> Vec<&'static dyn Inheritance> {
+        self.inheritable.borrow().to_vec()
     }
 
     /// The innermost task's last capture, if it is still what a new one would give.
@@ -249,7 +249,7 @@ impl Thread {
     /// Frees what the vectors take up, at the end of the thread.
     pub(super) fn free(&self) {
         self.trail.free();
-        drop(ManuallyDrop::into_inner(self.heirs.take()));
+        drop(ManuallyDrop::into_inner(self.inheritable.take()));
         drop(ManuallyDrop::into_inner(self.captures.take()));
     }
 }

@@ -8,7 +8,7 @@ use super::end::admit;
 use super::epoch::ROOT;
 use super::permanent::Gone;
 use super::thread::{DIRECT, POLL, Thread};
-use super::trail::Entry;
+use super::trail::TrailEntry;
 use super::value::Header;
 
 /// Why a slot cannot be touched.
@@ -42,7 +42,11 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     }
     let header = cell.vacant::<T>();
     cell.link(header, epoch);
-    thread.trail.push(Entry { cell: NonNull::from(cell), epoch, generation: thread.generation() });
+    thread.trail.push(TrailEntry {
+        cell: NonNull::from(cell),
+        epoch,
+        generation: thread.generation(),
+    });
     cell.add_entry();
     thread.leave(0);
     Ok(header)

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use super::cell::RawCell;
 
 /// One touched cell: it shows a value of its own since then.
-pub(super) struct Entry {
+pub(super) struct TrailEntry {
     pub(super) cell: NonNull<RawCell>,
     /// The task that touched it.
     pub(super) epoch: u64,
@@ -19,7 +19,7 @@ pub(super) struct Entry {
 
 /// The entries of one thread. Those of the innermost task are the last ones, and the only ones with
 /// its epoch, which is never used again. So nobody has to remember where a task's entries begin.
-pub(super) struct Trail(RefCell<ManuallyDrop<Vec<Entry>>>);
+pub(super) struct Trail(RefCell<ManuallyDrop<Vec<TrailEntry>>>);
 
 impl Trail {
     pub(super) const fn new() -> Self {
@@ -27,12 +27,12 @@ impl Trail {
     }
 
     #[inline]
-    pub(super) fn push(&self, entry: Entry) {
+    pub(super) fn push(&self, entry: TrailEntry) {
         self.0.borrow_mut().push(entry);
     }
 
     /// Takes the youngest entry out, if it is one of the task with this epoch.
-    pub(super) fn pop(&self, epoch: u64) -> Option<Entry> {
+    pub(super) fn pop(&self, epoch: u64) -> Option<TrailEntry> {
         let mut entries = self.0.borrow_mut();
         match entries.last() {
             Some(entry) if entry.epoch == epoch => entries.pop(),
@@ -41,7 +41,7 @@ impl Trail {
     }
 
     /// Takes the entries of the task with this epoch out, the oldest first.
-    pub(super) fn take(&self, epoch: u64) -> Vec<Entry> {
+    pub(super) fn take(&self, epoch: u64) -> Vec<TrailEntry> {
         let mut entries = self.0.borrow_mut();
         let before = entries.iter().rposition(|entry| entry.epoch != epoch);
         entries.split_off(before.map_or(0, |last| last + 1))

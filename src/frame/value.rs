@@ -66,7 +66,7 @@ pub(crate) enum Status {
 
 /// How to drop and free a box whose type is not known any more.
 #[derive(Debug)]
-struct Kind {
+struct BoxKind {
     needs_drop: bool,
     /// Drops the value and leaves the memory.
     drop_value: unsafe fn(NonNull<Header>),
@@ -100,7 +100,7 @@ pub(crate) struct Header {
     /// What the cell showed before this value. Only while the cell shows it. First, so that it does
     /// not lie across two lines of the cache.
     pub(super) below: Cell<Shown>,
-    kind: &'static Kind,
+    kind: &'static BoxKind,
     word: Cell<u32>,
     /// A `scope` that is open on the Rust stack takes the box out of its cell itself; nobody else
     /// does.
@@ -117,8 +117,8 @@ pub(crate) struct Boxed<T> {
 struct KindOf<T>(std::marker::PhantomData<T>);
 
 impl<T> KindOf<T> {
-    const KIND: Kind =
-        Kind { needs_drop: needs_drop::<T>(), drop_value: drop_value::<T>, free: free::<T> };
+    const KIND: BoxKind =
+        BoxKind { needs_drop: needs_drop::<T>(), drop_value: drop_value::<T>, free: free::<T> };
 }
 
 /// # Safety

@@ -62,7 +62,7 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// ```
 #[derive(Clone)]
 pub struct Pool {
-    owner: Arc<Owner>,
+    owner: Arc<Handles>,
     name: Option<Arc<str>>,
     inherits: Inherits,
 }
@@ -77,11 +77,11 @@ enum Inherits {
 }
 
 /// What the handles share: the last one ends the pool.
-struct Owner {
+struct Handles {
     core: Arc<Core>,
 }
 
-impl Drop for Owner {
+impl Drop for Handles {
     fn drop(&mut self) {
         let core = &self.core;
         if core.is_forked() {
@@ -112,7 +112,7 @@ impl Drop for Owner {
 /// ```
 #[derive(Clone)]
 pub struct WeakPool {
-    owner: Weak<Owner>,
+    owner: Weak<Handles>,
     name: Option<Arc<str>>,
     inherits: Inherits,
 }
@@ -140,7 +140,7 @@ impl RefUnwindSafe for WeakPool {}
 
 impl Pool {
     pub(crate) fn from_core(core: Arc<Core>) -> Self {
-        let owner = Arc::new(Owner { core });
+        let owner = Arc::new(Handles { core });
         Self { owner, name: None, inherits: Inherits::Surroundings }
     }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //!
 //! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
-//!    borrows: [`Owner`]'s drop waits for that, or aborts. (In a forked child it does return: no
+//!    borrows: [`WaitForJobs`]'s drop waits for that, or aborts. (In a forked child it does return: no
 //!    thread lives there that runs the tasks, and nothing drops them.) A task counts from before it
 //!    is shared until its [`End::over`], after which neither its closure nor its result exist any
 //!    more (or they are leaked, see the job's cell).
@@ -146,12 +146,12 @@ impl Data {
 }
 
 /// The owner's side: its drop waits for all jobs, whatever `f` does.
-struct Owner<'c> {
+struct WaitForJobs<'c> {
     data: &'c Data,
     core: &'c Core,
 }
 
-impl Drop for Owner<'_> {
+impl Drop for WaitForJobs<'_> {
     fn drop(&mut self) {
         let promise = AbortOnUnwind::new("a scope would have ended before its tasks");
         let _in_this_process = self.data.wait(self.core);
@@ -215,7 +215,7 @@ impl Pool {
             scope: PhantomData,
             env: PhantomData,
         };
-        let owner = Owner { data: &scope.data, core };
+        let owner = WaitForJobs { data: &scope.data, core };
         let result = panic::catch(|| f.into_inner()(&scope));
         drop(owner);
         // From here on no task borrows anything.

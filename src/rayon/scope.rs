@@ -9,7 +9,7 @@ use rayon::BroadcastContext;
 
 use super::outcome::{First, discard};
 use super::pool::RayonPool;
-use super::spawn::Visits;
+use super::spawn::VisitedClosure;
 use super::task::attempt;
 use crate::panic::catch;
 
@@ -154,9 +154,9 @@ impl RayonPool {
         R: Send,
     {
         let (context, op) = self.context_for(op);
-        let shared = Shared::new(self);
+        let shared = ScopeData::new(self);
         let body = |inner: &rayon::Scope<'scope>| {
-            shared.first.keep(attempt(&context, || op(&Scope(Inner::new(inner, &shared)))))
+            shared.first.keep(attempt(&context, || op(&Scope(Lent::new(inner, &shared)))))
         };
         let result = match self.own() {
             Some(pool) => pool.scope(body),
@@ -190,9 +190,9 @@ impl RayonPool {
         R: Send,
     {
         let (context, op) = self.context_for(op);
-        let shared = Shared::new(self);
+        let shared = ScopeData::new(self);
         let body = |inner: &rayon::ScopeFifo<'scope>| {
-            shared.first.keep(attempt(&context, || op(&ScopeFifo(Inner::new(inner, &shared)))))
+            shared.first.keep(attempt(&context, || op(&ScopeFifo(Lent::new(inner, &shared)))))
         };
         let result = match self.own() {
             Some(pool) => pool.scope_fifo(body),
@@ -223,9 +223,9 @@ impl RayonPool {
     where
         OP: FnOnce(&Scope<'scope>) -> R,
     {
-        let shared = Shared::new(self);
+        let shared = ScopeData::new(self);
         let body = |inner: &rayon::Scope<'scope>| {
-            shared.first.keep(catch(|| op(&Scope(Inner::new(inner, &shared)))))
+            shared.first.keep(catch(|| op(&Scope(Lent::new(inner, &shared)))))
         };
         let result = match self.own() {
             Some(pool) => pool.in_place_scope(body),
@@ -255,9 +255,9 @@ impl RayonPool {
     where
         OP: FnOnce(&ScopeFifo<'scope>) -> R,
     {
-        let shared = Shared::new(self);
+        let shared = ScopeData::new(self);
         let body = |inner: &rayon::ScopeFifo<'scope>| {
-            shared.first.keep(catch(|| op(&ScopeFifo(Inner::new(inner, &shared)))))
+            shared.first.keep(catch(|| op(&ScopeFifo(Lent::new(inner, &shared)))))
         };
         let result = match self.own() {
             Some(pool) => pool.in_place_scope_fifo(body),
@@ -268,13 +268,13 @@ impl RayonPool {
 }
 
 /// What a scope shares with its tasks.
-struct Shared {
+struct ScopeData {
     first: First,
     /// Says what spawned tasks inherit.
     pool: RayonPool,
 }
 
-impl Shared {
+impl ScopeData {
     fn new(pool: &RayonPool) -> Arc<Self> {
         Arc::new(Self { first: First::default(), pool: pool.clone() })
     }
@@ -295,22 +295,22 @@ impl Shared {
 }
 
 /// Rayon's scope and ours. Users have references to it only.
-struct Inner<S> {
+struct Lent<S> {
     scope: NonNull<S>,
-    shared: Arc<Shared>,
+    shared: Arc<ScopeData>,
 }
 
 #[expect(unsafe_code, reason = "the pointer stands for a shared reference")]
-// SAFETY: it is shared as `&S` and `&Shared` would be, which are `Send` under these bounds.
-unsafe impl<S: Sync> Sync for Inner<S> {}
+// SAFETY: it is shared as `&S` and `&ScopeData` would be, which are `Send` under these bounds.
+unsafe impl<S: Sync> Sync for Lent<S> {}
 
 // What is shared are counters and locks.
-impl<S> UnwindSafe for Inner<S> {}
-impl<S> RefUnwindSafe for Inner<S> {}
+impl<S> UnwindSafe for Lent<S> {}
+impl<S> RefUnwindSafe for Lent<S> {}
 
-impl<S> Inner<S> {
+impl<S> Lent<S> {
     /// To be lent to the user for as long as rayon lends `scope`, and no longer.
-    fn new(scope: &S, shared: &Arc<Shared>) -> Self {
+    fn new(scope: &S, shared: &Arc<ScopeData>) -> Self {
         Self { scope: NonNull::from(scope), shared: Arc::clone(shared) }
     }
 
@@ -344,7 +344,7 @@ impl<S> Inner<S> {
         B: Fn(Self, BroadcastContext<'_>),
     {
         let (context, body) = self.shared.pool.context_for(body);
-        let visits = Visits::new(context, body);
+        let visits = VisitedClosure::new(context, body);
         let shared = Arc::clone(&self.shared);
         move |scope, to| {
             let inner = Self::new(scope, &shared);
@@ -369,7 +369,7 @@ impl<S> Inner<S> {
 /// scope(|s| fill(s, &mut places));
 /// assert_eq!(places, [0, 1, 2]);
 /// ```
-pub struct Scope<'scope>(Inner<rayon::Scope<'scope>>);
+pub struct Scope<'scope>(Lent<rayon::Scope<'scope>>);
 
 impl<'scope> Scope<'scope> {
     /// Runs a closure as a task before the scope ends.
@@ -449,7 +449,7 @@ impl fmt::Debug for Scope<'_> {
 /// scope_fifo(|s| fill(s, &mut places));
 /// assert_eq!(places, [0, 1, 2]);
 /// ```
-pub struct ScopeFifo<'scope>(Inner<rayon::ScopeFifo<'scope>>);
+pub struct ScopeFifo<'scope>(Lent<rayon::ScopeFifo<'scope>>);
 
 impl<'scope> ScopeFifo<'scope> {
     /// Runs a closure as a task before the scope ends, like [`Scope::spawn`], behind what the same

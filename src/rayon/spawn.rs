@@ -193,7 +193,7 @@ impl RayonPool {
         F: Fn(BroadcastContext<'_>) + Send + Sync + 'static,
     {
         let (context, f) = self.context_for(f);
-        let visits = Visits::new(context, f);
+        let visits = VisitedClosure::new(context, f);
         let visit = move |to: BroadcastContext<'_>| {
             settle(visits.visit(to.num_threads(), |f| f(to)));
         };
@@ -218,7 +218,7 @@ fn detached(context: Context, f: impl FnOnce()) -> impl FnOnce() {
 ///
 /// The last visit drops it. Rayon drops its own closure later, where a panic aborts the process,
 /// and, if it belongs to a scope, perhaps after the scope has ended, from which it borrows.
-pub(super) struct Visits<F>(Mutex<Remaining<F>>);
+pub(super) struct VisitedClosure<F>(Mutex<Remaining<F>>);
 
 struct Remaining<F> {
     /// The visits that have begun.
@@ -226,7 +226,7 @@ struct Remaining<F> {
     shared: Option<Arc<(Context, F)>>,
 }
 
-impl<F> Visits<F> {
+impl<F> VisitedClosure<F> {
     pub(super) fn new(context: Context, f: F) -> Self {
         Self(Mutex::new(Remaining { begun: 0, shared: Some(Arc::new((context, f))) }))
     }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::error::Reason;
 use super::inherit::Inherit;
-use super::place::{Place, SlotCell, Source};
+use super::place::{Place, SlotCell, ValueSource};
 use crate::frame::capture::{inherited, inherits};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
@@ -104,8 +104,8 @@ impl<T: Send + 'static> Inherited<'_, T> {
     }
 }
 
-impl<T: Send + 'static> Source<T> for Inherited<'_, T> {
-    fn is_heir(&self) -> bool {
+impl<T: Send + 'static> ValueSource<T> for Inherited<'_, T> {
+    fn is_inheritable(&self) -> bool {
         self.0.inherit.is_some()
     }
 

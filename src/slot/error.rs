@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use crate::foreign::{BoxError, Cause};
+use crate::foreign::{BoxError, RenderedCause};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -21,11 +21,11 @@ pub(super) enum Reason {
 
 /// What an initialiser that can fail has returned.
 #[derive(Clone, Debug)]
-pub(super) struct InitError(Arc<Cause>);
+pub(super) struct InitError(Arc<RenderedCause>);
 
 impl InitError {
     pub(super) fn new(error: BoxError) -> Self {
-        Self(Arc::new(Cause::new(error)))
+        Self(Arc::new(RenderedCause::new(error)))
     }
 }
 

@@ -3,12 +3,12 @@
 mod declaration;
 mod error;
 mod inherit;
+mod instances;
 mod methods;
 mod owned_local;
 mod owned_worker_local;
 mod place;
 mod scoped_future;
-mod stash;
 mod table;
 mod task_local;
 mod worker_local;
@@ -18,17 +18,17 @@ pub use declaration::Declaration;
 pub use error::{AccessError, SetError};
 #[doc(hidden)]
 pub use inherit::Inherit;
+#[doc(hidden)]
+pub use instances::Lease;
+pub(crate) use instances::end_worker;
+#[cfg(feature = "sentinel")]
+pub(crate) use instances::ignore_own;
 use methods::methods;
 pub use owned_local::OwnedLocal;
 pub use owned_worker_local::OwnedWorkerLocal;
 #[doc(hidden)]
 pub use place::SlotCell;
 pub use scoped_future::ScopedFuture;
-#[doc(hidden)]
-pub use stash::Lease;
-pub(crate) use stash::end_worker;
-#[cfg(feature = "sentinel")]
-pub(crate) use stash::ignore_own;
 pub use task_local::TaskLocal;
 #[doc(hidden)]
 pub use worker_local::WorkerDeclaration;

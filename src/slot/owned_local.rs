@@ -24,7 +24,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::error::Reason;
-use super::place::{Place, SlotCell, Source};
+use super::place::{Place, SlotCell, ValueSource};
 use super::table;
 use crate::frame::cell::{InFutures, OwnedCell, OwnedSlot, OwnersLock, RawCell};
 use crate::frame::contained;
@@ -75,7 +75,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// # Ok::<_, cleanslate::BuildError>(())
 /// ```
 pub struct OwnedLocal<T: Send + 'static> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<CellOwner<T>>,
     /// Here and not in `shared`, which the cells of other threads may keep for a while: what it
     /// captured ends with the owner, on the thread that drops the owner.
     init: Guarded<Init<T>>,
@@ -85,7 +85,7 @@ pub struct OwnedLocal<T: Send + 'static> {
 pub(super) type Init<T> = Box<dyn Fn() -> Result<T, Reason> + Send + Sync>;
 
 /// What the cells know of their owner. Dropping it runs no user code.
-struct Shared<T: Send + 'static> {
+struct CellOwner<T: Send + 'static> {
     id: u64,
     birth: &'static Location<'static>,
     in_futures: InFutures,
@@ -100,7 +100,7 @@ struct Shared<T: Send + 'static> {
 struct TypedCell<T: Send + 'static> {
     slot: SlotCell<T>,
     lock: Arc<OwnersLock>,
-    shared: Arc<Shared<T>>,
+    shared: Arc<CellOwner<T>>,
 }
 
 #[expect(clippy::non_send_fields_in_send_ty, reason = "cells by pointer, see below")]
@@ -111,7 +111,7 @@ unsafe impl<T: Send> Send for TypedCell<T> {}
 unsafe impl<T: Send> Sync for TypedCell<T> {}
 
 impl<T: Send + 'static> TypedCell<T> {
-    fn new(shared: Arc<Shared<T>>, lock: Arc<OwnersLock>) -> Self {
+    fn new(shared: Arc<CellOwner<T>>, lock: Arc<OwnersLock>) -> Self {
         let slot: NonNull<dyn OwnedSlot> = NonNull::from(&*shared);
         // SAFETY: W3: both are kept by the cell's own `Arc`s.
         let raw = unsafe { RawCell::owned(slot, NonNull::from(&*lock), shared.in_futures) };
@@ -140,7 +140,7 @@ impl<T: Send + 'static> OwnedCell for TypedCell<T> {
     }
 }
 
-impl<T: Send + 'static> Shared<T> {
+impl<T: Send + 'static> CellOwner<T> {
     fn me(&self) -> Arc<Self> {
         match self.me.upgrade() {
             Some(shared) => shared,
@@ -157,7 +157,7 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
-impl<T: Send + 'static> OwnedSlot for Shared<T> {
+impl<T: Send + 'static> OwnedSlot for CellOwner<T> {
     fn name(&self) -> String {
         format!("{} made at {}", (self.type_name)(), self.birth)
     }
@@ -194,7 +194,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
         // Relaxed: only uniqueness matters, and that comes with the addition.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let birth = Location::caller();
-        let shared = Arc::new_cyclic(|me| Shared {
+        let shared = Arc::new_cyclic(|me| CellOwner {
             id,
             birth,
             in_futures,
@@ -264,9 +264,9 @@ impl<T: Send + 'static> Clone for Owned<'_, T> {
 
 impl<T: Send + 'static> Copy for Owned<'_, T> {}
 
-impl<T: Send + 'static> Source<T> for Owned<'_, T> {
+impl<T: Send + 'static> ValueSource<T> for Owned<'_, T> {
     #[inline]
-    fn is_heir(&self) -> bool {
+    fn is_inheritable(&self) -> bool {
         false
     }
 

@@ -9,8 +9,8 @@ use std::thread::ThreadId;
 use parking_lot::Mutex;
 
 use super::error::{AccessError, InitError, Reason};
+use super::instances::{self, Ends, Instances, Lease};
 use super::owned_local::{Init, OwnedLocal};
-use super::stash::{self, Ends, Lease, Stash};
 use super::worker_local::lends;
 use crate::foreign::BoxError;
 use crate::frame::cell::InFutures;
@@ -36,52 +36,56 @@ use crate::panic::Guarded;
 /// ```
 pub struct OwnedWorkerLocal<T: Send + 'static> {
     lease: OwnedLocal<Lease<T>>,
-    shared: Arc<Shared<T>>,
+    shared: Arc<OfOwner<T>>,
 }
 
-struct Shared<T: Send + 'static> {
+/// What the leases know of their owner.
+struct OfOwner<T: Send + 'static> {
     init: Guarded<Init<T>>,
-    /// The stashes of all threads that have used it. `None`: the owner is gone.
-    stashes: Mutex<Option<HashMap<ThreadId, Arc<OfThread<T>>>>>,
+    /// The instances on all threads that have used it. `None`: the owner is gone.
+    threads: Mutex<Option<HashMap<ThreadId, Arc<OfThread<T>>>>>,
     me: Weak<Self>,
 }
 
-/// One thread's stash.
+/// The instances on one thread.
 struct OfThread<T: Send + 'static> {
-    stash: Stash<T>,
+    instances: Instances<T>,
     thread: ThreadId,
-    owner: Weak<Shared<T>>,
+    owner: Weak<OfOwner<T>>,
 }
 
 impl<T: Send + 'static> Ends for OfThread<T> {
     fn end(&self) {
         let listed = self.owner.upgrade().and_then(|owner| {
-            owner.stashes.lock().as_mut().and_then(|stashes| stashes.remove(&self.thread))
+            owner.threads.lock().as_mut().and_then(|threads| threads.remove(&self.thread))
         });
         drop(listed);
-        self.stash.end();
+        self.instances.end();
     }
 }
 
-impl<T: Send + 'static> Shared<T> {
-    /// This thread's stash.
-    fn stash(&self) -> Stash<T> {
+impl<T: Send + 'static> OfOwner<T> {
+    /// Returns this thread's instances.
+    fn instances(&self) -> Instances<T> {
         let thread = std::thread::current().id();
-        let mut stashes = self.stashes.lock();
-        let Some(stashes) = stashes.as_mut() else { return Stash::ended() };
-        if let Some(known) = stashes.get(&thread) {
-            return known.stash.clone();
+        let mut threads = self.threads.lock();
+        let Some(threads) = threads.as_mut() else { return Instances::ended() };
+        if let Some(known) = threads.get(&thread) {
+            return known.instances.clone();
         }
-        let of_thread =
-            Arc::new(OfThread { stash: Stash::new(), thread, owner: Weak::clone(&self.me) });
+        let of_thread = Arc::new(OfThread {
+            instances: Instances::new(),
+            thread,
+            owner: Weak::clone(&self.me),
+        });
         let ends: Arc<dyn Ends + Send + Sync> = Arc::clone(&of_thread) as _;
-        if !stash::note_owned(Arc::downgrade(&ends)) {
+        if !instances::note_owned(Arc::downgrade(&ends)) {
             // The thread is ending, and nobody would end what is kept for it.
-            return Stash::ended();
+            return Instances::ended();
         }
-        let stash = of_thread.stash.clone();
-        stashes.insert(thread, of_thread);
-        stash
+        let instances = of_thread.instances.clone();
+        threads.insert(thread, of_thread);
+        instances
     }
 }
 
@@ -127,14 +131,14 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
 
     #[track_caller]
     fn with_init(init: Init<T>) -> Self {
-        let shared = Arc::new_cyclic(|me| Shared {
+        let shared = Arc::new_cyclic(|me| OfOwner {
             init: Guarded::new(init),
-            stashes: Mutex::new(Some(HashMap::new())),
+            threads: Mutex::new(Some(HashMap::new())),
             me: Weak::clone(me),
         });
         let of_lease = Arc::clone(&shared);
         let lease = OwnedLocal::with_init(
-            Box::new(move || of_lease.stash().lease(|| (of_lease.init)())),
+            Box::new(move || of_lease.instances().lease(|| (of_lease.init)())),
             InFutures::EndsWithPoll,
             std::any::type_name::<Self>,
         );
@@ -168,9 +172,9 @@ impl<T: Send + 'static> fmt::Debug for OwnedWorkerLocal<T> {
 
 impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
     fn drop(&mut self) {
-        let stashes = self.shared.stashes.lock().take();
-        for of_thread in stashes.into_iter().flat_map(HashMap::into_values) {
-            of_thread.stash.end();
+        let threads = self.shared.threads.lock().take();
+        for of_thread in threads.into_iter().flat_map(HashMap::into_values) {
+            of_thread.instances.end();
         }
     }
 }

@@ -38,9 +38,9 @@ impl<T> SlotCell<T> {
 }
 
 /// Where a fresh value comes from.
-pub(super) trait Source<T>: Copy {
+pub(super) trait ValueSource<T>: Copy {
     /// Tasks may inherit the slot, so changes matter to captures.
-    fn is_heir(&self) -> bool;
+    fn is_inheritable(&self) -> bool;
     /// Whether an untouched slot counts as set, since the task inherits a value.
     fn inherits(&self, thread: &Thread) -> bool;
     /// The value that the task inherits, or else none.
@@ -63,7 +63,7 @@ impl<T, S: Copy> Clone for Place<'_, T, S> {
 
 impl<T, S: Copy> Copy for Place<'_, T, S> {}
 
-impl<'c, T, S: Source<T>> Place<'c, T, S> {
+impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     fn boxed(self, header: NonNull<Header>) -> &'c Boxed<T> {
         // SAFETY: the type is right by L1; the callers borrow, fill or read at once (L2).
         unsafe { Boxed::from_header(header) }
@@ -100,7 +100,7 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 
     #[inline]
     fn changed(self, thread: &Thread) {
-        if self.source.is_heir() {
+        if self.source.is_inheritable() {
             diverge(thread);
         }
     }
@@ -381,12 +381,12 @@ impl<'c, T, S: Source<T>> Place<'c, T, S> {
 }
 
 /// Ends a scope in which the closure unwinds.
-struct HideOnUnwind<'c, T, S: Source<T>> {
+struct HideOnUnwind<'c, T, S: ValueSource<T>> {
     place: Place<'c, T, S>,
     header: NonNull<Header>,
 }
 
-impl<T, S: Source<T>> Drop for HideOnUnwind<'_, T, S> {
+impl<T, S: ValueSource<T>> Drop for HideOnUnwind<'_, T, S> {
     #[cold]
     fn drop(&mut self) {
         if let Err(payload) = self.place.hide(self.header) {

@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::declaration::{Declaration, Inherited};
 use super::error::Reason;
-use super::place::{Place, SlotCell, Source};
+use super::place::{Place, SlotCell, ValueSource};
 use super::scoped_future::ScopedFuture;
 use crate::frame::capture::inherits;
 use crate::frame::permanent::{self, Key};
@@ -43,7 +43,7 @@ pub struct TaskLocal<T: Send + 'static> {
     // into other crates, as with std's `LocalKey`.
     key: &'static Key<SlotCell<T>>,
     init: fn() -> T,
-    is_heir: bool,
+    is_inheritable: bool,
     declaration: &'static Declaration<T>,
 }
 
@@ -103,18 +103,18 @@ impl<T: Send + 'static> Clone for Declared<'_, T> {
 
 impl<T: Send + 'static> Copy for Declared<'_, T> {}
 
-impl<T: Send + 'static> Source<T> for Declared<'_, T> {
+impl<T: Send + 'static> ValueSource<T> for Declared<'_, T> {
     #[inline]
-    fn is_heir(&self) -> bool {
-        self.0.is_heir
+    fn is_inheritable(&self) -> bool {
+        self.0.is_inheritable
     }
 
     fn inherits(&self, thread: &Thread) -> bool {
-        self.0.is_heir && inherits(thread, self.0.declaration)
+        self.0.is_inheritable && inherits(thread, self.0.declaration)
     }
 
     fn inherit(&self) -> Option<T> {
-        if self.0.is_heir { Inherited(self.0.declaration).made() } else { None }
+        if self.0.is_inheritable { Inherited(self.0.declaration).made() } else { None }
     }
 
     fn init(&self) -> Result<T, Reason> {
@@ -129,10 +129,10 @@ impl<T: Send + 'static> TaskLocal<T> {
     pub const fn new(
         key: &'static Key<SlotCell<T>>,
         declaration: &'static Declaration<T>,
-        is_heir: bool,
+        is_inheritable: bool,
         init: fn() -> T,
     ) -> Self {
-        Self { key, init, is_heir, declaration }
+        Self { key, init, is_inheritable, declaration }
     }
 
     /// The path under which the slot was declared, such as `shop::cart::USER`.
@@ -155,7 +155,7 @@ impl<T: Send + 'static> TaskLocal<T> {
     /// ```
     #[must_use]
     pub const fn is_inherited(&self) -> bool {
-        self.is_heir
+        self.is_inheritable
     }
 
     /// Binds a value while a future runs; between its polls and afterwards the slot is as it was.
@@ -307,13 +307,13 @@ macro_rules! __task_local {
             $crate::TaskLocal::new(
                 &__CLEANSLATE_CELL,
                 &__CLEANSLATE_DECLARATION,
-                $crate::__task_local!(@heir $($policy)*),
+                $crate::__task_local!(@is_inheritable $($policy)*),
                 || $init,
             )
         };
     };
-    (@heir) => { false };
-    (@heir $($policy:tt)+) => { true };
+    (@is_inheritable) => { false };
+    (@is_inheritable $($policy:tt)+) => { true };
     (@inherit $t:ty,) => { ::core::option::Option::None };
     (@inherit $t:ty, clone) => {
         ::core::option::Option::Some($crate::__private::Inherit::<$t>::by_clone())

@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason};
-use super::place::{Place, SlotCell, Source};
-use super::stash::{self, Lease};
+use super::instances::{self, Lease};
+use super::place::{Place, SlotCell, ValueSource};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
 use crate::frame::snapshot::Inheritance;
@@ -92,8 +92,8 @@ impl<T: 'static> Slot for WorkerDeclaration<T> {
     }
 }
 
-impl<T: 'static> Source<Lease<T>> for &'static WorkerDeclaration<T> {
-    fn is_heir(&self) -> bool {
+impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
+    fn is_inheritable(&self) -> bool {
         false
     }
 
@@ -106,7 +106,7 @@ impl<T: 'static> Source<Lease<T>> for &'static WorkerDeclaration<T> {
     }
 
     fn init(&self) -> Result<Lease<T>, Reason> {
-        stash::declared::<T>(std::ptr::from_ref(*self).addr()).lease(|| Ok((self.init)()))
+        instances::declared::<T>(std::ptr::from_ref(*self).addr()).lease(|| Ok((self.init)()))
     }
 }
 

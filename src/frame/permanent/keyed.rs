@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - **M1 (block).** A value lies in its thread's block, which is freed by [`End`] only: after the
-//!   slots have been torn down, when no code of the engine is running on the thread. What is used
-//!   after that gets a block of its own, and so different values.
+//! - **M1 (block).** A value lies in its thread's block, which is freed by [`ThreadEnd`] only:
+//!   after the slots have been torn down, when no code of the engine is running on the thread. What
+//!   is used after that gets a block of its own, and so different values.
 //! - **M2 (serial).** No two blocks have the same serial number, which is where their epochs begin:
 //!   so what was kept from an earlier block of a thread is of no use in a later one.
 
@@ -59,16 +59,16 @@ struct Block {
 
 thread_local! {
     static BLOCK: Cell<*const Block> = const { Cell::new(ptr::null()) };
-    static END: End = const { End { block: Cell::new(ptr::null()), teardown: Cell::new(None) } };
+    static END: ThreadEnd = const { ThreadEnd { block: Cell::new(ptr::null()), teardown: Cell::new(None) } };
 }
 
 /// Tears a thread's slots down, and frees its block.
-struct End {
+struct ThreadEnd {
     block: Cell<*const Block>,
     teardown: Cell<Option<fn()>>,
 }
 
-impl Drop for End {
+impl Drop for ThreadEnd {
     fn drop(&mut self) {
         let block = self.block.get();
         if block.is_null() {

@@ -46,12 +46,12 @@ pub(crate) const fn serial() -> u64 {
 }
 
 thread_local! {
-    static END: End = const { End(Cell::new(None)) };
+    static END: ThreadEnd = const { ThreadEnd(Cell::new(None)) };
 }
 
-struct End(Cell<Option<fn()>>);
+struct ThreadEnd(Cell<Option<fn()>>);
 
-impl Drop for End {
+impl Drop for ThreadEnd {
     fn drop(&mut self) {
         if let Some(teardown) = self.0.take() {
             teardown();

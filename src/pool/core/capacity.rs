@@ -25,18 +25,18 @@ use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
 /// See the module's documentation.
 pub(crate) struct Capacity {
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<CapacityState>,
     process: Process,
 }
 
-struct State {
+struct CapacityState {
     used: usize,
     closed: bool,
-    line: VecDeque<Arc<Mutex<Turn>>>,
+    line: VecDeque<Arc<Mutex<InLine>>>,
 }
 
 /// How one that waits in the line stands.
-enum Turn {
+enum InLine {
     Waiting(Waker),
     /// The place is its own.
     Granted,
@@ -55,12 +55,12 @@ pub(crate) enum NoPlace {
 
 impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
-        let state = State { used: 0, closed: false, line: VecDeque::new() };
+        let state = CapacityState { used: 0, closed: false, line: VecDeque::new() };
         Self { limit, state: Mutex::new(state), process: Process::current() }
     }
 
     /// `None` if a thread of the parent process held the lock when this one was forked.
-    fn state(&self) -> Option<MutexGuard<'_, State>> {
+    fn state(&self) -> Option<MutexGuard<'_, CapacityState>> {
         self.state.lock_unless(|| self.process.is_parent())
     }
 
@@ -115,13 +115,13 @@ impl Capacity {
         if state.used <= self.limit {
             while let Some(next) = state.line.pop_front() {
                 let mut turn = next.lock();
-                if let Turn::Waiting(waker) = std::mem::replace(&mut *turn, Turn::Granted) {
+                if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Granted) {
                     drop(turn);
                     drop(state);
                     return wake(waker);
                 }
                 // It has gone away.
-                *turn = Turn::Over;
+                *turn = InLine::Over;
             }
         }
         state.used -= 1;
@@ -135,8 +135,8 @@ impl Capacity {
             std::mem::take(&mut state.line)
         };
         for waiting in line {
-            let before = std::mem::replace(&mut *waiting.lock(), Turn::Closed);
-            if let Turn::Waiting(waker) = before {
+            let before = std::mem::replace(&mut *waiting.lock(), InLine::Closed);
+            if let InLine::Waiting(waker) = before {
                 wake(waker);
             }
         }
@@ -161,7 +161,7 @@ impl Wake for Unpark {
 /// leaves the line, and passes on a place that it was handed.
 pub(crate) struct Waiting<'c> {
     capacity: &'c Capacity,
-    turn: Option<Arc<Mutex<Turn>>>,
+    turn: Option<Arc<Mutex<InLine>>>,
 }
 
 impl Waiting<'_> {
@@ -171,11 +171,11 @@ impl Waiting<'_> {
         // A clone and a drop of the waker are user code: outside of the lock.
         let new = waker.clone();
         let mut turn = turn.lock();
-        let replaced = match std::mem::replace(&mut *turn, Turn::Over) {
-            Turn::Granted => return Poll::Ready(Ok(())),
-            Turn::Closed | Turn::Over => return Poll::Ready(Err(NoPlace::Closed)),
-            Turn::Waiting(before) => {
-                *turn = Turn::Waiting(new);
+        let replaced = match std::mem::replace(&mut *turn, InLine::Over) {
+            InLine::Granted => return Poll::Ready(Ok(())),
+            InLine::Closed | InLine::Over => return Poll::Ready(Err(NoPlace::Closed)),
+            InLine::Waiting(before) => {
+                *turn = InLine::Waiting(new);
                 before
             }
         };
@@ -196,7 +196,7 @@ impl Waiting<'_> {
             state.used += 1;
             return Poll::Ready(Ok(()));
         }
-        let turn = Arc::new(Mutex::new(Turn::Waiting(waker)));
+        let turn = Arc::new(Mutex::new(InLine::Waiting(waker)));
         state.line.push_back(Arc::clone(&turn));
         drop(state);
         self.turn = Some(turn);
@@ -207,16 +207,16 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(turn) = self.turn.take() else { return };
-        let before = std::mem::replace(&mut *turn.lock(), Turn::Over);
+        let before = std::mem::replace(&mut *turn.lock(), InLine::Over);
         match before {
-            Turn::Granted => self.capacity.release(),
-            Turn::Waiting(waker) => {
+            InLine::Granted => self.capacity.release(),
+            InLine::Waiting(waker) => {
                 if let Some(mut state) = self.capacity.state() {
                     state.line.retain(|other| !Arc::ptr_eq(other, &turn));
                 }
                 let _contained = panic::catch(|| drop(waker));
             }
-            Turn::Closed | Turn::Over => {}
+            InLine::Closed | InLine::Over => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use super::testing::{Task, Visit, core};
+use super::testing::{Directed, Task, core};
 use super::{Core, HookRun};
 use crate::pool::scheduler::sleep::Sleeper;
 use crate::sync::model::explore;
@@ -166,7 +166,7 @@ fn what_is_submitted_while_the_pool_is_cancelled_is_cancelled_or_refused() {
 fn what_is_delivered_while_the_pool_is_cancelled_is_cancelled() {
     explore(3, || {
         let core = core(2);
-        let visit = Arc::new(Visit::default());
+        let visit = Arc::new(Directed::default());
         let caller = {
             let visit = Arc::clone(&visit);
             on_a_thread(&core, move |core| core.deliver_to_all(&visit))

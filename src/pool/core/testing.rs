@@ -106,9 +106,9 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
 
 /// A visit to every worker that may always be cancelled.
 #[derive(Default)]
-pub(crate) struct Visit(pub(crate) Fate);
+pub(crate) struct Directed(pub(crate) Fate);
 
-impl DirectedTask for Visit {
+impl DirectedTask for Directed {
     fn run(&self, _index: usize) {
         self.0.runs.fetch_add(1, Ordering::SeqCst);
     }

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::testing::{Task, Visit, core};
+use super::testing::{Directed, Task, core};
 use super::*;
 use crate::pool::scheduler::sleep::Sleeper;
 
@@ -27,7 +27,7 @@ fn an_entry_that_comes_after_the_cancellation_is_cancelled_at_once() {
 fn a_visit_that_comes_after_the_cancellation_is_cancelled_at_once() {
     let core = core(3);
     core.cancel();
-    let visit = Arc::new(Visit::default());
+    let visit = Arc::new(Directed::default());
     core.deliver_to_all(&visit);
     assert_eq!(visit.0.seen(), (0, 3));
     assert!(core.slots.iter().all(|slot| !slot.run_directed()));

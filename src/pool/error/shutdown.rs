@@ -17,10 +17,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// assert!(error.is_on_worker());
 /// ```
 #[derive(Debug)]
-pub struct ShutdownError(Kind);
+pub struct ShutdownError(ShutdownErrorKind);
 
 #[derive(Debug)]
-enum Kind {
+enum ShutdownErrorKind {
     OnWorker,
     TimedOut,
     NoReaper(std::io::Error),
@@ -33,48 +33,54 @@ impl RefUnwindSafe for ShutdownError {}
 
 impl ShutdownError {
     pub(crate) fn on_worker() -> Self {
-        Self(Kind::OnWorker)
+        Self(ShutdownErrorKind::OnWorker)
     }
 
     pub(crate) fn timed_out() -> Self {
-        Self(Kind::TimedOut)
+        Self(ShutdownErrorKind::TimedOut)
     }
 
     pub(crate) fn forked() -> Self {
-        Self(Kind::Forked)
+        Self(ShutdownErrorKind::Forked)
     }
 
     pub(crate) fn no_reaper(error: std::io::Error) -> Self {
-        Self(Kind::NoReaper(error))
+        Self(ShutdownErrorKind::NoReaper(error))
     }
 
     /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was
     /// changed.
     #[must_use]
     pub fn is_on_worker(&self) -> bool {
-        matches!(self.0, Kind::OnWorker)
+        matches!(self.0, ShutdownErrorKind::OnWorker)
     }
 
     /// Returns whether this process is a child after a `fork`: the workers are the parent's.
     #[must_use]
     pub fn is_forked(&self) -> bool {
-        matches!(self.0, Kind::Forked)
+        matches!(self.0, ShutdownErrorKind::Forked)
     }
 
     /// Returns whether the time was over before the workers were gone. They go on draining.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
-        matches!(self.0, Kind::TimedOut)
+        matches!(self.0, ShutdownErrorKind::TimedOut)
     }
 }
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::OnWorker => "a task cannot wait for the shutdown of the pool that runs it",
-            Kind::TimedOut => "the workers of the pool did not end in time",
-            Kind::Forked => "the workers of the pool live in the parent of this forked process",
-            Kind::NoReaper(_) => "the thread that waits for the workers could not be started",
+            ShutdownErrorKind::OnWorker => {
+                "a task cannot wait for the shutdown of the pool that runs it"
+            }
+            ShutdownErrorKind::TimedOut => "the workers of the pool did not end in time",
+            ShutdownErrorKind::Forked => {
+                "the workers of the pool live in the parent of this forked process"
+            }
+            ShutdownErrorKind::NoReaper(_) => {
+                "the thread that waits for the workers could not be started"
+            }
         })
     }
 }
@@ -82,8 +88,10 @@ impl fmt::Display for ShutdownError {
 impl Error for ShutdownError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
-            Kind::NoReaper(error) => Some(error),
-            Kind::OnWorker | Kind::TimedOut | Kind::Forked => None,
+            ShutdownErrorKind::NoReaper(error) => Some(error),
+            ShutdownErrorKind::OnWorker
+            | ShutdownErrorKind::TimedOut
+            | ShutdownErrorKind::Forked => None,
         }
     }
 }

@@ -27,15 +27,15 @@ use crate::sync::seam::Mutex;
 /// assert!(error.is_panic());
 /// assert_eq!(error.to_string(), "task `thumbnail` (#0) panicked: no such file");
 /// ```
-pub struct TaskError(Box<Inner>);
+pub struct TaskError(Box<TaskFailure>);
 
-struct Inner {
+struct TaskFailure {
     label: Label,
-    kind: Kind,
+    kind: TaskErrorKind,
     message: Option<String>,
 }
 
-enum Kind {
+enum TaskErrorKind {
     /// A payload is only `Send`; the mutex, which is never contended, makes the error `Sync`.
     Panic(Mutex<Payload>),
     Cancelled,
@@ -52,35 +52,35 @@ impl RefUnwindSafe for TaskError {}
 impl TaskError {
     pub(crate) fn new(label: Label, cause: Cause) -> Self {
         let (kind, message) = match cause {
-            Cause::CancelledByHandle | Cause::ShutDown => (Kind::Cancelled, None),
-            Cause::TooDeep => (Kind::TooDeep, None),
-            Cause::Forked => (Kind::Forked, None),
+            Cause::CancelledByHandle | Cause::ShutDown => (TaskErrorKind::Cancelled, None),
+            Cause::TooDeep => (TaskErrorKind::TooDeep, None),
+            Cause::Forked => (TaskErrorKind::Forked, None),
             Cause::Failed(Failure::Panic(payload)) => {
                 let message = payload.message();
-                (Kind::Panic(Mutex::new(payload)), message.map(Cow::into_owned))
+                (TaskErrorKind::Panic(Mutex::new(payload)), message.map(Cow::into_owned))
             }
             Cause::Failed(Failure::Cleanup(error)) => {
                 let message = Some(error.to_string());
-                (Kind::Cleanup(error), message)
+                (TaskErrorKind::Cleanup(error), message)
             }
             Cause::Failed(Failure::Carrier(error)) => {
                 let message = Some(error.to_string());
-                (Kind::Carrier(error.into()), message)
+                (TaskErrorKind::Carrier(error.into()), message)
             }
         };
-        Self(Box::new(Inner { label, kind, message }))
+        Self(Box::new(TaskFailure { label, kind, message }))
     }
 
     /// Returns whether the task panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
-        matches!(self.0.kind, Kind::Panic(_))
+        matches!(self.0.kind, TaskErrorKind::Panic(_))
     }
 
     /// Returns whether the task was cancelled before it began.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0.kind, Kind::Cancelled)
+        matches!(self.0.kind, TaskErrorKind::Cancelled)
     }
 
     /// Returns whether the task would have had to run on top of too many others: 256 of them, or
@@ -103,27 +103,27 @@ impl TaskError {
     /// ```
     #[must_use]
     pub fn is_too_deep(&self) -> bool {
-        matches!(self.0.kind, Kind::TooDeep)
+        matches!(self.0.kind, TaskErrorKind::TooDeep)
     }
 
     /// Returns whether this process is a child after a `fork`, in which the pool has no workers:
     /// the wait would never end.
     #[must_use]
     pub fn is_forked(&self) -> bool {
-        matches!(self.0.kind, Kind::Forked)
+        matches!(self.0.kind, TaskErrorKind::Forked)
     }
 
     /// Returns whether the task returned, but the clean-up of its slots failed: a value's `Drop`
     /// panicked, or a slot kept coming back. Its result was dropped.
     #[must_use]
     pub fn is_cleanup(&self) -> bool {
-        matches!(self.0.kind, Kind::Cleanup(_))
+        matches!(self.0.kind, TaskErrorKind::Cleanup(_))
     }
 
     /// Returns whether a carrier of foreign thread state failed to attach or to detach.
     #[must_use]
     pub fn is_carrier(&self) -> bool {
-        matches!(self.0.kind, Kind::Carrier(_))
+        matches!(self.0.kind, TaskErrorKind::Carrier(_))
     }
 
     /// The payload of the panic, for [`std::panic::resume_unwind`].
@@ -160,7 +160,7 @@ impl TaskError {
             return Err(self);
         }
         match self.0.kind {
-            Kind::Panic(payload) => Ok(payload.into_inner().into_inner()),
+            TaskErrorKind::Panic(payload) => Ok(payload.into_inner().into_inner()),
             _ => unreachable!("checked above"),
         }
     }
@@ -190,16 +190,16 @@ impl TaskError {
     /// assert_eq!(error.into_payload().unwrap().downcast_ref(), Some(&"still locked"));
     /// ```
     pub fn into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
-        let Inner { label, kind, message } = *self.0;
+        let TaskFailure { label, kind, message } = *self.0;
         let kind = match kind {
-            Kind::Panic(payload) => return Ok(payload.into_inner().into_inner()),
-            Kind::Cleanup(error) => match error.try_into_payload() {
+            TaskErrorKind::Panic(payload) => return Ok(payload.into_inner().into_inner()),
+            TaskErrorKind::Cleanup(error) => match error.try_into_payload() {
                 Ok(payload) => return Ok(payload),
-                Err(error) => Kind::Cleanup(error),
+                Err(error) => TaskErrorKind::Cleanup(error),
             },
             kind => kind,
         };
-        Err(Self(Box::new(Inner { label, kind, message })))
+        Err(Self(Box::new(TaskFailure { label, kind, message })))
     }
 
     /// What the failure said: the message of a panic (if it is a string), of a failed clean-up or
@@ -236,12 +236,14 @@ impl fmt::Display for TaskError {
             None => write!(f, "task #{} (submitted at {})", label.id, label.at)?,
         }
         f.write_str(match self.0.kind {
-            Kind::Panic(_) => " panicked",
-            Kind::Cancelled => " was cancelled",
-            Kind::TooDeep => " did not run here: too many tasks lie on top of one another",
-            Kind::Forked => " cannot be waited for in a forked child: the workers are the parent's",
-            Kind::Cleanup(_) => " could not be cleaned up",
-            Kind::Carrier(_) => " could not be given its foreign state",
+            TaskErrorKind::Panic(_) => " panicked",
+            TaskErrorKind::Cancelled => " was cancelled",
+            TaskErrorKind::TooDeep => " did not run here: too many tasks lie on top of one another",
+            TaskErrorKind::Forked => {
+                " cannot be waited for in a forked child: the workers are the parent's"
+            }
+            TaskErrorKind::Cleanup(_) => " could not be cleaned up",
+            TaskErrorKind::Carrier(_) => " could not be given its foreign state",
         })?;
         match self.message() {
             Some(message) => write!(f, ": {message}"),
@@ -259,9 +261,12 @@ impl fmt::Debug for TaskError {
 impl Error for TaskError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Cleanup(error) => Some(error),
-            Kind::Carrier(error) => Some(&**error),
-            Kind::Panic(_) | Kind::Cancelled | Kind::TooDeep | Kind::Forked => None,
+            TaskErrorKind::Cleanup(error) => Some(error),
+            TaskErrorKind::Carrier(error) => Some(&**error),
+            TaskErrorKind::Panic(_)
+            | TaskErrorKind::Cancelled
+            | TaskErrorKind::TooDeep
+            | TaskErrorKind::Forked => None,
         }
     }
 }

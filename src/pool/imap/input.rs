@@ -18,7 +18,7 @@ const EAGER: usize = 1024;
 
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
 /// and not again after its end or its panic.
-pub(super) struct Input<I, F> {
+pub(super) struct LazyInput<I, F> {
     pub(super) pool: Pool,
     context: Context,
     at: &'static Location<'static>,
@@ -32,7 +32,7 @@ pub(super) struct Input<I, F> {
     pub(super) buffer: usize,
 }
 
-impl<I, F> Input<I, F> {
+impl<I, F> LazyInput<I, F> {
     pub(super) fn new(
         pool: Pool,
         context: Context,
@@ -51,7 +51,7 @@ impl<I, F> Input<I, F> {
     }
 }
 
-impl<I, F> Drop for Input<I, F> {
+impl<I, F> Drop for LazyInput<I, F> {
     /// Two drops that panic cost one panic, not the process.
     fn drop(&mut self) {
         let (items, f) = (self.items.take(), self.f.take());
@@ -62,7 +62,7 @@ impl<I, F> Drop for Input<I, F> {
     }
 }
 
-impl<I: Iterator, F> Input<I, F> {
+impl<I: Iterator, F> LazyInput<I, F> {
     /// Pulls and submits one item, unless there are none left.
     #[track_caller]
     pub(super) fn submit_next<R>(&mut self) -> Option<JoinHandle<R>>

@@ -7,7 +7,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::input::{Input, results};
+use super::input::{LazyInput, results};
 use crate::context::Context;
 use crate::pool::handle::{JoinHandle, result_of};
 use crate::pool::pool::Pool;
@@ -17,7 +17,7 @@ use crate::pool::pool::Pool;
 /// The panic of an item resumes where its result would have been. Dropping the iterator cancels
 /// what has not started; forgetting it leaks what was pulled.
 pub struct Imap<I, F, R> {
-    input: Input<I, F>,
+    input: LazyInput<I, F>,
     pulled: VecDeque<JoinHandle<R>>,
 }
 
@@ -29,7 +29,7 @@ impl<I, F, R> Imap<I, F, R> {
         items: I,
         f: F,
     ) -> Self {
-        Self { input: Input::new(pool, context, at, items, f), pulled: VecDeque::new() }
+        Self { input: LazyInput::new(pool, context, at, items, f), pulled: VecDeque::new() }
     }
 
     /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default

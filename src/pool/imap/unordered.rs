@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::input::{Input, results};
+use super::input::{LazyInput, results};
 use crate::context::Context;
 use crate::pool::handle::{JoinHandle, result_of};
 use crate::pool::job::completions::CompletionQueue;
@@ -21,7 +21,7 @@ use crate::sync::seam;
 /// The panic of an item resumes when its result would have been yielded. Dropping the iterator
 /// cancels what has not started; forgetting it leaks what was pulled.
 pub struct ImapUnordered<I, F, R> {
-    input: Input<I, F>,
+    input: LazyInput<I, F>,
     /// The items that were pulled and not yet yielded, each at its number.
     pulled: Vec<Option<JoinHandle<R>>>,
     free: Vec<usize>,
@@ -37,7 +37,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         f: F,
     ) -> Self {
         Self {
-            input: Input::new(pool, context, at, items, f),
+            input: LazyInput::new(pool, context, at, items, f),
             pulled: Vec::new(),
             free: Vec::new(),
             ready: Arc::new(CompletionQueue::new()),

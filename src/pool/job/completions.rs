@@ -9,10 +9,10 @@ use crate::sync::seam::{Mutex, Thread};
 
 /// The numbers of the jobs that are done and that the consumer has not looked at yet.
 pub(crate) struct CompletionQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
-struct State {
+struct QueueState {
     done: VecDeque<usize>,
     /// The thread that waits now. The consumer may move between threads from one wait to the next.
     consumer: Option<Thread>,
@@ -20,7 +20,7 @@ struct State {
 
 impl CompletionQueue {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { done: VecDeque::new(), consumer: None }) }
+        Self { state: Mutex::new(QueueState { done: VecDeque::new(), consumer: None }) }
     }
 
     /// Called by the completion of job `number`.

@@ -48,7 +48,7 @@ pub(crate) enum Waiter {
     Queue(Arc<CompletionQueue>, usize),
 }
 
-enum Body<W, O> {
+enum Contents<W, O> {
     Work(W),
     Empty,
     Outcome(O),
@@ -58,7 +58,7 @@ enum Body<W, O> {
 pub(crate) struct JobState<W, O> {
     state: AtomicUsize,
     waiter: Mutex<Option<Waiter>>,
-    body: UnsafeCell<ManuallyDrop<Body<W, O>>>,
+    body: UnsafeCell<ManuallyDrop<Contents<W, O>>>,
 }
 
 #[expect(unsafe_code, reason = "shares the body between the claimer and the taker")]
@@ -105,7 +105,7 @@ impl<W, O> JobState<W, O> {
         Self {
             state: AtomicUsize::new(0),
             waiter: Mutex::new(None),
-            body: UnsafeCell::new(ManuallyDrop::new(Body::Work(work))),
+            body: UnsafeCell::new(ManuallyDrop::new(Contents::Work(work))),
         }
     }
 
@@ -153,11 +153,11 @@ impl<W, O> JobState<W, O> {
             // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the
             // body.
             let body = unsafe { &mut *body };
-            std::mem::replace(&mut **body, Body::Empty)
+            std::mem::replace(&mut **body, Contents::Empty)
         });
         match body {
-            Body::Outcome(outcome) => Some(outcome),
-            Body::Work(_) | Body::Empty => unreachable!("a done job holds its outcome"),
+            Contents::Outcome(outcome) => Some(outcome),
+            Contents::Work(_) | Contents::Empty => unreachable!("a done job holds its outcome"),
         }
     }
 
@@ -205,11 +205,11 @@ impl<W, O> Claimed<'_, W, O> {
         let body = self.cell.body.with_mut(|body| {
             // SAFETY: invariant 2: the holder of the token is the only one that touches the body.
             let body = unsafe { &mut *body };
-            std::mem::replace(&mut **body, Body::Empty)
+            std::mem::replace(&mut **body, Contents::Empty)
         });
         match body {
-            Body::Work(work) => work,
-            Body::Empty | Body::Outcome(_) => unreachable!("the work is moved out once"),
+            Contents::Work(work) => work,
+            Contents::Empty | Contents::Outcome(_) => unreachable!("the work is moved out once"),
         }
     }
 
@@ -228,7 +228,7 @@ impl<W, O> Claimed<'_, W, O> {
             let body = unsafe { &mut *body };
             // What is overwritten is `Empty`, or work that nobody moved out; neither is dropped
             // here.
-            *body = ManuallyDrop::new(Body::Outcome(outcome));
+            *body = ManuallyDrop::new(Contents::Outcome(outcome));
         });
         // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
         // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before

@@ -42,7 +42,7 @@ impl Core {
             // A carrier that fails here fails with the first task, too, which then reports it.
             // Replacing the worker for it before it has run anything would go on for ever.
             let _reported_by_the_first_task = context::run(&context, || ());
-            let _noticed_after_the_first_task = context::take_taint();
+            let _noticed_after_the_first_task = context::take_retirement();
         }
     }
 

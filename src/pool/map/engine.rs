@@ -5,7 +5,7 @@ use super::Source;
 use super::output::{self, Piece};
 use super::shared::{Input, Map, drop_given};
 use super::step::Step;
-use super::verdict::Reason;
+use super::verdict::StopReason;
 use crate::context::Context;
 use crate::frame::Failure;
 use crate::panic::catch;
@@ -99,10 +99,10 @@ where
         let (input, pieces, reason) = map.into_parts();
         *source = Some(input.source);
         let ended = match reason {
-            Reason::None => return Ok(pieces),
-            Reason::Stop { with, .. } => Ended::Stopped(with),
-            Reason::Failed(failure) => Ended::Failed(failure),
-            Reason::Cancelled => Ended::Cancelled,
+            StopReason::None => return Ok(pieces),
+            StopReason::Stop { with, .. } => Ended::Stopped(with),
+            StopReason::Failed(failure) => Ended::Failed(failure),
+            StopReason::Cancelled => Ended::Cancelled,
         };
         for result in pieces.into_iter().flat_map(Piece::into_results) {
             core.drop_contained(result, label);

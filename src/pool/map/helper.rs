@@ -7,7 +7,7 @@ use super::chunk_size::ChunkSize;
 use super::output::{Piece, Stop};
 use super::shared::{Input, Map, drop_given};
 use super::step::Step;
-use super::verdict::Reason;
+use super::verdict::StopReason;
 use super::{Pulls, Source};
 use crate::context::{self, Context};
 use crate::foreign::AttachedCarriers;
@@ -56,7 +56,7 @@ where
     }
 
     fn cancel(&self) -> Help {
-        self.stop(Reason::Cancelled);
+        self.stop(StopReason::Cancelled);
         Help::Exhausted
     }
 }
@@ -172,7 +172,7 @@ where
         match piece.fill(chunk, tasks, step, block, || !map.verdict.is_stopped()) {
             None => Ok(()),
             Some(Stop::Item(with)) => {
-                map.stop(Reason::Stop { position: piece.position(), with });
+                map.stop(StopReason::Stop { position: piece.position(), with });
                 tasks.next_task().map_err(Failure::Cleanup)
             }
             Some(Stop::Cleanup(error, out)) => {
@@ -196,11 +196,11 @@ where
     /// for maps in which a failure costs its item only, and under a sentinel, which watches each
     /// item.
     fn outside_of_frames(&mut self, alone: bool) -> Help {
-        // A carrier that stays attached spoils the thread for the next item, and so may a leak, so
+        // A carrier that stays attached has the worker retired, and so may a leak, so
         // none is claimed ahead, unless the map ends with such a failure.
         let map = self.map;
-        let may_spoil = alone && map.context.has_carriers() || map.core.leak_watch.may_renew();
-        let mut size = match may_spoil {
+        let may_retire = alone && map.context.has_carriers() || map.core.leak_watch.may_renew();
+        let mut size = match may_retire {
             true => ChunkSize::one_by_one(),
             false => map.chunk_size(),
         };
@@ -226,7 +226,7 @@ where
             if is_last {
                 break;
             }
-            if may_spoil && current::is_retiring() && !self.shift.is_owner() {
+            if may_retire && current::is_retiring() && !self.shift.is_owner() {
                 return Help::Elsewhere;
             }
             if size.done(len) {
@@ -253,7 +253,7 @@ where
             let out = match ended {
                 Ok(ControlFlow::Continue(out)) => out,
                 Ok(ControlFlow::Break(with)) => {
-                    return map.stop(Reason::Stop { position, with });
+                    return map.stop(StopReason::Stop { position, with });
                 }
                 Err(failure) => match map.step.failed(position, failure) {
                     ControlFlow::Continue(out) => out,
@@ -307,11 +307,11 @@ where
         Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
         _ => tally.add(|c| &c.failed, 1),
     }
-    map.stop(Reason::Failed(failure));
+    map.stop(StopReason::Failed(failure));
 }
 
-/// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the next
-/// one in passing.
+/// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the
+/// next one in passing.
 fn run_until_changed<'m, S, P>(
     map: &Map<'_, 'm, S, P>,
     chunk: &mut S::Chunk,
@@ -336,7 +336,7 @@ where
                 piece.push(out);
             }
             ControlFlow::Break(with) => {
-                map.stop(Reason::Stop { position: piece.position(), with });
+                map.stop(StopReason::Stop { position: piece.position(), with });
                 break;
             }
         }

@@ -7,7 +7,7 @@ use super::chunk_size::ChunkSize;
 use super::output::Piece;
 use super::step::Step;
 use super::turns::Turns;
-use super::verdict::{Reason, Verdict};
+use super::verdict::{StopReason, Verdict};
 use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::pool::core::Core;
@@ -52,7 +52,7 @@ pub(super) struct Input<'m, S, R> {
 type Parts<'m, S, P> = (
     Input<'m, S, <P as Step<<S as Source>::Item>>::Out>,
     Vec<Piece<'m, <P as Step<<S as Source>::Item>>::Out>>,
-    Reason<<P as Step<<S as Source>::Item>>::Stop>,
+    StopReason<<P as Step<<S as Source>::Item>>::Stop>,
 );
 
 impl<'e, 'm, S, P> Map<'e, 'm, S, P>
@@ -89,11 +89,11 @@ where
     }
 
     /// Stops the map, unless something else has already that takes precedence.
-    pub(super) fn stop(&self, reason: Reason<P::Stop>) {
+    pub(super) fn stop(&self, reason: StopReason<P::Stop>) {
         match self.verdict.stop(reason) {
-            Reason::None | Reason::Cancelled => {}
-            Reason::Stop { with, .. } => self.core.drop_contained(with, self.label),
-            Reason::Failed(late) => self.core.report(self.label.clone(), Cause::Failed(late)),
+            StopReason::None | StopReason::Cancelled => {}
+            StopReason::Stop { with, .. } => self.core.drop_contained(with, self.label),
+            StopReason::Failed(late) => self.core.report(self.label.clone(), Cause::Failed(late)),
         }
     }
 
@@ -101,7 +101,7 @@ where
     /// good.
     pub(super) fn is_over(&self) -> bool {
         if self.core.is_cancelled() {
-            self.stop(Reason::Cancelled);
+            self.stop(StopReason::Cancelled);
         }
         self.verdict.is_stopped()
     }

@@ -39,11 +39,11 @@ pub(crate) struct Turns<T> {
 pub(crate) struct Turn<'t, T> {
     // In this order: the state is free before the turn is.
     state: MutexGuard<'t, T>,
-    _end: End<'t, T>,
+    _end: EndTurn<'t, T>,
 }
 
 /// Ends a turn when it is dropped.
-struct End<'t, T>(&'t Turns<T>);
+struct EndTurn<'t, T>(&'t Turns<T>);
 
 impl<T> Turns<T> {
     pub(crate) fn new(state: T) -> Self {
@@ -78,7 +78,7 @@ impl<T> Turns<T> {
         if self.word.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
             return None;
         }
-        let end = End(self);
+        let end = EndTurn(self);
         Some(Turn { state: self.state.lock(), _end: end })
     }
 
@@ -160,7 +160,7 @@ impl<T> DerefMut for Turn<'_, T> {
     }
 }
 
-impl<T> Drop for End<'_, T> {
+impl<T> Drop for EndTurn<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next turn.
         let before = self.0.word.fetch_and(!TAKEN, Ordering::Release);

@@ -7,11 +7,11 @@ use crate::sync::seam::atomic::{AtomicBool, Ordering};
 /// See the module's documentation.
 pub(crate) struct Verdict<E> {
     stopped: AtomicBool,
-    reason: Mutex<Reason<E>>,
+    reason: Mutex<StopReason<E>>,
 }
 
 /// The reasons, each one taking precedence over those before it.
-pub(crate) enum Reason<E> {
+pub(crate) enum StopReason<E> {
     /// It does not stop.
     None,
     /// The pool was shut down.
@@ -24,7 +24,7 @@ pub(crate) enum Reason<E> {
 
 impl<E> Verdict<E> {
     pub(crate) fn new() -> Self {
-        Self { stopped: AtomicBool::new(false), reason: Mutex::new(Reason::None) }
+        Self { stopped: AtomicBool::new(false), reason: Mutex::new(StopReason::None) }
     }
 
     /// Whether nothing new is to start.
@@ -37,7 +37,7 @@ impl<E> Verdict<E> {
     /// Stops the map for a reason. Of several failures the first is kept, of several stops the one
     /// that comes first in the input. Returns the reason that is not.
     #[must_use = "a failure is to be reported"]
-    pub(crate) fn stop(&self, reason: Reason<E>) -> Reason<E> {
+    pub(crate) fn stop(&self, reason: StopReason<E>) -> StopReason<E> {
         // Relaxed: as in `is_stopped`.
         self.stopped.store(true, Ordering::Relaxed);
         let mut kept = self.reason.lock();
@@ -48,12 +48,12 @@ impl<E> Verdict<E> {
     }
 
     /// Returns the reason that was kept.
-    pub(crate) fn into_reason(self) -> Reason<E> {
+    pub(crate) fn into_reason(self) -> StopReason<E> {
         self.reason.into_inner()
     }
 }
 
-impl<E> Reason<E> {
+impl<E> StopReason<E> {
     fn takes_precedence_over(&self, kept: &Self) -> bool {
         match (self, kept) {
             (Self::Stop { position, .. }, Self::Stop { position: kept, .. }) => position < kept,

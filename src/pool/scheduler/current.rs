@@ -205,15 +205,15 @@ impl Drop for InTask {
 /// Returns whether foreign state may have stayed on this thread, so that it should run no further
 /// task: a worker is replaced when its outermost task is over.
 pub(crate) fn is_retiring() -> bool {
-    let tainted = context::take_taint();
+    let retires = context::take_retirement();
     match slot() {
         Some(slot) => {
-            if tainted {
+            if retires {
                 slot.retire();
             }
             slot.is_retiring()
         }
-        None => tainted,
+        None => retires,
     }
 }
 

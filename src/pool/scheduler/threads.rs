@@ -20,11 +20,11 @@ pub(crate) struct Threads {
     name: String,
     /// In bytes.
     pub(crate) stack_size: usize,
-    state: Mutex<State>,
+    state: Mutex<ThreadsState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ThreadsState {
     youngest: Vec<Option<JoinHandle<()>>>,
     /// Whether somebody joins the threads on behalf of all that wait.
     joining: bool,
@@ -36,7 +36,7 @@ struct State {
 impl Threads {
     pub(crate) fn new(name: String, stack_size: Option<usize>, workers: usize) -> Self {
         let youngest = (0..workers).map(|_| None).collect();
-        let state = State { youngest, joining: false, joined: false, waiting: Vec::new() };
+        let state = ThreadsState { youngest, joining: false, joined: false, waiting: Vec::new() };
         let stack_size = stack_size.unwrap_or_else(stack::default_size);
         Self { name, stack_size, state: Mutex::new(state) }
     }

@@ -69,11 +69,11 @@ fn live(core: &Arc<Core>, index: usize) {
         end
     } else {
         seam::sleep(RETRY.1);
-        End::Replaced
+        Exit::Replaced
     };
     current::unbind(slot);
     core.tell_if_idle();
-    if let End::Replaced = end {
+    if let Exit::Replaced = end {
         start_successor(core, slot);
     }
     slot::end_worker();
@@ -105,25 +105,25 @@ fn hook(core: &Core, call: impl FnOnce() -> Result<(), Failure>) -> Result<(), F
     call()
 }
 
-enum End {
+enum Exit {
     /// The pool is closed and nothing is left to do.
     Quiescent,
     /// The thread is to be replaced.
     Replaced,
 }
 
-fn serve(core: &Core, slot: &WorkerSlot) -> End {
+fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut sleeper = Sleeper::of_this_thread();
     let has_work = || !core.queue.is_empty();
     let mut searching = false;
     let mut second = false;
     loop {
         // A carrier that could not be detached leaves its state on this thread.
-        if context::take_taint() || slot.is_retiring() {
+        if context::take_retirement() || slot.is_retiring() {
             if searching {
                 core.sleepers.stop_searching(has_work);
             }
-            return End::Replaced;
+            return Exit::Replaced;
         }
         if slot.has_directed() {
             if searching {
@@ -153,7 +153,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> End {
         searching = true;
         if core.is_quiescent() {
             core.sleepers.notify_all();
-            return End::Quiescent;
+            return Exit::Quiescent;
         }
     }
 }

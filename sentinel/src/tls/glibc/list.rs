@@ -65,13 +65,13 @@ pub(super) fn walk() -> (Listing, Vec<usize>) {
 /// lock, which an allocator that unwinds its callers takes while holding its own.
 struct Walk {
     loads: Loads,
-    modules: Vec<Entry>,
+    modules: Vec<ListedModule>,
     bytes: Vec<u8>,
     /// What did not fit, to make room for it and walk again.
     missing: (usize, usize),
 }
 
-struct Entry {
+struct ListedModule {
     id: usize,
     place: usize,
     base: usize,
@@ -87,7 +87,7 @@ impl Walk {
     /// # Safety
     ///
     /// - Each part is the address and length of memory that can be read.
-    unsafe fn add(&mut self, entry: Entry, parts: [usize; 3]) {
+    unsafe fn add(&mut self, entry: ListedModule, parts: [usize; 3]) {
         let len = entry.lens.iter().sum::<usize>();
         let room = self.bytes.spare_capacity_mut();
         if self.modules.len() == self.modules.capacity() || room.len() < len {
@@ -113,7 +113,7 @@ impl Walk {
             rest = after;
             part.to_vec()
         };
-        let describe = |entry: &Entry| Loaded {
+        let describe = |entry: &ListedModule| Loaded {
             id: entry.id,
             place: entry.place,
             base: entry.base,
@@ -155,7 +155,7 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, size: usize, data: *mu
     let base = info.dlpi_addr as usize;
     // Read as foreign memory: another thread that is still loading the module writes to it.
     let image = base.wrapping_add(tls.p_vaddr as usize);
-    let entry = Entry {
+    let entry = ListedModule {
         id: info.dlpi_tls_modid,
         place,
         base,

@@ -7,9 +7,9 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::super::current;
-use super::{End, serve};
+use super::{Exit, serve};
 use crate::pool::core::Core;
-use crate::pool::core::testing::{Task, Visit, core};
+use crate::pool::core::testing::{Directed, Task, core};
 use crate::sync::model::explore;
 use crate::sync::seam;
 
@@ -23,7 +23,7 @@ fn live(core: &Arc<Core>, index: usize, destructors: impl FnOnce(&Core) + Send +
         current::bind(slot);
         let end = serve(&theirs, slot);
         current::unbind(slot);
-        if let End::Replaced = end {
+        if let Exit::Replaced = end {
             live(&theirs, index, NOTHING);
         }
         destructors(&theirs);
@@ -107,7 +107,7 @@ fn a_visit_reaches_a_worker_or_its_successor() {
         let first = Task::new(|core: &Core| core.slots[0].retire());
         first.submit(&core).unwrap();
         live(&core, 0, NOTHING);
-        let visit = Arc::new(Visit::default());
+        let visit = Arc::new(Directed::default());
         core.deliver_to_all(&visit);
         while visit.0.seen() == (0, 0) {
             thread::yield_now();

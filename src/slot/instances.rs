@@ -2,7 +2,7 @@
 //!
 //! A task that uses a worker-local leases an instance, which is an ordinary slot value whose `Drop`
 //! gives it back. So two tasks that are open on one thread never share one, and the engine's rules
-//! decide how long a lease lasts. Between leases an instance waits in its worker's stash.
+//! decide how long a lease lasts. Between leases an instance waits on its worker.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -18,9 +18,9 @@ use crate::frame;
 /// Instances that wait while the worker's own is leased.
 const SPARES: usize = 1;
 
-/// The instances of one worker-local on one thread.
+/// What is kept of one worker-local on one thread.
 #[derive(Debug)]
-struct Instances<T> {
+struct Leases<T> {
     waiting: Vec<T>,
     /// How many are leased. The last one to come back is the worker's own, which the outermost task
     /// had, and it is the first one to be leased again.
@@ -30,24 +30,24 @@ struct Instances<T> {
 }
 
 /// `None`: no more instances are kept, since the thread or the owner has ended.
-type Waiting<T> = Mutex<Option<Instances<T>>>;
+type Waiting<T> = Mutex<Option<Leases<T>>>;
 
 /// One worker-local's instances on one thread.
 #[derive(Debug)]
-pub(super) struct Stash<T> {
+pub(super) struct Instances<T> {
     waiting: Arc<Waiting<T>>,
 }
 
-impl<T> Clone for Stash<T> {
+impl<T> Clone for Instances<T> {
     fn clone(&self) -> Self {
         Self { waiting: Arc::clone(&self.waiting) }
     }
 }
 
-impl<T> Stash<T> {
+impl<T> Instances<T> {
     pub(super) fn new() -> Self {
         Self {
-            waiting: Arc::new(Mutex::new(Some(Instances {
+            waiting: Arc::new(Mutex::new(Some(Leases {
                 waiting: Vec::new(),
                 leased: 0,
                 is_making: false,
@@ -55,7 +55,7 @@ impl<T> Stash<T> {
         }
     }
 
-    /// A stash that keeps nothing.
+    /// Those of a thread on which none are kept.
     pub(super) fn ended() -> Self {
         Self { waiting: Arc::new(Mutex::new(None)) }
     }
@@ -75,7 +75,7 @@ impl<T> Stash<T> {
         if let Some(all) = &mut *self.waiting.lock() {
             all.leased += 1;
         }
-        Ok(Lease { instance: Some(instance), stash: self.clone() })
+        Ok(Lease { instance: Some(instance), instances: self.clone() })
     }
 
     fn make(&self, init: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
@@ -113,7 +113,7 @@ fn contain(f: impl FnOnce()) {
 pub struct Lease<T> {
     /// `None` only while it is dropped.
     instance: Option<T>,
-    stash: Stash<T>,
+    instances: Instances<T>,
 }
 
 impl<T> Lease<T> {
@@ -128,7 +128,7 @@ impl<T> Lease<T> {
 impl<T> Drop for Lease<T> {
     fn drop(&mut self) {
         let Some(instance) = self.instance.take() else { return };
-        let mut guard = self.stash.waiting.lock();
+        let mut guard = self.instances.waiting.lock();
         if let Some(all) = &mut *guard {
             all.leased -= 1;
             let room = if all.leased == 0 { SPARES + 1 } else { SPARES };
@@ -148,15 +148,15 @@ pub(super) trait Ends {
     fn end(&self);
 }
 
-impl<T> Ends for Stash<T> {
+impl<T> Ends for Instances<T> {
     fn end(&self) {
-        Stash::end(self);
+        Instances::end(self);
     }
 }
 
 /// What this thread has used, in the order of first use.
 enum Used {
-    /// A declared worker-local: the address of its declaration, and its stash.
+    /// A declared worker-local: the address of its declaration, and its instances.
     Declared(usize, Rc<dyn Any>, Rc<dyn Ends>),
     /// An owned one, which its owner keeps.
     Owned(Weak<dyn Ends + Send + Sync>),
@@ -183,12 +183,12 @@ impl List {
             }
             for one in used.iter().rev() {
                 match one {
-                    Used::Declared(_, _, stash) => stash.end(),
-                    Used::Owned(stash) => {
-                        if let Some(stash) = stash.upgrade() {
+                    Used::Declared(_, _, instances) => instances.end(),
+                    Used::Owned(instances) => {
+                        if let Some(instances) = instances.upgrade() {
                             // If the owner goes away at this very moment, its initialiser, which is
                             // code of others, ends here.
-                            contain(|| stash.end());
+                            contain(|| instances.end());
                         }
                     }
                 }
@@ -203,29 +203,31 @@ impl Drop for List {
     }
 }
 
-/// The stash of a declared worker-local on this thread. While the thread ends it is one that keeps
-/// nothing.
-pub(super) fn declared<T: 'static>(address: usize) -> Stash<T> {
+/// Returns the instances of a declared worker-local on this thread. While the thread ends none are
+/// kept.
+pub(super) fn declared<T: 'static>(address: usize) -> Instances<T> {
     let found = LIST.try_with(|list| {
         let mut used = list.used.borrow_mut();
         let known = used.iter().find_map(|one| match one {
-            Used::Declared(of, stash, _) if *of == address => stash.downcast_ref::<Stash<T>>(),
+            Used::Declared(of, instances, _) if *of == address => {
+                instances.downcast_ref::<Instances<T>>()
+            }
             _ => None,
         });
-        if let Some(stash) = known {
-            return stash.clone();
+        if let Some(instances) = known {
+            return instances.clone();
         }
         #[cfg(feature = "sentinel")]
         ignore_own();
-        let stash = Stash::new();
-        used.push(Used::Declared(address, Rc::new(stash.clone()), Rc::new(stash.clone())));
-        stash
+        let instances = Instances::new();
+        used.push(Used::Declared(address, Rc::new(instances.clone()), Rc::new(instances.clone())));
+        instances
     });
-    found.unwrap_or_else(|_| Stash::ended())
+    found.unwrap_or_else(|_| Instances::ended())
 }
 
-/// Notes that this thread has a stash of an owned worker-local. False while the thread ends.
-pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
+/// Notes that this thread has instances of an owned worker-local. False while the thread ends.
+pub(super) fn note_owned(instances: Weak<dyn Ends + Send + Sync>) -> bool {
     #[cfg(feature = "sentinel")]
     ignore_own();
     LIST.try_with(|list| {
@@ -233,11 +235,11 @@ pub(super) fn note_owned(stash: Weak<dyn Ends + Send + Sync>) -> bool {
         if used.len() >= list.sweep_at.get() {
             used.retain(|one| match one {
                 Used::Declared(..) => true,
-                Used::Owned(stash) => stash.strong_count() > 0,
+                Used::Owned(instances) => instances.strong_count() > 0,
             });
             list.sweep_at.set(used.len() * 2 + 16);
         }
-        used.push(Used::Owned(stash));
+        used.push(Used::Owned(instances));
     })
     .is_ok()
 }
