@@ -29,6 +29,11 @@ use crate::pool::Pool;
 /// # #[cfg(feature = "rayon")]
 /// assert_eq!(squares(&cleanslate::rayon::RayonPool::new(2).unwrap()), [1, 4, 9]);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not map items as tasks",
+    label = "not an `Executor`",
+    note = "`Pool` is one, and with the feature `rayon` so is `RayonPool`"
+)]
 pub trait Executor {
     /// Maps any items, which may borrow from the caller.
     fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>

@@ -30,9 +30,8 @@
 //! | a flag that threads wait for | [`sync::Event`] |
 //! | the classic pool, to compare with | [`Isolation::Leaky`] |
 //!
-//! With the feature `rayon` there is the module `rayon`, for tasks in its parallel iterators; with
-//! `sentinel` the module of that name, which finds what a task left in thread-locals that nobody
-//! declared; with `tracing` a carrier for spans.
+//! The [guide] tells more, page by page: also for those who [come from rayon](guide::from_rayon) or
+//! [from Python](guide::from_python).
 //!
 //! # Between a `submit` and the next task
 //!
@@ -46,14 +45,24 @@
 //! 5. **Leave.** By return or by panic, the trail is undone, newest first, each value dropped in
 //!    its turn, then carriers detach in reverse. Only now can anybody see that the task is over.
 //!
-//! `docs/engine.md` has the invariants behind this, `docs/pool.md` the pool's, `docs/contexts.md`
-//! what is inherited, and `README.md` what all of it does *not* protect.
+//! The [engine](guide::engine) has the invariants behind this, the [README] what all of it does *not*
+//! protect.
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! [README]: https://docs.rs/crate/cleanslate/latest/source/README.md
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod context;
 mod executor;
 pub mod foreign;
 mod frame;
 pub mod future;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(doctest)]
 mod misuse;
 mod panic;
@@ -93,15 +102,3 @@ pub mod __private {
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 struct Readme;
-
-/// Has the examples of the page for rayon users tested.
-#[cfg(all(doctest, feature = "rayon"))]
-#[doc = include_str!("../docs/rayon.md")]
-#[derive(Debug)]
-struct FromRayon;
-
-/// Has the examples of the page for Python programmers tested.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/from-python.md")]
-#[derive(Debug)]
-struct FromPython;

@@ -44,6 +44,9 @@ use crate::frame::{self, Failure, capture};
 /// let seen = std::thread::spawn(move || context.run(|| TENANT.get()));
 /// assert_eq!(seen.join().unwrap(), "acme");
 /// ```
+#[doc(alias = "contextvar")]
+#[doc(alias = "contextvars")]
+#[doc(alias = "MDC")]
 #[derive(Clone, Default)]
 pub struct Context {
     /// `None`: there is nothing to inherit.

@@ -89,6 +89,11 @@ impl<K: Adoptable> fmt::Debug for Adopted<K> {
 /// A cell whose value can be exchanged through a shared reference: `Cell<T>` and `RefCell<T>`.
 ///
 /// Sealed: [`adopt`] takes no other.
+#[diagnostic::on_unimplemented(
+    message = "a thread-local `{Self}` cannot be adopted",
+    label = "neither a `Cell` nor a `RefCell`",
+    note = "implement `Carrier` for a type of your own: it can capture, attach and detach any state"
+)]
 pub trait Adoptable: sealed::Exchange + 'static {}
 
 impl<T: 'static> Adoptable for Cell<T> {}

@@ -47,6 +47,11 @@ use super::error::BoxError;
 /// let there = std::thread::spawn(move || (context.run(|| LOCALE.get()), LOCALE.get()));
 /// assert_eq!(there.join().unwrap(), ("de", "C"));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how thread state is carried",
+    label = "not a `Carrier`",
+    note = "`foreign::adopt(&KEY)` makes a carrier of a `thread_local!` of a `Cell` or a `RefCell`"
+)]
 pub trait Carrier: Send + Sync + 'static {
     /// What travels with the context. Read by several threads at a time.
     type Captured: Send + Sync + 'static;

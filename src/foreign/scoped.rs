@@ -44,6 +44,11 @@ use super::error::BoxError;
 /// let there = std::thread::spawn(move || (context.run(|| LOCALE.get()), LOCALE.get()));
 /// assert_eq!(there.join().unwrap(), ("de", "C"));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how thread state is carried",
+    label = "not a `ScopedCarrier`",
+    note = "state that is attached and detached, not bound for a call, is for `Carrier`"
+)]
 pub trait ScopedCarrier: Send + Sync + 'static {
     /// What travels with the context. Read by several threads at a time.
     type Captured: Send + Sync + 'static;

@@ -14,6 +14,11 @@ use crate::panic::Guarded;
 /// in a [`Scoped`].
 ///
 /// Sealed: implement one of these.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be carried",
+    label = "not a carrier",
+    note = "implement `Carrier`, or `ScopedCarrier` and wrap it in `Scoped`; for a `thread_local!` there is `foreign::adopt(&KEY)`"
+)]
 pub trait Carry: sealed::Share {}
 
 impl<C: Carrier> Carry for C {}

@@ -32,6 +32,7 @@ const MOST_WORKERS: usize = u16::MAX as usize;
 /// let name = pool.submit(|| std::thread::current().name().map(str::to_owned)).join().unwrap();
 /// assert!(name.unwrap().starts_with("resize-"));
 /// ```
+#[doc(alias = "ThreadPoolBuilder")]
 #[must_use = "a builder does nothing until `build`"]
 pub struct PoolBuilder {
     workers: Option<usize>,

@@ -60,6 +60,8 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// assert_eq!(pool.map(words, str::len), [5, 5]);
 /// assert_eq!(pool.submit(|| 6 * 7).join().unwrap(), 42);
 /// ```
+#[doc(alias = "ThreadPool")]
+#[doc(alias = "ThreadPoolExecutor")]
 #[derive(Clone)]
 pub struct Pool {
     owner: Arc<Handles>,

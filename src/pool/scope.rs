@@ -256,6 +256,7 @@ impl<'scope> Scope<'scope, '_> {
     /// });
     /// assert_eq!(numbers, [2, 4, 6]);
     /// ```
+    #[doc(alias = "spawn")]
     #[track_caller]
     pub fn submit<F, R>(&'scope self, f: F) -> ScopedJoinHandle<'scope, R>
     where

@@ -26,6 +26,11 @@ use super::task::{merge, supplier};
 /// assert_eq!(check_all(|n| (n < 9).then_some(())), Some(()));
 /// assert_eq!(check_all(|n| if n == 7 { Err(n) } else { Ok(()) }), Err(7));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a `Result` nor an `Option`",
+    label = "a closure that may fail returns one of these",
+    note = "as with rayon's own `try_for_each` and its kin"
+)]
 pub trait Try: Sized + sealed::Sealed {
     /// What there is to go on with.
     type Output;

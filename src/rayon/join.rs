@@ -1,6 +1,6 @@
 //! Two tasks at a time, one on another pool, and one on every thread.
 
-use rayon::{BroadcastContext, ThreadPool};
+use rayon::{BroadcastContext, FnContext, ThreadPool};
 
 use super::outcome::{discard, settle, settle_all, settle_two};
 use super::pool::RayonPool;
@@ -37,6 +37,38 @@ where
     RB: Send,
 {
     RayonPool::global().join(a, b)
+}
+
+/// Runs two closures like [`join`], each of which learns whether it was stolen:
+/// [`rayon::join_context`] with clean slots.
+///
+/// # Panics
+///
+/// Panics as [`join`] does.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::rayon::join_context;
+///
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let stolen = pool.install(|| join_context(|to| to.migrated(), |to| to.migrated()));
+/// assert_eq!(stolen, (false, false));
+/// # Ok::<(), rayon::ThreadPoolBuildError>(())
+/// ```
+#[track_caller]
+pub fn join_context<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce(FnContext) -> RA + Send,
+    B: FnOnce(FnContext) -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    let context = Context::capture();
+    let (a, b) =
+        rayon::join_context(|to| attempt(&context, || a(to)), |to| attempt(&context, || b(to)));
+    discard(context);
+    settle_two(a, b)
 }
 
 /// Runs a closure on one of a pool's threads, as a task: [`ThreadPool::install`] with clean slots.

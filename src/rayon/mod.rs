@@ -3,7 +3,7 @@
 //! [`ParallelIteratorExt::isolated`] makes a task of every call of every closure of a parallel
 //! iterator's chain; [`join`], [`scope`], [`spawn`], [`broadcast`] and [`install`] are rayon's
 //! functions of that name with a task of every closure; [`RayonPool`] maps like the crate's own
-//! pool does. The page `docs/rayon.md` is for those who come from rayon.
+//! pool does. The [page for rayon users](crate::guide::from_rayon) says what stands for what.
 //!
 //! | what | file |
 //! |---|---|
@@ -44,7 +44,7 @@ mod task;
 
 pub use fallible::Try;
 pub use isolated::{Isolated, ParallelIteratorExt};
-pub use join::{broadcast, install, join};
+pub use join::{broadcast, install, join, join_context};
 pub use pool::RayonPool;
 pub use scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
 pub use spawn::{spawn, spawn_broadcast, spawn_fifo};

@@ -38,6 +38,10 @@ use crate::panic::Guarded;
 /// assert!(found.iter().all(Option::is_none));
 /// # Ok::<_, cleanslate::BuildError>(())
 /// ```
+#[doc(alias = "ThreadLocal")]
+#[doc(alias = "LocalKey")]
+#[doc(alias = "contextvar")]
+#[doc(alias = "MDC")]
 pub struct TaskLocal<T: Send + 'static> {
     // All that the hot path needs is in this constant, not behind `declaration`: so it is inlined
     // into other crates, as with std's `LocalKey`.
@@ -246,6 +250,9 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// });
 /// assert_eq!(SEEN.take(), Some(vec![1]));
 /// ```
+#[doc(alias = "thread_local")]
+#[doc(alias = "contextvar")]
+#[doc(alias = "MDC")]
 #[macro_export]
 macro_rules! task_local {
     // One step for all declarations, so that their number meets no limit of the compiler.

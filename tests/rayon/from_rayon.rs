@@ -1,4 +1,4 @@
-//! What `docs/rayon.md` says to those who come from rayon.
+//! What `docs/from-rayon.md` says to those who come from rayon.
 
 use super::probe::in_pool;
 use crate::support::{SHAPES, each_shape, finishes, panic_of};
@@ -188,4 +188,84 @@ fn the_message_of_a_borrowed_slot_hints_at_what_is_not_isolated() {
     let isolated =
         || SLOT.with(|_| nested().isolated().for_each(|n| SLOT.with_mut(|slot| *slot = n)));
     in_pool(1, || (0..1).into_par_iter().isolated().for_each(|_| isolated()));
+}
+
+#[test]
+fn a_bare_nested_iterator_shares_its_tasks_slots_and_an_isolated_one_does_not() {
+    // One thread: nothing is stolen, so a bare one runs in its task all the time.
+    let dirty = |isolates: bool| {
+        let nested = || {
+            SLOT.set(1);
+            let items = (0..10).into_par_iter();
+            match isolates {
+                true => items.isolated().filter(|_| SLOT.replace(1) == 1).count(),
+                false => items.filter(|_| SLOT.replace(1) == 1).count(),
+            }
+        };
+        in_pool(1, || (0..10).into_par_iter().isolated().map(|_| nested()).sum::<usize>())
+    };
+    assert_eq!(dirty(false), 100);
+    assert_eq!(dirty(true), 0);
+}
+
+#[test]
+fn what_stands_for_what_gives_the_same() {
+    each_shape(|pool| {
+        let v: Vec<u32> = (0..1_000).collect();
+        let double = |n: &u32| 2 * n;
+        assert_eq!(pool.map_slice(&v, double), v.par_iter().map(double).collect::<Vec<_>>());
+        assert_eq!(pool.map(&v, double), v.par_iter().map(double).collect::<Vec<_>>());
+        let (mut ours, mut theirs) = (v.clone(), v.clone());
+        pool.for_each(&mut ours, |n| *n += 1);
+        theirs.par_iter_mut().for_each(|n| *n += 1);
+        pool.for_each(ours.chunks_mut(3), |chunk| chunk.reverse());
+        theirs.par_chunks_mut(3).for_each(|chunk| chunk.reverse());
+        assert_eq!(ours, theirs);
+        let len = |chunk: &[u32]| chunk.len();
+        assert_eq!(pool.map(v.chunks(7), len), v.par_chunks(7).map(len).collect::<Vec<_>>());
+        let add = |a: u32, b: u32| a + b;
+        assert_eq!(
+            pool.map_reduce(&v, double, || 0, add),
+            v.par_iter().map(double).reduce(|| 0, add)
+        );
+        assert_eq!(pool.reduce(v.clone(), || 0, add), v.par_iter().sum::<u32>());
+        let scratch = |scratch: &mut Vec<u32>, n: &u32| {
+            scratch.clear();
+            scratch.extend(0..*n % 10);
+            scratch.len()
+        };
+        assert_eq!(
+            pool.map_init(&v, Vec::new, scratch),
+            v.par_iter().map_init(Vec::new, scratch).collect::<Vec<_>>()
+        );
+        let check = |n: &u32| if *n < 2_000 { Ok(*n) } else { Err(*n) };
+        assert_eq!(pool.try_map(&v, check), v.par_iter().map(check).collect::<Result<_, _>>());
+        assert_eq!(pool.try_map([5_000], |n| check(&n)), Err(5_000));
+        assert_eq!(pool.join(|| 1, || "two"), rayon::join(|| 1, || "two"));
+        let (mut left, mut right) = (0, 0);
+        pool.scope(|s| {
+            s.submit(|| left += 1);
+            s.submit(|| right += 2);
+        });
+        assert_eq!((left, right), (1, 2));
+        assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+        let workers: Vec<_> = (0..pool.workers()).map(Some).collect();
+        assert_eq!(pool.broadcast(|| pool.worker_index()), workers);
+    });
+}
+
+/// As a user's module that has imported the adapter under the crate's name.
+mod imported_as_rayon {
+    use ::rayon::prelude::*;
+    use cleanslate::rayon::{self, ParallelIteratorExt as _};
+
+    pub(super) fn both() -> (u32, usize) {
+        let sum = || (0..9).into_par_iter().isolated().map(|n| n + 1).sum();
+        rayon::join(sum, ::rayon::current_num_threads)
+    }
+}
+
+#[test]
+fn the_module_can_be_imported_as_rayon_where_the_crate_is_named_by_its_root() {
+    assert_eq!(imported_as_rayon::both(), (45, rayon::current_num_threads()));
 }

@@ -64,6 +64,25 @@ fn join_runs_two_tasks() {
 }
 
 #[test]
+fn join_context_runs_two_tasks_and_says_which_was_stolen() {
+    for pool in pools() {
+        pool.install(|| {
+            USER.scope(7, || {
+                for _ in 0..100 {
+                    let fresh = |to: rayon::FnContext| (is_fresh(), to.migrated());
+                    let (a, b) = tasks::join_context(fresh, fresh);
+                    assert_eq!((a, b.0), ((true, false), true));
+                    assert!(!b.1 || pool.current_num_threads() > 1);
+                }
+                let bad = |_| panic!("a");
+                let panicked = catch_unwind(AssertUnwindSafe(|| tasks::join_context(bad, |_| 1)));
+                assert_eq!(text_of(panicked), "a");
+            });
+        });
+    }
+}
+
+#[test]
 fn nested_joins_are_nested_tasks() {
     fn fib(n: u32) -> u32 {
         SEEN.with_mut(|seen| assert!(!std::mem::replace(seen, true)));

@@ -82,6 +82,11 @@ mod sealed {
 }
 
 /// An integer that [`Pool::map_range`](crate::Pool::map_range) can count with: all of std's.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no integer of std's, so a range of it cannot be mapped by index",
+    label = "not an integer",
+    note = "`Pool::map` takes any iterator"
+)]
 pub trait RangeIndex: Copy + Default + Send + Sync + sealed::Sealed {
     /// How many numbers there are from `range.start` up to `range.end`; `None` if that overflows
     /// `usize`.

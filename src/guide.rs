@@ -1,0 +1,68 @@
+//! The guide: the pages of the folder `docs`.
+//!
+//! | you | read |
+//! |---|---|
+//! | want to choose between the pool's methods, wait, fail, shut down | [the pool](pool) |
+//! | have state that tasks should find, or must not | [contexts] |
+//! | stay on rayon | [on rayon](rayon) |
+//! | come from rayon | [from rayon](from_rayon) |
+//! | come from Python | [from Python](from_python) |
+//! | look for a leak | [the sentinel](sentinel) |
+//! | wonder how others do it | [compared with others](comparison) |
+//! | ask what it costs | [performance] |
+//! | want to rely on it, or to read the code | [the rules](rules), [the engine](engine) |
+
+/// Declares the pages as modules.
+///
+/// A page links to others by references, which it defines at its end for whoever reads it in the
+/// repository. Of several definitions of a reference the first one counts, so those here, which lead
+/// to modules, come first. `scripts/links` sees to it that every reference has one.
+macro_rules! pages {
+    ($($(#[$attribute:meta])* $page:ident = $file:literal;)*) => {$(
+        /// [comparison.md]: crate::guide::comparison
+        /// [contexts.md]: crate::guide::contexts
+        /// [engine.md]: crate::guide::engine
+        /// [engine.md#why-waiting-cannot-deadlock]: crate::guide::engine#why-waiting-cannot-deadlock
+        /// [from-python.md]: crate::guide::from_python
+        /// [from-rayon.md]: crate::guide::from_rayon
+        /// [performance.md]: crate::guide::performance
+        /// [pool.md]: crate::guide::pool
+        /// [rayon.md]: crate::guide::rayon
+        /// [rules.md]: crate::guide::rules
+        /// [sentinel.md]: crate::guide::sentinel
+        $(#[$attribute])*
+        #[doc = include_str!(concat!("../docs/", $file))]
+        pub mod $page {}
+    )*};
+}
+
+pages! {
+    /// [tests/context/inherit.rs]: https://docs.rs/crate/cleanslate/latest/source/tests/context/inherit.rs
+    /// [tests/isolation/main.rs]: https://docs.rs/crate/cleanslate/latest/source/tests/isolation/main.rs
+    comparison = "comparison.md";
+    contexts = "contexts.md";
+    /// [src/frame/capture.rs]: ../../../src/cleanslate/frame/capture.rs.html
+    /// [src/frame/task.rs]: ../../../src/cleanslate/frame/task.rs.html
+    /// [src/frame/touch.rs]: ../../../src/cleanslate/frame/touch.rs.html
+    /// [src/pool/core/mod.rs]: ../../../src/cleanslate/pool/core/mod.rs.html
+    /// [src/pool/core/running.rs]: ../../../src/cleanslate/pool/core/running.rs.html
+    /// [src/pool/job/mod.rs]: ../../../src/cleanslate/pool/job/mod.rs.html
+    /// [src/pool/job/state.rs]: ../../../src/cleanslate/pool/job/state.rs.html
+    /// [src/pool/scheduler/queue.rs]: ../../../src/cleanslate/pool/scheduler/queue.rs.html
+    /// [src/pool/scheduler/sleep.rs]: ../../../src/cleanslate/pool/scheduler/sleep.rs.html
+    /// [src/pool/scheduler/worker.rs]: ../../../src/cleanslate/pool/scheduler/worker.rs.html
+    /// [src/pool/submission.rs]: ../../../src/cleanslate/pool/submission.rs.html
+    engine = "engine.md";
+    from_python = "from-python.md";
+    performance = "performance.md";
+    pool = "pool.md";
+    rules = "rules.md";
+    sentinel = "sentinel.md";
+}
+
+// Their examples are tested where the feature is there.
+#[cfg(any(not(doctest), feature = "rayon"))]
+pages! {
+    from_rayon = "from-rayon.md";
+    rayon = "rayon.md";
+}
