@@ -64,7 +64,7 @@ where
     RA: Send,
     RB: Send,
 {
-    let context = Context::capture();
+    let context = RayonPool::global().context();
     let (a, b) =
         rayon::join_context(|to| attempt(&context, || a(to)), |to| attempt(&context, || b(to)));
     discard(context);
