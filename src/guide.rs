@@ -7,6 +7,9 @@
 //! | stay on rayon | [on rayon](rayon) |
 //! | come from rayon | [from rayon](from_rayon) |
 //! | come from Python | [from Python](from_python) |
+//! | have a service on tokio or axum | [async](mod@async) |
+//! | come from `thread_local!` or tokio's `task_local!` | [moving](migrating) |
+//! | have thread state of others to take along | [carriers] |
 //! | look for a leak | [the sentinel](sentinel) |
 //! | wonder how others do it | [compared with others](comparison) |
 //! | ask what it costs | [performance] |
@@ -19,6 +22,9 @@
 /// to modules, come first. `scripts/links` sees to it that every reference has one.
 macro_rules! pages {
     ($($(#[$attribute:meta])* $page:ident = $file:literal;)*) => {$(
+        /// [carriers.md]: crate::guide::carriers
+        /// [carriers.md#ready-made]: crate::guide::carriers#ready-made
+        /// [carriers.md#your-own]: crate::guide::carriers#your-own
         /// [comparison.md]: crate::guide::comparison
         /// [contexts.md]: crate::guide::contexts
         /// [engine.md]: crate::guide::engine
@@ -58,6 +64,14 @@ pages! {
     pool = "pool.md";
     rules = "rules.md";
     sentinel = "sentinel.md";
+}
+
+// Their examples are tested by `interop`, with the crates that they are about.
+#[cfg(not(doctest))]
+pages! {
+    r#async = "async.md";
+    carriers = "carriers.md";
+    migrating = "migrating.md";
 }
 
 // Their examples are tested where the feature is there.

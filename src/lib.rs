@@ -27,11 +27,12 @@
 //! | tasks on an executor of others | [`isolated`], [`Context::wrap`] |
 //! | tasks that are futures | [`future::FutureExt::isolated`] |
 //! | thread state of code that you cannot change | [`foreign::adopt`], [`foreign::Carrier`] |
+//! | the same in every task of the process | [`foreign::install`] |
 //! | a flag that threads wait for | [`sync::Event`] |
 //! | the classic pool, to compare with | [`Isolation::Leaky`] |
 //!
-//! The [guide] tells more, page by page: also for those who [come from rayon](guide::from_rayon) or
-//! [from Python](guide::from_python).
+//! The [guide] tells more, page by page: also for a service [on tokio](mod@guide::async), and for
+//! those who [come from rayon](guide::from_rayon) or [from Python](guide::from_python).
 //!
 //! # Between a `submit` and the next task
 //!

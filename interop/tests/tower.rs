@@ -1,5 +1,6 @@
 //! Requests of a real client to a server on axum, each a task.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
@@ -11,27 +12,36 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{Response, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum::{Router, serve};
+use cleanslate::foreign::{self, OpenTelemetryCarrier};
 use cleanslate::task_local;
 use cleanslate::tower::IsolateLayer;
 use futures_lite::future::yield_now;
 use futures_lite::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use opentelemetry::baggage::BaggageExt;
+use opentelemetry::context::FutureExt;
+use opentelemetry::{Context as Current, KeyValue};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::alone::in_a_process_of_its_own;
+
 task_local! {
     static USER: String = "nobody".to_owned();
     static LEFT: u32 = 0;
     static KEPT: Option<OnDrop> = None;
+    #[inherit]
+    static AROUND: u32 = 0;
 }
 
 /// Calls a function when it is dropped.
@@ -341,10 +351,133 @@ fn errors_of_the_service_and_of_the_body_get_through() {
         service.call(request)
     };
     futures_lite::future::block_on(async {
-        assert_eq!(ask("mallory").await.unwrap_err(), "refused");
+        let mut refused = Box::pin(ask("mallory"));
+        assert_eq!(refused.as_mut().await.unwrap_err(), "refused");
+        assert!(format!("{refused:?}").contains("is_over: true"));
         let mut body = ask("alice").await.unwrap().into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first, "first");
         assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), "broken");
+    });
+}
+
+// Polled by hand: what is known of a body is what the service's body said last.
+#[test]
+fn what_is_known_of_a_body_keeps_up_with_it() {
+    let make = |_: Request| {
+        let frames = ["one", "three"].map(|text| Ok(Frame::data(Bytes::from(text))));
+        ready(Ok(Response::new(Measured { left: VecDeque::from(frames) })))
+    };
+    let mut service = IsolateLayer::new(fill).layer(Called(make));
+    futures_lite::future::block_on(async {
+        let response = service.call(Request::new(Body::empty())).await.unwrap();
+        let mut body = response.into_body();
+        for (left, is_end) in [(8, false), (5, false)] {
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(left), is_end));
+            body.frame().await.unwrap().unwrap();
+        }
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+        assert!(body.frame().await.is_none());
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+    });
+}
+
+/// A function as a service.
+#[derive(Clone)]
+struct Called<F>(F);
+
+impl<F, R> Service<Request> for Called<F>
+where
+    F: FnMut(Request) -> R,
+    R: Future<Output = Result<Response<Measured>, Infallible>>,
+{
+    type Response = Response<Measured>;
+    type Error = Infallible;
+    type Future = R;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> R {
+        (self.0)(request)
+    }
+}
+
+/// A body that knows how much of it is left.
+struct Measured {
+    left: VecDeque<Result<Frame<Bytes>, Infallible>>,
+}
+
+impl HttpBody for Measured {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.left.pop_front())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let frames = self.left.iter().flatten();
+        SizeHint::with_exact(frames.flat_map(Frame::data_ref).map(|data| data.len() as u64).sum())
+    }
+}
+
+#[test]
+fn a_request_inherits_nothing_of_what_surrounds_its_connection() {
+    let look = |_: Request| {
+        let found = AROUND.get().to_string();
+        let data = Ok(Frame::data(Bytes::from(found)));
+        ready(Ok(Response::new(Measured { left: VecDeque::from([data]) })))
+    };
+    let mut service = IsolateLayer::new(fill).layer(Called(look));
+    AROUND.set(7);
+    futures_lite::future::block_on(async {
+        let response = service.call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "0");
+    });
+    assert_eq!(AROUND.get(), 7);
+}
+
+// A layer outside of it has opened a context.
+#[test]
+fn installed_carriers_come_along() {
+    if !in_a_process_of_its_own("tower::installed_carriers_come_along") {
+        return;
+    }
+    foreign::install(OpenTelemetryCarrier::new()).unwrap();
+    let tenant = || Current::current().baggage().get("tenant").map(ToString::to_string);
+    let handler = move || async move {
+        let first = tenant();
+        yield_now().await;
+        assert_eq!(tenant(), first);
+        first.unwrap_or_default()
+    };
+    let outside = |request: Request, next: Next| {
+        let user = request.headers()["user"].to_str().unwrap().to_owned();
+        let around = Current::current_with_baggage([KeyValue::new("tenant", user)]);
+        next.run(request).with_context(around)
+    };
+    let router = Router::new()
+        .route("/tenant", get(handler))
+        .layer(IsolateLayer::new(fill))
+        .layer(from_fn(outside));
+    let server = Server::new(router);
+    server.runtime.block_on(async {
+        let tasks = (0..100).map(|n| {
+            let server = &server;
+            async move {
+                let user = format!("user-{n}");
+                assert_eq!(server.text("/tenant", &user).await, user);
+            }
+        });
+        join_all(tasks).await;
     });
 }
