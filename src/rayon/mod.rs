@@ -11,7 +11,8 @@
 //! | the isolated iterator | `isolated` |
 //! | its adaptors: with closures, without, of indexed ones | `adaptors`, `forwarded`, `indexed` |
 //! | methods that end a chain; closures that may fail | `consume`, `fallible` |
-//! | functions, scopes, the pool and its maps | `join`, `spawn`, `scope`, `pool`, `map` |
+//! | functions, the pool and its maps | `join`, `spawn`, `pool`, `map` |
+//! | scopes: opening one, spawning in it | `scope`, `scoped` |
 //! | what several tasks have come to | `outcome` |
 //!
 //! # Importing it
@@ -39,6 +40,7 @@ mod map;
 mod outcome;
 mod pool;
 mod scope;
+mod scoped;
 mod spawn;
 mod task;
 
@@ -46,5 +48,6 @@ pub use fallible::Try;
 pub use isolated::{Isolated, ParallelIteratorExt};
 pub use join::{broadcast, install, join, join_context};
 pub use pool::RayonPool;
-pub use scope::{Scope, ScopeFifo, in_place_scope, in_place_scope_fifo, scope, scope_fifo};
+pub use scope::{in_place_scope, in_place_scope_fifo, scope, scope_fifo};
+pub use scoped::{Scope, ScopeFifo};
 pub use spawn::{spawn, spawn_broadcast, spawn_fifo};

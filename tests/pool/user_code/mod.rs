@@ -4,6 +4,7 @@
 
 mod actors;
 mod places;
+mod triggers;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

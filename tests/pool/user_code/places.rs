@@ -8,9 +8,10 @@ use std::sync::mpsc;
 use std::task::{Context as Polling, Waker};
 
 use super::actors::{Acting, ActsWhenCloned, ActsWhenWoken, IgnoresWakes};
+use super::triggers::{closing, holds, occupy, or_cancelled, replaced, submitted};
 use super::world::{ActsOnDrop, ActsQuietly, World};
-use crate::support::{Counted, retiring};
-use cleanslate::{Context, JoinHandle, Pool, PoolBuilder, TaskError, task_local, worker_local};
+use crate::support::Counted;
+use cleanslate::{Context, JoinHandle, Pool, PoolBuilder, task_local, worker_local};
 
 /// Where the user code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -479,47 +480,3 @@ pub(crate) fn set_up(place: Place, world: &World, pool: &Pool) -> Box<dyn FnOnce
         }
     }
 }
-
-/// A task that is submitted now and joined by the trigger. It may fail.
-fn submitted(pool: &Pool, task: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce()> {
-    let handle = pool.submit(task);
-    Box::new(move || {
-        if let Err(error) = handle.join() {
-            super::world::defuse(Box::new(error));
-        }
-    })
-}
-
-/// Has a worker replaced after `task` has run there.
-fn replaced(pool: &Pool, task: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce()> {
-    submitted(&pool.in_context(&retiring()), task)
-}
-
-fn closing(pool: &Pool) -> Box<dyn FnOnce()> {
-    pool.shutdown_background();
-    Box::new(|| ())
-}
-
-/// Occupies some of the workers until the deed is begun.
-fn occupy(pool: &Pool, world: &World, workers: usize) -> Vec<JoinHandle<()>> {
-    let (tell, told) = mpsc::channel();
-    let busy = (0..workers).map(|_| {
-        let (tell, world) = (tell.clone(), world.clone());
-        pool.submit(move || {
-            tell.send(()).unwrap();
-            world.wait_for_deed();
-        })
-    });
-    let busy = busy.collect();
-    (0..workers).for_each(|_| told.recv().unwrap());
-    busy
-}
-
-fn or_cancelled(joined: Result<(), TaskError>) {
-    if let Err(error) = joined {
-        assert!(error.is_cancelled(), "{error}");
-    }
-}
-
-/// Makes a closure own something.
-fn holds<T>(_: &T) {}
