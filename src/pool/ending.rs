@@ -31,6 +31,7 @@ impl Pool {
     /// ```
     pub fn shutdown(&self) -> Result<(), ShutdownError> {
         self.refuse_wait()?;
+        self.core().note_wait();
         self.core().close();
         self.wait_for_threads()
     }

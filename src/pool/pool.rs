@@ -90,10 +90,14 @@ impl Drop for Handles {
             // Another thread of the parent may have held a lock at the fork.
             return;
         }
-        core.close();
         // Relaxed: whoever set it did so through a handle, and the count of handles orders that.
         let detaches = core.detaches.load(Ordering::Relaxed);
-        if !detaches && !current::is_awaited() && !current::belongs_to(core.id) {
+        let waits = !detaches && !current::is_awaited() && !current::belongs_to(core.id);
+        if waits {
+            core.note_wait();
+        }
+        core.close();
+        if waits {
             core.threads.join();
         }
     }

@@ -24,8 +24,8 @@ pub(crate) fn warn_if_driven() {
         eprintln!(
             "cleanslate: a thread of a tokio runtime blocks until work of a pool is done, and with \
              it every future that it drives. Await a `JoinHandle` instead of joining it, await \
-             `Pool::reserve` before a submission to a full queue, and call maps, scopes and \
-             shutdowns inside `spawn_blocking`."
+             `Pool::reserve` before a submission to a full queue, call maps, scopes and shutdowns \
+             inside `spawn_blocking`, and do not let the last handle of a pool be dropped there."
         );
     }
 }

@@ -1,6 +1,7 @@
 //! A thread that drives futures and blocks is told so; others are not.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::support::printed_in_a_process_of_its_own;
@@ -66,4 +67,65 @@ fn a_wait_where_blocking_is_fine_is_not_told() {
     let entered = runtime.enter();
     block(&pool);
     drop(entered);
+}
+
+#[test]
+fn a_shutdown_that_waits_for_tasks_is_told() {
+    let name = "blocking::a_shutdown_that_waits_for_tasks_is_told";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let (go, gate) = mpsc::channel::<()>();
+    let busy = pool.submit(move || gate.recv().is_err());
+    let other = pool.clone();
+    let opener = std::thread::spawn(move || {
+        while other.try_submit(|| ()).is_ok() {
+            std::thread::yield_now();
+        }
+        drop(go);
+    });
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { pool.shutdown().unwrap() });
+    opener.join().unwrap();
+    assert!(busy.join().unwrap());
+}
+
+#[test]
+fn the_drop_of_a_last_handle_that_waits_for_tasks_is_told() {
+    let name = "blocking::the_drop_of_a_last_handle_that_waits_for_tasks_is_told";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let is_dropped = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_dropped);
+    drop(pool.submit(move || {
+        while !told.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        // The drop is to find this running.
+        (0..20_000).for_each(|_| std::thread::yield_now());
+    }));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        is_dropped.store(true, Ordering::SeqCst);
+        drop(pool);
+    });
+}
+
+#[test]
+fn the_end_of_a_pool_that_has_nothing_to_do_is_not_told() {
+    let name = "blocking::the_end_of_a_pool_that_has_nothing_to_do_is_not_told";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert!(!printed.contains(SAYS), "{printed}");
+        return;
+    }
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        drop(Pool::new(2).unwrap());
+        Pool::new(2).unwrap().shutdown().unwrap();
+    });
 }

@@ -2,6 +2,7 @@
 
 use super::Core;
 use crate::pool::scheduler::current;
+use crate::sync::seam;
 use crate::sync::seam::atomic::{Ordering, fence};
 
 /// The phases. They only ever grow.
@@ -41,6 +42,24 @@ impl Core {
     /// Returns whether the pool is closed for the current thread.
     pub(crate) fn is_closed_here(&self) -> bool {
         self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
+    }
+
+    /// To be called where this thread is about to wait for the pool's end: says so if it drives
+    /// futures, and there is something to wait for.
+    pub(crate) fn note_wait(&self) {
+        /// A task whose end was seen may not be finished yet. Whoever is about to wait can afford
+        /// to let it.
+        const YIELDS: u32 = 16;
+        let is_busy = |_| {
+            let is_busy = !self.is_idle();
+            if is_busy {
+                seam::yield_now();
+            }
+            is_busy
+        };
+        if cfg!(feature = "tokio") && (0..YIELDS).all(is_busy) {
+            current::note_wait();
+        }
     }
 
     /// Closes the pool for new work and lets the workers see it.

@@ -270,6 +270,15 @@ pub(crate) fn wait_until_deadline(done: impl FnMut() -> bool, deadline: Option<I
     park_until(done, None, deadline, || false)
 }
 
+/// To be called where this thread is about to wait: says so if it drives futures of tokio.
+pub(crate) fn note_wait() {
+    #[cfg(feature = "tokio")]
+    // A worker drives no futures, and the look would leave its mark in tokio's thread-locals.
+    if HERE.get().worker_of == 0 {
+        crate::sync::driven::warn_if_driven();
+    }
+}
+
 fn park_until(
     mut done: impl FnMut() -> bool,
     slot: Option<Arc<WorkerSlot>>,
@@ -279,11 +288,7 @@ fn park_until(
     if done() {
         return true;
     }
-    #[cfg(feature = "tokio")]
-    // A worker drives no futures, and the look would leave its mark in tokio's thread-locals.
-    if HERE.get().worker_of == 0 {
-        crate::sync::driven::warn_if_driven();
-    }
+    note_wait();
     loop {
         if done() {
             return true;
