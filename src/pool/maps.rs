@@ -200,6 +200,7 @@ impl Pool {
         F: Fn(&mut S, I::Item) -> R + Sync,
         R: Send,
     {
+        let (init, f) = (Guarded::new(init), Guarded::new(f));
         self.plain(Pulled::new(items.into_iter()), map::Lending { init, f })
     }
 
@@ -229,7 +230,8 @@ impl Pool {
         I::IntoIter: Send,
         F: Fn(I::Item) + Sync,
     {
-        drop(self.plain(Pulled::new(items.into_iter()), map::Plain(f)));
+        let (items, f) = begin(items, f);
+        drop(self.plain(Pulled::new(items), map::Plain(f)));
     }
 
     /// Reduces the items to one by `reduce`, which must be associative: the items keep their order,
@@ -306,7 +308,7 @@ impl Pool {
         N: Fn() -> R + Sync,
         G: Fn(R, R) -> R + Sync,
     {
-        let identity = Guarded::new(identity);
+        let (identity, f, reduce) = (Guarded::new(identity), Guarded::new(f), Guarded::new(reduce));
         let parts = Parts::new(self.core(), self.label(0, Location::caller()));
         let step = map::Reducing { f, reduce, parts: &parts };
         drop(self.plain(Pulled::new(items.into_iter()), step));

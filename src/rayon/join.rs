@@ -64,7 +64,9 @@ where
     RA: Send,
     RB: Send,
 {
-    let context = RayonPool::global().context();
+    let b = Guarded::new(b);
+    let (context, a) = RayonPool::global().context_for(a);
+    let b = b.into_inner();
     let (a, b) =
         rayon::join_context(|to| attempt(&context, || a(to)), |to| attempt(&context, || b(to)));
     discard(context);

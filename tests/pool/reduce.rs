@@ -265,6 +265,37 @@ fn a_panic_of_init_or_of_the_drop_of_scratch_is_the_maps() {
     });
 }
 
+// Broke: the second of two closures whose drops panic was dropped while the first one's unwound.
+#[test]
+fn closures_that_explode_when_they_are_dropped_cost_one_panic() {
+    everywhere(|pool| {
+        let census = Census::new();
+        let bomb = || Explodes::of(&census);
+        let blast = |f: &dyn Fn()| {
+            let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) else {
+                panic!("it returned")
+            };
+            payload.downcast::<Bomb>().unwrap().0 = 0;
+            assert_eq!(census.alive(), 0);
+        };
+        let holds = |_: &Explodes| ();
+        blast(&|| {
+            let (init, f) = (bomb(), bomb());
+            drop(pool.map_init(0..3, move || holds(&init), move |(), _| holds(&f)));
+        });
+        blast(&|| {
+            let (f, identity, reduce) = (bomb(), bomb(), bomb());
+            let add = move |(), ()| holds(&reduce);
+            pool.map_reduce(0..3, move |_| holds(&f), move || holds(&identity), add);
+        });
+        blast(&|| {
+            let (items, f) = (bomb(), bomb());
+            let items = (0..3).inspect(move |_| holds(&items));
+            pool.for_each(items, move |_| holds(&f));
+        });
+    });
+}
+
 #[test]
 fn init_runs_where_the_item_does_with_its_carriers() {
     each_shape(|pool| {

@@ -53,9 +53,11 @@ fn resume(failure: Failure) -> ! {
 }
 
 /// `map_init`: each helper makes a value before its first item, and lends it to each item.
+///
+/// Guarded, as there are two of them: the drops of both may panic.
 pub(crate) struct Lending<N, F> {
-    pub(crate) init: N,
-    pub(crate) f: F,
+    pub(crate) init: Guarded<N>,
+    pub(crate) f: Guarded<F>,
 }
 
 impl<In, S, R, N, F> Step<In> for Lending<N, F>
@@ -76,7 +78,7 @@ where
 
     #[inline(always)]
     fn run(&self, kept: &mut Kept<'_, S>, input: In) -> ControlFlow<Infallible, R> {
-        let input = if kept.value.is_none() { kept.make(&self.init, input) } else { input };
+        let input = if kept.value.is_none() { kept.make(&*self.init, input) } else { input };
         match &mut kept.value {
             Some(value) => ControlFlow::Continue((self.f)(value, input)),
             None => unreachable!("made above"),
@@ -143,9 +145,11 @@ impl<R> Drop for Parts<'_, R> {
 
 /// `map_reduce`: each helper reduces the items of a chunk in their order, then the chunk with its
 /// neighbours.
+///
+/// Guarded as in [`Lending`].
 pub(crate) struct Reducing<'p, F, G, R> {
-    pub(crate) f: F,
-    pub(crate) reduce: G,
+    pub(crate) f: Guarded<F>,
+    pub(crate) reduce: Guarded<G>,
     pub(crate) parts: &'p Parts<'p, R>,
 }
 
