@@ -52,7 +52,8 @@ pub struct CleanupError {
 #[derive(Debug)]
 struct CleanupFaults {
     faults: Vec<Fault>,
-    /// In a mutex because a payload is not `Sync`, and errors are expected to be.
+    /// In a mutex because a payload is not `Sync`, and errors are expected to be. Nobody waits for
+    /// it.
     payload: Mutex<Option<Payload>>,
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Under `--cfg loom` the same names come from loom, so that the protocols of the pool (the state
 //! of a job, the sleep of a worker, the latch of a group) can be explored exhaustively.
+//!
+//! The rest of the crate has no protocols: there a lock guards data and an atomic counts, and both
+//! are taken where they come from. So are `Once` and `OnceLock`, which std answers for.
 
 #[cfg(not(loom))]
 mod real {

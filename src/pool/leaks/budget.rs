@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::sync::seam::Mutex;
 
 /// Allows at most so many renewals in any stretch of time of a given length.
 #[derive(Debug)]
