@@ -12,8 +12,8 @@ use crate::pool::Pool;
 ///
 /// # Panics
 ///
-/// All three methods resume the panic of an item, after all started ones have ended; which one, if
-/// several panic, is the pool's affair. A clean-up that fails counts as the item's panic.
+/// Panics if an item does, after all started ones have ended; with which panic, if there are
+/// several, is the pool's affair. A clean-up that fails counts as the item's panic.
 ///
 /// # Examples
 ///

@@ -35,8 +35,8 @@ pub trait FutureExt: Future + Sized {
     ///
     /// # Panics
     ///
-    /// As [`Context::capture`] does. Polling panics with the future's panic, which ends the task;
-    /// or, if a carrier or the clean-up fails, with a [`RunError`] as the payload.
+    /// Panics as [`Context::capture`] does. Polling panics with the future's panic, which ends the
+    /// task; or, if a carrier or the clean-up fails, with a [`RunError`] as the payload.
     ///
     /// # Examples
     ///

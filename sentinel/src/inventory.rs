@@ -30,8 +30,8 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// An error if the file cannot be read, is no ELF file, is truncated or malformed, or has
-    /// thread-locals but no name for any of them.
+    /// Returns an error if the file cannot be read, is no ELF file, is truncated or malformed, or
+    /// has thread-locals but no name for any of them.
     pub fn read(path: impl AsRef<Path>) -> Result<Inventory, InventoryError> {
         let path = path.as_ref();
         let error = |failure| InventoryError { path: path.to_owned(), failure };

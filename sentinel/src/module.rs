@@ -67,7 +67,7 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`Unread`] if the file may be readable later. That is not remembered: a name that is
+    /// Returns [`Unread`] if the file may be readable later. That is not remembered: a name that is
     /// missing for a moment must not be missing for the life of the process.
     pub(super) fn of(loaded: &Loaded) -> Result<Arc<Module>, Unread> {
         let path = file_of(loaded);

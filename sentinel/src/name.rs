@@ -83,7 +83,7 @@ fn tidy(components: &[&str]) -> String {
     kept.join("::")
 }
 
-/// Whether a name is written as those of statics and constants are.
+/// Returns whether a name is written as those of statics and constants are.
 fn is_item(name: &str) -> bool {
     !name.contains(char::is_lowercase)
 }

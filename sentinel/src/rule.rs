@@ -196,7 +196,7 @@ impl Pattern {
     }
 }
 
-/// Whether `text` is what `pattern` describes, from end to end.
+/// Returns whether `text` is what `pattern` describes, from end to end.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

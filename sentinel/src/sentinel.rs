@@ -116,8 +116,8 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] on systems where the sentinel does not work, and while symbols cannot be
-    /// read.
+    /// Returns [`Unsupported`] on systems where the sentinel does not work, and while symbols
+    /// cannot be read.
     ///
     /// ```
     /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))] {
@@ -152,8 +152,8 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// [`WatchError`], with the closure, on systems where the sentinel does not work, and while
-    /// symbols cannot be read.
+    /// Returns [`WatchError`], with the closure, on systems where the sentinel does not work, and
+    /// while symbols cannot be read.
     ///
     /// # Panics
     ///

@@ -46,7 +46,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the file may be readable later: no descriptor or memory was free, say.
+    /// Returns whether the file may be readable later: no descriptor or memory was free, say.
     ///
     /// Only what tells of the file itself is for good.
     pub(super) fn is_temporary(&self) -> bool {

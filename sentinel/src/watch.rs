@@ -9,7 +9,7 @@ use crate::tls;
 ///
 /// # Errors
 ///
-/// [`Unsupported`] on anything but Linux with glibc on x86-64 or AArch64.
+/// Returns [`Unsupported`] on anything but Linux with glibc on x86-64 or AArch64.
 ///
 /// ```
 /// if let Err(why) = cleanslate_sentinel::supported() {
@@ -58,7 +58,7 @@ pub fn watch<R>(f: impl FnOnce() -> R) -> (R, Report) {
 ///
 /// # Errors
 ///
-/// [`WatchError`], with the closure, on systems where the sentinel does not work, and while
+/// Returns [`WatchError`], with the closure, on systems where the sentinel does not work, and while
 /// symbols cannot be read.
 ///
 /// # Panics

@@ -56,7 +56,8 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] where the sentinel does not work at all, or while symbols cannot be read.
+    /// Returns [`Unsupported`] where the sentinel does not work at all, or while symbols cannot be
+    /// read.
     pub(super) fn new(policy: Arc<Policy>) -> Result<Watcher, Unsupported> {
         let ignored = ignore::ranges();
         let layout = Layout::new(&policy, &ignored)?;

@@ -43,7 +43,7 @@ impl CaptureError {
         panic!("{self}")
     }
 
-    /// The path of the slot, or the name of the carrier.
+    /// Returns the path of the slot, or the name of the carrier.
     pub fn slot(&self) -> &str {
         match &self.refused {
             CaptureErrorKind::Slot(slot) => slot,
@@ -51,7 +51,7 @@ impl CaptureError {
         }
     }
 
-    /// Says whether it was an installed carrier that failed.
+    /// Returns whether it was an installed carrier that failed.
     pub fn is_carrier(&self) -> bool {
         matches!(self.refused, CaptureErrorKind::Carrier(_))
     }
@@ -103,7 +103,7 @@ impl RunError {
         Self { cause: RunErrorKind::Cleanup(error) }
     }
 
-    /// Says whether a carrier could not be attached. The closure was not called.
+    /// Returns whether a carrier could not be attached. The closure was not called.
     pub fn is_carrier(&self) -> bool {
         matches!(self.cause, RunErrorKind::Carrier(_))
     }
@@ -112,7 +112,7 @@ impl RunError {
     ///
     /// # Errors
     ///
-    /// Hands the error back if nothing panicked.
+    /// Returns the error itself if nothing panicked.
     pub fn into_payload(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
         match self.cause {
             RunErrorKind::Cleanup(error) => error.try_into_payload().map_err(Self::cleanup),
@@ -120,7 +120,7 @@ impl RunError {
         }
     }
 
-    /// Says whether the closure returned, but the clean-up failed. Its result was dropped.
+    /// Returns whether the closure returned, but the clean-up failed. Its result was dropped.
     pub fn is_cleanup(&self) -> bool {
         matches!(self.cause, RunErrorKind::Cleanup(_))
     }

@@ -78,8 +78,8 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If one of the slots is inside its own `with_mut`, or an installed carrier fails, with a
-    /// [`CaptureError`]'s text that names it; and if a copy panics.
+    /// Panics if one of the slots is inside its own `with_mut`, or an installed carrier fails, with
+    /// a [`CaptureError`]'s text that names it; and if a copy panics.
     #[inline]
     #[track_caller]
     pub fn capture() -> Self {
@@ -93,12 +93,12 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If one of the inheritable slots is inside its own `with_mut`, or if an installed carrier
-    /// fails, naming it.
+    /// Returns an error if one of the inheritable slots is inside its own `with_mut`, or if an
+    /// installed carrier fails, naming it.
     ///
     /// # Panics
     ///
-    /// If a value's `Clone`, or the function of its `#[inherit(with = f)]`, panics.
+    /// Panics if a value's `Clone`, or the function of its `#[inherit(with = f)]`, panics.
     #[inline]
     pub fn try_capture() -> Result<Self, CaptureError> {
         Ok(Self { snapshot: capture::capture()?, carriers: Carriers::capture()? })
@@ -114,7 +114,7 @@ impl Context {
         }
     }
 
-    /// A context from which nothing is inherited, and which carries nothing.
+    /// Returns a context from which nothing is inherited, and which carries nothing.
     #[must_use]
     pub const fn empty() -> Self {
         Self { snapshot: None, carriers: Carriers::none() }
@@ -139,7 +139,7 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If the carrier cannot capture, with a [`CarrierError`]'s text that names it.
+    /// Panics if the carrier cannot capture, with a [`CarrierError`]'s text that names it.
     #[track_caller]
     #[must_use = "the context with the carrier is returned"]
     pub fn carry<C: Carry>(self, carrier: C) -> Self {
@@ -153,7 +153,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If the carrier's `capture` fails or panics.
+    /// Returns an error if the carrier's `capture` fails or panics.
     pub fn try_carry<C: Carry>(self, carrier: C) -> Result<Self, CarrierError> {
         self.carry_shared(&crate::foreign::share(carrier))
     }
@@ -172,13 +172,13 @@ impl Context {
         Ok(Self { snapshot, carriers: carriers.in_pool(set, inherits)? })
     }
 
-    /// Whether there is nothing to inherit and nothing to attach.
+    /// Returns whether there is nothing to inherit and nothing to attach.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.snapshot.is_none() && self.carriers.is_empty()
     }
 
-    /// Whether a task in this context has carriers to attach.
+    /// Returns whether a task in this context has carriers to attach.
     #[inline]
     pub(crate) fn has_carriers(&self) -> bool {
         !self.carriers.is_empty()
@@ -206,8 +206,8 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// With the closure's panic; or, if a carrier or the clean-up fails, with a [`RunError`] as the
-    /// payload.
+    /// Panics if the closure does; or, if a carrier or the clean-up fails, with a [`RunError`]
+    /// as the payload.
     ///
     /// # Examples
     ///
@@ -234,12 +234,12 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If a carrier cannot be attached, in which case the closure was not called, or if the
-    /// clean-up fails, in which case its result was dropped.
+    /// Returns an error if a carrier cannot be attached, in which case the closure was not called,
+    /// or if the clean-up fails, in which case its result was dropped.
     ///
     /// # Panics
     ///
-    /// With the closure's own panic.
+    /// Panics if the closure does.
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
         if self.has_carriers() {

@@ -129,7 +129,7 @@ fn not_attached(
     Err(failed)
 }
 
-/// Whether a carrier could not be detached on this thread since the last time of asking.
+/// Returns whether a carrier could not be detached on this thread since the last time of asking.
 pub(crate) fn take_retirement() -> bool {
     thread::current().must_retire.replace(false)
 }

@@ -94,7 +94,7 @@ impl Context {
 ///
 /// # Panics
 ///
-/// As [`Context::capture`] does. The closure panics as [`Context::run`] does.
+/// Panics as [`Context::capture`] does. The closure panics as [`Context::run`] does.
 ///
 /// # Examples
 ///
@@ -137,7 +137,7 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
 ///
 /// # Panics
 ///
-/// As [`Context::capture`] does. The closure panics as [`Context::run`] does.
+/// Panics as [`Context::capture`] does. The closure panics as [`Context::run`] does.
 ///
 /// # Examples
 ///

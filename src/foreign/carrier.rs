@@ -65,21 +65,22 @@ pub trait Carrier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If it cannot be taken. The submission fails.
+    /// Returns an error if it cannot be taken. The submission fails.
     fn capture(&self) -> Result<Self::Captured, BoxError>;
 
     /// Puts the captured state on this thread, and returns what was there.
     ///
     /// # Errors
     ///
-    /// If it cannot be put there. The thread must be left as it was; the task does not run.
+    /// Returns an error if it cannot be put there. The thread must be left as it was; the task does
+    /// not run.
     fn attach(&self, captured: &Self::Captured) -> Result<Self::Attached, BoxError>;
 
     /// Puts back what was there.
     ///
     /// # Errors
     ///
-    /// If it cannot be put back. The task fails, and a pool replaces the worker.
+    /// Returns an error if it cannot be put back. The task fails, and a pool replaces the worker.
     fn detach(&self, attached: Self::Attached) -> Result<(), BoxError>;
 
     /// Returns what code is to find that runs for nobody in particular, or `None`, the default, if
@@ -147,13 +148,13 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of all carriers of one type.
+    /// Returns the identity of all carriers of one type.
     #[must_use]
     pub fn of<C: ?Sized + 'static>() -> Self {
         Self { of: TypeId::of::<C>(), at: 0 }
     }
 
-    /// That of those among them which carry the state in this place.
+    /// Returns the identity of those among them that carry the state in this place.
     #[must_use]
     pub fn at<T>(self, place: &'static T) -> Self {
         Self { at: std::ptr::from_ref(place).addr(), ..self }

@@ -114,28 +114,28 @@ impl CarrierError {
         self
     }
 
-    /// The name of the carrier.
+    /// Returns the name of the carrier.
     pub fn carrier(&self) -> &str {
         &self.inner.carrier
     }
 
-    /// Says whether it failed to capture.
+    /// Returns whether it failed to capture.
     pub fn is_capture(&self) -> bool {
         matches!(self.inner.step, CarrierStep::Capture | CarrierStep::Nothing)
     }
 
-    /// Says whether it failed to attach. The task did not run.
+    /// Returns whether it failed to attach. The task did not run.
     pub fn is_attach(&self) -> bool {
         self.inner.step == CarrierStep::Attach
     }
 
-    /// Says whether a carrier, this one or one that was attached before it, failed to detach. The
-    /// thread may still hold its state; a pool replaces such a worker.
+    /// Returns whether a carrier, this one or one that was attached before it, failed to detach.
+    /// The thread may still hold its state; a pool replaces such a worker.
     pub fn is_detach(&self) -> bool {
         self.inner.step == CarrierStep::Detach || self.inner.stuck.is_some()
     }
 
-    /// Says whether it panicked, rather than return an error.
+    /// Returns whether it panicked, rather than return an error.
     pub fn is_panic(&self) -> bool {
         self.inner.panicked
     }

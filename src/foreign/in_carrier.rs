@@ -6,8 +6,8 @@ thread_local! {
     static IN_CARRIER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a carrier's code runs on this thread: then installed carriers stay out of what it
-/// captures, since they would carry themselves for ever.
+/// Returns whether a carrier's code runs on this thread: then installed carriers stay out of what
+/// it captures, since they would carry themselves for ever.
 pub(super) fn is_in_carrier() -> bool {
     IN_CARRIER.get()
 }

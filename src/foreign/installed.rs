@@ -37,7 +37,7 @@ impl Installed {
     }
 }
 
-/// Whether none is.
+/// Returns whether none is installed.
 #[inline]
 pub(super) fn is_empty() -> bool {
     FIRST.get().is_none()
@@ -68,7 +68,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Installed> {
 ///
 /// # Errors
 ///
-/// If one with the same identity is installed, or if the carrier cannot say what nothing is.
+/// Returns an error if one with the same identity is installed, or if the carrier cannot say what
+/// nothing is.
 ///
 /// # Examples
 ///

@@ -92,7 +92,7 @@ fn is_at_the_bottom() -> bool {
     Context::map_current(|current| current.get::<Bottom>().is_some())
 }
 
-/// Whether two contexts have the same span and the same baggage, not just equal ones.
+/// Returns whether two contexts have the same span and the same baggage, not just equal ones.
 fn are_alike(a: &Context, b: &Context) -> bool {
     ptr::eq(a.span().span_context(), b.span().span_context())
         && ptr::eq(a.baggage(), b.baggage())

@@ -60,7 +60,7 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If it cannot be taken. The submission fails.
+    /// Returns an error if it cannot be taken. The submission fails.
     fn capture(&self) -> Result<Self::Captured, BoxError>;
 
     /// Calls `body` with the captured state on this thread, and returns what it returns.
@@ -70,9 +70,9 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the state cannot be put on this thread: the task does not run. An error after the call of
-    /// `body` says that the state could not be taken away: the task fails, and a pool replaces the
-    /// worker. So does a panic, before and after.
+    /// Returns an error if the state cannot be put on this thread: the task does not run. An error
+    /// after the call of `body` says that the state could not be taken away: the task fails, and a
+    /// pool replaces the worker. So does a panic, before and after.
     fn around<R>(&self, captured: &Self::Captured, body: impl FnOnce() -> R)
     -> Result<R, BoxError>;
 

@@ -127,7 +127,7 @@ impl SharedCarrier {
         Arc::clone(&self.0).nothing()
     }
 
-    /// Whether anything travels. If not, it only keeps tasks apart.
+    /// Returns whether it captures anything. If not, it only keeps tasks apart.
     pub(super) fn captures_state(&self) -> bool {
         self.0.captures_state()
     }

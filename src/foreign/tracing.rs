@@ -88,8 +88,8 @@ impl TracingCarrier {
 /// The global dispatcher, as soon as a capture has come upon it.
 static GLOBAL: OnceLock<Dispatch> = OnceLock::new();
 
-/// Whether a dispatcher is the global one, or the one that does nothing where there is none: all
-/// other ones are scoped.
+/// Returns whether a dispatcher is the global one, or the one that does nothing where there is
+/// none: all other ones are scoped.
 ///
 /// There is no other way to ask than its `Debug`. If that should change, every dispatcher travels,
 /// which costs more and is right as well.

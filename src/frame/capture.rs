@@ -20,7 +20,7 @@ pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Item>
     inherited_by(thread)?.find(slot).cloned()
 }
 
-/// Whether the current task inherits something for this slot.
+/// Returns whether the current task inherits something for this slot.
 pub(crate) fn inherits(thread: &Thread, slot: &dyn Inheritance) -> bool {
     inherited_by(thread).is_some_and(|snapshot| snapshot.find(slot).is_some())
 }

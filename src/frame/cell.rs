@@ -164,7 +164,7 @@ impl RawCell {
         self.in_futures
     }
 
-    /// Whether its values are leases of a worker-local.
+    /// Returns whether its values are leases of a worker-local.
     pub(crate) fn is_lease(&self) -> bool {
         self.in_futures == InFutures::EndsWithPoll
     }
@@ -211,7 +211,8 @@ impl RawCell {
         }
     }
 
-    /// Whether its owner is gone, and its values with the owner. The caller holds the lock (C4).
+    /// Returns whether its owner is gone, and its values with the owner. The caller holds the lock
+    /// (C4).
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.get()

@@ -110,7 +110,7 @@ impl CleanupError {
         };
     }
 
-    /// Says whether a carrier could not be detached, so that the thread's foreign state is in
+    /// Returns whether a carrier could not be detached, so that the thread's foreign state is in
     /// doubt. A pool replaces such a worker.
     pub fn is_detach(&self) -> bool {
         self.inner.faults.iter().any(|fault| matches!(fault, Fault::Detach(_)))
@@ -125,7 +125,7 @@ impl CleanupError {
     ///
     /// # Errors
     ///
-    /// Hands the error back if nothing panicked.
+    /// Returns the error itself if nothing panicked.
     pub fn try_into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
         let taken = self.inner.payload.lock().take();
         taken.map(Payload::into_inner).ok_or(self)

@@ -287,7 +287,7 @@ impl Parked {
         self.home = thread.id.get() + SEVERAL;
     }
 
-    /// Whether an owner is gone. The caller holds the lock (C4).
+    /// Returns whether an owner is gone. The caller holds the lock (C4).
     fn has_lost(&self) -> bool {
         // SAFETY: P5, as the callers have seen.
         self.items.iter().any(|item| unsafe { item.cell() }.has_ended())

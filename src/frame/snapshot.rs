@@ -13,9 +13,9 @@ pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 pub(crate) trait Inheritance: Sync {
     /// The slot's path.
     fn name(&self) -> &'static str;
-    /// Whether a task's value differs from its submitter's (`with = f`).
+    /// Returns whether a task's value differs from its submitter's (`with = f`).
     fn derives(&self) -> bool;
-    /// Whether the current task has touched it.
+    /// Returns whether the current task has touched it.
     fn is_touched(&self) -> bool;
     /// Copies the current task's value. `Ok(None)`: it holds none.
     fn copy_current(&self) -> Result<Option<Copied>, Borrowed>;

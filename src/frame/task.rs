@@ -121,7 +121,7 @@ impl Open {
         self.clean != UNOPENED
     }
 
-    /// Whether the task has left nothing that is undone one by one.
+    /// Returns whether the task has left nothing that is undone one by one.
     #[inline]
     pub(super) fn is_plain(self, thread: &Thread) -> bool {
         thread.flags.get() == self.clean
@@ -197,8 +197,8 @@ impl<'c> Frame<'c> {
         Self { open: Open::enter(inherits), inherits: PhantomData }
     }
 
-    /// Whether the current task has left nothing to undo, so that [`next_task`](Self::next_task)
-    /// would do nothing.
+    /// Returns whether the current task has left nothing to undo, so that
+    /// [`next_task`](Self::next_task) would do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
         thread::current().epoch() == CLEAN || !self.open.is_open()

@@ -145,7 +145,7 @@ impl Thread {
         epoch
     }
 
-    /// Whether the slots have been torn down.
+    /// Returns whether the slots have been torn down.
     pub(super) fn is_gone(&self) -> bool {
         self.epoch.get() == GONE
     }
@@ -238,7 +238,7 @@ impl Thread {
         }
     }
 
-    /// Whether no task is open and the thread itself holds nothing.
+    /// Returns whether no task is open and the thread itself holds nothing.
     #[cfg(all(test, not(loom)))]
     pub(super) fn has_nothing(&self) -> bool {
         self.flags.get() & DEPTH == 0

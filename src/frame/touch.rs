@@ -62,7 +62,7 @@ pub(crate) fn touch_in_place<T>(thread: &Thread, cell: &RawCell) -> Option<NonNu
     cell.reuse(thread.own_epoch())
 }
 
-/// Whether a value of the innermost task needs no entry on the trail: see [`DIRECT`].
+/// Returns whether a value of the innermost task needs no entry on the trail: see [`DIRECT`].
 #[inline]
 fn is_direct<T>(thread: &Thread) -> bool {
     !needs_drop::<T>() && thread.has(DIRECT)

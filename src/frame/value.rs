@@ -194,13 +194,13 @@ impl Header {
         is_unused
     }
 
-    /// Whether there is a value that nobody uses and that needs a drop.
+    /// Returns whether there is a value that nobody uses and that needs a drop.
     #[inline]
     pub(super) fn owes_drop(&self) -> bool {
         self.is_idle() && self.kind.needs_drop
     }
 
-    /// Whether there is a value that nobody uses.
+    /// Returns whether there is a value that nobody uses.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.word.get() == IDLE

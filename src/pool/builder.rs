@@ -1,4 +1,4 @@
-//! [`PoolBuilder`]: how a pool is to be, and how it starts.
+//! [`PoolBuilder`]: a pool's settings, and how it starts.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -21,7 +21,7 @@ use crate::sync::seam;
 /// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
 const MOST_WORKERS: usize = u16::MAX as usize;
 
-/// How a [`Pool`] is to be; made by [`Pool::builder`].
+/// The settings of a [`Pool`] that is to be started; made by [`Pool::builder`].
 ///
 /// # Examples
 ///
@@ -122,21 +122,21 @@ impl PoolBuilder {
         self
     }
 
-    /// The stack size of each worker, in bytes. The default is std's.
+    /// Sets the stack size of each worker, in bytes. The default is std's.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// How many submitted tasks may wait to start. A full queue blocks plain threads that submit;
-    /// threads that run a task of a pool are let through, since they would wait for themselves. The
-    /// default is no limit.
+    /// Limits how many submitted tasks may wait to start. A full queue blocks plain threads that
+    /// submit; threads that run a task of a pool are let through, since they would wait for
+    /// themselves. The default is no limit.
     pub fn queue_capacity(mut self, tasks: usize) -> Self {
         self.queue_capacity = Some(tasks);
         self
     }
 
-    /// Whether tasks start from a clean slate. The default is that they do.
+    /// Sets whether tasks start from a clean slate. The default is that they do.
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self
@@ -169,8 +169,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs on each worker before its first task, with the worker's index. A panic of it is
-    /// contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    /// Sets what runs on each worker before its first task, with the worker's index. A panic of it
+    /// is contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_start = Some(Box::new(hook));
         self
@@ -196,16 +196,16 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs on each worker after its last task, with the worker's index. A panic of it is contained
-    /// and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    /// Sets what runs on each worker after its last task, with the worker's index. A panic of it is
+    /// contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     pub fn on_worker_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_stop = Some(Box::new(hook));
         self
     }
 
-    /// Is given the failures that nobody else hears of: of detached tasks, of results that nobody
-    /// asked for, of hooks. It runs on the thread where the failure shows, in a clean slate of its
-    /// own; a panic of it is contained. Without one they are counted only
+    /// Sets what is called with each failure that no handle observes: of detached tasks, of results
+    /// that nobody asked for, of hooks. It runs on the thread where the failure shows, in a clean
+    /// slate of its own; a panic of it is contained. Without one they are counted only
     /// ([`Stats::unobserved`](crate::Stats::unobserved)).
     ///
     /// # Examples

@@ -36,9 +36,9 @@ impl Pool {
         self.wait_for_threads()
     }
 
-    /// As [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not enough, the
-    /// pool is detached: the workers go on draining, and the last handle does not wait for them
-    /// either.
+    /// Shuts down like [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not
+    /// enough, the pool is detached: the workers go on draining, and the last handle does not wait
+    /// for them either.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`shutdown`](Pool::shutdown).
+    /// Returns an error as [`shutdown`](Pool::shutdown) does.
     ///
     /// # Examples
     ///

@@ -86,7 +86,7 @@ impl<R> JoinHandle<R> {
     ///
     /// # Errors
     ///
-    /// As [`join`](JoinHandle::join).
+    /// Returns an error as [`join`](JoinHandle::join) does.
     ///
     /// # Panics
     ///

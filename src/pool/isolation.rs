@@ -44,7 +44,7 @@ impl Isolation {
 pub(crate) trait Tasks<'c>: Sized {
     /// Begins the first task.
     fn enter(context: &'c Context) -> Self;
-    /// Whether the task has left nothing to undo, so that `next_task` would do nothing.
+    /// Returns whether the task has left nothing to undo, so that `next_task` would do nothing.
     fn is_clean(&self) -> bool;
     /// Ends a task and begins the next.
     fn next_task(&mut self) -> Result<(), CleanupError>;

@@ -16,9 +16,9 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Both closures end first; then the panic of `a` resumes, or else that of `b`. What the other
-    /// one came to is dropped. Panics if the pool is shut down, if tasks are nested too deep, and
-    /// as [`submit`](Pool::submit) does.
+    /// Panics if a closure does, after both have ended: with the panic of `a`, or else with that of
+    /// `b`. What the other one came to is dropped. Panics if the pool is shut down, if tasks are
+    /// nested too deep, and as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///

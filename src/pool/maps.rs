@@ -49,7 +49,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map).
+    /// Panics as [`map`](Pool::map) does.
     ///
     /// # Examples
     ///
@@ -75,7 +75,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map); and if the length of the range overflows `usize`.
+    /// Panics as [`map`](Pool::map) does, and if the length of the range overflows `usize`.
     ///
     /// # Examples
     ///
@@ -108,7 +108,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map). A panic takes precedence over an error.
+    /// Panics as [`map`](Pool::map) does. A panic takes precedence over an error.
     ///
     /// # Examples
     ///
@@ -174,8 +174,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map); a panic of `init`, or of the drop of what it made, is one of the
-    /// map's.
+    /// Panics as [`map`](Pool::map) does; a panic of `init`, or of the drop of what it made, is one
+    /// of the map's.
     ///
     /// # Examples
     ///
@@ -208,7 +208,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map).
+    /// Panics as [`map`](Pool::map) does.
     ///
     /// # Examples
     ///
@@ -243,7 +243,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map).
+    /// Panics as [`map`](Pool::map) does.
     ///
     /// # Examples
     ///
@@ -272,7 +272,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// As [`map`](Pool::map).
+    /// Panics as [`map`](Pool::map) does.
     ///
     /// # Examples
     ///
@@ -384,11 +384,11 @@ impl Pool {
         Imap::new(self.clone(), context, Location::caller(), items, f)
     }
 
-    /// As [`imap`](Pool::imap), but yields the results as they come.
+    /// Applies `f` like [`imap`](Pool::imap), but yields the results as they come.
     ///
     /// # Panics
     ///
-    /// As [`imap`](Pool::imap).
+    /// Panics as [`imap`](Pool::imap) does.
     ///
     /// # Examples
     ///

@@ -24,7 +24,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// If the pool is shut down, before or meanwhile.
+    /// Returns an error if the pool is shut down, before or meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -52,7 +52,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// If the queue is full, or the pool is shut down.
+    /// Returns an error if the queue is full, or the pool is shut down.
     ///
     /// # Examples
     ///
@@ -96,7 +96,7 @@ impl Permit {
     ///
     /// # Panics
     ///
-    /// As [`Pool::submit`]. The place is given back.
+    /// Panics as [`Pool::submit`] does. The place is given back.
     #[track_caller]
     pub fn submit<F, R>(mut self, f: F) -> JoinHandle<R>
     where

@@ -55,11 +55,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Hands the closure back in a [`SubmitError`] that says which of the two it was.
+    /// Returns the closure in a [`SubmitError`] that says which of the two it was.
     ///
     /// # Panics
     ///
-    /// As [`submit`](Pool::submit).
+    /// Panics as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///

@@ -73,7 +73,7 @@ impl First {
         None
     }
 
-    /// Whether a task has panicked.
+    /// Returns whether a task has panicked.
     pub(super) fn is_kept(&self) -> bool {
         self.0.lock().is_some()
     }

@@ -46,7 +46,7 @@ impl RayonPool {
     ///
     /// # Errors
     ///
-    /// If the threads cannot be started.
+    /// Returns an error if the threads cannot be started.
     ///
     /// # Examples
     ///
@@ -59,8 +59,8 @@ impl RayonPool {
         ThreadPoolBuilder::new().num_threads(threads).build().map(Self::from)
     }
 
-    /// The pool that rayon uses where none is named. A caller on a thread of some rayon pool uses
-    /// that pool instead, as with bare rayon.
+    /// Returns the pool that rayon uses where none is named. A caller on a thread of some rayon
+    /// pool uses that pool instead, as with bare rayon.
     ///
     /// # Examples
     ///

@@ -238,7 +238,7 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] where the sentinel does not work, or cannot read a file just now.
+    /// Returns [`Unsupported`] where the sentinel does not work, or cannot read a file just now.
     ///
     /// ```
     /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))] {
@@ -274,8 +274,8 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// [`WatchError`], with the closure, where the sentinel does not work, or cannot read a file
-    /// just now.
+    /// Returns [`WatchError`], with the closure, where the sentinel does not work, or cannot read a
+    /// file just now.
     ///
     /// # Panics
     ///

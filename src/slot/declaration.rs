@@ -21,7 +21,7 @@ pub struct Declaration<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Declaration<T> {
-    /// For the macro.
+    /// Makes a declaration, for the macro.
     pub const fn new(
         path: &'static str,
         key: &'static Key<SlotCell<T>>,
@@ -30,7 +30,7 @@ impl<T: Send + 'static> Declaration<T> {
         Self { path, key, inherit }
     }
 
-    /// The cell of one thread, for the macro.
+    /// Makes the cell of one thread, for the macro.
     pub const fn cell(&'static self) -> SlotCell<T> {
         SlotCell::from_raw(RawCell::declared(self, InFutures::Travels, self.inherit.is_some()))
     }

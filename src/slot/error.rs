@@ -50,35 +50,35 @@ impl AccessError {
         Self { slot, reason }
     }
 
-    /// The path of the slot, or the type and place of birth of an
+    /// Returns the path of the slot, or the type and place of birth of an
     /// [`OwnedLocal`](crate::OwnedLocal).
     pub fn slot(&self) -> &str {
         &self.slot
     }
 
-    /// Says whether the thread is ending and its slots have been torn down.
+    /// Returns whether the thread is ending and its slots have been torn down.
     pub fn is_destroyed(&self) -> bool {
         self.reason == Reason::Gone
     }
 
-    /// Says whether the value is borrowed by an enclosing `with` or `with_mut`.
+    /// Returns whether the value is borrowed by an enclosing `with` or `with_mut`.
     pub fn is_borrowed(&self) -> bool {
         matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
     }
 
-    /// Says whether the slot is bound to its thread, and was used in the poll of an isolated
+    /// Returns whether the slot is bound to its thread, and was used in the poll of an isolated
     /// future.
     pub fn is_in_future(&self) -> bool {
         self.reason == Reason::InFuture
     }
 
-    /// Says whether an initialiser that can fail has failed. Its error is the
+    /// Returns whether an initialiser that can fail has failed. Its error is the
     /// [`source`](Error::source).
     pub fn is_init(&self) -> bool {
         matches!(self.reason, Reason::Init(_))
     }
 
-    /// Says whether the slot's initialiser needs the slot itself.
+    /// Returns whether the slot's initialiser needs the slot itself.
     pub fn is_recursive(&self) -> bool {
         self.reason == Reason::Recursive
     }
@@ -146,7 +146,7 @@ impl<T> SetError<T> {
         Self { error, value }
     }
 
-    /// Why the slot could not be used.
+    /// Returns why the slot could not be used.
     pub fn error(&self) -> &AccessError {
         &self.error
     }

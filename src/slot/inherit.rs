@@ -21,7 +21,7 @@ pub struct Inherit<T> {
 
 // The bounds are on the functions, so that the compiler names the one which a slot's type lacks.
 impl<T: 'static> Inherit<T> {
-    /// `#[inherit]`.
+    /// Returns the policy of `#[inherit]`.
     pub const fn by_clone() -> Self
     where
         T: Clone + Send + Sync,
@@ -29,7 +29,7 @@ impl<T: 'static> Inherit<T> {
         Self { clone: T::clone, share: |value| Arc::new(value), derive: None }
     }
 
-    /// `#[inherit(with = f)]`.
+    /// Returns the policy of `#[inherit(with = f)]`.
     pub const fn with(f: fn(&T) -> T) -> Self
     where
         T: Clone + Send + Sync,

@@ -14,8 +14,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f`
-            /// panics.
+            /// Panics if [`try_with`](Self::try_with) returns an error, or if the initialiser or
+            /// `f` panics.
             ///
             /// # Examples
             ///
@@ -37,8 +37,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_with_mut`](Self::try_with_mut) returns an error, or if the initialiser or
-            /// `f` panics.
+            /// Panics if [`try_with_mut`](Self::try_with_mut) returns an error, or if the
+            /// initialiser or `f` panics.
             ///
             /// # Examples
             ///
@@ -62,7 +62,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// As [`with`](Self::with) does.
+            /// Panics as [`with`](Self::with) does.
             #[inline]
             #[track_caller]
             pub fn with_borrow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
@@ -74,7 +74,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// As [`with_mut`](Self::with_mut) does.
+            /// Panics as [`with_mut`](Self::with_mut) does.
             #[inline]
             #[track_caller]
             pub fn with_borrow_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
@@ -85,7 +85,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// As [`with`](Self::with) does, and if the clone panics.
+            /// Panics as [`with`](Self::with) does, and if the clone panics.
             #[inline]
             #[track_caller]
             pub fn get(&self) -> T
@@ -100,7 +100,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_set`](Self::try_set) returns an error, or if the old value's drop panics.
+            /// Panics if [`try_set`](Self::try_set) returns an error, or if the old value's drop
+            /// panics.
             ///
             /// # Examples
             ///
@@ -123,7 +124,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_replace`](Self::try_replace) returns an error, or if the initialiser
+            /// Panics if [`try_replace`](Self::try_replace) returns an error, or if the initialiser
             /// panics.
             ///
             /// # Examples
@@ -147,8 +148,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_take`](Self::try_take) returns an error, or if the clone of an inherited
-            /// value panics.
+            /// Panics if [`try_take`](Self::try_take) returns an error, or if the clone of an
+            /// inherited value panics.
             ///
             /// # Examples
             ///
@@ -197,8 +198,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// If [`try_scope`](Self::try_scope) returns an error, or if `f` or the drop of the
-            /// scope's value panics.
+            /// Panics if [`try_scope`](Self::try_scope) returns an error, or if `f` or the drop of
+            /// the scope's value panics.
             ///
             /// # Examples
             ///
@@ -220,12 +221,12 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// If the value is inside its `with_mut`, if it is needed by its own initialiser, or if
-            /// the thread is ending.
+            /// Returns an error if the value is inside its `with_mut`, if it is needed by its own
+            /// initialiser, or if the thread is ending.
             ///
             /// # Panics
             ///
-            /// If the initialiser or `f` panics.
+            /// Panics if the initialiser or `f` panics.
             #[inline]
             pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, $crate::AccessError> {
                 self.place(|place| place.try_with(f))
@@ -236,12 +237,12 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// If the value is borrowed, if it is needed by its own initialiser, or if the thread
-            /// is ending.
+            /// Returns an error if the value is borrowed, if it is needed by its own initialiser,
+            /// or if the thread is ending.
             ///
             /// # Panics
             ///
-            /// If the initialiser or `f` panics.
+            /// Panics if the initialiser or `f` panics.
             #[inline]
             pub fn try_with_mut<R>(
                 &self,
@@ -254,11 +255,11 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// As [`try_with`](Self::try_with).
+            /// Returns an error as [`try_with`](Self::try_with) does.
             ///
             /// # Panics
             ///
-            /// If the initialiser or the clone panics.
+            /// Panics if the initialiser or the clone panics.
             #[inline]
             pub fn try_get(&self) -> Result<T, $crate::AccessError>
             where
@@ -271,11 +272,12 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// If the value is borrowed, if the initialiser is running, or if the thread is ending.
+            /// Returns an error if the value is borrowed, if the initialiser is running, or if the
+            /// thread is ending.
             ///
             /// # Panics
             ///
-            /// If the old value's drop panics.
+            /// Panics if the old value's drop panics.
             #[inline]
             pub fn try_set(&self, value: T) -> Result<(), $crate::SetError<T>> {
                 self.place(|place| place.try_set(value))
@@ -285,11 +287,11 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// As [`try_set`](Self::try_set).
+            /// Returns an error as [`try_set`](Self::try_set) does.
             ///
             /// # Panics
             ///
-            /// If the initialiser panics.
+            /// Panics if the initialiser panics.
             pub fn try_replace(&self, value: T) -> Result<T, $crate::SetError<T>> {
                 self.place(|place| place.try_replace(value))
             }
@@ -298,11 +300,12 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// If the value is borrowed, if the initialiser is running, or if the thread is ending.
+            /// Returns an error if the value is borrowed, if the initialiser is running, or if the
+            /// thread is ending.
             ///
             /// # Panics
             ///
-            /// If the clone of an inherited value panics.
+            /// Panics if the clone of an inherited value panics.
             pub fn try_take(&self) -> Result<Option<T>, $crate::AccessError> {
                 self.place(|place| place.try_take())
             }
@@ -311,11 +314,11 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// If the thread is ending.
+            /// Returns an error if the thread is ending.
             ///
             /// # Panics
             ///
-            /// If `f` or the drop of the scope's value panics.
+            /// Panics if `f` or the drop of the scope's value panics.
             pub fn try_scope<R>(
                 &self,
                 value: T,

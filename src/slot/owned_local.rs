@@ -205,7 +205,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
         Self { shared, init: Guarded::new(init) }
     }
 
-    /// The slot's name in errors: its type, and where it was made.
+    /// Returns the slot's name in errors: its type, and where it was made.
     #[must_use]
     pub fn name(&self) -> String {
         self.shared.name()

@@ -41,7 +41,7 @@ impl<T> SlotCell<T> {
 pub(super) trait ValueSource<T>: Copy {
     /// Tasks may inherit the slot, so changes matter to captures.
     fn is_inheritable(&self) -> bool;
-    /// Whether an untouched slot counts as set, since the task inherits a value.
+    /// Returns whether an untouched slot counts as set, since the task inherits a value.
     fn inherits(&self, thread: &Thread) -> bool;
     /// The value that the task inherits, or else none.
     fn inherit(&self) -> Option<T>;
@@ -366,7 +366,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         }
     }
 
-    /// Whether the current task has touched the slot.
+    /// Returns whether the current task has touched the slot.
     pub(super) fn is_touched(self) -> bool {
         self.shown(thread::current()).is_some_and(|boxed| boxed.header.status() != Status::Unmade)
     }

@@ -113,8 +113,8 @@ fn add(
     Some(cell)
 }
 
-/// Whether the owner is gone and nothing on this thread refers to the cell. For the cell's own
-/// thread.
+/// Returns whether the owner is gone and nothing on this thread refers to the cell. For the cell's
+/// own thread.
 fn is_dead(cell: &dyn OwnedCell) -> bool {
     cell.raw().has_ended_by_now() && !cell.raw().has_entries()
 }

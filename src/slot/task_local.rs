@@ -127,7 +127,7 @@ impl<T: Send + 'static> ValueSource<T> for Declared<'_, T> {
 }
 
 impl<T: Send + 'static> TaskLocal<T> {
-    /// For the macro.
+    /// Makes the key, for the macro.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(
@@ -139,13 +139,14 @@ impl<T: Send + 'static> TaskLocal<T> {
         Self { key, init, is_inheritable, declaration }
     }
 
-    /// The path under which the slot was declared, such as `shop::cart::USER`.
+    /// Returns the path under which the slot was declared, such as `shop::cart::USER`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.declaration.path()
     }
 
-    /// Says whether tasks inherit the slot: it is declared `#[inherit]` or `#[inherit(with = f)]`.
+    /// Returns whether tasks inherit the slot: it is declared `#[inherit]` or
+    /// `#[inherit(with = f)]`.
     ///
     /// # Examples
     ///

@@ -19,8 +19,8 @@ macro_rules! lends {
         ///
         /// # Panics
         ///
-        /// If [`try_with`](Self::try_with) returns an error, or if the initialiser or `f` panics. The
-        /// instance stays, as it is then.
+        /// Panics if [`try_with`](Self::try_with) returns an error, or if the initialiser or `f`
+        /// panics. The instance stays, as it is then.
         #[track_caller]
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             match self.try_with(f) {
@@ -33,13 +33,13 @@ macro_rules! lends {
         ///
         /// # Errors
         ///
-        /// If the task is inside `with` already: a helper must not silently get another connection,
-        /// outside of your transaction. If the initialiser needs the worker-local itself, or fails. If
-        /// the thread is ending.
+        /// Returns an error if the task is inside `with` already: a helper must not silently get
+        /// another connection, outside of your transaction. If the initialiser needs the
+        /// worker-local itself, or fails. If the thread is ending.
         ///
         /// # Panics
         ///
-        /// If the initialiser or `f` panics.
+        /// Panics if the initialiser or `f` panics.
         pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
             self.lend(|lease| f(lease.get()))
         }
@@ -63,7 +63,7 @@ impl<T: 'static> fmt::Debug for WorkerDeclaration<T> {
 }
 
 impl<T: 'static> WorkerDeclaration<T> {
-    /// For the macro.
+    /// Makes a declaration, for the macro.
     pub const fn new(
         name: &'static str,
         key: &'static Key<SlotCell<Lease<T>>>,
@@ -72,7 +72,7 @@ impl<T: 'static> WorkerDeclaration<T> {
         Self { name, key, init }
     }
 
-    /// The cell of one thread, for the macro.
+    /// Makes the cell of one thread, for the macro.
     pub const fn cell(&'static self) -> SlotCell<Lease<T>> {
         SlotCell::from_raw(RawCell::declared(self, InFutures::EndsWithPoll, false))
     }
@@ -157,14 +157,14 @@ impl<T: 'static> fmt::Debug for WorkerLocal<T> {
 }
 
 impl<T: 'static> WorkerLocal<T> {
-    /// For the macro.
+    /// Makes the key, for the macro.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(declaration: &'static WorkerDeclaration<T>) -> Self {
         Self { declaration }
     }
 
-    /// The path under which it was declared.
+    /// Returns the path under which it was declared.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.declaration.name

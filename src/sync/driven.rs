@@ -30,9 +30,9 @@ pub(crate) fn warn_if_driven() {
     }
 }
 
-/// Whether a future of tokio is polled on this thread. Only such a thread has a budget, and there
-/// is no other way to see that than to use it up; the task then yields a little earlier than it
-/// would have.
+/// Returns whether a future of tokio is polled on this thread. Only such a thread has a budget, and
+/// there is no other way to see that than to use it up; the task then yields a little earlier than
+/// it would have.
 fn is_driven() -> bool {
     if Handle::try_current().is_err() {
         return false;

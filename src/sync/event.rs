@@ -51,7 +51,7 @@ pub struct Event {
     is_set: AtomicBool,
 }
 
-/// Whether the event is set after so many changes.
+/// Returns whether the event is set after so many changes.
 const fn means_set(changes: u64) -> bool {
     changes % 2 == 1
 }
@@ -124,7 +124,7 @@ impl Event {
         }
     }
 
-    /// Says whether the event is set. One load: a long task can look at it as often as it likes.
+    /// Returns whether the event is set. One load: a long task can look at it as often as it likes.
     ///
     /// # Examples
     ///

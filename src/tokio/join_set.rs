@@ -77,7 +77,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     ///
-    /// As [`Context::capture`](crate::Context::capture).
+    /// Panics as [`Context::capture`](crate::Context::capture) does.
     #[track_caller]
     pub fn spawn_on<F>(&mut self, future: F, handle: &Handle) -> AbortHandle
     where
@@ -104,7 +104,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     ///
-    /// As [`Context::capture`](crate::Context::capture).
+    /// Panics as [`Context::capture`](crate::Context::capture) does.
     #[track_caller]
     pub fn spawn_local_on<F>(&mut self, future: F, local_set: &LocalSet) -> AbortHandle
     where
@@ -132,7 +132,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     ///
-    /// As [`Context::capture`](crate::Context::capture).
+    /// Panics as [`Context::capture`](crate::Context::capture) does.
     #[track_caller]
     pub fn spawn_blocking_on<F>(&mut self, f: F, handle: &Handle) -> AbortHandle
     where
@@ -188,7 +188,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     ///
-    /// With the panic of a task, if one panics, after the others were aborted.
+    /// Panics with the panic of a task, if one panics, after the others were aborted.
     ///
     /// # Cancel safety
     ///

@@ -39,7 +39,8 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    /// Whether the module at `place` in this list was surely in the list when `earlier` was taken.
+    /// Returns whether the module at `place` in this list was surely in the list when `earlier` was
+    /// taken.
     ///
     /// It was if nothing has been unloaded since. New modules are put at the end, so one with at
     /// least as many behind it as have been loaded since is an old one, too. Of others nothing is
@@ -97,7 +98,7 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Whether this module of the list `now` was there already when `earlier` was taken.
+    /// Returns whether this module of the list `now` was there already when `earlier` was taken.
     pub(super) fn identity(&self, now: Loads, earlier: Loads) -> Identity {
         // The program itself, which has no name, is never unloaded.
         if self.name.is_empty() || now.had(self.place, earlier) {
@@ -107,7 +108,7 @@ impl Loaded {
         }
     }
 
-    /// Whether nothing in their descriptions tells the two apart: see [`Identity`].
+    /// Returns whether nothing in their descriptions tells the two apart: see [`Identity`].
     pub(super) fn is_like(&self, other: &Loaded) -> bool {
         (self.id, self.base, self.size) == (other.id, other.base, other.size)
             && self.name == other.name
@@ -123,7 +124,7 @@ impl Loaded {
         to[len..].fill(0);
     }
 
-    /// Whether bytes that start at `offset` are as in a fresh block.
+    /// Returns whether bytes that start at `offset` are as in a fresh block.
     pub(super) fn is_initial(&self, offset: usize, bytes: &[u8]) -> bool {
         let image = self.image.get(offset..).unwrap_or_default();
         let (old, zero) = bytes.split_at(image.len().min(bytes.len()));

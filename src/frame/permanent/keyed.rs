@@ -42,7 +42,7 @@ impl<T> fmt::Debug for Key<T> {
 }
 
 impl<T> Key<T> {
-    /// For the macro.
+    /// Makes a key, for the macro.
     #[must_use]
     pub const fn new(make: fn() -> T) -> Self {
         Self { make }

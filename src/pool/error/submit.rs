@@ -30,19 +30,19 @@ impl<F> SubmitError<F> {
         Self { task, full: false }
     }
 
-    /// Whether the pool's bounded queue was full.
+    /// Returns whether the pool's bounded queue was full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.full
     }
 
-    /// Whether the pool was shut down.
+    /// Returns whether the pool was shut down.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         !self.full
     }
 
-    /// The closure that was not accepted.
+    /// Returns the closure that was not accepted.
     #[must_use]
     pub fn into_inner(self) -> F {
         self.task

@@ -126,7 +126,7 @@ impl TaskError {
         matches!(self.0.kind, TaskErrorKind::Carrier(_))
     }
 
-    /// The payload of the panic, for [`std::panic::resume_unwind`].
+    /// Returns the payload of the panic, for [`std::panic::resume_unwind`].
     ///
     /// # Panics
     ///
@@ -150,11 +150,11 @@ impl TaskError {
         }
     }
 
-    /// The payload of the panic.
+    /// Returns the payload of the panic.
     ///
     /// # Errors
     ///
-    /// Hands the error back if the task did not panic.
+    /// Returns the error itself if the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         if !self.is_panic() {
             return Err(self);
@@ -165,11 +165,12 @@ impl TaskError {
         }
     }
 
-    /// The payload of the panic that made the task fail: its own, or the first of its clean-up.
+    /// Returns the payload of the panic that made the task fail: its own, or the first of its
+    /// clean-up.
     ///
     /// # Errors
     ///
-    /// Hands the error back if nothing panicked.
+    /// Returns the error itself if nothing panicked.
     ///
     /// # Examples
     ///
@@ -202,26 +203,26 @@ impl TaskError {
         Err(Self(Box::new(TaskFailure { label, kind, message })))
     }
 
-    /// What the failure said: the message of a panic (if it is a string), of a failed clean-up or
-    /// of a carrier.
+    /// Returns what the failure said: the message of a panic (if it is a string), of a failed
+    /// clean-up or of a carrier.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.0.message.as_deref()
     }
 
-    /// The name the task was given.
+    /// Returns the name that the task was given.
     #[must_use]
     pub fn task_name(&self) -> Option<&str> {
         self.0.label.name.as_deref()
     }
 
-    /// The number of the task in its pool.
+    /// Returns the number of the task in its pool.
     #[must_use]
     pub fn task_id(&self) -> u64 {
         self.0.label.id
     }
 
-    /// Where the task was submitted.
+    /// Returns where the task was submitted.
     #[must_use]
     pub fn submitted_at(&self) -> &'static Location<'static> {
         self.0.label.at

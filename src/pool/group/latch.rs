@@ -103,13 +103,13 @@ impl HelperLatch {
         before & (CLOSED | INSIDE_MASK) == CLOSED | INSIDE
     }
 
-    /// Whether the latch is closed and empty, for good.
+    /// Returns whether the latch is closed and empty, for good.
     pub(crate) fn is_over(&self) -> bool {
         // Acquire: pairs with the Release of every `leave`.
         self.word.load(Ordering::Acquire) & (CLOSED | INSIDE_MASK) == CLOSED
     }
 
-    /// Whether the latch is closed.
+    /// Returns whether the latch is closed.
     pub(crate) fn is_closed(&self) -> bool {
         // Relaxed: a hint to stop early.
         self.word.load(Ordering::Relaxed) & CLOSED != 0

@@ -42,11 +42,12 @@ pub(crate) trait Body: Sync {
 pub(crate) trait Shift {
     /// The work has shown that it is worth more helpers.
     fn more(&self) {}
-    /// Whether others wait for this thread, so that the helper is to leave: with [`Help::GaveWay`].
+    /// Returns whether others wait for this thread, so that the helper is to leave: with
+    /// [`Help::GaveWay`].
     fn is_over(&self) -> bool {
         false
     }
-    /// Whether the helper is the owner itself.
+    /// Returns whether the helper is the owner itself.
     fn is_owner(&self) -> bool {
         true
     }

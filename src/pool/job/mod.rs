@@ -43,7 +43,7 @@ pub(crate) struct Job<F, R, E> {
 /// A job as its handle sees it.
 pub(crate) trait Joinable<R>: Send + Sync {
     fn is_done(&self) -> bool;
-    /// Whether the job was cancelled.
+    /// Returns whether the job was cancelled.
     fn is_cancelled(&self) -> bool;
     /// Runs the job on this thread if it has not been claimed, unless that would be too deep.
     fn run_inline(&self, core: &Core) -> Result<(), TooDeep>;

@@ -118,20 +118,20 @@ impl<W, O> JobState<W, O> {
         if before & CLAIMED == 0 { Some(Claimed { cell: self }) } else { None }
     }
 
-    /// Whether somebody has claimed the job. A hint: `false` may be out of date at once.
+    /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.
     pub(crate) fn is_claimed(&self) -> bool {
         // Relaxed: nothing is read on the strength of it.
         self.state.load(Ordering::Relaxed) & CLAIMED != 0
     }
 
-    /// Whether the job is done; what it did is visible to the caller then.
+    /// Returns whether the job is done; what it did is visible to the caller then.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         // Acquire: pairs with the Release of `complete`, so that the outcome may be read.
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// Whether the job is done and its work was cancelled.
+    /// Returns whether the job is done and its work was cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
         // Acquire: as in `is_done`; the bit is set before that one.
         let state = self.state.load(Ordering::Acquire);

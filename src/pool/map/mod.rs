@@ -60,7 +60,7 @@ pub(crate) trait Pulls {
     /// Calls `next`.
     fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure>;
 
-    /// Whether the call has left nothing to undo, so that `end` would do nothing.
+    /// Returns whether the call has left nothing to undo, so that `end` would do nothing.
     fn is_clean(&self) -> bool;
 
     /// Ends the task of a call that returned `item`; hands that back. It is dropped if the task

@@ -97,8 +97,8 @@ where
         }
     }
 
-    /// Whether nothing new is to start: something stops the map, or the pool was shut down for
-    /// good.
+    /// Returns whether nothing new is to start: something stops the map, or the pool was shut down
+    /// for good.
     pub(super) fn is_over(&self) -> bool {
         if self.core.is_cancelled() {
             self.stop(StopReason::Cancelled);

@@ -27,7 +27,7 @@ impl<E> Verdict<E> {
         Self { stopped: AtomicBool::new(false), reason: Mutex::new(StopReason::None) }
     }
 
-    /// Whether nothing new is to start.
+    /// Returns whether nothing new is to start.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         // Relaxed: seen soon; what the owner reads is ordered by the gate.

@@ -17,7 +17,7 @@ use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 /// What the queue asks of an entry.
 pub(crate) trait Stale: Send + Sync {
-    /// Whether there is nothing left to run.
+    /// Returns whether there is nothing left to run.
     fn is_stale(&self) -> bool;
 }
 

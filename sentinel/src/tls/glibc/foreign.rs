@@ -29,7 +29,7 @@ pub(super) unsafe fn copy(from: usize, to: *mut u8, len: usize) {
     unsafe { copy(to.cast(), ptr::without_provenance(from), len) };
 }
 
-/// Whether `len` bytes at `now` are those at `old`.
+/// Returns whether `len` bytes at `now` are those at `old`.
 ///
 /// # Safety
 ///

@@ -80,7 +80,8 @@ pub(crate) fn census() -> Result<(Listing, View), Unsupported> {
     }
 }
 
-/// Whether a module at `place` in the list was loaded to the end when `complete` loads were (P3).
+/// Returns whether a module at `place` in the list was loaded to the end when `complete` loads were
+/// (P3).
 fn is_complete(place: usize, loads: Loads, complete: u64) -> bool {
     let followers = loads.listed.saturating_sub(place + 1) as u64;
     loads.total.saturating_sub(followers) <= complete

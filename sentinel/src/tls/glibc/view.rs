@@ -103,20 +103,20 @@ impl View {
         self.blocks.iter().enumerate().find_map(|(place, block)| Some((place, offset_in(block)?)))
     }
 
-    /// Whether two views hold the same block of a module, which each has at its own place.
+    /// Returns whether two views hold the same block of a module, which each has at its own place.
     pub(crate) fn shares_block(&self, module: usize, other: &View, others: usize) -> bool {
         self.blocks[module].address == other.blocks[others].address
     }
 
-    /// Whether the block of a module may have been there when `earlier` was made, though it was not
-    /// listed.
+    /// Returns whether the block of a module may have been there when `earlier` was made, though it
+    /// was not listed.
     pub(crate) fn was_hidden(&self, module: usize, id: usize, earlier: &View) -> bool {
         let address = self.blocks[module].address;
         let is_it = |it: &Pending| it.may_be_hidden && it.id == id && it.entry == Some(address);
         earlier.pending.iter().any(is_it)
     }
 
-    /// Whether the thread still has the blocks that it had, and no more.
+    /// Returns whether the thread still has the blocks that it had, and no more.
     #[inline]
     fn is_current(&self) -> bool {
         vector::generation() == self.generation
