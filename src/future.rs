@@ -199,7 +199,7 @@ impl<F: Future> Isolated<F> {
         let mut dropped = Ok(());
         let ended =
             self.parked.end(self.context.inherits(), || dropped = catch(|| future.set(None)));
-        dropped.and(match ended.map(CleanupError::try_into_payload) {
+        dropped.and(match ended.map(CleanupError::try_into_panic) {
             Some(Ok(payload)) => Err(Payload::new(payload)),
             // Nothing panicked: a value was leaked, which is counted.
             Some(Err(_)) | None => Ok(()),

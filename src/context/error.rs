@@ -113,9 +113,9 @@ impl RunError {
     /// # Errors
     ///
     /// Returns the error itself if nothing panicked.
-    pub fn into_payload(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
+    pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
         match self.cause {
-            RunErrorKind::Cleanup(error) => error.try_into_payload().map_err(Self::cleanup),
+            RunErrorKind::Cleanup(error) => error.try_into_panic().map_err(Self::cleanup),
             cause @ RunErrorKind::Carrier(_) => Err(Self { cause }),
         }
     }

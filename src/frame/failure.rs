@@ -126,13 +126,13 @@ impl CleanupError {
     /// # Errors
     ///
     /// Returns the error itself if nothing panicked.
-    pub fn try_into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         let taken = self.inner.payload.lock().take();
         taken.map(Payload::into_inner).ok_or(self)
     }
 
     /// Returns the payload of the first panic, or this error's text where nothing panicked.
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
         self.to_panic().into_inner()
     }
 

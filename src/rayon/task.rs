@@ -71,7 +71,7 @@ pub(super) fn each<T, R>(
 #[cold]
 #[inline(never)]
 fn fail(error: CleanupError) -> ! {
-    match error.try_into_payload() {
+    match error.try_into_panic() {
         Ok(payload) => resume_unwind(payload),
         // Nothing has panicked yet, so nobody has said anything yet.
         Err(error) => panic!("{error}"),

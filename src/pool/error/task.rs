@@ -188,13 +188,13 @@ impl TaskError {
     /// let pool = Pool::new(1).unwrap();
     /// let error = pool.submit(|| LOCK.set(Some(Lock))).join().unwrap_err();
     /// assert!(error.is_cleanup() && !error.is_panic());
-    /// assert_eq!(error.into_payload().unwrap().downcast_ref(), Some(&"still locked"));
+    /// assert_eq!(error.try_into_payload().unwrap().downcast_ref(), Some(&"still locked"));
     /// ```
-    pub fn into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
+    pub fn try_into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
         let TaskFailure { label, kind, message } = *self.0;
         let kind = match kind {
             TaskErrorKind::Panic(payload) => return Ok(payload.into_inner().into_inner()),
-            TaskErrorKind::Cleanup(error) => match error.try_into_payload() {
+            TaskErrorKind::Cleanup(error) => match error.try_into_panic() {
                 Ok(payload) => return Ok(payload),
                 Err(error) => TaskErrorKind::Cleanup(error),
             },
