@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// How many payloads are dropped whose `Drop` panics with the next one. The last is leaked.
@@ -116,15 +117,20 @@ impl Drops {
 
 /// A value of the user's that is dropped on every way out. If the thread unwinds already, what its
 /// drop throws is contained: the second panic would abort the process.
-pub(crate) struct Guarded<T>(Option<T>);
+pub(crate) struct Guarded<T>(ManuallyDrop<T>);
 
 impl<T> Guarded<T> {
+    #[inline]
     pub(crate) const fn new(value: T) -> Self {
-        Self(Some(value))
+        Self(ManuallyDrop::new(value))
     }
 
-    pub(crate) fn into_inner(mut self) -> T {
-        self.0.take().unwrap_or_else(|| unreachable!("only this and the drop empty it"))
+    #[inline]
+    #[expect(unsafe_code, reason = "moves out of a type that has a drop")]
+    pub(crate) fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: it is not used again, since `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
 
@@ -132,21 +138,28 @@ impl<T> std::ops::Deref for Guarded<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0.as_ref().unwrap_or_else(|| unreachable!("only its end empties it"))
+        &self.0
     }
 }
 
 impl<T> std::ops::DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().unwrap_or_else(|| unreachable!("only its end empties it"))
+        &mut self.0
     }
 }
 
 impl<T> Drop for Guarded<T> {
+    #[inline]
+    #[expect(unsafe_code, reason = "drops the value where a panic of that can be caught")]
     fn drop(&mut self) {
-        let mut drops = Drops::default();
-        drops.contain(|| drop(self.0.take()));
-        drops.resume();
+        if needs_drop::<T>() {
+            let mut drops = Drops::default();
+            drops.contain(|| {
+                // SAFETY: it is not used again, since it is being dropped.
+                unsafe { ManuallyDrop::drop(&mut self.0) };
+            });
+            drops.resume();
+        }
     }
 }
 
@@ -162,7 +175,7 @@ impl AbortOnUnwind {
 
     /// The promise was kept.
     pub(crate) fn disarm(self) {
-        let _kept = std::mem::ManuallyDrop::new(self);
+        let _kept = ManuallyDrop::new(self);
     }
 }
 

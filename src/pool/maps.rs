@@ -8,7 +8,7 @@ use super::imap::{Imap, ImapUnordered};
 use super::map::{self, Ended, Numbers, Parts, Pulled, RangeIndex};
 use super::pool::{Pool, SHUT_DOWN, resume};
 use crate::context::Context;
-use crate::panic::Guarded;
+use crate::panic::{Guarded, catch};
 
 impl Pool {
     /// Applies `f` to every item, each in a task of its own, and returns the results in input
@@ -312,13 +312,18 @@ impl Pool {
         let parts = Parts::new(self.core(), self.label(0, Location::caller()));
         let step = map::Reducing { f, reduce, parts: &parts };
         drop(self.plain(Pulled::new(items.into_iter()), step));
-        match parts.into_result() {
+        let result = match parts.into_result() {
             Some(result) => result,
             None => match self.map_range(0..1, |_| identity()).pop() {
                 Some(result) => result,
                 None => unreachable!("one item has one result"),
             },
+        };
+        if let Err(payload) = catch(|| drop(identity)) {
+            self.core().drop_contained(result, &self.label(0, Location::caller()));
+            payload.resume();
         }
+        result
     }
 
     #[track_caller]

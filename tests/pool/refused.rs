@@ -39,6 +39,20 @@ const ENTRIES: &[Entry] = &[
     ("map_range", |pool, fails| drop(pool.map_range(0..3, each(fails())))),
     ("try_map", |pool, fails| drop(pool.try_map(items(fails()), ok(fails())))),
     ("map_results", |pool, fails| drop(pool.map_results(items(fails()), each(fails())))),
+    ("for_each", |pool, fails| pool.for_each(items(fails()), each(fails()))),
+    ("map_init", |pool, fails| {
+        let (init, f) = (each(fails()), each(fails()));
+        drop(pool.map_init(items(fails()), move || init(0), move |(), n| f(n)));
+    }),
+    ("reduce", |pool, fails| {
+        let (identity, f) = (number(fails()), number(fails()));
+        pool.reduce(items(fails()), move || identity(0), move |a, b| a + f(b));
+    }),
+    ("map_reduce", |pool, fails| {
+        let (identity, f) = (number(fails()), number(fails()));
+        pool.map_reduce(items(fails()), number(fails()), move || identity(0), move |a, b| a + f(b));
+    }),
+    ("join", |pool, fails| _ = pool.join(once(fails()), once(fails()))),
     ("imap", |pool, fails| pool.imap(items(fails()), each(fails())).for_each(drop)),
     ("imap_unordered", |pool, fails| {
         pool.imap_unordered(items(fails()), each(fails())).for_each(drop);
@@ -49,6 +63,15 @@ const WITHOUT_ITEMS: &[Entry] = &[
     ("map", |pool, fails| drop(pool.map(NoIterator, each(fails())))),
     ("try_map", |pool, fails| drop(pool.try_map(NoIterator, ok(fails())))),
     ("map_results", |pool, fails| drop(pool.map_results(NoIterator, each(fails())))),
+    ("for_each", |pool, fails| pool.for_each(NoIterator, each(fails()))),
+    ("map_init", |pool, fails| {
+        let (init, f) = (each(fails()), each(fails()));
+        drop(pool.map_init(NoIterator, move || init(0), move |(), n| f(n)));
+    }),
+    ("map_reduce", |pool, fails| {
+        let (identity, f) = (number(fails()), number(fails()));
+        pool.map_reduce(NoIterator, number(fails()), move || identity(0), move |a, b| a + f(b));
+    }),
     ("imap", |pool, fails| pool.imap(NoIterator, each(fails())).for_each(drop)),
     ("imap_unordered", |pool, fails| {
         pool.imap_unordered(NoIterator, each(fails())).for_each(drop);
@@ -73,6 +96,10 @@ fn items(fails: Fails) -> impl Iterator<Item = u32> + Send {
 
 fn each(fails: Fails) -> impl Fn(u32) + Send + Sync {
     move |_| fails.held()
+}
+
+fn number(fails: Fails) -> impl Fn(u32) -> u32 + Send + Sync {
+    move |n| (n, fails.held()).0
 }
 
 fn ok(fails: Fails) -> impl Fn(u32) -> Result<(), ()> + Send + Sync {
