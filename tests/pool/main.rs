@@ -27,5 +27,7 @@ mod refused;
 mod scope;
 mod shutdown;
 mod submit;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod successor;
 mod user_code;
 mod worker_life;

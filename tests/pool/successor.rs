@@ -1,0 +1,79 @@
+//! A worker that is to be replaced while the system has no thread to give.
+
+use std::sync::mpsc;
+
+use crate::support::{finishes, in_a_process_of_its_own, quiet, retiring};
+use cleanslate::Pool;
+
+/// How much memory the process may address.
+mod addresses {
+    #![expect(unsafe_code, reason = "std knows nothing of limits")]
+
+    use std::ffi::c_int;
+
+    #[repr(C)]
+    struct Limit {
+        soft: u64,
+        hard: u64,
+    }
+
+    /// `RLIMIT_AS`
+    const ADDRESSES: c_int = 9;
+
+    mod c {
+        use super::{Limit, c_int};
+
+        // SAFETY: libc's, with libc's signatures on 64-bit Linux.
+        unsafe extern "C" {
+            pub(super) fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
+            pub(super) fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
+        }
+    }
+
+    /// Allows so many bytes more than there are in use, or any number.
+    pub(super) fn allow(more: Option<u64>) {
+        let mut limit = Limit { soft: 0, hard: 0 };
+        // SAFETY: it points to a limit.
+        assert_eq!(unsafe { c::getrlimit(ADDRESSES, &raw mut limit) }, 0);
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        // A page has 4 KiB at least.
+        limit.soft = more.map_or(limit.hard, |more| pages * 4096 + more);
+        // SAFETY: as above.
+        assert_eq!(unsafe { c::setrlimit(ADDRESSES, &raw const limit) }, 0);
+    }
+}
+
+#[test]
+fn a_successor_that_the_system_refuses_is_tried_again_until_it_starts() {
+    let name = "successor::a_successor_that_the_system_refuses_is_tried_again_until_it_starts";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    quiet();
+    for workers in [1, 2] {
+        finishes("refused", move || {
+            const STACK: usize = 1 << 30;
+            let (tell, told) = mpsc::channel();
+            let pool = Pool::builder()
+                .workers(workers)
+                .stack_size(STACK)
+                .panic_hook(move |error| tell.send(error.to_string()).unwrap())
+                .build()
+                .unwrap();
+            addresses::allow(Some(STACK as u64 / 2));
+            assert!(pool.in_context(&retiring()).submit(|| ()).join().is_err());
+            // Twice, so that one attempt is repeated at least.
+            for _ in 0..2 {
+                let said = told.recv().unwrap();
+                let expected = said.contains("renewal of worker") && said.contains("no thread");
+                assert!(expected, "{said}");
+            }
+            assert_eq!(pool.stats().renewed, 0);
+            addresses::allow(None);
+            assert_eq!(pool.broadcast(|| 5), vec![5; workers]);
+            assert_eq!(pool.stats().renewed, 1);
+            pool.shutdown().unwrap();
+        });
+    }
+}
