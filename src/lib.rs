@@ -95,7 +95,7 @@ pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, W
 #[doc(hidden)]
 pub mod __private {
     pub use crate::frame::permanent::{Key, permanent};
-    pub use crate::slot::{Declaration, Inherit, Lease, SlotCell, WorkerDeclaration};
+    pub use crate::slot::{Declaration, Inherit, Lease, SlotCell, SlotValue, WorkerDeclaration};
 }
 
 /// Has the examples of the README tested, which use rayon.

@@ -94,8 +94,6 @@ pub(crate) enum InFutures {
     Travels,
     /// It ends with the poll: the lease of a worker-local.
     EndsWithPoll,
-    /// It cannot go, so the slot is not used there.
-    Refused,
 }
 
 /// A slot's place on one thread.

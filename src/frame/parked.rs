@@ -89,7 +89,8 @@ pub(crate) struct Parked {
 }
 
 #[expect(clippy::non_send_fields_in_send_ty, reason = "boxes by pointer, see below")]
-// SAFETY: the values are `Send`, since the slots of others are not used in futures (`InFutures`).
+// SAFETY: the values are `Send`: their slots ask for that, but for leases, which end with their
+// poll (`InFutures`).
 // Boxes are owned (P1) and used by one thread at a time, since every method that touches them takes
 // `&mut self`. Cells are used on their own thread only (P5).
 unsafe impl Send for Parked {}

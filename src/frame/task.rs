@@ -32,7 +32,7 @@ use super::cell::RawCell;
 use super::epoch::CLEAN;
 use super::failure::{CleanupError, Failure};
 use super::snapshot::Snapshot;
-use super::thread::{self, DEPTH, DIRECT, DIVERGED, Inherits, ONE_DEEPER, POLL, Thread, UNOPENED};
+use super::thread::{self, DEPTH, DIRECT, DIVERGED, Inherits, ONE_DEEPER, Thread, UNOPENED};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::catch;
@@ -82,7 +82,7 @@ impl Open {
         if thread.is_gone() {
             return Self::unopened(thread);
         }
-        Self::begin(thread, inherits, POLL | if diverges { DIVERGED } else { 0 })
+        Self::begin(thread, inherits, if diverges { DIVERGED } else { 0 })
     }
 
     /// Opens a frame whose tasks start with the flags `own`.

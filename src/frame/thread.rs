@@ -40,10 +40,8 @@ pub(super) const TRAILED: u32 = 1 << 1;
 pub(super) const DIVERGED: u32 = 1 << 2;
 /// The innermost task keeps its last capture.
 pub(super) const CAPTURED: u32 = 1 << 3;
-/// The innermost frame is the poll of a future, which takes its values along.
-pub(super) const POLL: u32 = 1 << 4;
 /// Never set here: marks a frame that was not opened.
-pub(super) const UNOPENED: u32 = 1 << 5;
+pub(super) const UNOPENED: u32 = 1 << 4;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
 const GENERATIONS: u32 = 0xf << GENERATION;

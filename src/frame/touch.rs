@@ -3,38 +3,20 @@
 use std::mem::needs_drop;
 use std::ptr::NonNull;
 
-use super::cell::{InFutures, RawCell};
+use super::cell::RawCell;
 use super::end::admit;
 use super::epoch::ROOT;
 use super::permanent::Gone;
-use super::thread::{DIRECT, POLL, Thread};
+use super::thread::{DIRECT, Thread};
 use super::trail::TrailEntry;
 use super::value::Header;
-
-/// Why a slot cannot be touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The thread is ending, and its slots have been torn down.
-    Gone,
-    /// The slot's values stay on their thread, and this is the poll of a future, which may not.
-    InFuture,
-}
-
-impl From<Gone> for Refusal {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
-}
 
 /// Touches a slot in the current task: gives an empty box that the cell now shows.
 ///
 /// Afterwards the slot counts as touched whatever happens, so that a slot which the initialiser
 /// touches is dropped before this one.
-pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header>, Refusal> {
+pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
     admit(thread, cell)?;
-    if cell.in_futures() == InFutures::Refused && thread.has(POLL) {
-        return Err(Refusal::InFuture);
-    }
     let epoch = thread.own_epoch();
     debug_assert!(cell.shown(epoch).is_none(), "touched already");
     if is_direct::<T>(thread) && cell.epoch() != ROOT {

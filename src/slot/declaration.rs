@@ -14,13 +14,13 @@ use crate::frame::thread::{self, Thread};
 /// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Declaration<T: Send + 'static> {
+pub struct Declaration<T: 'static> {
     path: &'static str,
     pub(super) key: &'static Key<SlotCell<T>>,
     inherit: Option<Inherit<T>>,
 }
 
-impl<T: Send + 'static> Declaration<T> {
+impl<T: 'static> Declaration<T> {
     /// Makes a declaration, for the macro.
     pub const fn new(
         path: &'static str,
@@ -46,7 +46,7 @@ impl<T: Send + 'static> Declaration<T> {
     }
 }
 
-impl<T: Send + 'static> Slot for Declaration<T> {
+impl<T: 'static> Slot for Declaration<T> {
     fn name(&self) -> &'static str {
         self.path
     }
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Slot for Declaration<T> {
     }
 }
 
-impl<T: Send + 'static> Inheritance for Declaration<T> {
+impl<T: 'static> Inheritance for Declaration<T> {
     fn derives(&self) -> bool {
         self.inherit.as_ref().is_some_and(Inherit::derives)
     }
@@ -85,17 +85,17 @@ impl<T: Send + 'static> Inheritance for Declaration<T> {
 }
 
 /// The source of a value that is known to be inherited.
-pub(super) struct Inherited<'d, T: Send + 'static>(pub(super) &'d Declaration<T>);
+pub(super) struct Inherited<'d, T: 'static>(pub(super) &'d Declaration<T>);
 
-impl<T: Send + 'static> Clone for Inherited<'_, T> {
+impl<T: 'static> Clone for Inherited<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: Send + 'static> Copy for Inherited<'_, T> {}
+impl<T: 'static> Copy for Inherited<'_, T> {}
 
-impl<T: Send + 'static> Inherited<'_, T> {
+impl<T: 'static> Inherited<'_, T> {
     /// What the context has for the slot, as its task gets it.
     pub(super) fn made(&self) -> Option<T> {
         let item = inherited(thread::current(), self.0)?;
@@ -104,7 +104,7 @@ impl<T: Send + 'static> Inherited<'_, T> {
     }
 }
 
-impl<T: Send + 'static> ValueSource<T> for Inherited<'_, T> {
+impl<T: 'static> ValueSource<T> for Inherited<'_, T> {
     fn is_inheritable(&self) -> bool {
         self.0.inherit.is_some()
     }

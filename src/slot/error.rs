@@ -15,7 +15,6 @@ pub(super) enum Reason {
     /// A worker-local that the same task is using.
     Leased,
     Recursive,
-    InFuture,
     Init(InitError),
 }
 
@@ -66,12 +65,6 @@ impl AccessError {
         matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
     }
 
-    /// Returns whether the slot is bound to its thread, and was used in the poll of an isolated
-    /// future.
-    pub fn is_in_future(&self) -> bool {
-        self.reason == Reason::InFuture
-    }
-
     /// Returns whether an initialiser that can fail has failed. Its error is the
     /// [`source`](Error::source).
     pub fn is_init(&self) -> bool {
@@ -107,10 +100,6 @@ impl fmt::Display for AccessError {
                 write!(f, "slot `{slot}` cannot be initialised: {}", error.0.text())
             }
             Reason::Recursive => write!(f, "slot `{slot}` is needed by its own initialiser"),
-            Reason::InFuture => write!(
-                f,
-                "slot `{slot}` is bound to its thread, so an isolated future cannot use it"
-            ),
         }
     }
 }

@@ -29,6 +29,8 @@ pub use owned_worker_local::OwnedWorkerLocal;
 #[doc(hidden)]
 pub use place::SlotCell;
 pub use scoped_future::ScopedFuture;
+#[doc(hidden)]
+pub use task_local::SlotValue;
 pub use task_local::TaskLocal;
 #[doc(hidden)]
 pub use worker_local::WorkerDeclaration;

@@ -16,8 +16,9 @@ use super::error::{AccessError, Reason, SetError};
 use crate::frame::capture::diverge;
 use crate::frame::cell::RawCell;
 use crate::frame::end::{admit, register};
+use crate::frame::permanent::Gone;
 use crate::frame::thread::{self, Thread};
-use crate::frame::touch::{Refusal, touch, touch_in_place};
+use crate::frame::touch::{touch, touch_in_place};
 use crate::frame::value::{self, Boxed, Exclusive, Header, Shared, Status};
 use crate::frame::{self};
 use crate::panic::{Guarded, Payload, catch};
@@ -75,14 +76,6 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     }
 
     #[cold]
-    fn untouchable(self, refusal: Refusal) -> AccessError {
-        self.error(match refusal {
-            Refusal::Gone => Reason::Gone,
-            Refusal::InFuture => Reason::InFuture,
-        })
-    }
-
-    #[cold]
     fn refused(self, status: Status) -> AccessError {
         self.error(match status {
             Status::Initialising => Reason::Recursive,
@@ -109,7 +102,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     fn touched(self, thread: &Thread) -> Result<&'c Boxed<T>, AccessError> {
         match touch::<T>(thread, &self.cell.raw) {
             Ok(header) => Ok(self.boxed(header)),
-            Err(refusal) => Err(self.untouchable(refusal)),
+            Err(Gone) => Err(self.error(Reason::Gone)),
         }
     }
 

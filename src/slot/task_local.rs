@@ -42,7 +42,7 @@ use crate::panic::Guarded;
 #[doc(alias = "LocalKey")]
 #[doc(alias = "contextvar")]
 #[doc(alias = "MDC")]
-pub struct TaskLocal<T: Send + 'static> {
+pub struct TaskLocal<T: 'static> {
     // All that the hot path needs is in this constant, not behind `declaration`: so it is inlined
     // into other crates, as with std's `LocalKey`.
     key: &'static Key<SlotCell<T>>,
@@ -126,7 +126,22 @@ impl<T: Send + 'static> ValueSource<T> for Declared<'_, T> {
     }
 }
 
-impl<T: Send + 'static> TaskLocal<T> {
+/// What a slot can hold: everything that is `Send + 'static`. For an error that says so, once.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the value of a task-local slot, which has to be `Send`",
+    label = "a slot of this type would be bound to a thread",
+    note = "an isolated future takes its slots along to other threads",
+    note = "for values that are not `Send` there are `worker_local!`, and `foreign::adopt` of a \
+            `thread_local!`"
+)]
+pub trait SlotValue: Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Send + 'static> SlotValue for T {}
+
+// The one place where a declaration asks for the bound.
+impl<T: SlotValue> TaskLocal<T> {
     /// Makes the key, for the macro.
     #[doc(hidden)]
     #[must_use]
@@ -138,7 +153,9 @@ impl<T: Send + 'static> TaskLocal<T> {
     ) -> Self {
         Self { key, init, is_inheritable, declaration }
     }
+}
 
+impl<T: Send + 'static> TaskLocal<T> {
     /// Returns the path under which the slot was declared, such as `shop::cart::USER`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -219,8 +236,11 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// ```
 ///
 /// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be
-/// `Send + 'static`, since a future takes its slots along to other threads. The initialiser runs at
-/// the first touch in a task, on the thread that runs it; it may use other slots.
+/// `Send + 'static`, since a future takes its slots along to other threads. (For other values there
+/// are [`worker_local!`](crate::worker_local), and [`adopt`](crate::foreign::adopt) of a
+/// `thread_local!`.) The initialiser runs at the first touch in a task, on the thread that runs it;
+/// it may use other slots. A value is made on the stack and moved to its place: keep what is larger
+/// than some 16 KiB in a `Box`.
 ///
 /// - By default a task starts fresh.
 /// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
