@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use crate::support::{each_shape, finishes};
+use crate::support::{OnDrop, SHAPES, each_shape, finishes, occupy};
 use cleanslate::Pool;
 
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ fn pools(workers: &[usize]) -> Arc<[Pool]> {
 
 #[test]
 fn every_pair_of_ways_nests_to_depth_64() {
-    for workers in crate::support::SHAPES {
+    for workers in SHAPES {
         for a in WAYS {
             for b in WAYS {
                 finishes(&format!("{a:?} in {b:?}, {workers} workers"), move || {
@@ -194,4 +194,37 @@ fn nested_maps_multiply() {
         let stats = pool.stats();
         assert_eq!((stats.completed, stats.running, stats.queued), (20 + 400 + 8_000, 0, 0));
     });
+}
+
+// Broke: a plain thread that cancelled a task waited, in the drop of its closure, for one that
+// nobody was left to run: all workers waited for the end of the first one's pool.
+#[test]
+fn a_plain_thread_runs_what_the_drop_of_a_task_that_it_cancels_waits_for() {
+    for workers in SHAPES {
+        finishes("cancels", move || {
+            let (ending, pool) = (Pool::new(1).unwrap(), Pool::new(workers).unwrap());
+            let busy = occupy(&ending);
+            let theirs = pool.clone();
+            let waits = OnDrop::new(move || {
+                let (pool, here) = (&theirs, std::thread::current().id());
+                assert_eq!(pool.submit(|| std::thread::current().id()).join().unwrap(), here);
+                assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+            });
+            let cancelled = ending.submit(move || drop(waits));
+            let (tell, told) = mpsc::channel();
+            let shutdowns: Vec<_> = (0..workers)
+                .map(|_| {
+                    let (ending, tell) = (ending.clone(), tell.clone());
+                    pool.submit(move || {
+                        tell.send(()).unwrap();
+                        ending.shutdown().unwrap();
+                    })
+                })
+                .collect();
+            (0..workers).for_each(|_| told.recv().unwrap());
+            assert!(cancelled.cancel());
+            drop(busy);
+            shutdowns.into_iter().for_each(|shutdown| shutdown.join().unwrap());
+        });
+    }
 }

@@ -1,12 +1,14 @@
 //! `shutdown`, `shutdown_timeout`, `shutdown_now` and `Drop`, from outside and from inside.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{Census, Counted, each_shape, finishes, occupy, panic_of};
-use cleanslate::Pool;
+use crate::support::{Census, Counted, SHAPES, each_shape, finishes, message, occupy, panic_of};
+use cleanslate::{JoinHandle, Pool};
+use futures_lite::future::block_on;
 
 thread_local! {
     static AT_EXIT: RefCell<Option<Counted>> = const { RefCell::new(None) };
@@ -56,7 +58,7 @@ fn a_shutdown_drains_and_tasks_that_drain_may_submit() {
 
 #[test]
 fn thread_local_destructors_have_run_when_any_shutdown_returns() {
-    for workers in crate::support::SHAPES {
+    for workers in SHAPES {
         finishes("teardown", move || {
             for way in 0..4 {
                 let census = Census::default();
@@ -251,7 +253,7 @@ fn a_task_cannot_shut_its_own_pool_down() {
 
 #[test]
 fn the_last_owner_may_die_inside_a_task() {
-    for workers in crate::support::SHAPES {
+    for workers in SHAPES {
         finishes("detach", move || {
             let census = Census::default();
             let pool = Arc::new(Pool::new(workers).unwrap());
@@ -333,4 +335,82 @@ fn a_pool_of_a_running_map_can_be_closed_and_the_map_completes() {
             closer.join().unwrap();
         });
     });
+}
+
+// All ways into a bounded pool at once, while it ends in each way: what comes in runs or is
+// cancelled, nobody waits for ever, and nothing is left.
+#[test]
+fn whatever_comes_in_while_a_bounded_pool_ends_runs_or_is_cancelled() {
+    let ends: [fn(&Pool); 5] = [
+        |pool| pool.shutdown().unwrap(),
+        |pool| pool.shutdown_now().unwrap(),
+        |pool| pool.shutdown_timeout(Duration::MAX).unwrap(),
+        |pool| pool.shutdown_background(),
+        |pool| pool.shutdown_background_now(),
+    ];
+    let seven = |census: &Census| {
+        let token = census.token();
+        move || {
+            let _owned = &token;
+            7
+        }
+    };
+    /// Whether it ran; otherwise it was cancelled.
+    fn ran(handle: JoinHandle<i32>) -> bool {
+        let joined = handle.join();
+        match &joined {
+            Ok(n) => assert_eq!(*n, 7),
+            Err(error) => assert!(error.is_cancelled(), "{error}"),
+        }
+        joined.is_ok()
+    }
+    /// Whether it was done; otherwise the pool was shut down.
+    fn done<R>(f: impl FnOnce() -> Vec<R>) -> bool {
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(results) => !results.is_empty(),
+            Err(payload) => {
+                let said = message(&*payload);
+                assert!(said.contains("shut down"), "{said}");
+                false
+            }
+        }
+    }
+    for workers in SHAPES {
+        for (way, end) in ends.into_iter().enumerate() {
+            finishes(&format!("end {way}"), move || {
+                for _ in 0..10 {
+                    let census = Census::new();
+                    let pool = Pool::builder().workers(workers).queue_capacity(1).build().unwrap();
+                    std::thread::scope(|s| {
+                        s.spawn(|| while ran(pool.submit(seven(&census))) {});
+                        s.spawn(|| {
+                            loop {
+                                match pool.try_submit(seven(&census)) {
+                                    Ok(handle) => _ = ran(handle),
+                                    Err(refused) if refused.is_full() => std::thread::yield_now(),
+                                    Err(_) => break,
+                                }
+                            }
+                        });
+                        s.spawn(|| {
+                            while block_on(pool.reserve())
+                                .is_ok_and(|permit| ran(permit.submit(seven(&census))))
+                            {
+                            }
+                        });
+                        s.spawn(|| while done(|| pool.broadcast(seven(&census))) {});
+                        s.spawn(|| while done(|| pool.map(0..3, |_| census.token())) {});
+                        while pool.stats().completed < 30 {
+                            std::thread::yield_now();
+                        }
+                        end(&pool);
+                    });
+                    pool.shutdown().unwrap();
+                    assert_eq!(census.alive(), 0);
+                    let stats = pool.stats();
+                    assert_eq!((stats.queued, stats.running), (0, 0), "{stats:?}");
+                }
+            });
+        }
+    }
 }

@@ -255,8 +255,11 @@ const CANCELLED: u8 = 2;
 impl Visits {
     /// Settles what becomes of the visits, if that is not settled; returns what it is.
     fn settle(&self, fate: u8) -> u8 {
-        // SeqCst: the one order of the visits' beginnings and of the cancellation.
-        let settled = self.fate.compare_exchange(PENDING, fate, Ordering::SeqCst, Ordering::SeqCst);
+        // Relaxed: the order of the changes to this word is all that matters, here and in the other
+        // calls. Nobody reads anything else on the strength of it: what a visit reads was written
+        // before it came into the inbox, whose lock orders that.
+        let settled =
+            self.fate.compare_exchange(PENDING, fate, Ordering::Relaxed, Ordering::Relaxed);
         settled.map_or_else(|before| before, |_| fate)
     }
 

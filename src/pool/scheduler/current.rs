@@ -105,13 +105,13 @@ pub(crate) fn belongs_to(pool: u64) -> bool {
     HERE.get().worker_of == pool
 }
 
-/// Returns whether this thread waits as a task does: it runs one, of any pool, or is a worker that
-/// calls a hook, or drops what was cancelled. Others cannot be counted on to run what it waits for:
-/// it may be the only worker.
+/// Returns whether this thread waits as a task does: it runs one, of any pool, or drops one that is
+/// cancelled, or is a worker that calls a hook. Others cannot be counted on to run what it waits
+/// for: it may be the only worker, and all workers may wait for what it drops.
 #[inline]
 pub(crate) fn in_task() -> bool {
     let here = HERE.get();
-    here.depth != 0 || here.bound
+    here.depth + here.drops != 0 || here.bound
 }
 
 /// Returns whether a pool, of this thread or of others, may wait for what this thread does now: it
@@ -170,8 +170,8 @@ pub(crate) fn keep_open(pool: u64) -> InTask {
     enter(Here { innermost: pool, ..HERE.get() })
 }
 
-/// The same for the drop of a cancelled task of `pool`, which is user code and may cancel further
-/// ones.
+/// Marks this thread as dropping a cancelled task of `pool`, which is user code, may cancel further
+/// ones, and waits as a task does.
 pub(crate) fn enter_drop(pool: u64) -> InTask {
     let here = HERE.get();
     enter(Here { drops: here.drops + 1, innermost: pool, ..here })
