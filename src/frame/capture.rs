@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use super::end::register;
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
 use super::task::{forget_capture, give_up_capture};
 use super::thread::{self, DIVERGED, Thread};
+use super::thread_end::register;
 
 /// What the innermost frame's tasks inherit.
 fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {

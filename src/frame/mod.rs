@@ -12,13 +12,12 @@
 //! - [`value`]: a value and its borrow state; [`snapshot`]: what is inherited.
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
-//! - [`task`]: frames: how a task begins and ends.
-//! - [`end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what a task
-//!   hands down; [`parked`]: the values of a suspended future.
+//! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped.
+//! - [`thread_end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what
+//!   a task hands down; [`parked`]: the values of a suspended future.
 
 pub(crate) mod capture;
 pub(crate) mod cell;
-pub(crate) mod end;
 mod epoch;
 mod failure;
 mod parked;
@@ -28,6 +27,7 @@ mod random_tests;
 pub(crate) mod snapshot;
 mod task;
 pub(crate) mod thread;
+pub(crate) mod thread_end;
 pub(crate) mod touch;
 mod trail;
 pub(crate) mod value;

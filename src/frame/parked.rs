@@ -23,11 +23,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
-use super::end::admit;
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, forget_capture, undo};
 use super::thread::{self, Inherits, NOBODY, Thread};
+use super::thread_end::admit;
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 

@@ -4,10 +4,10 @@ use std::mem::needs_drop;
 use std::ptr::NonNull;
 
 use super::cell::RawCell;
-use super::end::admit;
 use super::epoch::ROOT;
 use super::permanent::Gone;
 use super::thread::{DIRECT, Thread};
+use super::thread_end::admit;
 use super::trail::TrailEntry;
 use super::value::Header;
 

@@ -2,7 +2,6 @@
 
 mod builder;
 mod core;
-mod ending;
 mod error;
 mod global;
 mod group;
@@ -20,6 +19,7 @@ mod permit;
 mod pool;
 mod scheduler;
 mod scope;
+mod shutdown;
 mod stats;
 mod submission;
 

@@ -22,9 +22,9 @@ use std::task::{Context, Poll};
 use super::declaration::{Declaration, Inherited};
 use super::place::Place;
 use crate::frame::cell::Slot;
-use crate::frame::end::admit;
 use crate::frame::permanent;
 use crate::frame::thread;
+use crate::frame::thread_end::admit;
 use crate::frame::value::{self, Boxed, Header};
 use crate::panic::{Drops, catch};
 

@@ -16,9 +16,9 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use crate::frame::cell::{OwnedCell, OwnersLock};
-use crate::frame::end::{at_end, register};
 use crate::frame::permanent;
 use crate::frame::thread;
+use crate::frame::thread_end::{at_end, register};
 
 /// Dead cells that are not worth a sweep.
 const SLACK: usize = 16;

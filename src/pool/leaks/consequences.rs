@@ -33,7 +33,7 @@ impl Core {
     /// task; and a fresh worker would be replaced for it at once.
     fn touch_what_is_there_anyway(&self) {
         // What a task's first slot needs. An error means that the thread is ending.
-        let _ending = frame::end::register(frame::thread::current());
+        let _ending = frame::thread_end::register(frame::thread::current());
         let carriers = match self.isolation {
             Isolation::Reset => &self.carriers,
             Isolation::Leaky => &CarrierSet::default(),

@@ -1,4 +1,4 @@
-//! The methods of [`Pool`] that end it.
+//! The methods of [`Pool`] that end it, and what they wait for.
 
 use std::time::{Duration, Instant};
 
