@@ -46,8 +46,8 @@
 //! 5. **Leave.** By return or by panic, the trail is undone, newest first, each value dropped in
 //!    its turn, then carriers detach in reverse. Only now can anybody see that the task is over.
 //!
-//! The [engine](guide::engine) has the invariants behind this, the [README] what all of it does *not*
-//! protect.
+//! The [engine](guide::engine) has the invariants behind this, the [README] what all of it does
+//! *not* protect.
 //!
 //! # Features
 //!

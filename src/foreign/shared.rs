@@ -17,7 +17,8 @@ use crate::panic::Guarded;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be carried",
     label = "not a carrier",
-    note = "implement `Carrier`, or `ScopedCarrier` and wrap it in `Scoped`; for a `thread_local!` there is `foreign::adopt(&KEY)`"
+    note = "implement `Carrier`, or `ScopedCarrier` and wrap it in `Scoped`",
+    note = "for a `thread_local!` there is `foreign::adopt(&KEY)`"
 )]
 pub trait Carry: sealed::Share {}
 

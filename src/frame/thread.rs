@@ -4,8 +4,8 @@
 //!
 //! - **T1 (place).** The state is [permanent](super::permanent): it is there, at one address, as
 //!   long as code of the engine can run on the thread.
-//! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::thread_end), which is
-//!   registered before anything is allocated. After it the epoch is `GONE`, and no cell is
+//! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::thread_end), which
+//!   is registered before anything is allocated. After it the epoch is `GONE`, and no cell is
 //!   registered.
 //! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and
 //!   nothing in there is user code (the global allocator aside, which must not use slots).

@@ -14,8 +14,8 @@ impl Pool {
     ///
     /// It has as many workers as the environment variable `CLEANSLATE_NUM_THREADS` says, or as
     /// there are processors; [`PoolBuilder::build_global`] builds it in another way. It is never
-    /// dropped, so at the end of `main` its tasks end wherever they are; [`shutdown`](Pool::shutdown)
-    /// closes it for everybody.
+    /// dropped, so at the end of `main` its tasks end wherever they are;
+    /// [`shutdown`](Pool::shutdown) closes it for everybody.
     ///
     /// # Panics
     ///

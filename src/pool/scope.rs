@@ -3,10 +3,10 @@
 //! Invariants:
 //!
 //! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
-//!    borrows: [`WaitForJobs`]'s drop waits for that, or aborts. (In a forked child it does return: no
-//!    thread lives there that runs the tasks, and nothing drops them.) A task counts from before it
-//!    is shared until its [`End::over`], after which neither its closure nor its result exist any
-//!    more (or they are leaked, see the job's cell).
+//!    borrows: [`WaitForJobs`]'s drop waits for that, or aborts. (In a forked child it does return:
+//!    no thread lives there that runs the tasks, and nothing drops them.) A task counts from before
+//!    it is shared until its [`End::over`], after which neither its closure nor its result exist
+//!    any more (or they are leaked, see the job's cell).
 //! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
 
 #[cfg(all(loom, test))]

@@ -178,7 +178,8 @@ impl fmt::Debug for Scope<'_> {
     }
 }
 
-/// Where a [`scope_fifo`](super::scope_fifo)'s tasks are spawned: [`rayon::ScopeFifo`] with clean slots.
+/// Where a [`scope_fifo`](super::scope_fifo)'s tasks are spawned: [`rayon::ScopeFifo`] with clean
+/// slots.
 ///
 /// # Examples
 ///

@@ -1,5 +1,5 @@
-//! Carriers beside slots: what a carrier does to slots no task sees, and tasks are over before their
-//! carriers detach.
+//! Carriers beside slots: what a carrier does to slots no task sees, and tasks are over before
+//! their carriers detach.
 
 use std::sync::Arc;
 

@@ -273,8 +273,8 @@ fn no_place_is_lost_however_waits_end() {
     });
 }
 
-// Broke: the waker that a wait had left in the line was dropped uncontained, which ended the process
-// where the wait was given up because of a panic.
+// Broke: the waker that a wait had left in the line was dropped uncontained, which ended the
+// process where the wait was given up because of a panic.
 #[test]
 fn a_waker_whose_drop_panics_costs_a_wait_nothing() {
     struct Nasty(Fails);

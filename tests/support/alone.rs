@@ -21,8 +21,8 @@ pub(crate) fn printed_in_a_process_of_its_own(name: &str) -> Option<String> {
     std::env::var_os(MARK).is_none().then(|| run_alone(name))
 }
 
-/// Runs the test of this name in processes of their own, one for each of `cases`, which have to exit
-/// with success from within `f`.
+/// Runs the test of this name in processes of their own, one for each of `cases`, which have to
+/// exit with success from within `f`.
 #[track_caller]
 pub(crate) fn exits_in_a_process_of_its_own(name: &str, cases: &[&str], f: impl FnOnce(&str)) {
     if let Ok(case) = std::env::var(MARK) {

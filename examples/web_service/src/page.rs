@@ -12,14 +12,14 @@ pub(crate) fn page(entries: &[Entry], is_leaky: bool) -> String {
     let (title, about, query) = match is_leaky {
         false => (
             "Each request is a task",
-            "The layer <code>IsolateLayer</code> makes a task of each request, and the pool of each \
-             computation. Slots begin fresh; what is inherited is handed down.",
+            "The layer <code>IsolateLayer</code> makes a task of each request, and the pool of \
+             each computation. Slots begin fresh; what is inherited is handed down.",
             "",
         ),
         true => (
             "Requests leak",
-            "Without the layer, and on a pool that does not reset anything, what one request leaves \
-             on a thread is there for the next one.",
+            "Without the layer, and on a pool that does not reset anything, what one request \
+             leaves on a thread is there for the next one.",
             "?leaky",
         ),
     };
@@ -36,15 +36,17 @@ pub(crate) fn page(entries: &[Entry], is_leaky: bool) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <nav><a href=\"/\"{clean_now}>with tasks</a> <a href=\"/?leaky\"{leaky_now}>leaky</a></nav>\n\
+         <nav><a href=\"/\"{clean_now}>with tasks</a> \
+         <a href=\"/?leaky\"{leaky_now}>leaky</a></nav>\n\
          <h1>{title}</h1>\n<p>{about}</p>\n\
-         <p id=\"verdict\" class=\"{class}\">Of the last {count} requests, {leaks} found what another \
-         one had left, and {mixed} were answered as somebody else.</p>\n\
+         <p id=\"verdict\" class=\"{class}\">Of the last {count} requests, {leaks} found what \
+         another one had left, and {mixed} were answered as somebody else.</p>\n\
          <p><button type=\"button\" data-path=\"/work{query}\">Send 40 requests</button> <span \
          role=\"status\"></span></p>\n\
-         <div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">request</th><th scope=\"col\">asked \
-         as</th><th scope=\"col\">answered as</th><th scope=\"col\">ran on</th><th scope=\"col\">left \
-         on the runtime's thread</th><th scope=\"col\">left on the worker</th></tr></thead>\n<tbody>\n\
+         <div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">request</th>\
+         <th scope=\"col\">asked as</th><th scope=\"col\">answered as</th>\
+         <th scope=\"col\">ran on</th><th scope=\"col\">left on the runtime's thread</th>\
+         <th scope=\"col\">left on the worker</th></tr></thead>\n<tbody>\n\
          {rows}</tbody>\n</table></div>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         class = if leaks + mixed == 0 { "good" } else { "bad" },
         count = entries.len(),

@@ -59,7 +59,9 @@ struct Block {
 
 thread_local! {
     static BLOCK: Cell<*const Block> = const { Cell::new(ptr::null()) };
-    static END: ThreadEnd = const { ThreadEnd { block: Cell::new(ptr::null()), teardown: Cell::new(None) } };
+    static END: ThreadEnd = const {
+        ThreadEnd { block: Cell::new(ptr::null()), teardown: Cell::new(None) }
+    };
 }
 
 /// Tears a thread's slots down, and frees its block.
