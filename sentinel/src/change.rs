@@ -2,6 +2,7 @@
 
 use crate::leak::Leak;
 use crate::plan::Plan;
+use crate::rule::Verdict;
 use crate::tls::{Identity, Loaded};
 
 /// A run of bytes of one module, before a task and after it.
@@ -36,7 +37,15 @@ impl Change<'_> {
                 continue;
             }
             let is_first_touch = symbol.is_some() && self.loaded.is_initial(start, old);
-            if is_first_touch && symbol.is_some_and(|(_, may_come_to_life)| may_come_to_life) {
+            let is_unset = |bytes| self.loaded.is_unset(start, bytes);
+            let passes = match symbol.map_or(Verdict::Watched, |(_, verdict)| verdict) {
+                Verdict::Watched => false,
+                Verdict::Unset => is_unset(old) && is_unset(new),
+                Verdict::FirstTouch => is_first_touch,
+                Verdict::SameKind => self.loaded.has_same_marks(start, old, new),
+                Verdict::Allowed => true,
+            };
+            if passes {
                 continue;
             }
             let symbol = symbol.map(|(symbol, _)| symbol);

@@ -146,7 +146,7 @@ impl fmt::Display for Leak {
         let (changed, size) = (self.changed_bytes(), self.size());
         write!(f, "{}: {changed} of {size} bytes changed", self.label())?;
         if self.is_first_touch {
-            f.write_str(" at its first use")?;
+            f.write_str(" at its first touch")?;
         }
         if self.path.is_some() {
             write!(f, " ({}+{:#x})", self.module(), self.offset)?;

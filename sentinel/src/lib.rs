@@ -1,4 +1,4 @@
-//! Finds and names every thread-local that a piece of code left changed: in any crate and in any C
+//! Finds and names thread-locals that a piece of code left changed: in any crate and in any C
 //! library, on any executor, with nothing registered.
 //!
 //! On Linux with glibc (x86-64 and AArch64) every `thread_local!` of Rust and every `__thread` of C
@@ -57,7 +57,8 @@
 //! # What it cannot see
 //!
 //! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that grows is seen because
-//!   its length lies in the thread-local, a `Box<Vec<_>>` is not.
+//!   its length lies in the thread-local, a `Box<Vec<_>>` is not. So it is with the entry of a map
+//!   that gets another value. The first touch may be all that is ever seen of such a leak.
 //! * A value that was changed and put back, or overwritten with the same bytes.
 //! * `pthread_setspecific` and the `thread_local` crate's maps: their data lies on the heap.
 //! * What the C library itself keeps, such as the locale of `uselocale`.
@@ -76,8 +77,9 @@
 //!   used, whatever it holds then.
 //! * *Numbers that only grow*: generations, statistics, the state of a random number generator.
 //!
-//! [`Sentinel::allow`] lets a variable pass, [`Sentinel::allow_first_touch`] lets it come to life.
-//! In a test one can also run the code once before it is watched.
+//! [`Sentinel::allow`] lets a variable pass, [`Sentinel::allow_first_touch`] its first touch, and
+//! [`Sentinel::unused_rules`] tells which of these rules match nothing. In a test one can also run
+//! the code once before it is watched.
 //!
 //! # What is allowed
 //!

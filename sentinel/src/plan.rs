@@ -13,23 +13,19 @@ pub(super) struct Plan {
     module: Arc<Module>,
     /// Offset and length of each run of bytes that is watched. None cuts a symbol in two.
     runs: Vec<(usize, usize)>,
-    /// Which of the module's symbols may come to life.
-    first_touch: Vec<bool>,
+    /// What the rules say of each of the module's symbols.
+    verdicts: Vec<Verdict>,
 }
 
 impl Plan {
     pub(super) fn new(module: Arc<Module>, rules: &Rules) -> Plan {
         let of_module = rules.on_module(&module.file);
         let mut runs = Vec::new();
-        let mut first_touch = Vec::new();
+        let mut verdicts = Vec::new();
         let mut start = 0;
         for symbol in &module.symbols {
-            let verdict = match (of_module, rules.on_name(&symbol.name)) {
-                (Verdict::Allowed, _) | (_, Verdict::Allowed) => Verdict::Allowed,
-                (Verdict::FirstTouch, _) | (_, Verdict::FirstTouch) => Verdict::FirstTouch,
-                _ => Verdict::Watched,
-            };
-            first_touch.push(verdict == Verdict::FirstTouch);
+            let verdict = of_module.max(rules.on_name(&symbol.name));
+            verdicts.push(verdict);
             if verdict == Verdict::Allowed {
                 if symbol.offset > start {
                     runs.push((start, symbol.offset - start));
@@ -42,7 +38,7 @@ impl Plan {
         } else if module.size > start {
             runs.push((start, module.size - start));
         }
-        let mut plan = Plan { module, runs: Vec::new(), first_touch };
+        let mut plan = Plan { module, runs: Vec::new(), verdicts };
         plan.runs = plan.without_padding(runs);
         plan
     }
@@ -99,12 +95,12 @@ impl Plan {
         start..end
     }
 
-    /// The symbol that a byte belongs to, and whether it may come to life.
-    pub(super) fn symbol_at(&self, offset: usize) -> Option<(&Symbol, bool)> {
+    /// The symbol that a byte belongs to, and what the rules say of it.
+    pub(super) fn symbol_at(&self, offset: usize) -> Option<(&Symbol, Verdict)> {
         let after = self.module.symbols.partition_point(|symbol| symbol.offset <= offset);
         let place = after.checked_sub(1)?;
         let symbol = &self.module.symbols[place];
-        (offset < symbol.offset + symbol.size).then(|| (symbol, self.first_touch[place]))
+        (offset < symbol.offset + symbol.size).then(|| (symbol, self.verdicts[place]))
     }
 
     /// Where the bytes without a name around `offset` start and end.

@@ -34,6 +34,10 @@ impl Policy {
         self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Applies the rules to a module, or remembers what came of it.
     pub(super) fn plan(&self, module: &Arc<Module>) -> Arc<Plan> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);

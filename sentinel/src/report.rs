@@ -72,7 +72,7 @@ impl fmt::Display for Report {
         let mut rows = vec![head];
         for leak in leaks {
             let crate_name = leak.crate_name().unwrap_or("-").to_owned();
-            let first = if leak.is_first_touch() { ", first use" } else { "" };
+            let first = if leak.is_first_touch() { ", first touch" } else { "" };
             let changed = format!("{} of {} bytes{first}", leak.changed_bytes(), leak.size());
             rows.push([leak.label(), crate_name, leak.module().to_owned(), changed]);
         }

@@ -1,16 +1,38 @@
 //! Which thread-locals may change, and why.
 
+use std::fmt;
+use std::sync::Arc;
+
+use crate::module::Module;
 use crate::name::{Name, is_std};
 
-/// What may happen to a thread-local while a task runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What may happen to a thread-local while a task runs, the most lenient last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
     /// Any change is a leak.
     Watched,
+    /// Anything is fine while it says, before and after, that nothing is set. For what is current
+    /// on a thread, of which the first touch may already be the leak.
+    Unset,
     /// Coming to life is fine, any later change is a leak.
     FirstTouch,
+    /// Anything is fine but to set what was not set, or the other way round.
+    SameKind,
     /// Anything is fine.
     Allowed,
+}
+
+impl Verdict {
+    /// What a rule says of the thread-locals that it applies to.
+    fn says(self) -> &'static str {
+        match self {
+            Verdict::Watched => "must not change",
+            Verdict::Unset => "may change while nothing is set",
+            Verdict::FirstTouch => "may change at its first touch",
+            Verdict::SameKind => "may change, but not from unset to set",
+            Verdict::Allowed => "may change",
+        }
+    }
 }
 
 /// A rule that stands without being asked for.
@@ -21,8 +43,9 @@ pub(super) enum Verdict {
 /// let mut rules = Sentinel::built_in_rules();
 /// let rng = rules.find(|rule| rule.pattern().starts_with("rand::")).unwrap();
 /// assert!(rng.is_first_touch_only());
+/// assert!(rng.to_string().contains("may change at its first touch"));
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct BuiltInRule(&'static Standing);
 
 impl BuiltInRule {
@@ -32,7 +55,7 @@ impl BuiltInRule {
         self.0.pattern
     }
 
-    /// Returns whether only coming to life is allowed, and a later change is a leak.
+    /// Returns whether only a first touch is allowed, and a later change is a leak.
     #[must_use]
     pub fn is_first_touch_only(&self) -> bool {
         self.0.verdict == Verdict::FirstTouch
@@ -45,11 +68,28 @@ impl BuiltInRule {
     }
 }
 
+impl fmt::Display for BuiltInRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing { pattern, verdict, reason } = self.0;
+        write!(f, "{pattern} {}: {reason}", verdict.says())
+    }
+}
+
+impl fmt::Debug for BuiltInRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing { pattern, verdict, reason } = self.0;
+        f.debug_struct("BuiltInRule")
+            .field("pattern", pattern)
+            .field("says", &verdict.says())
+            .field("reason", reason)
+            .finish()
+    }
+}
+
 pub(super) fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
     BUILT_IN.iter().map(BuiltInRule)
 }
 
-#[derive(Debug)]
 struct Standing {
     pattern: &'static str,
     verdict: Verdict,
@@ -65,7 +105,7 @@ impl Standing {
 /// What keeps something per thread by design, besides std.
 ///
 /// The corpus runs each of these crates and fails without the crate's rule, or with one that is
-/// not needed. What only comes to life is held to that.
+/// not needed. What changes only at its first touch is held to that.
 const BUILT_IN: &[Standing] = &[
     Standing::new(
         "module:libc.so*",
@@ -108,7 +148,8 @@ const BUILT_IN: &[Standing] = &[
     Standing::new(
         "fastrand::global_rng::RNG",
         Verdict::Allowed,
-        "the state of a random number generator",
+        "the state of a random number generator; after `seed` the numbers of later tasks can be \
+         predicted, and that passes, too",
     ),
     Standing::new(
         "futures_executor::local_pool::CURRENT_THREAD_NOTIFY",
@@ -121,9 +162,20 @@ const BUILT_IN: &[Standing] = &[
         "what wakes the thread",
     ),
     Standing::new(
+        "minijinja::compiler::codegen",
+        Verdict::Allowed,
+        "buffers that are there to be used again",
+    ),
+    Standing::new(
+        "minijinja::macros::*::ENV",
+        Verdict::FirstTouch,
+        "an environment that nobody can change",
+    ),
+    Standing::new(
         "opentelemetry::context::CURRENT_CONTEXT",
         Verdict::FirstTouch,
-        "the current context, none outside of one",
+        "the current context; one that stays attached passes, too, if nothing on the thread has \
+         touched contexts before",
     ),
     Standing::new("parking_lot", Verdict::FirstTouch, "the thread's number, for reentrant locks"),
     Standing::new(
@@ -144,10 +196,15 @@ const BUILT_IN: &[Standing] = &[
     Standing::new("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
     Standing::new("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
     Standing::new("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "slog_scope::TL_SCOPES",
+        Verdict::FirstTouch,
+        "the loggers of the scopes that surround the code; each ends with its closure",
+    ),
     Standing::new("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
     Standing::new(
         "tokio::runtime::context::CONTEXT",
-        Verdict::Allowed,
+        Verdict::SameKind,
         "the current runtime, its budget and random numbers",
     ),
     Standing::new(
@@ -155,15 +212,11 @@ const BUILT_IN: &[Standing] = &[
         Verdict::FirstTouch,
         "what wakes the thread",
     ),
-    Standing::new(
-        "tokio::task::local::CURRENT",
-        Verdict::FirstTouch,
-        "the current LocalSet, none outside of one",
-    ),
+    Standing::new("tokio::task::local::CURRENT", Verdict::Unset, "the current LocalSet"),
     Standing::new(
         "tracing_core::dispatcher::CURRENT_STATE",
-        Verdict::FirstTouch,
-        "the current dispatcher, none if there is no default",
+        Verdict::Unset,
+        "the current dispatcher",
     ),
     Standing::new(
         "*tracing_subscriber::*::on_event::BUF",
@@ -196,6 +249,22 @@ impl Pattern {
     }
 }
 
+/// What a pattern is about.
+enum Target {
+    /// The file name of a module.
+    Module(Pattern),
+    Name(Pattern),
+}
+
+impl Target {
+    fn of(pattern: &str) -> Target {
+        match pattern.strip_prefix("module:") {
+            Some(file) => Target::Module(Pattern(file.into())),
+            None => Target::Name(Pattern(pattern.strip_suffix("::").unwrap_or(pattern).into())),
+        }
+    }
+}
+
 /// Returns whether `text` is what `pattern` describes, from end to end.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -220,30 +289,46 @@ fn glob(pattern: &str, text: &str) -> bool {
 pub(super) struct Rules {
     modules: Vec<(Pattern, Verdict)>,
     names: Vec<(Pattern, Verdict)>,
+    /// What the user added, as it was given.
+    added: Vec<Box<str>>,
 }
 
 impl Rules {
     pub(super) fn built_in() -> Rules {
         let mut rules = Rules::strict();
         for rule in BUILT_IN {
-            rules.add(rule.pattern, rule.verdict);
+            rules.insert(rule.pattern, rule.verdict);
         }
         rules
     }
 
     /// Only what holds in any case: std, and what is linked in beside all crates.
     pub(super) fn strict() -> Rules {
-        Rules { modules: Vec::new(), names: Vec::new() }
+        Rules { modules: Vec::new(), names: Vec::new(), added: Vec::new() }
     }
 
     pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {
-        match pattern.strip_prefix("module:") {
-            Some(file) => self.modules.push((Pattern(file.into()), verdict)),
-            None => {
-                let pattern = pattern.strip_suffix("::").unwrap_or(pattern);
-                self.names.push((Pattern(pattern.into()), verdict));
-            }
+        self.added.push(pattern.into());
+        self.insert(pattern, verdict);
+    }
+
+    fn insert(&mut self, pattern: &str, verdict: Verdict) {
+        match Target::of(pattern) {
+            Target::Module(pattern) => self.modules.push((pattern, verdict)),
+            Target::Name(pattern) => self.names.push((pattern, verdict)),
         }
+    }
+
+    /// Which of the patterns that a user added apply to none of these modules' thread-locals.
+    pub(super) fn unused(&self, modules: &[Arc<Module>]) -> Vec<&str> {
+        let is_used = |pattern: &str| match Target::of(pattern) {
+            Target::Module(pattern) => modules.iter().any(|it| glob(&pattern.0, &it.file)),
+            Target::Name(pattern) => modules
+                .iter()
+                .flat_map(|it| &it.symbols)
+                .any(|symbol| pattern.matches(&symbol.name)),
+        };
+        self.added.iter().map(|pattern| &**pattern).filter(|pattern| !is_used(pattern)).collect()
     }
 
     /// The most lenient verdict of all rules that match a module's file name.
@@ -266,11 +351,7 @@ impl Rules {
 }
 
 fn lenient(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
-    verdicts.fold(Verdict::Watched, |all, one| match (all, one) {
-        (Verdict::Allowed, _) | (_, Verdict::Allowed) => Verdict::Allowed,
-        (Verdict::FirstTouch, _) | (_, Verdict::FirstTouch) => Verdict::FirstTouch,
-        _ => Verdict::Watched,
-    })
+    verdicts.max().unwrap_or(Verdict::Watched)
 }
 
 #[cfg(test)]

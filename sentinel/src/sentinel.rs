@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::error::{Unsupported, WatchError};
 use crate::lease;
+use crate::module::Module;
 use crate::policy::Policy;
 use crate::report::Report;
 use crate::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
+use crate::tls;
 use crate::watcher::Watcher;
 
 /// What a person can do about each leak, printed below the table.
@@ -90,10 +92,13 @@ impl Sentinel {
         self
     }
 
-    /// Allows thread-locals to come to life, but not to change later.
+    /// Allows the first touch of thread-locals, but no later change.
     ///
     /// This is for caches that a thread fills once: the change is allowed if the thread-local was
     /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow).
+    ///
+    /// A first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
+    /// ever see of a leak: look what it is before you allow it.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -110,6 +115,37 @@ impl Sentinel {
     pub fn allow_first_touch(mut self, pattern: &str) -> Sentinel {
         Arc::make_mut(&mut self.policy).add(pattern, Verdict::FirstTouch);
         self
+    }
+
+    /// Returns which of the patterns given to [`allow`](Self::allow) and
+    /// [`allow_first_touch`](Self::allow_first_touch) match nothing in the program and in the
+    /// libraries that are loaded now: perhaps a typing error, or a crate that is no longer there.
+    ///
+    /// Where a file has no symbols, no pattern for a name matches anything in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] on systems where the sentinel does not work, and while symbols cannot be
+    /// read.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// thread_local! { static CACHE: Cell<u64> = const { Cell::new(0) }; }
+    ///
+    /// CACHE.set(1);
+    /// let sentinel = Sentinel::new().allow("*::CACHE").allow("*::CAHCE");
+    /// if let Ok(unused) = sentinel.unused_rules() {
+    ///     assert_eq!(unused, ["*::CAHCE"]);
+    /// }
+    /// ```
+    pub fn unused_rules(&self) -> Result<Vec<&str>, Unsupported> {
+        tls::census()?;
+        // Also libraries of which this thread has no block yet.
+        let modules: Result<Vec<_>, _> = tls::list().modules.iter().map(Module::of).collect();
+        let modules = modules.map_err(|unread| unread.to_unsupported())?;
+        Ok(self.policy.rules().unused(&modules))
     }
 
     /// Returns a watcher of the calling thread, for an executor of one's own.

@@ -20,7 +20,7 @@ pub fn supported() -> Result<(), Unsupported> {
     tls::census().map(|_| ())
 }
 
-/// Runs a closure and reports every thread-local that it left changed on this thread.
+/// Runs a closure and reports the thread-locals that it left changed on this thread.
 ///
 /// It works on any thread, inside other executors, nested in itself and in a destructor at the end
 /// of a thread. Other threads are not watched: what the closure runs elsewhere is not seen. Where

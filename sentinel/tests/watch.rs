@@ -45,7 +45,7 @@ fn a_leak_is_named_with_its_bytes_before_and_after() {
     assert_eq!(leak.changed_bytes(), 1);
     assert!(leak.is_first_touch());
     let line = leak.to_string();
-    assert!(line.starts_with("watch::TENANT: 1 of 8 bytes changed at its first use"));
+    assert!(line.starts_with("watch::TENANT: 1 of 8 bytes changed at its first touch"));
     assert_eq!(line.lines().count(), 1);
 }
 

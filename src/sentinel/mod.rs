@@ -1,7 +1,7 @@
 //! Finds and names what a task left in thread-locals that nobody registered.
 //!
-//! On Linux with glibc (x86-64 and AArch64) every thread-local that a task left changed is found
-//! and named, in any crate and in any C library. [`watch()`] and [`assert_clean`] look at one
+//! On Linux with glibc (x86-64 and AArch64) thread-locals that a task left changed are found and
+//! named, in any crate and in any C library. [`watch()`] and [`assert_clean`] look at one
 //! closure, on any thread; with [`PoolBuilder::sentinel`](crate::PoolBuilder::sentinel) a pool
 //! looks at each of its tasks, and does what its [`Sentinel`] says.
 //!

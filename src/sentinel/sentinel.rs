@@ -121,10 +121,13 @@ impl Sentinel {
         self
     }
 
-    /// Allows thread-locals to come to life, but not to change later.
+    /// Allows the first touch of thread-locals, but no later change.
     ///
     /// This is for caches that a thread fills once: the change is allowed if the thread-local was
     /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow).
+    ///
+    /// A first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
+    /// ever see of a leak: look what it is before you allow it.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -141,6 +144,28 @@ impl Sentinel {
     pub fn allow_first_touch(mut self, pattern: &str) -> Sentinel {
         self.rules = self.rules.allow_first_touch(pattern);
         self
+    }
+
+    /// Returns which of the patterns given to [`allow`](Self::allow) and
+    /// [`allow_first_touch`](Self::allow_first_touch) match nothing in the program and in the
+    /// libraries that are loaded now: perhaps a typing error, or a crate that is no longer there.
+    ///
+    /// Where a file has no symbols, no pattern for a name matches anything in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] where the sentinel does not work, or cannot read a file just now.
+    ///
+    /// ```
+    /// use cleanslate::sentinel::Sentinel;
+    ///
+    /// let sentinel = Sentinel::new().allow("log_mcd");
+    /// if let Ok(unused) = sentinel.unused_rules() {
+    ///     assert_eq!(unused, ["log_mcd"]);
+    /// }
+    /// ```
+    pub fn unused_rules(&self) -> Result<Vec<&str>, Unsupported> {
+        self.rules.unused_rules()
     }
 
     /// Makes a pool only count leaking tasks, in [`Stats::leaks`](crate::Stats::leaks). This is

@@ -189,6 +189,15 @@ const CRATES: &[Exercise] = &[
         // SAFETY: it was allocated here, with this layout.
         unsafe { mimalloc::MiMalloc.dealloc(memory, layout) };
     }),
+    ("minijinja", |round| {
+        let mut templates = minijinja::Environment::new();
+        templates
+            .add_template("x", "{% for n in all %}{% if n %}{{ n }}{% endif %}{% endfor %}")
+            .unwrap();
+        let context = minijinja::context! { all => (1..=round).collect::<Vec<_>>() };
+        assert!(templates.get_template("x").unwrap().render(context).unwrap().starts_with('1'));
+        assert_eq!(minijinja::render!("{{ n }}", n => round), round.to_string());
+    }),
     ("num-bigint", |round| {
         let big = num_bigint::BigUint::from(round).pow(100);
         assert!(!big.to_string().is_empty());
@@ -266,6 +275,10 @@ const CRATES: &[Exercise] = &[
             std::sync::LazyLock::new(sharded_slab::Slab::new);
         let key = SLAB.insert(round).unwrap();
         assert_eq!(SLAB.take(key), Some(round));
+    }),
+    ("slog-scope", |round| {
+        let logger = slog::Logger::root(slog::Discard, slog::o!("round" => round));
+        slog_scope::scope(&logger, || slog_scope::info!("inside"));
     }),
     ("smallvec", |round| {
         let vec: smallvec::SmallVec<[u64; 2]> = (0..round + 3).collect();

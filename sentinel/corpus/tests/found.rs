@@ -319,11 +319,12 @@ fn the_documented_blind_spots_are_blind_spots() {
     let locale = locale.addr();
 
     type Blind<'a> = (&'a str, &'a (dyn Fn(u64) + Sync));
-    let spots: [Blind<'_>; 8] = [
+    let spots: [Blind<'_>; 9] = [
         ("heap data behind a Box", &|round| BOXED.with(|it| it.set(round))),
         ("heap data behind an Rc", &|round| SHARED.with(|it| it.borrow_mut().push(round))),
         ("heap data behind a LazyCell", &|round| BOXED_LAZILY.with(|it| it.set(round))),
         ("an element of a Vec", &|round| ROOMY.with_borrow_mut(|it| it[0] = round)),
+        ("an entry of a map", &|round| drop(log_mdc::insert("user", round.to_string()))),
         ("the same bytes again", &|_| SAME.set(black_box(1))),
         ("pthread_setspecific", &|round| {
             let value = std::ptr::without_provenance(round as usize);

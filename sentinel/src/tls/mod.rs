@@ -132,6 +132,31 @@ impl Loaded {
         let is_zero = |chunk: &[u8]| chunk.iter().fold(0, |all, byte| all | byte) == 0;
         image[..old.len()] == *old && zero.chunks(64).all(is_zero)
     }
+
+    /// Returns whether a variable that starts at `offset` says that nothing is set, as it does at first.
+    ///
+    /// Where the compiler stores `None` as a number in the place of a variant, that number is in
+    /// the image: what is left of an earlier value beside it means nothing. Where `None` is a null
+    /// pointer the image is zero, and so must all of it be, but for the byte in which std notes
+    /// that there is a destructor.
+    pub(super) fn is_unset(&self, offset: usize, bytes: &[u8]) -> bool {
+        if self.marks(offset, bytes.len()).next().is_some() {
+            return self.marks(offset, bytes.len()).all(|(at, mark)| bytes[at] == mark);
+        }
+        let mut rest = bytes.iter().filter(|byte| **byte != 0);
+        rest.next().is_none_or(|&byte| byte == 1) && rest.next().is_none()
+    }
+
+    /// Returns whether a variable that starts at `offset` says the same of what is set in `a` and in `b`.
+    pub(super) fn has_same_marks(&self, offset: usize, a: &[u8], b: &[u8]) -> bool {
+        self.marks(offset, a.len()).all(|(at, _)| a[at] == b[at])
+    }
+
+    /// Returns the bytes of a variable that are not zero at first, with their places in it.
+    fn marks(&self, offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
+        let image = self.image.get(offset..).unwrap_or_default();
+        image.iter().copied().take(len).enumerate().filter(|(_, byte)| *byte != 0)
+    }
 }
 
 impl fmt::Debug for Loaded {
