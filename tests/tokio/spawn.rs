@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Census, Counted, quiet};
+use crate::support::{Census, Counted, panic_of, quiet};
 use cleanslate::foreign::Scoped;
 use cleanslate::tokio::{JoinSet, RuntimeCarrier, spawn, spawn_blocking, spawn_local};
 use cleanslate::{Pool, task_local};
@@ -189,4 +190,30 @@ fn a_task_of_a_pool_spawns_on_the_runtime_it_was_submitted_from() {
         });
     }
     assert!(pool.submit(|| Handle::try_current().is_err()).join().unwrap());
+}
+
+#[test]
+fn no_item_of_a_map_is_in_a_runtime_that_another_one_forgot() {
+    quiet();
+    let [own, other] =
+        [1, 1].map(|n| Builder::new_multi_thread().worker_threads(n).build().unwrap());
+    let pool = Pool::builder().workers(1).carry(Scoped(RuntimeCarrier)).build().unwrap();
+    let wrong = AtomicUsize::new(0);
+    let check = || {
+        let is_own = Handle::current().id() == own.handle().id();
+        wrong.fetch_add(usize::from(!is_own), Ordering::SeqCst);
+    };
+    let _entered = own.enter();
+    let failed = panic_of(|| {
+        pool.map(0..100, |n| {
+            check();
+            if n == 20 {
+                #[expect(clippy::mem_forget, reason = "what is tested")]
+                std::mem::forget(other.enter());
+            }
+        })
+    });
+    assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
+    pool.map(0..100, |_| check());
+    assert_eq!((wrong.into_inner(), pool.stats().workers), (0, 1));
 }
