@@ -60,14 +60,14 @@ fn the_environment_says_how_many_workers_a_pool_has_by_default() {
     }
     let processors = std::thread::available_parallelism().unwrap().get();
     let workers = |said: Option<&str>| {
+        // The pools' threads do not read the environment, and there are no others but the test
+        // harness's, which waits.
         #[expect(unsafe_code, reason = "changes the environment")]
-        // SAFETY: the pools' threads do not read the environment, and there are no others but the
-        // test harness's, which waits.
-        unsafe {
-            match said {
-                Some(said) => std::env::set_var("CLEANSLATE_NUM_THREADS", said),
-                None => std::env::remove_var("CLEANSLATE_NUM_THREADS"),
-            }
+        match said {
+            // SAFETY: no other thread reads or writes it, see above.
+            Some(said) => unsafe { std::env::set_var("CLEANSLATE_NUM_THREADS", said) },
+            // SAFETY: the same.
+            None => unsafe { std::env::remove_var("CLEANSLATE_NUM_THREADS") },
         }
         Pool::builder().build().unwrap().workers()
     };

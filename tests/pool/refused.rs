@@ -103,7 +103,10 @@ fn number(fails: Fails) -> impl Fn(u32) -> u32 + Send + Sync {
 }
 
 fn ok(fails: Fails) -> impl Fn(u32) -> Result<(), ()> + Send + Sync {
-    move |_| Ok(fails.held())
+    move |_| {
+        fails.held();
+        Ok(())
+    }
 }
 
 fn once(fails: Fails) -> impl FnOnce() + Send {

@@ -23,7 +23,7 @@ mod addresses {
     mod c {
         use super::{Limit, c_int};
 
-        // SAFETY: libc's, with libc's signatures on 64-bit Linux.
+        // libc's, with libc's signatures on 64-bit Linux.
         unsafe extern "C" {
             pub(super) fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
             pub(super) fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
