@@ -112,13 +112,14 @@ impl<R> JoinHandle<R> {
         let deadline = Instant::now().checked_add(limit);
         if !job.is_done() {
             match job.register(Waiter::Thread(seam::current())) {
-                Registration::Done => {}
+                Registration::Done(_own) => {}
                 Registration::Registered(before) => {
-                    let in_time = current::wait_until_deadline(|| job.is_done(), deadline);
-                    if !in_time && self.core.is_forked() {
+                    if current::wait_until_deadline(|| job.is_done(), deadline) {
+                        job.drop_waiter(&self.core, before);
+                    } else if self.core.is_forked() {
+                        job.drop_waiter(&self.core, before);
                         return Some(Err(job.error(Cause::Forked)));
-                    }
-                    if !in_time && !give_back(&**job, &self.core, before) {
+                    } else if !give_back(&**job, &self.core, before) {
                         return None;
                     }
                 }
@@ -238,7 +239,7 @@ impl<R> JoinHandle<R> {
                 let job = handle.job.as_ref()?;
                 match job.register(Waiter::Queue(Arc::clone(&ready), index)) {
                     Registration::Registered(before) => before.map(|before| (handle, job, before)),
-                    Registration::Done => {
+                    Registration::Done(_own) => {
                         ready.push(index);
                         None
                     }
@@ -263,7 +264,7 @@ impl<R> JoinHandle<R> {
     pub(crate) fn notify(&self, waiter: Waiter) -> bool {
         match &self.job {
             None => true,
-            Some(job) => matches!(job.register(waiter), Registration::Done),
+            Some(job) => matches!(job.register(waiter), Registration::Done(_)),
         }
     }
 
@@ -287,7 +288,7 @@ pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<
     }
     if !job.is_done() {
         match job.register(Waiter::Thread(seam::current())) {
-            Registration::Done => {}
+            Registration::Done(_own) => {}
             Registration::Registered(before) => {
                 job.drop_waiter(core, before);
                 if !core.wait_until(|| job.is_done()) {
@@ -323,12 +324,15 @@ fn given_up<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, cause: Cause) -> 
     error
 }
 
-/// Leaves the waiter that a timed wait has replaced in its place again; returns whether the job is
-/// done, so that nobody will tell it.
+/// Leaves the waiter that a wait has replaced in its place again, or tells it if the job is done;
+/// returns whether it is.
 fn give_back<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, before: Option<Waiter>) -> bool {
     let Some(before) = before else { return job.is_done() };
     match job.register(before) {
-        Registration::Done => true,
+        Registration::Done(before) => {
+            job.tell(core, before);
+            true
+        }
         Registration::Registered(own) => {
             job.drop_waiter(core, own);
             false
@@ -365,7 +369,7 @@ impl<R> Future for JoinHandle<R> {
         }
         if !job.is_done() {
             match job.register(Waiter::Waker(cx.waker().clone())) {
-                Registration::Done => {}
+                Registration::Done(own) => job.drop_waiter(&this.core, Some(own)),
                 Registration::Registered(before) => {
                     job.drop_waiter(&this.core, before);
                     if this.core.is_forked() {

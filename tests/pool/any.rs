@@ -116,6 +116,39 @@ fn the_waker_of_an_earlier_poll_is_woken_all_the_same() {
     });
 }
 
+// Broke: where its task was done by the end of the wait, the waker was dropped instead.
+#[test]
+fn the_waker_of_a_task_that_ends_during_the_wait_is_woken_too() {
+    finishes("a waker", || {
+        let pool = Pool::new(1).unwrap();
+        // Mostly the wait has begun when the task ends.
+        for _ in 0..100 {
+            let (go, mut task) = gated(&pool);
+            let counts = Arc::new(Counts(AtomicUsize::new(0)));
+            let waker = Waker::from(Arc::clone(&counts));
+            assert!(Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending());
+            let handles = [task];
+            std::thread::scope(|s| {
+                let (tell, told) = mpsc::channel();
+                let waits = s.spawn({
+                    let handles = &handles;
+                    move || {
+                        tell.send(()).unwrap();
+                        JoinHandle::wait_any(handles)
+                    }
+                });
+                told.recv().unwrap();
+                (0..10).for_each(|_| std::thread::yield_now());
+                drop(go);
+                assert_eq!(waits.join().unwrap(), 0);
+            });
+            while counts.0.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
 #[test]
 fn no_handles_are_nothing_to_wait_for() {
     assert!(panic_of(|| JoinHandle::<()>::wait_any(&[])).contains("no handle"));

@@ -1,6 +1,11 @@
 //! Tests of what there is once in each process.
 
 use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Longer than anything here takes, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const MARK: &str = "CLEANSLATE_TEST_ALONE";
 
@@ -26,6 +31,12 @@ pub(crate) fn printed_in_a_process_of_its_own(name: &str) -> Option<String> {
 #[track_caller]
 pub(crate) fn exits_in_a_process_of_its_own(name: &str, cases: &[&str], f: impl FnOnce(&str)) {
     if let Ok(case) = std::env::var(MARK) {
+        // An exit may hang as well.
+        std::thread::spawn(|| {
+            let (_keep, never) = mpsc::channel::<()>();
+            let _timeout = never.recv_timeout(PATIENCE);
+            std::process::abort();
+        });
         f(&case);
         unreachable!("{case}: it was to exit");
     }

@@ -56,6 +56,8 @@ pub(crate) trait Joinable<R>: Send + Sync {
     fn detach(&self, core: &Core);
     /// Returns the error of a wait that would never end.
     fn error(&self, cause: Cause) -> TaskError;
+    /// Tells a waiter that the job is done, since nobody else will.
+    fn tell(&self, core: &Core, waiter: Waiter);
     /// Drops user code that came in through the handle, contained.
     fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>);
     fn number(&self) -> u64;
@@ -266,6 +268,10 @@ where
 
     fn error(&self, cause: Cause) -> TaskError {
         TaskError::new(self.label.clone(), cause)
+    }
+
+    fn tell(&self, core: &Core, waiter: Waiter) {
+        wake(core, waiter, &self.label);
     }
 
     fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>) {

@@ -60,7 +60,7 @@ impl Drop for Token {
 fn join(cell: &JobState<usize, Token>) -> usize {
     if !cell.is_done() {
         match cell.register(Waiter::Thread(seam::current())) {
-            Registration::Done => {}
+            Registration::Done(_) => {}
             Registration::Registered(_) => {
                 while !cell.is_done() {
                     seam::park();
@@ -155,7 +155,7 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
         for waker in [&first, &second] {
             let waiter = Waiter::Waker(Waker::from(StdArc::clone(waker)));
             match cell.register(waiter) {
-                Registration::Done => break,
+                Registration::Done(_) => break,
                 Registration::Registered(_) => registered += 1,
             }
         }
@@ -185,11 +185,11 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
         // In place of the thread, which loom would take out of any wait when it is told.
         let timed = Waiter::Queue(StdArc::new(CompletionQueue::new()), 0);
         let done = match cell.register(timed) {
-            Registration::Done => true,
+            Registration::Done(_) => true,
             // The time is up.
             Registration::Registered(None) => cell.is_done(),
             Registration::Registered(Some(before)) => {
-                matches!(cell.register(before), Registration::Done)
+                matches!(cell.register(before), Registration::Done(_))
             }
         };
         if !done {

@@ -86,8 +86,8 @@ pub(crate) enum Completion {
 pub(crate) enum Registration {
     /// It will be told. The waiter it replaced is handed out, to be dropped outside of the lock.
     Registered(Option<Waiter>),
-    /// The job is done; nobody will be told.
-    Done,
+    /// The job is done, and nobody will be told: the waiter is handed back.
+    Done(Waiter),
 }
 
 /// Who owes the drop of the outcome after the handle is gone.
@@ -169,7 +169,7 @@ impl<W, O> JobState<W, O> {
         // of the lock comes before the completer's, which will find the waiter.
         let before = self.state.fetch_or(WAITER, Ordering::AcqRel);
         if before & DONE != 0 {
-            return Registration::Done;
+            return Registration::Done(waiter);
         }
         Registration::Registered(place.replace(waiter))
     }
