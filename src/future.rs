@@ -146,8 +146,8 @@ impl<F: Future> Future for Isolated<F> {
 }
 
 impl<F: Future> Isolated<F> {
-    /// One poll, with the values in their slots. The error is that of the whole task, which is over
-    /// then.
+    /// Polls once, with the values in their slots. The error is that of the whole task, which is
+    /// over then.
     #[inline]
     fn visit(&mut self, cx: &mut task::Context<'_>) -> (Poll<F::Output>, Option<CleanupError>) {
         // SAFETY: F1: the field is pinned, as the callers' `self` is.
@@ -165,7 +165,7 @@ impl<F: Future> Isolated<F> {
         }
     }
 
-    /// One poll with the context's carriers attached.
+    /// Polls once, with the context's carriers attached.
     #[cold]
     #[inline(never)]
     fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
@@ -207,7 +207,7 @@ impl<F: Future> Isolated<F> {
     }
 }
 
-/// The task could not be cleaned up: its output is dropped, and its poll panics.
+/// Drops the output of a task that could not be cleaned up, and panics.
 #[cold]
 fn fail<R>(result: R, error: CleanupError) -> ! {
     let _second = contained(|| drop(result));

@@ -168,12 +168,12 @@ impl<T> Drop for Guarded<T> {
 pub(crate) struct AbortOnUnwind(&'static str);
 
 impl AbortOnUnwind {
-    /// `broken` says what would not hold any more.
+    /// Makes a promise; `broken` says what would not hold any more.
     pub(crate) fn new(broken: &'static str) -> Self {
         Self(broken)
     }
 
-    /// The promise was kept.
+    /// Notes that the promise was kept.
     pub(crate) fn disarm(self) {
         let _kept = ManuallyDrop::new(self);
     }

@@ -53,8 +53,8 @@ impl Change<'_> {
         }
     }
 
-    /// Where the words start and end that differ around `place`. Without a name, a run of them
-    /// passes for one variable.
+    /// Returns where the words start and end that differ around `place`. Without a name, a run of
+    /// them passes for one variable.
     fn unnamed_at(&self, place: usize) -> (usize, usize) {
         const WORD: usize = 8;
         let (first, limit) = self.plan.gap_around(place);
@@ -74,7 +74,7 @@ impl Change<'_> {
     }
 }
 
-/// Where two slices of the same length start to differ.
+/// Returns where two slices of the same length start to differ.
 fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     // Slices are compared much faster as wholes than byte by byte.
     const CHUNK: usize = 64;

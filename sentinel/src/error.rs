@@ -29,7 +29,7 @@ impl Unsupported {
         Unsupported(Why::System(why))
     }
 
-    /// A file could not be read just now.
+    /// Makes the error of a file that could not be read just now.
     pub(crate) fn unread(path: &Path, failure: &impl fmt::Display) -> Unsupported {
         Unsupported(Why::Unread(format!("{}: {failure}", path.display()).into()))
     }

@@ -72,7 +72,7 @@ impl Ignored {
     }
 }
 
-/// Where the calling thread keeps what is not watched.
+/// Returns where the calling thread keeps what is not watched.
 pub(crate) fn ranges() -> Vec<Range<usize>> {
     let mut ignored = Ignored::default();
     let lists = *LISTS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -62,7 +62,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// What there is to watch but for what lies at `ignored`.
+    /// Returns what there is to watch but for what lies at `ignored`.
     pub(super) fn spans(&self, ignored: &[Range<usize>]) -> Vec<Span> {
         let (mut spans, mut at) = (Vec::new(), 0);
         for (module, watched) in self.modules.iter().enumerate() {
@@ -80,12 +80,12 @@ impl Layout {
         spans
     }
 
-    /// How long a copy of the watched bytes is.
+    /// Returns how long a copy of the watched bytes is.
     pub(super) fn len(&self) -> usize {
         self.view.spans().last().map_or(0, |span| span.at + span.len)
     }
 
-    /// What this layout knows of the block that a module has in a later one.
+    /// Returns what this layout knows of the block that a module has in a later one.
     pub(super) fn past_of(&self, module: usize, now: &Layout) -> Past {
         let loaded = &now.modules[module].loaded;
         let is_it = |&place: &usize| {

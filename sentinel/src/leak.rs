@@ -132,7 +132,7 @@ impl Leak {
         self.is_first_touch
     }
 
-    /// What the table calls it: the path, or where it is.
+    /// Returns what the table calls it: the path, or where it is.
     pub(super) fn label(&self) -> String {
         match &self.path {
             Some(path) => path.to_string(),

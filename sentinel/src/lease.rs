@@ -72,7 +72,7 @@ pub(crate) fn watch<R>(policy: &Arc<Policy>, f: impl FnOnce() -> R) -> (R, Repor
     })
 }
 
-/// The same, or hands the closure back where it cannot be watched.
+/// Runs a closure like [`watch`], or hands it back where it cannot be watched.
 pub(crate) fn try_watch<R, F: FnOnce() -> R>(
     policy: &Arc<Policy>,
     f: F,

@@ -104,7 +104,7 @@ fn top_level_as(path: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// The crate of a demangled path's first component.
+/// Returns the crate of a demangled path's first component.
 fn first_crate(component: &str) -> Option<String> {
     let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     if let Some((left, right)) = inner.and_then(top_level_as) {
@@ -129,7 +129,7 @@ fn leading_identifier(path: &str) -> Option<String> {
     (!name.is_empty() && (rest.starts_with("::") || rest.is_empty())).then(|| name.to_owned())
 }
 
-/// The crate in whose namespace a v0 symbol was defined.
+/// Returns the crate in whose namespace a v0 symbol was defined.
 ///
 /// The mangling is a prefix notation whose leftmost leaf is that crate: an implementation starts
 /// with the path of the module that holds it, which the demangled text leaves out.

@@ -59,8 +59,8 @@ impl Plan {
         &self.module
     }
 
-    /// Which runs of bytes are watched if those at `ignored` are not. Of a variable that has a name
-    /// all or nothing is.
+    /// Returns which runs of bytes are watched if those at `ignored` are not. Of a variable that
+    /// has a name all or nothing is.
     pub(super) fn runs(&self, ignored: &[Range<usize>]) -> Vec<(usize, usize)> {
         if ignored.is_empty() {
             return self.runs.clone();
@@ -95,7 +95,7 @@ impl Plan {
         start..end
     }
 
-    /// The symbol that a byte belongs to, and what the rules say of it.
+    /// Returns the symbol that a byte belongs to, and what the rules say of it.
     pub(super) fn symbol_at(&self, offset: usize) -> Option<(&Symbol, Verdict)> {
         let after = self.module.symbols.partition_point(|symbol| symbol.offset <= offset);
         let place = after.checked_sub(1)?;
@@ -103,7 +103,7 @@ impl Plan {
         (offset < symbol.offset + symbol.size).then(|| (symbol, self.verdicts[place]))
     }
 
-    /// Where the bytes without a name around `offset` start and end.
+    /// Returns where the bytes without a name around `offset` start and end.
     pub(super) fn gap_around(&self, offset: usize) -> (usize, usize) {
         let symbols = &self.module.symbols;
         let after = symbols.partition_point(|symbol| symbol.offset <= offset);

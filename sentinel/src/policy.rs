@@ -18,7 +18,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// The one of the built-in rules, which is shared by all who add none.
+    /// Returns the policy of the built-in rules, which is shared by all who add none.
     pub(super) fn built_in() -> Arc<Policy> {
         static BUILT_IN: LazyLock<Arc<Policy>> =
             LazyLock::new(|| Arc::new(Policy::new(Rules::built_in())));

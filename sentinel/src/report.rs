@@ -26,7 +26,7 @@ impl Report {
         Report { found: Ok(leaks) }
     }
 
-    /// `None` if there are none.
+    /// Makes a report, or `None` if there are no leaks.
     pub(super) fn of_leaks(leaks: Vec<Leak>) -> Option<Report> {
         (!leaks.is_empty()).then(|| Report::new(leaks))
     }

@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// What a rule says of the thread-locals that it applies to.
+    /// Returns what a rule says of the thread-locals that it applies to.
     fn says(self) -> &'static str {
         match self {
             Verdict::Watched => "must not change",
@@ -302,7 +302,7 @@ impl Rules {
         rules
     }
 
-    /// Only what holds in any case: std, and what is linked in beside all crates.
+    /// Returns only what holds in any case: std, and what is linked in beside all crates.
     pub(super) fn strict() -> Rules {
         Rules { modules: Vec::new(), names: Vec::new(), added: Vec::new() }
     }
@@ -319,7 +319,8 @@ impl Rules {
         }
     }
 
-    /// Which of the patterns that a user added apply to none of these modules' thread-locals.
+    /// Returns which of the patterns that a user added apply to none of these modules'
+    /// thread-locals.
     pub(super) fn unused(&self, modules: &[Arc<Module>]) -> Vec<&str> {
         let is_used = |pattern: &str| match Target::of(pattern) {
             Target::Module(pattern) => modules.iter().any(|it| glob(&pattern.0, &it.file)),
@@ -331,13 +332,13 @@ impl Rules {
         self.added.iter().map(|pattern| &**pattern).filter(|pattern| !is_used(pattern)).collect()
     }
 
-    /// The most lenient verdict of all rules that match a module's file name.
+    /// Returns the most lenient verdict of all rules that match a module's file name.
     pub(super) fn on_module(&self, file: &str) -> Verdict {
         let matching = self.modules.iter().filter(|(pattern, _)| glob(&pattern.0, file));
         lenient(matching.map(|&(_, verdict)| verdict))
     }
 
-    /// The most lenient verdict of all rules that match a thread-local.
+    /// Returns the most lenient verdict of all rules that match a thread-local.
     pub(super) fn on_name(&self, name: &Name) -> Verdict {
         // The path of a trait's implementation for a type of std starts with std, too.
         let of_std = name.crate_name.as_deref().is_some_and(is_std);

@@ -67,7 +67,7 @@ impl Watcher {
         watcher.unread().map_or(Ok(watcher), Err)
     }
 
-    /// Why a module is not watched at the moment: its symbols could not be read.
+    /// Returns why a module is not watched at the moment: its symbols could not be read.
     pub(super) fn unread(&self) -> Option<Unsupported> {
         self.layout.unread.as_ref().map(Unread::to_unsupported)
     }
@@ -143,7 +143,7 @@ impl Watcher {
         }
     }
 
-    /// The usual case: the blocks are where they were.
+    /// Examines blocks that are where they were: the usual case.
     fn examine_in_place(&mut self) -> Option<Report> {
         let ignored = ignore::ranges();
         if ignored != self.ignored {
@@ -188,7 +188,7 @@ impl Watcher {
         (self.before, self.after) = (before, after);
     }
 
-    /// The thread's blocks are not those that it had: modules came or went, or the thread used one
+    /// Examines blocks that are not those that the thread had: modules came or went, or it used one
     /// for the first time.
     fn examine_moved(&mut self) -> Option<Report> {
         self.ignored = ignore::ranges();

@@ -35,7 +35,7 @@ impl From<Borrowed> for CaptureError {
 }
 
 impl CaptureError {
-    /// The panicking methods' way out, kept off their hot path.
+    /// Panics with this error, off the hot path of the methods that do.
     #[cold]
     #[inline(never)]
     #[track_caller]

@@ -184,7 +184,7 @@ impl Context {
         !self.carriers.is_empty()
     }
 
-    /// What a task in this context inherits.
+    /// Returns what a task in this context inherits.
     #[inline]
     pub(crate) fn inherits(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()

@@ -23,7 +23,7 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
     }
 }
 
-/// The same with carriers, which have to be detached whatever happens.
+/// Runs a task with carriers, which have to be detached whatever happens.
 #[inline(never)]
 pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
     let mut ended = None;
@@ -110,7 +110,7 @@ pub(crate) fn attached(
     }
 }
 
-/// What to say if a carrier failed.
+/// Returns what to say if a carrier failed.
 #[cold]
 fn not_attached(
     has_run: bool,

@@ -196,7 +196,7 @@ impl<K: Adoptable> Carrier for Adopted<K> {
         !needs_drop::<K::Value>() && self.exchange((self.init)()).is_ok()
     }
 
-    /// What [`adopt_with`] was given: every task starts with it.
+    /// Returns what [`adopt_with`] was given: every task starts with it.
     fn nothing(&self) -> Option<()> {
         Some(())
     }

@@ -87,7 +87,7 @@ impl<H: Hold> Identified<H> {
         kinds::call(&*self.carrier, step, f)
     }
 
-    /// What code finds that runs for nobody, if the carrier can say so.
+    /// Returns what code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
         let nothing = self.call(CarrierStep::Nothing, |carrier| Ok(carrier.nothing()))?;
         Ok(nothing.map(|nothing| Carried::new(self, nothing)))

@@ -58,7 +58,7 @@ pub trait Carrier: Send + Sync + 'static {
     /// What `attach` leaves for `detach`. It stays on its thread.
     type Attached;
 
-    /// The carrier's name, for errors.
+    /// Returns the carrier's name, for errors.
     fn name(&self) -> &str;
 
     /// Takes the state of the submitting thread.

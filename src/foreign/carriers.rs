@@ -34,7 +34,7 @@ impl Carriers {
         Self::Nothing(None)
     }
 
-    /// What the carriers that are installed capture on this thread.
+    /// Returns what the carriers that are installed capture on this thread.
     #[inline]
     pub(crate) fn capture() -> Result<Self, CarrierError> {
         if installed::is_empty() { Ok(Self::none()) } else { Self::capture_installed() }

@@ -42,7 +42,7 @@ impl RenderedCause {
         &self.text
     }
 
-    /// The error itself, for whoever asks for the source.
+    /// Returns the error itself, for whoever asks for the source.
     pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.as_deref().map(|error| error as _)
     }
@@ -108,7 +108,7 @@ impl CarrierError {
         }
     }
 
-    /// The same failure, of detaching.
+    /// Turns it into a failure of detaching.
     pub(super) fn into_detach(mut self) -> Self {
         self.inner.step = CarrierStep::Detach;
         self

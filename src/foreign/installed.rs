@@ -31,7 +31,7 @@ impl Installed {
         &self.nothing
     }
 
-    /// This one's own, if it can say what nothing is.
+    /// Returns this one's own nothing, if it can say what that is.
     pub(super) fn own_nothing(&self) -> Option<&Carried> {
         self.nothing.last().filter(|_| self.has_nothing)
     }
@@ -43,7 +43,7 @@ pub(super) fn is_empty() -> bool {
     FIRST.get().is_none()
 }
 
-/// All of them, in the order in which they were installed.
+/// Returns all of them, in the order in which they were installed.
 pub(super) fn all() -> impl Iterator<Item = &'static Installed> {
     let first = FIRST.get().map(|first| &**first);
     std::iter::successors(first, |entry| entry.next.get().map(|next| &**next))
@@ -131,7 +131,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     }
 }
 
-/// What code finds that runs for nobody, of all installed carriers that can say so.
+/// Returns what code finds that runs for nobody, of all installed carriers that can say so.
 pub(super) fn nothing() -> &'static [Carried] {
     all().last().map_or(&[], Installed::nothing)
 }

@@ -144,7 +144,7 @@ impl Carrier for OpenTelemetryCarrier {
         }
     }
 
-    /// The empty context.
+    /// Returns the empty context.
     fn nothing(&self) -> Option<Context> {
         Some(Context::new())
     }

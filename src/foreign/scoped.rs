@@ -53,7 +53,7 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     /// What travels with the context. Read by several threads at a time.
     type Captured: Send + Sync + 'static;
 
-    /// The carrier's name, for errors.
+    /// Returns the carrier's name, for errors.
     fn name(&self) -> &str;
 
     /// Takes the state of the submitting thread.

@@ -62,7 +62,8 @@ impl CarrierSet {
         self.all.is_empty()
     }
 
-    /// What a task has to attach, in order. What travels is left out if it is to inherit nothing.
+    /// Returns what a task has to attach, in order. What travels is left out if it is to inherit
+    /// nothing.
     pub(crate) fn capture(&self, inherits: bool) -> Result<Arc<[Carried]>, CarrierError> {
         if !inherits || self.stateless.len() == self.all.len() {
             return Ok(Arc::clone(&self.stateless));

@@ -56,7 +56,7 @@ trait AnyCarrier: Send + Sync {
     fn name(&self) -> String;
     fn identity(&self) -> Identity;
     fn capture(self: Arc<Self>) -> Result<Carried, CarrierError>;
-    /// The same, or `None` if that is nothing.
+    /// Captures, or returns `None` if that is nothing.
     fn capture_something(self: Arc<Self>) -> Result<Option<Carried>, CarrierError>;
     fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError>;
     fn captures_state(&self) -> bool;
@@ -123,7 +123,7 @@ impl SharedCarrier {
         Arc::clone(&self.0).capture_something()
     }
 
-    /// What code finds that runs for nobody, if the carrier can say so.
+    /// Returns what code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
         Arc::clone(&self.0).nothing()
     }

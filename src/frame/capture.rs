@@ -9,13 +9,13 @@ use super::task::{forget_capture, give_up_capture};
 use super::thread::{self, DIVERGED, Thread};
 use super::thread_end::register;
 
-/// What the innermost frame's tasks inherit.
+/// Returns what the innermost frame's tasks inherit.
 fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
     // SAFETY: S3: alive while the frame is open. The callers run no user code while they use it.
     unsafe { thread.inherits.get().as_ref() }
 }
 
-/// What the current task inherits for this slot.
+/// Returns what the current task inherits for this slot.
 pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Item> {
     inherited_by(thread)?.find(slot).cloned()
 }

@@ -31,19 +31,19 @@ use super::value::{self, Header, Shown};
 
 /// What the engine asks of a declared slot.
 pub(crate) trait Slot: Sync {
-    /// The path under which it was declared.
+    /// Returns the path under which it was declared.
     fn name(&self) -> &'static str;
-    /// The slot's cell on this thread (C1).
+    /// Returns the slot's cell on this thread (C1).
     fn cell(&self) -> NonNull<RawCell>;
-    /// How tasks inherit it, if they do.
+    /// Returns how tasks inherit it, if they do.
     fn inheritance(&self) -> Option<&dyn Inheritance>;
 }
 
 /// What the engine asks of a slot that an object owns.
 pub(crate) trait OwnedSlot: Send + Sync {
-    /// Its type and where it was made.
+    /// Returns its type and where it was made.
     fn name(&self) -> String;
-    /// Its cell on this thread. `None` once the owner is gone or the thread ends.
+    /// Returns its cell on this thread. `None` once the owner is gone or the thread ends.
     fn cell(&self) -> Option<Arc<dyn OwnedCell>>;
 }
 
@@ -51,9 +51,9 @@ pub(crate) trait OwnedSlot: Send + Sync {
 pub(crate) trait OwnedCell: Send + Sync {
     fn raw(&self) -> &RawCell;
     fn slot(&self) -> &dyn OwnedSlot;
-    /// The lock of its thread (C4).
+    /// Returns the lock of its thread (C4).
     fn lock(&self) -> &Arc<OwnersLock>;
-    /// The thread ends: frees what the cell keeps, and takes it off the owner's list.
+    /// Frees what the cell keeps, and takes it off the owner's list, since the thread ends.
     fn leave(&self);
 }
 
@@ -178,7 +178,8 @@ impl RawCell {
         }
     }
 
-    /// For a future that takes the cell's value along. The cell has an entry on the trail.
+    /// Returns what finds the slot again, for a future that takes the cell's value along. The cell
+    /// has an entry on the trail.
     pub(super) fn handle(&self) -> SlotHandle {
         match self.origin {
             Origin::Declared(slot) => SlotHandle::Declared(slot),
@@ -216,26 +217,26 @@ impl RawCell {
         self.has_ended.get()
     }
 
-    /// The same where the caller does not hold the lock.
+    /// Returns whether its owner is gone, for a caller that does not hold the lock.
     pub(crate) fn has_ended_by_now(&self) -> bool {
         let _lock = self.lock();
         self.has_ended()
     }
 
-    /// The value of the task with this epoch, if it has touched the slot.
+    /// Returns the value of the task with this epoch, if it has touched the slot.
     #[inline]
     pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
         let shown = self.shown.get();
         if shown.epoch == epoch { Some(shown.header) } else { None }
     }
 
-    /// The epoch of the task whose value it shows.
+    /// Returns the epoch of the task whose value it shows.
     #[inline]
     pub(super) fn epoch(&self) -> u64 {
         self.shown.get().epoch
     }
 
-    /// A box to hold the next value: the spare one, or a new one.
+    /// Returns a box to hold the next value: the spare one, or a new one.
     pub(crate) fn vacant<T>(&self) -> NonNull<Header> {
         self.spare.take().unwrap_or_else(value::alloc::<T>)
     }
@@ -249,8 +250,8 @@ impl RawCell {
         self.shown.set(Shown { epoch, header });
     }
 
-    /// The same for a caller who does not borrow the owner (C4). False: the owner is gone, and the
-    /// box stays the caller's.
+    /// Links a box for a caller that does not borrow the owner (C4). False: the owner is gone, and
+    /// the box stays the caller's.
     pub(super) fn link_unless_ended(&self, header: NonNull<Header>, epoch: u64) -> bool {
         let _lock = self.lock();
         if !self.has_ended() {
@@ -270,7 +271,7 @@ impl RawCell {
         })
     }
 
-    /// The stale box in place, emptied, for a value that needs no trail entry.
+    /// Returns the stale box in place, emptied, for a value that needs no trail entry.
     ///
     /// Only where no task that is open has a value in this cell, unless it is the root.
     #[inline]

@@ -82,7 +82,7 @@ impl CleanupError {
         Self::new(Fault::Other { message }, Some(payload))
     }
 
-    /// What went wrong while code of others was run to clean up.
+    /// Returns what went wrong while code of others was run to clean up.
     pub(crate) fn from_failure(failure: Failure) -> Self {
         match failure {
             Failure::Panic(payload) => Self::other(payload),
@@ -136,7 +136,7 @@ impl CleanupError {
         self.to_panic().into_inner()
     }
 
-    /// The same for the crate, which may drop it.
+    /// Returns the same payload for the crate, which may drop it.
     pub(crate) fn to_panic(&self) -> Payload {
         self.inner.payload.lock().take().unwrap_or_else(|| Payload::text(self.to_string()))
     }
@@ -183,7 +183,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// What to panic with because of it.
+    /// Returns what to panic with because of it.
     pub(crate) fn into_payload(self) -> Payload {
         match self {
             Self::Panic(payload) => payload,

@@ -236,7 +236,7 @@ fn future() -> Future {
     Box::pin(task.isolated_in(&any_context()))
 }
 
-/// How many games are played. `scripts/soak` plays more.
+/// Returns how many games are played. `scripts/soak` plays more.
 fn seeds() -> u64 {
     std::env::var("CLEANSLATE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
 }

@@ -11,7 +11,7 @@ pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 /// What a context needs to know of an inheritable slot, whatever its type. Slots are told apart by
 /// where their declaration lies.
 pub(crate) trait Inheritance: Sync {
-    /// The slot's path.
+    /// Returns the slot's path.
     fn name(&self) -> &'static str;
     /// Returns whether a task's value differs from its submitter's (`with = f`).
     fn derives(&self) -> bool;
@@ -71,7 +71,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// A snapshot of `items`, if there are any.
+    /// Returns a snapshot of `items`, if there are any.
     pub(crate) fn new(items: Items) -> Option<Arc<Self>> {
         let derives = items.0.iter().any(|item| item.slot.derives());
         (!items.0.is_empty()).then(|| Arc::new(Self { items, derives }))

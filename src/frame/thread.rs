@@ -91,7 +91,7 @@ pub(crate) struct Thread {
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
 
-/// This thread's state.
+/// Returns this thread's state.
 #[inline]
 pub(crate) fn current() -> &'static Thread {
     permanent::get(&THREAD)
@@ -114,7 +114,7 @@ impl Thread {
         }
     }
 
-    /// The innermost task's epoch, or `CLEAN`.
+    /// Returns the innermost task's epoch, or `CLEAN`.
     #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.get()
@@ -160,7 +160,8 @@ impl Thread {
         self.flags.get() & flag != 0
     }
 
-    /// How many drops of one clean-up led to the code that runs now: see [`task`](super::task).
+    /// Returns how many drops of one clean-up led to the code that runs now: see
+    /// [`task`](super::task).
     #[inline]
     pub(super) fn generation(&self) -> u32 {
         (self.flags.get() & GENERATIONS) >> GENERATION
@@ -178,18 +179,18 @@ impl Thread {
         }
     }
 
-    /// The declared slots' cells, at the end of the thread.
+    /// Returns the declared slots' cells, at the end of the thread.
     pub(super) fn take_cells(&self) -> Vec<NonNull<RawCell>> {
         ManuallyDrop::into_inner(self.cells.take())
     }
 
-    /// The inheritable slots that this thread has ever touched. A copy, so that the caller may run
-    /// user code while it walks it.
+    /// Returns the inheritable slots that this thread has ever touched. A copy, so that the caller
+    /// may run user code while it walks it.
     pub(super) fn inheritable(&self) -> Vec<&'static dyn Inheritance> {
         self.inheritable.borrow().to_vec()
     }
 
-    /// The innermost task's last capture, if it is still what a new one would give.
+    /// Returns the innermost task's last capture, if it is still what a new one would give.
     #[inline]
     pub(super) fn capture(&self) -> Option<Arc<Snapshot>> {
         if !self.has(CAPTURED) {

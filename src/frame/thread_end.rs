@@ -45,7 +45,7 @@ pub(crate) fn admit(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
     if cell.is_registered.get() { Ok(()) } else { admit_slow(thread, cell) }
 }
 
-/// The first touch of a cell on this thread, ever.
+/// Admits a cell at its first touch on this thread, ever.
 #[cold]
 fn admit_slow(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
     register(thread)?;
@@ -56,7 +56,7 @@ fn admit_slow(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
     Ok(())
 }
 
-/// Has `f` called when this thread's slots have ended, if the thread's end will be noticed.
+/// Calls `f` when this thread's slots have ended, if the thread's end will be noticed.
 pub(crate) fn at_end(thread: &Thread, f: fn()) {
     thread.at_end.set(Some(f));
 }

@@ -34,8 +34,8 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     Ok(header)
 }
 
-/// The short way of [`touch`]: a value without drop glue, in a cell that has held one before, in a
-/// task directly on the root. `None` where that is not so.
+/// Touches like [`touch`], the short way: a value without drop glue, in a cell that has held one
+/// before, in a task directly on the root. `None` where that is not so.
 #[inline]
 pub(crate) fn touch_in_place<T>(thread: &Thread, cell: &RawCell) -> Option<NonNull<Header>> {
     if !is_direct::<T>(thread) {

@@ -47,7 +47,7 @@ impl Trail {
         entries.split_off(before.map_or(0, |last| last + 1))
     }
 
-    /// The task that has touched a cell last.
+    /// Returns the task that has touched a cell last.
     pub(super) fn last_epoch(&self) -> Option<u64> {
         self.0.borrow().last().map(|entry| entry.epoch)
     }

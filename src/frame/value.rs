@@ -298,7 +298,7 @@ pub(super) unsafe fn free_left(header: NonNull<Header>) {
 }
 
 impl<T> Boxed<T> {
-    /// The box behind a header.
+    /// Returns the box behind a header.
     ///
     /// # Safety
     ///
@@ -310,7 +310,7 @@ impl<T> Boxed<T> {
         unsafe { header.cast::<Self>().as_ref() }
     }
 
-    /// Where the value is, or is to be.
+    /// Returns where the value is, or is to be.
     #[inline]
     fn place(&self) -> *mut T {
         self.value.get().cast()

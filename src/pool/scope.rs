@@ -73,7 +73,7 @@ struct Data {
 struct Member(Arc<Data>);
 
 impl Member {
-    /// One more job, which owes a call of [`End::over`].
+    /// Counts one more job, which owes a call of [`End::over`].
     fn new(data: &Arc<Data>) -> Self {
         // Relaxed: only the owner's thread, or a task that counts itself, adds; see invariant 1.
         data.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -266,7 +266,7 @@ impl<'scope> Scope<'scope, '_> {
         self.submit_at(Location::caller(), f)
     }
 
-    /// The same, named after another place.
+    /// Submits a task that is named after another place.
     #[track_caller]
     pub(super) fn submit_at<F, R>(
         &'scope self,
@@ -296,15 +296,15 @@ mod erase {
 
     use super::{Arc, Claimable, Entry};
 
-    /// See the module's invariants: until the scope ends, the borrows hold; afterwards the job is a
-    /// shell that touches nothing of its types.
+    /// Forgets the lifetime of what the queue keeps. By the module's invariants the borrows hold
+    /// until the scope ends, and afterwards the job is a shell that touches nothing of its types.
     pub(super) fn entry<'a>(job: Arc<dyn Entry + 'a>) -> Arc<dyn Entry> {
         // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1
         // and 2 of the module keep every use of the borrows within it.
         unsafe { std::mem::transmute::<Arc<dyn Entry + 'a>, Arc<dyn Entry>>(job) }
     }
 
-    /// As [`entry`].
+    /// Forgets the lifetime of what the owner's list keeps, as [`entry`] does.
     pub(super) fn claimable<'a>(job: Arc<dyn Claimable + 'a>) -> Arc<dyn Claimable> {
         // SAFETY: as in `entry`.
         unsafe { std::mem::transmute::<Arc<dyn Claimable + 'a>, Arc<dyn Claimable>>(job) }

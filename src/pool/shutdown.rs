@@ -166,8 +166,9 @@ impl Pool {
         Ok(())
     }
 
-    /// What the pool waits for, such as a task, cannot wait for the pool's end, nor can one of its
-    /// threads; nor can anybody in a process where the workers do not live.
+    /// Refuses a wait that would not end. What the pool waits for, such as a task, cannot wait for
+    /// the pool's end, nor can one of its threads; nor can anybody in a process where the workers
+    /// do not live.
     fn refuse_wait(&self) -> Result<(), ShutdownError> {
         let core = self.core();
         if current::keeps_open(core.id) || current::belongs_to(core.id) {

@@ -135,7 +135,7 @@ impl Pool {
             .unwrap_or_else(|refused| self.refused_job(at, refused, end()))
     }
 
-    /// The one way of a task into the pool: it is let in, becomes a job, and is put on the queue.
+    /// Lets a task in, makes a job of it and puts that on the queue: the one way into the pool.
     #[inline]
     pub(crate) fn admit_job<F, R, E>(
         &self,

@@ -198,7 +198,7 @@ impl RayonPool {
         }
     }
 
-    /// The context of a task that is submitted now.
+    /// Returns the context of a task that is submitted now.
     #[track_caller]
     pub(super) fn context(&self) -> Context {
         match &self.context {
@@ -207,7 +207,7 @@ impl RayonPool {
         }
     }
 
-    /// The same, and the closure, which is dropped while the panic unwinds if there is one.
+    /// Returns the same and the closure, which is dropped while the panic unwinds if there is one.
     #[track_caller]
     pub(super) fn context_for<F>(&self, f: F) -> (Context, F) {
         let f = Guarded::new(f);
@@ -215,7 +215,7 @@ impl RayonPool {
         (context, f.into_inner())
     }
 
-    /// Rayon's pool, unless it is the global one.
+    /// Returns rayon's pool, unless it is the global one.
     pub(super) fn own(&self) -> Option<&ThreadPool> {
         self.pool.as_deref()
     }

@@ -54,7 +54,7 @@ impl<S> UnwindSafe for Lent<S> {}
 impl<S> RefUnwindSafe for Lent<S> {}
 
 impl<S> Lent<S> {
-    /// To be lent to the user for as long as rayon lends `scope`, and no longer.
+    /// Makes what is lent to the user for as long as rayon lends `scope`, and no longer.
     pub(super) fn new(scope: &S, shared: &Arc<ScopeData>) -> Self {
         Self { scope: NonNull::from(scope), shared: Arc::clone(shared) }
     }
@@ -82,7 +82,7 @@ impl<S> Lent<S> {
         }
     }
 
-    /// The same for one that is called on every thread.
+    /// Makes tasks of a closure that is called on every thread.
     #[track_caller]
     fn visits<B>(&self, body: B) -> impl Fn(&S, BroadcastContext<'_>) + use<S, B>
     where

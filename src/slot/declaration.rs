@@ -35,12 +35,12 @@ impl<T: 'static> Declaration<T> {
         SlotCell::from_raw(RawCell::declared(self, InFutures::Travels, self.inherit.is_some()))
     }
 
-    /// The path under which the slot was declared.
+    /// Returns the path under which the slot was declared.
     pub(super) const fn path(&self) -> &'static str {
         self.path
     }
 
-    /// How tasks inherit it; `None` if they do not.
+    /// Returns how tasks inherit it; `None` if they do not.
     pub(super) const fn inherit(&self) -> Option<&Inherit<T>> {
         self.inherit.as_ref()
     }
@@ -96,7 +96,7 @@ impl<T: 'static> Clone for Inherited<'_, T> {
 impl<T: 'static> Copy for Inherited<'_, T> {}
 
 impl<T: 'static> Inherited<'_, T> {
-    /// What the context has for the slot, as its task gets it.
+    /// Returns what the context has for the slot, as its task gets it.
     pub(super) fn made(&self) -> Option<T> {
         let item = inherited(thread::current(), self.0)?;
         let inherit = self.0.inherit.as_ref()?;

@@ -104,7 +104,7 @@ impl fmt::Display for AccessError {
     }
 }
 
-/// The usual cause where rayon runs closures: the borrow is not in the closure's own code.
+/// Returns the usual cause where rayon runs closures: the borrow is not in their own code.
 fn rayon_hint() -> &'static str {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {

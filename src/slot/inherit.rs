@@ -43,7 +43,7 @@ impl<T> Inherit<T> {
         self.derive.is_some()
     }
 
-    /// The copy that a snapshot keeps.
+    /// Returns the copy that a snapshot keeps.
     pub(super) fn copy(&self, value: &T) -> Copied {
         self.share((self.clone)(value))
     }
@@ -53,7 +53,7 @@ impl<T> Inherit<T> {
         (self.share)(value)
     }
 
-    /// A task's own value. A value that was given and not captured is not derived again.
+    /// Returns a task's own value. A value that was given and not captured is not derived again.
     pub(super) fn make(&self, copied: &T, is_given: bool) -> T {
         match self.derive {
             Some(derive) if !is_given => derive(copied),

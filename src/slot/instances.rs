@@ -55,7 +55,7 @@ impl<T> Instances<T> {
         }
     }
 
-    /// Those of a thread on which none are kept.
+    /// Returns those of a thread on which none are kept.
     pub(super) fn ended() -> Self {
         Self { waiting: Arc::new(Mutex::new(None)) }
     }

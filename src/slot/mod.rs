@@ -36,7 +36,7 @@ pub use task_local::TaskLocal;
 pub use worker_local::WorkerDeclaration;
 pub use worker_local::WorkerLocal;
 
-/// The panicking methods' way out, kept off their hot path.
+/// Panics with the error, off the hot path of the methods that do.
 #[cold]
 #[inline(never)]
 #[track_caller]
@@ -44,7 +44,7 @@ fn fail(error: AccessError) -> ! {
     panic!("{error}")
 }
 
-/// The same for those that take a value, which is dropped here.
+/// Panics like [`fail`] for methods that take a value, which is dropped here.
 #[cold]
 #[inline(never)]
 #[track_caller]

@@ -40,13 +40,13 @@ impl<T> SlotCell<T> {
 
 /// Where a fresh value comes from.
 pub(super) trait ValueSource<T>: Copy {
-    /// Tasks may inherit the slot, so changes matter to captures.
+    /// Returns whether tasks may inherit the slot, so that changes matter to captures.
     fn is_inheritable(&self) -> bool;
     /// Returns whether an untouched slot counts as set, since the task inherits a value.
     fn inherits(&self, thread: &Thread) -> bool;
-    /// The value that the task inherits, or else none.
+    /// Returns the value that the task inherits, or else none.
     fn inherit(&self) -> Option<T>;
-    /// The value of the declared initialiser.
+    /// Returns the value of the declared initialiser.
     fn init(&self) -> Result<T, Reason>;
 }
 
@@ -85,7 +85,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         })
     }
 
-    /// The box that the current task holds, if it has touched the slot.
+    /// Returns the box that the current task holds, if it has touched the slot.
     #[inline]
     fn shown(self, thread: &Thread) -> Option<&'c Boxed<T>> {
         self.cell.raw.shown(thread.epoch()).map(|header| self.boxed(header))
@@ -106,7 +106,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         }
     }
 
-    /// A box with a value in it: what the task holds, inherits, or what the initialiser makes.
+    /// Returns a box with a value in it: what the task holds, inherits, or what the initialiser
+    /// makes.
     #[cold]
     fn filled(self) -> Result<&'c Boxed<T>, AccessError> {
         let thread = thread::current();

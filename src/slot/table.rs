@@ -66,8 +66,8 @@ permanent::permanent! {
     }
 }
 
-/// The cell of the owner with this id, made at its first use on this thread. `None` while the
-/// thread ends.
+/// Returns the cell of the owner with this id, made at its first use on this thread. `None` while
+/// the thread ends.
 ///
 /// The pointer is the one that `make` gave, without its type. It is valid while the owner lives:
 /// see O2.
@@ -81,7 +81,7 @@ pub(super) fn find_or_add(
     if last == id { Some(cell) } else { table.look_up(id, make) }
 }
 
-/// The same with a count of its own. `None` also if `make` gives none.
+/// Returns the cell with a count of its own. `None` also if `make` gives none.
 pub(super) fn handle_or_add(
     id: u64,
     make: impl FnOnce(Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>>,

@@ -205,7 +205,7 @@ impl<T: Send + 'static> TaskLocal<T> {
         ScopedFuture::new(self.declaration, value, future)
     }
 
-    /// The slot's policy and identity, for a context that is given a value.
+    /// Returns the slot's policy and identity, for a context that is given a value.
     pub(super) fn declaration(&self) -> &'static Declaration<T> {
         self.declaration
     }

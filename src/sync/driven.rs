@@ -13,7 +13,7 @@ const BUDGET: u32 = 256;
 /// How many waits are looked at, in the whole process: it costs a microsecond or two.
 static LEFT: AtomicU32 = AtomicU32::new(64);
 
-/// To be called where the current thread is about to block.
+/// Warns if the current thread, which is about to block, drives futures of tokio.
 #[cold]
 pub(crate) fn warn_if_driven() {
     // Relaxed: a limit; nothing is read because of its value.

@@ -53,7 +53,7 @@ impl ScopedCarrier for RuntimeCarrier {
         handle.is_none()
     }
 
-    /// Where nothing was entered, nothing has changed.
+    /// Returns whether nothing was entered: then nothing has changed.
     fn reattach(&self, handle: &Option<Handle>) -> bool {
         handle.is_none()
     }

@@ -87,7 +87,7 @@ impl Drop for ThreadEnd {
     }
 }
 
-/// This thread's block.
+/// Returns this thread's block.
 fn block() -> &'static Block {
     let block = BLOCK.get();
     let block = if block.is_null() { begin() } else { block };
@@ -113,7 +113,7 @@ fn begin() -> *const Block {
     block
 }
 
-/// This thread's value, made at its first use.
+/// Returns this thread's value, made at its first use.
 pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     let mut values = block().values.borrow_mut();
     let value: &Box<dyn Any> =
@@ -124,7 +124,7 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     unsafe { &*value.cast::<T>() }
 }
 
-/// What tells a block's values from those of other blocks (M2).
+/// Returns what tells a block's values from those of other blocks (M2).
 pub(crate) fn serial() -> u64 {
     static BLOCKS: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only the uniqueness matters.
@@ -138,7 +138,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&END);
 }
 
-/// Has `teardown` called when this thread ends. `Err`: it is ending.
+/// Calls `teardown` when this thread ends. `Err`: it is ending.
 pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
     if block().is_late {
         return Err(Gone);

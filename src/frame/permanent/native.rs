@@ -28,7 +28,7 @@ pub use __permanent_native as permanent;
 #[doc(hidden)]
 pub type Key<T> = LocalKey<T>;
 
-/// This thread's value.
+/// Returns this thread's value.
 ///
 /// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
 #[inline]
@@ -40,7 +40,7 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     unsafe { &*value }
 }
 
-/// What tells this thread's values from earlier ones of the same thread: there are none.
+/// Returns what tells this thread's values from earlier ones of the same thread: there are none.
 pub(crate) const fn serial() -> u64 {
     0
 }
@@ -65,7 +65,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&END);
 }
 
-/// Has `teardown` called when this thread ends. `Err`: it is ending.
+/// Calls `teardown` when this thread ends. `Err`: it is ending.
 pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
     END.try_with(|end| end.0.set(Some(teardown))).map_err(|_| Gone)
 }

@@ -47,8 +47,8 @@ struct Starts {
 }
 
 impl Startup {
-    /// A worker's start hook has ended. Returns false for a replacement whose hook failed, so that
-    /// it has to be replaced in turn.
+    /// Notes that a worker's start hook has ended. Returns false for a replacement whose hook
+    /// failed, so that it has to be replaced in turn.
     pub(crate) fn settle(&self, index: usize, failed: Option<String>) -> bool {
         let mut state = self.0.lock();
         if state.built {

@@ -283,10 +283,10 @@ impl Core {
         !self.sleepers.is_anybody_idle() && self.queue.live() > own
     }
 
-    /// To be called after work was made visible. Either the thread that cancels finds the work, or
-    /// this one finds the pool cancelled: a SeqCst fence lies between the work and this look (that
-    /// in `notify`, or one of the caller's), and another one in `enter_phase` between the phase and
-    /// the look for work.
+    /// Looks whether the pool was cancelled, after work was made visible. Either the thread that
+    /// cancels finds the work, or this one finds the pool cancelled: a SeqCst fence lies between
+    /// the work and this look (that in `notify`, or one of the caller's), and another one in
+    /// `enter_phase` between the phase and the look for work.
     #[inline]
     fn look_for_cancellation(&self) {
         if self.is_cancelled() {
@@ -342,7 +342,7 @@ impl Core {
         self.watched(label, None, || self.isolation.run(context, task))
     }
 
-    /// A task was claimed: it gives its place in a bounded queue back.
+    /// Counts a task that was claimed: it gives its place in a bounded queue back.
     #[inline]
     pub(crate) fn claimed(&self, tally: Tally<'_>) {
         tally.add(|c| &c.claimed, 1);
@@ -351,7 +351,7 @@ impl Core {
         }
     }
 
-    /// A task is over, to the last access.
+    /// Counts a task that is over, to the last access.
     #[inline]
     pub(crate) fn finished(&self, tally: Tally<'_>) {
         tally.add(|c| &c.finished, 1);
@@ -368,7 +368,7 @@ impl Core {
         self.tell_if_idle();
     }
 
-    /// `n` entries of the queue have become stale there.
+    /// Notes that `n` entries of the queue have become stale there.
     pub(crate) fn mark_stale(&self, n: u64) {
         if n != 0 && self.queue.mark_stale(n as isize) {
             self.queue.sweep(|| self.sleepers.notify());
@@ -413,7 +413,7 @@ impl Core {
         }
     }
 
-    /// The same, named after something that is not a task.
+    /// Reports a failure, named after something that is not a task.
     #[track_caller]
     pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
         let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };

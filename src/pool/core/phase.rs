@@ -44,7 +44,7 @@ impl Core {
         self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
     }
 
-    /// To be called where this thread is about to wait for the pool's end: says so if it drives
+    /// Notes that this thread is about to wait for the pool's end: says so if it drives
     /// futures, and there is something to wait for.
     pub(crate) fn note_wait(&self) {
         /// A task whose end was seen may not be finished yet. Whoever is about to wait can afford
@@ -92,7 +92,8 @@ impl Core {
         self.sleepers.notify_all();
     }
 
-    /// What is directed to the workers first: it is soon done, and the queue may be long.
+    /// Cancels what has not started: what is directed to the workers first, since that is soon
+    /// done, and the queue may be long.
     #[cold]
     pub(super) fn cancel_unstarted(&self) {
         for slot in &self.slots {

@@ -64,7 +64,7 @@ fn first_of(
 }
 
 impl<F, R> Broadcast<'_, F, R> {
-    /// A visit is over.
+    /// Counts a visit that is over.
     fn one_less(&self) -> Help {
         // Relaxed: the latch orders what the owner reads.
         match self.left.fetch_sub(1, Ordering::Relaxed) {
@@ -73,7 +73,7 @@ impl<F, R> Broadcast<'_, F, R> {
         }
     }
 
-    /// The first failure is kept; one of a visit takes precedence over a cancellation.
+    /// Keeps the first failure; one of a visit takes precedence over a cancellation.
     fn fail(&self, cause: Cause) {
         let mut verdict = self.verdict.lock();
         let late = match (&*verdict, &cause) {

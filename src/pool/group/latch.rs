@@ -43,13 +43,13 @@ impl HelperLatch {
         Self { word: AtomicU64::new(tickets as u64 * QUEUED) }
     }
 
-    /// The owner goes in itself. It does so before it closes the latch.
+    /// Lets the owner in itself, which it does before it closes the latch.
     pub(crate) fn enter_as_owner(&self) {
         // Relaxed: the owner reads nothing on the strength of it.
         self.word.fetch_add(INSIDE, Ordering::Relaxed);
     }
 
-    /// One ticket comes off the queue and tries to enter.
+    /// Lets a ticket in that has come off the queue, unless the latch is closed.
     pub(crate) fn enter(&self) -> Entered {
         // Relaxed: what a helper reads was written before its ticket was put on the queue, which
         // orders it. What it writes is ordered by `leave`.
@@ -93,7 +93,7 @@ impl HelperLatch {
         if before & CLOSED == 0 { before / QUEUED } else { 0 }
     }
 
-    /// A helper goes out; returns whether it was the last one out of a closed latch, and so has to
+    /// Lets a helper out; returns whether it was the last one out of a closed latch, and so has to
     /// tell the owner.
     #[must_use]
     pub(crate) fn leave(&self) -> bool {

@@ -33,14 +33,14 @@ use crate::sync::seam::{self, Thread};
 pub(crate) trait Body: Sync {
     /// Helps on a worker with `index`. Never unwinds. Asks `shift` between two pieces of its work.
     fn help(&self, index: usize, shift: &dyn Shift) -> Help;
-    /// The pool was shut down before one of the tickets was taken: nothing new is to start. Returns
-    /// whether that was the last that the group waited for.
+    /// Called when the pool was shut down before one of the tickets was taken: nothing new is to
+    /// start. Returns whether that was the last that the group waited for.
     fn cancel(&self) -> Help;
 }
 
 /// What a helper asks between two pieces of its work.
 pub(crate) trait Shift {
-    /// The work has shown that it is worth more helpers.
+    /// Called when the work has shown that it is worth more helpers.
     fn more(&self) {}
     /// Returns whether others wait for this thread, so that the helper is to leave: with
     /// [`Help::GaveWay`].

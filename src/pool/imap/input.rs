@@ -45,7 +45,7 @@ impl<I, F> LazyInput<I, F> {
         Self { pool, context, at, f, items, number: 0, ended: false, buffer }
     }
 
-    /// How many items are pulled in any case, before the first result is looked for.
+    /// Returns how many items are pulled in any case, before the first result is looked for.
     pub(super) fn eager(&self) -> usize {
         self.buffer.min(EAGER.max(AHEAD * self.pool.workers()))
     }

@@ -40,7 +40,7 @@ impl CompletionQueue {
         self.state.lock().done.is_empty()
     }
 
-    /// The number of a job that is done; else the thread will be unparked by the next completion.
+    /// Returns the number of a job that is done; else the next completion will unpark the thread.
     pub(crate) fn pop_or_register(&self, thread: impl FnOnce() -> Thread) -> Option<usize> {
         let mut state = self.state.lock();
         let number = state.done.pop_front();

@@ -20,11 +20,11 @@ pub(crate) type Outcome<R> = Result<R, Cause>;
 
 /// Whom else the end of a job concerns: the scope it belongs to.
 pub(crate) trait End: Send + Sync {
-    /// The job has failed, and this is not visible to anybody yet.
+    /// Called when the job has failed, before anybody can see it.
     fn failing(&self) {}
-    /// A handle has seen the failure.
+    /// Called when a handle has seen the failure.
     fn failure_seen(&self) {}
-    /// The job is over: what it borrows is not touched any more.
+    /// Called when the job is over: what it borrows is not touched any more.
     fn over(&self) {}
 }
 
@@ -52,7 +52,7 @@ pub(crate) trait Joinable<R>: Send + Sync {
     fn register(&self, waiter: Waiter) -> Registration;
     /// Takes the result, if the job is done and nobody took it before.
     fn take(&self) -> Option<Result<R, TaskError>>;
-    /// The handle goes away without having taken the result.
+    /// Lets go of the job for a handle that has not taken the result.
     fn detach(&self, core: &Core);
     /// Returns the error of a wait that would never end.
     fn error(&self, cause: Cause) -> TaskError;

@@ -38,7 +38,7 @@ impl ChunkSize {
         Self { helpers, most: usize::MAX, size: 1, trifle: 1, since: now, began: Some(now) }
     }
 
-    /// One item at a time.
+    /// Makes chunks of one item.
     pub(crate) fn one_by_one() -> Self {
         Self { most: 1, ..Self::new(1) }
     }
@@ -78,7 +78,7 @@ impl ChunkSize {
     }
 }
 
-/// Half a millennium is enough.
+/// Returns the nanoseconds, of which a `u64` holds half a millennium.
 const fn nanos(time: Duration) -> u64 {
     time.as_nanos() as u64
 }

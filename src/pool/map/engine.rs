@@ -51,7 +51,7 @@ where
 }
 
 impl<R, E> Ended<R, E> {
-    /// Something failed afterwards. Of two failures the first is kept.
+    /// Makes it fail afterwards. Of two failures the first is kept.
     #[cold]
     fn fail(self, failure: Failure, core: &Core, label: &Label) -> Self {
         match self {
@@ -69,7 +69,7 @@ impl<R, E> Ended<R, E> {
     }
 }
 
-/// The same without the drops. Leaves the source where it is.
+/// Runs like [`run`], without the drops. Leaves the source where it is.
 fn run_all<S, P>(
     core: &Core,
     context: &Context,

@@ -96,8 +96,8 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    /// The fast loop: one frame, and between two items what the engine needs to end one task and
-    /// begin the next.
+    /// Runs the fast loop: one frame, and between two items what the engine needs to end one task
+    /// and begin the next.
     fn all<T: Tasks<'h>>(&mut self) -> Help {
         let map = self.map;
         let mut help = Help::Exhausted;
@@ -192,9 +192,9 @@ where
         }
     }
 
-    /// The slow loop, which claims in no frame. For contexts with carriers; and, each item `alone`,
-    /// for maps in which a failure costs its item only, and under a sentinel, which watches each
-    /// item.
+    /// Runs the slow loop, which claims in no frame. For contexts with carriers; and, each item
+    /// `alone`, for maps in which a failure costs its item only, and under a sentinel, which
+    /// watches each item.
     fn outside_of_frames(&mut self, alone: bool) -> Help {
         // A carrier that stays attached has the worker retired, and so may a leak, so
         // none is claimed ahead, unless the map ends with such a failure.
@@ -296,7 +296,7 @@ where
     }
 }
 
-/// Something failed, and the map with it.
+/// Fails the map.
 fn fail<S, P>(map: &Map<'_, '_, S, P>, failure: Failure)
 where
     S: Source,

@@ -88,12 +88,12 @@ mod sealed {
     note = "`Pool::map` takes any iterator"
 )]
 pub trait RangeIndex: Copy + Default + Send + Sync + sealed::Sealed {
-    /// How many numbers there are from `range.start` up to `range.end`; `None` if that overflows
-    /// `usize`.
+    /// Returns how many numbers there are from `range.start` up to `range.end`; `None` if that
+    /// overflows `usize`.
     #[doc(hidden)]
     fn count(range: &ops::Range<Self>) -> Option<usize>;
 
-    /// This number and `n` more, modulo the number of values of the type.
+    /// Returns this number and `n` more, modulo the number of values of the type.
     #[doc(hidden)]
     #[must_use]
     fn plus(self, n: usize) -> Self;

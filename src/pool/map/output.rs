@@ -44,22 +44,22 @@ impl<'m, R> Piece<'m, R> {
         Self { base, places, written: 0 }
     }
 
-    /// The position of the next result.
+    /// Returns the position of the next result.
     pub(crate) fn position(&self) -> usize {
         self.base + self.written
     }
 
-    /// The positions of the results.
+    /// Returns the positions of the results.
     pub(crate) fn positions(&self) -> Range<usize> {
         self.base..self.position()
     }
 
-    /// How many results were written.
+    /// Returns how many results were written.
     pub(crate) fn written(&self) -> usize {
         self.written
     }
 
-    /// How many places are left.
+    /// Returns how many places are left.
     pub(crate) fn left(&self) -> usize {
         self.places.as_slice().len() - self.written
     }
@@ -184,7 +184,7 @@ pub(crate) enum Stop<R, E> {
     Cleanup(CleanupError, R),
 }
 
-/// The innermost loop of every map: runs the next items, each one of `tasks`, writes the results to
+/// Runs the innermost loop of every map: the next items, each one of `tasks`, writes the results to
 /// `places`, and adds how many there are to `written`, also when an item unwinds.
 ///
 /// A task that touches no slot costs a load and a branch ([`Tasks::is_clean`]), or nothing, for

@@ -60,7 +60,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    /// A map with at most `helpers` helpers.
+    /// Makes a map with at most `helpers` helpers.
     pub(super) fn new(
         core: &'e Core,
         context: &'e Context,
@@ -82,7 +82,8 @@ where
         }
     }
 
-    /// What is left when the last helper has left: the input, what was made, and why it stopped.
+    /// Returns what is left when the last helper has left: the input, what was made, and why it
+    /// stopped.
     pub(super) fn into_parts(self) -> Parts<'m, S, P> {
         let Self { input, verdict, pieces, .. } = self;
         (input.into_inner(), pieces.into_inner(), verdict.into_reason())

@@ -32,7 +32,7 @@ pub(crate) trait Step<In>: Sync {
         Ok(())
     }
 
-    /// What becomes of a failure of one item, if each is caught for itself.
+    /// Returns what becomes of a failure of one item, if each is caught for itself.
     fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out>;
 }
 

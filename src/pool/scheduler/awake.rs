@@ -77,7 +77,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_micros(10);
 
-    /// How many of the next `n` waits are tried, if none is done meanwhile.
+    /// Returns how many of the next `n` waits are tried, if none is done meanwhile.
     fn tried(awake: &mut Awake, n: usize) -> usize {
         (0..n)
             .filter(|_| {

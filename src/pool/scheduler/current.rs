@@ -73,7 +73,7 @@ pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
     });
 }
 
-/// This thread serves no more: from now on it is a plain thread, but for what it belongs to.
+/// Makes this thread a plain thread from now on, but for what it belongs to.
 pub(crate) fn unbind(slot: &WorkerSlot) {
     slot.unbind();
     HERE.with(|here| here.set(Here { bound: false, ..here.get() }));
@@ -245,7 +245,7 @@ pub(crate) fn wait_until(done: impl FnMut() -> bool) {
     let _done = wait_until_or(done, || false);
 }
 
-/// The same, and returns false if the wait is `hopeless`, which is asked before the thread parks.
+/// Waits, and returns false if the wait is `hopeless`, which is asked before the thread parks.
 pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() -> bool) -> bool {
     let slot = slot();
     let is_directed = || slot.as_ref().is_some_and(|slot| slot.has_directed());
@@ -260,7 +260,7 @@ pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() 
     is_done || park_until(done, slot, None, hopeless)
 }
 
-/// The same until `deadline`; returns whether it is done.
+/// Waits until `deadline`; returns whether it is done.
 pub(crate) fn wait_directed_until(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
     park_until(done, slot(), deadline, || false)
 }
@@ -270,7 +270,7 @@ pub(crate) fn wait_until_deadline(done: impl FnMut() -> bool, deadline: Option<I
     park_until(done, None, deadline, || false)
 }
 
-/// To be called where this thread is about to wait: says so if it drives futures of tokio.
+/// Notes that this thread is about to wait: says so if it drives futures of tokio.
 pub(crate) fn note_wait() {
     #[cfg(feature = "tokio")]
     // A worker drives no futures, and the look would leave its mark in tokio's thread-locals.

@@ -58,7 +58,7 @@ impl<T: Stale + ?Sized> Queue<T> {
         self.first.pop().or_else(|| self.second.pop())
     }
 
-    /// The same for a worker: by turns from the one line and the other, where both have entries.
+    /// Pops for a worker: by turns from the one line and the other, where both have entries.
     #[inline]
     pub(crate) fn pop_by_turns(&self, second: &mut bool) -> Option<Arc<T>> {
         if self.second.is_empty() {
@@ -83,13 +83,13 @@ impl<T: Stale + ?Sized> Queue<T> {
         self.len().saturating_sub(stale.unsigned_abs()) as u64
     }
 
-    /// A popped entry was stale.
+    /// Notes that a popped entry was stale.
     pub(crate) fn removed_stale(&self) {
         // Relaxed: an estimate.
         self.stale.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// `n` entries in the queue have become stale. Returns whether it is time to sweep.
+    /// Notes that `n` entries in the queue have become stale. Returns whether it is time to sweep.
     #[must_use]
     pub(crate) fn mark_stale(&self, n: isize) -> bool {
         // Relaxed: an estimate.

@@ -211,7 +211,7 @@ impl Sleepers {
         }
     }
 
-    /// The worker, counted as a searcher, has found work or something else to do. If it was the
+    /// Counts out a searcher that has found work or something else to do. If it was the
     /// last one and there is more work, somebody else is woken.
     pub(crate) fn stop_searching(&self, has_work: impl Fn() -> bool) {
         // Relaxed: ordered by the fence below.

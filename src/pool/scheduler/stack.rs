@@ -31,7 +31,7 @@ pub(crate) fn default_size() -> usize {
     chosen.unwrap_or(DEFAULT)
 }
 
-/// This thread, which has just begun, has a stack of `size` bytes.
+/// Notes that this thread, which has just begun, has a stack of `size` bytes.
 pub(crate) fn begin(size: usize) {
     STACK.set(Stack { begin: address(), size });
 }

@@ -103,7 +103,7 @@ impl Threads {
         }
     }
 
-    /// The same until `deadline`; returns whether the threads are gone. A destructor may hang, and
+    /// Joins until `deadline`; returns whether the threads are gone. A destructor may hang, and
     /// a worker that waits runs what is directed to it meanwhile: so a thread of its own does the
     /// joining.
     pub(crate) fn join_until(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<bool> {

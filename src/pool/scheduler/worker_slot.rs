@@ -14,7 +14,7 @@ use crate::sync::seam::{Mutex, Thread};
 pub(crate) trait DirectedTask: Send + Sync {
     /// Runs on the worker with `index`.
     fn run(&self, index: usize);
-    /// The pool is shut down for good. Returns whether the task is cancelled, as
+    /// Called when the pool is shut down for good. Returns whether the task is cancelled, as
     /// [`cancel`](DirectedTask::cancel) is then called outside of any lock; one that has to run all
     /// the same stays where it is. No user code.
     #[must_use]
@@ -53,15 +53,15 @@ impl WorkerSlot {
         }
     }
 
-    /// `thread` serves here from now on.
+    /// Binds `thread`, which serves here from now on.
     pub(crate) fn bind(&self, thread: Thread) {
         // The lock orders what the threads of this slot do, one after the other.
         self.inbox.lock().thread = Some(thread);
         self.stay();
     }
 
-    /// The bound thread does not serve here any more. What is addressed to the worker waits for the
-    /// next one.
+    /// Lets go of the bound thread, which does not serve here any more. What is addressed to the
+    /// worker waits for the next one.
     pub(crate) fn unbind(&self) {
         self.inbox.lock().thread = None;
     }

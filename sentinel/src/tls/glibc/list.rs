@@ -12,7 +12,7 @@ use std::{mem, slice};
 use super::super::{Listing, Loaded, Loads};
 use super::foreign;
 
-/// How often modules have been loaded so far, and how many are listed.
+/// Returns how often modules have been loaded so far, and how many are listed.
 pub(crate) fn loads() -> Loads {
     unsafe extern "C" fn count(
         info: *mut libc::dl_phdr_info,
@@ -33,12 +33,12 @@ pub(crate) fn loads() -> Loads {
     loads
 }
 
-/// The list as it is now.
+/// Returns the list as it is now.
 pub(crate) fn list() -> Listing {
     walk().0
 }
 
-/// The list, with where the calling thread's blocks are said to lie: zero for none.
+/// Returns the list, with where the calling thread's blocks are said to lie: zero for none.
 ///
 /// The address is only right for a module that is loaded to the end; see [`census`](super::census).
 pub(super) fn walk() -> (Listing, Vec<usize>) {

@@ -12,7 +12,7 @@ use std::arch::asm;
 /// Two words: an address and what to free.
 const ENTRY: usize = 2 * size_of::<usize>();
 
-/// The address of the calling thread's vector.
+/// Returns the address of the calling thread's vector.
 #[inline]
 fn address() -> usize {
     let address: usize;
@@ -55,21 +55,21 @@ unsafe fn peek(address: usize) -> usize {
     word
 }
 
-/// The generation that the vector has reached.
+/// Returns the generation that the vector has reached.
 #[inline]
 pub(super) fn generation() -> usize {
     // SAFETY: entry 0 starts with the generation (V1).
     unsafe { peek(address()) }
 }
 
-/// The number of the last entry that the vector has room for.
+/// Returns the number of the last entry that the vector has room for.
 #[inline]
 pub(super) fn last_entry() -> usize {
     // SAFETY: the entry at -1 starts with that number (V1).
     unsafe { peek(address() - ENTRY) }
 }
 
-/// The first word of a module's entry; `None` if the vector has no room for it.
+/// Returns the first word of a module's entry; `None` if the vector has no room for it.
 #[inline]
 pub(super) fn entry(id: usize) -> Option<usize> {
     if id > last_entry() {

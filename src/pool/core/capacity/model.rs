@@ -9,7 +9,7 @@ use loom::thread;
 use super::{Capacity, NoPlace};
 use crate::sync::model::explore;
 
-/// A queue with one place, which is taken.
+/// Returns a queue with one place, which is taken.
 fn full() -> Arc<Capacity> {
     let capacity = Arc::new(Capacity::new(1));
     assert_eq!(capacity.try_take(), Ok(()));
