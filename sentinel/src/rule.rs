@@ -35,7 +35,7 @@ impl Verdict {
     }
 }
 
-/// A rule that stands without being asked for.
+/// A rule that every new [`Sentinel`](crate::Sentinel) has.
 ///
 /// ```
 /// use cleanslate_sentinel::Sentinel;

@@ -17,7 +17,7 @@ use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
 use super::scheduler::current;
 use crate::sync::seam;
 
-/// The right to the result of a submitted task.
+/// A handle to a submitted task, and the right to its result.
 ///
 /// It is also a [`Future`] with the output of [`join`](JoinHandle::join), for any executor.
 /// Dropping it detaches the task: it runs all the same, its result is dropped, and a panic of it

@@ -320,7 +320,7 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-/// The right to the result of a task of a [`Scope`].
+/// A handle to a task of a [`Scope`], and the right to its result.
 ///
 /// Dropping it leaves the task to the scope, which waits for it, and panics at its end if the task
 /// did.

@@ -1,4 +1,4 @@
-//! Says so when a thread that drives futures of tokio blocks.
+//! A warning where a thread that drives futures of tokio blocks.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -133,7 +133,8 @@ impl Loaded {
         image[..old.len()] == *old && zero.chunks(64).all(is_zero)
     }
 
-    /// Returns whether a variable that starts at `offset` says that nothing is set, as it does at first.
+    /// Returns whether a variable that starts at `offset` says that nothing is set, as it does at
+    /// first.
     ///
     /// Where the compiler stores `None` as a number in the place of a variant, that number is in
     /// the image: what is left of an earlier value beside it means nothing. Where `None` is a null
@@ -147,7 +148,8 @@ impl Loaded {
         rest.next().is_none_or(|&byte| byte == 1) && rest.next().is_none()
     }
 
-    /// Returns whether a variable that starts at `offset` says the same of what is set in `a` and in `b`.
+    /// Returns whether a variable that starts at `offset` says the same of what is set in `a` and
+    /// in `b`.
     pub(super) fn has_same_marks(&self, offset: usize, a: &[u8], b: &[u8]) -> bool {
         self.marks(offset, a.len()).all(|(at, _)| a[at] == b[at])
     }

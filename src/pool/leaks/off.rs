@@ -1,4 +1,4 @@
-//! The same where the crate is built without the sentinel: nothing.
+//! What stands for the watch in a crate that is built without the sentinel: it does nothing.
 
 use crate::frame::Failure;
 use crate::pool::core::Core;
