@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::module::Module;
 use crate::symbols::Symbol;
 
-/// A thread-local that a task left changed.
+/// A thread-local that a task left changed, or a [probe](crate::Sentinel::probe) that answers
+/// differently after it.
 ///
 /// Its `Display` is one line.
 ///
@@ -26,7 +27,8 @@ use crate::symbols::Symbol;
 /// ```
 #[derive(Clone)]
 pub struct Leak {
-    module: Arc<Module>,
+    /// `None`: a probe.
+    module: Option<Arc<Module>>,
     path: Option<Box<str>>,
     crate_name: Option<Box<str>>,
     offset: usize,
@@ -45,7 +47,7 @@ impl Leak {
         is_first_touch: bool,
     ) -> Leak {
         Leak {
-            module: Arc::clone(module),
+            module: Some(Arc::clone(module)),
             path: symbol.map(|symbol| symbol.name.path.clone()),
             crate_name: symbol.and_then(|symbol| symbol.name.crate_name.clone()),
             offset,
@@ -53,6 +55,27 @@ impl Leak {
             after: after.into(),
             is_first_touch,
         }
+    }
+
+    pub(super) fn of_probe(name: &str, before: u64, after: u64) -> Leak {
+        Leak {
+            module: None,
+            path: Some(name.into()),
+            crate_name: None,
+            offset: 0,
+            before: before.to_ne_bytes().into(),
+            after: after.to_ne_bytes().into(),
+            is_first_touch: false,
+        }
+    }
+
+    /// Returns whether it is a [probe](crate::Sentinel::probe) that answers differently, and no
+    /// thread-local.
+    ///
+    /// Its [path](Self::path) is the probe's name, and the bytes are those of its answers.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.module.is_none()
     }
 
     /// Returns the thread-local's path, as in `my_app::REQUEST_ID`; for one declared in C, its
@@ -70,16 +93,18 @@ impl Leak {
         self.crate_name.as_deref()
     }
 
-    /// Returns the file name of the program or shared library that contains it.
+    /// Returns the file name of the program or shared library that contains it; `probe` for a
+    /// probe.
     #[must_use]
     pub fn module(&self) -> &str {
-        &self.module.file
+        self.module.as_ref().map_or("probe", |module| &module.file)
     }
 
-    /// Returns the path of the program or shared library that contains it.
+    /// Returns the path of the program or shared library that contains it; an empty one for a
+    /// probe.
     #[must_use]
     pub fn module_path(&self) -> &Path {
-        &self.module.path
+        self.module.as_ref().map_or(Path::new(""), |module| &module.path)
     }
 
     /// Returns where it starts in its module's block of thread-locals, in bytes.
@@ -132,6 +157,15 @@ impl Leak {
         self.is_first_touch
     }
 
+    /// Returns how it differs, in words.
+    pub(super) fn change(&self) -> String {
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+        match self.is_probe() {
+            true => format!("from {} to {}", number(&self.before), number(&self.after)),
+            false => format!("{} of {} bytes", self.changed_bytes(), self.size()),
+        }
+    }
+
     /// Returns what the table calls it: the path, or where it is.
     pub(super) fn label(&self) -> String {
         match &self.path {
@@ -143,8 +177,10 @@ impl Leak {
 
 impl fmt::Display for Leak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (changed, size) = (self.changed_bytes(), self.size());
-        write!(f, "{}: {changed} of {size} bytes changed", self.label())?;
+        match self.is_probe() {
+            true => return write!(f, "{}: changed {}", self.label(), self.change()),
+            false => write!(f, "{}: {} changed", self.label(), self.change())?,
+        }
         if self.is_first_touch {
             f.write_str(" at its first touch")?;
         }
@@ -160,7 +196,7 @@ impl fmt::Debug for Leak {
         f.debug_struct("Leak")
             .field("path", &self.path)
             .field("crate_name", &self.crate_name)
-            .field("module", &self.module.path)
+            .field("module", &self.module_path())
             .field("offset", &self.offset)
             .field("before", &self.before)
             .field("after", &self.after)

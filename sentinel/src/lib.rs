@@ -58,7 +58,9 @@
 //!
 //! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that grows is seen because
 //!   its length lies in the thread-local, a `Box<Vec<_>>` is not. So it is with the entry of a map
-//!   that gets another value. The first touch may be all that is ever seen of such a leak.
+//!   that gets another value. The first touch may be all that is ever seen of such a leak. A
+//!   [probe](Sentinel::probe) compares what a function reads there.
+//! * A tracing span that was entered and never left, without the feature `tracing`.
 //! * A value that was changed and put back, or overwritten with the same bytes.
 //! * `pthread_setspecific` and the `thread_local` crate's maps: their data lies on the heap.
 //! * What the C library itself keeps, such as the locale of `uselocale`.
@@ -101,6 +103,7 @@ mod module;
 mod name;
 mod plan;
 mod policy;
+mod probe;
 mod report;
 mod rule;
 mod sentinel;

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use crate::module::Module;
 use crate::plan::Plan;
+use crate::probe::Probe;
 use crate::rule::{Rules, Verdict};
 
 /// How many plans are remembered. A program that keeps loading and unloading modules must not
@@ -14,6 +15,7 @@ const REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Policy {
     rules: Rules,
+    probes: Vec<Probe>,
     plans: Mutex<Vec<Arc<Plan>>>,
 }
 
@@ -21,17 +23,25 @@ impl Policy {
     /// Returns the policy of the built-in rules, which is shared by all who add none.
     pub(super) fn built_in() -> Arc<Policy> {
         static BUILT_IN: LazyLock<Arc<Policy>> =
-            LazyLock::new(|| Arc::new(Policy::new(Rules::built_in())));
+            LazyLock::new(|| Arc::new(Policy::new(Rules::built_in(), Probe::built_in())));
         Arc::clone(&BUILT_IN)
     }
 
-    pub(super) fn new(rules: Rules) -> Policy {
-        Policy { rules, plans: Mutex::default() }
+    pub(super) fn new(rules: Rules, probes: Vec<Probe>) -> Policy {
+        Policy { rules, probes, plans: Mutex::default() }
     }
 
     pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {
         self.rules.add(pattern, verdict);
         self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(super) fn add_probe(&mut self, probe: Probe) {
+        self.probes.push(probe);
+    }
+
+    pub(super) fn probes(&self) -> &[Probe] {
+        &self.probes
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -56,6 +66,6 @@ impl Policy {
 impl Clone for Policy {
     /// Copies the rules, to which more are added: what they came to does not hold then.
     fn clone(&self) -> Policy {
-        Policy::new(self.rules.clone())
+        Policy::new(self.rules.clone(), self.probes.clone())
     }
 }

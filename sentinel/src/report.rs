@@ -44,7 +44,7 @@ impl Report {
     }
 
     /// Returns the thread-locals that the task left changed, module by module in order of their
-    /// offsets.
+    /// offsets, and after them the probes that answer differently.
     ///
     /// Empty where the sentinel does not work.
     #[must_use]
@@ -73,7 +73,7 @@ impl fmt::Display for Report {
         for leak in leaks {
             let crate_name = leak.crate_name().unwrap_or("-").to_owned();
             let first = if leak.is_first_touch() { ", first touch" } else { "" };
-            let changed = format!("{} of {} bytes{first}", leak.changed_bytes(), leak.size());
+            let changed = format!("{}{first}", leak.change());
             rows.push([leak.label(), crate_name, leak.module().to_owned(), changed]);
         }
         let mut widths = [0; 4];

@@ -6,6 +6,7 @@ use crate::error::{Unsupported, WatchError};
 use crate::lease;
 use crate::module::Module;
 use crate::policy::Policy;
+use crate::probe::Probe;
 use crate::report::Report;
 use crate::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
 use crate::tls;
@@ -58,7 +59,7 @@ impl Sentinel {
     /// assert!(report.leaks().is_empty());
     /// ```
     pub fn strict() -> Sentinel {
-        Sentinel { policy: Arc::new(Policy::new(Rules::strict())) }
+        Sentinel { policy: Arc::new(Policy::new(Rules::strict(), Vec::new())) }
     }
 
     /// Returns the built-in rules.
@@ -114,6 +115,33 @@ impl Sentinel {
     /// ```
     pub fn allow_first_touch(mut self, pattern: &str) -> Sentinel {
         Arc::make_mut(&mut self.policy).add(pattern, Verdict::FirstTouch);
+        self
+    }
+
+    /// Compares what a function returns, too: for state of a thread that lies on the heap, of which
+    /// the bytes of a thread-local do not tell.
+    ///
+    /// It is called on the watched thread, before the task and after it. If the answers differ,
+    /// that is a leak with the name of the probe; a hash does for what is no number. What the
+    /// function touches itself is not watched. A panic of it is swallowed, and nothing is compared
+    /// then.
+    ///
+    /// With the crate's feature `tracing` a new sentinel has a probe for the current span.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// // Nothing but the pointer lies in the thread-local, and that stays the same.
+    /// thread_local! { static LEVEL: Box<Cell<u64>> = Box::new(Cell::new(0)); }
+    ///
+    /// # if cleanslate_sentinel::supported().is_err() { return; }
+    /// let sentinel = Sentinel::new().probe("the level", || LEVEL.with(|level| level.get()));
+    /// let ((), report) = sentinel.watch(|| LEVEL.with(|level| level.set(7)));
+    /// assert_eq!(report.leaks()[0].path(), Some("the level"));
+    /// ```
+    pub fn probe(mut self, name: &str, read: fn() -> u64) -> Sentinel {
+        Arc::make_mut(&mut self.policy).add_probe(Probe::new(name, read));
         self
     }
 

@@ -8,8 +8,10 @@ use crate::change::Change;
 use crate::error::Unsupported;
 use crate::ignore;
 use crate::layout::{Layout, Past, Watched};
+use crate::leak::Leak;
 use crate::module::Unread;
 use crate::policy::Policy;
+use crate::probe;
 use crate::report::Report;
 use crate::tls::{self, Compared, Identity};
 
@@ -46,6 +48,8 @@ pub struct Watcher {
     layout: Layout,
     before: Vec<u8>,
     after: Vec<u8>,
+    /// What the probes said before the task.
+    answers: Vec<Option<u64>>,
     is_begun: bool,
     // On systems where nothing is watched, too.
     _here: PhantomData<*mut ()>,
@@ -62,8 +66,9 @@ impl Watcher {
         let ignored = ignore::ranges();
         let layout = Layout::new(&policy, &ignored)?;
         let (before, after) = (vec![0; layout.len()], vec![0; layout.len()]);
+        let answers = Vec::with_capacity(policy.probes().len());
         let (is_begun, _here) = (false, PhantomData);
-        let watcher = Watcher { policy, ignored, layout, before, after, is_begun, _here };
+        let watcher = Watcher { policy, ignored, layout, before, after, answers, is_begun, _here };
         watcher.unread().map_or(Ok(watcher), Err)
     }
 
@@ -91,6 +96,8 @@ impl Watcher {
     /// Remembers what the thread's thread-locals hold now. A second call replaces the first.
     #[inline]
     pub fn begin(&mut self) {
+        // Before the copy, so that what the probes touch is not put down to the task.
+        probe::ask(self.policy.probes(), &mut self.answers);
         self.is_begun = self.layout.unread.is_none() && self.layout.view.copy(&mut self.before);
         if !self.is_begun {
             self.begin_anew();
@@ -127,14 +134,16 @@ impl Watcher {
         if !std::mem::take(&mut self.is_begun) {
             return None;
         }
-        match self.layout.view.compare(&self.before) {
-            Compared::Same => None,
+        let mut leaks = match self.layout.view.compare(&self.before) {
+            Compared::Same => Vec::new(),
             Compared::Different | Compared::Stale => self.examine(),
-        }
+        };
+        probe::ask_again(self.policy.probes(), &self.answers, &mut leaks);
+        Report::of_leaks(leaks)
     }
 
     #[cold]
-    fn examine(&mut self) -> Option<Report> {
+    fn examine(&mut self) -> Vec<Leak> {
         // First of all, so that what the examination itself touches does not count.
         if self.layout.view.copy(&mut self.after) {
             self.examine_in_place()
@@ -144,7 +153,7 @@ impl Watcher {
     }
 
     /// Examines blocks that are where they were: the usual case.
-    fn examine_in_place(&mut self) -> Option<Report> {
+    fn examine_in_place(&mut self) -> Vec<Leak> {
         let ignored = ignore::ranges();
         if ignored != self.ignored {
             self.ignored = ignored;
@@ -171,7 +180,7 @@ impl Watcher {
             let loaded = &watched.loaded;
             Change { loaded, plan, offset: span.offset, before, after, identity }.leaks(&mut leaks);
         }
-        Report::of_leaks(leaks)
+        leaks
     }
 
     /// Leaves out what is ignored by now, in both copies as well.
@@ -190,13 +199,13 @@ impl Watcher {
 
     /// Examines blocks that are not those that the thread had: modules came or went, or it used one
     /// for the first time.
-    fn examine_moved(&mut self) -> Option<Report> {
+    fn examine_moved(&mut self) -> Vec<Leak> {
         self.ignored = ignore::ranges();
-        let now = Layout::new(&self.policy, &self.ignored).ok()?;
+        let Ok(now) = Layout::new(&self.policy, &self.ignored) else { return Vec::new() };
         self.after.resize(now.len().max(self.after.len()), 0);
         if !now.view.copy(&mut self.after) {
             // Reading a symbol table has changed the blocks once more: there is nothing to go by.
-            return None;
+            return Vec::new();
         }
         let mut leaks = Vec::new();
         let mut before = Vec::new();
@@ -222,6 +231,6 @@ impl Watcher {
             Change { loaded, plan, offset: span.offset, before, after, identity }.leaks(&mut leaks);
         }
         self.install(now);
-        Report::of_leaks(leaks)
+        leaks
     }
 }

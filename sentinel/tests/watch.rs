@@ -432,3 +432,63 @@ fn errors_are_errors_that_can_cross_threads() {
     is_shared::<Report>();
     is_shared::<Sentinel>();
 }
+
+#[test]
+fn a_probe_finds_what_no_bytes_show_and_names_it_once() {
+    thread_local! {
+        static LEVEL: Box<Cell<u64>> = Box::new(Cell::new(0));
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+    let read = || {
+        CALLS.set(CALLS.get() + 1);
+        LEVEL.with(|level| level.get())
+    };
+    let sentinel = Sentinel::new().probe("the level", read);
+    // The probe touches both thread-locals first, and changes one of them each time.
+    let (_, report) = sentinel.watch(|| ());
+    assert!(report.is_clean(), "{report}");
+    let (_, report) = sentinel.watch(|| LEVEL.with(|level| level.set(7)));
+    assert_eq!(paths(&report), ["the level"]);
+    let [leak] = report.leaks() else { panic!("{report}") };
+    assert!(leak.is_probe() && !leak.is_first_touch());
+    assert_eq!((leak.module(), leak.crate_name()), ("probe", None));
+    assert_eq!((leak.before(), leak.after()), (&[0; 8][..], &7_u64.to_ne_bytes()[..]));
+    assert_eq!(leak.to_string(), "the level: changed from 0 to 7");
+    let (_, report) = sentinel.watch(|| LEVEL.with(|level| level.set(level.replace(8))));
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(CALLS.get(), 6);
+    // It comes after what the bytes show.
+    let (_, report) = sentinel.watch(|| {
+        TENANT.set(TENANT.get() + 1);
+        LEVEL.with(|level| level.set(9));
+    });
+    assert_eq!(paths(&report), ["watch::TENANT", "the level"]);
+}
+
+#[test]
+fn a_probe_that_panics_before_or_after_compares_nothing_and_hides_nothing() {
+    thread_local! { static FAILS: Cell<bool> = const { Cell::new(false) }; }
+    let read = || if FAILS.get() { std::panic::resume_unwind(Box::new(())) } else { 1 };
+    let sentinel = Sentinel::new().allow("*::FAILS").probe("fails", read);
+    for fails in [true, true, false] {
+        let (_, report) = sentinel.watch(|| FAILS.set(fails));
+        assert!(report.is_clean(), "{report}");
+    }
+    FAILS.set(true);
+    let (_, report) = sentinel.watch(|| TENANT.set(TENANT.get() + 1));
+    assert_eq!(paths(&report), ["watch::TENANT"]);
+}
+
+#[test]
+fn a_rule_that_matches_nothing_is_named_and_no_other() {
+    TENANT.set(1);
+    let sentinel = Sentinel::new()
+        .allow("*::TENANT")
+        .allow("*::TENNANT")
+        .allow_first_touch("watch::")
+        .allow_first_touch("wach")
+        .allow("module:libc.so*")
+        .allow("module:libcc.so*");
+    assert_eq!(sentinel.unused_rules().unwrap(), ["*::TENNANT", "wach", "module:libcc.so*"]);
+    assert!(Sentinel::new().unused_rules().unwrap().is_empty());
+}

@@ -26,6 +26,10 @@
 //! false and what is allowed. What cleanslate itself keeps per thread, `task_local!`s and
 //! `worker_local!`s among it, never shows.
 //!
+//! State on the heap, behind a pointer that stays the same, is not seen by itself:
+//! [`Sentinel::probe`] compares what a function reads there. With the feature `tracing` the current
+//! span is compared so.
+//!
 //! # What to do about a leak
 //!
 //! State of your own that belongs to one task is declared with [`task_local!`](crate::task_local).

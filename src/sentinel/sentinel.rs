@@ -146,6 +146,33 @@ impl Sentinel {
         self
     }
 
+    /// Compares what a function returns, too: for state of a thread that lies on the heap, of which
+    /// the bytes of a thread-local do not tell.
+    ///
+    /// It is called on the worker, before the task and after it. If the answers differ, that is a
+    /// leak with the name of the probe; a hash does for what is no number. What the function
+    /// touches itself is not watched. A panic of it is swallowed, and nothing is compared then.
+    ///
+    /// With the feature `tracing` a new sentinel has a probe for the current span.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use cleanslate::{Pool, sentinel::Sentinel};
+    ///
+    /// // Nothing but the pointer lies in the thread-local, and that stays the same.
+    /// thread_local! { static LEVEL: Box<Cell<u64>> = Box::new(Cell::new(0)); }
+    ///
+    /// # if cleanslate::sentinel::supported().is_err() { return; }
+    /// let sentinel = Sentinel::new().probe("the level", || LEVEL.with(|level| level.get()));
+    /// let pool = Pool::builder().workers(1).sentinel(sentinel).build().unwrap();
+    /// pool.submit(|| LEVEL.with(|level| level.set(7))).join().unwrap();
+    /// assert_eq!(pool.stats().leaks, 1);
+    /// ```
+    pub fn probe(mut self, name: &str, read: fn() -> u64) -> Sentinel {
+        self.rules = self.rules.probe(name, read);
+        self
+    }
+
     /// Returns which of the patterns given to [`allow`](Self::allow) and
     /// [`allow_first_touch`](Self::allow_first_touch) match nothing in the program and in the
     /// libraries that are loaded now: perhaps a typing error, or a crate that is no longer there.

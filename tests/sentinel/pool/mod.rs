@@ -2,6 +2,7 @@
 
 mod always;
 mod clean;
+mod current;
 mod panicking;
 mod renewing;
 mod reporting;
