@@ -36,6 +36,18 @@ use crate::pool::Pool;
 )]
 pub trait Executor {
     /// Maps any items, which may borrow from the caller.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Executor, Pool};
+    ///
+    /// fn doubled(pool: &impl Executor) -> Vec<u32> {
+    ///     pool.map([1, 2], |n| 2 * n)
+    /// }
+    /// assert_eq!(doubled(&Pool::new(2)?), [2, 4]);
+    /// # Ok::<_, cleanslate::BuildError>(())
+    /// ```
     fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
     where
         I: IntoIterator<Item: Send, IntoIter: Send>,
@@ -43,6 +55,18 @@ pub trait Executor {
         R: Send;
 
     /// Maps references to the elements of a slice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Executor, Pool};
+    ///
+    /// fn doubled(pool: &impl Executor) -> Vec<u32> {
+    ///     pool.map_slice(&[1, 2], |n| 2 * n)
+    /// }
+    /// assert_eq!(doubled(&Pool::new(2)?), [2, 4]);
+    /// # Ok::<_, cleanslate::BuildError>(())
+    /// ```
     fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
     where
         T: Sync,
@@ -50,12 +74,36 @@ pub trait Executor {
         R: Send;
 
     /// Maps the numbers of a range.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Executor, Pool};
+    ///
+    /// fn doubled(pool: &impl Executor) -> Vec<usize> {
+    ///     pool.map_range(1..3, |n| 2 * n)
+    /// }
+    /// assert_eq!(doubled(&Pool::new(2)?), [2, 4]);
+    /// # Ok::<_, cleanslate::BuildError>(())
+    /// ```
     fn map_range<F, R>(&self, range: Range<usize>, f: F) -> Vec<R>
     where
         F: Fn(usize) -> R + Sync,
         R: Send;
 
     /// Counts the threads that run tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Executor, Pool};
+    ///
+    /// fn size(pool: &impl Executor) -> usize {
+    ///     pool.workers()
+    /// }
+    /// assert_eq!(size(&Pool::new(2)?), 2);
+    /// # Ok::<_, cleanslate::BuildError>(())
+    /// ```
     fn workers(&self) -> usize;
 }
 

@@ -4,6 +4,16 @@
 //!
 //! - **F1 (pinned).** `future` is pinned with the `Isolated` around it: it is only reached through
 //!   `Pin`, never moved, and dropped in place. `Isolated` is `Unpin` only if `F` is.
+//!
+//! ```
+//! use cleanslate::{future::FutureExt, task_local};
+//!
+//! task_local! { static SEEN: bool = false; }
+//!
+//! let task = || async { SEEN.replace(true) }.isolated();
+//! assert!(!futures_lite::future::block_on(task()));
+//! assert!(!futures_lite::future::block_on(task()));
+//! ```
 
 #![expect(unsafe_code, reason = "pin projection to one field")]
 
@@ -22,6 +32,18 @@ pub use crate::slot::ScopedFuture;
 /// Makes a task of a future.
 ///
 /// Implemented for every future.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{future::FutureExt, task_local};
+///
+/// task_local! { static SEEN: bool = false; }
+///
+/// let task = async { SEEN.replace(true) };
+/// SEEN.set(true);
+/// assert!(!futures_lite::future::block_on(task.isolated()));
+/// ```
 pub trait FutureExt: Future + Sized {
     /// Gives the future slots of its own: fresh, but for what it inherits from the current task
     /// *now*, where it is wrapped.
@@ -64,6 +86,19 @@ pub trait FutureExt: Future + Sized {
     /// # Panics
     ///
     /// Polling panics as with [`isolated`](Self::isolated).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::future::FutureExt;
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! { static SEEN: bool = false; }
+    ///
+    /// let task = async { SEEN.replace(true) };
+    /// SEEN.set(true);
+    /// assert!(!futures_lite::future::block_on(task.isolated_in(&Context::empty())));
+    /// ```
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
         Isolated { future: Some(self), context: context.clone(), parked: Parked::default() }
     }
@@ -72,6 +107,15 @@ pub trait FutureExt: Future + Sized {
 impl<F: Future> FutureExt for F {}
 
 /// A future with slots of its own: see [`FutureExt::isolated`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::future::{FutureExt, Isolated};
+///
+/// let task: Isolated<_> = async { 1 }.isolated();
+/// assert_eq!(futures_lite::future::block_on(task), 1);
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Isolated<F: Future> {
     /// `None` once it is over (F1).

@@ -2,6 +2,34 @@
 //!
 //! [`IsolateLayer`] makes one task of each request, from the call of the service to the last frame
 //! of the response's body.
+//!
+//! ```
+//! use cleanslate::tower::{IsolateLayer};
+//! use http::{Request, Response};
+//! # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
+//! use tower_layer::Layer;
+//! use tower_service::Service;
+//!
+//! # #[derive(Clone)]
+//! struct Greeter;
+//!
+//! impl Service<Request<String>> for Greeter {
+//!     type Response = Response<String>; // …
+//! #     type Error = Infallible;
+//! #     type Future = Ready<Result<Response<String>, Infallible>>;
+//! #     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+//! #         Poll::Ready(Ok(()))
+//! #     }
+//!     fn call(&mut self, _: Request<String>) -> Self::Future {
+//!         ready(Ok(Response::new("hello".to_owned())))
+//!     }
+//! }
+//!
+//! let layer = IsolateLayer::new(|_: &Request<String>| ());
+//! let mut service = layer.layer(Greeter);
+//! let response = futures_lite::future::block_on(service.call(Request::new(String::new())));
+//! assert!(response.unwrap().status().is_success());
+//! ```
 
 use std::fmt;
 use std::future::poll_fn;
@@ -84,6 +112,19 @@ pub struct IsolateLayer<F> {
 
 impl<F> IsolateLayer<F> {
     /// Makes a layer that fills the slots of each request with `fill`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{task_local, tower::IsolateLayer};
+    /// use http::Request;
+    ///
+    /// task_local! { static PATH: String = String::new(); }
+    ///
+    /// let fill = |request: &Request<()>| PATH.set(request.uri().path().to_owned());
+    /// let layer = IsolateLayer::new(fill);
+    /// let _for_a_server = layer;
+    /// ```
     #[must_use]
     pub const fn new(fill: F) -> Self {
         Self { fill }
@@ -99,6 +140,36 @@ impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
 }
 
 /// The service that [`IsolateLayer`] makes.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::tower::{Isolate, IsolateLayer};
+/// use http::{Request, Response};
+/// # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
+/// use tower_layer::Layer;
+/// use tower_service::Service;
+///
+/// # #[derive(Clone)]
+/// struct Greeter;
+///
+/// impl Service<Request<String>> for Greeter {
+///     type Response = Response<String>; // …
+/// #     type Error = Infallible;
+/// #     type Future = Ready<Result<Response<String>, Infallible>>;
+/// #     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+/// #         Poll::Ready(Ok(()))
+/// #     }
+///     fn call(&mut self, _: Request<String>) -> Self::Future {
+///         ready(Ok(Response::new("hello".to_owned())))
+///     }
+/// }
+///
+/// let layer = IsolateLayer::new(|_: &Request<String>| ());
+/// let mut service: Isolate<Greeter, _> = layer.layer(Greeter);
+/// let response = futures_lite::future::block_on(service.call(Request::new(String::new())));
+/// assert!(response.unwrap().status().is_success());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Isolate<S, F> {
     inner: S,
@@ -216,6 +287,36 @@ async fn hand_out() {
 }
 
 /// The future of a response, in the task of its request.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::tower::{IsolateLayer, ResponseFuture};
+/// use http::{Request, Response};
+/// # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
+/// use tower_layer::Layer;
+/// use tower_service::Service;
+///
+/// # #[derive(Clone)]
+/// struct Greeter;
+///
+/// impl Service<Request<String>> for Greeter {
+///     type Response = Response<String>; // …
+/// #     type Error = Infallible;
+/// #     type Future = Ready<Result<Response<String>, Infallible>>;
+/// #     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+/// #         Poll::Ready(Ok(()))
+/// #     }
+///     fn call(&mut self, _: Request<String>) -> Self::Future {
+///         ready(Ok(Response::new("hello".to_owned())))
+///     }
+/// }
+///
+/// let layer = IsolateLayer::new(|_: &Request<String>| ());
+/// let mut service = layer.layer(Greeter);
+/// let response: ResponseFuture<_, _> = service.call(Request::new(String::new()));
+/// assert!(futures_lite::future::block_on(response).unwrap().status().is_success());
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<B: Body, E> {
     /// `None` once it is over.
@@ -255,6 +356,39 @@ impl<B: Body, E> fmt::Debug for ResponseFuture<B, E> {
 }
 
 /// The body of a response, in the task of its request, which ends with it.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::tower::{IsolateLayer, IsolatedBody};
+/// use http::{Request, Response};
+/// # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
+/// use tower_layer::Layer;
+/// use tower_service::Service;
+///
+/// # #[derive(Clone)]
+/// struct Greeter;
+///
+/// impl Service<Request<String>> for Greeter {
+///     type Response = Response<String>; // …
+/// #     type Error = Infallible;
+/// #     type Future = Ready<Result<Response<String>, Infallible>>;
+/// #     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+/// #         Poll::Ready(Ok(()))
+/// #     }
+///     fn call(&mut self, _: Request<String>) -> Self::Future {
+///         ready(Ok(Response::new("hello".to_owned())))
+///     }
+/// }
+///
+/// use http_body::Body;
+///
+/// let layer = IsolateLayer::new(|_: &Request<String>| ());
+/// let mut service = layer.layer(Greeter);
+/// let response = futures_lite::future::block_on(service.call(Request::new(String::new())));
+/// let body: IsolatedBody<_, _> = response.unwrap().into_body();
+/// assert!(!body.is_end_stream());
+/// ```
 pub struct IsolatedBody<B: Body, E> {
     /// `None` once it is over.
     task: Option<Isolated<Serving>>,

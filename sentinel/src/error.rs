@@ -35,6 +35,14 @@ impl Unsupported {
     }
 
     /// Returns whether it may work later: the symbols of a file could not be read just now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// if let Err(unsupported) = cleanslate_sentinel::supported() {
+    ///     assert!(!unsupported.is_temporary());
+    /// }
+    /// ```
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self.0, Why::Unread(_))
@@ -59,6 +67,17 @@ impl fmt::Debug for Unsupported {
 impl std::error::Error for Unsupported {}
 
 /// A closure could not be watched, and was not run.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate_sentinel::Sentinel;
+///
+/// match Sentinel::new().try_watch(|| 1) {
+///     Ok((result, _report)) => assert_eq!(result, 1),
+///     Err(error) => assert_eq!(error.into_inner()(), 1, "the closure comes back"),
+/// }
+/// ```
 pub struct WatchError<F> {
     unsupported: Unsupported,
     rejected: F,
@@ -74,12 +93,34 @@ impl<F> WatchError<F> {
     }
 
     /// Returns the closure.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// match Sentinel::new().try_watch(|| 1) {
+    ///     Ok((result, _report)) => assert_eq!(result, 1),
+    ///     Err(error) => assert_eq!(error.into_inner()(), 1),
+    /// }
+    /// ```
     #[must_use]
     pub fn into_inner(self) -> F {
         self.rejected
     }
 
     /// Returns why it could not be watched.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::{Sentinel, supported};
+    ///
+    /// match Sentinel::new().try_watch(|| 1) {
+    ///     Ok((result, _report)) => assert_eq!(result, 1),
+    ///     Err(error) => assert_eq!(supported().as_ref(), Err(error.unsupported())),
+    /// }
+    /// ```
     #[must_use]
     pub fn unsupported(&self) -> &Unsupported {
         &self.unsupported

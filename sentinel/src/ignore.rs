@@ -56,6 +56,18 @@ impl Ignored {
     /// Adds a thread-local, unless it has been destroyed on this thread.
     ///
     /// It comes to life if it has not been used here yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static DEPTH: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// cleanslate_sentinel::ignore(|ignored| ignored.key(&DEPTH));
+    /// let ((), report) = cleanslate_sentinel::watch(|| DEPTH.set(3));
+    /// assert!(report.leaks().is_empty());
+    /// ```
     pub fn key<T: 'static>(&mut self, key: &'static LocalKey<T>) {
         // While the thread ends there may be nothing left to ignore.
         let _gone = key.try_with(|value| self.value(value));
@@ -66,6 +78,18 @@ impl Ignored {
     /// In a file with symbols the whole thread-local is left out. Elsewhere it is the bytes of the
     /// value; a flag beside it by which std tells that the thread-local is alive does not belong to
     /// it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static DEPTH: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// cleanslate_sentinel::ignore(|ignored| DEPTH.with(|depth| ignored.value(depth)));
+    /// let ((), report) = cleanslate_sentinel::watch(|| DEPTH.set(3));
+    /// assert!(report.leaks().is_empty());
+    /// ```
     pub fn value<T: ?Sized>(&mut self, value: &T) {
         let start = std::ptr::from_ref(value).addr();
         self.ranges.push(start..start + size_of_val(value));

@@ -32,6 +32,17 @@ impl Inventory {
     ///
     /// Returns an error if the file cannot be read, is no ELF file, is truncated or malformed, or
     /// has thread-locals but no name for any of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// assert!(!inventory.variables().is_empty());
+    /// # }
+    /// ```
     pub fn read(path: impl AsRef<Path>) -> Result<Inventory, InventoryError> {
         let path = path.as_ref();
         let error = |failure| InventoryError { path: path.to_owned(), failure };
@@ -55,12 +66,34 @@ impl Inventory {
     }
 
     /// Returns the thread-locals in the order in which they lie in memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// assert!(inventory.variables().is_sorted_by_key(|variable| variable.offset()));
+    /// # }
+    /// ```
     #[must_use]
     pub fn variables(&self) -> &[Variable] {
         &self.variables
     }
 
     /// Returns how many bytes each thread has for them, padding included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// assert!(inventory.size() > 0);
+    /// # }
+    /// ```
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
@@ -68,6 +101,17 @@ impl Inventory {
 
     /// Returns whether every thread-local has a name; in a stripped library only exported ones
     /// have.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// assert!(inventory.is_complete());
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete
@@ -75,6 +119,18 @@ impl Inventory {
 }
 
 /// A thread-local in a binary.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate_sentinel::Inventory;
+///
+/// # #[cfg(target_os = "linux")] {
+/// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+/// let variable = &inventory.variables()[0];
+/// assert!(!variable.path().is_empty());
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     path: Box<str>,
@@ -86,30 +142,90 @@ pub struct Variable {
 
 impl Variable {
     /// Returns its path, as in `my_app::REQUEST_ID`; for one declared in C, its symbol.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// let variable = &inventory.variables()[0];
+    /// assert!(!variable.path().is_empty());
+    /// # }
+    /// ```
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
     /// Returns the crate that declares it; `None` if it is not declared in Rust.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// let variable = &inventory.variables()[0];
+    /// assert!(variable.crate_name().is_none_or(|name| !name.is_empty()));
+    /// # }
+    /// ```
     #[must_use]
     pub fn crate_name(&self) -> Option<&str> {
         self.crate_name.as_deref()
     }
 
     /// Returns where it starts in the block of thread-locals, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// let variable = &inventory.variables()[0];
+    /// assert!(variable.offset() < inventory.size());
+    /// # }
+    /// ```
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// Returns its size in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// let variable = &inventory.variables()[0];
+    /// assert!(variable.size() <= inventory.size());
+    /// # }
+    /// ```
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
     }
 
     /// Returns whether a fresh thread's copy comes from the file; otherwise it starts as zeros.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();
+    /// let from_file = inventory.variables().iter().filter(|variable| variable.is_initialised());
+    /// assert!(from_file.count() <= inventory.variables().len());
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_initialised(&self) -> bool {
         self.is_initialised
@@ -117,6 +233,19 @@ impl Variable {
 }
 
 /// A file's thread-locals could not be listed; its `Display` names the file and the reason.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate_sentinel::Inventory;
+///
+/// let file = std::env::temp_dir().join(format!("cleanslate-{}-named", std::process::id()));
+/// std::fs::write(&file, "no program")?;
+/// let error = Inventory::read(&file).unwrap_err();
+/// std::fs::remove_file(&file)?;
+/// assert!(error.to_string().contains("-named"), "{error}");
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct InventoryError {
     path: PathBuf,
@@ -131,18 +260,57 @@ enum InventoryFailure {
 
 impl InventoryError {
     /// Returns whether the file has thread-locals but is stripped of their names.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// let file = std::env::temp_dir().join(format!("cleanslate-{}-stripped", std::process::id()));
+    /// std::fs::write(&file, "no program")?;
+    /// let error = Inventory::read(&file).unwrap_err();
+    /// std::fs::remove_file(&file)?;
+    /// assert!(!error.is_stripped());
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn is_stripped(&self) -> bool {
         matches!(self.failure, InventoryFailure::Stripped)
     }
 
     /// Returns whether the file is something else than ELF.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// let file = std::env::temp_dir().join(format!("cleanslate-{}-other", std::process::id()));
+    /// std::fs::write(&file, "no program")?;
+    /// let error = Inventory::read(&file).unwrap_err();
+    /// std::fs::remove_file(&file)?;
+    /// assert!(error.is_not_elf());
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn is_not_elf(&self) -> bool {
         matches!(self.failure, InventoryFailure::Unreadable(Failure::NotElf))
     }
 
     /// Returns whether the file is ELF, but cut off or broken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Inventory;
+    ///
+    /// let file = std::env::temp_dir().join(format!("cleanslate-{}-broken", std::process::id()));
+    /// std::fs::write(&file, "no program")?;
+    /// let error = Inventory::read(&file).unwrap_err();
+    /// std::fs::remove_file(&file)?;
+    /// assert!(!error.is_malformed());
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn is_malformed(&self) -> bool {
         matches!(self.failure, InventoryFailure::Unreadable(Failure::Malformed(_)))

@@ -82,12 +82,40 @@ impl Leak {
     /// symbol.
     ///
     /// `None` if the module's file has no symbol for it, as after `strip`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert!(leak.path().unwrap().ends_with("TENANT"));
+    /// ```
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 
     /// Returns the crate that declares it; `None` if it has no name, or is not declared in Rust.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert!(leak.crate_name().is_some());
+    /// ```
     #[must_use]
     pub fn crate_name(&self) -> Option<&str> {
         self.crate_name.as_deref()
@@ -95,6 +123,20 @@ impl Leak {
 
     /// Returns the file name of the program or shared library that contains it; `probe` for a
     /// probe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert!(!leak.module().is_empty());
+    /// ```
     #[must_use]
     pub fn module(&self) -> &str {
         self.module.as_ref().map_or("probe", |module| &module.file)
@@ -102,36 +144,120 @@ impl Leak {
 
     /// Returns the path of the program or shared library that contains it; an empty one for a
     /// probe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert!(leak.module_path().is_absolute());
+    /// ```
     #[must_use]
     pub fn module_path(&self) -> &Path {
         self.module.as_ref().map_or(Path::new(""), |module| &module.path)
     }
 
     /// Returns where it starts in its module's block of thread-locals, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert_eq!(leak.offset() % 4, 0);
+    /// ```
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// Returns its size in bytes; without a name, the length of the run of words that changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert_eq!(leak.size(), 4);
+    /// ```
     #[must_use]
     pub fn size(&self) -> usize {
         self.after.len()
     }
 
     /// Returns its bytes before the task. They may include padding.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert_eq!(leak.before(), 0_u32.to_ne_bytes());
+    /// ```
     #[must_use]
     pub fn before(&self) -> &[u8] {
         &self.before
     }
 
     /// Returns its bytes after the task. They may include padding.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert_eq!(leak.after(), 7_u32.to_ne_bytes());
+    /// ```
     #[must_use]
     pub fn after(&self) -> &[u8] {
         &self.after
     }
 
     /// Returns the parts of it that differ, as ranges of bytes counted from its start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert_eq!(leak.changed().map(|bytes| bytes.len()).sum::<usize>(), 1);
+    /// ```
     pub fn changed(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let differs = |at: &usize| self.before[*at] != self.after[*at];
         let mut at = 0;
@@ -143,6 +269,20 @@ impl Leak {
     }
 
     /// Returns how many of its bytes differ.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert_eq!(leak.changed_bytes(), 1);
+    /// ```
     #[must_use]
     pub fn changed_bytes(&self) -> usize {
         self.changed().map(|range| range.len()).sum()
@@ -152,6 +292,20 @@ impl Leak {
     /// life.
     ///
     /// Always false for one without a name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert!(leak.is_first_touch(), "it was as at the start of the thread");
+    /// ```
     #[must_use]
     pub fn is_first_touch(&self) -> bool {
         self.is_first_touch

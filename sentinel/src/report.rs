@@ -38,6 +38,13 @@ impl Report {
     /// Returns whether the task was watched and left every thread-local as it was.
     ///
     /// False where the sentinel does not work: nothing is known there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let ((), report) = cleanslate_sentinel::watch(|| ());
+    /// assert_eq!(report.is_clean(), cleanslate_sentinel::supported().is_ok());
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.found.as_ref().is_ok_and(Vec::is_empty)
@@ -47,12 +54,26 @@ impl Report {
     /// offsets, and after them the probes that answer differently.
     ///
     /// Empty where the sentinel does not work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let ((), report) = cleanslate_sentinel::watch(|| ());
+    /// assert!(report.leaks().is_empty());
+    /// ```
     #[must_use]
     pub fn leaks(&self) -> &[Leak] {
         self.found.as_deref().unwrap_or_default()
     }
 
     /// Returns why nothing was watched; `None` if the sentinel works here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let ((), report) = cleanslate_sentinel::watch(|| ());
+    /// assert_eq!(report.unsupported().is_none(), cleanslate_sentinel::supported().is_ok());
+    /// ```
     #[must_use]
     pub fn unsupported(&self) -> Option<&Unsupported> {
         self.found.as_ref().err()

@@ -50,18 +50,39 @@ pub struct BuiltInRule(&'static Standing);
 
 impl BuiltInRule {
     /// Returns what it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut rules = cleanslate_sentinel::Sentinel::built_in_rules();
+    /// assert!(rules.all(|rule| !rule.pattern().is_empty()));
+    /// ```
     #[must_use]
     pub fn pattern(&self) -> &'static str {
         self.0.pattern
     }
 
     /// Returns whether only a first touch is allowed, and a later change is a leak.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut rules = cleanslate_sentinel::Sentinel::built_in_rules();
+    /// assert!(rules.any(|rule| !rule.is_first_touch_only()));
+    /// ```
     #[must_use]
     pub fn is_first_touch_only(&self) -> bool {
         self.0.verdict == Verdict::FirstTouch
     }
 
     /// Returns what is kept there per thread by design.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut rules = cleanslate_sentinel::Sentinel::built_in_rules();
+    /// assert!(rules.all(|rule| !rule.reason().is_empty()));
+    /// ```
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.0.reason

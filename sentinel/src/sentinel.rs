@@ -43,6 +43,13 @@ pub struct Sentinel {
 
 impl Sentinel {
     /// Returns a sentinel with the built-in rules.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let ((), report) = cleanslate_sentinel::Sentinel::new().watch(|| ());
+    /// assert!(report.leaks().is_empty());
+    /// ```
     pub fn new() -> Sentinel {
         Sentinel { policy: Policy::built_in() }
     }

@@ -94,6 +94,16 @@ impl Watcher {
     }
 
     /// Remembers what the thread's thread-locals hold now. A second call replaces the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// let Ok(mut watcher) = Sentinel::new().watcher() else { return };
+    /// watcher.begin();
+    /// assert!(watcher.finish().is_none(), "nothing happened");
+    /// ```
     #[inline]
     pub fn begin(&mut self) {
         // Before the copy, so that what the probes touch is not put down to the task.
@@ -129,6 +139,16 @@ impl Watcher {
     /// Without a `begin` before it there is nothing to compare, and the answer is `None`; so it is
     /// again until the next `begin`. A library that is loaded while its symbols cannot be read (no
     /// file descriptor is free, say) is not watched until they can.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel::Sentinel;
+    ///
+    /// let Ok(mut watcher) = Sentinel::new().watcher() else { return };
+    /// watcher.begin();
+    /// assert!(watcher.finish().is_none(), "nothing happened");
+    /// ```
     #[inline]
     pub fn finish(&mut self) -> Option<Report> {
         if !std::mem::take(&mut self.is_begun) {

@@ -11,6 +11,20 @@ use crate::frame::snapshot::Borrowed;
 
 /// A context could not be captured, because the `with_mut` of an inheritable slot is running, or
 /// because an [installed](crate::foreign::install) carrier failed.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Context, task_local};
+///
+/// task_local! {
+///     #[inherit]
+///     static USER: u32 = 0;
+/// }
+///
+/// let error = USER.with_mut(|_| Context::try_capture().unwrap_err());
+/// assert!(error.to_string().contains("USER"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct CaptureError {
     refused: CaptureErrorKind,
@@ -44,6 +58,20 @@ impl CaptureError {
     }
 
     /// Returns the path of the slot, or the name of the carrier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! {
+    ///     #[inherit]
+    ///     static USER: u32 = 0;
+    /// }
+    ///
+    /// let error = USER.with_mut(|_| Context::try_capture().unwrap_err());
+    /// assert!(error.slot().ends_with("USER"));
+    /// ```
     pub fn slot(&self) -> &str {
         match &self.refused {
             CaptureErrorKind::Slot(slot) => slot,
@@ -52,6 +80,20 @@ impl CaptureError {
     }
 
     /// Returns whether it was an installed carrier that failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! {
+    ///     #[inherit]
+    ///     static USER: u32 = 0;
+    /// }
+    ///
+    /// let error = USER.with_mut(|_| Context::try_capture().unwrap_err());
+    /// assert!(!error.is_carrier());
+    /// ```
     pub fn is_carrier(&self) -> bool {
         matches!(self.refused, CaptureErrorKind::Carrier(_))
     }
@@ -83,6 +125,24 @@ impl Error for CaptureError {
 }
 
 /// A closure that was run in a context has no result, though it did not panic.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Context, task_local};
+///
+/// struct Explodes;
+/// impl Drop for Explodes {
+///     fn drop(&mut self) {
+///         panic!("oh no");
+///     }
+/// }
+///
+/// task_local! { static SLOT: Option<Explodes> = None; }
+///
+/// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+/// assert!(error.to_string().contains("oh no"));
+/// ```
 #[derive(Debug)]
 pub struct RunError {
     cause: RunErrorKind,
@@ -104,6 +164,24 @@ impl RunError {
     }
 
     /// Returns whether a carrier could not be attached. The closure was not called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// struct Explodes;
+    /// impl Drop for Explodes {
+    ///     fn drop(&mut self) {
+    ///         panic!("oh no");
+    ///     }
+    /// }
+    ///
+    /// task_local! { static SLOT: Option<Explodes> = None; }
+    ///
+    /// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+    /// assert!(!error.is_carrier());
+    /// ```
     pub fn is_carrier(&self) -> bool {
         matches!(self.cause, RunErrorKind::Carrier(_))
     }
@@ -113,6 +191,24 @@ impl RunError {
     /// # Errors
     ///
     /// Returns the error itself if nothing panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// struct Explodes;
+    /// impl Drop for Explodes {
+    ///     fn drop(&mut self) {
+    ///         panic!("oh no");
+    ///     }
+    /// }
+    ///
+    /// task_local! { static SLOT: Option<Explodes> = None; }
+    ///
+    /// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+    /// assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&"oh no"));
+    /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
         match self.cause {
             RunErrorKind::Cleanup(error) => error.try_into_panic().map_err(Self::cleanup),
@@ -121,6 +217,24 @@ impl RunError {
     }
 
     /// Returns whether the closure returned, but the clean-up failed. Its result was dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// struct Explodes;
+    /// impl Drop for Explodes {
+    ///     fn drop(&mut self) {
+    ///         panic!("oh no");
+    ///     }
+    /// }
+    ///
+    /// task_local! { static SLOT: Option<Explodes> = None; }
+    ///
+    /// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+    /// assert!(error.is_cleanup());
+    /// ```
     pub fn is_cleanup(&self) -> bool {
         matches!(self.cause, RunErrorKind::Cleanup(_))
     }

@@ -80,6 +80,20 @@ impl Context {
     ///
     /// Panics if one of the slots is inside its own `with_mut`, or an installed carrier fails, with
     /// a [`CaptureError`]'s text that names it; and if a copy panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! {
+    ///     #[inherit]
+    ///     static USER: u32 = 0;
+    /// }
+    ///
+    /// let context = USER.scope(7, Context::capture);
+    /// assert_eq!(context.run(|| USER.get()), 7);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn capture() -> Self {
@@ -99,6 +113,20 @@ impl Context {
     /// # Panics
     ///
     /// Panics if a value's `Clone`, or the function of its `#[inherit(with = f)]`, panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! {
+    ///     #[inherit]
+    ///     static USER: u32 = 0;
+    /// }
+    ///
+    /// assert!(USER.with_mut(|_| Context::try_capture()).is_err());
+    /// assert!(Context::try_capture().is_ok());
+    /// ```
     #[inline]
     pub fn try_capture() -> Result<Self, CaptureError> {
         Ok(Self { snapshot: capture::capture()?, carriers: Carriers::capture()? })
@@ -115,6 +143,20 @@ impl Context {
     }
 
     /// Returns a context from which nothing is inherited, and which carries nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, task_local};
+    ///
+    /// task_local! {
+    ///     #[inherit]
+    ///     static USER: u32 = 0;
+    /// }
+    ///
+    /// USER.set(7);
+    /// assert_eq!(Context::empty().run(|| USER.get()), 0);
+    /// ```
     #[must_use]
     pub const fn empty() -> Self {
         Self { snapshot: None, carriers: Carriers::none() }
@@ -140,6 +182,19 @@ impl Context {
     /// # Panics
     ///
     /// Panics if the carrier cannot capture, with a [`CarrierError`]'s text that names it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, foreign::adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let context = Context::empty().carry(adopt(&LEVEL));
+    /// assert_eq!(context.run(|| LEVEL.replace(9)), 0);
+    /// assert_eq!(LEVEL.get(), 0);
+    /// ```
     #[track_caller]
     #[must_use = "the context with the carrier is returned"]
     pub fn carry<C: Carry>(self, carrier: C) -> Self {
@@ -154,6 +209,19 @@ impl Context {
     /// # Errors
     ///
     /// Returns an error if the carrier's `capture` fails or panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Context, foreign::adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let context = Context::empty().try_carry(adopt(&LEVEL))?;
+    /// assert_eq!(context.run(|| LEVEL.get()), 0);
+    /// # Ok::<_, cleanslate::foreign::CarrierError>(())
+    /// ```
     pub fn try_carry<C: Carry>(self, carrier: C) -> Result<Self, CarrierError> {
         self.carry_shared(&crate::foreign::share(carrier))
     }
@@ -240,6 +308,15 @@ impl Context {
     /// # Panics
     ///
     /// Panics if the closure does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Context;
+    ///
+    /// assert_eq!(Context::empty().try_run(|| 1)?, 1);
+    /// # Ok::<_, cleanslate::RunError>(())
+    /// ```
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
         if self.has_carriers() {

@@ -66,6 +66,20 @@ pub fn adopt_with<K: Adoptable>(key: &'static LocalKey<K>, init: fn() -> K::Valu
 }
 
 /// The carrier that [`adopt`] makes.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{Adopted, adopt};
+/// use std::cell::Cell;
+///
+/// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+///
+/// let carrier: Adopted<Cell<u8>> = adopt(&LEVEL);
+/// let context = cleanslate::Context::empty().carry(carrier);
+/// assert_eq!(context.run(|| LEVEL.replace(1)), 0);
+/// assert_eq!(LEVEL.get(), 0);
+/// ```
 pub struct Adopted<K: Adoptable> {
     key: &'static LocalKey<K>,
     init: fn() -> K::Value,
@@ -74,6 +88,17 @@ pub struct Adopted<K: Adoptable> {
 
 impl<K: Adoptable> Adopted<K> {
     /// Names the key for errors, which otherwise give its type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// assert_eq!(adopt(&LEVEL).named("level").name(), "level");
+    /// ```
     #[must_use]
     pub fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
@@ -89,6 +114,26 @@ impl<K: Adoptable> fmt::Debug for Adopted<K> {
 /// A cell whose value can be exchanged through a shared reference: `Cell<T>` and `RefCell<T>`.
 ///
 /// Sealed: [`adopt`] takes no other.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{Adoptable, Adopted, adopt};
+/// use std::cell::Cell;
+///
+/// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+///
+/// fn of_any_cell<K>(key: &'static std::thread::LocalKey<K>) -> Adopted<K>
+/// where
+///     K: Adoptable<Value: Default>,
+/// {
+///     adopt(key)
+/// }
+///
+/// let context = cleanslate::Context::empty().carry(of_any_cell(&LEVEL));
+/// assert_eq!(context.run(|| LEVEL.replace(1)), 0);
+/// assert_eq!(LEVEL.get(), 0);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a thread-local `{Self}` cannot be adopted",
     label = "neither a `Cell` nor a `RefCell`",

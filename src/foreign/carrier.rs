@@ -59,6 +59,17 @@ pub trait Carrier: Send + Sync + 'static {
     type Attached;
 
     /// Returns the carrier's name, for errors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// assert_eq!(adopt(&LEVEL).named("level").name(), "level");
+    /// ```
     fn name(&self) -> &str;
 
     /// Takes the state of the submitting thread.
@@ -66,6 +77,20 @@ pub trait Carrier: Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns an error if it cannot be taken. The submission fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// // What `adopt` makes has nothing to capture: each task starts with the initial value.
+    /// adopt(&LEVEL).capture()?;
+    /// assert_eq!(LEVEL.get(), 0);
+    /// # Ok::<_, cleanslate::foreign::BoxError>(())
+    /// ```
     fn capture(&self) -> Result<Self::Captured, BoxError>;
 
     /// Puts the captured state on this thread, and returns what was there.
@@ -74,6 +99,23 @@ pub trait Carrier: Send + Sync + 'static {
     ///
     /// Returns an error if it cannot be put there. The thread must be left as it was; the task does
     /// not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let carrier = adopt(&LEVEL);
+    /// LEVEL.set(3);
+    /// let before = carrier.attach(&carrier.capture()?)?;
+    /// assert_eq!(LEVEL.replace(9), 0);
+    /// carrier.detach(before)?;
+    /// assert_eq!(LEVEL.get(), 3);
+    /// # Ok::<_, cleanslate::foreign::BoxError>(())
+    /// ```
     fn attach(&self, captured: &Self::Captured) -> Result<Self::Attached, BoxError>;
 
     /// Puts back what was there.
@@ -81,6 +123,22 @@ pub trait Carrier: Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns an error if it cannot be put back. The task fails, and a pool replaces the worker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let carrier = adopt(&LEVEL);
+    /// LEVEL.set(3);
+    /// let before = carrier.attach(&carrier.capture()?)?;
+    /// carrier.detach(before)?;
+    /// assert_eq!(LEVEL.get(), 3);
+    /// # Ok::<_, cleanslate::foreign::BoxError>(())
+    /// ```
     fn detach(&self, attached: Self::Attached) -> Result<(), BoxError>;
 
     /// Returns what code is to find that runs for nobody in particular, or `None`, the default, if
@@ -90,6 +148,28 @@ pub trait Carrier: Send + Sync + 'static {
     /// of a [`worker_local!`](crate::worker_local), which must not see the user, the tenant or the
     /// span of the task that happened to come first. A carrier without such a state stays as it is
     /// there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// /// Carries a number, of which 0 stands for nobody's.
+    /// struct Number;
+    ///
+    /// impl Carrier for Number {
+    ///     type Captured = u32;
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "number" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn attach(&self, _: &u32) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn nothing(&self) -> Option<u32> { Some(0) }
+    ///     fn is_nothing(&self, captured: &u32) -> bool { *captured == 0 }
+    /// }
+    ///
+    /// assert_eq!(Number.nothing(), Some(0));
+    /// ```
     fn nothing(&self) -> Option<Self::Captured> {
         None
     }
@@ -100,6 +180,28 @@ pub trait Carrier: Send + Sync + 'static {
     /// If it is, a carrier that was [installed](super::install) shares one `nothing` between all
     /// submissions, which then allocate nothing. It is attached all the same: the thread that runs
     /// the task may have something that the task must not see.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// /// Carries a number, of which 0 stands for nobody's.
+    /// struct Number;
+    ///
+    /// impl Carrier for Number {
+    ///     type Captured = u32;
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "number" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn attach(&self, _: &u32) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn nothing(&self) -> Option<u32> { Some(0) }
+    ///     fn is_nothing(&self, captured: &u32) -> bool { *captured == 0 }
+    /// }
+    ///
+    /// assert!(Number.is_nothing(&0) && !Number.is_nothing(&7));
+    /// ```
     fn is_nothing(&self, captured: &Self::Captured) -> bool {
         let _ = captured;
         false
@@ -113,6 +215,29 @@ pub trait Carrier: Send + Sync + 'static {
     /// call of this method. After `false`, or a panic, what is attached is detached and attached
     /// again; so a carrier that finds anything out of the ordinary returns `false` and leaves it to
     /// `detach`, which can report it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// /// Carries a number, of which 0 stands for nobody's.
+    /// struct Number;
+    ///
+    /// impl Carrier for Number {
+    ///     type Captured = u32;
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "number" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn attach(&self, _: &u32) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn nothing(&self) -> Option<u32> { Some(0) }
+    ///     fn is_nothing(&self, captured: &u32) -> bool { *captured == 0 }
+    /// }
+    ///
+    /// // It does not say how, so it is detached and attached between two items.
+    /// assert!(!Number.reattach(&7, &mut ()));
+    /// ```
     fn reattach(&self, captured: &Self::Captured, attached: &mut Self::Attached) -> bool {
         let _ = (captured, attached);
         false
@@ -123,6 +248,28 @@ pub trait Carrier: Send + Sync + 'static {
     ///
     /// Of an [installed](super::install) carrier and another one with the same identity that a pool
     /// or a context has, only the latter is attached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, Carrier, Identity};
+    ///
+    /// /// Carries a number, of which 0 stands for nobody's.
+    /// struct Number;
+    ///
+    /// impl Carrier for Number {
+    ///     type Captured = u32;
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "number" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn attach(&self, _: &u32) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn nothing(&self) -> Option<u32> { Some(0) }
+    ///     fn is_nothing(&self, captured: &u32) -> bool { *captured == 0 }
+    /// }
+    ///
+    /// assert_eq!(Number.identity(), Identity::of::<Number>());
+    /// ```
     fn identity(&self) -> Identity {
         Identity::of::<Self>()
     }
@@ -149,12 +296,30 @@ pub struct Identity {
 
 impl Identity {
     /// Returns the identity of all carriers of one type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::Identity;
+    ///
+    /// assert_ne!(Identity::of::<u8>(), Identity::of::<u16>());
+    /// ```
     #[must_use]
     pub fn of<C: ?Sized + 'static>() -> Self {
         Self { of: TypeId::of::<C>(), at: 0 }
     }
 
     /// Returns the identity of those among them that carry the state in this place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::Identity;
+    ///
+    /// static HERE: u8 = 0;
+    /// let identity = Identity::of::<String>();
+    /// assert_ne!(identity.at(&HERE), identity);
+    /// ```
     #[must_use]
     pub fn at<T>(self, place: &'static T) -> Self {
         Self { at: std::ptr::from_ref(place).addr(), ..self }

@@ -6,6 +6,15 @@ use std::fmt;
 use crate::panic::{Payload, catch};
 
 /// The error that a carrier's methods may return.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::BoxError;
+///
+/// let error: BoxError = "no such locale".into();
+/// assert_eq!(error.to_string(), "no such locale");
+/// ```
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// The step at which a carrier failed.
@@ -62,6 +71,27 @@ impl fmt::Debug for RenderedCause {
 }
 
 /// A carrier failed: it says which, at what, and why.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Context;
+/// use cleanslate::foreign::{BoxError, Carrier};
+///
+/// struct Broken;
+///
+/// impl Carrier for Broken {
+///     type Captured = ();
+///     type Attached = ();
+///     fn name(&self) -> &str { "broken" }
+///     fn capture(&self) -> Result<(), BoxError> { Err("out of order".into()) }
+///     fn attach(&self, (): &()) -> Result<(), BoxError> { Ok(()) }
+///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+/// }
+///
+/// let error = Context::empty().try_carry(Broken).unwrap_err();
+/// assert_eq!(error.to_string(), "carrier `broken` failed to capture: out of order");
+/// ```
 #[derive(Debug)]
 pub struct CarrierError {
     inner: Box<CarrierFault>,
@@ -115,27 +145,132 @@ impl CarrierError {
     }
 
     /// Returns the name of the carrier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Context;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { Err("out of order".into()) }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    /// }
+    ///
+    /// let error = Context::empty().try_carry(Broken).unwrap_err();
+    /// assert_eq!(error.carrier(), "broken");
+    /// ```
     pub fn carrier(&self) -> &str {
         &self.inner.carrier
     }
 
     /// Returns whether it failed to capture.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Context;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { Err("out of order".into()) }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    /// }
+    ///
+    /// let error = Context::empty().try_carry(Broken).unwrap_err();
+    /// assert!(error.is_capture() && !error.is_attach());
+    /// ```
     pub fn is_capture(&self) -> bool {
         matches!(self.inner.step, CarrierStep::Capture | CarrierStep::Nothing)
     }
 
     /// Returns whether it failed to attach. The task did not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Context;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { Ok(()) }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Err("out of order".into()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    /// }
+    ///
+    /// let error = Context::empty().carry(Broken).try_run(|| ()).unwrap_err();
+    /// assert!(error.is_carrier() && error.to_string().contains("failed to attach"));
+    /// ```
     pub fn is_attach(&self) -> bool {
         self.inner.step == CarrierStep::Attach
     }
 
     /// Returns whether a carrier, this one or one that was attached before it, failed to detach.
     /// The thread may still hold its state; a pool replaces such a worker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Context;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { Ok(()) }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Err("out of order".into()) }
+    /// }
+    ///
+    /// let error = Context::empty().carry(Broken).try_run(|| ()).unwrap_err();
+    /// assert!(error.is_cleanup() && error.to_string().contains("failed to detach"));
+    /// ```
     pub fn is_detach(&self) -> bool {
         self.inner.step == CarrierStep::Detach || self.inner.stuck.is_some()
     }
 
     /// Returns whether it panicked, rather than return an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Context;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { panic!("oh no") }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    /// }
+    ///
+    /// let error = Context::empty().try_carry(Broken).unwrap_err();
+    /// assert!(error.is_panic());
+    /// ```
     pub fn is_panic(&self) -> bool {
         self.inner.panicked
     }

@@ -137,6 +137,20 @@ pub(super) fn nothing() -> &'static [Carried] {
 }
 
 /// A carrier could not be installed.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{InstallError, adopt, install};
+/// use std::cell::Cell;
+///
+/// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+///
+/// install(adopt(&LEVEL).named("level"))?;
+/// let error: InstallError = install(adopt(&LEVEL).named("level again")).unwrap_err();
+/// assert!(error.is_duplicate());
+/// # Ok::<_, InstallError>(())
+/// ```
 #[derive(Debug)]
 pub struct InstallError {
     kind: InstallErrorKind,
@@ -158,12 +172,40 @@ impl InstallError {
     }
 
     /// Returns whether one with the same identity is installed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{InstallError, adopt, install};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// install(adopt(&LEVEL).named("level"))?;
+    /// let error: InstallError = install(adopt(&LEVEL).named("level again")).unwrap_err();
+    /// assert!(error.is_duplicate());
+    /// # Ok::<_, InstallError>(())
+    /// ```
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
         matches!(self.kind, InstallErrorKind::Duplicate(_))
     }
 
     /// Returns the name of the carrier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{InstallError, adopt, install};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// install(adopt(&LEVEL).named("level"))?;
+    /// let error: InstallError = install(adopt(&LEVEL).named("level again")).unwrap_err();
+    /// assert_eq!(error.name(), "level again");
+    /// # Ok::<_, InstallError>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.kind {

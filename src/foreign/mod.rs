@@ -8,6 +8,18 @@
 //! A context carries what it was [given](crate::Context::carry), a pool
 //! [what its builder was](crate::PoolBuilder::carry), and every context that is captured what is
 //! [installed](install) in the process.
+//!
+//! ```
+//! use cleanslate::foreign::{adopt};
+//! use std::cell::Cell;
+//!
+//! thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+//!
+//! let context = cleanslate::Context::empty().carry(adopt(&LEVEL));
+//! LEVEL.set(3);
+//! assert_eq!(context.run(|| LEVEL.replace(9)), 0);
+//! assert_eq!(LEVEL.get(), 3);
+//! ```
 
 mod adopt;
 mod attached;

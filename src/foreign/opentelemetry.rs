@@ -46,6 +46,14 @@ pub struct OpenTelemetryCarrier {
 
 impl OpenTelemetryCarrier {
     /// Makes a carrier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, OpenTelemetryCarrier};
+    ///
+    /// assert!(OpenTelemetryCarrier::new().capture().is_ok());
+    /// ```
     #[must_use]
     pub const fn new() -> Self {
         Self { _private: () }
@@ -53,6 +61,17 @@ impl OpenTelemetryCarrier {
 }
 
 /// What an [`OpenTelemetryCarrier`] has to undo.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{Carrier, OpenTelemetryCarrier};
+///
+/// let carrier = OpenTelemetryCarrier::new();
+/// let attached = carrier.attach(&carrier.capture()?)?;
+/// assert!(carrier.detach(attached).is_ok());
+/// # Ok::<_, cleanslate::foreign::BoxError>(())
+/// ```
 pub struct AttachedContext {
     /// `None` once something else was found on top of it.
     task: Option<ContextGuard>,

@@ -54,6 +54,26 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     type Captured: Send + Sync + 'static;
 
     /// Returns the carrier's name, for errors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Unit.name(), "unit");
+    /// ```
     fn name(&self) -> &str;
 
     /// Takes the state of the submitting thread.
@@ -61,6 +81,27 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns an error if it cannot be taken. The submission fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Unit.capture()?, 7);
+    /// # Ok::<_, BoxError>(())
+    /// ```
     fn capture(&self) -> Result<Self::Captured, BoxError>;
 
     /// Calls `body` with the captured state on this thread, and returns what it returns.
@@ -73,17 +114,78 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     /// Returns an error if the state cannot be put on this thread: the task does not run. An error
     /// after the call of `body` says that the state could not be taken away: the task fails, and a
     /// pool replaces the worker. So does a panic, before and after.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Unit.around(&7, || "ran")?, "ran");
+    /// # Ok::<_, BoxError>(())
+    /// ```
     fn around<R>(&self, captured: &Self::Captured, body: impl FnOnce() -> R)
     -> Result<R, BoxError>;
 
     /// Returns what code is to find that runs for nobody in particular: see
     /// [`Carrier::nothing`](super::Carrier::nothing).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Unit.nothing(), None);
+    /// ```
     fn nothing(&self) -> Option<Self::Captured> {
         None
     }
 
     /// Returns whether what was captured is the same as `nothing`: see
     /// [`Carrier::is_nothing`](super::Carrier::is_nothing).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert!(!Unit.is_nothing(&7));
+    /// ```
     fn is_nothing(&self, captured: &Self::Captured) -> bool {
         let _ = captured;
         false
@@ -92,6 +194,26 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     /// Returns whether what `around` has set is on this thread as it was when `body` began, so that
     /// another task may follow inside the same call: see
     /// [`Carrier::reattach`](super::Carrier::reattach). The default is `false`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert!(!Unit.reattach(&7));
+    /// ```
     fn reattach(&self, captured: &Self::Captured) -> bool {
         let _ = captured;
         false
@@ -99,11 +221,52 @@ pub trait ScopedCarrier: Send + Sync + 'static {
 
     /// Returns what tells this carrier from others: see
     /// [`Carrier::identity`](super::Carrier::identity).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{BoxError, Identity, ScopedCarrier};
+    ///
+    /// /// Binds nothing.
+    /// struct Unit;
+    ///
+    /// impl ScopedCarrier for Unit {
+    ///     type Captured = u32;
+    ///     fn name(&self) -> &str { "unit" }
+    ///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+    ///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+    ///         Ok(body())
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Unit.identity(), Identity::of::<Unit>());
+    /// ```
     fn identity(&self) -> Identity {
         Identity::of::<Self>()
     }
 }
 
 /// Makes a carrier of a [`ScopedCarrier`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{BoxError, Scoped, ScopedCarrier};
+///
+/// /// Binds nothing.
+/// struct Unit;
+///
+/// impl ScopedCarrier for Unit {
+///     type Captured = u32;
+///     fn name(&self) -> &str { "unit" }
+///     fn capture(&self) -> Result<u32, BoxError> { Ok(7) }
+///     fn around<R>(&self, _: &u32, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+///         Ok(body())
+///     }
+/// }
+///
+/// let context = cleanslate::Context::empty().carry(Scoped(Unit));
+/// assert_eq!(context.run(|| 1), 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scoped<C>(pub C);

@@ -14,6 +14,21 @@ use crate::panic::Guarded;
 /// in a [`Scoped`].
 ///
 /// Sealed: implement one of these.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{Carry, adopt};
+/// use std::cell::Cell;
+///
+/// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+///
+/// fn with(carrier: impl Carry) -> cleanslate::Context {
+///     cleanslate::Context::empty().carry(carrier)
+/// }
+///
+/// assert_eq!(with(adopt(&LEVEL)).run(|| LEVEL.replace(1)), 0);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be carried",
     label = "not a carrier",

@@ -57,12 +57,32 @@ pub struct TracingCarrier {
 
 impl TracingCarrier {
     /// Makes a carrier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, TracingCarrier};
+    ///
+    /// let carrier = TracingCarrier::new();
+    /// assert_eq!(carrier.forgotten(), 0);
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Counts the spans that tasks have left entered so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, TracingCarrier};
+    ///
+    /// let carrier = TracingCarrier::new();
+    /// let context = cleanslate::Context::empty().carry(carrier.clone());
+    /// context.run(|| ());
+    /// assert_eq!(carrier.forgotten(), 0);
+    /// ```
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         // Relaxed: a statistic; nothing is read because of its value.
@@ -118,6 +138,17 @@ fn with_default<R>(mut f: impl FnMut(&Dispatch, bool) -> R) -> R {
 }
 
 /// What a [`TracingCarrier`] takes along.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{Carrier, TracingCarrier};
+///
+/// let carrier = TracingCarrier::new();
+/// let captured = carrier.capture()?;
+/// assert!(carrier.attach(&captured).is_ok());
+/// # Ok::<_, cleanslate::foreign::BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct CapturedSpan {
     /// `None` if it is that of the process.
@@ -136,6 +167,17 @@ impl Drop for CapturedSpan {
 }
 
 /// What a [`TracingCarrier`] has to undo.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::foreign::{Carrier, TracingCarrier};
+///
+/// let carrier = TracingCarrier::new();
+/// let attached = carrier.attach(&carrier.capture()?)?;
+/// assert!(carrier.detach(attached).is_ok());
+/// # Ok::<_, cleanslate::foreign::BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct AttachedSpan {
     dispatch: Dispatch,

@@ -44,6 +44,26 @@ impl fmt::Display for Fault {
 ///
 /// Everything else was cleaned up all the same: one fault skips nothing. It names the slot or the
 /// carrier, and holds the first panic's payload.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{CleanupError, Context, task_local};
+/// use std::error::Error;
+///
+/// struct Explodes;
+/// impl Drop for Explodes {
+///     fn drop(&mut self) {
+///         panic!("oh no");
+///     }
+/// }
+///
+/// task_local! { static SLOT: Option<Explodes> = None; }
+///
+/// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+/// let cause = error.source().unwrap().downcast_ref::<CleanupError>().unwrap();
+/// assert!(cause.to_string().contains("panicked in its drop: oh no"));
+/// ```
 #[derive(Debug)]
 pub struct CleanupError {
     inner: Box<CleanupFaults>,
@@ -112,11 +132,51 @@ impl CleanupError {
 
     /// Returns whether a carrier could not be detached, so that the thread's foreign state is in
     /// doubt. A pool replaces such a worker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{CleanupError, Context, task_local};
+    /// use std::error::Error;
+    ///
+    /// struct Explodes;
+    /// impl Drop for Explodes {
+    ///     fn drop(&mut self) {
+    ///         panic!("oh no");
+    ///     }
+    /// }
+    ///
+    /// task_local! { static SLOT: Option<Explodes> = None; }
+    ///
+    /// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+    /// let cause = error.source().unwrap().downcast_ref::<CleanupError>().unwrap();
+    /// assert!(!cause.is_detach());
+    /// ```
     pub fn is_detach(&self) -> bool {
         self.inner.faults.iter().any(|fault| matches!(fault, Fault::Detach(_)))
     }
 
     /// Counts the values that were leaked because their slot kept coming back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{CleanupError, Context, task_local};
+    /// use std::error::Error;
+    ///
+    /// struct Explodes;
+    /// impl Drop for Explodes {
+    ///     fn drop(&mut self) {
+    ///         panic!("oh no");
+    ///     }
+    /// }
+    ///
+    /// task_local! { static SLOT: Option<Explodes> = None; }
+    ///
+    /// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
+    /// let cause = error.source().unwrap().downcast_ref::<CleanupError>().unwrap();
+    /// assert!(cause.leaked() == 0);
+    /// ```
     pub fn leaked(&self) -> usize {
         self.inner.faults.iter().filter(|fault| matches!(fault, Fault::Recurring { .. })).count()
     }

@@ -216,6 +216,12 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 /// value of the last round is leaked and the task fails with an error that names the slot. A value
 /// that is in use when its task ends (the process exits from within `with`, or a stackful coroutine
 /// was suspended there) is leaked too. `0` in a healthy program.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(cleanslate::leaked_values(), 0);
+/// ```
 pub fn leaked_values() -> u64 {
     // Relaxed: a statistic; nothing is read because of its value.
     LEAKED.load(Ordering::Relaxed)

@@ -117,12 +117,32 @@ impl PoolBuilder {
 
     /// Sets the name of the threads: worker 3 of `"resize"` is `resize-3`. The default is
     /// `cleanslate` and a number of the pool, as in `cleanslate-2-3`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).name("resize").build().unwrap();
+    /// let name = pool.submit(|| std::thread::current().name().map(str::to_owned)).join().unwrap();
+    /// assert_eq!(name.as_deref(), Some("resize-0"));
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
     /// Sets the stack size of each worker, in bytes. The default is std's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).stack_size(8 << 20).build().unwrap();
+    /// let sum = pool.submit(|| [1_u8; 4 << 20].iter().map(|n| u64::from(*n)).sum::<u64>());
+    /// assert_eq!(sum.join().unwrap(), 4 << 20);
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -131,12 +151,33 @@ impl PoolBuilder {
     /// Limits how many submitted tasks may wait to start. A full queue blocks plain threads that
     /// submit; threads that run a task of a pool are let through, since they would wait for
     /// themselves. The default is no limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    /// let _place = pool.try_reserve().unwrap();
+    /// assert!(pool.try_submit(|| ()).unwrap_err().is_full());
+    /// ```
     pub fn queue_capacity(mut self, tasks: usize) -> Self {
         self.queue_capacity = Some(tasks);
         self
     }
 
     /// Sets whether tasks start from a clean slate. The default is that they do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Isolation, Pool, task_local};
+    ///
+    /// task_local! { static SEEN: bool = false; }
+    ///
+    /// let pool = Pool::builder().workers(1).isolation(Isolation::Leaky).build().unwrap();
+    /// assert_eq!(pool.map([(), ()], |()| SEEN.replace(true)), [false, true]);
+    /// ```
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self
@@ -171,6 +212,19 @@ impl PoolBuilder {
 
     /// Sets what runs on each worker before its first task, with the worker's index. A panic of it
     /// is contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let hook = move |index| tell.send(index).unwrap();
+    /// let builder = Pool::builder().workers(1).on_worker_start(hook);
+    /// let _pool = builder.build().unwrap();
+    /// assert_eq!(told.recv().unwrap(), 0);
+    /// ```
     pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_start = Some(Box::new(hook));
         self
@@ -198,6 +252,19 @@ impl PoolBuilder {
 
     /// Sets what runs on each worker after its last task, with the worker's index. A panic of it is
     /// contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let hook = move |index| tell.send(index).unwrap();
+    /// let builder = Pool::builder().workers(1).on_worker_stop(hook);
+    /// builder.build().unwrap().shutdown().unwrap();
+    /// assert_eq!(told.recv().unwrap(), 0);
+    /// ```
     pub fn on_worker_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.worker_stop = Some(Box::new(hook));
         self
@@ -302,6 +369,15 @@ impl PoolBuilder {
     /// Returns a [`BuildError`] for no workers, a stack size or a name that no thread can have, a
     /// queue without room, a sentinel that has to watch where that does not work, and when the
     /// system refuses a thread; those that had started have ended then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// assert_eq!(Pool::builder().workers(2).build().unwrap().workers(), 2);
+    /// assert!(Pool::builder().workers(0).build().is_err());
+    /// ```
     pub fn build(self) -> Result<Pool, BuildError> {
         let asked = match self.workers {
             Some(workers) => workers,

@@ -77,6 +77,17 @@ impl Pool {
 /// Made by [`Pool::reserve`] and [`Pool::try_reserve`]. Dropped, it gives the place to the next who
 /// waits for one. It keeps its pool open, as every handle does, and submits as the handle that it
 /// was reserved through ([`Pool::named`], [`Pool::in_context`]).
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Permit, Pool};
+///
+/// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+/// let permit: Permit = pool.try_reserve().unwrap();
+/// assert!(pool.try_submit(|| 1).is_err(), "the place is taken");
+/// assert_eq!(permit.submit(|| 2).join().unwrap(), 2);
+/// ```
 #[must_use = "a permit that is dropped gives its place back"]
 pub struct Permit {
     pool: Pool,
@@ -97,6 +108,16 @@ impl Permit {
     /// # Panics
     ///
     /// Panics as [`Pool::submit`] does. The place is given back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    /// let permit = pool.try_reserve().unwrap();
+    /// assert_eq!(permit.submit(|| 6 * 7).join().unwrap(), 42);
+    /// ```
     #[track_caller]
     pub fn submit<F, R>(mut self, f: F) -> JoinHandle<R>
     where
@@ -134,6 +155,17 @@ impl fmt::Debug for Permit {
 }
 
 /// The future of [`Pool::reserve`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Pool, Reserve};
+///
+/// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+/// let reserve: Reserve<'_> = pool.reserve();
+/// let permit = futures_lite::future::block_on(reserve).unwrap();
+/// assert_eq!(permit.submit(|| 1).join().unwrap(), 1);
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Reserve<'p> {
     /// `None` once it is over.
@@ -168,6 +200,17 @@ impl fmt::Debug for Reserve<'_> {
 }
 
 /// Why there is no place in a pool's queue.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::Pool;
+///
+/// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+/// let _permit = pool.try_reserve().unwrap();
+/// let error = pool.try_reserve().unwrap_err();
+/// assert_eq!(error.to_string(), "the queue of the pool is full");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReserveError {
     refused: Refused,
@@ -175,12 +218,32 @@ pub struct ReserveError {
 
 impl ReserveError {
     /// Returns whether the queue is full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    /// let _permit = pool.try_reserve().unwrap();
+    /// assert!(pool.try_reserve().unwrap_err().is_full());
+    /// ```
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.refused == Refused::Full
     }
 
     /// Returns whether the pool was shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    /// pool.shutdown().unwrap();
+    /// assert!(pool.try_reserve().unwrap_err().is_shut_down());
+    /// ```
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         self.refused == Refused::ShutDown

@@ -125,6 +125,18 @@ pub struct WeakPool {
 
 impl WeakPool {
     /// Returns a handle, unless the last one is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let weak = pool.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(pool);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
     #[must_use]
     pub fn upgrade(&self) -> Option<Pool> {
         let owner = self.owner.upgrade()?;
@@ -157,6 +169,17 @@ impl Pool {
 
     /// Returns a handle to the same workers that does not keep the pool open: for hooks,
     /// worker-locals and tasks that live as long as the pool does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let weak = pool.downgrade();
+    /// drop(pool);
+    /// assert!(weak.upgrade().is_none(), "it did not keep the pool open");
+    /// ```
     #[must_use]
     pub fn downgrade(&self) -> WeakPool {
         WeakPool {
@@ -167,6 +190,12 @@ impl Pool {
     }
 
     /// Returns the number of workers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(cleanslate::Pool::new(3).unwrap().workers(), 3);
+    /// ```
     #[must_use]
     pub fn workers(&self) -> usize {
         self.core().slots.len()

@@ -324,6 +324,20 @@ impl fmt::Debug for Scope<'_, '_> {
 ///
 /// Dropping it leaves the task to the scope, which waits for it, and panics at its end if the task
 /// did.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Pool, ScopedJoinHandle};
+///
+/// let pool = Pool::new(1).unwrap();
+/// let words = ["a", "b"];
+/// let count = pool.scope(|s| {
+///     let handle: ScopedJoinHandle<'_, usize> = s.submit(|| words.len());
+///     handle.join().unwrap()
+/// });
+/// assert_eq!(count, 2);
+/// ```
 pub struct ScopedJoinHandle<'scope, R> {
     job: Option<Arc<dyn Joinable<R> + 'scope>>,
     core: &'scope Core,

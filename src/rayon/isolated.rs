@@ -8,6 +8,18 @@ use crate::context::Context;
 /// Makes tasks of the closures of a parallel iterator.
 ///
 /// Implemented for every parallel iterator.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{rayon::ParallelIteratorExt, task_local};
+/// use rayon::prelude::*;
+///
+/// task_local! { static SEEN: bool = false; }
+///
+/// let dirty = (0..100).into_par_iter().isolated().filter(|_| SEEN.replace(true)).count();
+/// assert_eq!(dirty, 0);
+/// ```
 pub trait ParallelIteratorExt: ParallelIterator {
     /// Makes a task of every call of every closure that follows in the chain.
     ///

@@ -97,6 +97,14 @@ impl RayonPool {
     }
 
     /// Counts the threads of the pool.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::rayon::RayonPool;
+    ///
+    /// assert_eq!(RayonPool::new(3).unwrap().workers(), 3);
+    /// ```
     #[must_use]
     pub fn workers(&self) -> usize {
         self.pool

@@ -41,12 +41,44 @@ impl<'a> Incident<'a> {
     }
 
     /// Returns the name of the task, if it has one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::{Incident, Sentinel}};
+    /// use std::{cell::Cell, sync::mpsc};
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let report = move |incident: &Incident<'_>| tell.send(incident.task().map(str::to_owned)).unwrap();
+    /// let sentinel = Sentinel::new().report(report);
+    /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
+    /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();
+    /// assert_eq!(told.recv().unwrap().as_deref(), Some("lookup"));
+    /// ```
     #[must_use]
     pub fn task(&self) -> Option<&'a str> {
         self.task
     }
 
     /// Returns where the task was submitted: for an item, where the map was called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::{Incident, Sentinel}};
+    /// use std::{cell::Cell, sync::mpsc};
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let report = move |incident: &Incident<'_>| tell.send(incident.submitted().line()).unwrap();
+    /// let sentinel = Sentinel::new().report(report);
+    /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
+    /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();
+    /// assert!(told.recv().unwrap() > 0);
+    /// ```
     #[must_use]
     pub fn submitted(&self) -> &'static Location<'static> {
         self.submitted
@@ -59,13 +91,14 @@ impl<'a> Incident<'a> {
     /// ```
     /// use std::cell::Cell;
     /// use std::sync::mpsc;
-    /// use cleanslate::{Pool, sentinel::Sentinel};
+    /// use cleanslate::{Pool, sentinel::{Incident, Sentinel}};
     ///
     /// thread_local! { static LAST: Cell<u32> = const { Cell::new(0) }; }
     ///
     /// # if cleanslate::sentinel::supported().is_err() { return; }
     /// let (tell, told) = mpsc::channel();
-    /// let sentinel = Sentinel::new().report(move |incident| tell.send(incident.item()).unwrap());
+    /// let report = move |incident: &Incident<'_>| tell.send(incident.item()).unwrap();
+    /// let sentinel = Sentinel::new().report(report);
     /// let pool = Pool::builder().workers(1).sentinel(sentinel).build().unwrap();
     /// pool.map(["a", "b", "c"], |text| if text == "c" { LAST.set(1) });
     /// assert_eq!(told.recv(), Ok(Some(2)));
@@ -76,18 +109,66 @@ impl<'a> Incident<'a> {
     }
 
     /// Returns the worker that ran it, counted from zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::{Incident, Sentinel}};
+    /// use std::{cell::Cell, sync::mpsc};
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let report = move |incident: &Incident<'_>| tell.send(incident.worker()).unwrap();
+    /// let sentinel = Sentinel::new().report(report);
+    /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
+    /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();
+    /// assert_eq!(told.recv().unwrap(), 0);
+    /// ```
     #[must_use]
     pub fn worker(&self) -> usize {
         self.worker
     }
 
     /// Returns what it left changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::{Incident, Sentinel}};
+    /// use std::{cell::Cell, sync::mpsc};
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let report = move |incident: &Incident<'_>| tell.send(incident.report().leaks().len()).unwrap();
+    /// let sentinel = Sentinel::new().report(report);
+    /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
+    /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();
+    /// assert_eq!(told.recv().unwrap(), 1);
+    /// ```
     pub fn report(&self) -> &'a Report {
         self.report
     }
 
     /// Returns whether the worker is replaced before its next outermost task; false above the rate
     /// of [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::{Incident, Sentinel}};
+    /// use std::{cell::Cell, sync::mpsc};
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let report = move |incident: &Incident<'_>| tell.send(incident.renews()).unwrap();
+    /// let sentinel = Sentinel::new().report(report);
+    /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
+    /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();
+    /// assert!(!told.recv().unwrap());
+    /// ```
     #[must_use]
     pub fn renews(&self) -> bool {
         self.renews

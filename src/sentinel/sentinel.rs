@@ -72,6 +72,15 @@ impl Default for Sentinel {
 
 impl Sentinel {
     /// Returns a sentinel with the built-in rules that counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::Sentinel};
+    ///
+    /// let Ok(pool) = Pool::builder().workers(1).sentinel(Sentinel::new()).build() else { return };
+    /// assert_eq!(pool.stats().leaks, 0);
+    /// ```
     pub fn new() -> Sentinel {
         watching::Sentinel::new().into()
     }

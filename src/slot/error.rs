@@ -37,6 +37,17 @@ impl PartialEq for InitError {
 impl Eq for InitError {}
 
 /// A slot could not be used: it says which one, and why.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::task_local;
+///
+/// task_local! { static SLOT: u32 = 0; }
+///
+/// let error = SLOT.with(|_| SLOT.try_with_mut(|_| ()).unwrap_err());
+/// assert!(error.to_string().contains("SLOT` is borrowed"), "{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessError {
     slot: String,
@@ -51,27 +62,80 @@ impl AccessError {
 
     /// Returns the path of the slot, or the type and place of birth of an
     /// [`OwnedLocal`](crate::OwnedLocal).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: u32 = 0; }
+    ///
+    /// let error = SLOT.with(|_| SLOT.try_with_mut(|_| ()).unwrap_err());
+    /// assert!(error.slot().ends_with("SLOT"));
+    /// ```
     pub fn slot(&self) -> &str {
         &self.slot
     }
 
     /// Returns whether the thread is ending and its slots have been torn down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: u32 = 0; }
+    ///
+    /// let error = SLOT.with(|_| SLOT.try_with_mut(|_| ()).unwrap_err());
+    /// assert!(!error.is_destroyed());
+    /// ```
     pub fn is_destroyed(&self) -> bool {
         self.reason == Reason::Gone
     }
 
     /// Returns whether the value is borrowed by an enclosing `with` or `with_mut`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: u32 = 0; }
+    ///
+    /// let error = SLOT.with(|_| SLOT.try_with_mut(|_| ()).unwrap_err());
+    /// assert!(error.is_borrowed());
+    /// ```
     pub fn is_borrowed(&self) -> bool {
         matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
     }
 
     /// Returns whether an initialiser that can fail has failed. Its error is the
     /// [`source`](Error::source).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::OwnedWorkerLocal;
+    ///
+    /// let ports = OwnedWorkerLocal::fallible(|| "x".parse::<u16>());
+    /// assert!(ports.try_with(|_| ()).unwrap_err().is_init());
+    /// ```
     pub fn is_init(&self) -> bool {
         matches!(self.reason, Reason::Init(_))
     }
 
     /// Returns whether the slot's initialiser needs the slot itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: u32 = 0; }
+    ///
+    /// let error = SLOT.with(|_| SLOT.try_with_mut(|_| ()).unwrap_err());
+    /// assert!(!error.is_recursive());
+    /// ```
     pub fn is_recursive(&self) -> bool {
         self.reason == Reason::Recursive
     }
@@ -124,6 +188,17 @@ impl Error for AccessError {
 }
 
 /// A value could not be put into a slot. It is handed back.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::task_local;
+///
+/// task_local! { static SLOT: u32 = 0; }
+///
+/// let error = SLOT.with(|_| SLOT.try_set(7).unwrap_err());
+/// assert_eq!(error.into_inner(), 7);
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SetError<T> {
     error: AccessError,
@@ -136,11 +211,33 @@ impl<T> SetError<T> {
     }
 
     /// Returns why the slot could not be used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: u32 = 0; }
+    ///
+    /// let error = SLOT.with(|_| SLOT.try_set(7).unwrap_err());
+    /// assert!(error.error().is_borrowed());
+    /// ```
     pub fn error(&self) -> &AccessError {
         &self.error
     }
 
     /// Returns the value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::task_local;
+    ///
+    /// task_local! { static SLOT: u32 = 0; }
+    ///
+    /// let error = SLOT.with(|_| SLOT.try_set(7).unwrap_err());
+    /// assert_eq!(error.into_inner(), 7);
+    /// ```
     pub fn into_inner(self) -> T {
         self.value
     }

@@ -63,6 +63,14 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics as [`with`](Self::with) does.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.with_borrow(|values| values.len()), 1);
+            /// ```
             #[inline]
             #[track_caller]
             pub fn with_borrow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
@@ -75,6 +83,15 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics as [`with_mut`](Self::with_mut) does.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// SLOT.with_borrow_mut(|values| values.push(2));
+            /// assert_eq!(SLOT.get(), [1, 2]);
+            /// ```
             #[inline]
             #[track_caller]
             pub fn with_borrow_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
@@ -86,6 +103,14 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics as [`with`](Self::with) does, and if the clone panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.get(), [1]);
+            /// ```
             #[inline]
             #[track_caller]
             pub fn get(&self) -> T
@@ -227,6 +252,15 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if the initialiser or `f` panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.try_with(|values| values.len()), Ok(1));
+            /// assert!(SLOT.with_mut(|_| SLOT.try_with(|_| ())).is_err());
+            /// ```
             #[inline]
             pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, $crate::AccessError> {
                 self.place(|place| place.try_with(f))
@@ -243,6 +277,15 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if the initialiser or `f` panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert!(SLOT.try_with_mut(|values| values.push(2)).is_ok());
+            /// assert!(SLOT.with(|_| SLOT.try_with_mut(|_| ())).unwrap_err().is_borrowed());
+            /// ```
             #[inline]
             pub fn try_with_mut<R>(
                 &self,
@@ -260,6 +303,14 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if the initialiser or the clone panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.try_get(), Ok(vec![1]));
+            /// ```
             #[inline]
             pub fn try_get(&self) -> Result<T, $crate::AccessError>
             where
@@ -278,6 +329,16 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if the old value's drop panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert!(SLOT.try_set(vec![2]).is_ok());
+            /// let refused = SLOT.with(|_| SLOT.try_set(vec![3])).unwrap_err();
+            /// assert_eq!(refused.into_inner(), [3]);
+            /// ```
             #[inline]
             pub fn try_set(&self, value: T) -> Result<(), $crate::SetError<T>> {
                 self.place(|place| place.try_set(value))
@@ -292,6 +353,14 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if the initialiser panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.try_replace(vec![2]), Ok(vec![1]));
+            /// ```
             pub fn try_replace(&self, value: T) -> Result<T, $crate::SetError<T>> {
                 self.place(|place| place.try_replace(value))
             }
@@ -306,6 +375,14 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if the clone of an inherited value panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.try_take(), Ok(None));
+            /// ```
             pub fn try_take(&self) -> Result<Option<T>, $crate::AccessError> {
                 self.place(|place| place.try_take())
             }
@@ -319,6 +396,14 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if `f` or the drop of the scope's value panics.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            $(#[doc = $setup])*
+            ///
+            /// assert_eq!(SLOT.try_scope(vec![3], || SLOT.get()), Ok(vec![3]));
+            /// ```
             pub fn try_scope<R>(
                 &self,
                 value: T,

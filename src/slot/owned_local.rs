@@ -206,6 +206,13 @@ impl<T: Send + 'static> OwnedLocal<T> {
     }
 
     /// Returns the slot's name in errors: its type, and where it was made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let slot = cleanslate::OwnedLocal::new(|| 0);
+    /// assert!(slot.name().contains("OwnedLocal"), "{}", slot.name());
+    /// ```
     #[must_use]
     pub fn name(&self) -> String {
         self.shared.name()

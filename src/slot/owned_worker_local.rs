@@ -145,7 +145,11 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
         Self { lease, shared }
     }
 
-    lends!();
+    lends! {
+        /// use cleanslate::OwnedWorkerLocal;
+        ///
+        /// let LOCAL = OwnedWorkerLocal::new(Vec::<u32>::new);
+    }
 
     fn lend<R>(&self, f: impl FnOnce(&mut Lease<T>) -> R) -> Result<R, AccessError> {
         self.lease.try_with_mut(f)

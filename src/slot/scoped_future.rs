@@ -30,6 +30,17 @@ use crate::panic::{Drops, catch};
 
 /// A future that runs with a value bound to a slot: see
 /// [`TaskLocal::scope_future`](crate::TaskLocal::scope_future).
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{future::ScopedFuture, task_local};
+///
+/// task_local! { static USER: u32 = 0; }
+///
+/// let bound: ScopedFuture<u32, _> = USER.scope_future(7, async { USER.get() });
+/// assert_eq!(futures_lite::future::block_on(bound), 7);
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct ScopedFuture<T: Send + 'static, F> {
     /// `None` once it is over (Q1).

@@ -157,6 +157,14 @@ impl<T: SlotValue> TaskLocal<T> {
 
 impl<T: Send + 'static> TaskLocal<T> {
     /// Returns the path under which the slot was declared, such as `shop::cart::USER`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// cleanslate::task_local! { static USER: u32 = 0; }
+    ///
+    /// assert!(USER.name().ends_with("USER"));
+    /// ```
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.declaration.path()

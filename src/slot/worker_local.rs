@@ -14,13 +14,23 @@ use crate::frame::thread::Thread;
 
 /// The methods of declared and owned worker-locals alike, beside a `lend` that leases the instance.
 macro_rules! lends {
-    () => {
+    // What the examples begin with: it makes `LOCAL`, of a `Vec<u32>` that is empty at first.
+    ($(#[doc = $setup:literal])*) => {
         /// Calls `f` with the instance that the current task has on lease.
         ///
         /// # Panics
         ///
         /// Panics if [`try_with`](Self::try_with) returns an error, or if the initialiser or `f`
         /// panics. The instance stays, as it is then.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        $(#[doc = $setup])*
+        ///
+        /// LOCAL.with(|values| values.push(7));
+        /// assert_eq!(LOCAL.with(|values| values.len()), 1);
+        /// ```
         #[track_caller]
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             match self.try_with(f) {
@@ -40,6 +50,15 @@ macro_rules! lends {
         /// # Panics
         ///
         /// Panics if the initialiser or `f` panics.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        $(#[doc = $setup])*
+        ///
+        /// assert_eq!(LOCAL.try_with(|values| values.len()), Ok(0));
+        /// assert!(LOCAL.with(|_| LOCAL.try_with(|_| ())).is_err(), "it is in use");
+        /// ```
         pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
             self.lend(|lease| f(lease.get()))
         }
@@ -165,12 +184,24 @@ impl<T: 'static> WorkerLocal<T> {
     }
 
     /// Returns the path under which it was declared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// cleanslate::worker_local! { static BUFFER: Vec<u8> = Vec::new(); }
+    ///
+    /// assert!(BUFFER.name().ends_with("BUFFER"));
+    /// ```
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.declaration.name
     }
 
-    lends!();
+    lends! {
+        /// use cleanslate::worker_local;
+        ///
+        /// worker_local! { static LOCAL: Vec<u32> = Vec::new(); }
+    }
 
     fn lend<R>(&self, f: impl FnOnce(&mut Lease<T>) -> R) -> Result<R, AccessError> {
         let source = self.declaration;

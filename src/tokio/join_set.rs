@@ -40,18 +40,50 @@ pub struct JoinSet<T> {
 
 impl<T> JoinSet<T> {
     /// Makes an empty set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    ///
+    /// assert!(JoinSet::<()>::new().is_empty());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { tasks: task::JoinSet::new() }
     }
 
     /// Returns the number of tasks in the set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async {});
+    /// assert_eq!(set.len(), 1);
+    /// # });
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
     /// Returns whether the set is empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async {});
+    /// assert!(!set.is_empty());
+    /// # });
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
@@ -64,6 +96,18 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Panics outside of a runtime, and as [`Context::capture`](crate::Context::capture) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 1 });
+    /// assert_eq!(set.join_all().await, [1]);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&mut self, future: F) -> AbortHandle
     where
@@ -78,6 +122,18 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Panics as [`Context::capture`](crate::Context::capture) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn_on(async { 1 }, &tokio::runtime::Handle::current());
+    /// assert_eq!(set.join_all().await, [1]);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn spawn_on<F>(&mut self, future: F, handle: &Handle) -> AbortHandle
     where
@@ -92,6 +148,21 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Panics outside of a `LocalSet`, and as [`Context::capture`](crate::Context::capture) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// let local = tokio::task::LocalSet::new();
+    /// local.run_until(async {
+    ///     set.spawn_local(async { std::rc::Rc::new(1) });
+    ///     assert_eq!(*set.join_next().await.unwrap().unwrap(), 1);
+    /// }).await;
+    /// # });
+    /// ```
     #[track_caller]
     pub fn spawn_local<F>(&mut self, future: F) -> AbortHandle
     where
@@ -105,6 +176,20 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Panics as [`Context::capture`](crate::Context::capture) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// let local = tokio::task::LocalSet::new();
+    /// set.spawn_local_on(async { std::rc::Rc::new(1) }, &local);
+    /// local.await;
+    /// assert_eq!(*set.join_next().await.unwrap().unwrap(), 1);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn spawn_local_on<F>(&mut self, future: F, local_set: &LocalSet) -> AbortHandle
     where
@@ -119,6 +204,18 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Panics outside of a runtime, and as [`Context::capture`](crate::Context::capture) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn_blocking(|| 1);
+    /// assert_eq!(set.join_all().await, [1]);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn spawn_blocking<F>(&mut self, f: F) -> AbortHandle
     where
@@ -133,6 +230,18 @@ impl<T: 'static> JoinSet<T> {
     /// # Panics
     ///
     /// Panics as [`Context::capture`](crate::Context::capture) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn_blocking_on(|| 1, &tokio::runtime::Handle::current());
+    /// assert_eq!(set.join_all().await, [1]);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn spawn_blocking_on<F>(&mut self, f: F, handle: &Handle) -> AbortHandle
     where
@@ -148,6 +257,19 @@ impl<T: 'static> JoinSet<T> {
     /// # Cancel safety
     ///
     /// A future that is dropped has taken no output.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 1 });
+    /// assert_eq!(set.join_next().await.unwrap().unwrap(), 1);
+    /// assert!(set.join_next().await.is_none());
+    /// # });
+    /// ```
     pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
         self.tasks.join_next().await
     }
@@ -157,26 +279,91 @@ impl<T: 'static> JoinSet<T> {
     /// # Cancel safety
     ///
     /// A future that is dropped has taken no output.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// let id = set.spawn(async { 1 }).id();
+    /// assert_eq!(set.join_next_with_id().await.unwrap().unwrap(), (id, 1));
+    /// # });
+    /// ```
     pub async fn join_next_with_id(&mut self) -> Option<Result<(Id, T), JoinError>> {
         self.tasks.join_next_with_id().await
     }
 
     /// Returns the output of one of the tasks, if one has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 1 });
+    /// assert!(set.try_join_next().is_none(), "it has not run");
+    /// tokio::task::yield_now().await;
+    /// assert_eq!(set.try_join_next().unwrap().unwrap(), 1);
+    /// # });
+    /// ```
     pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
         self.tasks.try_join_next()
     }
 
     /// Returns the output of one of the tasks, if one has ended, and says which one it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// let id = set.spawn(async { 1 }).id();
+    /// tokio::task::yield_now().await;
+    /// assert_eq!(set.try_join_next_with_id().unwrap().unwrap(), (id, 1));
+    /// # });
+    /// ```
     pub fn try_join_next_with_id(&mut self) -> Option<Result<(Id, T), JoinError>> {
         self.tasks.try_join_next_with_id()
     }
 
     /// Polls for one of the tasks, as [`join_next`](Self::join_next) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 1 });
+    /// let first = std::future::poll_fn(|cx| set.poll_join_next(cx)).await;
+    /// assert_eq!(first.unwrap().unwrap(), 1);
+    /// # });
+    /// ```
     pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
         self.tasks.poll_join_next(cx)
     }
 
     /// Polls for one of the tasks, as [`join_next_with_id`](Self::join_next_with_id) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// let id = set.spawn(async { 1 }).id();
+    /// let first = std::future::poll_fn(|cx| set.poll_join_next_with_id(cx)).await;
+    /// assert_eq!(first.unwrap().unwrap(), (id, 1));
+    /// # });
+    /// ```
     pub fn poll_join_next_with_id(
         &mut self,
         cx: &mut Context<'_>,
@@ -193,6 +380,19 @@ impl<T: 'static> JoinSet<T> {
     /// # Cancel safety
     ///
     /// A future that is dropped takes the set with it: the tasks are aborted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 1 });
+    /// set.spawn(async { 1 });
+    /// assert_eq!(set.join_all().await, [1, 1]);
+    /// # });
+    /// ```
     pub async fn join_all(self) -> Vec<T> {
         self.tasks.join_all().await
     }
@@ -203,16 +403,55 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// If the future is dropped, all tasks are aborted, and those that were not waited for stay in
     /// the set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(std::future::pending::<()>());
+    /// set.shutdown().await;
+    /// assert!(set.is_empty());
+    /// # });
+    /// ```
     pub async fn shutdown(&mut self) {
         self.tasks.shutdown().await;
     }
 
     /// Aborts all tasks. They stay in the set until they are joined.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(std::future::pending::<()>());
+    /// set.abort_all();
+    /// assert!(set.join_next().await.unwrap().unwrap_err().is_cancelled());
+    /// # });
+    /// ```
     pub fn abort_all(&mut self) {
         self.tasks.abort_all();
     }
 
     /// Takes all tasks out of the set without aborting them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::tokio::JoinSet;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async {});
+    /// set.detach_all();
+    /// assert!(set.is_empty());
+    /// # });
+    /// ```
     pub fn detach_all(&mut self) {
         self.tasks.detach_all();
     }

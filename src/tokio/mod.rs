@@ -13,6 +13,18 @@
 //! [`Pool::reserve`](crate::Pool::reserve) awaits room in a bounded queue, and a
 //! [`JoinHandle`](crate::JoinHandle) can be awaited. The first blocking wait on a thread that
 //! drives futures of tokio says so on standard error.
+//!
+//! ```
+//! use cleanslate::{task_local, tokio::spawn};
+//!
+//! task_local! { static SEEN: bool = false; }
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # runtime.block_on(async {
+//! let task = || spawn(async { SEEN.replace(true) });
+//! assert_eq!((task().await.unwrap(), task().await.unwrap()), (false, false));
+//! # });
+//! ```
 
 mod join_set;
 mod runtime;

@@ -81,6 +81,19 @@ where
 /// # Panics
 ///
 /// Panics outside of a `LocalSet`, and as [`Context::capture`](crate::Context::capture) does.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::tokio::spawn_local;
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// let local = tokio::task::LocalSet::new();
+/// let task = local.run_until(async { spawn_local(async { *std::rc::Rc::new(1) }).await });
+/// assert_eq!(task.await.unwrap(), 1);
+/// # });
+/// ```
 #[track_caller]
 pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
 where

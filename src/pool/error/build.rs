@@ -56,18 +56,45 @@ impl RefUnwindSafe for BuildError {}
 
 impl BuildError {
     /// Returns whether no workers were asked for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let error = Pool::new(0).unwrap_err();
+    /// assert!(error.is_no_workers());
+    /// ```
     #[must_use]
     pub fn is_no_workers(&self) -> bool {
         matches!(self.0, BuildErrorKind::NoWorkers)
     }
 
     /// Returns whether more workers were asked for than a pool can number (65,535).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let error = Pool::new(1 << 20).unwrap_err();
+    /// assert!(error.is_too_many_workers());
+    /// ```
     #[must_use]
     pub fn is_too_many_workers(&self) -> bool {
         matches!(self.0, BuildErrorKind::TooManyWorkers(_))
     }
 
     /// Returns whether the queue was to hold nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let error = Pool::builder().queue_capacity(0).build().unwrap_err();
+    /// assert!(error.is_queue_capacity());
+    /// ```
     #[must_use]
     pub fn is_queue_capacity(&self) -> bool {
         matches!(self.0, BuildErrorKind::NoCapacity)
@@ -89,24 +116,74 @@ impl BuildError {
     }
 
     /// Returns whether the stack size is one that no thread can have.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let error = Pool::builder().stack_size(0).build().unwrap_err();
+    /// assert!(error.is_stack_size());
+    /// ```
     #[must_use]
     pub fn is_stack_size(&self) -> bool {
         matches!(self.0, BuildErrorKind::StackSize(_))
     }
 
     /// Returns whether the name contains a NUL byte, which no thread's name can.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let error = Pool::builder().name("a\0b").build().unwrap_err();
+    /// assert!(error.is_name());
+    /// ```
     #[must_use]
     pub fn is_name(&self) -> bool {
         matches!(self.0, BuildErrorKind::Name(_))
     }
 
     /// Returns whether a carrier that captures once, for all tasks, could not do so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { Err("out of order".into()) }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Ok(()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    /// }
+    ///
+    /// let error = Pool::builder().carry(Broken).build().unwrap_err();
+    /// assert!(error.is_carrier());
+    /// ```
     #[must_use]
     pub fn is_carrier(&self) -> bool {
         matches!(self.0, BuildErrorKind::Carrier(_))
     }
 
     /// Returns whether the system refused to start a thread. Those that had started have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// // Of a stack that no system has.
+    /// if let Err(error) = Pool::builder().workers(1).stack_size(isize::MAX as usize / 2).build() {
+    ///     assert!(error.is_thread());
+    /// }
+    /// ```
     #[must_use]
     pub fn is_thread(&self) -> bool {
         matches!(self.0, BuildErrorKind::Thread { .. })
@@ -114,12 +191,30 @@ impl BuildError {
 
     /// Returns whether a worker's start hook failed that
     /// [was required](crate::PoolBuilder::require_worker_start) to go well.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let builder = Pool::builder().workers(1).on_worker_start(|_| panic!("no broom"));
+    /// assert!(builder.require_worker_start(true).build().unwrap_err().is_worker_start());
+    /// ```
     #[must_use]
     pub fn is_worker_start(&self) -> bool {
         matches!(self.0, BuildErrorKind::WorkerStart { .. })
     }
 
     /// Returns whether a sentinel that watches was asked for on a system where it does not work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, sentinel::{Sentinel, supported}};
+    ///
+    /// let built = Pool::builder().workers(1).sentinel(Sentinel::new()).build();
+    /// assert_eq!(built.is_err_and(|error| error.is_unsupported()), supported().is_err());
+    /// ```
     #[cfg(feature = "sentinel")]
     #[must_use]
     pub fn is_unsupported(&self) -> bool {

@@ -50,18 +50,51 @@ impl ShutdownError {
 
     /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was
     /// changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let inner = pool.clone();
+    /// let ended = pool.submit(move || inner.shutdown()).join().unwrap();
+    /// assert!(ended.unwrap_err().is_on_worker());
+    /// ```
     #[must_use]
     pub fn is_on_worker(&self) -> bool {
         matches!(self.0, ShutdownErrorKind::OnWorker)
     }
 
     /// Returns whether this process is a child after a `fork`: the workers are the parent's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// assert!(!pool.shutdown().is_err_and(|error| error.is_forked()), "this is no child");
+    /// ```
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(self.0, ShutdownErrorKind::Forked)
     }
 
     /// Returns whether the time was over before the workers were gone. They go on draining.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// let _busy = pool.submit(move || gate.recv());
+    /// assert!(pool.shutdown_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+    /// drop(go);
+    /// ```
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         matches!(self.0, ShutdownErrorKind::TimedOut)

@@ -31,18 +31,49 @@ impl<F> SubmitError<F> {
     }
 
     /// Returns whether the pool's bounded queue was full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+    /// let _permit = pool.try_reserve().unwrap();
+    /// assert!(pool.try_submit(|| 1).unwrap_err().is_full());
+    /// ```
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.full
     }
 
     /// Returns whether the pool was shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// pool.shutdown().unwrap();
+    /// assert!(pool.try_submit(|| 1).unwrap_err().is_shut_down());
+    /// ```
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         !self.full
     }
 
     /// Returns the closure that was not accepted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// pool.shutdown().unwrap();
+    /// let f = pool.try_submit(|| 1).unwrap_err().into_inner();
+    /// assert_eq!(f(), 1);
+    /// ```
     #[must_use]
     pub fn into_inner(self) -> F {
         self.task

@@ -72,12 +72,32 @@ impl TaskError {
     }
 
     /// Returns whether the task panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert!(error.is_panic());
+    /// ```
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::Panic(_))
     }
 
     /// Returns whether the task was cancelled before it began.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// pool.shutdown().unwrap();
+    /// assert!(pool.submit(|| ()).join().unwrap_err().is_cancelled());
+    /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::Cancelled)
@@ -108,6 +128,16 @@ impl TaskError {
 
     /// Returns whether this process is a child after a `fork`, in which the pool has no workers:
     /// the wait would never end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert!(!error.is_forked(), "this is no child");
+    /// ```
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::Forked)
@@ -115,12 +145,52 @@ impl TaskError {
 
     /// Returns whether the task returned, but the clean-up of its slots failed: a value's `Drop`
     /// panicked, or a slot kept coming back. Its result was dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{Pool, task_local};
+    ///
+    /// struct Explodes;
+    /// impl Drop for Explodes {
+    ///     fn drop(&mut self) {
+    ///         panic!("oh no");
+    ///     }
+    /// }
+    ///
+    /// task_local! { static SLOT: Option<Explodes> = None; }
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.submit(|| SLOT.set(Some(Explodes))).join().unwrap_err();
+    /// assert!(error.is_cleanup());
+    /// ```
     #[must_use]
     pub fn is_cleanup(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::Cleanup(_))
     }
 
     /// Returns whether a carrier of foreign thread state failed to attach or to detach.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use cleanslate::foreign::{BoxError, Carrier};
+    ///
+    /// struct Broken;
+    ///
+    /// impl Carrier for Broken {
+    ///     type Captured = ();
+    ///     type Attached = ();
+    ///     fn name(&self) -> &str { "broken" }
+    ///     fn capture(&self) -> Result<(), BoxError> { Ok(()) }
+    ///     fn attach(&self, (): &()) -> Result<(), BoxError> { Err("out of order".into()) }
+    ///     fn detach(&self, (): ()) -> Result<(), BoxError> { Ok(()) }
+    /// }
+    ///
+    /// let pool = Pool::builder().workers(1).carry(Broken).build().unwrap();
+    /// assert!(pool.submit(|| ()).join().unwrap_err().is_carrier());
+    /// ```
     #[must_use]
     pub fn is_carrier(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::Carrier(_))
@@ -155,6 +225,16 @@ impl TaskError {
     /// # Errors
     ///
     /// Returns the error itself if the task did not panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&"oh no"));
+    /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         if !self.is_panic() {
             return Err(self);
@@ -205,24 +285,64 @@ impl TaskError {
 
     /// Returns what the failure said: the message of a panic (if it is a string), of a failed
     /// clean-up or of a carrier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert_eq!(error.message(), Some("oh no"));
+    /// ```
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.0.message.as_deref()
     }
 
     /// Returns the name that the task was given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert_eq!(error.task_name(), Some("lookup"));
+    /// ```
     #[must_use]
     pub fn task_name(&self) -> Option<&str> {
         self.0.label.name.as_deref()
     }
 
     /// Returns the number of the task in its pool.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert_eq!(error.task_id(), 0);
+    /// ```
     #[must_use]
     pub fn task_id(&self) -> u64 {
         self.0.label.id
     }
 
     /// Returns where the task was submitted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let error = pool.named("lookup").submit(|| panic!("oh no")).join().unwrap_err();
+    /// assert!(error.submitted_at().line() > 0);
+    /// ```
     #[must_use]
     pub fn submitted_at(&self) -> &'static Location<'static> {
         self.0.label.at

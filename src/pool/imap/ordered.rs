@@ -16,6 +16,16 @@ use crate::pool::pool::Pool;
 ///
 /// The panic of an item resumes where its result would have been. Dropping the iterator cancels
 /// what has not started; forgetting it leaks what was pulled.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Imap, Pool};
+///
+/// let pool = Pool::new(2).unwrap();
+/// let squares: Imap<_, _, u64> = pool.imap(1.., |n| n * n);
+/// assert_eq!(squares.take(3).collect::<Vec<_>>(), [1, 4, 9]);
+/// ```
 pub struct Imap<I, F, R> {
     input: LazyInput<I, F>,
     pulled: VecDeque<JoinHandle<R>>,

@@ -20,6 +20,16 @@ use crate::sync::seam;
 ///
 /// The panic of an item resumes when its result would have been yielded. Dropping the iterator
 /// cancels what has not started; forgetting it leaks what was pulled.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{ImapUnordered, Pool};
+///
+/// let pool = Pool::new(2).unwrap();
+/// let squares: ImapUnordered<_, _, u64> = pool.imap_unordered(1..4, |n| n * n);
+/// assert_eq!(squares.sum::<u64>(), 14);
+/// ```
 pub struct ImapUnordered<I, F, R> {
     input: LazyInput<I, F>,
     /// The items that were pulled and not yet yielded, each at its number.

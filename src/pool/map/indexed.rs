@@ -82,6 +82,18 @@ mod sealed {
 }
 
 /// An integer that [`Pool::map_range`](crate::Pool::map_range) can count with: all of std's.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{Pool, RangeIndex};
+///
+/// fn count<N: RangeIndex>(pool: &Pool, from: N, to: N) -> usize {
+///     pool.map_range(from..to, |_| ()).len()
+/// }
+///
+/// assert_eq!(count(&Pool::new(2).unwrap(), -3_i8, 4), 7);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no integer of std's, so a range of it cannot be mapped by index",
     label = "not an integer",
