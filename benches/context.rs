@@ -12,7 +12,7 @@ use cleanslate::future::FutureExt;
 use cleanslate::{Context, task_local};
 use criterion::{Criterion, criterion_group, criterion_main};
 
-macro_rules! heirs {
+macro_rules! inheritable {
     ($($index:literal $name:ident)*) => {
         task_local! { $(#[inherit] static $name: u64 = 0;)* }
         fn set_heirs(n: u64) {
@@ -21,7 +21,7 @@ macro_rules! heirs {
     };
 }
 
-heirs! {
+inheritable! {
     0 H0 1 H1 2 H2 3 H3 4 H4 5 H5 6 H6 7 H7 8 H8 9 H9 10 H10 11 H11 12 H12 13 H13 14 H14 15 H15
     16 H16 17 H17 18 H18 19 H19 20 H20 21 H21 22 H22 23 H23 24 H24 25 H25 26 H26 27 H27 28 H28
     29 H29 30 H30 31 H31

@@ -22,7 +22,7 @@ crate::task_local! {
     static ENDING: Option<Plays> = None;
     static LATER: Option<Plays> = None;
     #[inherit]
-    static HEIR: Option<Arc<Counts>> = None;
+    static INHERITED: Option<Arc<Counts>> = None;
 }
 
 crate::worker_local! { static LEASED: Counts = Counts::new(); }
@@ -169,7 +169,7 @@ fn one_move() {
         6 if LINKS.get() < 4 => drop(catch(|| ENDING.set(Some(Plays::new())))),
         7 if LINKS.get() < 4 => drop(catch(|| LATER.set(Some(Plays::new())))),
         8 => TEXT.set("some text".to_owned()),
-        9 => HEIR.set(Some(Arc::new(Counts::new()))),
+        9 => INHERITED.set(Some(Arc::new(Counts::new()))),
         10 => {
             let context = Context::capture();
             CONTEXTS.with_borrow_mut(|all| all.push(context));

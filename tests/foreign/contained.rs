@@ -110,7 +110,13 @@ impl Carrier for Hostile {
 
 /// Counts how often it is attached at present.
 #[derive(Clone, Default)]
-struct Neighbour(Arc<AtomicUsize>);
+pub(super) struct Neighbour(Arc<AtomicUsize>);
+
+impl Neighbour {
+    pub(super) fn counting(attached: &Arc<AtomicUsize>) -> Self {
+        Self(Arc::clone(attached))
+    }
+}
 
 impl Carrier for Neighbour {
     type Captured = u8;

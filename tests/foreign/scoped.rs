@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::contained::Neighbour;
 use crate::support::{Bomb, SHAPES, panic_of, quiet};
-use cleanslate::foreign::{BoxError, Carrier, Scoped, ScopedCarrier};
+use cleanslate::foreign::{BoxError, Scoped, ScopedCarrier};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, task_local};
 use futures_lite::future::{block_on, yield_now};
@@ -120,32 +121,6 @@ impl ScopedCarrier for Hostile {
     }
 }
 
-/// Counts how often it is attached at present.
-struct Neighbour(Arc<AtomicUsize>);
-
-impl Carrier for Neighbour {
-    type Captured = u8;
-    type Attached = ();
-
-    fn name(&self) -> &str {
-        "neighbour"
-    }
-
-    fn capture(&self) -> Result<u8, BoxError> {
-        Ok(0)
-    }
-
-    fn attach(&self, _: &u8) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-        Ok(())
-    }
-}
-
 #[test]
 fn a_scoped_carrier_that_goes_wrong_costs_its_task_only() {
     quiet();
@@ -155,9 +130,9 @@ fn a_scoped_carrier_that_goes_wrong_costs_its_task_only() {
         let (calls, active) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let hostile = Hostile(how, Arc::clone(&calls));
         let context = Context::empty()
-            .carry(Neighbour(Arc::clone(&active)))
+            .carry(Neighbour::counting(&active))
             .carry(Scoped(hostile))
-            .carry(Neighbour(Arc::clone(&active)));
+            .carry(Neighbour::counting(&active));
         let mut ran = 0;
         match context.try_run(|| ran += 1) {
             Ok(()) => assert_eq!(how, Fine),

@@ -139,18 +139,18 @@ fn a_start_hook_on_a_closed_pool_runs_what_it_waits_for() {
     });
 }
 
-// Broke: the task that the hook ran spoiled its thread, so that the worker was replaced before it
-// had served, and so was the next one, for ever.
+// Broke: the task that the hook ran left its thread to be retired, so that the worker was replaced
+// before it had served, and so was the next one, for ever.
 #[test]
 fn a_start_hook_that_spoils_its_thread_fails_and_the_worker_serves() {
     quiet();
     for workers in SHAPES {
-        finishes("spoiled", move || {
-            let spoil = |_: usize| assert!(retiring().try_run(|| ()).is_err());
+        finishes("retiring", move || {
+            let fail = |_: usize| assert!(retiring().try_run(|| ()).is_err());
             let (tell, told) = mpsc::channel();
             let pool = Pool::builder()
                 .workers(workers)
-                .on_worker_start(spoil)
+                .on_worker_start(fail)
                 .panic_hook(move |error| tell.send(error.to_string()).unwrap())
                 .build()
                 .unwrap();
@@ -162,7 +162,7 @@ fn a_start_hook_that_spoils_its_thread_fails_and_the_worker_serves() {
             let said: Vec<_> = told.iter().collect();
             assert_eq!(said.len(), workers);
             assert!(said.iter().all(|text| text.contains("foreign state")), "{said:?}");
-            let required = Pool::builder().workers(workers).on_worker_start(spoil);
+            let required = Pool::builder().workers(workers).on_worker_start(fail);
             let error = required.require_worker_start(true).build().unwrap_err();
             assert!(
                 error.is_worker_start() && error.to_string().contains("foreign state"),

@@ -11,7 +11,7 @@ use crate::sync::seam::atomic::{AtomicU64, Ordering};
 pub(crate) struct Counters {
     /// Tasks that are no longer waiting to start: claimed to be run or to be cancelled.
     pub(crate) claimed: AtomicU64,
-    /// What the intake admitted and that is over, to the last access.
+    /// What was admitted and is over, to the last access.
     pub(crate) finished: AtomicU64,
     /// Tasks that run now, those that wait below others included.
     pub(crate) running: AtomicU64,

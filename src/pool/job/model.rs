@@ -20,6 +20,12 @@ fn run(cell: &JobState<usize, Token>, made: &StdArc<Ledger>) -> bool {
     true
 }
 
+/// Starts a thread that does this.
+fn runner(cell: &Arc<JobState<usize, Token>>, ledger: &StdArc<Ledger>) -> thread::JoinHandle<bool> {
+    let (cell, ledger) = (Arc::clone(cell), StdArc::clone(ledger));
+    thread::spawn(move || run(&cell, &ledger))
+}
+
 fn finish(cell: &JobState<usize, Token>, completion: Completion) {
     match completion {
         Completion::Attached(None) => {}
@@ -76,10 +82,7 @@ fn one_of_two_runners_runs_the_job_and_the_joiner_hears_of_it() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobState::new(1));
-        let runners = [0, 1].map(|_| {
-            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
-            thread::spawn(move || run(&cell, &ledger))
-        });
+        let runners = [0, 1].map(|_| runner(&cell, &ledger));
         assert_eq!(join(&cell), 2);
         let ran = runners.map(|runner| runner.join().unwrap());
         assert_eq!(ran.iter().filter(|ran| **ran).count(), 1);
@@ -92,10 +95,7 @@ fn a_job_is_run_or_cancelled_never_both() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobState::new(1));
-        let runner = {
-            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
-            thread::spawn(move || run(&cell, &ledger))
-        };
+        let runner = runner(&cell, &ledger);
         let cancelled = match cell.claim() {
             None => false,
             Some(mut claimed) => {
@@ -115,10 +115,7 @@ fn the_outcome_of_a_detached_job_is_dropped_once() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobState::new(1));
-        let runner = {
-            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
-            thread::spawn(move || run(&cell, &ledger))
-        };
+        let runner = runner(&cell, &ledger);
         let (owner, _waiter) = cell.detach();
         if owner == Detached::Caller {
             drop(cell.take().expect("the caller owns the outcome"));
@@ -146,10 +143,7 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobState::new(1));
-        let runner = {
-            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
-            thread::spawn(move || run(&cell, &ledger))
-        };
+        let runner = runner(&cell, &ledger);
         let (first, second) = (call(), call());
         let mut registered = 0;
         for waker in [&first, &second] {
@@ -178,10 +172,7 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
         let waker = call();
         let waiter = Waiter::Waker(Waker::from(StdArc::clone(&waker)));
         assert!(matches!(cell.register(waiter), Registration::Registered(None)));
-        let runner = {
-            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
-            thread::spawn(move || run(&cell, &ledger))
-        };
+        let runner = runner(&cell, &ledger);
         // In place of the thread, which loom would take out of any wait when it is told.
         let timed = Waiter::Queue(StdArc::new(CompletionQueue::new()), 0);
         let done = match cell.register(timed) {
@@ -206,10 +197,7 @@ fn a_waiter_is_told_or_taken_back_by_a_detaching_handle() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobState::new(1));
-        let runner = {
-            let (cell, ledger) = (Arc::clone(&cell), StdArc::clone(&ledger));
-            thread::spawn(move || run(&cell, &ledger))
-        };
+        let runner = runner(&cell, &ledger);
         let waker = call();
         let waiter = Waiter::Waker(Waker::from(StdArc::clone(&waker)));
         let _registered = matches!(cell.register(waiter), Registration::Registered(_));

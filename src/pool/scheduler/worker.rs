@@ -47,7 +47,7 @@ use crate::sync::seam::atomic::Ordering;
 /// The shortest and the longest pause between two attempts to start a successor.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
-const SPOILED: &str = "it has left foreign state on the thread";
+const LEFT_BEHIND: &str = "it has left foreign state on the thread";
 
 /// Starts a thread for the worker with `index`.
 pub(crate) fn start(core: &Arc<Core>, index: usize) -> std::io::Result<()> {
@@ -86,7 +86,7 @@ fn starts(core: &Core, slot: &WorkerSlot) -> bool {
     let mut started = hook(core, || core.hooks.worker_starts(index));
     if current::is_retiring() {
         slot.stay();
-        started = started.and_then(|()| Err(Failure::Panic(Payload::text(SPOILED))));
+        started = started.and_then(|()| Err(Failure::Panic(Payload::text(LEFT_BEHIND))));
     }
     let failed = started.err().map(|failure| {
         let text = failure.to_string();

@@ -22,7 +22,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::support::{Bomb, Census, Fails, SHAPES, finishes, panic_of, quiet};
-use cleanslate::foreign::{Carrier, adopt};
+use cleanslate::foreign::adopt;
 use cleanslate::sentinel::{Incident, Sentinel};
 use cleanslate::{Context, Isolation, JoinHandle, Pool, PoolBuilder, task_local, worker_local};
 

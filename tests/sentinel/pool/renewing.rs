@@ -1,6 +1,7 @@
 //! The action that replaces a worker on which a task leaked.
 
 use super::*;
+use crate::support::retiring;
 
 #[test]
 fn no_task_finds_what_an_earlier_one_left() {
@@ -16,7 +17,7 @@ fn no_task_finds_what_an_earlier_one_left() {
         let leaks = 2 * BURST.div_ceil(nth) as u64;
         assert_eq!(pool.stats().leaks, leaks);
         pool.shutdown().unwrap();
-        // The last thread on each seat may have had nothing left to do.
+        // The last thread on each worker slot may have had nothing left to do.
         let renewed = pool.stats().renewed;
         assert!((leaks - workers as u64..=leaks).contains(&renewed), "{renewed} of {leaks}");
     }
@@ -291,27 +292,10 @@ fn a_start_hook_that_waits_for_a_dirty_task_does_not_renew_for_ever() {
 
 #[test]
 fn a_carrier_that_cannot_be_detached_renews_once_per_task() {
-    struct Stuck;
-    impl Carrier for Stuck {
-        type Captured = ();
-        type Attached = ();
-        fn name(&self) -> &str {
-            "stuck"
-        }
-        fn capture(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-            Ok(())
-        }
-        fn attach(&self, (): &()) -> Result<(), Box<dyn Error + Send + Sync>> {
-            Ok(())
-        }
-        fn detach(&self, (): ()) -> Result<(), Box<dyn Error + Send + Sync>> {
-            Err("stuck on purpose".into())
-        }
-    }
-    let pool = builder(1, Sentinel::new()).carry(Stuck).build().unwrap();
+    let pool = builder(1, Sentinel::new()).build().unwrap();
     finishes("a pool with a carrier that fails", move || {
         for _ in 0..5 {
-            let error = pool.submit(|| ()).join().unwrap_err();
+            let error = pool.in_context(&retiring()).submit(|| ()).join().unwrap_err();
             assert!(error.is_cleanup() && error.to_string().contains("stuck"), "{error}");
         }
         pool.shutdown().unwrap();
