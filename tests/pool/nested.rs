@@ -1,10 +1,10 @@
 //! Tasks that wait for tasks: with one worker, to any depth, across pools, in every combination.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::{OnDrop, SHAPES, each_shape, finishes, occupy};
-use cleanslate::Pool;
+use cleanslate::{JoinHandle, Pool};
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -196,35 +196,62 @@ fn nested_maps_multiply() {
     });
 }
 
-// Broke: a plain thread that cancelled a task waited, in the drop of its closure, for one that
-// nobody was left to run: all workers waited for the end of the first one's pool.
+/// Has all workers of `pool` wait for the end of the other one.
+fn all_wait_for_the_end_of(ending: &Pool, pool: &Pool) -> Vec<JoinHandle<()>> {
+    let (tell, told) = mpsc::channel();
+    let wait = |_| {
+        let (ending, tell) = (ending.clone(), tell.clone());
+        pool.submit(move || {
+            tell.send(()).unwrap();
+            ending.shutdown().unwrap();
+        })
+    };
+    let waiting: Vec<_> = (0..pool.workers()).map(wait).collect();
+    waiting.iter().for_each(|_| told.recv().unwrap());
+    waiting
+}
+
+// Broke: a plain thread that drops what a pool waits for (the closure of a task that it cancels, of
+// its map, of its broadcast) waited there for a task that nobody was left to run.
 #[test]
-fn a_plain_thread_runs_what_the_drop_of_a_task_that_it_cancels_waits_for() {
+fn a_plain_thread_runs_what_a_drop_waits_for_if_a_pool_waits_for_the_drop() {
     for workers in SHAPES {
-        finishes("cancels", move || {
-            let (ending, pool) = (Pool::new(1).unwrap(), Pool::new(workers).unwrap());
-            let busy = occupy(&ending);
-            let theirs = pool.clone();
-            let waits = OnDrop::new(move || {
-                let (pool, here) = (&theirs, std::thread::current().id());
-                assert_eq!(pool.submit(|| std::thread::current().id()).join().unwrap(), here);
-                assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+        for way in ["cancel", "map", "broadcast"] {
+            finishes(way, move || {
+                let (ending, pool) = (Pool::new(1).unwrap(), Pool::new(workers).unwrap());
+                let theirs = pool.clone();
+                let waits = Mutex::new(OnDrop::new(move || {
+                    let here = std::thread::current().id();
+                    assert_eq!(theirs.submit(|| std::thread::current().id()).join().unwrap(), here);
+                    assert_eq!(theirs.map(0..3, |n| n), [0, 1, 2]);
+                }));
+                if way == "cancel" {
+                    let busy = occupy(&ending);
+                    let cancelled = ending.submit(move || drop(waits));
+                    let waiting = all_wait_for_the_end_of(&ending, &pool);
+                    assert!(cancelled.cancel());
+                    drop(busy);
+                    return waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+                }
+                let ((go, gate), (tell, told)) = (mpsc::channel::<()>(), mpsc::channel());
+                let gate = Mutex::new(gate);
+                let task = move || {
+                    let _waits = &waits;
+                    tell.send(()).unwrap();
+                    let _open = gate.lock().unwrap().recv();
+                };
+                std::thread::scope(|s| {
+                    let theirs = &ending;
+                    s.spawn(move || match way {
+                        "map" => drop(theirs.map([()], move |()| task())),
+                        _ => drop(theirs.broadcast(task)),
+                    });
+                    told.recv().unwrap();
+                    let waiting = all_wait_for_the_end_of(&ending, &pool);
+                    drop(go);
+                    waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+                });
             });
-            let cancelled = ending.submit(move || drop(waits));
-            let (tell, told) = mpsc::channel();
-            let shutdowns: Vec<_> = (0..workers)
-                .map(|_| {
-                    let (ending, tell) = (ending.clone(), tell.clone());
-                    pool.submit(move || {
-                        tell.send(()).unwrap();
-                        ending.shutdown().unwrap();
-                    })
-                })
-                .collect();
-            (0..workers).for_each(|_| told.recv().unwrap());
-            assert!(cancelled.cancel());
-            drop(busy);
-            shutdowns.into_iter().for_each(|shutdown| shutdown.join().unwrap());
-        });
+        }
     }
 }

@@ -29,7 +29,7 @@ struct Here {
     bound: bool,
     /// How many tasks of any pool run on this thread, one on top of the other.
     depth: u32,
-    /// How many cancelled tasks are dropped on this thread, one in the drop of the other.
+    /// How many drops that a pool waits for are made on this thread, one inside the other.
     drops: u32,
     /// The pool that waits for what this thread does: that of the innermost task, mostly. 0 if
     /// none.
@@ -105,9 +105,9 @@ pub(crate) fn belongs_to(pool: u64) -> bool {
     HERE.get().worker_of == pool
 }
 
-/// Returns whether this thread waits as a task does: it runs one, of any pool, or drops one that is
-/// cancelled, or is a worker that calls a hook. Others cannot be counted on to run what it waits
-/// for: it may be the only worker, and all workers may wait for what it drops.
+/// Returns whether this thread waits as a task does: it runs one, of any pool, or drops what a pool
+/// waits for, or is a worker that calls a hook. Others cannot be counted on to run what it waits
+/// for: it may be the only worker, and all workers may wait for that pool.
 #[inline]
 pub(crate) fn in_task() -> bool {
     let here = HERE.get();
@@ -170,8 +170,8 @@ pub(crate) fn keep_open(pool: u64) -> InTask {
     enter(Here { innermost: pool, ..HERE.get() })
 }
 
-/// Marks this thread as dropping a cancelled task of `pool`, which is user code, may cancel further
-/// ones, and waits as a task does.
+/// Marks this thread as dropping what `pool` waits for: a cancelled task, or what was given to a map
+/// or a broadcast. That is user code, may cancel further tasks, and waits as a task does.
 pub(crate) fn enter_drop(pool: u64) -> InTask {
     let here = HERE.get();
     enter(Here { drops: here.drops + 1, innermost: pool, ..here })
