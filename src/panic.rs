@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -181,9 +182,15 @@ impl AbortOnUnwind {
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        eprintln!("cleanslate: {}: aborting", self.0);
+        say(format_args!("{}: aborting", self.0));
         std::process::abort();
     }
+}
+
+/// Prints a line on standard error. Where that does not work nothing is printed: `eprintln!` would
+/// panic, in places that must not.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    let _unsaid = writeln!(std::io::stderr(), "cleanslate: {line}");
 }
 
 #[cfg(all(test, not(loom)))]

@@ -35,7 +35,7 @@ use super::snapshot::Snapshot;
 use super::thread::{self, DEPTH, DIRECT, DIVERGED, Inherits, ONE_DEEPER, Thread, UNOPENED};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
-use crate::panic::catch;
+use crate::panic::{catch, say};
 
 /// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
 const ROUNDS: u32 = 8;
@@ -246,7 +246,7 @@ fn close_discarding(epoch: u64, flags: u32, inherits: Inherits, clean: u32) {
 
 #[cold]
 fn abort_out_of_order() -> ! {
-    eprintln!("cleanslate: a task ended while a coroutine was suspended in a task on top of it");
+    say(format_args!("a task ended while a coroutine was suspended in a task on top of it"));
     std::process::abort();
 }
 

@@ -7,6 +7,8 @@ use std::task::{Context, Waker};
 use ::tokio::runtime::Handle;
 use ::tokio::task::coop;
 
+use crate::panic::say;
+
 /// The budget of a task of tokio, after which its resources make it yield, and a little more.
 const BUDGET: u32 = 256;
 
@@ -21,12 +23,12 @@ pub(crate) fn warn_if_driven() {
     if look.is_ok() && is_driven() {
         // Once is enough.
         LEFT.store(0, Ordering::Relaxed);
-        eprintln!(
-            "cleanslate: a thread of a tokio runtime blocks until work of a pool is done, and with \
+        say(format_args!(
+            "a thread of a tokio runtime blocks until work of a pool is done, and with \
              it every future that it drives. Await a `JoinHandle` instead of joining it, await \
              `Pool::reserve` before a submission to a full queue, call maps, scopes and shutdowns \
              inside `spawn_blocking`, and do not let the last handle of a pool be dropped there."
-        );
+        ));
     }
 }
 

@@ -53,12 +53,18 @@ fn run_alone(name: &str) -> String {
     printed
 }
 
+/// The test of this name in a process of its own.
+pub(crate) fn alone(name: &str, mark: &str) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(program);
+    command.args([name, "--exact", "--nocapture"]).env(MARK, mark);
+    command
+}
+
 /// Returns whether it succeeded, and what it has printed.
 #[track_caller]
 fn start(name: &str, mark: &str) -> (bool, String, String) {
-    let program = std::env::current_exe().unwrap();
-    let mut command = Command::new(program);
-    let output = command.args([name, "--exact", "--nocapture"]).env(MARK, mark).output().unwrap();
+    let output = alone(name, mark).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.success(), text(&output.stdout), text(&output.stderr))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cleanslate::Pool;
 
 pub(crate) use alone::{
-    exits_in_a_process_of_its_own, in_a_process_of_its_own, printed_in_a_process_of_its_own,
+    alone, exits_in_a_process_of_its_own, in_a_process_of_its_own, printed_in_a_process_of_its_own,
 };
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use fails::{Fails, FailsToClone};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::support::printed_in_a_process_of_its_own;
+use crate::support::{alone, printed_in_a_process_of_its_own};
 use cleanslate::Pool;
 use cleanslate::tokio::{spawn, spawn_blocking};
 use tokio::runtime::Builder;
@@ -46,6 +46,16 @@ fn a_blocking_wait_in_the_main_future_is_told() {
     }
     let pool = Pool::new(1).unwrap();
     Builder::new_current_thread().build().unwrap().block_on(async { block(&pool) });
+}
+
+// Broke: to print nothing panicked, in the middle of a wait that must not, and that aborted the
+// process where the wait was a map's.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_wait_that_cannot_be_told_goes_on() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut told = alone("blocking::a_blocking_wait_in_the_main_future_is_told", "");
+    assert!(told.stderr(full).status().unwrap().success());
 }
 
 #[test]
