@@ -9,7 +9,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{attached, make_for_nobody, run, run_attached, take_retirement};
+pub(crate) use run::{
+    attached, make_for_nobody, ready_for_next, run, run_attached, run_several, take_retirement,
+};
 pub use wrap::{isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{

@@ -51,6 +51,37 @@ pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Resul
     }
 }
 
+/// Runs several tasks, one after the other, with the carriers attached; `tasks` says how their
+/// clean-up went, and goes on to another one only after [`ready_for_next`]. Never unwinds.
+pub(crate) fn run_several(
+    context: &Context,
+    tasks: impl FnOnce(AttachedCarriers<'_>) -> Result<(), CleanupError>,
+) -> Result<(), Failure> {
+    let mut ran = Ok(Ok(()));
+    let attached = attached(context, |carriers| ran = catch(|| tasks(carriers)));
+    match (ran, attached) {
+        (_, Err(refused)) => Err(Failure::Carrier(refused)),
+        // The task's own panic wins.
+        (Err(payload), Ok(_)) => Err(Failure::Panic(payload)),
+        (Ok(ended), Ok(detached)) => {
+            let mut error = None;
+            CleanupError::add(&mut error, ended.err());
+            CleanupError::add(&mut error, detached);
+            error.map_or(Ok(()), |error| Err(Failure::Cleanup(error)))
+        }
+    }
+}
+
+/// Makes the thread ready for another task with the same carriers, or returns `false`. In a frame
+/// of its own: what carriers touch is seen by no task.
+#[inline]
+pub(crate) fn ready_for_next(
+    context: &Context,
+    carriers: AttachedCarriers<'_>,
+) -> Result<bool, CleanupError> {
+    frame::run(context.inherits(), || carriers.reattach())
+}
+
 /// Makes something that outlives the current task, as if for nobody: in an empty context, with each
 /// carrier that is attached here saying what nothing is.
 pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure> {

@@ -32,12 +32,7 @@ fn run_plain<R>(context: &Context, f: impl FnOnce() -> R) -> R {
 #[cold]
 #[inline(never)]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
-    match context::run_attached(context, f) {
-        Ok(result) => result,
-        Err(Failure::Panic(payload)) => payload.resume(),
-        Err(Failure::Cleanup(error)) => fail(error),
-        Err(Failure::Carrier(error)) => panic_any(RunError::carrier(error)),
-    }
+    context::run_attached(context, f).unwrap_or_else(|failure| raise(failure))
 }
 
 /// Makes a task of each item: of its pull, and of a call of `f` with it. `then` gets the results,
@@ -50,9 +45,7 @@ pub(super) fn each<T, R>(
     mut then: impl FnMut(R),
 ) {
     if context.has_carriers() {
-        while let Some(result) = run(context, || items.next().map(&f)) {
-            then(result);
-        }
+        while each_attached(context, &mut items, &f, &mut then) {}
         return;
     }
     let mut frame = Frame::enter(context.inherits());
@@ -65,6 +58,51 @@ pub(super) fn each<T, R>(
         then(result);
     }
     frame.end().unwrap_or_else(|error| fail(error));
+}
+
+/// Makes tasks of items as [`each`] does, with the carriers attached, until one has left something
+/// that they have to take away. `false`: that was all.
+#[cold]
+#[inline(never)]
+fn each_attached<T, R>(
+    context: &Context,
+    items: &mut impl Iterator<Item = T>,
+    f: &impl Fn(T) -> R,
+    then: &mut impl FnMut(R),
+) -> bool {
+    let mut is_over = false;
+    let ran = context::run_several(context, |carriers| {
+        let mut frame = Frame::enter(context.inherits());
+        loop {
+            let Some(result) = items.next().map(f) else {
+                is_over = true;
+                break;
+            };
+            if let Err(error) = frame.next_task() {
+                discard(result);
+                return Err(error);
+            }
+            then(result);
+            if !context::ready_for_next(context, carriers)? {
+                break;
+            }
+        }
+        frame.end()
+    });
+    match ran {
+        Ok(()) => !is_over,
+        Err(failure) => raise(failure),
+    }
+}
+
+/// Panics as [`run`] does.
+#[cold]
+fn raise(failure: Failure) -> ! {
+    match failure {
+        Failure::Panic(payload) => payload.resume(),
+        Failure::Cleanup(error) => fail(error),
+        Failure::Carrier(error) => panic_any(RunError::carrier(error)),
+    }
 }
 
 /// Panics as the drop did that made a clean-up fail.

@@ -296,3 +296,50 @@ fn nothing_runs_without_its_carriers() {
     }
     assert_eq!(ran.into_inner(), 0);
 }
+
+/// Counts how often it is attached, and can say whether a task has changed the level.
+struct Counting(Arc<AtomicUsize>);
+
+impl Carrier for Counting {
+    type Captured = u8;
+    type Attached = u8;
+
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(LEVEL.get())
+    }
+
+    fn attach(&self, level: &u8) -> Result<u8, BoxError> {
+        self.0.fetch_add(1, SeqCst);
+        Ok(LEVEL.replace(*level))
+    }
+
+    fn detach(&self, before: u8) -> Result<(), BoxError> {
+        LEVEL.set(before);
+        Ok(())
+    }
+
+    fn reattach(&self, level: &u8, _: &mut u8) -> bool {
+        LEVEL.get() == *level
+    }
+}
+
+#[test]
+fn items_of_a_map_that_leave_nothing_share_what_is_attached() {
+    let attached = Arc::new(AtomicUsize::new(0));
+    LEVEL.set(3);
+    let context = Context::empty().carry(Counting(Arc::clone(&attached)));
+    LEVEL.set(1);
+    for pool in pools() {
+        let pool = RayonPool::from(pool).in_context(&context);
+        assert_eq!(pool.map_range(0..1_000, |_| LEVEL.get()), [3; 1_000]);
+        assert!(attached.swap(0, SeqCst) < 500);
+        let leave = |n| if n % 10 == 0 { LEVEL.replace(9) } else { LEVEL.get() };
+        assert_eq!(pool.map_range(0..1_000, leave), [3; 1_000]);
+        assert!(attached.swap(0, SeqCst) >= 100);
+    }
+    assert_eq!(LEVEL.replace(0), 1);
+}

@@ -270,22 +270,10 @@ where
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };
         while piece.left() != 0 && !map.verdict.is_stopped() {
-            let mut ran = Ok(Ok(()));
-            let attached = context::attached(map.context, |carriers| {
-                ran = catch(|| run_until_changed(map, chunk, piece, kept, carriers));
+            let ran = context::run_several(map.context, |carriers| {
+                run_until_changed(map, chunk, piece, kept, carriers)
             });
-            let mut error = None;
-            let failure = match (ran, attached) {
-                (_, Err(refused)) => Some(Failure::Carrier(refused)),
-                // The task's own panic wins.
-                (Err(payload), Ok(_)) => Some(Failure::Panic(payload)),
-                (Ok(ended), Ok(detached)) => {
-                    CleanupError::add(&mut error, ended.err());
-                    CleanupError::add(&mut error, detached);
-                    error.map(Failure::Cleanup)
-                }
-            };
-            if let Some(failure) = failure {
+            if let Err(failure) = ran {
                 return self.fail(failure);
             }
         }
@@ -323,8 +311,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    let inherits = map.context.inherits();
-    let mut frame = Frame::enter(inherits);
+    let mut frame = Frame::enter(map.context.inherits());
     while !map.verdict.is_stopped() {
         let Some(item) = chunk.next() else { break };
         match map.step.run(kept, item) {
@@ -340,8 +327,7 @@ where
                 break;
             }
         }
-        // In a frame of its own: what carriers touch is seen by no task.
-        if piece.left() == 0 || !frame::run(inherits, || carriers.reattach())? {
+        if piece.left() == 0 || !context::ready_for_next(map.context, carriers)? {
             break;
         }
     }
