@@ -20,7 +20,7 @@ use crate::tls::{self, Compared, Identity};
 /// [`Sentinel::watcher`](super::Sentinel::watcher) makes one for the calling thread, to which it
 /// is bound. It is cheaper than [`watch`](super::watch()): neither [`begin`](Self::begin) nor
 /// [`finish`](Self::finish) allocates, takes a lock or makes a system call while nothing leaks and
-/// no module is loaded.
+/// no module is loaded, but for what [probes](super::Sentinel::probe) do.
 ///
 /// ```
 /// use std::cell::Cell;
