@@ -4,6 +4,8 @@
 //!
 //! A row says its budget, so that what is missed can be seen.
 
+mod turns;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::hint::black_box;
@@ -17,6 +19,8 @@ use cleanslate::future::FutureExt;
 use cleanslate::{Context, Isolation, Pool, task_local};
 use rayon::prelude::*;
 
+use self::turns::{Way, median, patience, turns, work};
+
 task_local! {
     static WORD: u64 = 0;
     #[inherit]
@@ -24,54 +28,7 @@ task_local! {
 }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
 
-type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
-
-/// How long the sides of a row take turns.
-fn patience() -> Duration {
-    let short = std::env::args().any(|argument| argument == "--test");
-    Duration::from_millis(if short { 1 } else { 1000 })
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Runs the sides in turns, each a batch at a time; returns the median nanoseconds of each per
-/// unit, and the median, the lowest and the highest decile of the first side's ratio to the best of
-/// the others.
-fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
-    // A batch takes a tenth of a millisecond at least, so that the clock does not matter.
-    let began = Instant::now();
-    ways.iter().for_each(|way| way.1());
-    let once = (began.elapsed().as_nanos() as usize / ways.len()).max(1);
-    let batch = (100_000 / once).clamp(1, 10_000);
-    let mut took: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
-    let began = Instant::now();
-    while took[0].len() < 3 || began.elapsed() < patience() {
-        let first = took[0].len();
-        for n in 0..ways.len() {
-            // Who is first changes with every round.
-            let side = (n + first) % ways.len();
-            let began = Instant::now();
-            for _ in 0..batch {
-                ways[side].1();
-            }
-            took[side].push(began.elapsed().as_nanos() as f64 / (batch * units) as f64);
-        }
-    }
-    let mut ratios: Vec<f64> = (0..took[0].len())
-        .map(|round| {
-            let others = took[1..].iter().map(|side| side[round]);
-            took[0][round] / others.fold(f64::INFINITY, f64::min)
-        })
-        .collect();
-    let middle = median(&mut ratios);
-    let tenth = ratios.len() / 10;
-    let spread = [middle, ratios[tenth], ratios[ratios.len() - 1 - tenth]];
-    (took.iter_mut().map(|side| median(side)).collect(), spread)
-}
-
+/// With its unit.
 fn time(nanos: f64) -> String {
     match nanos {
         n if n < 1e3 => format!("{n:.1} ns"),
@@ -103,12 +60,6 @@ fn row(what: &str, budget: &str, units: usize, ways: &[Way<'_>]) {
 fn heading(title: &str) {
     println!("\n## {title}\n\n| | cleanslate | beside it | ratio (deciles) | budget |");
     println!("|---|---|---|---|---|");
-}
-
-/// About as many nanoseconds of work.
-#[inline(never)]
-fn work(nanos: u64) -> u64 {
-    (0..nanos).fold(nanos, |x, _| black_box(x.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1))
 }
 
 fn resets() {
