@@ -47,7 +47,7 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(3_630))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
     for n in 0..ROUNDS {
@@ -55,7 +55,7 @@ fn empty_frame(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(6_520))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -66,7 +66,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(46_700))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -74,7 +74,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(6_480))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
@@ -88,7 +88,7 @@ fn tenant() {
     drop(Context::capture());
 }
 
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(5_900))]
 #[bench::it(tenant())]
 fn capture_and_release(_warm: ()) {
     for _ in 0..ROUNDS {
@@ -111,7 +111,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(14_900))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());
@@ -120,24 +120,24 @@ fn poll_with_one_slot(_warm: Context) {
 }
 
 /// A pool whose only worker is busy until the sender is dropped.
-fn busy() -> (Pool, mpsc::Sender<()>) {
+fn busy() -> (mpsc::Sender<()>, Pool) {
     let pool = Pool::new(1).unwrap();
     let (go, gate) = mpsc::channel::<()>();
     let (begin, begun) = mpsc::channel();
     drop(pool.submit(move || (begin.send(()), gate.recv())));
     begun.recv().unwrap();
     drop(pool.submit(|| ()));
-    (pool, go)
+    (go, pool)
 }
 
 // What the submitting thread does; nobody has to be woken.
-#[library_benchmark(config = limit(1))]
+#[library_benchmark(config = limit(63_400))]
 #[bench::it(args = (busy()), teardown = drop)]
-fn submit((pool, go): (Pool, mpsc::Sender<()>)) -> (Pool, mpsc::Sender<()>) {
+fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {
         drop(pool.submit(move || black_box(n)));
     }
-    (pool, go)
+    (go, pool)
 }
 
 library_benchmark_group!(

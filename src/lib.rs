@@ -80,14 +80,15 @@ pub mod tokio;
 pub mod tower;
 
 pub use context::{
-    CaptureError, Context, RunError, isolated, isolated_fn, isolated_fn_in, isolated_in,
+    CaptureError, Context, RunError, is_isolated, isolated, isolated_fn, isolated_fn_in,
+    isolated_in,
 };
 pub use executor::Executor;
 pub use frame::{CleanupError, leaked_values};
 pub use pool::{
-    BuildError, Imap, ImapUnordered, Isolation, JoinHandle, Permit, Pool, PoolBuilder, RangeIndex,
-    Reserve, ReserveError, Scope, ScopedJoinHandle, ShutdownError, Stats, SubmitError, TaskError,
-    WeakPool,
+    BuildError, CancelOnDrop, Imap, ImapUnordered, Isolation, JoinHandle, Permit, Pool,
+    PoolBuilder, RangeIndex, Reserve, ReserveError, Scope, ScopedJoinHandle, ShutdownError, Stats,
+    SubmitError, TaskError, WeakPool,
 };
 pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, WorkerLocal};
 

@@ -12,7 +12,7 @@ pub use error::{CaptureError, RunError};
 pub(crate) use run::{
     attached, make_for_nobody, ready_for_next, run, run_attached, run_several, take_retirement,
 };
-pub use wrap::{isolated, isolated_fn, isolated_fn_in, isolated_in};
+pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{
     AttachedCarriers, Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier,

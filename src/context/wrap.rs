@@ -1,6 +1,7 @@
 //! Closures that carry their context to whatever executor calls them.
 
 use super::Context;
+use crate::frame::thread;
 use crate::panic::Guarded;
 
 impl Context {
@@ -84,6 +85,25 @@ impl Context {
         let mut f = Guarded::new(f);
         move || self.run(&mut *f)
     }
+}
+
+/// Returns whether the code that asks runs as a task, so that the slots it sees are its own; a
+/// thread outside of every task shares them with whatever else runs there.
+///
+/// For a check where isolation may have been forgotten: `debug_assert!(cleanslate::is_isolated())`.
+/// A closure or future that belongs to a larger task is a part of it, and so isolated.
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{is_isolated, isolated};
+///
+/// assert!(!is_isolated());
+/// assert!(isolated(is_isolated)());
+/// ```
+#[must_use]
+pub fn is_isolated() -> bool {
+    thread::current().is_in_frame()
 }
 
 /// Makes a task of a closure: whatever executor calls it, it starts with fresh slots and inherits

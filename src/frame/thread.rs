@@ -160,6 +160,11 @@ impl Thread {
         self.flags.get() & flag != 0
     }
 
+    /// Returns whether a frame is open, so that what is touched belongs to a task.
+    pub(crate) fn is_in_frame(&self) -> bool {
+        self.flags.get() & DEPTH != 0
+    }
+
     /// Returns how many drops of one clean-up led to the code that runs now: see
     /// [`task`](super::task).
     #[inline]

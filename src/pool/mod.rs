@@ -1,6 +1,7 @@
 //! The pool. A task's way through it is told in `docs/engine.md`.
 
 mod builder;
+mod cancel_on_drop;
 mod core;
 mod error;
 mod global;
@@ -24,6 +25,7 @@ mod stats;
 mod submission;
 
 pub use builder::PoolBuilder;
+pub use cancel_on_drop::CancelOnDrop;
 pub use error::{BuildError, ShutdownError, SubmitError, TaskError};
 pub use handle::JoinHandle;
 pub use imap::{Imap, ImapUnordered};

@@ -5,21 +5,11 @@
 //! functions of that name with a task of every closure; [`RayonPool`] maps like the crate's own
 //! pool does. The [page for rayon users](crate::guide::from_rayon) says what stands for what.
 //!
-//! | what | file |
-//! |---|---|
-//! | a task: one call of one closure | `task` |
-//! | the isolated iterator | `isolated` |
-//! | its adaptors: with closures, without, of indexed ones | `adaptors`, `forwarded`, `indexed` |
-//! | methods that end a chain; closures that may fail | `consume`, `fallible` |
-//! | functions, the pool and its maps | `join`, `spawn`, `pool`, `map` |
-//! | scopes: opening one, spawning in it | `scope`, `scoped` |
-//! | what several tasks have come to | `outcome` |
-//!
 //! # Importing it
 //!
 //! `use cleanslate::rayon;` hides the crate `rayon`: `rayon::join` then is the function of this
-//! module, and `use rayon::prelude::*` is ambiguous. Import items, or the module under another
-//! name:
+//! module. Its [`prelude`] has rayon's in it. What else you need of the crate is found as `::rayon`;
+//! or import items, or the module under another name:
 //!
 //! ```
 //! use cleanslate::rayon::{self as tasks, ParallelIteratorExt};
@@ -28,6 +18,16 @@
 //! let (a, b) = tasks::join(|| (0..9).into_par_iter().isolated().map(|n| n + 1).sum(), || 2);
 //! assert_eq!((a, b), (45, 2));
 //! ```
+
+// | what | file |
+// |---|---|
+// | a task: one call of one closure | `task` |
+// | the isolated iterator | `isolated` |
+// | its adaptors: with closures, without, of indexed ones | `adaptors`, `forwarded`, `indexed` |
+// | methods that end a chain; closures that may fail | `consume`, `fallible` |
+// | functions, the pool and its maps | `join`, `spawn`, `pool`, `map` |
+// | scopes: opening one, spawning in it | `scope`, `scoped` |
+// | what several tasks have come to | `outcome` |
 
 mod adaptors;
 mod consume;
@@ -43,6 +43,21 @@ mod scope;
 mod scoped;
 mod spawn;
 mod task;
+
+/// What `use rayon::prelude::*` brings in, and [`ParallelIteratorExt`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::rayon::{self, prelude::*};
+///
+/// let (a, b) = rayon::join(|| (0..9).into_par_iter().isolated().map(|n| n + 1).sum(), || 2);
+/// assert_eq!((a, b), (45, 2));
+/// ```
+pub mod prelude {
+    pub use super::ParallelIteratorExt;
+    pub use ::rayon::prelude::*;
+}
 
 pub use fallible::Try;
 pub use isolated::{Isolated, ParallelIteratorExt};

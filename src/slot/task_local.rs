@@ -243,6 +243,9 @@ super::methods! { TaskLocal<T: Send + 'static> {
 /// }
 /// ```
 ///
+/// A slot needs no `Cell` and no `RefCell`: `get`, `set`, `replace`, `with_borrow_mut` are the
+/// key's own. Leave them away when a `thread_local!` becomes a slot.
+///
 /// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be
 /// `Send + 'static`, since a future takes its slots along to other threads. (For other values there
 /// are [`worker_local!`](crate::worker_local), and [`adopt`](crate::foreign::adopt) of a

@@ -9,6 +9,9 @@
 //! [`RuntimeCarrier`] is for the other direction: tasks of a [`Pool`](crate::Pool) that spawn on
 //! the runtime from which they were submitted.
 //!
+//! Import items, or the module under another name: after `use cleanslate::tokio;` the attribute
+//! `#[tokio::main]` would be looked for in this module.
+//!
 //! A future that waits for a pool should not block its thread:
 //! [`Pool::reserve`](crate::Pool::reserve) awaits room in a bounded queue, and a
 //! [`JoinHandle`](crate::JoinHandle) can be awaited. The first blocking wait on a thread that

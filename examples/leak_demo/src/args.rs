@@ -65,6 +65,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             _ => return Err(arg.unexpected()),
         }
     }
+    if svg.is_some() && svg == html {
+        return Err("--svg and --html name the same file".into());
+    }
     Ok(Asked::Run(Plan {
         tasks: tasks.unwrap_or(4_000),
         workers: workers.unwrap_or_else(default_workers),

@@ -107,6 +107,7 @@ fn demonstrate(plan: &Plan, screen: Screen, out: &mut impl Write) -> Result<u8, 
         Ok(file) => Ok((path.clone(), file)),
         Err(error) => Err(cannot_create(path, error)),
     };
+    let told = |path: &Path| eprintln!("wrote {}", path.display());
     // Before anything runs, so that nobody waits for an error.
     let svg = plan.svg.as_ref().map(create).transpose()?;
     let html = plan.html.as_ref().map(create).transpose()?;
@@ -125,10 +126,12 @@ fn demonstrate(plan: &Plan, screen: Screen, out: &mut impl Write) -> Result<u8, 
     if let Some((path, mut file)) = svg {
         let drawn = picture::svg::file(plan, &done);
         file.write_all(drawn.as_bytes()).map_err(|error| cannot_create(&path, error))?;
+        told(&path);
     }
     if let Some((path, mut file)) = html {
         let page = picture::page::file(plan, &done);
         file.write_all(page.as_bytes()).map_err(|error| cannot_create(&path, error))?;
+        told(&path);
     }
     Ok(if rows::kept_promise(&done) { exit::CLEAN } else { exit::LEAKED })
 }

@@ -62,6 +62,7 @@ fn errors_name_the_option_and_what_it_takes() {
         (&["--workers", "-1"], "--workers takes a number from 1 to 256"),
         (&["--tasks", "3", "--tasks", "4"], "--tasks is given twice"),
         (&["--svg", "a.svg", "--svg", "b.svg"], "--svg is given twice"),
+        (&["--svg", "a.svg", "--html", "a.svg"], "--svg and --html name the same file"),
         (&["--html", ""], "--html takes the name of a file"),
         (&["--jason"], "--jason"),
         (&["extra"], "extra"),

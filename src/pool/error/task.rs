@@ -39,6 +39,7 @@ enum TaskErrorKind {
     /// A payload is only `Send`; the mutex, which is never contended, makes the error `Sync`.
     Panic(Mutex<Payload>),
     Cancelled,
+    ShutDown,
     TooDeep,
     Forked,
     Cleanup(CleanupError),
@@ -52,7 +53,8 @@ impl RefUnwindSafe for TaskError {}
 impl TaskError {
     pub(crate) fn new(label: Label, cause: Cause) -> Self {
         let (kind, message) = match cause {
-            Cause::CancelledByHandle | Cause::ShutDown => (TaskErrorKind::Cancelled, None),
+            Cause::CancelledByHandle => (TaskErrorKind::Cancelled, None),
+            Cause::ShutDown => (TaskErrorKind::ShutDown, None),
             Cause::TooDeep => (TaskErrorKind::TooDeep, None),
             Cause::Forked => (TaskErrorKind::Forked, None),
             Cause::Failed(Failure::Panic(payload)) => {
@@ -100,7 +102,7 @@ impl TaskError {
     /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0.kind, TaskErrorKind::Cancelled)
+        matches!(self.0.kind, TaskErrorKind::Cancelled | TaskErrorKind::ShutDown)
     }
 
     /// Returns whether the task would have had to run on top of too many others: 256 of them, or
@@ -359,6 +361,7 @@ impl fmt::Display for TaskError {
         f.write_str(match self.0.kind {
             TaskErrorKind::Panic(_) => " panicked",
             TaskErrorKind::Cancelled => " was cancelled",
+            TaskErrorKind::ShutDown => " was cancelled: the pool is shut down",
             TaskErrorKind::TooDeep => " did not run here: too many tasks lie on top of one another",
             TaskErrorKind::Forked => {
                 " cannot be waited for in a forked child: the workers are the parent's"
@@ -386,6 +389,7 @@ impl Error for TaskError {
             TaskErrorKind::Carrier(error) => Some(&**error),
             TaskErrorKind::Panic(_)
             | TaskErrorKind::Cancelled
+            | TaskErrorKind::ShutDown
             | TaskErrorKind::TooDeep
             | TaskErrorKind::Forked => None,
         }

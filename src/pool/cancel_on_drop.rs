@@ -1,0 +1,109 @@
+//! [`CancelOnDrop`].
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::error::TaskError;
+use super::handle::JoinHandle;
+
+impl<R> JoinHandle<R> {
+    /// Makes a handle whose drop [cancels](JoinHandle::cancel) the task, if it has not begun: for
+    /// work that is worth nothing when nobody waits for it any more, because a client has hung up,
+    /// say.
+    ///
+    /// A task that runs goes on to its end. Where that takes long, have it look at a flag or a
+    /// closed channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel::<()>();
+    /// let busy = pool.submit(move || gate.recv());
+    /// let answer = async { pool.submit(|| unreachable!()).cancel_on_drop().await };
+    /// # let mut answer = Box::pin(answer);
+    /// # let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    /// # assert!(answer.as_mut().poll(&mut cx).is_pending());
+    /// drop(answer);
+    /// assert_eq!(pool.stats().cancelled, 1);
+    /// # drop(go);
+    /// # busy.join().unwrap().unwrap_err();
+    /// ```
+    #[doc(alias = "AbortOnDropHandle")]
+    pub fn cancel_on_drop(self) -> CancelOnDrop<R> {
+        CancelOnDrop(Some(self))
+    }
+}
+
+/// A [`JoinHandle`] whose drop cancels its task, if that has not begun. A future with the same
+/// output.
+///
+/// Made by [`JoinHandle::cancel_on_drop`].
+#[must_use = "dropping it cancels the task; `await` it, or turn it into a `JoinHandle`"]
+pub struct CancelOnDrop<R>(
+    /// `None` after `into_handle` only, which consumes it.
+    Option<JoinHandle<R>>,
+);
+
+impl<R> CancelOnDrop<R> {
+    /// Returns the handle, which does not cancel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let answer = pool.submit(|| 42).cancel_on_drop();
+    /// assert_eq!(answer.into_handle().join().unwrap(), 42);
+    /// ```
+    pub fn into_handle(mut self) -> JoinHandle<R> {
+        match self.0.take() {
+            Some(handle) => handle,
+            None => unreachable!("it is taken once, here"),
+        }
+    }
+}
+
+impl<R> Deref for CancelOnDrop<R> {
+    type Target = JoinHandle<R>;
+
+    fn deref(&self) -> &JoinHandle<R> {
+        match &self.0 {
+            Some(handle) => handle,
+            None => unreachable!("it is taken by what consumes it"),
+        }
+    }
+}
+
+impl<R> Future for CancelOnDrop<R> {
+    type Output = Result<R, TaskError>;
+
+    /// Polls as the [handle](JoinHandle) does.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Some(handle) => Pin::new(handle).poll(cx),
+            None => unreachable!("it is taken by what consumes it"),
+        }
+    }
+}
+
+impl<R> Drop for CancelOnDrop<R> {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            let _has_begun = !handle.cancel();
+        }
+    }
+}
+
+impl<R> fmt::Debug for CancelOnDrop<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelOnDrop").field(&**self).finish()
+    }
+}
