@@ -7,6 +7,7 @@ mod any;
 mod broadcast;
 mod builder;
 mod caller;
+mod cancel_on_drop;
 mod depth;
 mod event;
 mod fair;
