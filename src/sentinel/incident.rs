@@ -51,7 +51,9 @@ impl<'a> Incident<'a> {
     /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
     ///
     /// let (tell, told) = mpsc::channel();
-    /// let report = move |incident: &Incident<'_>| tell.send(incident.task().map(str::to_owned)).unwrap();
+    /// let report = move |incident: &Incident<'_>| {
+    ///     tell.send(incident.task().map(str::to_owned)).unwrap();
+    /// };
     /// let sentinel = Sentinel::new().report(report);
     /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
     /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();
@@ -141,7 +143,9 @@ impl<'a> Incident<'a> {
     /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
     ///
     /// let (tell, told) = mpsc::channel();
-    /// let report = move |incident: &Incident<'_>| tell.send(incident.report().leaks().len()).unwrap();
+    /// let report = move |incident: &Incident<'_>| {
+    ///     tell.send(incident.report().leaks().len()).unwrap();
+    /// };
     /// let sentinel = Sentinel::new().report(report);
     /// let Ok(pool) = Pool::builder().workers(1).sentinel(sentinel).build() else { return };
     /// pool.named("lookup").submit(|| LEVEL.set(1)).join().unwrap();

@@ -170,8 +170,8 @@ pub(crate) fn keep_open(pool: u64) -> InTask {
     enter(Here { innermost: pool, ..HERE.get() })
 }
 
-/// Marks this thread as dropping what `pool` waits for: a cancelled task, or what was given to a map
-/// or a broadcast. That is user code, may cancel further tasks, and waits as a task does.
+/// Marks this thread as dropping what `pool` waits for: a cancelled task, or what was given to a
+/// map or a broadcast. That is user code, may cancel further tasks, and waits as a task does.
 pub(crate) fn enter_drop(pool: u64) -> InTask {
     let here = HERE.get();
     enter(Here { drops: here.drops + 1, innermost: pool, ..here })
