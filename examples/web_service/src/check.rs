@@ -52,16 +52,16 @@ pub(crate) fn run(plan: &Plan, out: &mut (dyn Write + Send)) -> Result<(), Failu
 fn one_way(plan: Plan, path: &'static str, out: &mut dyn Write) -> Result<usize, Failure> {
     let runtime = Runtime::new()?;
     let service = Service::new(plan.workers)?;
-    let tally = runtime.block_on(async {
+    let (tally, service) = runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(service.run(listener, async { drop(stopped.await) }));
         let tally = fire(plan, address, path).await?;
         drop(stop);
-        serving.await??;
-        Ok::<_, Failure>(tally)
+        Ok::<_, Failure>((tally, serving.await??))
     })?;
+    service.end()?;
     let ((lines, foreign), (spans, lost)) = (log::count(), spans::count());
     let Tally { answers, mixed, numbers, sample } = tally;
     let twice = answers - numbers.len() as u64;

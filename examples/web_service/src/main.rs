@@ -26,7 +26,7 @@ fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), 
     log::start(log::Sink::StandardOutput)?;
     let service = Service::new(workers)?;
     let runtime = Runtime::new()?;
-    runtime.block_on(async {
+    let service = runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let stop = stop_signal()?;
         let address = listener.local_addr()?;
@@ -34,6 +34,7 @@ fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), 
         out.flush()?;
         service.run(listener, stop).await
     })?;
+    service.end()?;
     writeln!(out, "stopped")?;
     Ok(())
 }

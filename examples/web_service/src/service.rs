@@ -56,9 +56,14 @@ impl Service {
         self,
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), Failure> {
+    ) -> Result<Self, Failure> {
         serve(listener, router(&self.shared)).with_graceful_shutdown(stop).await?;
-        // No request is left, so nothing is waited for.
+        Ok(self)
+    }
+
+    /// Waits for what the pools still compute, for clients that have hung up. Outside of the
+    /// runtime, whose threads must not block.
+    pub(crate) fn end(self) -> Result<(), Failure> {
         self.shared.pool.shutdown()?;
         Ok(self.shared.leaky.shutdown()?)
     }
