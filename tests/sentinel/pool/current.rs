@@ -1,5 +1,7 @@
 //! What a task leaves current on its worker is found, also if it is the worker's first task.
 
+#![expect(clippy::mem_forget, reason = "tasks that forget guards are what is tested")]
+
 use super::*;
 
 /// What each of some tasks on one worker left, in order.
