@@ -1,5 +1,5 @@
-//! How do the costs grow: with workers, tasks, slots, nesting? As Markdown for
-//! `docs/performance.md`; with `--plots DIR` each series is drawn there, too.
+//! How do the costs grow: with workers, tasks, slots, nesting? As Markdown for `docs/growth.md`;
+//! with `--plots DIR` each series is drawn there, too.
 
 mod turns;
 
@@ -79,7 +79,7 @@ impl Series {
     }
 
     fn print(&self, is_drawn: bool) {
-        println!("\n### {}\n", self.title);
+        println!("\n## {}\n", self.title);
         if is_drawn {
             println!("![{}, along {}](growth-{}.svg)\n", self.title, self.along, self.name);
         }
@@ -255,7 +255,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .then(|| arguments.next())
         .flatten()
         .map(PathBuf::from);
-    println!("\n## How the costs grow");
     for series in [with_workers, with_tasks, with_slots, with_touched, with_nesting] {
         let series = series();
         series.print(plots.is_some());

@@ -8,8 +8,8 @@
 //! # Importing it
 //!
 //! `use cleanslate::rayon;` hides the crate `rayon`: `rayon::join` then is the function of this
-//! module. Its [`prelude`] has rayon's in it. What else you need of the crate is found as `::rayon`;
-//! or import items, or the module under another name:
+//! module. Its [`prelude`] has rayon's in it, and what else you need of the crate is found as
+//! `::rayon`. Or import items, or the module under another name:
 //!
 //! ```
 //! use cleanslate::rayon::{self as tasks, ParallelIteratorExt};
