@@ -1,0 +1,84 @@
+//! The command line: what a person asks for, and what the program asks of itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+pub(crate) const HELP: &str = "\
+Indexes the documents of two tenants with two worker processes.
+
+usage: word_index [--jobs N] [--postgres URL | --redis URL]
+
+  --jobs N          how many documents, 1 to 5000 (default 200)
+  --postgres URL    keep the jobs there instead of in a file of SQLite
+  --redis URL       or there
+  --help            this text
+";
+
+pub(crate) enum Asked {
+    Help,
+    Produce(Plan),
+    Work(Post),
+}
+
+pub(crate) struct Plan {
+    pub(crate) jobs: usize,
+    /// `None`: a file of SQLite, in a directory that is removed afterwards.
+    pub(crate) url: Option<String>,
+}
+
+/// Where a worker process finds its jobs and the documents.
+pub(crate) struct Post {
+    pub(crate) url: String,
+    pub(crate) queue: String,
+    pub(crate) name: String,
+    pub(crate) documents: PathBuf,
+}
+
+/// The first argument of a worker process.
+const WORK: &str = "work";
+
+impl Post {
+    pub(crate) fn to_args(&self) -> [OsString; 5] {
+        let [url, queue, name] = [&self.url, &self.queue, &self.name].map(OsString::from);
+        [WORK.into(), url, queue, name, self.documents.clone().into()]
+    }
+}
+
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, lexopt::Error> {
+    let mut plan = Plan { jobs: 200, url: None };
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("jobs") => {
+                plan.jobs = parser.value()?.parse()?;
+                if !(1..=5_000).contains(&plan.jobs) {
+                    return Err("--jobs takes 1 to 5000".into());
+                }
+            }
+            Long("postgres") => plan.url = Some(url(&mut parser, &["postgres:", "postgresql:"])?),
+            Long("redis") => plan.url = Some(url(&mut parser, &["redis:", "redis+unix:"])?),
+            Long("help") | Short('h') => return Ok(Asked::Help),
+            Value(word) if word == WORK => {
+                let [url, queue, name] = [
+                    parser.value()?.string()?,
+                    parser.value()?.string()?,
+                    parser.value()?.string()?,
+                ];
+                let documents = parser.value()?.into();
+                return Ok(Asked::Work(Post { url, queue, name, documents }));
+            }
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Asked::Produce(plan))
+}
+
+fn url(parser: &mut lexopt::Parser, schemes: &[&str]) -> Result<String, lexopt::Error> {
+    let url = parser.value()?.string()?;
+    if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(format!("`{url}` does not begin with {}", schemes[0]).into());
+    }
+    Ok(url)
+}

@@ -1,0 +1,57 @@
+//! The queue: a file of SQLite, PostgreSQL, or Redis.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use apalis_postgres::{PgPool, PostgresStorage};
+use apalis_redis::RedisStorage;
+use apalis_sqlite::{SqliteConnectOptions, SqlitePool, SqliteStorage};
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// A job: index the document of this name. Whose, the context says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Document {
+    pub(crate) name: String,
+}
+
+/// Three types with the same methods.
+pub(crate) enum Queue {
+    Sqlite(SqliteStorage<Document>),
+    Postgres(PostgresStorage<Document>),
+    Redis(RedisStorage<Document>),
+}
+
+impl Queue {
+    /// Opens the queue and makes its tables, where it has any. The producer does, before others
+    /// work on them.
+    pub(crate) async fn create(url: &str, queue: &str) -> Result<Self, Failure> {
+        let queue = Self::open(url, queue).await?;
+        match &queue {
+            Self::Sqlite(queue) => SqliteStorage::setup(queue.pool()).await?,
+            Self::Postgres(queue) => PostgresStorage::setup(queue.pool()).await?,
+            Self::Redis(_) => {}
+        }
+        Ok(queue)
+    }
+
+    pub(crate) async fn open(url: &str, queue: &str) -> Result<Self, Failure> {
+        if url.starts_with("sqlite:") {
+            // Two processes write to the same file.
+            let options = SqliteConnectOptions::from_str(url)?;
+            let options = options.busy_timeout(Duration::from_secs(30));
+            let pool = SqlitePool::connect_with(options).await?;
+            let config = apalis_sqlite::Config::default().queue(queue);
+            Ok(Self::Sqlite(SqliteStorage::new(&pool).with_config(config)))
+        } else if url.starts_with("postgres") {
+            let pool = PgPool::connect(url).await?;
+            let config = apalis_postgres::Config::default().queue(queue);
+            Ok(Self::Postgres(PostgresStorage::new(&pool).with_config(config)))
+        } else {
+            let connection = apalis_redis::connect(url).await?;
+            let config = apalis_redis::Config::default().queue(queue);
+            Ok(Self::Redis(RedisStorage::new(connection).with_config(config)))
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A worker process: takes jobs until its standard input ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apalis::layers::WorkerBuilderExt;
+use apalis::layers::retry::RetryPolicy;
+use apalis::prelude::{BackendExt, Task, WorkerBuilder, WorkerContext, WorkerError};
+use cleanslate::Pool;
+use cleanslate_jobs::{JobLayer, on_pool};
+
+use crate::args::Post;
+use crate::queue::{Document, Queue};
+use crate::{Failure, TENANT, index, wire};
+
+/// How often it asks for jobs while there are none.
+const POLL: Duration = Duration::from_millis(100);
+
+/// What a job needs beside its context.
+struct Desk {
+    worker: String,
+    documents: PathBuf,
+    pool: Pool,
+}
+
+pub(crate) fn run(post: &Post) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(work(post))
+}
+
+async fn work(post: &Post) -> Result<(), Failure> {
+    let pool = Pool::new(2)?;
+    let desk =
+        Desk { worker: post.name.clone(), documents: post.documents.clone(), pool: pool.clone() };
+    let desk = Arc::new(desk);
+    let handler = on_pool(pool, move |job: Task<Document>| index_document(&job.args, &desk));
+    let name = format!("{}-{}", post.name, std::process::id());
+    // The three queues are of different types, the chain is the same.
+    macro_rules! work_on {
+        ($queue:expr) => {
+            WorkerBuilder::new(name)
+                .backend($queue.poll_with_interval(POLL))
+                .retry(RetryPolicy::retries(3))
+                .layer(JobLayer::new(wire()))
+                .build(handler)
+                .run_with_ctx(until_input_ends)
+                .await?
+        };
+    }
+    match Queue::open(&post.url, &post.queue).await? {
+        Queue::Sqlite(queue) => work_on!(queue),
+        Queue::Postgres(queue) => work_on!(queue),
+        Queue::Redis(queue) => work_on!(queue),
+    }
+    Ok(())
+}
+
+fn index_document(document: &Document, desk: &Desk) -> std::io::Result<()> {
+    let words = index::index(&desk.documents, &document.name, &desk.pool)?;
+    log(desk, &format!("{}: {words} different words", document.name));
+    Ok(())
+}
+
+/// A line that says whose work this is, without having been told.
+fn log(desk: &Desk, message: &str) {
+    println!("{:<6} {} {message}", TENANT.get(), desk.worker);
+}
+
+async fn until_input_ends(worker: WorkerContext) -> Result<(), WorkerError> {
+    let input = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    // However it ends, nobody waits for more work.
+    let _ended = input.await;
+    worker.stop()
+}
