@@ -7,8 +7,7 @@ use std::thread::LocalKey;
 
 type List = fn(&mut Ignored);
 
-/// Leaked, so that nothing has to be copied to call them without the lock.
-static LISTS: Mutex<&'static [List]> = Mutex::new(&[]);
+static LISTS: Mutex<Vec<List>> = Mutex::new(Vec::new());
 
 /// Leaves state out of every watch in this process, because its owner looks after it.
 ///
@@ -32,8 +31,7 @@ static LISTS: Mutex<&'static [List]> = Mutex::new(&[]);
 /// assert!(report.leaks().is_empty());
 /// ```
 pub fn ignore(list: fn(&mut Ignored)) {
-    let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
-    *lists = Box::leak([*lists, &[list]].concat().into_boxed_slice());
+    LISTS.lock().unwrap_or_else(PoisonError::into_inner).push(list);
 }
 
 /// Takes down what a thread has of state that is not watched; see [`ignore`].
@@ -99,7 +97,8 @@ impl Ignored {
 /// Returns where the calling thread keeps what is not watched.
 pub(crate) fn ranges() -> Vec<Range<usize>> {
     let mut ignored = Ignored::default();
-    let lists = *LISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    // A copy, so that they are called without the lock.
+    let lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for list in lists {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| list(&mut ignored))) {
             #[expect(clippy::mem_forget, reason = "its drop may panic as well")]
