@@ -301,3 +301,42 @@ fn a_waker_whose_drop_panics_costs_a_wait_nothing() {
     drop(permit);
     assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
 }
+
+mod waker_that_fails {
+    #![expect(unsafe_code, reason = "a waker whose clones panic in their drop is made by hand")]
+
+    use std::ptr;
+    use std::task::{RawWaker, RawWakerVTable, Waker};
+
+    static TABLE: RawWakerVTable = RawWakerVTable::new(|_| clone(), |_| (), |_| (), fail);
+
+    fn clone() -> RawWaker {
+        RawWaker::new(ptr::null(), &TABLE)
+    }
+
+    fn fail(_: *const ()) {
+        panic!("a drop, on purpose");
+    }
+
+    pub(super) fn new() -> Waker {
+        // SAFETY: there is no data, and the functions ask nothing of their callers.
+        unsafe { Waker::from_raw(clone()) }
+    }
+}
+
+// Broke: the clone that was not needed panicked when the place was taken already, and nobody had
+// it any more.
+#[test]
+fn a_waker_whose_drop_panics_costs_no_place() {
+    crate::support::quiet();
+    let pool = bounded(1, 1);
+    let waker = std::mem::ManuallyDrop::new(waker_that_fails::new());
+    let Poll::Ready(Ok(permit)) = poll(&mut pool.reserve(), &waker) else { panic!("room") };
+    let mut waits = pool.reserve();
+    assert!(poll(&mut waits, &waker).is_pending());
+    assert!(poll(&mut waits, &waker).is_pending());
+    drop(permit);
+    let Poll::Ready(Ok(permit)) = poll(&mut waits, &waker) else { panic!("its turn") };
+    drop(permit);
+    assert_eq!(pool.try_reserve().unwrap().submit(|| 1).join().unwrap(), 1);
+}

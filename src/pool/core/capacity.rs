@@ -148,6 +148,12 @@ fn wake(waker: Waker) {
     let _contained = panic::catch(|| waker.wake());
 }
 
+/// Drops a waker, or none: that is user code, which may panic.
+fn discard(waker: impl Into<Option<Waker>>) {
+    let waker = waker.into();
+    let _contained = panic::catch(|| drop(waker));
+}
+
 /// Wakes a thread that blocks.
 struct Unpark(Thread);
 
@@ -171,21 +177,29 @@ impl Waiting<'_> {
         // A clone and a drop of the waker are user code: outside of the lock.
         let new = waker.clone();
         let mut turn = turn.lock();
-        let replaced = match std::mem::replace(&mut *turn, InLine::Over) {
-            InLine::Granted => return Poll::Ready(Ok(())),
-            InLine::Closed | InLine::Over => return Poll::Ready(Err(NoPlace::Closed)),
+        let (unneeded, answer) = match std::mem::replace(&mut *turn, InLine::Over) {
+            InLine::Granted => (new, Poll::Ready(Ok(()))),
+            InLine::Closed | InLine::Over => (new, Poll::Ready(Err(NoPlace::Closed))),
             InLine::Waiting(before) => {
                 *turn = InLine::Waiting(new);
-                before
+                (before, Poll::Pending)
             }
         };
         drop(turn);
-        let _contained = panic::catch(|| drop(replaced));
-        Poll::Pending
+        discard(unneeded);
+        answer
     }
 
     fn arrive(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
-        let waker = waker.clone();
+        let mut waker = Some(waker.clone());
+        let answer = self.enter(&mut waker);
+        // A panic here would lose the place.
+        discard(waker);
+        answer
+    }
+
+    /// Takes a place, or enters the line with the waker.
+    fn enter(&mut self, waker: &mut Option<Waker>) -> Poll<Result<(), NoPlace>> {
         let Some(mut state) = self.capacity.state() else {
             return Poll::Ready(Err(NoPlace::Closed));
         };
@@ -196,6 +210,7 @@ impl Waiting<'_> {
             state.used += 1;
             return Poll::Ready(Ok(()));
         }
+        let Some(waker) = waker.take() else { unreachable!("it enters once") };
         let turn = Arc::new(Mutex::new(InLine::Waiting(waker)));
         state.line.push_back(Arc::clone(&turn));
         drop(state);
@@ -214,7 +229,7 @@ impl Drop for Waiting<'_> {
                 if let Some(mut state) = self.capacity.state() {
                     state.line.retain(|other| !Arc::ptr_eq(other, &turn));
                 }
-                let _contained = panic::catch(|| drop(waker));
+                discard(waker);
             }
             InLine::Closed | InLine::Over => {}
         }
