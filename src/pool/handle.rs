@@ -232,27 +232,18 @@ impl<R> JoinHandle<R> {
             }
         }
         let ready = Arc::new(CompletionQueue::new());
-        let replaced: Vec<_> = handles
-            .iter()
-            .enumerate()
-            .filter_map(|(index, handle)| {
-                let job = handle.job.as_ref()?;
-                match job.register(Waiter::Queue(Arc::clone(&ready), index)) {
-                    Registration::Registered(before) => before.map(|before| (handle, job, before)),
-                    Registration::Done(_own) => {
-                        ready.push(index);
-                        None
-                    }
-                }
-            })
-            .collect();
+        for (index, handle) in handles.iter().enumerate() {
+            if handle.notify(&ready, index) {
+                ready.push(index);
+            }
+        }
         let mut done = None;
         let in_this_process = any.core.wait_until(|| {
             done = ready.pop_or_register(seam::current);
             done.is_some()
         });
-        for (handle, job, before) in replaced {
-            let _done = give_back(&**job, &handle.core, Some(before));
+        for job in handles.iter().filter_map(|handle| handle.job.as_ref()) {
+            job.unregister(&ready);
         }
         match done {
             Some(index) if in_this_process => index,
@@ -260,12 +251,9 @@ impl<R> JoinHandle<R> {
         }
     }
 
-    /// Leaves `waiter` to be told of the completion; returns whether the task is done already.
-    pub(crate) fn notify(&self, waiter: Waiter) -> bool {
-        match &self.job {
-            None => true,
-            Some(job) => matches!(job.register(waiter), Registration::Done(_)),
-        }
+    /// Has `queue` told of the completion, beside others; returns whether the task is done already.
+    pub(crate) fn notify(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
+        self.job.as_ref().is_none_or(|job| !job.register_beside(queue, number))
     }
 
     /// Runs the task here if it has not started.

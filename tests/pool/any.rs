@@ -189,3 +189,33 @@ fn what_was_cancelled_says_so_and_nothing_else_does() {
         assert_eq!(handle.cancel(), handle.is_cancelled());
     });
 }
+
+// Broke: the first to leave put back the waiter that it had replaced, and so took the other one's
+// away.
+#[test]
+fn several_threads_wait_for_handles_that_they_share() {
+    finishes("shared handles", || {
+        let pool = Pool::new(2).unwrap();
+        // Mostly the waits have begun when the first task ends, in either order.
+        for _ in 0..100 {
+            let ((quick_go, quick), (slow_go, mut slow)) = (gated(&pool), gated(&pool));
+            let counts = Arc::new(Counts(AtomicUsize::new(0)));
+            let waker = Waker::from(Arc::clone(&counts));
+            assert!(Pin::new(&mut slow).poll(&mut Context::from_waker(&waker)).is_pending());
+            let handles = [quick, slow];
+            std::thread::scope(|s| {
+                let both = s.spawn(|| JoinHandle::wait_any(&handles));
+                let one = s.spawn(|| JoinHandle::wait_any(&handles[1..]));
+                let again = s.spawn(|| JoinHandle::wait_any(&handles[1..]));
+                (0..50).for_each(|_| std::thread::yield_now());
+                drop(quick_go);
+                assert_eq!(both.join().unwrap(), 0);
+                drop(slow_go);
+                assert_eq!((one.join().unwrap(), again.join().unwrap()), (0, 0));
+            });
+            while counts.0.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+        }
+    });
+}

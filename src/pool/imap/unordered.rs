@@ -11,7 +11,6 @@ use super::input::{LazyInput, results};
 use crate::context::Context;
 use crate::pool::handle::{JoinHandle, result_of};
 use crate::pool::job::completions::CompletionQueue;
-use crate::pool::job::state::Waiter;
 use crate::pool::pool::{FORKED, Pool, TOO_DEEP};
 use crate::pool::scheduler::current;
 use crate::sync::seam;
@@ -140,7 +139,7 @@ where
                 self.pulled.push(None);
                 self.pulled.len() - 1
             });
-            if handle.notify(Waiter::Queue(Arc::clone(&self.ready), number)) {
+            if handle.notify(&self.ready, number) {
                 self.ready.push(number);
             }
             self.pulled[number] = Some(handle);

@@ -7,6 +7,7 @@ pub(crate) mod state;
 
 use std::sync::Arc;
 
+use self::completions::CompletionQueue;
 use self::state::{Claimed, Completion, Detached, JobState, Registration, Waiter};
 use super::core::{Core, Entry, Running};
 use super::error::{Cause, Label, TaskError};
@@ -50,6 +51,10 @@ pub(crate) trait Joinable<R>: Send + Sync {
     /// Cancels the job if it has not been claimed.
     fn cancel(&self, core: &Core) -> bool;
     fn register(&self, waiter: Waiter) -> Registration;
+    /// See [`JobState::register_beside`].
+    fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool;
+    /// See [`JobState::unregister`].
+    fn unregister(&self, queue: &Arc<CompletionQueue>);
     /// Takes the result, if the job is done and nobody took it before.
     fn take(&self) -> Option<Result<R, TaskError>>;
     /// Lets go of the job for a handle that has not taken the result.
@@ -167,7 +172,12 @@ where
 fn wake(core: &Core, waiter: Waiter, label: &Label) {
     match waiter {
         Waiter::Thread(thread) => thread.unpark(),
-        Waiter::Queue(queue, number) => queue.push(number),
+        Waiter::Queue(queue, number, others) => {
+            queue.push(number);
+            if let Some(others) = others {
+                wake(core, *others, label);
+            }
+        }
         // A waker is user code.
         Waiter::Waker(waker) => {
             if let Err(failure) = frame::contained(|| waker.wake()) {
@@ -248,6 +258,14 @@ where
         self.state.register(waiter)
     }
 
+    fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
+        self.state.register_beside(queue, number)
+    }
+
+    fn unregister(&self, queue: &Arc<CompletionQueue>) {
+        self.state.unregister(queue);
+    }
+
     fn take(&self) -> Option<Result<R, TaskError>> {
         let outcome = self.state.take()?;
         Some(outcome.map_err(|cause| {
@@ -275,8 +293,10 @@ where
     }
 
     fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>) {
-        if let Some(Waiter::Waker(waker)) = waiter {
-            core.drop_contained(waker, &self.label);
+        match waiter {
+            Some(Waiter::Waker(waker)) => core.drop_contained(waker, &self.label),
+            Some(Waiter::Queue(_, _, others)) => self.drop_waiter(core, others.map(|w| *w)),
+            Some(Waiter::Thread(_)) | None => {}
         }
     }
 

@@ -31,7 +31,7 @@ fn finish(cell: &JobState<usize, Token>, completion: Completion) {
         Completion::Attached(None) => {}
         Completion::Attached(Some(Waiter::Thread(thread))) => thread.unpark(),
         Completion::Attached(Some(Waiter::Waker(waker))) => waker.wake(),
-        Completion::Attached(Some(Waiter::Queue(list, number))) => list.push(number),
+        Completion::Attached(Some(Waiter::Queue(list, number, _))) => list.push(number),
         Completion::Detached => drop(cell.take().expect("the runner owns the outcome")),
     }
 }
@@ -174,7 +174,7 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
         assert!(matches!(cell.register(waiter), Registration::Registered(None)));
         let runner = runner(&cell, &ledger);
         // In place of the thread, which loom would take out of any wait when it is told.
-        let timed = Waiter::Queue(StdArc::new(CompletionQueue::new()), 0);
+        let timed = Waiter::Queue(StdArc::new(CompletionQueue::new()), 0, None);
         let done = match cell.register(timed) {
             Registration::Done(_) => true,
             // The time is up.

@@ -44,8 +44,23 @@ pub(crate) enum Waiter {
     Thread(Thread),
     /// A future that was polled.
     Waker(Waker),
-    /// A consumer that waits for any of several jobs, and the number it gave this one.
-    Queue(Arc<CompletionQueue>, usize),
+    /// A consumer that waits for any of several jobs, the number it gave this one, and whoever had
+    /// left a waiter before it.
+    Queue(Arc<CompletionQueue>, usize, Option<Box<Waiter>>),
+}
+
+impl Waiter {
+    /// Returns those that are left without the one of `queue`.
+    fn without(self, queue: &Arc<CompletionQueue>) -> Option<Self> {
+        match self {
+            Self::Queue(own, _, others) if Arc::ptr_eq(&own, queue) => others.map(|others| *others),
+            Self::Queue(another, number, others) => {
+                let others = others.and_then(|others| others.without(queue));
+                Some(Self::Queue(another, number, others.map(Box::new)))
+            }
+            single => Some(single),
+        }
+    }
 }
 
 enum Contents<W, O> {
@@ -172,6 +187,25 @@ impl<W, O> JobState<W, O> {
             return Registration::Done(waiter);
         }
         Registration::Registered(place.replace(waiter))
+    }
+
+    /// Leaves a consumer beside the waiters that are there: several may wait for any of jobs that
+    /// they share. Returns whether the job is not done yet.
+    pub(crate) fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
+        let mut place = self.waiter.lock();
+        // AcqRel: as in `register`.
+        if self.state.fetch_or(WAITER, Ordering::AcqRel) & DONE != 0 {
+            return false;
+        }
+        let others = place.take().map(Box::new);
+        *place = Some(Waiter::Queue(Arc::clone(queue), number, others));
+        true
+    }
+
+    /// Takes a consumer out again that was left beside others. Drops nothing of the user's.
+    pub(crate) fn unregister(&self, queue: &Arc<CompletionQueue>) {
+        let mut place = self.waiter.lock();
+        *place = place.take().and_then(|waiter| waiter.without(queue));
     }
 
     /// Gives up the handle's claim on the outcome, and takes back the waiter that it left, if
