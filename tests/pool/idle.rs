@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread::yield_now;
 
 use crate::support::{SHAPES, each_shape, finishes, occupy, panic_of, quiet, retiring};
 use cleanslate::{JoinHandle, Pool};
@@ -152,12 +153,59 @@ fn a_thread_that_helps_tells_those_who_wait() {
                 drop(busy);
                 let waits = s.spawn(|| pool.wait_idle());
                 while pool.stats().running > 1 {
-                    std::thread::yield_now();
+                    yield_now();
                 }
                 drop(go);
                 waits.join().unwrap();
                 helps.join().unwrap();
             });
+        });
+    }
+}
+
+// Broke: a worker looked whether anybody waits when its loop had nothing to do, which a hook that
+// blocks delays for ever.
+#[test]
+fn a_hook_that_takes_its_time_holds_nobody_up() {
+    quiet();
+    for workers in SHAPES {
+        finishes(&format!("{workers} workers"), move || {
+            let (go, gate) = mpsc::channel::<()>();
+            let gate = std::sync::Mutex::new(gate);
+            let pool = Pool::builder()
+                .workers(workers)
+                .on_worker_stop(move |_| assert!(gate.lock().unwrap().recv().is_err()))
+                .build()
+                .unwrap();
+            drop(pool.in_context(&retiring()).submit(|| (0..50).for_each(|_| yield_now())));
+            pool.wait_idle();
+            drop(go);
+        });
+        finishes(&format!("{workers} workers that start"), move || {
+            let (give, given) = mpsc::channel::<Pool>();
+            let (go, gate) = mpsc::channel::<()>();
+            let (joins, has_joined) = mpsc::channel();
+            let hook = std::sync::Mutex::new((given, gate));
+            let first = std::sync::Once::new();
+            let pool = Pool::builder()
+                .workers(workers)
+                .on_worker_start(move |_| {
+                    first.call_once(|| {
+                        let (given, gate) = &*hook.lock().unwrap();
+                        let pool = given.recv().unwrap();
+                        let task = || (0..50).for_each(|_| yield_now());
+                        let handle = pool.submit(task);
+                        joins.send(()).unwrap();
+                        handle.join().unwrap();
+                        assert!(gate.recv().is_err());
+                    });
+                })
+                .build()
+                .unwrap();
+            give.send(pool.clone()).unwrap();
+            has_joined.recv().unwrap();
+            pool.wait_idle();
+            drop(go);
         });
     }
 }

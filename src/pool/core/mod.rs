@@ -355,8 +355,9 @@ impl Core {
     #[inline]
     pub(crate) fn finished(&self, tally: Tally<'_>) {
         tally.add(|c| &c.finished, 1);
-        // A worker that serves looks for itself whether it was the last before it falls asleep.
-        if tally.alone {
+        // A worker that serves looks for itself whether it was the last before it falls asleep. In
+        // a hook it may not come to that soon.
+        if tally.alone && !current::is_in_hook() {
             return;
         }
         // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread
@@ -413,11 +414,12 @@ impl Core {
         }
     }
 
-    /// Reports a failure, named after something that is not a task.
+    /// Reports a failure, named after something that is not a task. To be called by a worker that
+    /// runs none.
     #[track_caller]
     pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
         let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };
-        self.report(label, Cause::Failed(failure));
+        current::run_hook(|| self.report(label, Cause::Failed(failure)));
     }
 
     /// Drops what belongs to the user, contained; a panic is reported under `label`.

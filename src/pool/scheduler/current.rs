@@ -27,6 +27,8 @@ struct Here {
     index: u32,
     /// Whether the thread is bound to its slot: it serves there, and nobody else does.
     bound: bool,
+    /// Whether it is a worker that calls a hook, which nobody counts.
+    in_hook: bool,
     /// How many tasks of any pool run on this thread, one on top of the other.
     depth: u32,
     /// How many drops that a pool waits for are made on this thread, one inside the other.
@@ -37,7 +39,7 @@ struct Here {
 }
 
 const NOBODY: Here =
-    Here { worker_of: 0, index: 0, bound: false, depth: 0, drops: 0, innermost: 0 };
+    Here { worker_of: 0, index: 0, bound: false, in_hook: false, depth: 0, drops: 0, innermost: 0 };
 
 seam::thread_local! {
     static HERE: Cell<Here> = const { Cell::new(NOBODY) };
@@ -77,6 +79,19 @@ pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
 pub(crate) fn unbind(slot: &WorkerSlot) {
     slot.unbind();
     HERE.with(|here| here.set(Here { bound: false, ..here.get() }));
+}
+
+/// Calls a hook of the worker that this thread is. It must not unwind.
+pub(crate) fn run_hook<R>(hook: impl FnOnce() -> R) -> R {
+    HERE.with(|here| here.set(Here { in_hook: true, ..here.get() }));
+    let result = hook();
+    HERE.with(|here| here.set(Here { in_hook: false, ..here.get() }));
+    result
+}
+
+/// Returns whether this thread is a worker in a hook.
+pub(crate) fn is_in_hook() -> bool {
+    HERE.get().in_hook
 }
 
 /// Returns the slot that this thread serves at (and `None` in its teardown).
