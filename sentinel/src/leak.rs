@@ -73,6 +73,20 @@ impl Leak {
     /// thread-local.
     ///
     /// Its [path](Self::path) is the probe's name, and the bytes are those of its answers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate_sentinel as sentinel;
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static TENANT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # if sentinel::supported().is_err() { return; }
+    /// let ((), report) = sentinel::watch(|| TENANT.set(7));
+    /// let leak = &report.leaks()[0];
+    /// assert!(!leak.is_probe());
+    /// ```
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.module.is_none()

@@ -181,22 +181,13 @@ impl CleanupError {
         self.inner.faults.iter().filter(|fault| matches!(fault, Fault::Recurring { .. })).count()
     }
 
-    /// Returns the payload of the first panic.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error itself if nothing panicked.
-    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
+    /// Returns the payload of the first panic, or the error itself if nothing panicked.
+    pub(crate) fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         let taken = self.inner.payload.lock().take();
         taken.map(Payload::into_inner).ok_or(self)
     }
 
     /// Returns the payload of the first panic, or this error's text where nothing panicked.
-    pub fn into_panic(self) -> Box<dyn Any + Send> {
-        self.to_panic().into_inner()
-    }
-
-    /// Returns the same payload for the crate, which may drop it.
     pub(crate) fn to_panic(&self) -> Payload {
         self.inner.payload.lock().take().unwrap_or_else(|| Payload::text(self.to_string()))
     }

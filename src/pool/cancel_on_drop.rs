@@ -45,6 +45,16 @@ impl<R> JoinHandle<R> {
 /// output.
 ///
 /// Made by [`JoinHandle::cancel_on_drop`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanslate::{CancelOnDrop, Pool};
+///
+/// let pool = Pool::new(1).unwrap();
+/// let answer: CancelOnDrop<u32> = pool.submit(|| 42).cancel_on_drop();
+/// assert_eq!(answer.into_handle().join().unwrap(), 42);
+/// ```
 #[must_use = "dropping it cancels the task; `await` it, or turn it into a `JoinHandle`"]
 pub struct CancelOnDrop<R>(
     /// `None` after `into_handle` only, which consumes it.

@@ -98,3 +98,18 @@ fn polls_of_a_plain_thread_run_nothing() {
     go.send(()).unwrap();
     busy.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_caller_runs_both_halves_of_a_join_and_one_of_several_handles() {
+    let pool = helping(1);
+    let here = thread::current().id();
+    let busy = crate::support::occupy(&pool);
+    let id = || thread::current().id();
+    assert_eq!(pool.join(id, id), (here, here));
+    let handles = [pool.submit(id), pool.submit(id)];
+    let first = cleanslate::JoinHandle::wait_any(&handles);
+    assert_eq!(first, 0);
+    let [first, second] = handles;
+    assert_eq!((first.join().unwrap(), second.join().unwrap()), (here, here));
+    drop(busy);
+}

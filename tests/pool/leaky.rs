@@ -129,3 +129,22 @@ fn panics_are_contained_all_the_same() {
         "a panic resets nothing either"
     );
 }
+
+#[test]
+fn joins_reductions_and_scratch_share_the_workers_slots() {
+    quiet();
+    for workers in SHAPES {
+        let pool = leaky(workers);
+        pool.broadcast(|| SLOT.set(Some(7)));
+        let dirty = || usize::from(SLOT.get() == Some(7));
+        assert_eq!(pool.join(dirty, dirty), (1, 1));
+        assert_eq!(pool.map_init(0..999, dirty, |init, _| *init + dirty()), [2; 999]);
+        assert_eq!(pool.map_reduce(0..999, |_| dirty(), || 0, |a, b| a + b * dirty()), 999);
+        pool.for_each(0..999, |_| assert_eq!(dirty(), 1));
+        let item = |n| assert_ne!(n, 50, "on purpose");
+        let said = panic_of(|| pool.map_reduce(0..99, item, || (), |(), ()| ()));
+        assert!(said.contains("on purpose"), "{said}");
+        pool.wait_idle();
+        assert_eq!(pool.stats().running, 0);
+    }
+}
