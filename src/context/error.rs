@@ -216,6 +216,13 @@ impl RunError {
         }
     }
 
+    /// The former name of [`try_into_panic`](Self::try_into_panic).
+    #[doc(hidden)]
+    #[deprecated = "it is called `try_into_panic`"]
+    pub fn into_payload(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
+        self.try_into_panic()
+    }
+
     /// Returns whether the closure returned, but the clean-up failed. Its result was dropped.
     ///
     /// # Examples

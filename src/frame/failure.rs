@@ -187,6 +187,20 @@ impl CleanupError {
         taken.map(Payload::into_inner).ok_or(self)
     }
 
+    /// The former name of [`try_into_panic`](Self::try_into_panic).
+    #[doc(hidden)]
+    #[deprecated = "it is called `try_into_panic`"]
+    pub fn try_into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
+        self.try_into_panic()
+    }
+
+    /// Returns the payload of the first panic, or this error's text where nothing panicked.
+    #[doc(hidden)]
+    #[deprecated = "use `try_into_panic`"]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.to_panic().into_inner()
+    }
+
     /// Returns the payload of the first panic, or this error's text where nothing panicked.
     pub(crate) fn to_panic(&self) -> Payload {
         self.inner.payload.lock().take().unwrap_or_else(|| Payload::text(self.to_string()))

@@ -285,6 +285,13 @@ impl TaskError {
         Err(Self(Box::new(TaskFailure { label, kind, message })))
     }
 
+    /// The former name of [`try_into_payload`](Self::try_into_payload).
+    #[doc(hidden)]
+    #[deprecated = "it is called `try_into_payload`"]
+    pub fn into_payload(self) -> Result<Box<dyn Any + Send>, Self> {
+        self.try_into_payload()
+    }
+
     /// Returns what the failure said: the message of a panic (if it is a string), of a failed
     /// clean-up or of a carrier.
     ///
