@@ -5,10 +5,10 @@ use std::panic::Location;
 
 use super::error::TaskError;
 use super::imap::{Imap, ImapUnordered};
-use super::map::{self, Ended, Numbers, Parts, Pulled, RangeIndex};
+use super::map::{self, Ended, Given, Numbers, Parts, Pulled, RangeIndex};
 use super::pool::{Pool, SHUT_DOWN, resume};
 use crate::context::Context;
-use crate::panic::{Guarded, catch};
+use crate::panic::Guarded;
 
 impl Pool {
     /// Applies `f` to every item, each in a task of its own, and returns the results in input
@@ -308,22 +308,20 @@ impl Pool {
         N: Fn() -> R + Sync,
         G: Fn(R, R) -> R + Sync,
     {
-        let (identity, f, reduce) = (Guarded::new(identity), Guarded::new(f), Guarded::new(reduce));
-        let parts = Parts::new(self.core(), self.label(0, Location::caller()));
+        let label = self.label(0, Location::caller());
+        let identity = Given::new(self.core(), label.clone(), identity);
+        let (f, reduce) = (Guarded::new(f), Guarded::new(reduce));
+        let parts = Parts::new(self.core(), label.clone());
         let step = map::Reducing { f, reduce, parts: &parts };
         drop(self.plain(Pulled::new(items.into_iter()), step));
         let result = match parts.into_result() {
             Some(result) => result,
-            None => match self.map_range(0..1, |_| identity()).pop() {
+            None => match self.map_range(0..1, |_| (identity.get())()).pop() {
                 Some(result) => result,
                 None => unreachable!("one item has one result"),
             },
         };
-        if let Err(payload) = catch(|| drop(identity)) {
-            self.core().drop_contained(result, &self.label(0, Location::caller()));
-            payload.resume();
-        }
-        result
+        identity.end(result).unwrap_or_else(|failure| resume(label, failure))
     }
 
     #[track_caller]

@@ -331,3 +331,99 @@ fn after_a_shutdown_all_of_them_panic_and_drop_what_they_were_given() {
         assert_eq!(census.alive(), 0);
     });
 }
+
+/// Marks the task that it is dropped in.
+struct Marks;
+
+impl Marks {
+    /// Makes a closure own it.
+    fn held(&self) {}
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        SEEN.set(true);
+    }
+}
+
+// Broke: the identity of a reduction, and the closure and the items of an imap, were dropped in the
+// caller's task, which saw what that left in slots.
+#[test]
+fn what_was_given_is_dropped_in_no_task_of_the_caller() {
+    everywhere(|pool| {
+        crate::support::quiet();
+        let clean = |what: &str| assert!(!SEEN.get(), "{what}");
+        let marks = || Marks;
+        for n in [0, 3] {
+            let (m, i, r) = (marks(), marks(), marks());
+            let identity = move || {
+                i.held();
+                0
+            };
+            let map = move |n| {
+                m.held();
+                n
+            };
+            let put_together = move |a: i32, b: i32| {
+                r.held();
+                a + b
+            };
+            assert_eq!(pool.map_reduce(0..n, map, identity, put_together), n * (n - 1) / 2);
+            clean("a reduction");
+        }
+        let kept = marks();
+        let identity = move || {
+            kept.held();
+            Marks
+        };
+        let reduces = || pool.reduce([Marks, Marks], identity, |_, _| panic!("on purpose"));
+        panic_of(|| std::mem::forget(reduces()));
+        clean("a reduction that fails");
+        let (init, lent) = (marks(), marks());
+        let make = move || {
+            init.held();
+            Marks
+        };
+        let lend = move |_: &mut Marks, n: i32| {
+            lent.held();
+            n
+        };
+        pool.map_init(0..3, make, lend);
+        clean("what is kept");
+        for pulled in [0, 1] {
+            let held = marks();
+            let f = move |n: i32| {
+                held.held();
+                n
+            };
+            let mut results = pool.imap(0..3, f);
+            assert_eq!(results.by_ref().take(pulled).count(), pulled);
+            drop(results);
+            let held = marks();
+            let items = (0..3).inspect(move |_| held.held());
+            drop(pool.imap_unordered(items, |n: i32| n));
+            clean("an imap");
+        }
+    });
+}
+
+#[test]
+fn an_identity_whose_drop_panics_costs_one_panic_and_no_result() {
+    let census = Census::new();
+    crate::support::quiet();
+    let pool = Pool::new(2).unwrap();
+    for fails in [false, true] {
+        let bomb = crate::support::Fails::new(&census);
+        let identity = move || {
+            bomb.held();
+            None
+        };
+        let item = |n: u32| {
+            assert!(!fails || n != 7, "an item, on purpose");
+            Some(census.token())
+        };
+        let said = panic_of(|| drop(pool.map_reduce(0..20, item, identity, |a, _| a)));
+        assert!(said.contains(if fails { "an item" } else { "a drop" }), "{said}");
+        assert_eq!(census.alive(), 0);
+    }
+}

@@ -4,10 +4,12 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::context::Context;
+use crate::frame::Failure;
 use crate::panic::Drops;
 use crate::pool::error::Label;
 use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
+use crate::pool::map::drop_given;
 use crate::pool::pool::{Pool, resume};
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
@@ -56,8 +58,10 @@ impl<I, F> Drop for LazyInput<I, F> {
     fn drop(&mut self) {
         let (items, f) = (self.items.take(), self.f.take());
         let mut drops = Drops::default();
-        drops.contain(|| drop(items));
-        drops.contain(|| drop(f));
+        // As a map drops what it was given: in no task of the thread that has come to the end.
+        for dropped in [drop_given(items), drop_given(f)] {
+            drops.add(dropped.map_err(Failure::into_payload));
+        }
         drops.resume();
     }
 }

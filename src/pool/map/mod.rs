@@ -21,6 +21,7 @@ pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
 pub(crate) use kept::{Lending, Parts, Reducing};
 pub(crate) use pulled::Pulled;
+pub(crate) use shared::{Given, drop_given};
 pub(crate) use step::{Every, Plain, Step, Trying};
 
 use crate::frame::Failure;
