@@ -14,7 +14,7 @@ impl Pool {
     /// # Panics
     ///
     /// Panics inside a task of the pool, in its hooks and on its threads: it would wait for itself.
-    /// Panics in a forked child, if anything is left to do.
+    /// Panics in a forked child.
     ///
     /// # Examples
     ///

@@ -1,6 +1,7 @@
 //! One helper of a map: claims chunks, runs each item as a task of its own, and keeps the results
 //! where they belong.
 
+use std::mem::needs_drop;
 use std::ops::ControlFlow;
 
 use super::chunk_size::ChunkSize;
@@ -84,8 +85,11 @@ where
         running.tally.add(|c| &c.inline, written);
     }
     map.keep(&mut helper.pieces);
-    if let Err(failure) = drop_given(helper.kept) {
-        fail(map, failure);
+    if needs_drop::<P::Kept<'_>>() {
+        let dropped = map.core.watched(map.label, None, || drop_given(helper.kept));
+        if let Err(failure) = dropped {
+            fail(map, failure);
+        }
     }
     running.end(written, None);
     help

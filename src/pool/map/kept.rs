@@ -202,10 +202,13 @@ where
 
     fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {
         let Some(mut part) = kept.value.take() else { return Ok(()) };
-        while let Some((left, right)) = self.parts.pair(&mut at, part) {
-            part = self.put_together(kept, left, right)?;
-        }
-        Ok(())
+        // It belongs to no item, whose watch would see what it leaves.
+        self.parts.core.watched(&self.parts.label, None, || {
+            while let Some((left, right)) = self.parts.pair(&mut at, part) {
+                part = self.put_together(kept, left, right)?;
+            }
+            Ok(())
+        })
     }
 
     fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, ()> {

@@ -45,6 +45,38 @@ fn a_task_is_reported_before_its_end_can_be_seen() {
     }
 }
 
+// Broke: what a map keeps from item to item is put together and dropped outside of the items' tasks,
+// where nobody watched.
+#[test]
+fn what_a_map_keeps_is_watched_where_it_belongs_to_no_item() {
+    struct Leaves;
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            dirty();
+        }
+    }
+    each_shape_of(
+        |workers| pool(workers, Sentinel::new()),
+        |pool| {
+            for n in 1..=20 {
+                let put_together = |a: u64, b: u64| {
+                    dirty();
+                    a + b
+                };
+                assert_eq!(pool.reduce([1, 2], || 0, put_together), 3);
+                assert_eq!(pool.stats().leaks, n, "one pair was put together");
+            }
+            let made = AtomicUsize::new(0);
+            let make = || {
+                made.fetch_add(1, Ordering::SeqCst);
+                Leaves
+            };
+            pool.map_init(0..20, make, |_, n| n);
+            assert_eq!(pool.stats().leaks, 20 + made.into_inner() as u64);
+        },
+    );
+}
+
 #[test]
 fn every_way_into_a_pool_is_watched_task_by_task() {
     each_shape_of(
