@@ -29,10 +29,21 @@ fn runner(cell: &Arc<JobState<usize, Token>>, ledger: &StdArc<Ledger>) -> thread
 fn finish(cell: &JobState<usize, Token>, completion: Completion) {
     match completion {
         Completion::Attached(None) => {}
-        Completion::Attached(Some(Waiter::Thread(thread))) => thread.unpark(),
-        Completion::Attached(Some(Waiter::Waker(waker))) => waker.wake(),
-        Completion::Attached(Some(Waiter::Queue(list, number, _))) => list.push(number),
+        Completion::Attached(Some(waiter)) => tell(waiter),
         Completion::Detached => drop(cell.take().expect("the runner owns the outcome")),
+    }
+}
+
+fn tell(waiter: Waiter) {
+    match waiter {
+        Waiter::Thread(thread) => thread.unpark(),
+        Waiter::Waker(waker) => waker.wake(),
+        Waiter::Queue(list, number, others) => {
+            list.push(number);
+            if let Some(others) = others {
+                tell(*others);
+            }
+        }
     }
 }
 
@@ -211,4 +222,34 @@ fn a_waiter_is_told_or_taken_back_by_a_detaching_handle() {
         assert_eq!(StdArc::strong_count(&waker), 1);
         ledger.assert_even();
     });
+}
+
+/// One waits for any of several jobs beside another one that leaves before, or after, it comes.
+#[test]
+fn a_consumer_that_leaves_takes_nobody_elses_place() {
+    for leaves_first in [false, true] {
+        explore(4, move || {
+            let ledger = StdArc::new(Ledger::default());
+            let cell = Arc::new(JobState::new(1));
+            let lists = [(); 3].map(|()| StdArc::new(CompletionQueue::new()));
+            let [left, leaves, stays] = &lists;
+            assert!(cell.register_beside(left, 7) && cell.register_beside(leaves, 8));
+            let runner = runner(&cell, &ledger);
+            if leaves_first {
+                cell.unregister(leaves);
+            }
+            let waits = cell.register_beside(stays, 9);
+            if !leaves_first {
+                cell.unregister(leaves);
+            }
+            assert!(runner.join().unwrap());
+            assert_eq!(left.pop_or_register(seam::current), Some(7));
+            match waits {
+                true => assert_eq!(stays.pop_or_register(seam::current), Some(9)),
+                false => assert!(cell.is_done()),
+            }
+            drop(cell.take());
+            ledger.assert_even();
+        });
+    }
 }
