@@ -1,6 +1,7 @@
 //! Tests of what there is once in each process.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -32,11 +33,7 @@ pub(crate) fn printed_in_a_process_of_its_own(name: &str) -> Option<String> {
 pub(crate) fn exits_in_a_process_of_its_own(name: &str, cases: &[&str], f: impl FnOnce(&str)) {
     if let Ok(case) = std::env::var(MARK) {
         // An exit may hang as well.
-        std::thread::spawn(|| {
-            let (_keep, never) = mpsc::channel::<()>();
-            let _timeout = never.recv_timeout(PATIENCE);
-            std::process::abort();
-        });
+        abort_if_it_hangs();
         f(&case);
         unreachable!("{case}: it was to exit");
     }
@@ -44,6 +41,45 @@ pub(crate) fn exits_in_a_process_of_its_own(name: &str, cases: &[&str], f: impl 
         let (succeeded, text, printed) = start(name, case);
         assert!(succeeded && !text.contains("test result"), "{case}: {text}{printed}");
     }
+}
+
+/// Runs the test of this name in a process of its own, whose standard input is open until it has
+/// printed `words` on standard error, and returns what it has printed there; `None` if this is that
+/// process.
+#[track_caller]
+pub(crate) fn printed_until_input_ends(name: &str, words: &str) -> Option<String> {
+    if std::env::var_os(MARK).is_some() {
+        abort_if_it_hangs();
+        return None;
+    }
+    let mut process = alone(name, "")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take();
+    let mut printed = String::new();
+    for line in BufReader::new(process.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line.contains(words) {
+            input = None;
+        }
+        printed.push_str(&line);
+        printed.push('\n');
+    }
+    drop(input);
+    assert!(process.wait().unwrap().success(), "{printed}");
+    Some(printed)
+}
+
+/// Ends this process, with a failure, if it goes on for too long.
+fn abort_if_it_hangs() {
+    std::thread::spawn(|| {
+        let (_keep, never) = mpsc::channel::<()>();
+        let _timeout = never.recv_timeout(PATIENCE);
+        std::process::abort();
+    });
 }
 
 #[track_caller]

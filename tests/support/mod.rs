@@ -15,6 +15,7 @@ use cleanslate::Pool;
 
 pub(crate) use alone::{
     alone, exits_in_a_process_of_its_own, in_a_process_of_its_own, printed_in_a_process_of_its_own,
+    printed_until_input_ends,
 };
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use fails::{Fails, FailsToClone};

@@ -1,10 +1,9 @@
 //! A thread that drives futures and blocks is told so; others are not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{alone, printed_in_a_process_of_its_own};
+use crate::support::{alone, printed_in_a_process_of_its_own, printed_until_input_ends};
 use cleanslate::Pool;
 use cleanslate::tokio::{spawn, spawn_blocking};
 use tokio::runtime::Builder;
@@ -79,51 +78,35 @@ fn a_wait_where_blocking_is_fine_is_not_told() {
     drop(entered);
 }
 
+/// A pool with a task that runs until it has been told that a thread waits.
+fn busy_until_it_is_told() -> Pool {
+    let pool = Pool::new(1).unwrap();
+    drop(pool.submit(|| std::io::stdin().read_line(&mut String::new()).unwrap()));
+    pool
+}
+
 #[test]
 fn a_shutdown_that_waits_for_tasks_is_told() {
     let name = "blocking::a_shutdown_that_waits_for_tasks_is_told";
-    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+    if let Some(printed) = printed_until_input_ends(name, SAYS) {
         assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
         return;
     }
-    let pool = Pool::new(1).unwrap();
-    let (go, gate) = mpsc::channel::<()>();
-    let busy = pool.submit(move || gate.recv().is_err());
-    let other = pool.clone();
-    let opener = std::thread::spawn(move || {
-        while other.try_submit(|| ()).is_ok() {
-            std::thread::yield_now();
-        }
-        drop(go);
-    });
+    let pool = busy_until_it_is_told();
     let runtime = Builder::new_current_thread().build().unwrap();
     runtime.block_on(async { pool.shutdown().unwrap() });
-    opener.join().unwrap();
-    assert!(busy.join().unwrap());
 }
 
 #[test]
 fn the_drop_of_a_last_handle_that_waits_for_tasks_is_told() {
     let name = "blocking::the_drop_of_a_last_handle_that_waits_for_tasks_is_told";
-    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+    if let Some(printed) = printed_until_input_ends(name, SAYS) {
         assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
         return;
     }
-    let pool = Pool::new(1).unwrap();
-    let is_dropped = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&is_dropped);
-    drop(pool.submit(move || {
-        while !told.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-        // The drop is to find this running.
-        (0..20_000).for_each(|_| std::thread::yield_now());
-    }));
+    let pool = busy_until_it_is_told();
     let runtime = Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        is_dropped.store(true, Ordering::SeqCst);
-        drop(pool);
-    });
+    runtime.block_on(async { drop(pool) });
 }
 
 #[test]
