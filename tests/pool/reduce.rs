@@ -377,7 +377,7 @@ fn what_was_given_is_dropped_in_no_task_of_the_caller() {
             Marks
         };
         let reduces = || pool.reduce([Marks, Marks], identity, |_, _| panic!("on purpose"));
-        panic_of(|| std::mem::forget(reduces()));
+        panic_of(|| drop(reduces()));
         clean("a reduction that fails");
         let (init, lent) = (marks(), marks());
         let make = move || {

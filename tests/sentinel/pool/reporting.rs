@@ -45,8 +45,8 @@ fn a_task_is_reported_before_its_end_can_be_seen() {
     }
 }
 
-// Broke: what a map keeps from item to item is put together and dropped outside of the items' tasks,
-// where nobody watched.
+// Broke: what a map keeps from item to item is put together and dropped outside of the items'
+// tasks, where nobody watched.
 #[test]
 fn what_a_map_keeps_is_watched_where_it_belongs_to_no_item() {
     struct Leaves;
