@@ -57,9 +57,9 @@ fn sentinel_of(size: usize) -> Sentinel {
 
 fn watcher_of(size: usize) -> Watcher {
     let watcher = sentinel_of(size).watcher().expect("Linux with glibc");
-    let watched = watcher.watched_bytes();
-    // The padding before an array, which the linker decides, is watched with it.
-    assert!((size..size + 64).contains(&watched), "{watched} bytes are watched instead of {size}");
+    // With it what rules look at byte by byte, and the padding before an array, which the linker
+    // decides.
+    assert!(watcher.watched_bytes() >= size);
     watcher
 }
 
@@ -68,6 +68,7 @@ fn per_task(c: &mut Criterion) {
     group.bench_function("baseline", |b| b.iter(|| black_box(1)));
     for Size { bytes: size, write, .. } in SIZES {
         let mut watcher = watcher_of(size);
+        let size = watcher.watched_bytes();
         group.bench_function(BenchmarkId::new("clean", size), |b| {
             b.iter(|| {
                 watcher.begin();
