@@ -81,7 +81,7 @@ impl Series {
     fn print(&self, is_drawn: bool) {
         println!("\n## {}\n", self.title);
         if is_drawn {
-            println!("![{}, along {}](growth-{}.svg)\n", self.title, self.along, self.name);
+            println!("![Plot: ns along {}](growth-{}.svg)\n", self.along, self.name);
         }
         print!("| {} |", self.along);
         self.points.iter().for_each(|point| print!(" {point} |"));
@@ -116,6 +116,9 @@ impl Series {
             .axis_style(GREY)
             .label_style(text.clone())
             .x_desc(self.along)
+            .x_labels(4)
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|nanos| format!("{nanos:.0}"))
             .y_desc("ns")
             .axis_desc_style(text.clone())
             .draw()?;

@@ -359,7 +359,7 @@ fn fairness() {
     let worst = waits[(waits.len() - 1) * 99 / 100];
     println!("\n## A short job beside a map of 1 ms items\n");
     println!(
-        "A hundred jobs a second: p50 {}, p99 {} (budget 2 ms). The map took {:.3} of its time \
+        "A hundred jobs a second: p50 {}, p99 {} (budget 2 ms). The map took {:.3} of its time\n\
          alone (budget 1.03).",
         time(middle),
         time(worst),

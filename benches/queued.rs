@@ -12,6 +12,8 @@ use cleanslate::Pool;
 struct Counting;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Tasks that have run.
+static DONE: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -50,11 +52,22 @@ fn row<K>(
     let before = BYTES.load(Ordering::Relaxed);
     kept.extend((0..tasks).map(work));
     let after = BYTES.load(Ordering::Relaxed);
-    let each = (after - before) as f64 / tasks as f64 + size_of::<K>() as f64;
+    let each = after.saturating_sub(before) as f64 / tasks as f64 + size_of::<K>() as f64;
     println!("| {name} | {each:.0} | {} |", size_of::<K>());
     drop(go);
     drop(kept);
     drop(first);
+    // Or they would still be freed while the next pool is measured.
+    while DONE.load(Ordering::Acquire) != tasks {
+        std::thread::yield_now();
+    }
+    DONE.store(0, Ordering::Relaxed);
+}
+
+/// What a task does.
+fn run(n: usize) {
+    black_box(n);
+    DONE.fetch_add(1, Ordering::Release);
 }
 
 fn main() {
@@ -63,21 +76,21 @@ fn main() {
     println!("{tasks} tasks that capture a word each, behind one that waits; budget: 128 bytes.\n");
     println!("| | bytes of a task with its handle | of these the handle |\n|---|---|---|");
     let pool = Pool::new(1).unwrap();
-    row("cleanslate", tasks, &|f| pool.submit(f), |n| pool.submit(move || _ = black_box(n)));
+    row("cleanslate", tasks, &|f| pool.submit(f), |n| pool.submit(move || run(n)));
     let rayon = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    row("rayon", tasks, &|f| rayon.spawn(f), |n| rayon.spawn(move || _ = black_box(n)));
+    row("rayon", tasks, &|f| rayon.spawn(f), |n| rayon.spawn(move || run(n)));
     let threadpool = threadpool::ThreadPool::new(1);
     row("threadpool", tasks, &|f| threadpool.execute(f), |n| {
-        threadpool.execute(move || _ = black_box(n));
+        threadpool.execute(move || run(n));
     });
     let rusty = rusty_pool::Builder::new().core_size(1).max_size(1).build();
-    row("rusty_pool", tasks, &|f| rusty.execute(f), |n| rusty.execute(move || _ = black_box(n)));
+    row("rusty_pool", tasks, &|f| rusty.execute(f), |n| rusty.execute(move || run(n)));
     row("rusty_pool with a handle", tasks, &|f| rusty.evaluate(f), |n| {
-        rusty.evaluate(move || _ = black_box(n))
+        rusty.evaluate(move || run(n))
     });
     let mut tokio = tokio::runtime::Builder::new_multi_thread();
     let tokio = tokio.worker_threads(1).max_blocking_threads(1).build().unwrap();
     row("tokio `spawn_blocking`", tasks, &|f| tokio.spawn_blocking(f), |n| {
-        tokio.spawn_blocking(move || _ = black_box(n))
+        tokio.spawn_blocking(move || run(n))
     });
 }
