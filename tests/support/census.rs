@@ -12,6 +12,8 @@ struct Counts {
     made: AtomicUsize,
     cloned: AtomicUsize,
     dropped: AtomicUsize,
+    /// Counted on its own: two counts that are read one after the other belong to two moments.
+    alive: AtomicUsize,
     log: Mutex<Vec<String>>,
 }
 
@@ -23,6 +25,7 @@ impl Census {
     /// One that is counted from here on.
     pub(crate) fn one(&self, name: &'static str) -> Counted {
         self.0.made.fetch_add(1, Ordering::SeqCst);
+        self.0.alive.fetch_add(1, Ordering::SeqCst);
         Counted { name, census: self.clone() }
     }
 
@@ -44,7 +47,7 @@ impl Census {
     }
 
     pub(crate) fn alive(&self) -> usize {
-        self.made() - self.dropped()
+        self.0.alive.load(Ordering::SeqCst)
     }
 
     pub(crate) fn note(&self, what: impl Into<String>) {
@@ -74,6 +77,7 @@ impl Clone for Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let dropped = self.census.0.dropped.fetch_add(1, Ordering::SeqCst);
+        self.census.0.alive.fetch_sub(1, Ordering::SeqCst);
         assert!(dropped < self.census.made(), "dropped twice");
         self.census.note(self.name);
     }
