@@ -20,6 +20,9 @@ pub(crate) struct Carried {
     is_installed: bool,
 }
 
+/// A list that contexts share. Not `Arc<[Carried]>`, which is two words.
+pub(crate) type CarriedList = Arc<Vec<Carried>>;
+
 /// The same without its types.
 trait AnyLoad: Send + Sync {
     fn name(&self) -> String;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attached;
-use super::carried::{Attached, Carried};
+use super::carried::{Attached, Carried, CarriedList};
 use super::error::CarrierError;
 use super::in_carrier::is_in_carrier;
 use super::installed::{self, Installed};
@@ -11,27 +11,21 @@ use super::set::CarrierSet;
 use super::shared::SharedCarrier;
 use crate::panic::catch;
 
-/// What a context carries besides the snapshot of its slots.
+/// What a context carries besides the snapshot of its slots. One word, `None` if that is nothing:
+/// every queued task has one.
 ///
 /// There are three sources, and of carriers with one identity the nearest one counts: what the
 /// context was given, else what its pool has, else what is installed. They are attached in the
 /// opposite order, so that the nearest one has the last word where they overlap.
-#[derive(Clone)]
-pub(crate) enum Carriers {
-    /// Those that are installed, none of which has captured anything. `None`: none is.
-    Nothing(Option<&'static Installed>),
-    Some(Arc<[Carried]>),
-}
-
-impl Default for Carriers {
-    fn default() -> Self {
-        Self::none()
-    }
-}
+///
+/// Where none of the installed ones has captured anything, it shares the list that is kept with
+/// them, which hides what a detached task has left.
+#[derive(Clone, Default)]
+pub(crate) struct Carriers(Option<CarriedList>);
 
 impl Carriers {
     pub(crate) const fn none() -> Self {
-        Self::Nothing(None)
+        Self(None)
     }
 
     /// Returns what the carriers that are installed capture on this thread.
@@ -45,7 +39,7 @@ impl Carriers {
         if is_in_carrier() {
             return Ok(Self::none());
         }
-        let mut last = None;
+        let mut last: Option<&Installed> = None;
         // Made when the first one has something.
         let mut list: Option<Vec<Carried>> = None;
         for entry in installed::all() {
@@ -55,7 +49,7 @@ impl Carriers {
             };
             match (captured, &mut list) {
                 (Ok(captured), list) => {
-                    let before = || last.map_or(&[][..], Installed::nothing).to_vec();
+                    let before = || last.map_or_else(Vec::new, |last| last.nothing().to_vec());
                     list.get_or_insert_with(before).push(captured.installed());
                 }
                 (Err(nothing), Some(list)) => list.push(nothing.clone()),
@@ -64,8 +58,8 @@ impl Carriers {
             last = Some(entry);
         }
         Ok(match list {
-            None => Self::Nothing(last),
-            Some(list) => Self::Some(list.into()),
+            Some(list) => Self(Some(Arc::new(list))),
+            None => Self(last.map(|last| Arc::clone(last.nothing()))),
         })
     }
 
@@ -78,11 +72,11 @@ impl Carriers {
     /// Adds what the carriers of a pool say, before those that the context was given.
     pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
         let of_pool = set.capture(inherits)?;
-        match &self {
-            Self::Nothing(None) if of_pool.is_empty() => Ok(self),
-            Self::Nothing(None) => Ok(Self::Some(of_pool)),
-            _ => Ok(self.merged(of_pool.iter().cloned(), [])),
-        }
+        Ok(match &self.0 {
+            _ if of_pool.is_empty() => self,
+            None => Self(Some(of_pool)),
+            Some(_) => self.merged(of_pool.iter().cloned(), []),
+        })
     }
 
     /// Puts `of_pool` between the installed ones and the given ones, and `last` behind.
@@ -96,20 +90,16 @@ impl Carriers {
         let added: Vec<_> = of_pool.into_iter().chain(given).chain(last).collect();
         let identities: Vec<_> = added.iter().map(Carried::identity).collect();
         let left = installed.into_iter().filter(|one| !identities.contains(&one.identity()));
-        Self::Some(left.chain(added).collect())
+        Self(Some(Arc::new(left.chain(added).collect())))
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Nothing(None))
+        self.0.is_none()
     }
 
     pub(crate) fn as_slice(&self) -> &[Carried] {
-        match self {
-            Self::Nothing(None) => &[],
-            Self::Nothing(Some(installed)) => installed.nothing(),
-            Self::Some(list) => list,
-        }
+        self.0.as_ref().map_or(&[], |list| list)
     }
 
     /// Calls `body`, which must not unwind, with all of them attached. It was called unless
@@ -126,8 +116,9 @@ impl Carriers {
 pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierError> {
     let here = attached::on_this_thread();
     let identities: Vec<_> = here.iter().map(Carried::identity).collect();
-    let installed = installed::nothing().iter().filter(|one| !identities.contains(&one.identity()));
-    let mut nothing: Vec<_> = installed.cloned().collect();
+    let installed = installed::all().last().map_or(&[][..], |last| last.nothing());
+    let hidden = installed.iter().filter(|one| !identities.contains(&one.identity()));
+    let mut nothing: Vec<_> = hidden.cloned().collect();
     let mut failed = None;
     for carried in here {
         match carried.nothing() {
@@ -246,7 +237,7 @@ mod tests {
 
     // Every queued task has a context.
     #[test]
-    fn a_contexts_carriers_are_two_words() {
-        assert_eq!(size_of::<Carriers>(), 2 * size_of::<usize>());
+    fn a_contexts_carriers_are_one_word() {
+        assert_eq!(size_of::<Carriers>(), size_of::<usize>());
     }
 }

@@ -5,9 +5,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use super::carried::Carried;
+use super::carried::{Carried, CarriedList};
 use super::carrier::Identity;
 use super::error::CarrierError;
 use super::shared::{Carry, SharedCarrier, share};
@@ -20,14 +20,14 @@ pub(crate) struct Installed {
     identity: Identity,
     /// What code finds that runs for nobody: of the carriers up to this one, as far as they can say
     /// so.
-    nothing: Box<[Carried]>,
+    nothing: CarriedList,
     /// Whether this one can, so that the last of them is its own.
     has_nothing: bool,
     next: OnceLock<Box<Self>>,
 }
 
 impl Installed {
-    pub(super) fn nothing(&self) -> &[Carried] {
+    pub(super) fn nothing(&self) -> &CarriedList {
         &self.nothing
     }
 
@@ -120,7 +120,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
         let entry = Installed {
             carrier: carrier.clone(),
             identity,
-            nothing: nothing.iter().cloned().chain(own.clone()).collect(),
+            nothing: Arc::new(nothing.iter().cloned().chain(own.clone()).collect()),
             has_nothing: own.is_some(),
             next: OnceLock::new(),
         };
@@ -129,11 +129,6 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
             return Ok(());
         }
     }
-}
-
-/// Returns what code finds that runs for nobody, of all installed carriers that can say so.
-pub(super) fn nothing() -> &'static [Carried] {
-    all().last().map_or(&[], Installed::nothing)
 }
 
 /// A carrier could not be installed.

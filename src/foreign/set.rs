@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::carried::Carried;
+use super::carried::{Carried, CarriedList};
 use super::error::CarrierError;
 use super::shared::SharedCarrier;
 use crate::panic::catch;
@@ -14,7 +14,7 @@ pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
     all: Vec<PoolCarrier>,
     /// Those that only keep tasks apart, for contexts that inherit nothing.
-    stateless: Arc<[Carried]>,
+    stateless: CarriedList,
 }
 
 enum PoolCarrier {
@@ -51,7 +51,7 @@ impl CarrierSet {
             self.all.push(PoolCarrier::Capturing(carrier));
         } else {
             let added = carrier.capture()?;
-            self.stateless = self.stateless.iter().cloned().chain([added.clone()]).collect();
+            Arc::make_mut(&mut self.stateless).push(added.clone());
             self.all.push(PoolCarrier::Stateless(added));
         }
         Ok(())
@@ -64,7 +64,7 @@ impl CarrierSet {
 
     /// Returns what a task has to attach, in order. What travels is left out if it is to inherit
     /// nothing.
-    pub(crate) fn capture(&self, inherits: bool) -> Result<Arc<[Carried]>, CarrierError> {
+    pub(crate) fn capture(&self, inherits: bool) -> Result<CarriedList, CarrierError> {
         if !inherits || self.stateless.len() == self.all.len() {
             return Ok(Arc::clone(&self.stateless));
         }
@@ -72,6 +72,6 @@ impl CarrierSet {
             PoolCarrier::Stateless(carried) => Ok(carried.clone()),
             PoolCarrier::Capturing(carrier) => carrier.capture(),
         });
-        all.collect()
+        all.collect::<Result<_, _>>().map(Arc::new)
     }
 }
