@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::error::{Cause, TaskError};
-use super::job::completions::CompletionQueue;
-use super::job::state::{Registration, Waiter};
+use super::job::state::Registration;
 use super::job::{Joinable, TooDeep};
 use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
+use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current;
+use super::scheduler::waiter::Waiter;
 use crate::sync::seam;
 
 /// A handle to a submitted task, and the right to its result.
@@ -111,7 +112,7 @@ impl<R> JoinHandle<R> {
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
         if !job.is_done() {
-            match job.register(Waiter::Thread(seam::current())) {
+            match job.register(Waiter::this_thread()) {
                 Registration::Done(_own) => {}
                 Registration::Registered(before) => {
                     if current::wait_until_deadline(|| job.is_done(), deadline) {
@@ -275,7 +276,7 @@ pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<
         return Err(given_up(job, core, Cause::TooDeep));
     }
     if !job.is_done() {
-        match job.register(Waiter::Thread(seam::current())) {
+        match job.register(Waiter::this_thread()) {
             Registration::Done(_own) => {}
             Registration::Registered(before) => {
                 job.drop_waiter(core, before);
@@ -314,11 +315,15 @@ fn given_up<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, cause: Cause) -> 
 
 /// Leaves the waiter that a wait has replaced in its place again, or tells it if the job is done;
 /// returns whether it is.
-fn give_back<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, before: Option<Waiter>) -> bool {
+fn give_back<R>(
+    job: &(impl Joinable<R> + ?Sized),
+    core: &Core,
+    before: Option<Arc<Waiter>>,
+) -> bool {
     let Some(before) = before else { return job.is_done() };
     match job.register(before) {
         Registration::Done(before) => {
-            job.tell(core, before);
+            job.wake(core, before);
             true
         }
         Registration::Registered(own) => {
@@ -356,7 +361,7 @@ impl<R> Future for JoinHandle<R> {
             return Poll::Ready(Err(error));
         }
         if !job.is_done() {
-            match job.register(Waiter::Waker(cx.waker().clone())) {
+            match job.register(Arc::new(Waiter::Waker(cx.waker().clone()))) {
                 Registration::Done(own) => job.drop_waiter(&this.core, Some(own)),
                 Registration::Registered(before) => {
                     job.drop_waiter(&this.core, before);

@@ -5,7 +5,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::{Arc, Weak};
 
 use super::core::{Activity, Core};
-use super::error::{Cause, Label, TaskError};
+use super::error::{Cause, Label, Name, TaskError};
 use super::group::broadcast;
 use super::isolation::Isolation;
 use super::scheduler::current;
@@ -65,7 +65,7 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 #[derive(Clone)]
 pub struct Pool {
     owner: Arc<Handles>,
-    name: Option<Arc<str>>,
+    name: Option<Name>,
     inherits: Inherits,
 }
 
@@ -119,7 +119,7 @@ impl Drop for Handles {
 #[derive(Clone)]
 pub struct WeakPool {
     owner: Weak<Handles>,
-    name: Option<Arc<str>>,
+    name: Option<Name>,
     inherits: Inherits,
 }
 
@@ -250,7 +250,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn named(&self, name: impl Into<Arc<str>>) -> Self {
-        Self { name: Some(name.into()), ..self.clone() }
+        Self { name: Some(Arc::new(name.into())), ..self.clone() }
     }
 
     /// Returns a handle whose tasks get `context`, instead of what surrounds their submission.

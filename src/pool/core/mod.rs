@@ -25,7 +25,7 @@ use self::counters::{Counters, Tally};
 use self::hooks::Hooks;
 use self::idle::IdleWaiters;
 pub(crate) use self::running::{Activity, HookRun, Running};
-use super::error::{Cause, Label, TaskError};
+use super::error::{Cause, Label, Labelled, TaskError};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
 use super::scheduler::current;
@@ -335,7 +335,7 @@ impl Core {
     #[inline]
     pub(crate) fn run_task<R>(
         &self,
-        label: &Label,
+        label: &impl Labelled,
         context: &Context,
         task: impl FnOnce() -> R,
     ) -> Result<R, Failure> {
@@ -418,18 +418,18 @@ impl Core {
     /// runs none.
     #[track_caller]
     pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
-        let label = Label { name: Some(what.into()), at: Location::caller(), id: 0 };
+        let label = Label { name: Some(Arc::new(what.into())), at: Location::caller(), id: 0 };
         current::run_hook(|| self.report(label, Cause::Failed(failure)));
     }
 
     /// Drops what belongs to the user, contained; a panic is reported under `label`.
-    pub(crate) fn drop_contained<T>(&self, value: T, label: &Label) {
+    pub(crate) fn drop_contained<T>(&self, value: T, label: &impl Labelled) {
         if !std::mem::needs_drop::<T>() {
             return;
         }
         let dropped = self.watched(label, None, || frame::contained(|| drop(value)));
         if let Err(failure) = dropped {
-            self.report(label.clone(), Cause::Failed(failure));
+            self.report(label.label(), Cause::Failed(failure));
         }
     }
 }

@@ -5,12 +5,26 @@ use std::sync::Arc;
 
 use crate::frame::Failure;
 
+/// The name that the user gave a task. One word, since every queued task has one.
+pub(crate) type Name = Arc<Arc<str>>;
+
 /// What a task is called in errors: its name, or where it was submitted, and its number.
 #[derive(Clone)]
 pub(crate) struct Label {
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) name: Option<Name>,
     pub(crate) at: &'static Location<'static>,
     pub(crate) id: u64,
+}
+
+/// What has a label, and makes it where something is to be reported.
+pub(crate) trait Labelled {
+    fn label(&self) -> Label;
+}
+
+impl Labelled for Label {
+    fn label(&self) -> Label {
+        self.clone()
+    }
 }
 
 /// Why a task has no result.

@@ -12,4 +12,4 @@ pub use submit::SubmitError;
 pub use task::TaskError;
 
 pub(crate) use build::BuildErrorKind;
-pub(crate) use cause::{Cause, Label};
+pub(crate) use cause::{Cause, Label, Labelled, Name};

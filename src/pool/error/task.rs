@@ -322,7 +322,7 @@ impl TaskError {
     /// ```
     #[must_use]
     pub fn task_name(&self) -> Option<&str> {
-        self.0.label.name.as_deref()
+        self.0.label.name.as_ref().map(|name| &***name)
     }
 
     /// Returns the number of the task in its pool.

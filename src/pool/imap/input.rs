@@ -83,7 +83,10 @@ impl<I: Iterator, F> LazyInput<I, F> {
         let items = self.items.as_mut()?;
         let pulled = self.pool.core().isolation.run(&self.context, || items.next());
         let item = pulled.unwrap_or_else(|failure| {
-            resume(Label { name: Some("pull of an imap".into()), at: self.at, id: 0 }, failure)
+            resume(
+                Label { name: Some(Arc::new("pull of an imap".into())), at: self.at, id: 0 },
+                failure,
+            )
         })?;
         self.ended = false;
         let f = Arc::clone(self.f.as_ref()?);

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::input::{LazyInput, results};
 use crate::context::Context;
 use crate::pool::handle::{JoinHandle, result_of};
-use crate::pool::job::completions::CompletionQueue;
 use crate::pool::pool::{FORKED, Pool, TOO_DEEP};
+use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::current;
 use crate::sync::seam;
 

@@ -1,18 +1,19 @@
 //! A submitted task: one allocation that the queue and the handle share.
 
-pub(crate) mod completions;
 #[cfg(all(loom, test))]
 mod model;
 pub(crate) mod state;
 
+use std::panic::Location;
 use std::sync::Arc;
 
-use self::completions::CompletionQueue;
-use self::state::{Claimed, Completion, Detached, JobState, Registration, Waiter};
+use self::state::{Claimed, Completion, Detached, JobState, Promise, Registration};
 use super::core::{Core, Entry, Running};
-use super::error::{Cause, Label, TaskError};
+use super::error::{Cause, Label, Labelled, Name, TaskError};
+use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current;
 use super::scheduler::queue::Stale;
+use super::scheduler::waiter::Waiter;
 use crate::context::Context;
 use crate::frame;
 
@@ -37,7 +38,8 @@ type Work<F> = (F, Context);
 /// See the module's documentation.
 pub(crate) struct Job<F, R, E> {
     state: JobState<Work<F>, Outcome<R>>,
-    label: Label,
+    name: Option<Name>,
+    at: &'static Location<'static>,
     end: E,
 }
 
@@ -50,7 +52,7 @@ pub(crate) trait Joinable<R>: Send + Sync {
     fn run_inline(&self, core: &Core) -> Result<(), TooDeep>;
     /// Cancels the job if it has not been claimed.
     fn cancel(&self, core: &Core) -> bool;
-    fn register(&self, waiter: Waiter) -> Registration;
+    fn register(&self, waiter: Arc<Waiter>) -> Registration;
     /// See [`JobState::register_beside`].
     fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool;
     /// See [`JobState::unregister`].
@@ -62,9 +64,9 @@ pub(crate) trait Joinable<R>: Send + Sync {
     /// Returns the error of a wait that would never end.
     fn error(&self, cause: Cause) -> TaskError;
     /// Tells a waiter that the job is done, since nobody else will.
-    fn tell(&self, core: &Core, waiter: Waiter);
+    fn wake(&self, core: &Core, waiter: Arc<Waiter>);
     /// Drops user code that came in through the handle, contained.
-    fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>);
+    fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>);
     fn number(&self) -> u64;
 }
 
@@ -87,21 +89,23 @@ where
     R: Send,
     E: End,
 {
+    #[inline]
     pub(crate) fn new(task: F, context: Context, label: Label, end: E) -> Self {
-        Self { state: JobState::new((task, context)), label, end }
+        let Label { name, at, id } = label;
+        Self { state: JobState::new(id, (task, context)), name, at, end }
     }
 
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone
     /// before the completion can be observed.
-    fn execute(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>) {
+    fn execute(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>) {
         let running = Running::begin(core);
         let tally = running.tally;
         core.claimed(tally);
-        let (task, context) = claimed.work();
-        let outcome = core.watched(&self.label, None, || {
+        let ((task, context), promise) = claimed.work();
+        let outcome = core.watched(self, None, || {
             let outcome = core.isolation.run(&context, task);
             if !context.is_empty() {
-                core.drop_contained(context, &self.label);
+                core.drop_contained(context, self);
             }
             outcome
         });
@@ -112,7 +116,7 @@ where
                 self.end.failing();
             }
         }
-        self.publish(core, claimed, outcome.map_err(Cause::Failed));
+        self.publish(core, promise, outcome.map_err(Cause::Failed));
         drop(running);
         core.finished(tally);
         self.end.over();
@@ -120,18 +124,19 @@ where
 
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
     #[cold]
-    fn abandon(&self, core: &Core, mut claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
+    fn abandon(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
         // The drops are user code, and so is what hears of the end. The pool waits for them.
         let in_drop = current::enter_drop(core.id);
         let tally = core.tally();
         core.claimed(tally);
-        core.drop_contained(claimed.work(), &self.label);
+        let (work, promise) = claimed.work();
+        core.drop_contained(work, self);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
         if !matches!(cause, Cause::CancelledByHandle) {
             self.end.failing();
         }
-        self.publish(core, claimed, Err(cause));
+        self.publish(core, promise, Err(cause));
         drop(in_drop);
         core.finished(tally);
         self.end.over();
@@ -140,21 +145,22 @@ where
     /// Ends a job that was not let in. Nothing counts it.
     #[cold]
     pub(crate) fn refuse(&self, core: &Core, cause: Cause) {
-        if let Some(mut claimed) = self.state.claim() {
-            core.drop_contained(claimed.work(), &self.label);
+        if let Some(claimed) = self.state.claim() {
+            let (work, promise) = claimed.work();
+            core.drop_contained(work, self);
             self.end.failing();
-            self.publish(core, claimed, Err(cause));
+            self.publish(core, promise, Err(cause));
             self.end.over();
         }
     }
 
-    fn publish(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>, outcome: Outcome<R>) {
+    fn publish(&self, core: &Core, promise: Promise<'_, Work<F>, Outcome<R>>, outcome: Outcome<R>) {
         if matches!(outcome, Err(Cause::CancelledByHandle | Cause::ShutDown)) {
-            claimed.note_cancelled();
+            promise.note_cancelled();
         }
-        match claimed.complete(outcome) {
+        match promise.complete(outcome) {
             Completion::Attached(None) => {}
-            Completion::Attached(Some(waiter)) => wake(core, waiter, &self.label),
+            Completion::Attached(Some(waiter)) => self.wake(core, waiter),
             Completion::Detached => self.discard(core),
         }
     }
@@ -163,27 +169,34 @@ where
     fn discard(&self, core: &Core) {
         match self.state.take() {
             None => {}
-            Some(Ok(result)) => core.drop_contained(result, &self.label),
-            Some(Err(cause)) => core.report(self.label.clone(), cause),
+            Some(Ok(result)) => core.drop_contained(result, self),
+            Some(Err(cause)) => core.report(self.label(), cause),
         }
     }
 }
 
-fn wake(core: &Core, waiter: Waiter, label: &Label) {
+/// Tells a waiter and those behind it.
+fn tell(waiter: &Waiter, core: &Core, label: &impl Labelled) {
     match waiter {
         Waiter::Thread(thread) => thread.unpark(),
         Waiter::Queue(queue, number, others) => {
-            queue.push(number);
+            queue.push(*number);
             if let Some(others) = others {
-                wake(core, *others, label);
+                tell(others, core, label);
             }
         }
         // A waker is user code.
         Waiter::Waker(waker) => {
-            if let Err(failure) = frame::contained(|| waker.wake()) {
-                core.report(label.clone(), Cause::Failed(failure));
+            if let Err(failure) = frame::contained(|| waker.wake_by_ref()) {
+                core.report(label.label(), Cause::Failed(failure));
             }
         }
+    }
+}
+
+impl<F, R, E> Labelled for Job<F, R, E> {
+    fn label(&self) -> Label {
+        Label { name: self.name.clone(), at: self.at, id: self.state.number() }
     }
 }
 
@@ -254,7 +267,7 @@ where
         }
     }
 
-    fn register(&self, waiter: Waiter) -> Registration {
+    fn register(&self, waiter: Arc<Waiter>) -> Registration {
         self.state.register(waiter)
     }
 
@@ -285,23 +298,25 @@ where
     }
 
     fn error(&self, cause: Cause) -> TaskError {
-        TaskError::new(self.label.clone(), cause)
+        TaskError::new(self.label(), cause)
     }
 
-    fn tell(&self, core: &Core, waiter: Waiter) {
-        wake(core, waiter, &self.label);
+    fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
+        tell(&waiter, core, self);
+        self.drop_waiter(core, Some(waiter));
     }
 
-    fn drop_waiter(&self, core: &Core, waiter: Option<Waiter>) {
+    fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
         match waiter {
-            Some(Waiter::Waker(waker)) => core.drop_contained(waker, &self.label),
-            Some(Waiter::Queue(_, _, others)) => self.drop_waiter(core, others.map(|w| *w)),
-            Some(Waiter::Thread(_)) | None => {}
+            None => {}
+            Some(waiter) if matches!(*waiter, Waiter::Thread(_)) => {}
+            // It may hold a waker, which is user code.
+            Some(waiter) => core.drop_contained(waiter, self),
         }
     }
 
     fn number(&self) -> u64 {
-        self.label.id
+        self.state.number()
     }
 }
 

@@ -7,16 +7,17 @@ use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
-use super::completions::CompletionQueue;
-use super::state::{Completion, Detached, JobState, Registration, Waiter};
+use super::state::{Completion, Detached, JobState, Registration};
+use crate::pool::scheduler::completions::CompletionQueue;
+use crate::pool::scheduler::waiter::Waiter;
 use crate::sync::model::explore;
 use crate::sync::seam;
 
 /// What a runner of the job does: runs it (the outcome is the work plus one) if it gets it.
 fn run(cell: &JobState<usize, Token>, made: &StdArc<Ledger>) -> bool {
-    let Some(mut claimed) = cell.claim() else { return false };
-    let work = claimed.work();
-    finish(cell, claimed.complete(made.token(work + 1)));
+    let Some(claimed) = cell.claim() else { return false };
+    let (work, promise) = claimed.work();
+    finish(cell, promise.complete(made.token(work + 1)));
     true
 }
 
@@ -29,19 +30,19 @@ fn runner(cell: &Arc<JobState<usize, Token>>, ledger: &StdArc<Ledger>) -> thread
 fn finish(cell: &JobState<usize, Token>, completion: Completion) {
     match completion {
         Completion::Attached(None) => {}
-        Completion::Attached(Some(waiter)) => tell(waiter),
+        Completion::Attached(Some(waiter)) => tell(&waiter),
         Completion::Detached => drop(cell.take().expect("the runner owns the outcome")),
     }
 }
 
-fn tell(waiter: Waiter) {
+fn tell(waiter: &Waiter) {
     match waiter {
         Waiter::Thread(thread) => thread.unpark(),
-        Waiter::Waker(waker) => waker.wake(),
+        Waiter::Waker(waker) => waker.wake_by_ref(),
         Waiter::Queue(list, number, others) => {
-            list.push(number);
+            list.push(*number);
             if let Some(others) = others {
-                tell(*others);
+                tell(others);
             }
         }
     }
@@ -76,7 +77,7 @@ impl Drop for Token {
 
 fn join(cell: &JobState<usize, Token>) -> usize {
     if !cell.is_done() {
-        match cell.register(Waiter::Thread(seam::current())) {
+        match cell.register(Waiter::this_thread()) {
             Registration::Done(_) => {}
             Registration::Registered(_) => {
                 while !cell.is_done() {
@@ -92,7 +93,7 @@ fn join(cell: &JobState<usize, Token>) -> usize {
 fn one_of_two_runners_runs_the_job_and_the_joiner_hears_of_it() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(1));
+        let cell = Arc::new(JobState::new(0, 1));
         let runners = [0, 1].map(|_| runner(&cell, &ledger));
         assert_eq!(join(&cell), 2);
         let ran = runners.map(|runner| runner.join().unwrap());
@@ -105,13 +106,13 @@ fn one_of_two_runners_runs_the_job_and_the_joiner_hears_of_it() {
 fn a_job_is_run_or_cancelled_never_both() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(1));
+        let cell = Arc::new(JobState::new(0, 1));
         let runner = runner(&cell, &ledger);
         let cancelled = match cell.claim() {
             None => false,
-            Some(mut claimed) => {
-                let _work = claimed.work();
-                finish(&cell, claimed.complete(ledger.token(0)));
+            Some(claimed) => {
+                let (_work, promise) = claimed.work();
+                finish(&cell, promise.complete(ledger.token(0)));
                 true
             }
         };
@@ -125,7 +126,7 @@ fn a_job_is_run_or_cancelled_never_both() {
 fn the_outcome_of_a_detached_job_is_dropped_once() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(1));
+        let cell = Arc::new(JobState::new(0, 1));
         let runner = runner(&cell, &ledger);
         let (owner, _waiter) = cell.detach();
         if owner == Detached::Caller {
@@ -153,12 +154,12 @@ fn call() -> StdArc<Call> {
 fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(1));
+        let cell = Arc::new(JobState::new(0, 1));
         let runner = runner(&cell, &ledger);
         let (first, second) = (call(), call());
         let mut registered = 0;
         for waker in [&first, &second] {
-            let waiter = Waiter::Waker(Waker::from(StdArc::clone(waker)));
+            let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(waker))));
             match cell.register(waiter) {
                 Registration::Done(_) => break,
                 Registration::Registered(_) => registered += 1,
@@ -179,13 +180,13 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
 fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(1));
+        let cell = Arc::new(JobState::new(0, 1));
         let waker = call();
-        let waiter = Waiter::Waker(Waker::from(StdArc::clone(&waker)));
+        let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
         assert!(matches!(cell.register(waiter), Registration::Registered(None)));
         let runner = runner(&cell, &ledger);
         // In place of the thread, which loom would take out of any wait when it is told.
-        let timed = Waiter::Queue(StdArc::new(CompletionQueue::new()), 0, None);
+        let timed = StdArc::new(Waiter::Queue(StdArc::new(CompletionQueue::new()), 0, None));
         let done = match cell.register(timed) {
             Registration::Done(_) => true,
             // The time is up.
@@ -207,10 +208,10 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
 fn a_waiter_is_told_or_taken_back_by_a_detaching_handle() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(1));
+        let cell = Arc::new(JobState::new(0, 1));
         let runner = runner(&cell, &ledger);
         let waker = call();
-        let waiter = Waiter::Waker(Waker::from(StdArc::clone(&waker)));
+        let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
         let _registered = matches!(cell.register(waiter), Registration::Registered(_));
         let (owner, waiter) = cell.detach();
         drop(waiter);
@@ -230,7 +231,7 @@ fn a_consumer_that_leaves_takes_nobody_elses_place() {
     for leaves_first in [false, true] {
         explore(4, move || {
             let ledger = StdArc::new(Ledger::default());
-            let cell = Arc::new(JobState::new(1));
+            let cell = Arc::new(JobState::new(0, 1));
             let lists = [(); 3].map(|()| StdArc::new(CompletionQueue::new()));
             let [left, leaves, stays] = &lists;
             assert!(cell.register_beside(left, 7) && cell.register_beside(leaves, 8));

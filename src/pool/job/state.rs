@@ -1,6 +1,7 @@
 //! The cell of a job: its work, then its outcome, and who may touch which.
 //!
-//! One atomic word says how far the job is; the work and the outcome share one place in memory.
+//! One atomic word says how far the job is, and which task it is; the work and the outcome share
+//! one place in memory.
 //!
 //! ```text
 //! queued ──CLAIMED──▶ running (or being cancelled) ──DONE──▶ done ──TAKEN──▶ empty
@@ -12,68 +13,47 @@
 //! Invariants:
 //!
 //! 1. `CLAIMED`, `DONE` and `TAKEN` are only ever set, each by one thread, in this order.
-//! 2. Before `DONE`, the body is touched only by the thread that set `CLAIMED`; it holds the one
-//!    [`Claimed`] token, and setting `DONE` consumes the token.
-//! 3. After `DONE`, the body is touched only by the thread that set `TAKEN`.
+//! 2. Before `DONE`, the body is touched only by the thread that set `CLAIMED`. It holds the one
+//!    [`Claimed`] token, in exchange for which it gets the work and the one [`Promise`]; in
+//!    exchange for that it puts the outcome there and sets `DONE`. So the body holds the work as
+//!    long as there may be a `Claimed`, nothing while there is a `Promise`, and then the outcome.
+//! 3. After `DONE`, the body is touched only by the thread that set `TAKEN`, once.
 //! 4. Dropping the cell drops nothing: the work is moved out by the claim, the outcome by `TAKEN`.
 //!    A scoped job may lie in the queue, claimed long ago, when the borrows of its types have
 //!    ended; its cell must not run their drop glue then. A forgotten handle therefore leaks the
 //!    outcome.
-//! 5. Exactly one of [`complete`](Claimed::complete) and [`detach`](JobState::detach) sees the
+//! 5. Exactly one of [`complete`](Promise::complete) and [`detach`](JobState::detach) sees the
 //!    other's bit already set, and that one owes the drop of the outcome.
 
 use std::mem::ManuallyDrop;
-use std::task::Waker;
-
-use super::completions::CompletionQueue;
-use crate::panic::AbortOnUnwind;
-use crate::sync::seam::atomic::{AtomicUsize, Ordering};
-use crate::sync::seam::{Mutex, Thread, UnsafeCell};
 use std::sync::Arc;
 
-const CLAIMED: usize = 1;
-const DONE: usize = 1 << 1;
-const TAKEN: usize = 1 << 2;
-const WAITER: usize = 1 << 3;
-const DETACHED: usize = 1 << 4;
-const CANCELLED: usize = 1 << 5;
+use crate::panic::AbortOnUnwind;
+use crate::pool::scheduler::completions::CompletionQueue;
+use crate::pool::scheduler::waiter::Waiter;
+use crate::sync::seam::atomic::{AtomicU64, Ordering};
+use crate::sync::seam::{Mutex, UnsafeCell};
 
-/// Whom a completion has to tell.
-pub(crate) enum Waiter {
-    /// A thread that blocks.
-    Thread(Thread),
-    /// A future that was polled.
-    Waker(Waker),
-    /// A consumer that waits for any of several jobs, the number it gave this one, and whoever had
-    /// left a waiter before it.
-    Queue(Arc<CompletionQueue>, usize, Option<Box<Waiter>>),
-}
+const CLAIMED: u64 = 1;
+const DONE: u64 = 1 << 1;
+const TAKEN: u64 = 1 << 2;
+const WAITER: u64 = 1 << 3;
+const DETACHED: u64 = 1 << 4;
+const CANCELLED: u64 = 1 << 5;
+/// The task's number begins above the flags.
+const NUMBER: u32 = 8;
 
-impl Waiter {
-    /// Returns those that are left without the one of `queue`.
-    fn without(self, queue: &Arc<CompletionQueue>) -> Option<Self> {
-        match self {
-            Self::Queue(own, _, others) if Arc::ptr_eq(&own, queue) => others.map(|others| *others),
-            Self::Queue(another, number, others) => {
-                let others = others.and_then(|others| others.without(queue));
-                Some(Self::Queue(another, number, others.map(Box::new)))
-            }
-            single => Some(single),
-        }
-    }
-}
-
-enum Contents<W, O> {
-    Work(W),
-    Empty,
-    Outcome(O),
+/// What a job holds. Which of the two it is, if any, says invariant 2.
+union Body<W, O> {
+    work: ManuallyDrop<W>,
+    outcome: ManuallyDrop<O>,
 }
 
 /// See the module's documentation.
 pub(crate) struct JobState<W, O> {
-    state: AtomicUsize,
-    waiter: Mutex<Option<Waiter>>,
-    body: UnsafeCell<ManuallyDrop<Contents<W, O>>>,
+    state: AtomicU64,
+    waiter: Mutex<Option<Arc<Waiter>>>,
+    body: UnsafeCell<Body<W, O>>,
 }
 
 #[expect(unsafe_code, reason = "shares the body between the claimer and the taker")]
@@ -81,17 +61,19 @@ pub(crate) struct JobState<W, O> {
 // threads is a `W` or an `O`; both are `Send`.
 unsafe impl<W: Send, O: Send> Sync for JobState<W, O> {}
 
-/// The one right to run or to cancel a job. It must end in [`complete`](Claimed::complete).
+/// The one right to run or to cancel a job. It must be exchanged for the [`work`](Claimed::work).
 #[must_use = "a claimed job must be completed, or its waiters wait for ever"]
-pub(crate) struct Claimed<'a, W, O> {
-    cell: &'a JobState<W, O>,
-}
+pub(crate) struct Claimed<'a, W, O>(Promise<'a, W, O>);
+
+/// The one right to publish a job's outcome. It must end in [`complete`](Promise::complete).
+#[must_use = "a claimed job must be completed, or its waiters wait for ever"]
+pub(crate) struct Promise<'a, W, O>(&'a JobState<W, O>);
 
 /// What the thread that completed a job owes now.
 #[must_use]
 pub(crate) enum Completion {
     /// The handle owns the outcome; wake the waiter, if there is one.
-    Attached(Option<Waiter>),
+    Attached(Option<Arc<Waiter>>),
     /// The handle is gone: take the outcome and drop it.
     Detached,
 }
@@ -100,9 +82,9 @@ pub(crate) enum Completion {
 #[must_use]
 pub(crate) enum Registration {
     /// It will be told. The waiter it replaced is handed out, to be dropped outside of the lock.
-    Registered(Option<Waiter>),
+    Registered(Option<Arc<Waiter>>),
     /// The job is done, and nobody will be told: the waiter is handed back.
-    Done(Waiter),
+    Done(Arc<Waiter>),
 }
 
 /// Who owes the drop of the outcome after the handle is gone.
@@ -116,12 +98,20 @@ pub(crate) enum Detached {
 }
 
 impl<W, O> JobState<W, O> {
-    pub(crate) fn new(work: W) -> Self {
+    /// Makes the state of the task with this number.
+    #[inline]
+    pub(crate) fn new(number: u64, work: W) -> Self {
         Self {
-            state: AtomicUsize::new(0),
+            state: AtomicU64::new(number << NUMBER),
             waiter: Mutex::new(None),
-            body: UnsafeCell::new(ManuallyDrop::new(Contents::Work(work))),
+            body: UnsafeCell::new(Body { work: ManuallyDrop::new(work) }),
         }
+    }
+
+    /// Returns the task's number.
+    pub(crate) fn number(&self) -> u64 {
+        // Relaxed: it never changes.
+        self.state.load(Ordering::Relaxed) >> NUMBER
     }
 
     /// Claims the job; `None` if somebody else did before.
@@ -130,7 +120,7 @@ impl<W, O> JobState<W, O> {
         // Relaxed: the winner reads only what was written before the job was shared, and sharing it
         // (the queue, the handle) orders that; a loser reads nothing.
         let before = self.state.fetch_or(CLAIMED, Ordering::Relaxed);
-        if before & CLAIMED == 0 { Some(Claimed { cell: self }) } else { None }
+        if before & CLAIMED == 0 { Some(Claimed(Promise(self))) } else { None }
     }
 
     /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.
@@ -164,20 +154,18 @@ impl<W, O> JobState<W, O> {
         if self.state.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
             return None;
         }
-        let body = self.body.with_mut(|body| {
+        let outcome = self.body.with_mut(|body| {
             // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the
             // body.
             let body = unsafe { &mut *body };
-            std::mem::replace(&mut **body, Contents::Empty)
+            // SAFETY: invariants 2 and 3: `DONE` says that it is an outcome, and it is taken once.
+            unsafe { ManuallyDrop::take(&mut body.outcome) }
         });
-        match body {
-            Contents::Outcome(outcome) => Some(outcome),
-            Contents::Work(_) | Contents::Empty => unreachable!("a done job holds its outcome"),
-        }
+        Some(outcome)
     }
 
     /// Leaves `waiter` to be told of the completion, in place of any left before.
-    pub(crate) fn register(&self, waiter: Waiter) -> Registration {
+    pub(crate) fn register(&self, waiter: Arc<Waiter>) -> Registration {
         let mut place = self.waiter.lock();
         // AcqRel: the Acquire half pairs with `complete`, as in `is_done`; the bit itself needs no
         // Release, since the waiter is read under the lock. If `DONE` is not set here, this section
@@ -197,8 +185,8 @@ impl<W, O> JobState<W, O> {
         if self.state.fetch_or(WAITER, Ordering::AcqRel) & DONE != 0 {
             return false;
         }
-        let others = place.take().map(Box::new);
-        *place = Some(Waiter::Queue(Arc::clone(queue), number, others));
+        let others = place.take();
+        *place = Some(Arc::new(Waiter::Queue(Arc::clone(queue), number, others)));
         true
     }
 
@@ -210,7 +198,7 @@ impl<W, O> JobState<W, O> {
 
     /// Gives up the handle's claim on the outcome, and takes back the waiter that it left, if
     /// nobody has told it yet.
-    pub(crate) fn detach(&self) -> (Detached, Option<Waiter>) {
+    pub(crate) fn detach(&self) -> (Detached, Option<Arc<Waiter>>) {
         // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
         // orders what the handle did before the runner's drop of the outcome.
         let before = self.state.fetch_or(DETACHED, Ordering::AcqRel);
@@ -219,7 +207,7 @@ impl<W, O> JobState<W, O> {
     }
 }
 
-impl<W, O> Drop for Claimed<'_, W, O> {
+impl<W, O> Drop for Promise<'_, W, O> {
     /// The promise to complete was broken: waiters would wait for ever, or go on while the job
     /// still borrows from them.
     #[cold]
@@ -228,41 +216,37 @@ impl<W, O> Drop for Claimed<'_, W, O> {
     }
 }
 
-impl<W, O> Claimed<'_, W, O> {
+impl<'a, W, O> Claimed<'a, W, O> {
     /// Moves the work out.
-    ///
-    /// # Panics
-    ///
-    /// Panics when called twice.
+    #[inline]
     #[expect(unsafe_code, reason = "moves the work out of the shared body")]
-    pub(crate) fn work(&mut self) -> W {
-        let body = self.cell.body.with_mut(|body| {
+    pub(crate) fn work(self) -> (W, Promise<'a, W, O>) {
+        let work = self.0.0.body.with_mut(|body| {
             // SAFETY: invariant 2: the holder of the token is the only one that touches the body.
             let body = unsafe { &mut *body };
-            std::mem::replace(&mut **body, Contents::Empty)
+            // SAFETY: invariant 2: it is there, since the token is, which ends here.
+            unsafe { ManuallyDrop::take(&mut body.work) }
         });
-        match body {
-            Contents::Work(work) => work,
-            Contents::Empty | Contents::Outcome(_) => unreachable!("the work is moved out once"),
-        }
+        (work, self.0)
     }
+}
 
+impl<W, O> Promise<'_, W, O> {
     /// Notes that the work was cancelled, for whoever asks once the job is done.
     pub(crate) fn note_cancelled(&self) {
         // Relaxed: published by `complete`, which changes the same word.
-        self.cell.state.fetch_or(CANCELLED, Ordering::Relaxed);
+        self.0.state.fetch_or(CANCELLED, Ordering::Relaxed);
     }
 
     /// Publishes the outcome. Everything that the task made must be gone by now.
+    #[inline]
     #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
     pub(crate) fn complete(self, outcome: O) -> Completion {
-        let cell = ManuallyDrop::new(self).cell;
+        let cell = ManuallyDrop::new(self).0;
         cell.body.with_mut(|body| {
             // SAFETY: invariant 2, as in `work`; `DONE` is set below, after the last access.
             let body = unsafe { &mut *body };
-            // What is overwritten is `Empty`, or work that nobody moved out; neither is dropped
-            // here.
-            *body = ManuallyDrop::new(Contents::Outcome(outcome));
+            body.outcome = ManuallyDrop::new(outcome);
         });
         // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
         // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before

@@ -9,7 +9,7 @@ use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
 use crate::pool::core::Core;
-use crate::pool::error::{Cause, Label};
+use crate::pool::error::{Cause, Labelled};
 use crate::pool::isolation::Isolation;
 use crate::pool::scheduler::current;
 use crate::sentinel::{Action, Incident, Report};
@@ -51,7 +51,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn watched<R>(
         &self,
-        label: &Label,
+        label: &impl Labelled,
         item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
@@ -67,7 +67,7 @@ impl Core {
     fn run_watched<R>(
         &self,
         config: &Config,
-        label: &Label,
+        label: &impl Labelled,
         item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
@@ -91,7 +91,7 @@ impl Core {
     fn leaked(
         &self,
         config: &Config,
-        label: &Label,
+        label: &impl Labelled,
         item: Option<usize>,
         index: usize,
         report: &Report,
@@ -108,9 +108,11 @@ impl Core {
         }
         let item = item.or_else(item::of_outermost);
         let Some(callback) = config.sentinel.callback() else { return };
-        let incident = Incident::new(label.name.as_deref(), label.at, item, index, report, renews);
+        let label = label.label();
+        let name = label.name.as_ref().map(|name| &***name);
+        let incident = Incident::new(name, label.at, item, index, report, renews);
         if let Err(failure) = frame::contained(|| callback(&incident)) {
-            self.report(label.clone(), Cause::Failed(failure));
+            self.report(label, Cause::Failed(failure));
         }
     }
 
@@ -118,7 +120,7 @@ impl Core {
     #[cold]
     fn fail<R>(
         &self,
-        label: &Label,
+        label: &impl Labelled,
         report: &Report,
         outcome: Result<R, Failure>,
     ) -> Result<R, Failure> {

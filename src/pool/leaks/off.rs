@@ -2,7 +2,7 @@
 
 use crate::frame::Failure;
 use crate::pool::core::Core;
-use crate::pool::error::Label;
+use crate::pool::error::Labelled;
 
 /// Watches nothing.
 pub(crate) struct LeakWatch;
@@ -27,7 +27,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn watched<R>(
         &self,
-        _label: &Label,
+        _label: &impl Labelled,
         _item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {

@@ -384,7 +384,7 @@ where
 {
     fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
         let Map { core, context, label, .. } = self.map;
-        core.watched(label, None, || pull(core.isolation, context, items))
+        core.watched(*label, None, || pull(core.isolation, context, items))
     }
 
     fn is_clean(&self) -> bool {

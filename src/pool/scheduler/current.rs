@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::awake::Awake;
-use super::stack;
 use super::worker_slot::WorkerSlot;
+use super::stack;
 use crate::context;
 use crate::sync::seam;
 #[cfg(loom)]
@@ -56,6 +56,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&SLOT);
     ignored.key(&WAITS);
     stack::list(ignored);
+    super::waiter::list(ignored);
 }
 
 /// Makes this thread serve at `slot`.

@@ -2,6 +2,7 @@
 //! pool knows about the current thread.
 
 mod awake;
+pub(crate) mod completions;
 pub(crate) mod current;
 pub(crate) mod queue;
 pub(crate) mod sleep;
@@ -9,5 +10,6 @@ pub(crate) mod sleep;
 mod sleep_model;
 mod stack;
 pub(crate) mod threads;
+pub(crate) mod waiter;
 pub(crate) mod worker;
 pub(crate) mod worker_slot;
