@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
 pub(crate) use run::{
-    attached, make_for_nobody, ready_for_next, run, run_attached, run_several, take_retirement,
+    attached, make_for_nobody, must_retire, ready_for_next, run, run_attached, run_several,
+    take_retirement,
 };
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 

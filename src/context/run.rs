@@ -160,7 +160,13 @@ fn not_attached(
     Err(failed)
 }
 
-/// Returns whether a carrier could not be detached on this thread since the last time of asking.
+/// Returns whether a carrier could not be detached on this thread.
+#[inline]
+pub(crate) fn must_retire() -> bool {
+    thread::current().must_retire.get()
+}
+
+/// Returns the same, and takes it as seen to.
 pub(crate) fn take_retirement() -> bool {
     thread::current().must_retire.replace(false)
 }

@@ -4,13 +4,11 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::core::capacity::Waiting;
-use super::core::{IfFull, Refused};
+use super::core::{Place, Refused};
 use super::handle::JoinHandle;
-use super::job::Job;
 use super::pool::{FORKED, Pool, SHUT_DOWN};
 use crate::panic::Guarded;
 
@@ -129,15 +127,9 @@ impl Permit {
         let f = Guarded::new(f);
         let context = self.pool.context();
         let f = f.into_inner();
-        let core = self.pool.core();
         // From here on the place is the task's.
         self.is_unused = false;
-        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
-        let job = self
-            .pool
-            .admit_job(at, context, IfFull::HasPlace, f, || (), enqueue)
-            .unwrap_or_else(|refused| self.pool.refused_job(at, refused, ()));
-        JoinHandle::new(job, Arc::clone(core))
+        self.pool.submit_in(context, at, Place::Taken, f)
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 #[derive(Clone)]
 pub struct Pool {
     owner: Arc<Handles>,
-    name: Option<Name>,
+    pub(super) name: Option<Name>,
     inherits: Inherits,
 }
 
@@ -296,7 +296,7 @@ impl Pool {
     #[track_caller]
     pub(crate) fn context(&self) -> Context {
         let core = self.core();
-        if core.isolation == Isolation::Leaky {
+        if matches!(core.isolation, Isolation::Leaky) {
             return Context::empty();
         }
         let context = match &self.inherits {

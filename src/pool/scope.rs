@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use super::core::{Core, Entry};
+use super::core::{Core, Entry, Place};
 use super::error::TaskError;
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
@@ -285,7 +285,13 @@ impl<'scope> Scope<'scope, '_> {
             let entry: Arc<dyn Entry + 'scope> = job;
             core.enqueue(erase::entry(entry));
         };
-        let job = self.pool.submit_job(at, f, member, enqueue);
+        // A capture may panic: then the closure is dropped while that unwinds.
+        let f = Guarded::new(f);
+        let context = self.pool.context();
+        let job = self
+            .pool
+            .admit_job(at, context, Place::Wait, f.into_inner(), member, enqueue)
+            .unwrap_or_else(|refused| self.pool.refused_job(at, refused, member()));
         ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
     }
 }

@@ -4,7 +4,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::core::{IfFull, Refused};
+use super::core::{Place, Refused};
 use super::error::{Cause, SubmitError};
 use super::handle::JoinHandle;
 use super::job::{End, Job};
@@ -45,10 +45,10 @@ impl Pool {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        let core = self.core();
-        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
-        let job = self.submit_job(Location::caller(), f, || (), enqueue);
-        JoinHandle::new(job, Arc::clone(core))
+        // A capture may panic: then the closure is dropped while that unwinds.
+        let f = Guarded::new(f);
+        let context = self.context();
+        self.submit_in(context, Location::caller(), Place::Wait, f.into_inner())
     }
 
     /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits.
@@ -82,7 +82,7 @@ impl Pool {
         let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
         let f = Guarded::new(f);
         let context = self.context();
-        match self.admit_job(at, context, IfFull::Refuse, f.into_inner(), || (), enqueue) {
+        match self.admit_job(at, context, Place::Refuse, f.into_inner(), || (), enqueue) {
             Ok(job) => Ok(JoinHandle::new(job, Arc::clone(core))),
             Err((f, context, why)) => {
                 core.drop_contained(context, &self.label(core.next_number(), at));
@@ -94,11 +94,14 @@ impl Pool {
         }
     }
 
-    /// Submits the task of one item, in a context that was captured before.
+    /// Submits a task in a context that was captured before. The handle of one that is not let in
+    /// is that of a cancelled one.
+    #[inline]
     pub(crate) fn submit_in<F, R>(
         &self,
-        context: &Context,
+        context: Context,
         at: &'static Location<'static>,
+        place: Place,
         f: F,
     ) -> JoinHandle<R>
     where
@@ -108,31 +111,9 @@ impl Pool {
         let core = self.core();
         let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
         let job = self
-            .admit_job(at, context.clone(), IfFull::Wait, f, || (), enqueue)
+            .admit_job(at, context, place, f, || (), enqueue)
             .unwrap_or_else(|refused| self.refused_job(at, refused, ()));
         JoinHandle::new(job, Arc::clone(core))
-    }
-
-    /// Submits a task, waiting for room. The job of one that is not let in is cancelled already.
-    #[inline]
-    #[track_caller]
-    pub(crate) fn submit_job<F, R, E>(
-        &self,
-        at: &'static Location<'static>,
-        f: F,
-        end: impl Fn() -> E,
-        enqueue: impl FnOnce(Arc<Job<F, R, E>>),
-    ) -> Arc<Job<F, R, E>>
-    where
-        F: FnOnce() -> R + Send,
-        R: Send,
-        E: End,
-    {
-        // A capture may panic: then the closure is dropped while that unwinds.
-        let f = Guarded::new(f);
-        let context = self.context();
-        self.admit_job(at, context, IfFull::Wait, f.into_inner(), &end, enqueue)
-            .unwrap_or_else(|refused| self.refused_job(at, refused, end()))
     }
 
     /// Lets a task in, makes a job of it and puts that on the queue: the one way into the pool.
@@ -141,7 +122,7 @@ impl Pool {
         &self,
         at: &'static Location<'static>,
         context: Context,
-        if_full: IfFull,
+        place: Place,
         f: F,
         end: impl FnOnce() -> E,
         enqueue: impl FnOnce(Arc<Job<F, R, E>>),
@@ -151,9 +132,9 @@ impl Pool {
         R: Send,
         E: End,
     {
-        match self.core().admit(if_full) {
+        match self.core().admit(place) {
             Ok(number) => {
-                let job = Arc::new(Job::new(f, context, self.label(number, at), end()));
+                let job = Arc::new(Job::new(number, self.name.clone(), at, (f, context), end()));
                 enqueue(Arc::clone(&job));
                 Ok(job)
             }
@@ -175,7 +156,8 @@ impl Pool {
         E: End,
     {
         let core = self.core();
-        let job = Arc::new(Job::new(f, context, self.label(core.next_number(), at), end));
+        let number = core.next_number();
+        let job = Arc::new(Job::new(number, self.name.clone(), at, (f, context), end));
         job.refuse(core, if why == Refused::Forked { Cause::Forked } else { Cause::ShutDown });
         job
     }

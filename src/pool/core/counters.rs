@@ -33,20 +33,10 @@ pub(crate) struct Tally<'a> {
 }
 
 impl Tally<'_> {
-    /// Adds to one of the counters.
+    /// Adds to one of the counters, wrapping.
     #[inline]
     pub(crate) fn add(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
-        self.change(counter(self.counters), n);
-    }
-
-    /// Takes from one of the counters.
-    #[inline]
-    pub(crate) fn sub(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
-        self.change(counter(self.counters), n.wrapping_neg());
-    }
-
-    #[inline]
-    fn change(self, counter: &AtomicU64, n: u64) {
+        let counter = counter(self.counters);
         if self.alone {
             // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees
             // what the task did; the other counters need no order.

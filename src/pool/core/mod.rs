@@ -55,13 +55,17 @@ pub(crate) enum Refused {
     Forked,
 }
 
-/// What a submission does about a full queue.
+/// The place in a bounded queue of something that comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfFull {
+pub(crate) enum Place {
+    /// It waits for one.
     Wait,
+    /// It is refused if there is none.
     Refuse,
-    /// Nothing: it has a place already.
-    HasPlace,
+    /// It has one already.
+    Taken,
+    /// It needs none, since it is no task that waits in the queue.
+    NotNeeded,
 }
 
 /// What the builder decides.
@@ -153,7 +157,7 @@ impl Core {
     /// Returns the counters of the current thread.
     #[inline]
     pub(crate) fn tally(&self) -> Tally<'_> {
-        match current::index_in(self.id) {
+        match current::serves_in(self.id) {
             Some(index) => Tally { counters: &self.slots[index].counters, alone: true },
             None => Tally { counters: &self.shared, alone: false },
         }
@@ -161,28 +165,46 @@ impl Core {
 
     // --- Coming in ---
 
-    /// Lets a task in: takes a place in a bounded queue, and counts it. Returns its number.
+    /// Lets something in: takes its place in a bounded queue, and counts it. Returns its number. If
+    /// it is refused, its place is given back.
     ///
-    /// A plain thread waits for a place or is refused, as `if_full` says; a thread that runs a task
-    /// passes.
+    /// Where there is no place, a thread that runs a task passes.
     #[inline]
-    pub(crate) fn admit(&self, if_full: IfFull) -> Result<u64, Refused> {
+    pub(crate) fn admit(&self, place: Place) -> Result<u64, Refused> {
         if let Some(capacity) = &self.capacity {
-            self.take_place(capacity, if_full)?;
+            self.take_place(capacity, place)?;
         }
-        self.count_in().inspect_err(|_| self.give_place_back())
+        match self.admission.admit(|| current::keeps_open(self.id)) {
+            Admitted::Yes(number) => Ok(number),
+            refused => Err(self.refuse(refused, place)),
+        }
     }
 
     #[cold]
-    fn take_place(&self, capacity: &Capacity, if_full: IfFull) -> Result<(), Refused> {
-        let taken = match if_full {
-            IfFull::HasPlace => Ok(()),
+    fn refuse(&self, refused: Admitted, place: Place) -> Refused {
+        if refused == Admitted::TooLate {
+            // On the counters of no thread: this one may have left its loop, where a worker would
+            // look for itself whether it was the last.
+            let tally = Tally { counters: &self.shared, alone: false };
+            tally.add(|c| &c.claimed, 1);
+            self.finished(tally);
+        }
+        if place != Place::NotNeeded {
+            self.give_place_back();
+        }
+        Refused::ShutDown
+    }
+
+    #[cold]
+    fn take_place(&self, capacity: &Capacity, place: Place) -> Result<(), Refused> {
+        let taken = match place {
+            Place::Taken | Place::NotNeeded => Ok(()),
             _ if current::in_task() => {
                 capacity.take_anyway();
                 Ok(())
             }
-            IfFull::Wait => capacity.take(|| self.is_forked()),
-            IfFull::Refuse => capacity.try_take(),
+            Place::Wait => capacity.take(|| self.is_forked()),
+            Place::Refuse => capacity.try_take(),
         };
         taken.map_err(|why| self.refusal(why))
     }
@@ -200,7 +222,7 @@ impl Core {
         match &self.capacity {
             _ if self.is_closed_here() => Err(Refused::ShutDown),
             None => Ok(()),
-            Some(capacity) => self.take_place(capacity, IfFull::Refuse),
+            Some(capacity) => self.take_place(capacity, Place::Refuse),
         }
     }
 
@@ -232,23 +254,6 @@ impl Core {
     pub(crate) fn give_place_back(&self) {
         if let Some(capacity) = &self.capacity {
             capacity.release();
-        }
-    }
-
-    /// Counts something that comes in, and returns its number.
-    #[inline]
-    fn count_in(&self) -> Result<u64, Refused> {
-        match self.admission.admit(|| current::keeps_open(self.id)) {
-            Admitted::Yes(number) => Ok(number),
-            Admitted::No => Err(Refused::ShutDown),
-            Admitted::TooLate => {
-                // On the counters of no thread: this one may have left its loop, where a worker
-                // would look for itself whether it was the last.
-                let tally = Tally { counters: &self.shared, alone: false };
-                tally.add(|c| &c.claimed, 1);
-                self.finished(tally);
-                Err(Refused::ShutDown)
-            }
         }
     }
 
@@ -355,9 +360,8 @@ impl Core {
     #[inline]
     pub(crate) fn finished(&self, tally: Tally<'_>) {
         tally.add(|c| &c.finished, 1);
-        // A worker that serves looks for itself whether it was the last before it falls asleep. In
-        // a hook it may not come to that soon.
-        if tally.alone && !current::is_in_hook() {
+        // A worker that serves looks for itself whether it was the last before it falls asleep.
+        if tally.alone {
             return;
         }
         // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread

@@ -1,9 +1,9 @@
 //! What runs on a thread of the pool, and what it owes at its end.
 
-use super::Core;
 use super::counters::Tally;
+use super::{Core, Place};
 use crate::frame::Failure;
-use crate::pool::scheduler::current::{self, InTask};
+use crate::pool::scheduler::current::{self, Doing, InTask};
 use crate::sync::seam::atomic::{Ordering, fence};
 
 /// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread
@@ -22,7 +22,7 @@ impl<'c> Running<'c> {
     pub(crate) fn begin(core: &'c Core) -> Self {
         let tally = core.tally();
         tally.add(|c| &c.running, 1);
-        Self { tally, _in_task: current::enter_task(core.id) }
+        Self { tally, _in_task: current::enter(core.id, Doing::Task) }
     }
 
     /// Counts how it ended: `completed` tasks went well, and one failed, if there is a failure.
@@ -37,7 +37,7 @@ impl<'c> Running<'c> {
             Some(Failure::Panic(_)) => self.tally.add(|c| &c.panicked, 1),
             Some(_) => self.tally.add(|c| &c.failed, 1),
         }
-        self.tally.sub(|c| &c.running, 1);
+        self.tally.add(|c| &c.running, 1_u64.wrapping_neg());
     }
 }
 
@@ -62,7 +62,7 @@ impl<'c> HookRun<'c> {
             end_hook(core);
             return None;
         }
-        Some(Self { core, _in_task: current::enter_task(core.id) })
+        Some(Self { core, _in_task: current::enter(core.id, Doing::Task) })
     }
 }
 
@@ -97,10 +97,10 @@ pub(crate) struct Activity<'c> {
 impl<'c> Activity<'c> {
     /// Begins an activity, unless the pool is closed.
     pub(crate) fn begin(core: &'c Core) -> Option<Self> {
-        let number = core.count_in().ok()?;
+        let number = core.admit(Place::NotNeeded).ok()?;
         // It is under way from the start, not a task that waits in the queue.
         core.tally().add(|c| &c.claimed, 1);
-        Some(Self { core, number, _keeps_open: current::keep_open(core.id) })
+        Some(Self { core, number, _keeps_open: current::enter(core.id, Doing::Other) })
     }
 }
 

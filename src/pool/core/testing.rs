@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::hooks::Hooks;
-use super::{Core, Entry, IfFull, Refused, Settings};
+use super::{Core, Entry, Place, Refused, Settings};
 use crate::foreign::CarrierSet;
 use crate::pool::isolation::Isolation;
 use crate::pool::leaks::LeakWatch;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::current::{self, Doing};
 use crate::pool::scheduler::queue::Stale;
 use crate::pool::scheduler::threads::Threads;
 use crate::pool::scheduler::worker_slot::DirectedTask;
@@ -62,7 +62,7 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Task<F> {
 
     /// Submits it as [`Pool::submit`](crate::Pool::submit) does.
     pub(crate) fn submit(self: &Arc<Self>, core: &Core) -> Result<u64, Refused> {
-        let number = core.admit(IfFull::Refuse)?;
+        let number = core.admit(Place::Refuse)?;
         core.enqueue(Arc::clone(self) as Arc<dyn Entry>);
         Ok(number)
     }
@@ -86,7 +86,7 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
         }
         let tally = core.tally();
         core.claimed(tally);
-        let in_task = current::enter_task(core.id);
+        let in_task = current::enter(core.id, Doing::Task);
         (self.call)(core);
         self.fate.runs.fetch_add(1, Ordering::SeqCst);
         drop(in_task);

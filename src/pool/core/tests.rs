@@ -13,7 +13,7 @@ use crate::pool::scheduler::sleep::Sleeper;
 fn an_entry_that_comes_after_the_cancellation_is_cancelled_at_once() {
     let core = core(1);
     let task = Task::new(|_| ());
-    assert_eq!(core.admit(IfFull::Refuse), Ok(0));
+    assert_eq!(core.admit(Place::Refuse), Ok(0));
     core.cancel();
     core.enqueue(Arc::clone(&task) as Arc<dyn Entry>);
     assert_eq!(task.fate.seen(), (0, 1));
@@ -103,11 +103,11 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
 fn a_task_that_drains_submits_and_one_of_a_cancelled_pool_does_not() {
     let core = core(1);
     core.close();
-    let in_task = current::enter_task(core.id);
-    assert!(core.admit(IfFull::Refuse).is_ok());
+    let in_task = current::enter(core.id, current::Doing::Task);
+    assert!(core.admit(Place::Refuse).is_ok());
     assert!(Activity::begin(&core).is_some());
     core.cancel();
-    assert_eq!(core.admit(IfFull::Refuse), Err(Refused::ShutDown));
+    assert_eq!(core.admit(Place::Refuse), Err(Refused::ShutDown));
     assert!(Activity::begin(&core).is_none());
     drop(in_task);
 }

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::frame;
 use crate::pool::core::{Core, Running};
 use crate::pool::error::{Cause, Label};
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::current::{self, Doing};
 use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 
@@ -38,7 +38,7 @@ where
         verdict: Mutex::new(None),
     };
     Owner::<Visits>::visit_all(core, &broadcast);
-    let _in_drop = current::enter_drop(core.id);
+    let _in_drop = current::enter(core.id, Doing::Drop);
     let Broadcast { context, f, results, verdict, .. } = broadcast;
     let given = [frame::contained(|| drop(f)), frame::contained(|| drop(context))];
     let failed = given.into_iter().filter_map(Result::err).map(Cause::Failed);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::frame::Failure;
 use crate::panic::Drops;
+use crate::pool::core::Place;
 use crate::pool::error::Label;
 use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
@@ -96,7 +97,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
             begin_item(number);
             f(item)
         };
-        Some(self.pool.submit_in(&self.context, self.at, task))
+        Some(self.pool.submit_in(self.context.clone(), self.at, Place::Wait, task))
     }
 
     pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

@@ -11,7 +11,7 @@ use self::state::{Claimed, Completion, Detached, JobState, Promise, Registration
 use super::core::{Core, Entry, Running};
 use super::error::{Cause, Label, Labelled, Name, TaskError};
 use super::scheduler::completions::CompletionQueue;
-use super::scheduler::current;
+use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
 use super::scheduler::waiter::Waiter;
 use crate::context::Context;
@@ -90,9 +90,14 @@ where
     E: End,
 {
     #[inline]
-    pub(crate) fn new(task: F, context: Context, label: Label, end: E) -> Self {
-        let Label { name, at, id } = label;
-        Self { state: JobState::new(id, (task, context)), name, at, end }
+    pub(crate) fn new(
+        number: u64,
+        name: Option<Name>,
+        at: &'static Location<'static>,
+        work: Work<F>,
+        end: E,
+    ) -> Self {
+        Self { state: JobState::new(number, work), name, at, end }
     }
 
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone
@@ -126,7 +131,7 @@ where
     #[cold]
     fn abandon(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
         // The drops are user code, and so is what hears of the end. The pool waits for them.
-        let in_drop = current::enter_drop(core.id);
+        let in_drop = current::enter(core.id, Doing::Drop);
         let tally = core.tally();
         core.claimed(tally);
         let (work, promise) = claimed.work();

@@ -12,7 +12,7 @@ use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::group::{Owner, Ticket};
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::current::{self, Doing};
 
 /// How a map ended.
 pub(crate) enum Ended<R, E> {
@@ -43,7 +43,7 @@ where
 {
     let mut source = Some(source);
     let mut ended = run_all(core, &context, label, &mut source, &step);
-    let _in_drop = current::enter_drop(core.id);
+    let _in_drop = current::enter(core.id, Doing::Drop);
     for dropped in [drop_given(source), drop_given(step), drop_given(context)] {
         if let Err(failure) = dropped {
             ended = ended.fail(failure, core, label);
@@ -98,7 +98,7 @@ where
         let with_owner = helpers + usize::from(core.helps_here());
         let map = Map::new(core, context, label, step, with_owner, input);
         Owner::<Ticket>::run(core, &map, helpers);
-        let _in_drop = current::enter_drop(core.id);
+        let _in_drop = current::enter(core.id, Doing::Drop);
         let (input, pieces, reason) = map.into_parts();
         *source = Some(input.source);
         let ended = match reason {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::awake::Awake;
-use super::worker_slot::WorkerSlot;
 use super::stack;
+use super::worker_slot::WorkerSlot;
 use crate::context;
 use crate::sync::seam;
 #[cfg(loom)]
@@ -90,11 +90,6 @@ pub(crate) fn run_hook<R>(hook: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Returns whether this thread is a worker in a hook.
-pub(crate) fn is_in_hook() -> bool {
-    HERE.get().in_hook
-}
-
 /// Returns the slot that this thread serves at (and `None` in its teardown).
 pub(crate) fn slot() -> Option<Arc<WorkerSlot>> {
     if !HERE.get().bound {
@@ -114,6 +109,14 @@ pub(crate) fn has_directed() -> bool {
 pub(crate) fn index_in(pool: u64) -> Option<usize> {
     let here = HERE.get();
     (here.worker_of == pool && here.bound).then_some(here.index as usize)
+}
+
+/// Returns the same while the worker runs nothing but tasks and visits. A hook may take its time,
+/// and the worker does not look meanwhile whether the pool is at its end.
+#[inline]
+pub(crate) fn serves_in(pool: u64) -> Option<usize> {
+    let here = HERE.get();
+    (here.worker_of == pool && here.bound && !here.in_hook).then_some(here.index as usize)
 }
 
 /// Returns whether this thread was started by `pool`, and so has ended when that pool has.
@@ -164,7 +167,7 @@ pub(crate) fn keeps_open(pool: u64) -> bool {
         || OUTER.try_with(|outer| outer.borrow().contains(&pool)).unwrap_or(false)
 }
 
-/// Marks this thread as running a task; its drop takes the mark away.
+/// Marks what this thread does; its drop takes the mark away.
 #[must_use]
 pub(crate) struct InTask {
     before: Here,
@@ -172,31 +175,30 @@ pub(crate) struct InTask {
     _this_thread: PhantomData<*mut ()>,
 }
 
-/// Marks this thread as running a task of `pool`.
+/// What a thread does that a pool waits for.
+#[derive(Clone, Copy)]
+pub(crate) enum Doing {
+    /// It runs a task.
+    Task,
+    /// It drops what the pool waits for: a cancelled task, or what was given to a map or a
+    /// broadcast. That is user code, may cancel further tasks, and waits as a task does.
+    Drop,
+    /// Something else that keeps the pool from ending: what it submits there is let in, and it
+    /// cannot wait for the pool's end. A plain thread stays one: it runs no tasks while it waits.
+    Other,
+}
+
+/// Marks this thread as doing something that `pool` waits for.
 #[inline]
-pub(crate) fn enter_task(pool: u64) -> InTask {
-    let here = HERE.get();
-    enter(Here { depth: here.depth + 1, innermost: pool, ..here })
-}
-
-/// Marks this thread as doing something that is not a task but keeps `pool` from ending: what it
-/// submits there is let in, and it cannot wait for the pool's end. A plain thread stays one: it
-/// runs no tasks while it waits.
-pub(crate) fn keep_open(pool: u64) -> InTask {
-    enter(Here { innermost: pool, ..HERE.get() })
-}
-
-/// Marks this thread as dropping what `pool` waits for: a cancelled task, or what was given to a
-/// map or a broadcast. That is user code, may cancel further tasks, and waits as a task does.
-pub(crate) fn enter_drop(pool: u64) -> InTask {
-    let here = HERE.get();
-    enter(Here { drops: here.drops + 1, innermost: pool, ..here })
-}
-
-#[inline]
-fn enter(here: Here) -> InTask {
-    let before = HERE.replace(here);
-    if before.innermost != here.innermost && before.innermost != 0 {
+pub(crate) fn enter(pool: u64, what: Doing) -> InTask {
+    let before = HERE.get();
+    HERE.set(Here {
+        depth: before.depth + u32::from(matches!(what, Doing::Task)),
+        drops: before.drops + u32::from(matches!(what, Doing::Drop)),
+        innermost: pool,
+        ..before
+    });
+    if before.innermost != pool && before.innermost != 0 {
         remember(before.innermost);
     }
     InTask { before, _this_thread: PhantomData }

@@ -121,16 +121,13 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut second = false;
     loop {
         // A carrier that could not be detached leaves its state on this thread.
-        if context::take_retirement() || slot.is_retiring() {
-            if searching {
-                core.sleepers.stop_searching(has_work);
-            }
-            return Exit::Replaced;
-        }
-        if slot.has_directed() {
+        if slot.is_called() || context::must_retire() {
             if searching {
                 core.sleepers.stop_searching(has_work);
                 searching = false;
+            }
+            if current::is_retiring() {
+                return Exit::Replaced;
             }
             slot.run_directed();
             continue;
@@ -150,7 +147,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
                 core.tell_if_idle();
                 has_work() || core.is_quiescent()
             },
-            || slot.has_directed() || slot.is_retiring(),
+            || slot.is_called(),
         );
         searching = true;
         if core.is_quiescent() {

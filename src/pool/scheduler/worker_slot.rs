@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::pool::core::counters::Counters;
-use crate::sync::seam::atomic::{AtomicBool, Ordering};
+use crate::sync::seam::atomic::{AtomicU8, Ordering};
 use crate::sync::seam::{Mutex, Thread};
 
 /// A task that is addressed to one worker and to no other: a broadcast's visit.
@@ -30,10 +30,14 @@ pub(crate) struct WorkerSlot {
     /// Written by the bound thread only.
     pub(crate) counters: Counters,
     inbox: Mutex<Inbox>,
-    /// Whether the inbox has something in it; a hint that saves its lock.
-    has_directed: AtomicBool,
-    retiring: AtomicBool,
+    /// What the bound thread is called for: one word, so that one look between two tasks is enough.
+    calls: AtomicU8,
 }
+
+/// The inbox has something in it; a hint that saves its lock.
+const DIRECTED: u8 = 1;
+/// The bound thread is to be replaced.
+const RETIRING: u8 = 1 << 1;
 
 struct Inbox {
     tasks: VecDeque<Arc<dyn DirectedTask>>,
@@ -48,8 +52,7 @@ impl WorkerSlot {
             index,
             counters: Counters::default(),
             inbox: Mutex::new(Inbox { tasks: VecDeque::new(), thread: None }),
-            has_directed: AtomicBool::new(false),
-            retiring: AtomicBool::new(false),
+            calls: AtomicU8::new(0),
         }
     }
 
@@ -71,10 +74,10 @@ impl WorkerSlot {
         let thread = {
             let mut inbox = self.inbox.lock();
             inbox.tasks.push_back(task);
-            // Release: pairs with the Acquire in `has_directed`. A worker that misses it has not
+            // Release: pairs with the Acquire in `is_called`. A worker that misses it has not
             // parked yet, or is woken by the `unpark` below; one that is not bound yet looks before
             // it parks.
-            self.has_directed.store(true, Ordering::Release);
+            self.calls.fetch_or(DIRECTED, Ordering::Release);
             inbox.thread.clone()
         };
         if let Some(thread) = thread {
@@ -82,10 +85,17 @@ impl WorkerSlot {
         }
     }
 
+    /// Returns whether the bound thread has something else to do than the pool's tasks.
+    #[inline]
+    pub(crate) fn is_called(&self) -> bool {
+        // Acquire: pairs with the Release in `deliver`.
+        self.calls.load(Ordering::Acquire) != 0
+    }
+
     #[inline]
     pub(crate) fn has_directed(&self) -> bool {
-        // Acquire: pairs with the Release in `deliver`.
-        self.has_directed.load(Ordering::Acquire)
+        // Acquire: as in `is_called`.
+        self.calls.load(Ordering::Acquire) & DIRECTED != 0
     }
 
     fn next_directed(&self) -> Option<Arc<dyn DirectedTask>> {
@@ -93,7 +103,7 @@ impl WorkerSlot {
         let task = inbox.tasks.pop_front();
         if inbox.tasks.is_empty() {
             // Relaxed: only ever changed under the lock, which orders it.
-            self.has_directed.store(false, Ordering::Relaxed);
+            self.calls.fetch_and(!DIRECTED, Ordering::Relaxed);
         }
         task
     }
@@ -132,18 +142,18 @@ impl WorkerSlot {
     /// Asks for a fresh thread here: the bound one ends before its next outermost task.
     pub(crate) fn retire(&self) {
         // Relaxed: a flag of the thread's own, or a request that may be seen later.
-        self.retiring.store(true, Ordering::Relaxed);
+        self.calls.fetch_or(RETIRING, Ordering::Relaxed);
     }
 
     /// Takes that back.
     pub(crate) fn stay(&self) {
         // Relaxed: as in `retire`.
-        self.retiring.store(false, Ordering::Relaxed);
+        self.calls.fetch_and(!RETIRING, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn is_retiring(&self) -> bool {
         // Relaxed: as in `retire`.
-        self.retiring.load(Ordering::Relaxed)
+        self.calls.load(Ordering::Relaxed) & RETIRING != 0
     }
 }
