@@ -16,7 +16,7 @@ pub(crate) use run::{
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{
-    AttachedCarriers, Carried, CarrierError, CarrierSet, Carriers, Carry, SharedCarrier,
+    AttachedCarriers, Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, SharedCarrier,
 };
 use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
 use crate::frame::{self, Failure, capture};
@@ -54,7 +54,8 @@ use crate::frame::{self, Failure, capture};
 pub struct Context {
     /// `None`: there is nothing to inherit.
     snapshot: Option<Arc<Snapshot>>,
-    carriers: Carriers,
+    /// `None`: there is nothing to attach.
+    carriers: Option<Carriers>,
 }
 
 // What panics inside is contained: no value is left in the middle of a change that others could
@@ -66,7 +67,8 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let items = self.snapshot.as_deref().map_or(&[][..], Snapshot::items);
         let slots: Vec<_> = items.iter().map(|item| item.slot.name()).collect();
-        let carriers: Vec<_> = self.carriers.as_slice().iter().map(Carried::name).collect();
+        let carriers = self.carriers.as_ref().map_or(&[][..], Carriers::as_slice);
+        let carriers: Vec<_> = carriers.iter().map(Carried::name).collect();
         f.debug_struct("Context").field("slots", &slots).field("carriers", &carriers).finish()
     }
 }
@@ -132,6 +134,16 @@ impl Context {
     /// ```
     #[inline]
     pub fn try_capture() -> Result<Self, CaptureError> {
+        if INSTALLED.get().is_none() {
+            if let Some(snapshot) = capture::unchanged() {
+                return Ok(Self { snapshot, carriers: None });
+            }
+        }
+        Self::capture_slow()
+    }
+
+    #[inline(never)]
+    fn capture_slow() -> Result<Self, CaptureError> {
         Ok(Self { snapshot: capture::capture()?, carriers: Carriers::capture()? })
     }
 
@@ -162,7 +174,7 @@ impl Context {
     /// ```
     #[must_use]
     pub const fn empty() -> Self {
-        Self { snapshot: None, carriers: Carriers::none() }
+        Self { snapshot: None, carriers: None }
     }
 
     /// Gives an inheritable slot a value, in place of what was captured for it.
@@ -232,7 +244,7 @@ impl Context {
     /// Adds a carrier that is shared already: the form that pools use for theirs.
     pub(crate) fn carry_shared(self, carrier: &SharedCarrier) -> Result<Self, CarrierError> {
         let Self { snapshot, carriers } = self;
-        Ok(Self { snapshot, carriers: carriers.with(carrier)? })
+        Ok(Self { snapshot, carriers: Some(Carriers::with(carriers.as_ref(), carrier)?) })
     }
 
     /// Adds what the carriers of a pool say, before those that the context was given: it is the
@@ -240,19 +252,19 @@ impl Context {
     #[cold]
     pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
         let Self { snapshot, carriers } = self;
-        Ok(Self { snapshot, carriers: carriers.in_pool(set, inherits)? })
+        Ok(Self { snapshot, carriers: Carriers::in_pool(carriers, set, inherits)? })
     }
 
     /// Returns whether there is nothing to inherit and nothing to attach.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.snapshot.is_none() && self.carriers.is_empty()
+        self.snapshot.is_none() && self.carriers.is_none()
     }
 
     /// Returns whether a task in this context has carriers to attach.
     #[inline]
     pub(crate) fn has_carriers(&self) -> bool {
-        !self.carriers.is_empty()
+        self.carriers.is_some()
     }
 
     /// Returns what a task in this context inherits.
@@ -267,7 +279,7 @@ impl Context {
         &self,
         body: &mut dyn FnMut(AttachedCarriers<'_>),
     ) -> Option<CarrierError> {
-        self.carriers.around(body)
+        Carriers::around(self.carriers.as_ref(), body)
     }
 
     /// Runs a closure as a task in this context, here and now.
@@ -322,11 +334,11 @@ impl Context {
     /// ```
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        if self.has_carriers() {
+        if self.carriers.is_some() {
             return self.try_run_attached(f);
         }
         // A panic goes its way: the frame's drop resets the slots.
-        frame::run(self.inherits(), f).map_err(RunError::cleanup)
+        frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)
     }
 
     #[cold]

@@ -14,10 +14,10 @@ use crate::panic::catch;
 ///
 /// If the clean-up fails, the result is dropped here, in a frame of its own.
 pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    if context.has_carriers() {
+    if context.carriers.is_some() {
         return run_attached(context, f);
     }
-    match catch(|| frame::run(context.inherits(), f)) {
+    match catch(|| frame::run(context.snapshot.as_ref(), f)) {
         Ok(ended) => ended.map_err(Failure::Cleanup),
         Err(payload) => Err(Failure::Panic(payload)),
     }

@@ -6,43 +6,31 @@ use super::attached;
 use super::carried::{Attached, Carried, CarriedList};
 use super::error::CarrierError;
 use super::in_carrier::is_in_carrier;
-use super::installed::{self, Installed};
+use super::installed::{Installed, all_installed};
 use super::set::CarrierSet;
 use super::shared::SharedCarrier;
 use crate::panic::catch;
 
-/// What a context carries besides the snapshot of its slots. One word, `None` if that is nothing:
-/// every queued task has one.
+/// What a context carries besides the snapshot of its slots. Never empty. One word, like the
+/// snapshot's: every queued task has both.
 ///
 /// There are three sources, and of carriers with one identity the nearest one counts: what the
 /// context was given, else what its pool has, else what is installed. They are attached in the
 /// opposite order, so that the nearest one has the last word where they overlap.
-///
-/// Where none of the installed ones has captured anything, it shares the list that is kept with
-/// them, which hides what a detached task has left.
-#[derive(Clone, Default)]
-pub(crate) struct Carriers(Option<CarriedList>);
+#[derive(Clone)]
+pub(crate) struct Carriers(CarriedList);
 
 impl Carriers {
-    pub(crate) const fn none() -> Self {
-        Self(None)
-    }
-
-    /// Returns what the carriers that are installed capture on this thread.
-    #[inline]
-    pub(crate) fn capture() -> Result<Self, CarrierError> {
-        if installed::is_empty() { Ok(Self::none()) } else { Self::capture_installed() }
-    }
-
-    #[inline(never)]
-    fn capture_installed() -> Result<Self, CarrierError> {
+    /// Returns what the carriers that are installed capture on this thread. Where none of them has
+    /// anything, that is the list which is kept with them and hides what a detached task has left.
+    pub(crate) fn capture() -> Result<Option<Self>, CarrierError> {
         if is_in_carrier() {
-            return Ok(Self::none());
+            return Ok(None);
         }
         let mut last: Option<&Installed> = None;
         // Made when the first one has something.
         let mut list: Option<Vec<Carried>> = None;
-        for entry in installed::all() {
+        for entry in all_installed() {
             let captured = match entry.own_nothing() {
                 Some(nothing) => entry.carrier.capture_something()?.ok_or(nothing),
                 None => entry.carrier.capture().map(Ok)?,
@@ -58,55 +46,60 @@ impl Carriers {
             last = Some(entry);
         }
         Ok(match list {
-            Some(list) => Self(Some(Arc::new(list))),
-            None => Self(last.map(|last| Arc::clone(last.nothing()))),
+            Some(list) => Some(Self(Arc::new(list))),
+            None => last.map(|last| Self(Arc::clone(last.nothing()))),
         })
     }
 
-    /// Adds a carrier, which captures here and now.
-    pub(crate) fn with(self, carrier: &SharedCarrier) -> Result<Self, CarrierError> {
+    /// Adds a carrier, which captures here and now, to those that there are.
+    pub(crate) fn with(
+        before: Option<&Self>,
+        carrier: &SharedCarrier,
+    ) -> Result<Self, CarrierError> {
         let added = carrier.capture()?;
-        Ok(self.merged([], [added]))
+        Ok(Self::merged(before, [], [added]))
     }
 
     /// Adds what the carriers of a pool say, before those that the context was given.
-    pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
+    pub(crate) fn in_pool(
+        before: Option<Self>,
+        set: &CarrierSet,
+        inherits: bool,
+    ) -> Result<Option<Self>, CarrierError> {
         let of_pool = set.capture(inherits)?;
-        Ok(match &self.0 {
-            _ if of_pool.is_empty() => self,
-            None => Self(Some(of_pool)),
-            Some(_) => self.merged(of_pool.iter().cloned(), []),
+        Ok(match before {
+            before if of_pool.is_empty() => before,
+            None => Some(Self(of_pool)),
+            before => Some(Self::merged(before.as_ref(), of_pool.iter().cloned(), [])),
         })
     }
 
     /// Puts `of_pool` between the installed ones and the given ones, and `last` behind.
     fn merged(
-        &self,
+        before: Option<&Self>,
         of_pool: impl IntoIterator<Item = Carried>,
         last: impl IntoIterator<Item = Carried>,
     ) -> Self {
-        let (installed, given): (Vec<_>, Vec<_>) =
-            self.as_slice().iter().cloned().partition(Carried::is_installed);
+        let before = before.map_or(&[][..], Self::as_slice).iter().cloned();
+        let (installed, given): (Vec<_>, Vec<_>) = before.partition(Carried::is_installed);
         let added: Vec<_> = of_pool.into_iter().chain(given).chain(last).collect();
         let identities: Vec<_> = added.iter().map(Carried::identity).collect();
         let left = installed.into_iter().filter(|one| !identities.contains(&one.identity()));
-        Self(Some(Arc::new(left.chain(added).collect())))
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        Self(Arc::new(left.chain(added).collect()))
     }
 
     pub(crate) fn as_slice(&self) -> &[Carried] {
-        self.0.as_ref().map_or(&[], |list| list)
+        &self.0
     }
 
     /// Calls `body`, which must not unwind, with all of them attached. It was called unless
     /// something could not be attached.
     #[inline]
-    pub(crate) fn around(&self, body: &mut dyn FnMut(Attached<'_>)) -> Option<CarrierError> {
-        attached::around(self.as_slice(), body)
+    pub(crate) fn around(
+        these: Option<&Self>,
+        body: &mut dyn FnMut(Attached<'_>),
+    ) -> Option<CarrierError> {
+        attached::around(these.map_or(&[], Self::as_slice), body)
     }
 }
 
@@ -116,7 +109,7 @@ impl Carriers {
 pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierError> {
     let here = attached::on_this_thread();
     let identities: Vec<_> = here.iter().map(Carried::identity).collect();
-    let installed = installed::all().last().map_or(&[][..], |last| last.nothing());
+    let installed = all_installed().last().map_or(&[][..], |last| last.nothing());
     let hidden = installed.iter().filter(|one| !identities.contains(&one.identity()));
     let mut nothing: Vec<_> = hidden.cloned().collect();
     let mut failed = None;
@@ -238,6 +231,6 @@ mod tests {
     // Every queued task has a context.
     #[test]
     fn a_contexts_carriers_are_one_word() {
-        assert_eq!(size_of::<Carriers>(), size_of::<usize>());
+        assert_eq!(size_of::<Option<Carriers>>(), size_of::<usize>());
     }
 }

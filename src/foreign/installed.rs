@@ -12,7 +12,8 @@ use super::carrier::Identity;
 use super::error::CarrierError;
 use super::shared::{Carry, SharedCarrier, share};
 
-static FIRST: OnceLock<Box<Installed>> = OnceLock::new();
+/// The first of them, if any is installed.
+pub(crate) static INSTALLED: OnceLock<Box<Installed>> = OnceLock::new();
 
 /// An entry of the list.
 pub(crate) struct Installed {
@@ -37,15 +38,9 @@ impl Installed {
     }
 }
 
-/// Returns whether none is installed.
-#[inline]
-pub(super) fn is_empty() -> bool {
-    FIRST.get().is_none()
-}
-
 /// Returns all of them, in the order in which they were installed.
-pub(super) fn all() -> impl Iterator<Item = &'static Installed> {
-    let first = FIRST.get().map(|first| &**first);
+pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
+    let first = INSTALLED.get().map(|first| &**first);
     std::iter::successors(first, |entry| entry.next.get().map(|next| &**next))
 }
 
@@ -108,7 +103,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let identity = carrier.identity();
     let own = carrier.nothing().map_err(InstallError::carrier)?.map(Carried::installed);
     let mut nothing = Vec::new();
-    let mut place = &FIRST;
+    let mut place = &INSTALLED;
     loop {
         while let Some(entry) = place.get() {
             if entry.identity == identity {

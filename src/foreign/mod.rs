@@ -45,6 +45,7 @@ pub(crate) use carriers::Carriers;
 pub(crate) use carriers::attach_nothing_around;
 pub(crate) use error::RenderedCause;
 pub use error::{BoxError, CarrierError};
+pub(crate) use installed::INSTALLED;
 pub use installed::{InstallError, install};
 #[cfg(feature = "opentelemetry")]
 pub use opentelemetry::{AttachedContext, OpenTelemetryCarrier};

@@ -1,12 +1,15 @@
 //! What a task hands down: capturing it, and finding it in the task that inherits.
 
-#![expect(unsafe_code, reason = "the innermost frame's snapshot is reached by pointer")]
+#![expect(
+    unsafe_code,
+    reason = "reaches the innermost frame's snapshot by pointer, and the captures unguarded"
+)]
 
 use std::sync::Arc;
 
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
 use super::task::{forget_capture, give_up_capture};
-use super::thread::{self, DIVERGED, Thread};
+use super::thread::{self, CAPTURED, DIVERGED, Thread};
 use super::thread_end::register;
 
 /// Returns what the innermost frame's tasks inherit.
@@ -32,27 +35,34 @@ pub(crate) fn diverge(thread: &Thread) {
     forget_capture(thread);
 }
 
+/// Returns what the current task would hand down, if that needs no more than a look: nothing
+/// inheritable has changed since the last [`capture`], or ever. Runs no user code.
+#[inline]
+pub(crate) fn unchanged() -> Option<Option<Arc<Snapshot>>> {
+    let thread = thread::current();
+    let flags = thread.flags.get();
+    if flags & CAPTURED != 0 {
+        // Unguarded: to count the borrow takes two stores, for which the locked instruction waits.
+        // SAFETY: T3: nobody else borrows the captures while this looks at the last one.
+        let captures = unsafe { thread.captures.try_borrow_unguarded() };
+        return captures.ok().map(|captures| captures.last().cloned());
+    }
+    if flags & DIVERGED == 0 && thread.inherits.get().is_null() { Some(None) } else { None }
+}
+
 /// Captures what the current task would hand down, if there is anything. O(1) if nothing
 /// inheritable has changed since the last time, O(inheritable slots that this thread has ever
 /// touched) otherwise.
 ///
 /// It runs user code: `Clone`, and the functions of slots that derive.
-#[inline]
 pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
+    if let Some(snapshot) = unchanged() {
+        return Ok(snapshot);
+    }
     let thread = thread::current();
-    if let Some(kept) = thread.capture() {
-        return Ok(Some(kept));
-    }
-    if thread.inherits.get().is_null() && !thread.has(DIVERGED) {
-        return Ok(None);
-    }
-    capture_slow(thread)
-}
-
-#[inline(never)]
-fn capture_slow(thread: &Thread) -> Result<Option<Arc<Snapshot>>, Borrowed> {
     let parent = inherited_by(thread);
-    if !thread.has(DIVERGED) && !parent.is_some_and(|parent| parent.derives()) {
+    let has_diverged = thread.flags.get() & DIVERGED != 0;
+    if !has_diverged && !parent.is_some_and(|parent| parent.derives()) {
         return Ok(parent.cloned());
     }
     let snapshot = rebuild(thread, parent.cloned())?;

@@ -26,7 +26,7 @@ use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, forget_capture, undo};
-use super::thread::{self, Inherits, NOBODY, Thread};
+use super::thread::{self, DIVERGED, Inherits, NOBODY, Thread};
 use super::thread_end::admit;
 use super::trail::TrailEntry;
 use super::value::{self, Header};
@@ -121,7 +121,8 @@ impl Parked {
         f: impl FnOnce() -> R,
         is_over: impl FnOnce(&R) -> bool,
     ) -> (R, Option<CleanupError>) {
-        let frame = Open::enter_poll(inherits, self.diverges);
+        // Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the trail.
+        let frame = Open::enter(inherits, if self.diverges { DIVERGED } else { 0 });
         self.put(frame.is_open());
         let unwinding = FinishOnUnwind { parked: self, frame };
         let result = f();
@@ -212,7 +213,7 @@ impl Parked {
     #[inline]
     fn take(&mut self, frame: Open) {
         let thread = thread::current();
-        let is_plain = frame.is_plain(thread);
+        let is_plain = thread.flags.get() == frame.clean;
         match self.items.as_slice() {
             [] if is_plain => {}
             [item, ..] if is_plain && self.home == LINKED => {
@@ -255,7 +256,7 @@ impl Parked {
         forget_capture(thread);
         self.items.retain(|item| {
             // SAFETY: P5.
-            let unlinked = unsafe { item.cell() }.unlink(thread.epoch());
+            let unlinked = unsafe { item.cell() }.unlink(thread.epoch.get());
             debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
             unlinked.is_some()
         });
@@ -354,7 +355,8 @@ fn finish_discarding(parked: &mut Parked, epoch: u64, flags: u32, inherits: Inhe
 #[inline]
 fn finish(parked: &mut Parked, frame: Open) -> Option<CleanupError> {
     let mut error = None;
-    if !frame.is_plain(thread::current()) || !parked.is_empty() || parked.failed.is_some() {
+    let is_plain = thread::current().flags.get() == frame.clean;
+    if !is_plain || !parked.is_empty() || parked.failed.is_some() {
         error = finish_slow(parked, frame.clean);
     }
     CleanupError::add(&mut error, frame.close());
@@ -374,7 +376,11 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
         for item in &items {
             // SAFETY: P5.
             unsafe { item.cell() }.add_entry();
-            thread.trail.push(TrailEntry { cell: item.cell, epoch: thread.epoch(), generation: 0 });
+            thread.trail.push(TrailEntry {
+                cell: item.cell,
+                epoch: thread.epoch.get(),
+                generation: 0,
+            });
         }
         thread.leave(0);
         CleanupError::add(&mut error, end_task(thread, clean));
@@ -389,7 +395,7 @@ fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEn
     let mut extra = EXTRA;
     loop {
         // In the first round all of the poll, and then what the leases' drops have touched.
-        let touched = thread.trail.take(thread.epoch());
+        let touched = thread.trail.take(thread.epoch.get());
         if touched.is_empty() {
             return kept;
         }

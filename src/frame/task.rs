@@ -29,10 +29,10 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::cell::RawCell;
-use super::epoch::CLEAN;
+use super::epoch::{CLEAN, GONE};
 use super::failure::{CleanupError, Failure};
 use super::snapshot::Snapshot;
-use super::thread::{self, DEPTH, DIRECT, DIVERGED, Inherits, ONE_DEEPER, Thread, UNOPENED};
+use super::thread::{self, DEPTH, DIRECT, Inherits, ONE_DEEPER, Thread, UNOPENED};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
@@ -53,48 +53,25 @@ pub(super) struct Open {
     pub(super) flags: u32,
     pub(super) inherits: Inherits,
     /// The thread's flags while a task of this frame has left nothing that is undone one by one
-    /// (T5).
+    /// (T5). `UNOPENED` on a thread in its teardown: there tasks run without slots, and every
+    /// access fails (R12).
     pub(super) clean: u32,
 }
 
 impl Open {
-    /// Opens a frame in which every slot is fresh.
+    /// Opens a frame in which every slot is fresh, and whose tasks start with the flags `own`.
+    /// `DIRECT` is left out where a task below has touched anything.
     #[inline]
-    fn enter(inherits: Option<&Arc<Snapshot>>) -> Self {
+    pub(super) fn enter(inherits: Option<&Arc<Snapshot>>, own: u32) -> Self {
         let thread = thread::current();
-        if thread.epoch() <= CLEAN {
-            // On the root, or on a task that has touched nothing.
-            let direct = thread.flags.get() & DIRECT;
-            return Self::begin(thread, inherits, direct);
-        }
-        if thread.is_gone() {
-            return Self::unopened(thread);
-        }
-        Self::begin(thread, inherits, 0)
-    }
-
-    /// Opens the frame of a future's poll, whose values are to be taken out again: every touch
-    /// leaves an entry on the trail. `diverges`: the caller is about to link the value of an
-    /// inheritable slot.
-    #[inline]
-    pub(super) fn enter_poll(inherits: Option<&Arc<Snapshot>>, diverges: bool) -> Self {
-        let thread = thread::current();
-        if thread.is_gone() {
-            return Self::unopened(thread);
-        }
-        Self::begin(thread, inherits, if diverges { DIVERGED } else { 0 })
-    }
-
-    /// Opens a frame whose tasks start with the flags `own`.
-    #[inline]
-    fn begin(thread: &Thread, inherits: Option<&Arc<Snapshot>>, own: u32) -> Self {
-        if cfg!(cleanslate_no_reset) {
-            // For tests that are to fail then: tasks share their thread's slots.
-            return Self::unopened(thread);
-        }
-        let Self { epoch, flags, inherits: below, .. } = Self::unopened(thread);
+        let (epoch, flags, below) = (thread.epoch.get(), thread.flags.get(), thread.inherits.get());
+        let own = if epoch <= CLEAN { own & (flags | !DIRECT) } else { own & !DIRECT };
         let clean = (flags & DEPTH).wrapping_add(ONE_DEEPER) | own;
-        thread.set_epoch(CLEAN);
+        // Without the reset, for tests that are to fail then, tasks share their thread's slots.
+        if cfg!(cleanslate_no_reset) || epoch == GONE {
+            return Self { epoch, flags, inherits: below, clean: UNOPENED };
+        }
+        thread.epoch.set(CLEAN);
         thread.flags.set(clean);
         let inherits: Inherits = inherits.map_or(ptr::null(), ptr::from_ref);
         // Mostly both inherit nothing.
@@ -104,34 +81,9 @@ impl Open {
         Self { epoch, flags, inherits: below, clean }
     }
 
-    /// None, on a thread in its teardown: its tasks run without slots, and every access fails
-    /// (R12).
-    #[inline]
-    fn unopened(thread: &Thread) -> Self {
-        Self {
-            epoch: thread.epoch(),
-            flags: thread.flags.get(),
-            inherits: thread.inherits.get(),
-            clean: UNOPENED,
-        }
-    }
-
     #[inline]
     pub(super) fn is_open(self) -> bool {
         self.clean != UNOPENED
-    }
-
-    /// Returns whether the task has left nothing that is undone one by one.
-    #[inline]
-    pub(super) fn is_plain(self, thread: &Thread) -> bool {
-        thread.flags.get() == self.clean
-    }
-
-    /// Makes the frame ready for another task.
-    #[inline]
-    fn begin_task(self, thread: &Thread) {
-        thread.set_epoch(CLEAN);
-        thread.flags.set(self.clean);
     }
 
     #[cold]
@@ -140,31 +92,26 @@ impl Open {
         let thread = thread::current();
         let error = end_task(thread, self.clean);
         if self.is_open() {
-            self.begin_task(thread);
+            thread.epoch.set(CLEAN);
+            thread.flags.set(self.clean);
         }
         error
     }
 
-    /// Ends the last task and closes the frame.
+    /// Ends the last task and closes the frame: the one below is the innermost again (S2).
     #[inline]
     pub(super) fn close(self) -> Option<CleanupError> {
-        let thread = thread::current();
-        if self.is_plain(thread) {
-            self.restore(thread);
-            return None;
-        }
         let Self { epoch, flags, inherits, clean } = self;
-        close_slow(epoch, flags, inherits, clean)
-    }
-
-    /// Makes the frame below the innermost one again (S2).
-    #[inline]
-    fn restore(self, thread: &Thread) {
-        thread.set_epoch(self.epoch);
-        thread.flags.set(self.flags);
-        if thread.inherits.get() != self.inherits {
-            thread.inherits.set(self.inherits);
+        let thread = thread::current();
+        if thread.flags.get() != clean {
+            return close_slow(epoch, flags, inherits, clean);
         }
+        thread.epoch.set(epoch);
+        thread.flags.set(flags);
+        if thread.inherits.get() != inherits {
+            thread.inherits.set(inherits);
+        }
+        None
     }
 }
 
@@ -172,12 +119,15 @@ impl Open {
 #[cold]
 #[inline(never)]
 fn close_slow(epoch: u64, flags: u32, inherits: Inherits, clean: u32) -> Option<CleanupError> {
-    let thread = thread::current();
     let open = Open { epoch, flags, inherits, clean };
-    let error = end_task(thread, clean);
-    if open.is_open() {
-        open.restore(thread);
+    if !open.is_open() {
+        return None;
     }
+    let thread = thread::current();
+    let error = end_task(thread, clean);
+    // Now nothing is left that is undone one by one.
+    thread.flags.set(clean);
+    open.close();
     error
 }
 
@@ -194,14 +144,14 @@ impl<'c> Frame<'c> {
     /// Opens a frame in which every slot is fresh.
     #[inline]
     pub(crate) fn enter(inherits: Option<&'c Arc<Snapshot>>) -> Self {
-        Self { open: Open::enter(inherits), inherits: PhantomData }
+        Self { open: Open::enter(inherits, DIRECT), inherits: PhantomData }
     }
 
     /// Returns whether the current task has left nothing to undo, so that
     /// [`next_task`](Self::next_task) would do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        thread::current().epoch() == CLEAN || !self.open.is_open()
+        thread::current().epoch.get() == CLEAN || !self.open.is_open()
     }
 
     /// Ends the current task and begins the next, which begins also if this says that the clean-up
@@ -210,12 +160,12 @@ impl<'c> Frame<'c> {
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
         let thread = thread::current();
         // The hot path of a map: one load and one branch for a task that has touched nothing.
-        if thread.epoch() == CLEAN {
+        if thread.epoch.get() == CLEAN {
             return Ok(());
         }
         // It has touched values that need no drop: without its epoch, nobody finds them any more.
-        if self.open.is_plain(thread) {
-            thread.set_epoch(CLEAN);
+        if thread.flags.get() == self.open.clean {
+            thread.epoch.set(CLEAN);
             return Ok(());
         }
         self.open.next_task_slow().map_or(Ok(()), Err)
@@ -258,11 +208,13 @@ pub(crate) fn run<R>(
     inherits: Option<&Arc<Snapshot>>,
     f: impl FnOnce() -> R,
 ) -> Result<R, CleanupError> {
-    let frame = Frame::enter(inherits);
+    let open = Open::enter(inherits, DIRECT);
+    let unwinding = Frame { open, inherits: PhantomData };
     let result = f();
-    match frame.end() {
-        Ok(()) => Ok(result),
-        Err(error) => Err(give_up(result, error)),
+    let _returned = ManuallyDrop::new(unwinding);
+    match open.close() {
+        None => Ok(result),
+        Some(error) => Err(give_up(result, error)),
     }
 }
 
@@ -321,7 +273,7 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
 pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
     let mut error = None;
     let mut extra = EXTRA;
-    while let Some(entry) = thread.trail.pop(thread.epoch()) {
+    while let Some(entry) = thread.trail.pop(thread.epoch.get()) {
         CleanupError::add(&mut error, undo(thread, &entry, &mut extra));
     }
     error

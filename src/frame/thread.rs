@@ -7,8 +7,9 @@
 //! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::thread_end), which
 //!   is registered before anything is allocated. After it the epoch is `GONE`, and no cell is
 //!   registered.
-//! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and
-//!   nothing in there is user code (the global allocator aside, which must not use slots).
+//! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and for
+//!   a look at the last capture. Nothing in there is user code (the global allocator aside, which
+//!   must not use slots), so none is borrowed while another method runs.
 //! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of this thread for good.
 //! - **T5 (flags).** The flags are those that the innermost frame was opened with, but for what its
 //!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
@@ -67,7 +68,7 @@ pub(super) type Inherits = *const Arc<Snapshot>;
 #[cfg_attr(target_os = "linux", repr(align(64)))]
 pub(crate) struct Thread {
     /// The innermost task's, or `CLEAN` while it has none.
-    epoch: Cell<u64>,
+    pub(crate) epoch: Cell<u64>,
     /// Tells this thread from all others of the process, also from those that have ended.
     pub(super) id: Cell<u64>,
     pub(super) inherits: Cell<Inherits>,
@@ -82,7 +83,7 @@ pub(crate) struct Thread {
     inheritable: RefCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
     /// The last capture of each open task that is still what a new one would give, the innermost's
     /// last.
-    captures: RefCell<ManuallyDrop<Vec<Arc<Snapshot>>>>,
+    pub(super) captures: RefCell<ManuallyDrop<Vec<Arc<Snapshot>>>>,
     /// A carrier could not be detached, so foreign state may have stayed on this thread.
     pub(crate) must_retire: Cell<bool>,
     /// What else ends with the thread's slots.
@@ -114,17 +115,6 @@ impl Thread {
         }
     }
 
-    /// Returns the innermost task's epoch, or `CLEAN`.
-    #[inline]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.get()
-    }
-
-    #[inline]
-    pub(super) fn set_epoch(&self, epoch: u64) {
-        self.epoch.set(epoch);
-    }
-
     /// Gives the innermost task an epoch of its own that no cell has ever had (T4), if it has none
     /// yet: it is about to leave something to undo.
     #[inline]
@@ -153,11 +143,6 @@ impl Thread {
     pub(super) fn leave(&self, flags: u32) {
         self.own_epoch();
         self.flags.set(self.flags.get() | flags | TRAILED);
-    }
-
-    #[inline]
-    pub(super) fn has(&self, flag: u32) -> bool {
-        self.flags.get() & flag != 0
     }
 
     /// Returns whether a frame is open, so that what is touched belongs to a task.
@@ -195,18 +180,9 @@ impl Thread {
         self.inheritable.borrow().to_vec()
     }
 
-    /// Returns the innermost task's last capture, if it is still what a new one would give.
-    #[inline]
-    pub(super) fn capture(&self) -> Option<Arc<Snapshot>> {
-        if !self.has(CAPTURED) {
-            return None;
-        }
-        self.captures.borrow().last().cloned()
-    }
-
     /// Keeps a capture of the innermost task, which keeps none.
     pub(super) fn keep_capture(&self, snapshot: Arc<Snapshot>) {
-        debug_assert!(!self.has(CAPTURED));
+        debug_assert!(self.flags.get() & CAPTURED == 0);
         self.captures.borrow_mut().push(snapshot);
         self.leave(CAPTURED);
     }
@@ -214,7 +190,7 @@ impl Thread {
     /// Takes the innermost task's capture away.
     #[inline]
     pub(super) fn take_capture(&self) -> Option<Arc<Snapshot>> {
-        if self.has(CAPTURED) { self.take_any_capture() } else { None }
+        if self.flags.get() & CAPTURED != 0 { self.take_any_capture() } else { None }
     }
 
     /// The same for whatever task keeps one.

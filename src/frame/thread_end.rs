@@ -69,7 +69,7 @@ fn teardown() {
     // The process may exit from within tasks: then they end here, the innermost first.
     end_captures(thread);
     while let Some(epoch) = thread.trail.last_epoch() {
-        thread.set_epoch(epoch);
+        thread.epoch.set(epoch);
         thread.flags.set(0);
         if let Some(error) = unwind(thread) {
             drop(error);
@@ -78,7 +78,7 @@ fn teardown() {
     end_captures(thread);
     thread.flags.set(0);
     thread.id.set(NOBODY);
-    thread.set_epoch(GONE);
+    thread.epoch.set(GONE);
     // Whoever opened a frame may keep its snapshot, but nothing is inherited from here on.
     thread.inherits.set(std::ptr::null());
     if let Some(f) = thread.at_end.take() {

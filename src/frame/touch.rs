@@ -47,5 +47,5 @@ pub(crate) fn touch_in_place<T>(thread: &Thread, cell: &RawCell) -> Option<NonNu
 /// Returns whether a value of the innermost task needs no entry on the trail: see [`DIRECT`].
 #[inline]
 fn is_direct<T>(thread: &Thread) -> bool {
-    !needs_drop::<T>() && thread.has(DIRECT)
+    !needs_drop::<T>() && thread.flags.get() & DIRECT != 0
 }

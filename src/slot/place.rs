@@ -88,7 +88,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     /// Returns the box that the current task holds, if it has touched the slot.
     #[inline]
     fn shown(self, thread: &Thread) -> Option<&'c Boxed<T>> {
-        self.cell.raw.shown(thread.epoch()).map(|header| self.boxed(header))
+        self.cell.raw.shown(thread.epoch.get()).map(|header| self.boxed(header))
     }
 
     #[inline]
