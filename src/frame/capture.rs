@@ -29,7 +29,8 @@ pub(crate) fn inherits(thread: &Thread, slot: &dyn Inheritance) -> bool {
 }
 
 /// Notes that an inheritable slot is no longer what the task's snapshot or its last capture says.
-#[inline]
+// A call, so that what most slots do, which are not inheritable, stays short enough to be inlined.
+#[inline(never)]
 pub(crate) fn diverge(thread: &Thread) {
     thread.leave(DIVERGED);
     forget_capture(thread);

@@ -261,31 +261,33 @@ impl RawCell {
     }
 
     /// Shows a box for a value that needs no trail entry, in place of a stale one if there is any.
-    #[inline]
+    ///
+    /// Only where no task that is open has a value in this cell.
     pub(super) fn place<T>(&self, epoch: u64) -> NonNull<Header> {
         self.reuse(epoch).unwrap_or_else(|| {
-            self.shown.set(Shown::NOTHING);
+            if self.shown.replace(Shown::NOTHING).top().is_some() {
+                // Leaked: somebody uses it though its task has ended (V4).
+                value::count_leak();
+            }
             let header = self.vacant::<T>();
             self.link(header, epoch);
             header
         })
     }
 
-    /// Returns the stale box in place, emptied, for a value that needs no trail entry.
+    /// Returns the box in place, emptied, for a value of the innermost task that needs no trail
+    /// entry: a stale box, or that task's own. `None`: there is none, it is in use, or it has the
+    /// root's value.
     ///
-    /// Only where no task that is open has a value in this cell, unless it is the root.
+    /// Only where no other task that is open has a value in this cell, unless it is the root.
     #[inline]
-    pub(super) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
+    pub(crate) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
         let header = self.shown.get().top()?;
         if self.epoch() == ROOT {
             return None;
         }
         // SAFETY: the top box belongs to this cell (V4).
-        let is_free = unsafe { header.as_ref() }.forget_stale();
-        if !is_free {
-            // Leaked: somebody uses it though its task has ended (V4).
-            value::count_leak();
-            self.shown.set(Shown::NOTHING);
+        if !unsafe { header.as_ref() }.forget_plain() {
             return None;
         }
         self.shown.set(Shown { epoch, header });

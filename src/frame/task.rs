@@ -65,8 +65,8 @@ impl Open {
     pub(super) fn enter(inherits: Option<&Arc<Snapshot>>, own: u32) -> Self {
         let thread = thread::current();
         let (epoch, flags, below) = (thread.epoch.get(), thread.flags.get(), thread.inherits.get());
-        let own = if epoch <= CLEAN { own & (flags | !DIRECT) } else { own & !DIRECT };
-        let clean = (flags & DEPTH).wrapping_add(ONE_DEEPER) | own;
+        let kept = if epoch <= CLEAN { DEPTH | own & DIRECT } else { DEPTH };
+        let clean = (flags & kept).wrapping_add(ONE_DEEPER) | own & !DIRECT;
         // Without the reset, for tests that are to fail then, tasks share their thread's slots.
         if cfg!(cleanslate_no_reset) || epoch == GONE {
             return Self { epoch, flags, inherits: below, clean: UNOPENED };
@@ -147,11 +147,11 @@ impl<'c> Frame<'c> {
         Self { open: Open::enter(inherits, DIRECT), inherits: PhantomData }
     }
 
-    /// Returns whether the current task has left nothing to undo, so that
+    /// Returns whether the current task is known to have left nothing to undo, so that
     /// [`next_task`](Self::next_task) would do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        thread::current().epoch.get() == CLEAN || !self.open.is_open()
+        thread::current().epoch.get() == CLEAN
     }
 
     /// Ends the current task and begins the next, which begins also if this says that the clean-up

@@ -34,18 +34,8 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     Ok(header)
 }
 
-/// Touches like [`touch`], the short way: a value without drop glue, in a cell that has held one
-/// before, in a task directly on the root. `None` where that is not so.
-#[inline]
-pub(crate) fn touch_in_place<T>(thread: &Thread, cell: &RawCell) -> Option<NonNull<Header>> {
-    if !is_direct::<T>(thread) {
-        return None;
-    }
-    cell.reuse(thread.own_epoch())
-}
-
 /// Returns whether a value of the innermost task needs no entry on the trail: see [`DIRECT`].
 #[inline]
-fn is_direct<T>(thread: &Thread) -> bool {
+pub(crate) fn is_direct<T>(thread: &Thread) -> bool {
     !needs_drop::<T>() && thread.flags.get() & DIRECT != 0
 }

@@ -183,9 +183,9 @@ impl Header {
         self.word.set(if inheriting { UNMADE } else { EMPTY });
     }
 
-    /// Forgets the value of a stale box, which needs no drop. False if somebody uses it.
+    /// Forgets the value, if there is one, which needs no drop. False if somebody uses the box.
     #[inline]
-    pub(super) fn forget_stale(&self) -> bool {
+    pub(super) fn forget_plain(&self) -> bool {
         debug_assert!(!self.kind.needs_drop);
         let is_unused = self.word.get() & IN_USE == 0;
         if is_unused {

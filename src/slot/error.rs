@@ -50,6 +50,12 @@ impl Eq for InitError {}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessError {
+    /// In a box, so that an access that goes well returns in registers.
+    refusal: Box<Refusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
     slot: String,
     reason: Reason,
 }
@@ -57,7 +63,7 @@ pub struct AccessError {
 impl AccessError {
     #[cold]
     pub(super) fn new(slot: String, reason: Reason) -> Self {
-        Self { slot, reason }
+        Self { refusal: Box::new(Refusal { slot, reason }) }
     }
 
     /// Returns the path of the slot, or the type and place of birth of an
@@ -74,7 +80,7 @@ impl AccessError {
     /// assert!(error.slot().ends_with("SLOT"));
     /// ```
     pub fn slot(&self) -> &str {
-        &self.slot
+        &self.refusal.slot
     }
 
     /// Returns whether the thread is ending and its slots have been torn down.
@@ -90,7 +96,7 @@ impl AccessError {
     /// assert!(!error.is_destroyed());
     /// ```
     pub fn is_destroyed(&self) -> bool {
-        self.reason == Reason::Gone
+        self.refusal.reason == Reason::Gone
     }
 
     /// Returns whether the value is borrowed by an enclosing `with` or `with_mut`.
@@ -106,7 +112,7 @@ impl AccessError {
     /// assert!(error.is_borrowed());
     /// ```
     pub fn is_borrowed(&self) -> bool {
-        matches!(self.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
+        matches!(self.refusal.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
     }
 
     /// Returns whether an initialiser that can fail has failed. Its error is the
@@ -121,7 +127,7 @@ impl AccessError {
     /// assert!(ports.try_with(|_| ()).unwrap_err().is_init());
     /// ```
     pub fn is_init(&self) -> bool {
-        matches!(self.reason, Reason::Init(_))
+        matches!(self.refusal.reason, Reason::Init(_))
     }
 
     /// Returns whether the slot's initialiser needs the slot itself.
@@ -137,7 +143,7 @@ impl AccessError {
     /// assert!(!error.is_recursive());
     /// ```
     pub fn is_recursive(&self) -> bool {
-        self.reason == Reason::Recursive
+        self.refusal.reason == Reason::Recursive
     }
 }
 
@@ -148,8 +154,8 @@ impl RefUnwindSafe for AccessError {}
 
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = &self.slot;
-        match &self.reason {
+        let slot = &self.refusal.slot;
+        match &self.refusal.reason {
             Reason::Gone => write!(f, "slot `{slot}` cannot be used while its thread ends"),
             Reason::Borrowed => {
                 write!(f, "slot `{slot}` is borrowed by an enclosing with{}", rayon_hint())
@@ -180,7 +186,7 @@ fn rayon_hint() -> &'static str {
 
 impl Error for AccessError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.reason {
+        match &self.refusal.reason {
             Reason::Init(error) => error.0.source(),
             _ => None,
         }

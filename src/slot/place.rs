@@ -18,7 +18,7 @@ use crate::frame::cell::RawCell;
 use crate::frame::permanent::Gone;
 use crate::frame::thread::{self, Thread};
 use crate::frame::thread_end::{admit, register};
-use crate::frame::touch::{touch, touch_in_place};
+use crate::frame::touch::{is_direct, touch};
 use crate::frame::value::{self, Boxed, Exclusive, Header, Shared, Status};
 use crate::frame::{self};
 use crate::panic::{Guarded, Payload, catch};
@@ -204,18 +204,17 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
         let thread = thread::current();
-        if let Some(boxed) = self.shown(thread) {
-            if boxed.header.is_idle() {
-                let old = boxed.swap(value);
+        if is_direct::<T>(thread) {
+            // A plain value in a task that a worker runs: in place of whatever is there.
+            if let Some(header) = self.cell.raw.reuse(thread.own_epoch()) {
+                self.boxed(header).fill(value);
                 self.changed(thread);
-                drop(old);
                 return Ok(());
             }
         }
-        // The first touch in a task that a worker runs, of a plain value.
-        if self.shown(thread).is_none() {
-            if let Some(header) = touch_in_place::<T>(thread, &self.cell.raw) {
-                self.boxed(header).fill(value);
+        if let Some(boxed) = self.shown(thread) {
+            if boxed.header.is_idle() {
+                let _old = boxed.swap(value);
                 self.changed(thread);
                 return Ok(());
             }
