@@ -19,8 +19,8 @@ use crate::pool::group::{Body, Help, Shift};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::pool::scheduler::current;
 
-/// How many items run between two looks for a stop, where they are quick.
-const BLOCK: usize = 64;
+/// How often a helper looks for a stop while it runs a chunk, unless that has fewer items.
+const LOOKS: usize = 16;
 
 /// A chunk that a helper has claimed.
 struct Claim {
@@ -165,25 +165,29 @@ where
         Ok(Claim { len, is_last: *ended })
     }
 
-    /// Runs a chunk of `len` items. Items so slow that a chunk holds few of them look for a stop
-    /// one by one, others once a block.
+    /// Runs a chunk of `len` items.
     #[inline(always)]
     fn run_chunk(&mut self, len: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return Ok(()) };
-        let block = if len < BLOCK { 1 } else { BLOCK };
-        let step = |item| map.step.run(kept, item);
-        match piece.fill(chunk, tasks, step, block, || !map.verdict.is_stopped()) {
-            None => Ok(()),
-            Some(Stop::Item(with)) => {
-                map.stop(StopReason::Stop { position: piece.position(), with });
-                tasks.next_task().map_err(Failure::Cleanup)
+        let block = (len / LOOKS).max(1);
+        for _ in 0..len.div_ceil(block) {
+            if map.verdict.is_stopped() {
+                break;
             }
-            Some(Stop::Cleanup(error, out)) => {
-                map.core.drop_contained(out, map.label);
-                Err(Failure::Cleanup(error))
+            match piece.fill(chunk, tasks, |item| map.step.run(kept, item), block) {
+                None => {}
+                Some(Stop::Item(with)) => {
+                    map.stop(StopReason::Stop { position: piece.position(), with });
+                    return tasks.next_task().map_err(Failure::Cleanup);
+                }
+                Some(Stop::Cleanup(error, out)) => {
+                    map.core.drop_contained(out, map.label);
+                    return Err(Failure::Cleanup(error));
+                }
             }
         }
+        Ok(())
     }
 
     /// Tells the step that a chunk is over, unless something has stopped it.

@@ -4,7 +4,7 @@
 //! their front. Where the input promised too little, a piece has memory of its own, which is moved
 //! behind the others at the end.
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::ops::{ControlFlow, Range};
 
 use crate::frame::CleanupError;
@@ -37,7 +37,7 @@ impl<'m, R> Piece<'m, R> {
         let places = if places.is_empty() {
             Places::Beyond(Box::new_uninit_slice(len))
         } else {
-            let (carved, left) = std::mem::take(places).split_at_mut(len);
+            let (carved, left) = mem::take(places).split_at_mut(len);
             *places = left;
             Places::Promised(carved)
         };
@@ -70,24 +70,23 @@ impl<'m, R> Piece<'m, R> {
         self.written += 1;
     }
 
-    /// Runs `f` for the items, of which there are as many as places, each one of `tasks`, and
-    /// writes the results, as long as `go_on` says so, which is asked once every `block` items.
-    /// Returns why it ended early, if `go_on` is not the reason.
+    /// Runs `f` for the next items, `most` at most, each one of `tasks`, and writes the results.
+    /// Returns why it ended early.
     #[inline(always)]
     pub(crate) fn fill<'c, I, E>(
         &mut self,
         items: &mut I,
         tasks: &mut impl Tasks<'c>,
         f: impl FnMut(I::Item) -> ControlFlow<E, R>,
-        block: usize,
-        go_on: impl Fn() -> bool,
+        most: usize,
     ) -> Option<Stop<R, E>>
     where
         I: Iterator + Default,
     {
         let Self { places, written, .. } = self;
         let places = &mut places.as_mut_slice()[*written..];
-        fill(places, items, tasks, f, block, go_on, written)
+        let block = most.min(places.len());
+        fill(&mut places[..block], items, tasks, f, written)
     }
 
     /// Takes the results out.
@@ -190,18 +189,16 @@ pub(crate) enum Stop<R, E> {
 /// A task that touches no slot costs a load and a branch ([`Tasks::is_clean`]), or nothing, for
 /// three reasons. The loop is not inlined: a parameter that is a unique reference is known not to
 /// overlap with anything else, so a result that is stored cannot have changed whether the task is
-/// clean. The inner loop leaves when a task is not: as nothing in it writes to the engine's state
-/// then, it is asked once for all items of an `f` that the optimiser can see through, and once an
-/// item otherwise. And what is left of the items and the number of results are local, and so in
-/// registers, until the loop ends or unwinds.
+/// clean. It leaves to another loop at the first task that is not: as nothing in it writes to the
+/// engine's state then, it is asked once for all items of an `f` that the optimiser can see through,
+/// and once an item otherwise. And it has nothing else to do: what it changes from item to item has
+/// to stay in registers across the call of `f`, of which there are six.
 #[inline(never)]
 fn fill<'c, I: Iterator + Default, R, E>(
     places: &mut [MaybeUninit<R>],
     items: &mut I,
     tasks: &mut impl Tasks<'c>,
     mut f: impl FnMut(I::Item) -> ControlFlow<E, R>,
-    block: usize,
-    go_on: impl Fn() -> bool,
     written: &mut usize,
 ) -> Option<Stop<R, E>> {
     /// How far the loop is; its drop says so, also while unwinding.
@@ -214,38 +211,42 @@ fn fill<'c, I: Iterator + Default, R, E>(
     impl<I: Default> Drop for Progress<'_, I> {
         #[inline(always)]
         fn drop(&mut self) {
-            std::mem::swap(self.items, &mut self.left);
+            mem::swap(self.items, &mut self.left);
             *self.written += self.done;
         }
     }
-    let mut progress = Progress { left: std::mem::take(items), done: 0, items, written };
-    while progress.done < places.len() && go_on() {
-        let end = places.len().min(progress.done + block);
-        'block: loop {
-            let result = 'dirty: {
-                while progress.done < end {
-                    // There are as many items as places.
-                    let item = progress.left.next()?;
-                    let result = match f(item) {
-                        ControlFlow::Continue(result) => result,
-                        ControlFlow::Break(with) => return Some(Stop::Item(with)),
-                    };
-                    // The price of isolation: a load and a branch.
-                    if !tasks.is_clean() {
-                        break 'dirty result;
-                    }
-                    places[progress.done].write(result);
-                    progress.done += 1;
-                }
-                break 'block;
+    let mut progress = Progress { left: mem::take(items), done: 0, items, written };
+    let mut result = 'touched: {
+        while progress.done < places.len() {
+            // There are as many items as places.
+            let item = progress.left.next()?;
+            let result = match f(item) {
+                ControlFlow::Continue(result) => result,
+                ControlFlow::Break(with) => return Some(Stop::Item(with)),
             };
-            // Before the result counts: a task is over when its slots are.
-            if let Err(error) = tasks.next_task() {
-                return Some(Stop::Cleanup(error, result));
+            // The price of isolation: a load and a branch.
+            if !tasks.is_clean() {
+                break 'touched result;
             }
             places[progress.done].write(result);
             progress.done += 1;
         }
+        return None;
+    };
+    loop {
+        // Before the result counts: a task is over when its slots are.
+        if let Err(error) = tasks.next_task() {
+            return Some(Stop::Cleanup(error, result));
+        }
+        places[progress.done].write(result);
+        progress.done += 1;
+        if progress.done == places.len() {
+            return None;
+        }
+        let item = progress.left.next()?;
+        result = match f(item) {
+            ControlFlow::Continue(result) => result,
+            ControlFlow::Break(with) => return Some(Stop::Item(with)),
+        };
     }
-    None
 }
