@@ -275,6 +275,20 @@ impl Core {
         self.look_for_cancellation();
     }
 
+    /// Puts entries on the queue, all of them before anybody is woken: a thread that is woken may
+    /// take this one's processor at once, and for long.
+    pub(crate) fn enqueue_all(&self, entries: impl Iterator<Item = Arc<dyn Entry>>) {
+        let mut pushed = 0;
+        for entry in entries {
+            self.queue.push(entry);
+            pushed += 1;
+        }
+        for _ in 0..pushed {
+            self.sleepers.notify();
+        }
+        self.look_for_cancellation();
+    }
+
     /// Puts back an entry that gave way to others.
     pub(crate) fn enqueue_second(&self, entry: Arc<dyn Entry>) {
         self.queue.push_second(entry);

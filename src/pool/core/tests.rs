@@ -75,6 +75,39 @@ fn a_sweep_wakes_a_worker_for_what_it_moved() {
     sleeper.join().unwrap();
 }
 
+// Broke: a worker that was woken for the first ticket of a map took the caller's processor at once.
+// It then saw no second ticket, for which it would have woken another worker, and ran the whole map
+// before the caller got on.
+#[test]
+fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
+    let core = core(1);
+    let (tell, told) = mpsc::channel();
+    let theirs = Arc::clone(&core);
+    let sleeper = std::thread::spawn(move || {
+        let mut sleeper = Sleeper::of_this_thread();
+        let has_work = || {
+            tell.send(()).unwrap();
+            false
+        };
+        theirs.sleepers.fall_asleep(&mut sleeper, false, has_work, || false);
+        tell.send(()).unwrap();
+    });
+    told.recv().unwrap();
+    let entries = (0..2).map(|n| {
+        if n == 1 {
+            let woken = told.recv_timeout(Duration::from_millis(100)).is_ok();
+            assert!(!woken, "woken while there was one of two");
+        }
+        Task::new(|_: &Core| ()) as Arc<dyn Entry>
+    });
+    core.enqueue_all(entries);
+    assert!(told.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
+    sleeper.join().unwrap();
+    while let Some(entry) = core.queue.pop() {
+        core.run(entry);
+    }
+}
+
 #[test]
 fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
     let core = core(1);

@@ -158,9 +158,7 @@ impl Ticket {
     /// Puts `n` more tickets on the queue.
     fn offer(self: &Arc<Self>, core: &Core, n: usize) {
         if n != 0 && self.group.latch.issue(n) {
-            for _ in 0..n {
-                core.enqueue(Arc::clone(self) as Arc<dyn Entry>);
-            }
+            core.enqueue_all((0..n).map(|_| Arc::clone(self) as Arc<dyn Entry>));
         }
     }
 
