@@ -47,7 +47,7 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(3_630))]
+#[library_benchmark(config = limit(3_430))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
     for n in 0..ROUNDS {
@@ -55,7 +55,7 @@ fn empty_frame(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(6_520))]
+#[library_benchmark(config = limit(5_700))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -66,7 +66,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(46_700))]
+#[library_benchmark(config = limit(44_600))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -74,7 +74,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(6_480))]
+#[library_benchmark(config = limit(3_450))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
@@ -88,7 +88,7 @@ fn tenant() {
     drop(Context::capture());
 }
 
-#[library_benchmark(config = limit(5_900))]
+#[library_benchmark(config = limit(3_010))]
 #[bench::it(tenant())]
 fn capture_and_release(_warm: ()) {
     for _ in 0..ROUNDS {
@@ -111,7 +111,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(14_900))]
+#[library_benchmark(config = limit(14_400))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());
@@ -131,7 +131,7 @@ fn busy() -> (mpsc::Sender<()>, Pool) {
 }
 
 // What the submitting thread does; nobody has to be woken.
-#[library_benchmark(config = limit(63_400))]
+#[library_benchmark(config = limit(49_500))]
 #[bench::it(args = (busy()), teardown = drop)]
 fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {

@@ -27,8 +27,8 @@ macro_rules! methods {
             #[inline]
             #[track_caller]
             pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-                match self.try_with(f) {
-                    Ok(result) => result,
+                match self.place() {
+                    Ok(place) => place.with(f),
                     Err(error) => $crate::slot::fail(error),
                 }
             }
@@ -51,8 +51,8 @@ macro_rules! methods {
             #[inline]
             #[track_caller]
             pub fn with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-                match self.try_with_mut(f) {
-                    Ok(result) => result,
+                match self.place() {
+                    Ok(place) => place.with_mut(f),
                     Err(error) => $crate::slot::fail(error),
                 }
             }
@@ -139,8 +139,9 @@ macro_rules! methods {
             #[inline]
             #[track_caller]
             pub fn set(&self, value: T) {
-                if let Err(refused) = self.try_set(value) {
-                    $crate::slot::fail_with(refused);
+                match self.place() {
+                    Ok(place) => place.set(value),
+                    Err(error) => $crate::slot::fail_with($crate::SetError::new(error, value)),
                 }
             }
 
@@ -209,7 +210,7 @@ macro_rules! methods {
             /// assert!(SLOT.is_set());
             /// ```
             pub fn is_set(&self) -> bool {
-                self.place(|place| place.try_is_set()).unwrap_or(false)
+                self.place().and_then(|place| place.try_is_set()).unwrap_or(false)
             }
 
             /// Binds a value while `f` runs; then the slot is as it was before.
@@ -263,7 +264,7 @@ macro_rules! methods {
             /// ```
             #[inline]
             pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, $crate::AccessError> {
-                self.place(|place| place.try_with(f))
+                self.place()?.try_with(f)
             }
 
             /// Calls `f` with the value like [`with_mut`](Self::with_mut), and says so if it
@@ -291,7 +292,7 @@ macro_rules! methods {
                 &self,
                 f: impl FnOnce(&mut T) -> R,
             ) -> Result<R, $crate::AccessError> {
-                self.place(|place| place.try_with_mut(f))
+                self.place()?.try_with_mut(f)
             }
 
             /// Returns a clone like [`get`](Self::get), and says so if it cannot.
@@ -341,7 +342,10 @@ macro_rules! methods {
             /// ```
             #[inline]
             pub fn try_set(&self, value: T) -> Result<(), $crate::SetError<T>> {
-                self.place(|place| place.try_set(value))
+                match self.place() {
+                    Ok(place) => place.try_set(value),
+                    Err(error) => Err($crate::SetError::new(error, value)),
+                }
             }
 
             /// Exchanges the value like [`replace`](Self::replace), and hands it back if it cannot.
@@ -362,7 +366,10 @@ macro_rules! methods {
             /// assert_eq!(SLOT.try_replace(vec![2]), Ok(vec![1]));
             /// ```
             pub fn try_replace(&self, value: T) -> Result<T, $crate::SetError<T>> {
-                self.place(|place| place.try_replace(value))
+                match self.place() {
+                    Ok(place) => place.try_replace(value),
+                    Err(error) => Err($crate::SetError::new(error, value)),
+                }
             }
 
             /// Takes the value like [`take`](Self::take), and says so if it cannot.
@@ -384,7 +391,7 @@ macro_rules! methods {
             /// assert_eq!(SLOT.try_take(), Ok(None));
             /// ```
             pub fn try_take(&self) -> Result<Option<T>, $crate::AccessError> {
-                self.place(|place| place.try_take())
+                self.place()?.try_take()
             }
 
             /// Binds a value like [`scope`](Self::scope), and hands it back if it cannot.
@@ -409,7 +416,14 @@ macro_rules! methods {
                 value: T,
                 f: impl FnOnce() -> R,
             ) -> Result<R, $crate::SetError<T>> {
-                self.place(|place| place.try_scope(value, f))
+                match self.place() {
+                    Ok(place) => place.try_scope(value, f),
+                    Err(error) => {
+                        // The value is handed back, whatever this drop does.
+                        let _contained = $crate::panic::catch(|| drop(f));
+                        Err($crate::SetError::new(error, value))
+                    }
+                }
             }
         }
     };

@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::error::Reason;
+use super::error::{AccessError, Reason};
 use super::place::{Place, SlotCell, ValueSource};
 use super::table;
 use crate::frame::cell::{InFutures, OwnedCell, OwnedSlot, OwnersLock, RawCell};
@@ -218,21 +218,17 @@ impl<T: Send + 'static> OwnedLocal<T> {
         self.shared.name()
     }
 
+    /// Returns the slot's place on this thread, unless that is ending.
     #[inline(always)]
-    fn place<R>(&self, f: impl FnOnce(Place<'_, T, Owned<'_, T>>) -> R) -> R {
-        let source = Owned(self);
+    fn place(&self) -> Result<Place<'_, T, Owned<'_, T>>, AccessError> {
         match table::find_or_add(self.shared.id, |lock| self.shared.add_cell(lock)) {
             Some(cell) => {
                 // SAFETY: the table has a cell of this type under this id (O1), and keeps it while
                 // the owner lives (O2), which `self` borrows.
                 let cell = unsafe { &*cell.cast::<TypedCell<T>>() };
-                f(Place { cell: &cell.slot, source })
+                Ok(Place { cell: &cell.slot, source: Owned(self) })
             }
-            None => {
-                // Every method finds out, since the thread admits no cell any more.
-                let cell = TypedCell::new(self.shared.me(), Arc::default());
-                f(Place { cell: &cell.slot, source })
-            }
+            None => Err(AccessError::new(self.name(), Reason::Gone)),
         }
     }
 }

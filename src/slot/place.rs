@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason, SetError};
+use super::{fail, fail_with};
 use crate::frame::capture::diverge;
 use crate::frame::cell::RawCell;
 use crate::frame::permanent::Gone;
@@ -158,51 +159,116 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
 
     fn exclusive_slow(self) -> Result<Exclusive<'c, T>, AccessError> {
         let boxed = self.filled()?;
-        boxed.borrow_mut().ok_or_else(|| self.refused(boxed.header.status()))
+        let lent = boxed.borrow_mut().ok_or_else(|| self.refused(boxed.header.status()))?;
+        self.changed(thread::current());
+        Ok(lent)
     }
 
     // The hot ways call `f` themselves: where they met the slow ones before the call, the compiler
     // would lose track of the borrow word, and store it twice.
 
+    /// Lends out what the task holds, if nothing stands against it.
+    #[inline]
+    fn lent(self) -> Option<Shared<'c, T>> {
+        self.shown(thread::current())?.borrow()
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(super) fn with<R>(self, f: impl FnOnce(&T) -> R) -> R {
+        match self.lent() {
+            Some(shared) => f(shared.get()),
+            None => self.with_or_fail(f),
+        }
+    }
+
+    #[inline(never)]
+    #[track_caller]
+    fn with_or_fail<R>(self, f: impl FnOnce(&T) -> R) -> R {
+        match self.shared_slow() {
+            Ok(shared) => f(shared.get()),
+            Err(error) => fail(error),
+        }
+    }
+
     #[inline]
     pub(super) fn try_with<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        if let Some(boxed) = self.shown(thread::current()) {
-            if let Some(shared) = boxed.borrow() {
-                return Ok(f(shared.get()));
-            }
+        match self.lent() {
+            Some(shared) => Ok(f(shared.get())),
+            None => self.with_slow(f),
         }
-        self.with_slow(f)
     }
 
     #[inline(never)]
     fn with_slow<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        let shared = self.shared_slow()?;
-        Ok(f(shared.get()))
+        Ok(f(self.shared_slow()?.get()))
+    }
+
+    #[inline]
+    fn lent_mut(self) -> Option<Exclusive<'c, T>> {
+        let thread = thread::current();
+        let exclusive = self.shown(thread)?.borrow_mut()?;
+        // Before, and that is enough: while the value is lent out nothing can capture it.
+        self.changed(thread);
+        Some(exclusive)
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(super) fn with_mut<R>(self, f: impl FnOnce(&mut T) -> R) -> R {
+        match self.lent_mut() {
+            Some(mut exclusive) => f(exclusive.get()),
+            None => self.with_mut_or_fail(f),
+        }
+    }
+
+    #[inline(never)]
+    #[track_caller]
+    fn with_mut_or_fail<R>(self, f: impl FnOnce(&mut T) -> R) -> R {
+        match self.exclusive_slow() {
+            Ok(mut exclusive) => f(exclusive.get()),
+            Err(error) => fail(error),
+        }
     }
 
     #[inline]
     pub(super) fn try_with_mut<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
-        let thread = thread::current();
-        if let Some(boxed) = self.shown(thread) {
-            if let Some(mut exclusive) = boxed.borrow_mut() {
-                // Before, and that is enough: while the value is lent out nothing can capture it.
-                self.changed(thread);
-                return Ok(f(exclusive.get()));
-            }
+        match self.lent_mut() {
+            Some(mut exclusive) => Ok(f(exclusive.get())),
+            None => self.with_mut_slow(f),
         }
-        self.with_mut_slow(f)
     }
 
     #[inline(never)]
     fn with_mut_slow<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
-        let mut exclusive = self.exclusive_slow()?;
-        self.changed(thread::current());
-        Ok(f(exclusive.get()))
+        Ok(f(self.exclusive_slow()?.get()))
     }
 
     /// Puts a value in without running the initialiser; the old one is dropped afterwards.
     #[inline]
+    #[track_caller]
+    pub(super) fn set(self, value: T) {
+        if let Err(value) = self.set_held(value) {
+            self.set_or_fail(value);
+        }
+    }
+
+    #[inline(never)]
+    #[track_caller]
+    fn set_or_fail(self, value: T) {
+        if let Err(refused) = self.set_slow(value) {
+            fail_with(refused);
+        }
+    }
+
+    #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
+        self.set_held(value).or_else(|value| self.set_slow(value))
+    }
+
+    /// Sets what the task holds, or what it can hold in place, or hands the value back.
+    #[inline]
+    fn set_held(self, value: T) -> Result<(), T> {
         let thread = thread::current();
         if is_direct::<T>(thread) {
             // A plain value in a task that a worker runs: in place of whatever is there.
@@ -212,14 +278,14 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
                 return Ok(());
             }
         }
-        if let Some(boxed) = self.shown(thread) {
-            if boxed.header.is_idle() {
+        match self.shown(thread) {
+            Some(boxed) if boxed.header.is_idle() => {
                 let _old = boxed.swap(value);
                 self.changed(thread);
-                return Ok(());
+                Ok(())
             }
+            _ => Err(value),
         }
-        self.set_slow(value)
     }
 
     #[inline(never)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::declaration::{Declaration, Inherited};
-use super::error::Reason;
+use super::error::{AccessError, Reason};
 use super::place::{Place, SlotCell, ValueSource};
 use super::scoped_future::ScopedFuture;
 use crate::frame::capture::inherits;
@@ -218,9 +218,10 @@ impl<T: Send + 'static> TaskLocal<T> {
         self.declaration
     }
 
+    /// Returns the slot's place on this thread. There always is one.
     #[inline(always)]
-    fn place<R>(&self, f: impl FnOnce(Place<'_, T, Declared<'_, T>>) -> R) -> R {
-        f(Place { cell: permanent::get(self.key), source: Declared(self) })
+    fn place(&self) -> Result<Place<'_, T, Declared<'_, T>>, AccessError> {
+        Ok(Place { cell: permanent::get(self.key), source: Declared(self) })
     }
 }
 

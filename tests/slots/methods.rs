@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::support::{Census, SHAPES, on_a_thread, panic_of};
+use crate::support::{Census, SHAPES, line_of_panic, on_a_thread, panic_of};
 use cleanslate::{Context, OwnedLocal, Pool, task_local};
 
 /// Runs each body twice: `$slot` is a reference to a declared slot, then to an owned one.
@@ -224,6 +224,47 @@ on_both! {
         slot.with_mut(|value| value.0 += 1);
         assert_eq!(slot.with(|value| value.0), 6);
         assert!(panic_of(|| task(|| slot.get())).contains("on purpose"));
+    }
+
+    // A value without drop glue is written over what its place holds.
+    fn a_plain_value_is_set_in_whatever_state_its_slot_is(slot: u32 = 5) {
+        slot.set(1);
+        for n in [2, 3] {
+            // In one frame after the other, and in one within another.
+            task(|| {
+                slot.set(n);
+                slot.set(n + 10);
+                assert_eq!((slot.get(), slot.take(), slot.is_set()), (n + 10, Some(n + 10), false));
+                slot.set(n + 20);
+                slot.with(|value| {
+                    assert!(slot.try_set(0).unwrap_err().error().is_borrowed());
+                    assert_eq!(*value, n + 20);
+                    task(|| slot.set(0));
+                    assert_eq!(*value, n + 20);
+                });
+                slot.with_mut(|_| assert!(slot.try_set(0).unwrap_err().error().is_borrowed()));
+                slot.scope(7, || {
+                    slot.set(8);
+                    assert_eq!(slot.get(), 8);
+                });
+                assert_eq!(slot.get(), n + 20);
+            });
+        }
+        assert_eq!(slot.get(), 1, "the root's own");
+        task(|| assert_eq!(slot.get(), 5));
+    }
+
+    fn a_method_that_panics_says_where_it_was_called(slot: u32 = 0) {
+        slot.with(|_| {
+            assert_eq!(line_of_panic(|| slot.set(1)), line!());
+            assert_eq!(line_of_panic(|| slot.with_mut(|_| ())), line!());
+            assert_eq!(line_of_panic(|| slot.take()), line!());
+        });
+        slot.with_mut(|_| {
+            assert_eq!(line_of_panic(|| slot.with(|_| ())), line!());
+            assert_eq!(line_of_panic(|| slot.get()), line!());
+            assert_eq!(line_of_panic(|| slot.replace(1)), line!());
+        });
     }
 
     fn a_value_sees_no_other_threads_value(slot: u64 = 0) {
