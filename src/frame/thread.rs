@@ -134,7 +134,7 @@ impl Thread {
     }
 
     /// Returns whether the slots have been torn down.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.epoch.get() == GONE
     }
 

@@ -307,7 +307,8 @@ impl PoolBuilder {
     /// longer.
     ///
     /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
-    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook.
+    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor is it
+    /// by a thread that ends, once its slots have.
     ///
     /// # Examples
     ///

@@ -1,5 +1,8 @@
 //! `caller_helps`: plain threads run what they wait for.
 
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
@@ -112,4 +115,47 @@ fn a_caller_runs_both_halves_of_a_join_and_one_of_several_handles() {
     let [first, second] = handles;
     assert_eq!((first.join().unwrap(), second.join().unwrap()), (here, here));
     drop(busy);
+}
+
+/// Runs a function when the thread's std thread-locals are destroyed.
+struct AtEnd(RefCell<Option<Box<dyn FnOnce()>>>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+}
+
+thread_local! { static AT_END: AtEnd = const { AtEnd(RefCell::new(None)) }; }
+
+// It ran what it waited for on top of slots that had ended, so that every access in there failed.
+#[test]
+fn a_thread_whose_slots_have_ended_leaves_its_tasks_to_the_workers() {
+    fn task() -> usize {
+        SLOT.set(Some("a task's".into()));
+        SLOT.take().flatten().map_or(0, |text| text.len())
+    }
+    let pool = Arc::new(helping(1));
+    let theirs = Arc::clone(&pool);
+    let (tell, told) = std::sync::mpsc::channel();
+    let ends = thread::spawn(move || {
+        // Before the slots begin, so that it ends after them.
+        AT_END.with(|at_end| {
+            *at_end.0.borrow_mut() = Some(Box::new(move || {
+                let joined = theirs.submit(task).join().map_err(|error| error.to_string());
+                let scoped = theirs.scope(|s| s.submit(task).join()).map_err(|e| e.to_string());
+                let mapped = catch_unwind(AssertUnwindSafe(|| theirs.map(0..2, |_| task())));
+                tell.send((SLOT.try_get(), joined, scoped, mapped.ok())).unwrap();
+            }));
+        });
+        SLOT.set(Some("the thread's".into()));
+    });
+    let (own, joined, scoped, mapped) = told.recv().unwrap();
+    ends.join().unwrap();
+    // Where thread-locals are destroyed in another order, the slots have not ended.
+    if own.is_err() {
+        assert_eq!((joined, scoped, mapped), (Ok(8), Ok(8), Some(vec![8, 8])));
+    }
 }

@@ -344,10 +344,11 @@ impl Core {
     }
 
     /// Returns whether the current thread runs what it waits for: because it runs a task, or
-    /// because plain threads do so in this pool.
+    /// because plain threads do so in this pool. One whose slots have ended cannot: a task would
+    /// have none there.
     #[inline]
     pub(crate) fn helps_here(&self) -> bool {
-        self.caller_helps || current::in_task()
+        current::in_task() || self.caller_helps && !frame::thread::current().is_gone()
     }
 
     /// Runs user code as the task with `label`: isolated, watched, caught.
