@@ -16,7 +16,7 @@ use std::task::{self, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Isolation, Pool, task_local};
+use cleanslate::{Context, Isolation, OwnedLocal, Pool, TaskLocal, task_local};
 use rayon::prelude::*;
 
 use self::turns::{Way, median, patience, turns, work};
@@ -27,6 +27,24 @@ task_local! {
     static TENANT: u64 = 7;
 }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
+
+macro_rules! declared {
+    ($($module:ident)*) => {
+        $(mod $module {
+            cleanslate::task_local! {
+                pub(super) static A: u64 = 0; pub(super) static B: u64 = 0;
+                pub(super) static C: u64 = 0; pub(super) static D: u64 = 0;
+                pub(super) static E: u64 = 0; pub(super) static F: u64 = 0;
+                pub(super) static G: u64 = 0; pub(super) static H: u64 = 0;
+            }
+        })*
+        static DECLARED: [&TaskLocal<u64>; 64] = [$(
+            &$module::A, &$module::B, &$module::C, &$module::D,
+            &$module::E, &$module::F, &$module::G, &$module::H,
+        )*];
+    };
+}
+declared! { d0 d1 d2 d3 d4 d5 d6 d7 }
 
 /// With its unit.
 fn time(nanos: f64) -> String {
@@ -283,6 +301,29 @@ fn polls() {
             ("tokio's `task_local!`", Box::new(|| drive(TOKIO.scope(1, polls(|| TOKIO.get()))))),
         ],
     );
+    let owners: Vec<OwnedLocal<u64>> = (0..64).map(|_| OwnedLocal::new(|| 0)).collect();
+    let owned = &|| owners.iter().for_each(|slot| slot.set(1));
+    let declared = &|| DECLARED.iter().for_each(|slot| slot.set(1));
+    for (changes, what) in [(false, ""), (true, " and change an inheritable slot")] {
+        let polls = async |touch: &dyn Fn()| {
+            touch();
+            for n in 0..POLLS {
+                if changes {
+                    TENANT.set(n as u64);
+                }
+                Countdown(1).await;
+            }
+        };
+        row(
+            &format!("a poll of futures that hold 64 `OwnedLocal`s{what}"),
+            "5",
+            POLLS,
+            &[
+                ("", Box::new(|| drive(polls(owned).isolated()))),
+                ("64 declared slots", Box::new(|| drive(polls(declared).isolated()))),
+            ],
+        );
+    }
     #[cfg(feature = "rayon")]
     {
         use cleanslate::rayon::ParallelIteratorExt;

@@ -303,6 +303,12 @@ impl RawCell {
     #[inline]
     pub(crate) fn unlink(&self, epoch: u64) -> Option<NonNull<Header>> {
         let _lock = self.lock();
+        self.unlink_locked(epoch)
+    }
+
+    /// The same for a caller that holds the lock (C4).
+    #[inline]
+    pub(super) fn unlink_locked(&self, epoch: u64) -> Option<NonNull<Header>> {
         loop {
             let shown = self.shown.get();
             let header = shown.top()?;

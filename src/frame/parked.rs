@@ -188,10 +188,14 @@ impl Parked {
         }
         let epoch = thread.own_epoch();
         if self.home == thread.id.get() + SEVERAL {
-            let lock = self.lock.clone();
-            let _guard = lock.as_ref().map(|lock| lock.lock());
-            if !self.has_lost() {
-                self.link_all(epoch);
+            let linked = self.locked(|parked| {
+                let is_whole = !parked.has_lost();
+                if is_whole {
+                    parked.link_all(epoch);
+                }
+                is_whole
+            });
+            if linked {
                 return;
             }
         }
@@ -244,21 +248,29 @@ impl Parked {
             return;
         }
         if is_plain {
-            let lock = self.lock.clone();
-            let _guard = lock.as_ref().map(|lock| lock.lock());
-            if !self.has_lost() {
-                return self.unlink_all(thread);
+            let unlinked = self.locked(|parked| {
+                let is_whole = !parked.has_lost();
+                if is_whole {
+                    parked.unlink_all(thread);
+                }
+                is_whole
+            });
+            if unlinked {
+                return;
             }
         }
         forget_capture(thread);
         let added = end_leases(thread, &mut self.failed);
         // What they have captured.
         forget_capture(thread);
-        self.items.retain(|item| {
-            // SAFETY: P5.
-            let unlinked = unsafe { item.cell() }.unlink(thread.epoch.get());
-            debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
-            unlinked.is_some()
+        let epoch = thread.epoch.get();
+        self.locked(|parked| {
+            parked.items.retain(|item| {
+                // SAFETY: P5.
+                let unlinked = unsafe { item.cell() }.unlink_locked(epoch);
+                debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
+                unlinked.is_some()
+            });
         });
         for TrailEntry { cell: place, epoch, .. } in added {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
@@ -269,6 +281,18 @@ impl Parked {
             cell.remove_entry();
         }
         self.settle(thread);
+    }
+
+    /// Calls `f` with the lock of the home's owned cells, if there are any (C4): one lock for all
+    /// of them. `f` runs no user code.
+    fn locked<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        // Put back afterwards, which is cheaper than to count it.
+        let lock = self.lock.take();
+        let guard = lock.as_ref().map(|lock| lock.lock());
+        let result = f(self);
+        drop(guard);
+        self.lock = lock;
+        result
     }
 
     #[inline]
@@ -310,16 +334,21 @@ impl Parked {
     /// Notes whose cells the items have, after a change.
     fn settle(&mut self, thread: &Thread) {
         let several = if self.items.len() > 1 { SEVERAL } else { 0 };
-        (self.home, self.lock, self.diverges) = (thread.id.get() + several, None, false);
+        (self.home, self.diverges) = (thread.id.get() + several, false);
+        let mut lock = None;
         for item in &self.items {
             match &item.slot {
                 SlotHandle::Owned(cell) => {
                     self.home = thread.id.get() + SEVERAL;
-                    self.lock = Some(Arc::clone(cell.lock()));
+                    lock = Some(cell.lock());
                 }
                 // SAFETY: P5, as the callers have seen to.
                 SlotHandle::Declared(_) => self.diverges |= unsafe { item.cell() }.is_inheritable(),
             }
+        }
+        // Counted when it is another one, not after every poll that has touched something.
+        if self.lock.as_ref().map(Arc::as_ptr) != lock.map(Arc::as_ptr) {
+            self.lock = lock.cloned();
         }
     }
 }

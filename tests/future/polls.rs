@@ -3,7 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::task::{self, Poll, Waker};
 
 use cleanslate::future::FutureExt;
@@ -212,6 +213,45 @@ fn an_owner_may_go_while_a_future_holds_its_value() {
         assert_eq!(*log.lock().unwrap(), ["owned"]);
         assert_eq!(poll(&mut future), Poll::Ready("before".to_owned()));
         assert_eq!(*log.lock().unwrap(), ["owned", "a"]);
+    }
+}
+
+// A poll that has touched something takes its values back one by one.
+#[test]
+fn owners_may_go_on_another_thread_at_any_moment_of_a_poll() {
+    const OWNERS: usize = 16;
+    for round in 0..100 {
+        let (log, gone) = (log(), Arc::new(AtomicBool::new(false)));
+        let owners: Vec<_> = (0..OWNERS).map(|_| Arc::new(OwnedLocal::new(|| None))).collect();
+        let (theirs, mine, all_gone) = (owners.clone(), Arc::clone(&log), Arc::clone(&gone));
+        let mut future = Box::pin(
+            async move {
+                NUMBER.set(round);
+                theirs.iter().for_each(|owner| owner.set(noted("owned", &mine)));
+                drop(theirs);
+                pause().await;
+                while !all_gone.load(Ordering::Acquire) {
+                    if round % 2 == 0 {
+                        TENANT.with_mut(|tenant| tenant.push('!'));
+                    }
+                    pause().await;
+                }
+                NUMBER.get()
+            }
+            .isolated(),
+        );
+        assert!(poll(&mut future).is_pending());
+        let begin = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                begin.wait();
+                owners.into_iter().for_each(drop);
+                gone.store(true, Ordering::Release);
+            });
+            begin.wait();
+            while poll(&mut future).is_pending() {}
+        });
+        assert_eq!(log.lock().unwrap().len(), OWNERS, "each value is dropped once");
     }
 }
 
