@@ -8,7 +8,7 @@ use super::error::CarrierError;
 use super::shared::SharedCarrier;
 use crate::panic::catch;
 
-/// The carriers of a pool.
+/// The carriers of a pool that has some.
 #[derive(Default)]
 pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
@@ -55,11 +55,6 @@ impl CarrierSet {
             self.all.push(PoolCarrier::Stateless(added));
         }
         Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty()
     }
 
     /// Returns what a task has to attach, in order. What travels is left out if it is to inherit

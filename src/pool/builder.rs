@@ -402,9 +402,9 @@ impl PoolBuilder {
         let id = seam::unique_number();
         let name = self.name.unwrap_or_else(|| format!("cleanslate-{id}"));
         let threads = Threads::new(name, self.stack_size, asked);
-        let mut carriers = CarrierSet::default();
+        let mut carriers: Option<CarrierSet> = None;
         for carrier in self.carriers {
-            carriers.add(carrier).map_err(BuildErrorKind::Carrier)?;
+            carriers.get_or_insert_default().add(carrier).map_err(BuildErrorKind::Carrier)?;
         }
         #[cfg(feature = "sentinel")]
         let leak_watch = LeakWatch::new(self.sentinel).map_err(BuildErrorKind::Unsupported)?;

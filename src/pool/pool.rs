@@ -304,10 +304,8 @@ impl Pool {
             Inherits::Given(context) => context.clone(),
             Inherits::Nothing => Context::empty(),
         };
-        if core.carriers.is_empty() {
-            return context;
-        }
-        match context.in_pool(&core.carriers, matches!(self.inherits, Inherits::Surroundings)) {
+        let Some(carriers) = &core.carriers else { return context };
+        match context.in_pool(carriers, matches!(self.inherits, Inherits::Surroundings)) {
             Ok(context) => context,
             Err(error) => panic!("{error}"),
         }

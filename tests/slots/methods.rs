@@ -1,10 +1,11 @@
 //! Every method of a slot, over declared and over owned ones.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
-use crate::support::{Census, SHAPES, line_of_panic, on_a_thread, panic_of};
+use crate::support::{Census, SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::{Context, OwnedLocal, Pool, task_local};
 
 /// Runs each body twice: `$slot` is a reference to a declared slot, then to an owned one.
@@ -34,6 +35,23 @@ macro_rules! on_both {
 /// Runs as a task.
 fn task<R>(f: impl FnOnce() -> R) -> R {
     Context::empty().run(f)
+}
+
+/// Returns the line of the panic that `f` has to end with.
+#[track_caller]
+fn line_of_panic<R>(f: impl FnOnce() -> R) -> u32 {
+    thread_local! { static LINE: Cell<u32> = const { Cell::new(0) }; }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        quiet();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            LINE.set(info.location().map_or(0, Location::line));
+            before(info);
+        }));
+    });
+    panic_of(f);
+    LINE.get()
 }
 
 on_both! {

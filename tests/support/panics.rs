@@ -1,21 +1,8 @@
 //! Panics on purpose, and their messages.
 
 use std::any::Any;
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
-
-thread_local! {
-    /// Where the last panic on this thread was.
-    static LINE: Cell<u32> = const { Cell::new(0) };
-}
-
-/// The line of the panic that `f` has to end with.
-#[track_caller]
-pub(crate) fn line_of_panic<R>(f: impl FnOnce() -> R) -> u32 {
-    panic_of(f);
-    LINE.get()
-}
 
 /// Prints nothing for panics whose message says that they happen on purpose.
 pub(crate) fn quiet() {
@@ -23,7 +10,6 @@ pub(crate) fn quiet() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            LINE.set(info.location().map_or(0, Location::line));
             let is_bomb = info.payload().is::<Bomb>();
             if !is_bomb && !message(info.payload()).contains("on purpose") {
                 before(info);

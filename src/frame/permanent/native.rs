@@ -30,8 +30,9 @@ pub type Key<T> = LocalKey<T>;
 
 /// Returns this thread's value.
 ///
-/// A reference and not a callback: `LocalKey::with` is inlined only around small closures.
-#[inline]
+/// A reference and not a callback: `LocalKey::with` is inlined only around small closures. Always
+/// inlined, since an address is all that it is, and each step of the engine begins with it.
+#[inline(always)]
 pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     const { assert!(!needs_drop::<T>(), "M1") };
     let value = key.with(std::ptr::from_ref);

@@ -72,7 +72,7 @@ pub(crate) enum Place {
 pub(crate) struct Settings {
     pub(crate) workers: NonZeroUsize,
     pub(crate) isolation: Isolation,
-    pub(crate) carriers: CarrierSet,
+    pub(crate) carriers: Option<CarrierSet>,
     pub(crate) capacity: Option<usize>,
     pub(crate) hooks: Hooks,
     pub(crate) leak_watch: LeakWatch,
@@ -85,7 +85,7 @@ pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) isolation: Isolation,
     /// Attached around every task, unless the pool is leaky.
-    pub(crate) carriers: CarrierSet,
+    pub(crate) carriers: Option<CarrierSet>,
     admission: Admission,
     capacity: Option<Capacity>,
     pub(crate) queue: Queue<dyn Entry>,
@@ -126,7 +126,7 @@ impl Core {
         // What a worker has and other threads do not: these tasks cannot do without.
         let caller_helps = caller_helps
             && isolation == Isolation::Reset
-            && carriers.is_empty()
+            && carriers.is_none()
             && hooks.worker_start.is_none()
             && !leak_watch.is_on();
         Self {

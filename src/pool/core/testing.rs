@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::hooks::Hooks;
 use super::{Core, Entry, Place, Refused, Settings};
-use crate::foreign::CarrierSet;
 use crate::pool::isolation::Isolation;
 use crate::pool::leaks::LeakWatch;
 use crate::pool::scheduler::current::{self, Doing};
@@ -20,7 +19,7 @@ pub(crate) fn core(workers: usize) -> Arc<Core> {
     let settings = Settings {
         workers: NonZeroUsize::new(workers).unwrap(),
         isolation: Isolation::Reset,
-        carriers: CarrierSet::default(),
+        carriers: None,
         capacity: None,
         hooks: Hooks::default(),
         #[cfg(feature = "sentinel")]

@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::item;
 use super::watch::{Config, Finding};
 use crate::context::{self, Context};
-use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
 use crate::pool::core::Core;
@@ -34,11 +33,11 @@ impl Core {
     fn touch_what_is_there_anyway(&self) {
         // What a task's first slot needs. An error means that the thread is ending.
         let _ending = frame::thread_end::register(frame::thread::current());
-        let carriers = match self.isolation {
-            Isolation::Reset => &self.carriers,
-            Isolation::Leaky => &CarrierSet::default(),
+        let context = match (self.isolation, &self.carriers) {
+            (Isolation::Reset, Some(carriers)) => Context::empty().in_pool(carriers, false),
+            _ => Ok(Context::empty()),
         };
-        if let Ok(context) = Context::empty().in_pool(carriers, false) {
+        if let Ok(context) = context {
             // A carrier that fails here fails with the first task, too, which then reports it.
             // Replacing the worker for it before it has run anything would go on for ever.
             let _reported_by_the_first_task = context::run(&context, || ());
