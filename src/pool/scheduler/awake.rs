@@ -1,32 +1,56 @@
 //! Staying awake for a moment before parking.
 //!
 //! To park and be woken takes longer than many a wait. So a thread that waits first yields its
-//! processor again and again: that costs nobody who has something to do. Whether it is worth it
-//! shows:
+//! processor again and again: that costs nobody who has something to do. It does so where things
+//! have lately come in quick succession, and only there: what comes sooner after the last than
+//! [`QUICK`] is caught awake, what comes once a millisecond finds the thread parked.
+//!
+//! | who waits | in quick succession | else |
+//! |---|---|---|
+//! | a worker, for work | up to [`QUICK`] | not at all |
+//! | whoever waits for a result | up to [`RESULT`] | a [`GLANCE`] |
+//!
+//! The glance is for a worker that was woken on the processor of the thread that waits: it runs
+//! when that one yields, and is often done when it comes back. It saves the thread's own sleep, and
+//! costs a microsecond where the worker is elsewhere.
+//!
+//! Whether it is worth it shows:
 //!
 //! - If what the thread waits for comes meanwhile, it stays awake the next time as well.
 //! - If it does not, it parks at once the next 1, 3, 7 and then [`MOST_SKIPPED`] times before it
 //!   tries again. So a thread whose waits are long loses a small share of them, and one whose waits
-//!   become short finds that out.
+//!   become short finds that out. A glance is too short to learn from.
 //! - If a single yield takes long, others want the processor, and whoever yields waits for its
 //!   whole turn again. To be woken is quicker then: it parks at once for [`CROWDED_SKIPPED`] times.
+//!
+//! `docs/pool.md` says what each of the constants was measured to buy.
 
 use std::time::Duration;
 
 use crate::sync::seam::{Clock, yield_now};
 
-const MOST_SKIPPED: u8 = 15;
-const CROWDED_SKIPPED: u8 = 250;
-/// A yield that took longer means that the processor was given to somebody else.
-const CROWDED: Duration = Duration::from_micros(50);
+/// What comes sooner than this after the last comes in quick succession. More than 100 µs: at that
+/// gap, a limit of just 100 µs is paid in vain each time.
+pub(crate) const QUICK: Duration = Duration::from_micros(150);
+/// For how long a thread that waits for a result stays awake.
+pub(crate) const RESULT: Duration = Duration::from_micros(60);
+/// The same where results have not come in quick succession: a yield or two.
+pub(crate) const GLANCE: Duration = Duration::from_micros(1);
+
+const MOST_SKIPPED: u16 = 15;
+/// Staying awake saves microseconds, the turn of somebody else costs milliseconds.
+const CROWDED_SKIPPED: u16 = 1000;
+/// A yield that took longer means that the processor was given to somebody else: the turn of a busy
+/// thread is some milliseconds, what the pool's own threads do for one another a tenth of one.
+const CROWDED: Duration = Duration::from_millis(1);
 
 /// What a thread has learned about its waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Awake {
     /// How often it parks at once from now on.
-    skips: u8,
+    skips: u16,
     /// How often it did so after the last time in vain.
-    last: u8,
+    last: u16,
 }
 
 impl Awake {
@@ -45,24 +69,26 @@ impl Awake {
             return false;
         }
         let clock = Clock::start();
-        let mut before = 0;
+        let mut now = 0;
         loop {
             if done() {
                 self.last = 0;
                 return true;
             }
+            if now > nanos(limit) {
+                if limit > GLANCE {
+                    self.last = (2 * self.last + 1).min(MOST_SKIPPED);
+                    self.skips = self.last;
+                }
+                return false;
+            }
+            let before = now;
             yield_now();
-            let now = clock.nanos();
+            now = clock.nanos();
             if now - before > nanos(CROWDED) {
                 self.skips = CROWDED_SKIPPED;
                 return done();
             }
-            if now > nanos(limit) {
-                self.last = (2 * self.last + 1).min(MOST_SKIPPED);
-                self.skips = self.last;
-                return false;
-            }
-            before = now;
         }
     }
 }
@@ -97,6 +123,28 @@ mod tests {
         let tried = tried(&mut awake, 1000);
         // A descheduled yield makes them rarer still.
         assert!((1..=5 + 1000 / usize::from(MOST_SKIPPED)).contains(&tried), "{tried}");
+    }
+
+    #[test]
+    fn a_glance_in_vain_teaches_nothing() {
+        let mut awake = Awake::NEW;
+        for _ in 0..10 {
+            let _done = awake.until(GLANCE, || false);
+            // A descheduled yield does.
+            assert!(matches!(awake.skips, 0 | CROWDED_SKIPPED), "{awake:?}");
+            awake.skips = 0;
+        }
+    }
+
+    // Broke: what was done during the last yield was taken for not done.
+    #[test]
+    fn what_the_last_yield_brought_is_seen() {
+        let mut asked = 0;
+        let done = Awake::NEW.until(Duration::ZERO, || {
+            asked += 1;
+            asked == 2
+        });
+        assert!(done);
     }
 
     #[test]

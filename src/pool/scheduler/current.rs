@@ -4,15 +4,15 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::awake::Awake;
+use super::awake::{Awake, GLANCE, QUICK, RESULT, nanos};
 use super::stack;
 use super::worker_slot::WorkerSlot;
 use crate::context;
-use crate::sync::seam;
 #[cfg(loom)]
 use crate::sync::seam::CellKey;
+use crate::sync::seam::{self, Clock};
 
 /// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
 /// quarter to a half of a worker's two mebibytes for it; where they use more, a quarter of the
@@ -55,6 +55,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&OUTER);
     ignored.key(&SLOT);
     ignored.key(&WAITS);
+    ignored.key(&SINCE);
     stack::list(ignored);
     super::waiter::list(ignored);
 }
@@ -235,12 +236,19 @@ pub(crate) fn is_retiring() -> bool {
     }
 }
 
-/// How long a thread that waits stays awake before it parks.
-const AWAKE: Duration = Duration::from_micros(30);
-
 seam::thread_local! {
     /// What this thread has learned about its waits.
     static WAITS: Cell<Awake> = const { Cell::new(Awake::NEW) };
+    /// Started when this thread's last wait for a result ended.
+    static SINCE: Cell<Option<Clock>> = const { Cell::new(None) };
+}
+
+/// Returns whether this thread's last wait ended so lately that the next one is over soon, too.
+fn is_quick() -> bool {
+    let since = SINCE.replace(None);
+    let is_quick = since.as_ref().is_some_and(|clock| clock.nanos() < nanos(QUICK));
+    SINCE.set(since);
+    is_quick
 }
 
 /// Returns whether this thread stays awake at the beginning of its next wait.
@@ -252,8 +260,12 @@ pub(crate) fn stays_awake() -> bool {
 pub(crate) fn stay_awake_until(done: impl FnMut() -> bool) -> bool {
     // Taken out, since `done` may wait itself.
     let mut awake = WAITS.get();
-    let is_done = awake.until(AWAKE, done);
+    let limit = if is_quick() { RESULT } else { GLANCE };
+    let is_done = awake.until(limit, done);
     WAITS.set(awake);
+    if is_done {
+        SINCE.set(Some(Clock::start()));
+    }
     is_done
 }
 
@@ -275,7 +287,12 @@ pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() 
             is_done || is_directed()
         });
     }
-    is_done || park_until(done, slot, None, hopeless)
+    if is_done {
+        return true;
+    }
+    let is_done = park_until(done, slot, None, hopeless);
+    SINCE.set(Some(Clock::start()));
+    is_done
 }
 
 /// Waits until `deadline`; returns whether it is done.

@@ -26,28 +26,20 @@
 //!    and wakes a sleeper for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::awake::{Awake, nanos};
+use super::awake::{Awake, QUICK, nanos};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::seam::{Clock, Mutex, MutexGuard, Process, Thread, current, park};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
 
-/// How long a worker that has just run out of work stays awake: it yields its processor again and
-/// again, so it costs nobody who has something to do. It is on the list of sleepers meanwhile, and
-/// can be notified like any other, so nothing depends on it.
-///
-/// Only where that would have caught the last work, too: if the worker had been idle for longer
-/// when that *arrived*. (The worker's own clock at the moment when it runs again would count the
-/// wake-up as idleness: where wake-ups take long it would then never stay awake.)
-const AWAKE: Duration = Duration::from_micros(100);
-
 /// One worker's sleep: what its thread keeps for itself.
 pub(crate) struct Sleeper {
     listed: Arc<Listed>,
-    /// Whether work came soon after the worker had run out of it.
+    /// Whether the last work *arrived* so soon after the worker had run out of it that to stay awake
+    /// would have caught it. (The worker's own clock at the moment when it runs again would count
+    /// the wake-up as idleness: where wake-ups take long it would then never stay awake.)
     in_burst: bool,
     awake: Awake,
 }
@@ -187,8 +179,9 @@ impl Sleepers {
             let began = self.clock.nanos();
             // Acquire: pairs with the Release of whoever notified; its work is visible then.
             let notified = || me.notified.load(Ordering::Acquire);
+            // It is on the list and can be notified like any other, so nothing depends on this.
             if sleeper.in_burst {
-                let _in_time = sleeper.awake.until(AWAKE, || notified() || called());
+                let _in_time = sleeper.awake.until(QUICK, || notified() || called());
             }
             while !notified() && !called() {
                 park();
@@ -196,7 +189,7 @@ impl Sleepers {
             if notified() {
                 // Relaxed: published with `notified`.
                 let idle = me.arrived.load(Ordering::Relaxed).saturating_sub(began);
-                sleeper.in_burst = idle < nanos(AWAKE);
+                sleeper.in_burst = idle < nanos(QUICK);
                 return;
             }
         }
