@@ -1,8 +1,6 @@
-//! Submitting single tasks, beside other pools: a flood that nobody waits for, a round trip, and
-//! the processor time of a task where there is one every millisecond.
+//! Submitting single tasks, beside other pools: a flood that nobody waits for, and a round trip.
 //!
-//! The budgets: at most 1.0 of the best of the others in the first two, and no more processor time
-//! than the best of them in the third; none while idle.
+//! The budget: at most 1.0 of the best of the others in each.
 //!
 //! Besides criterion's figures it prints medians that were taken in turns, so that what else the
 //! machine does weighs on all of them.
@@ -160,57 +158,6 @@ fn bench(c: &mut Criterion, what: &str, ways: &[Way<'_>]) {
     group.finish();
 }
 
-/// The time that the threads of this process have spent on a processor, where the system says so.
-fn processor_time() -> Option<Duration> {
-    let mut total = 0;
-    for thread in std::fs::read_dir("/proc/self/task").ok()? {
-        let path = thread.ok()?.path().join("schedstat");
-        let nanos: u64 = std::fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()?;
-        total += nanos;
-    }
-    Some(Duration::from_nanos(total))
-}
-
-/// Prints what a task costs where there is one every millisecond, less what the pace itself costs,
-/// and what all pools cost while nothing happens.
-fn sparse(pools: &Pools, tasks: u32) {
-    let cost = |run: &dyn Fn()| {
-        let before = processor_time()?;
-        for _ in 0..tasks {
-            run();
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Some((processor_time()? - before).as_secs_f64() * 1e6 / f64::from(tasks))
-    };
-    let Some(pace) = cost(&|| ()) else { return };
-    print!("processor time of a task, one a millisecond:");
-    let ways: [Way<'_>; 6] = [
-        ("cleanslate", Box::new(|| drop(pools.cleanslate.submit(|| ())))),
-        ("rayon", Box::new(|| pools.rayon.spawn(|| ()))),
-        ("threadpool", Box::new(|| pools.threadpool.execute(|| ()))),
-        ("rusty_pool", Box::new(|| pools.rusty.execute(|| ()))),
-        ("tokio", Box::new(|| drop(pools.tokio.spawn_blocking(|| ())))),
-        ("blocking", Box::new(|| blocking::unblock(|| ()).detach())),
-    ];
-    for (name, run) in &ways {
-        if let Some(cost) = cost(run) {
-            print!("  {name} {:.1} us", cost - pace);
-        }
-    }
-    println!();
-    let alone = Pool::new(WORKERS).unwrap();
-    alone.broadcast(|| ());
-    // The other pools' workers have gone to sleep by the second look.
-    let idle = |seconds| {
-        let before = processor_time()?;
-        std::thread::sleep(Duration::from_secs_f64(seconds));
-        Some(processor_time()? - before)
-    };
-    if let (Some(_), Some(idle)) = (idle(0.1), idle(f64::from(tasks) / 1e3)) {
-        println!("processor time of all pools while idle: {idle:?} in {tasks} ms");
-    }
-}
-
 fn single_tasks(c: &mut Criterion) {
     let short = std::env::args().any(|argument| argument == "--test");
     let patience = Duration::from_millis(if short { 0 } else { 4_000 });
@@ -221,7 +168,6 @@ fn single_tasks(c: &mut Criterion) {
     let ways = round_trip(&pools);
     compare("round trip", &ways, 1, patience);
     bench(c, "round_trip", &ways);
-    sparse(&pools, if short { 10 } else { 1_000 });
 }
 
 criterion_group!(benches, single_tasks);
