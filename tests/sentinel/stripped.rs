@@ -67,6 +67,7 @@ fn every_thread_local_of_cleanslate_is_named_to_the_sentinel() {
         "pool::scheduler::current::SLOT",
         "pool::scheduler::current::WAITS",
         "pool::scheduler::stack::STACK",
+        "pool::scheduler::waiter::THIS_THREAD",
         "slot::instances::LIST",
         "slot::table::TABLE",
         // Not named, since they are put back whenever they are set.
