@@ -35,16 +35,21 @@ fn row(what: &str, ways: &[Way<'_>]) {
     let short = patience() < PACE * 100;
     let (rounds, calls) = if short { (1, 2) } else { (15, TURN) };
     let mut costs: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+    let mut paces = Vec::new();
     for round in 0..rounds {
-        let pace = cost(&|| (), calls);
+        paces.push(cost(&|| (), calls));
         for n in 0..ways.len() {
             // Who is first changes with every round.
             let side = (n + round) % ways.len();
             // The others have gone to sleep, and this one's threads are where they will be.
             ways[side].1();
             std::thread::sleep(PACE);
-            costs[side].push(cost(&*ways[side].1, calls) - pace);
+            costs[side].push(cost(&*ways[side].1, calls));
         }
+    }
+    let pace = median(&mut paces);
+    for cost in costs.iter_mut().flatten() {
+        *cost = (*cost - pace).max(0.0);
     }
     let medians: Vec<f64> = costs.iter().map(|costs| median(&mut costs.clone())).collect();
     let best = (1..ways.len()).min_by(|a, b| medians[*a].total_cmp(&medians[*b])).unwrap();
