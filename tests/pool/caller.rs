@@ -8,6 +8,8 @@ use std::thread::{self, ThreadId};
 
 use cleanslate::{Isolation, Pool, PoolBuilder, foreign, task_local};
 
+use crate::support::panic_of;
+
 task_local! { static SLOT: Option<String> = None; }
 
 fn helping(workers: usize) -> Pool {
@@ -77,6 +79,50 @@ fn a_long_map_of_a_caller_has_helpers() {
         n
     });
     assert!(ran.iter().copied().eq(0..ran.len()));
+}
+
+// A caller that works alone keeps its turn at the input, and has no group that could be cancelled.
+#[test]
+fn a_map_that_its_caller_runs_alone_nests_fails_and_is_cancelled_like_any() {
+    for workers in [1, 2, 5] {
+        let pool = helping(workers);
+        let nested = pool.map(0..3, |n| (pool.map(0..n, |m| m), pool.broadcast(|| n).len()));
+        assert_eq!(nested[2], (vec![0, 1], workers));
+        let item = |n| if n == 3 { panic!("on purpose") } else { n };
+        assert_eq!(panic_of(|| pool.map(0..10, item)), "on purpose");
+        assert_eq!(panic_of(|| pool.map((0..10).map(item), |n| n)), "on purpose");
+        assert_eq!(pool.try_map(0..10, |n| if n == 3 { Err(n) } else { Ok(n) }), Err(3));
+        assert_eq!(pool.map(0..10, |n| n).len(), 10);
+        let started = AtomicUsize::new(0);
+        let cancelled = panic_of(|| {
+            pool.for_each(0..10, |_| {
+                started.fetch_add(1, Ordering::SeqCst);
+                pool.shutdown_background_now();
+            });
+        });
+        assert!(cancelled.contains("shut down"), "{cancelled}");
+        assert_eq!(started.load(Ordering::SeqCst), 1, "the second chunk is not started");
+    }
+}
+
+#[test]
+fn the_scratch_of_a_caller_stays_when_helpers_come() {
+    let pool = helping(1);
+    let (made, helped) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let items = (0..).take_while(|_| !helped.load(Ordering::SeqCst));
+    let init = || {
+        if pool.worker_index().is_none() {
+            made.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let ran = pool.map_init(items, init, |(), n: usize| {
+        if pool.worker_index().is_some() {
+            helped.store(true, Ordering::SeqCst);
+        }
+        n
+    });
+    assert!(ran.iter().copied().eq(0..ran.len()));
+    assert_eq!(made.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! The owner puts tickets (shares of the one `Arc<Group>`) on the queue, or visits into the
 //! workers' inboxes. Each worker that takes one enters the latch, helps, and leaves.
 //!
+//! An owner that works on its own map makes the group only when it calls others.
+//!
 //! Invariants (those of the [`HelperLatch`] carry the safety):
 //!
 //! 1. `body` points to a `B` on the owner's stack. It is dereferenced only between a successful
@@ -17,6 +19,7 @@ pub(crate) mod latch;
 #[cfg(all(loom, test))]
 mod model;
 
+use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -51,10 +54,13 @@ pub(crate) trait Shift {
     fn is_owner(&self) -> bool {
         true
     }
+    /// Returns whether there is no other helper, nor can one come before the call of `more`.
+    fn is_alone(&self) -> bool {
+        false
+    }
 }
 
-/// The shift of whoever works to the end: a visit, or an owner, which cannot leave its own work to
-/// others (with one worker there are none).
+/// The shift of a visit, which works to its end.
 struct ToTheEnd;
 
 impl Shift for ToTheEnd {}
@@ -123,8 +129,7 @@ impl Group {
 
     #[expect(unsafe_code, reason = "calls the erased body")]
     fn help(&self, index: usize, shift: &dyn Shift) -> Help {
-        // SAFETY: called between `enter` and `leave` (or `enter_as_owner` and `leave`) only:
-        // invariant 1.
+        // SAFETY: called between `enter` and `leave` only: invariant 1.
         unsafe { (self.vtable.help)(self.body, index, shift) }
     }
 
@@ -189,13 +194,29 @@ impl Shift for TicketShift<'_> {
     }
 }
 
-/// The shift of a plain thread that works on its own map: it calls for others when that is worth
-/// it.
-struct CallerShift<'t>(TicketShift<'t>);
+/// The shift of an owner that works on its own group. It works to the end: it cannot leave that to
+/// others, since with one worker there are none.
+///
+/// The group is made when others are called. So work that is over before that costs nothing of it.
+struct OwnerShift<'b, B> {
+    core: &'b Core,
+    body: &'b B,
+    helpers: usize,
+    owner: OnceCell<Owner<'b, Ticket>>,
+}
 
-impl Shift for CallerShift<'_> {
+impl<B: Body> Shift for OwnerShift<'_, B> {
     fn more(&self) {
-        self.0.more();
+        let _owner = self.owner.get_or_init(|| {
+            let owner = Owner::of_tickets(self.core, self.body);
+            owner.shared.group.latch.enter_as_owner();
+            owner.shared.offer(self.core, self.helpers);
+            owner
+        });
+    }
+
+    fn is_alone(&self) -> bool {
+        self.owner.get().is_none()
     }
 }
 
@@ -336,42 +357,55 @@ impl<'b, G: AsRef<Group>> Owner<'b, G> {
 }
 
 impl<'b> Owner<'b, Ticket> {
-    /// Runs a group to its end: offers it to at most `helpers` workers, works on it on this thread
-    /// if that runs a task, and returns when nobody is inside any more.
-    ///
-    /// A plain thread that stays awake for a moment anyway offers one ticket at first: to wake a
-    /// worker for a map that is over before it comes costs more than such a map. The others follow
-    /// as soon as the first helper sees that it is worth it, or when that moment is over (the first
-    /// item may take long).
+    /// Runs a body to its end, with the help of at most `helpers` workers; returns when nobody is
+    /// inside any more.
     pub(crate) fn run<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
-        let owner = Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) });
-        let ticket = &owner.shared;
-        let group = &ticket.group;
         if core.helps_here() {
-            group.latch.enter_as_owner();
+            Self::work(core, body, helpers);
+        } else {
+            Self::leave_to_workers(core, body, helpers);
+        }
+    }
+
+    /// Works on the body on this thread. Workers are called at once if it runs a task; a plain
+    /// thread calls them when the work has shown that it is worth that.
+    fn work<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
+        let shift = OwnerShift { core, body, helpers, owner: OnceCell::new() };
+        if current::in_task() {
+            shift.more();
+        }
+        let index = current::index_in(core.id).unwrap_or_default();
+        let _exhausted = body.help(index, &shift);
+        if let Some(owner) = shift.owner.into_inner() {
+            let group = &owner.shared.group;
             let inside = Inside(group);
-            let index = current::index_in(core.id).unwrap_or_default();
-            if current::in_task() {
-                ticket.offer(core, helpers);
-                let _exhausted = group.help(index, &ToTheEnd);
-            } else {
-                // Nobody is woken for a map that is over at once.
-                // Relaxed: the queue orders it before the first ticket is taken.
-                ticket.rest.store(helpers, Ordering::Relaxed);
-                let _exhausted = group.help(index, &CallerShift(TicketShift { ticket, core }));
-            }
             core.mark_stale(group.latch.close());
             drop(inside);
-        } else {
-            let first = if current::stays_awake() { 1 } else { helpers };
-            // Relaxed: the queue orders it before the first ticket is taken.
-            ticket.rest.store(helpers - first, Ordering::Relaxed);
-            ticket.offer(core, first);
-            if first != helpers && !current::stay_awake_until(|| group.latch.is_over()) {
-                ticket.offer_rest(core);
-            }
+            owner.wait();
+        }
+    }
+
+    /// Offers the body to the workers, and waits.
+    ///
+    /// A thread that stays awake for a moment anyway offers one ticket at first: to wake a worker
+    /// for a map that is over before it comes costs more than such a map. The others follow as soon
+    /// as the first helper sees that it is worth it, or when that moment is over (the first item may
+    /// take long).
+    fn leave_to_workers<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
+        let owner = Self::of_tickets(core, body);
+        let ticket = &owner.shared;
+        let first = if current::stays_awake() { 1 } else { helpers };
+        // Relaxed: the queue orders it before the first ticket is taken.
+        ticket.rest.store(helpers - first, Ordering::Relaxed);
+        ticket.offer(core, first);
+        if first != helpers && !current::stay_awake_until(|| ticket.group.latch.is_over()) {
+            ticket.offer_rest(core);
         }
         owner.wait();
+    }
+
+    fn of_tickets<B: Body>(core: &'b Core, body: &'b B) -> Self {
+        Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) })
     }
 }
 

@@ -49,6 +49,7 @@ impl ChunkSize {
     }
 
     /// Returns how many items to claim of those `left`, if that is known; at least one.
+    #[inline]
     pub(crate) fn of(&self, left: Option<usize>) -> usize {
         match left {
             Some(left) => {
@@ -61,6 +62,7 @@ impl ChunkSize {
 
     /// Learns from a chunk of `len` items that is done. Returns true once: when the work so far
     /// would have been worth another helper.
+    #[inline]
     pub(crate) fn done(&mut self, len: usize) -> bool {
         let now = Instant::now();
         let took = nanos(now.duration_since(self.since)).max(1);

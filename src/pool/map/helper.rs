@@ -95,7 +95,7 @@ where
     help
 }
 
-impl<'h, S, P> Helper<'h, '_, S, P>
+impl<'h, 'm, S, P> Helper<'h, 'm, S, P>
 where
     S: Source,
     P: Step<S::Item>,
@@ -122,20 +122,26 @@ where
     }
 
     fn chunks(&mut self, tasks: &mut impl Tasks<'h>) -> Result<Help, Failure> {
-        let mut size = self.map.chunk_size();
-        while !self.map.is_over() {
+        let map = self.map;
+        let mut size = map.chunk_size(self.shift);
+        // Kept while nobody else could have it.
+        let mut turn = None;
+        while !map.is_over() {
+            let mut mine = turn.take().unwrap_or_else(|| map.input.take());
             let Claim { len, is_last } =
-                self.claim(&size, &mut InFrame { tasks, map: self.map })?;
+                self.claim(&mut mine, &size, &mut InFrame { tasks, map })?;
+            turn = self.shift.is_alone().then_some(mine);
             self.run_chunk(len, tasks)?;
             self.end_chunk()?;
             if is_last {
                 break;
             }
             if size.done(len) {
+                turn = None;
                 self.shift.more();
             }
             if self.shift.is_over() {
-                self.map.keep_chunk_size(size);
+                map.keep_chunk_size(size);
                 return Ok(Help::GaveWay);
             }
         }
@@ -143,9 +149,13 @@ where
     }
 
     /// Claims a chunk, of which each item has a place in the last piece.
-    fn claim(&mut self, size: &ChunkSize, pulls: &mut impl Pulls) -> Result<Claim, Failure> {
-        let mut turn = self.map.input.take();
-        let Input { source, position, expected, ended, places } = &mut *turn;
+    fn claim(
+        &mut self,
+        input: &mut Input<'m, S, P::Out>,
+        size: &ChunkSize,
+        pulls: &mut impl Pulls,
+    ) -> Result<Claim, Failure> {
+        let Input { source, position, expected, ended, places } = input;
         if *ended {
             return Ok(Claim { len: 0, is_last: true });
         }
@@ -210,10 +220,11 @@ where
         let may_retire = alone && map.context.has_carriers() || map.core.leak_watch.may_renew();
         let mut size = match may_retire {
             true => ChunkSize::one_by_one(),
-            false => map.chunk_size(),
+            false => map.chunk_size(self.shift),
         };
         while !map.is_over() {
-            let claimed = catch(|| self.claim(&size, &mut EachForItself { map }));
+            let claimed =
+                catch(|| self.claim(&mut map.input.take(), &size, &mut EachForItself { map }));
             let claimed = claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)));
             let Claim { len, is_last } = match claimed {
                 Ok(claim) => claim,

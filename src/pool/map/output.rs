@@ -155,8 +155,10 @@ pub(crate) fn collect<R, E>(
     //   are the first `in_place` places. All of those are written, by the first assertion and the
     //   pieces' invariant.
     unsafe { results.set_len(in_place) };
-    results.reserve_exact(beyond.iter().map(Piece::written).sum());
-    results.extend(beyond.into_iter().flat_map(Piece::into_results));
+    if !beyond.is_empty() {
+        results.reserve_exact(beyond.iter().map(Piece::written).sum());
+        results.extend(beyond.into_iter().flat_map(Piece::into_results));
+    }
     if results.len() < results.capacity() / 2 {
         results.shrink_to_fit();
     }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
+use crate::pool::group::Shift;
 use crate::sync::seam::Mutex;
 
 /// Drops what the user gave to a map, or what it made of that.
@@ -125,6 +126,7 @@ where
 
     /// Returns what is left when the last helper has left: the input, what was made, and why it
     /// stopped.
+    #[inline]
     pub(super) fn into_parts(self) -> Parts<'m, S, P> {
         let Self { input, verdict, pieces, .. } = self;
         (input.into_inner(), pieces.into_inner(), verdict.into_reason())
@@ -149,6 +151,7 @@ where
     }
 
     /// Takes over what a helper has written.
+    #[inline]
     pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
         let mut kept = self.pieces.lock();
         if kept.is_empty() {
@@ -158,9 +161,10 @@ where
         }
     }
 
-    /// Returns how much a helper that comes is to claim: as much as one before it that gave way.
-    pub(super) fn chunk_size(&self) -> ChunkSize {
-        let kept = self.sizes.lock().pop();
+    /// Returns how much a helper that comes is to claim: as much as one before it that gave way, as
+    /// no owner does.
+    pub(super) fn chunk_size(&self, shift: &dyn Shift) -> ChunkSize {
+        let kept = if shift.is_owner() { None } else { self.sizes.lock().pop() };
         kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
     }
 
