@@ -64,6 +64,7 @@ fn every_thread_local_of_cleanslate_is_named_to_the_sentinel() {
         "pool::leaks::watch::MODE",
         "pool::scheduler::current::HERE",
         "pool::scheduler::current::OUTER",
+        "pool::scheduler::current::SINCE",
         "pool::scheduler::current::SLOT",
         "pool::scheduler::current::WAITS",
         "pool::scheduler::stack::STACK",
