@@ -346,3 +346,30 @@ fn park_until(
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    // Broke: a thread that waited once a millisecond stayed awake each time.
+    #[test]
+    fn a_wait_is_in_quick_succession_only_soon_after_another() {
+        // On a thread of its own, which has waited for nothing yet.
+        let waits = || {
+            assert!(!is_quick());
+            // The thread may lose its processor in between, but hardly each time.
+            assert!((0..100).any(|_| {
+                let mut asked = 0;
+                wait_until(|| {
+                    asked += 1;
+                    asked == 2
+                });
+                is_quick()
+            }));
+            let began = Instant::now();
+            while began.elapsed() < 2 * QUICK {}
+            assert!(!is_quick());
+        };
+        std::thread::spawn(waits).join().unwrap();
+    }
+}

@@ -221,3 +221,36 @@ impl Sleepers {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::Cell;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Returns what a worker takes an idle time for, if work came so long after it began.
+    fn in_burst_after(pause: Duration) -> bool {
+        let sleepers = Sleepers::new();
+        let mut sleeper = Sleeper::of_this_thread();
+        let told = Cell::new(false);
+        let notify_once = || {
+            if !told.replace(true) {
+                let began = Instant::now();
+                while began.elapsed() < pause {}
+                sleepers.notify();
+            }
+            false
+        };
+        sleepers.fall_asleep(&mut sleeper, false, || false, notify_once);
+        assert!(told.get());
+        sleeper.in_burst
+    }
+
+    #[test]
+    fn work_that_came_soon_is_a_burst_and_work_that_came_late_is_none() {
+        // The thread may lose its processor in between, but hardly each time.
+        assert!((0..100).any(|_| in_burst_after(Duration::ZERO)));
+        assert!(!in_burst_after(2 * QUICK));
+    }
+}
