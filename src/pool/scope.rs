@@ -283,7 +283,7 @@ impl<'scope> Scope<'scope, '_> {
             let claimable: Arc<dyn Claimable + 'scope> = Arc::clone(&job) as _;
             self.data.list(erase::claimable(claimable));
             let entry: Arc<dyn Entry + 'scope> = job;
-            core.enqueue(erase::entry(entry));
+            core.enqueue(erase::entry(entry))
         };
         // A capture may panic: then the closure is dropped while that unwinds.
         let f = Guarded::new(f);

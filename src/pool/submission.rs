@@ -4,7 +4,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::core::{Place, Refused};
+use super::core::{Entry, Place, Refused};
 use super::error::{Cause, SubmitError};
 use super::handle::JoinHandle;
 use super::job::{End, Job};
@@ -125,7 +125,7 @@ impl Pool {
         place: Place,
         f: F,
         end: impl FnOnce() -> E,
-        enqueue: impl FnOnce(Arc<Job<F, R, E>>),
+        enqueue: impl FnOnce(Arc<Job<F, R, E>>) -> bool,
     ) -> Result<Arc<Job<F, R, E>>, Rejected<F>>
     where
         F: FnOnce() -> R + Send,
@@ -135,7 +135,9 @@ impl Pool {
         match self.core().admit(place) {
             Ok(number) => {
                 let job = Arc::new(Job::new(number, self.name.clone(), at, (f, context), end()));
-                enqueue(Arc::clone(&job));
+                if enqueue(Arc::clone(&job)) {
+                    job.cancel_on_queue(self.core());
+                }
                 Ok(job)
             }
             Err(why) => Err((f, context, why)),

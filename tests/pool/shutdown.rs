@@ -414,3 +414,47 @@ fn whatever_comes_in_while_a_bounded_pool_ends_runs_or_is_cancelled() {
         }
     }
 }
+
+/// Waits for a task in its drop, if nobody else has.
+struct JoinsInDrop(Arc<Mutex<Option<JoinHandle<()>>>>);
+
+impl Drop for JoinsInDrop {
+    fn drop(&mut self) {
+        let running = self.0.lock().unwrap().take();
+        if let Some(running) = running {
+            running.join().unwrap();
+        }
+    }
+}
+
+// Broke: a task that submitted while its pool was cancelled helped to end what was on the queue. So
+// the drop of what was ended waited on top of the very task that it waited for.
+#[test]
+fn what_is_cancelled_may_wait_in_its_drop_for_a_task_that_submits() {
+    finishes("the shutdown", || {
+        for _ in 0..200 {
+            let pool = Pool::new(1).unwrap();
+            let (tell, submits) = mpsc::channel();
+            let theirs = pool.clone();
+            let begin = Arc::new(Barrier::new(2));
+            let begins = Arc::clone(&begin);
+            let running = pool.submit(move || {
+                begins.wait();
+                while !theirs.submit(|| ()).is_cancelled() {
+                    // Nobody listens any more when the pool is being cancelled.
+                    let _told = tell.send(());
+                }
+            });
+            begin.wait();
+            let place = Arc::new(Mutex::new(None));
+            for _ in 0..30 {
+                let joins = JoinsInDrop(Arc::clone(&place));
+                drop(pool.submit(move || drop(joins)));
+            }
+            *place.lock().unwrap() = Some(running);
+            submits.recv().unwrap();
+            drop(submits);
+            pool.shutdown_now().unwrap();
+        }
+    });
+}

@@ -45,6 +45,8 @@ pub(crate) trait Entry: Stale {
     fn run(self: Arc<Self>, core: &Core);
     /// Ends it without running it: it was taken off the queue because the pool was shut down.
     fn cancel(&self, core: &Core);
+    /// The same where it lies on the queue, by whoever put it there too late.
+    fn cancel_on_queue(&self, core: &Core);
 }
 
 /// Why a submission was not let in.
@@ -267,17 +269,28 @@ impl Core {
         self.admission.count()
     }
 
-    /// Puts an entry on the queue and wakes somebody for it, if need be.
+    /// Puts an entry on the queue and wakes somebody for it, if need be. Returns whether the pool
+    /// was cancelled meanwhile: then nobody may come for the entry, and the caller has to
+    /// [cancel](Entry::cancel_on_queue) it.
+    ///
+    /// That one and no other: what else is on the queue has nothing to do with what this thread
+    /// runs, and its drop may wait for just that.
     #[inline]
-    pub(crate) fn enqueue(&self, entry: Arc<dyn Entry>) {
+    #[must_use]
+    pub(crate) fn enqueue(&self, entry: Arc<dyn Entry>) -> bool {
         self.queue.push(entry);
         self.sleepers.notify();
-        self.look_for_cancellation();
+        // Either the thread that cancels finds the entry, or this one finds the pool cancelled: a
+        // SeqCst fence, that in `notify`, lies between the entry and this look, and another one in
+        // `enter_phase` between the phase and the look for work.
+        self.is_cancelled()
     }
 
     /// Puts entries on the queue, all of them before anybody is woken: a thread that is woken may
-    /// take this one's processor at once, and for long.
-    pub(crate) fn enqueue_all(&self, entries: impl Iterator<Item = Arc<dyn Entry>>) {
+    /// take this one's processor at once, and for long. Returns the same as
+    /// [`enqueue`](Self::enqueue).
+    #[must_use]
+    pub(crate) fn enqueue_all(&self, entries: impl Iterator<Item = Arc<dyn Entry>>) -> bool {
         let mut pushed = 0;
         for entry in entries {
             self.queue.push(entry);
@@ -286,31 +299,21 @@ impl Core {
         for _ in 0..pushed {
             self.sleepers.notify();
         }
-        self.look_for_cancellation();
+        self.is_cancelled()
     }
 
-    /// Puts back an entry that gave way to others.
-    pub(crate) fn enqueue_second(&self, entry: Arc<dyn Entry>) {
+    /// Puts back an entry that gave way to others. Returns the same as [`enqueue`](Self::enqueue).
+    #[must_use]
+    pub(crate) fn enqueue_second(&self, entry: Arc<dyn Entry>) -> bool {
         self.queue.push_second(entry);
         self.sleepers.notify();
-        self.look_for_cancellation();
+        self.is_cancelled()
     }
 
     /// Returns whether work waits besides `own` entries of the queue, and no worker is idle that
     /// would take it.
     pub(crate) fn is_crowded(&self, own: u64) -> bool {
         !self.sleepers.is_anybody_idle() && self.queue.live() > own
-    }
-
-    /// Looks whether the pool was cancelled, after work was made visible. Either the thread that
-    /// cancels finds the work, or this one finds the pool cancelled: a SeqCst fence lies between
-    /// the work and this look (that in `notify`, or one of the caller's), and another one in
-    /// `enter_phase` between the phase and the look for work.
-    #[inline]
-    fn look_for_cancellation(&self) {
-        if self.is_cancelled() {
-            self.cancel_unstarted();
-        }
     }
 
     /// Addresses a task to every worker. Racing callers come one after the other, so that all
@@ -321,9 +324,11 @@ impl Core {
             slot.deliver(Arc::clone(task) as Arc<dyn DirectedTask>);
         }
         drop(delivering);
-        // SeqCst: the tasks before the look.
+        // SeqCst: the tasks before the look, as in `enqueue`.
         fence(Ordering::SeqCst);
-        self.look_for_cancellation();
+        if self.is_cancelled() {
+            self.cancel_directed();
+        }
     }
 
     // --- Running ---
@@ -392,9 +397,6 @@ impl Core {
     pub(crate) fn mark_stale(&self, n: u64) {
         if n != 0 && self.queue.mark_stale(n as isize) {
             self.queue.sweep(|| self.sleepers.notify());
-            // What was moved may have been out of sight of a thread that cancels.
-            fence(Ordering::SeqCst);
-            self.look_for_cancellation();
         }
     }
 

@@ -95,12 +95,26 @@ impl Core {
     /// Cancels what has not started: what is directed to the workers first, since that is soon
     /// done, and the queue may be long.
     #[cold]
-    pub(super) fn cancel_unstarted(&self) {
+    fn cancel_unstarted(&self) {
+        self.cancel_directed();
+        loop {
+            while let Some(entry) = self.queue.pop() {
+                entry.cancel(self);
+            }
+            // What a sweep moves is out of sight for a moment. It runs no user code.
+            if self.queue.is_being_swept() {
+                seam::yield_now();
+            } else if self.queue.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Cancels what is directed to the workers. Runs no user code.
+    #[cold]
+    pub(super) fn cancel_directed(&self) {
         for slot in &self.slots {
             slot.cancel_directed();
-        }
-        while let Some(entry) = self.queue.pop() {
-            entry.cancel(self);
         }
     }
 }

@@ -62,8 +62,17 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Task<F> {
     /// Submits it as [`Pool::submit`](crate::Pool::submit) does.
     pub(crate) fn submit(self: &Arc<Self>, core: &Core) -> Result<u64, Refused> {
         let number = core.admit(Place::Refuse)?;
-        core.enqueue(Arc::clone(self) as Arc<dyn Entry>);
+        if core.enqueue(Arc::clone(self) as Arc<dyn Entry>) {
+            self.cancel_on_queue(core);
+        }
         Ok(number)
+    }
+
+    fn end(&self, core: &Core) {
+        let tally = core.tally();
+        core.claimed(tally);
+        self.fate.cancels.fetch_add(1, Ordering::SeqCst);
+        core.finished(tally);
     }
 
     /// Claims it, as somebody does who waits for it.
@@ -96,10 +105,14 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
         if !self.claim() {
             return core.queue.removed_stale();
         }
-        let tally = core.tally();
-        core.claimed(tally);
-        self.fate.cancels.fetch_add(1, Ordering::SeqCst);
-        core.finished(tally);
+        self.end(core);
+    }
+
+    fn cancel_on_queue(&self, core: &Core) {
+        if self.claim() {
+            core.mark_stale(1);
+            self.end(core);
+        }
     }
 }
 

@@ -10,17 +10,36 @@ use crate::pool::scheduler::sleep::Sleeper;
 // Broke nothing for long: without the look after the work is made visible, what comes after the
 // thread that cancels has looked waits for a worker, which may be busy for ever.
 #[test]
-fn an_entry_that_comes_after_the_cancellation_is_cancelled_at_once() {
+fn whoever_brings_an_entry_after_the_cancellation_is_told() {
     let core = core(1);
-    let task = Task::new(|_| ());
-    assert_eq!(core.admit(Place::Refuse), Ok(0));
+    let task = || Task::new(|_: &Core| ()) as Arc<dyn Entry>;
+    assert!(!core.enqueue(task()) && !core.enqueue_second(task()));
+    assert!(!core.enqueue_all([task()].into_iter()));
     core.cancel();
-    core.enqueue(Arc::clone(&task) as Arc<dyn Entry>);
-    assert_eq!(task.fate.seen(), (0, 1));
-    let second = Task::new(|_| ());
-    core.enqueue_second(Arc::clone(&second) as Arc<dyn Entry>);
-    assert_eq!(second.fate.seen(), (0, 1));
     assert!(core.queue.is_empty());
+    assert!(core.enqueue(task()) && core.enqueue_second(task()));
+    assert!(core.enqueue_all([task()].into_iter()));
+}
+
+// Broke: a task that submitted another one, or whose thread swept the queue, while the pool was
+// cancelled, ended everything that was on the queue: on its own stack, where the drop of what was
+// ended waited for that very task.
+#[test]
+fn nobody_but_who_cancels_the_pool_ends_the_entries_of_others() {
+    let core = core(1);
+    core.cancel();
+    let others = Task::new(|_| ());
+    core.queue.push(Arc::clone(&others) as Arc<dyn Entry>);
+    assert!(core.enqueue(Task::new(|_: &Core| ()) as Arc<dyn Entry>));
+    for _ in 0..200 {
+        let stale = Task::new(|_: &Core| ());
+        assert!(stale.claim());
+        core.queue.push(stale as Arc<dyn Entry>);
+    }
+    core.mark_stale(200);
+    core.deliver_to_all(&Arc::new(Directed::default()));
+    assert_eq!(others.fate.seen(), (0, 0));
+    assert_eq!(core.queue.live(), 2, "it was swept");
 }
 
 #[test]
@@ -100,7 +119,7 @@ fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
         }
         Task::new(|_: &Core| ()) as Arc<dyn Entry>
     });
-    core.enqueue_all(entries);
+    assert!(!core.enqueue_all(entries));
     assert!(told.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
     sleeper.join().unwrap();
     while let Some(entry) = core.queue.pop() {

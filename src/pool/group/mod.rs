@@ -135,7 +135,7 @@ impl Group {
 
     #[expect(unsafe_code, reason = "calls the erased body")]
     fn cancel_body(&self) -> Help {
-        // SAFETY: as in `help`.
+        // SAFETY: as in `help`, or called by the owner (invariant 2).
         unsafe { (self.vtable.cancel)(self.body) }
     }
 }
@@ -163,7 +163,10 @@ impl Ticket {
     /// Puts `n` more tickets on the queue.
     fn offer(self: &Arc<Self>, core: &Core, n: usize) {
         if n != 0 && self.group.latch.issue(n) {
-            core.enqueue_all((0..n).map(|_| Arc::clone(self) as Arc<dyn Entry>));
+            let tickets = (0..n).map(|_| Arc::clone(self) as Arc<dyn Entry>);
+            if core.enqueue_all(tickets) {
+                self.cancel_on_queue(core);
+            }
         }
     }
 
@@ -229,8 +232,10 @@ impl Entry for Ticket {
                 Help::GoOn => {}
                 Help::Elsewhere => self.offer(core, 1),
                 Help::GaveWay => {
-                    if group.latch.issue(1) {
-                        core.enqueue_second(Arc::clone(&self) as Arc<dyn Entry>);
+                    if group.latch.issue(1)
+                        && core.enqueue_second(Arc::clone(&self) as Arc<dyn Entry>)
+                    {
+                        self.cancel_on_queue(core);
                     }
                 }
             }
@@ -241,13 +246,16 @@ impl Entry for Ticket {
     }
 
     fn cancel(&self, core: &Core) {
-        let entered = self.group.inside(|group| {
-            let _nothing_starts = group.cancel_body();
-            core.mark_stale(group.latch.close());
-        });
+        let entered = self.group.inside(|_| self.cancel_on_queue(core));
         if !entered {
             core.queue.removed_stale();
         }
+    }
+
+    /// Called inside, or by the owner.
+    fn cancel_on_queue(&self, core: &Core) {
+        let _nothing_starts = self.group.cancel_body();
+        core.mark_stale(self.group.latch.close());
     }
 }
 

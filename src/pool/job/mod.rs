@@ -159,6 +159,15 @@ where
         }
     }
 
+    /// Ends the job where it lies on the queue, if it has not been claimed; returns whether it did.
+    #[cold]
+    fn cancel_for(&self, core: &Core, cause: Cause) -> bool {
+        let Some(claimed) = self.state.claim() else { return false };
+        core.mark_stale(1);
+        self.abandon(core, claimed, cause);
+        true
+    }
+
     fn publish(&self, core: &Core, promise: Promise<'_, Work<F>, Outcome<R>>, outcome: Outcome<R>) {
         if matches!(outcome, Err(Cause::CancelledByHandle | Cause::ShutDown)) {
             promise.note_cancelled();
@@ -235,6 +244,10 @@ where
             None => core.queue.removed_stale(),
         }
     }
+
+    fn cancel_on_queue(&self, core: &Core) {
+        let _cancelled = self.cancel_for(core, Cause::ShutDown);
+    }
 }
 
 impl<F, R, E> Joinable<R> for Job<F, R, E>
@@ -262,14 +275,7 @@ where
     }
 
     fn cancel(&self, core: &Core) -> bool {
-        match self.state.claim() {
-            Some(claimed) => {
-                core.mark_stale(1);
-                self.abandon(core, claimed, Cause::CancelledByHandle);
-                true
-            }
-            None => false,
-        }
+        self.cancel_for(core, Cause::CancelledByHandle)
     }
 
     fn register(&self, waiter: Arc<Waiter>) -> Registration {

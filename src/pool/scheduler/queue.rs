@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use crate::sync::seam::Fifo;
-use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering};
+use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering, fence};
 
 /// What the queue asks of an entry.
 pub(crate) trait Stale: Send + Sync {
@@ -72,6 +72,16 @@ impl<T: Stale + ?Sized> Queue<T> {
         self.first.is_empty() && self.second.is_empty()
     }
 
+    /// Returns whether entries are being moved now. `false`: those that a `pop` before this has
+    /// missed, since they were being moved, are back.
+    pub(crate) fn is_being_swept(&self) -> bool {
+        // SeqCst: the `pop` before the look; `sweep` has the other half. Whoever has missed what a
+        // sweep took sees that this one has begun.
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the Release at the end of `sweep`.
+        self.sweeping.load(Ordering::Acquire)
+    }
+
     fn len(&self) -> usize {
         self.first.len() + self.second.len()
     }
@@ -105,10 +115,12 @@ impl<T: Stale + ?Sized> Queue<T> {
     /// entry that was put back: for a moment it was in nobody's sight, so a worker may have fallen
     /// asleep.
     pub(crate) fn sweep(&self, moved: impl Fn()) {
-        // Acquire and Release: one sweeper at a time.
+        // Acquire and Release: one sweeper at a time; and what it has moved is there when it is over.
         if self.sweeping.swap(true, Ordering::Acquire) {
             return;
         }
+        // SeqCst: that it has begun before what it takes; see `is_being_swept`.
+        fence(Ordering::SeqCst);
         for line in [&self.first, &self.second] {
             for _ in 0..line.len() {
                 let Some(entry) = line.pop() else { break };
