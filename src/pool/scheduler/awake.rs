@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn what_the_last_yield_brought_is_seen() {
         let mut asked = 0;
-        let done = Awake::NEW.until(Duration::ZERO, || {
+        let mut awake = Awake::NEW;
+        let done = awake.until(Duration::ZERO, || {
             asked += 1;
             asked == 2
         });
