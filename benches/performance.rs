@@ -249,6 +249,79 @@ fn with_results<'a, H>(
     })
 }
 
+/// Halves work down to a microsecond, in a task for each half.
+fn halves(pool: &Pool, nanos: u64) -> u64 {
+    if nanos <= 1_000 {
+        return work(nanos);
+    }
+    let (a, b) = pool.join(|| halves(pool, nanos / 2), || halves(pool, nanos / 2));
+    a ^ b
+}
+
+/// The same with rayon, inside of its pool.
+fn halves_of_rayon(nanos: u64) -> u64 {
+    if nanos <= 1_000 {
+        return work(nanos);
+    }
+    let (a, b) = rayon::join(|| halves_of_rayon(nanos / 2), || halves_of_rayon(nanos / 2));
+    a ^ b
+}
+
+fn joins() {
+    heading("Joins and reductions, two workers");
+    let pool = Pool::new(2).unwrap();
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for nanos in [2_000, 100_000] {
+        row(
+            &format!("`join`, {nanos} ns of work, halved down to 1,000"),
+            "–",
+            1,
+            &[
+                ("", Box::new(|| _ = black_box(halves(&pool, nanos)))),
+                ("rayon", Box::new(|| _ = black_box(rayon.install(|| halves_of_rayon(nanos))))),
+            ],
+        );
+    }
+    let items: Vec<u64> = (0..100_000).collect();
+    let add = |a: u64, b: u64| a.wrapping_add(b);
+    row(
+        "`reduce`, 100000 x 1 ns",
+        "–",
+        1,
+        &[
+            ("", Box::new(|| _ = black_box(pool.map_reduce(&items, |n| n + work(1), || 0, add)))),
+            (
+                "rayon",
+                Box::new(|| {
+                    let reduce = || items.par_iter().map(|n| n + work(1)).reduce(|| 0, add);
+                    _ = black_box(rayon.install(reduce));
+                }),
+            ),
+        ],
+    );
+    let sum = |chunk: &[u64]| chunk.iter().map(|n| n + work(1)).fold(0, add);
+    row(
+        "`map_reduce` of chunks of 1000, 100000 x 1 ns",
+        "–",
+        1,
+        &[
+            (
+                "",
+                Box::new(|| {
+                    _ = black_box(pool.map_reduce(items.chunks(1000), sum, || 0, add));
+                }),
+            ),
+            (
+                "rayon",
+                Box::new(|| {
+                    let reduce = || items.par_chunks(1000).map(sum).reduce(|| 0, add);
+                    _ = black_box(rayon.install(reduce));
+                }),
+            ),
+        ],
+    );
+}
+
 fn floods() {
     heading("Submitting, two workers");
     let pool = Pool::new(2).unwrap();
@@ -481,6 +554,7 @@ fn fairness() {
 fn main() {
     resets();
     maps();
+    joins();
     floods();
     #[cfg(unix)]
     sparse::sparse();
