@@ -340,3 +340,39 @@ fn a_waker_whose_drop_panics_costs_no_place() {
     drop(permit);
     assert_eq!(pool.try_reserve().unwrap().submit(|| 1).join().unwrap(), 1);
 }
+
+// Broke: it was called in the task on whose stack a place became free, and saw and changed its
+// slots.
+#[test]
+fn a_waker_that_is_told_of_room_is_called_in_no_task() {
+    task_local! { static SLOT: u32 = 0; }
+    struct Sets(mpsc::Sender<u32>);
+    impl Wake for Sets {
+        fn wake(self: Arc<Self>) {
+            self.0.send(SLOT.replace(2)).unwrap();
+        }
+    }
+    finishes("the wake", || {
+        let pool = bounded(1, 1);
+        let (tell, full) = mpsc::channel();
+        let (go, waits) = mpsc::channel::<()>();
+        let theirs = pool.clone();
+        let outer = pool.submit(move || {
+            SLOT.set(1);
+            let inner = theirs.submit(|| ());
+            tell.send(()).unwrap();
+            waits.recv().unwrap();
+            // It runs here, on top, and its place becomes free.
+            inner.join().unwrap();
+            SLOT.get()
+        });
+        full.recv().unwrap();
+        let (tell, told) = mpsc::channel();
+        let waker = Waker::from(Arc::new(Sets(tell)));
+        let mut reserve = pool.reserve();
+        assert!(poll(&mut reserve, &waker).is_pending());
+        go.send(()).unwrap();
+        assert_eq!((outer.join().unwrap(), told.recv().unwrap()), (1, 0));
+        assert!(poll(&mut reserve, &waker).is_ready());
+    });
+}

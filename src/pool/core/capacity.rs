@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
-use crate::panic;
+use crate::frame;
 use crate::pool::scheduler::current;
 use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
 
@@ -143,15 +143,16 @@ impl Capacity {
     }
 }
 
-/// A waker may be user code.
+/// A waker may be user code, which has nothing to do with what this thread runs: in a frame of its
+/// own.
 fn wake(waker: Waker) {
-    let _contained = panic::catch(|| waker.wake());
+    let _contained = frame::contained(|| waker.wake());
 }
 
-/// Drops a waker, or none: that is user code, which may panic.
+/// Drops a waker, or none: that is user code, too.
 fn discard(waker: impl Into<Option<Waker>>) {
     let waker = waker.into();
-    let _contained = panic::catch(|| drop(waker));
+    let _contained = frame::contained(|| drop(waker));
 }
 
 /// Wakes a thread that blocks.
