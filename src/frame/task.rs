@@ -133,9 +133,10 @@ fn close_slow(epoch: u64, flags: u32, inherits: Inherits, clean: u32) -> Option<
 
 /// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on
 /// its way up. What fails then is discarded, since the panic is what the caller hears of.
-#[derive(Debug)]
 pub(crate) struct Frame<'c> {
     open: Open,
+    /// Kept, so that a look at it is one load.
+    thread: &'static Thread,
     /// What its tasks inherit is borrowed (S3).
     inherits: PhantomData<&'c Arc<Snapshot>>,
 }
@@ -144,14 +145,18 @@ impl<'c> Frame<'c> {
     /// Opens a frame in which every slot is fresh.
     #[inline]
     pub(crate) fn enter(inherits: Option<&'c Arc<Snapshot>>) -> Self {
-        Self { open: Open::enter(inherits, DIRECT), inherits: PhantomData }
+        Self {
+            open: Open::enter(inherits, DIRECT),
+            thread: thread::current(),
+            inherits: PhantomData,
+        }
     }
 
     /// Returns whether the current task is known to have left nothing to undo, so that
     /// [`next_task`](Self::next_task) would do nothing.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        thread::current().epoch.get() == CLEAN
+        self.thread.epoch.get() == CLEAN
     }
 
     /// Ends the current task and begins the next, which begins also if this says that the clean-up
@@ -209,7 +214,7 @@ pub(crate) fn run<R>(
     f: impl FnOnce() -> R,
 ) -> Result<R, CleanupError> {
     let open = Open::enter(inherits, DIRECT);
-    let unwinding = Frame { open, inherits: PhantomData };
+    let unwinding = Frame { open, thread: thread::current(), inherits: PhantomData };
     let result = f();
     let _returned = ManuallyDrop::new(unwinding);
     match open.close() {
