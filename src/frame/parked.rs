@@ -121,7 +121,8 @@ impl Parked {
         f: impl FnOnce() -> R,
         is_over: impl FnOnce(&R) -> bool,
     ) -> (R, Option<CleanupError>) {
-        // Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the trail.
+        // Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the
+        // trail.
         let frame = Open::enter(inherits, if self.diverges { DIVERGED } else { 0 });
         self.put(frame.is_open());
         let unwinding = FinishOnUnwind { parked: self, frame };

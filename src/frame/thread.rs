@@ -7,9 +7,9 @@
 //! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::thread_end), which
 //!   is registered before anything is allocated. After it the epoch is `GONE`, and no cell is
 //!   registered.
-//! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and for
-//!   a look at the last capture. Nothing in there is user code (the global allocator aside, which
-//!   must not use slots), so none is borrowed while another method runs.
+//! - **T3 (short).** The vectors are borrowed only inside the methods here and of [`Trail`], and
+//!   for a look at the last capture. Nothing in there is user code (the global allocator aside,
+//!   which must not use slots), so none is borrowed while another method runs.
 //! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of this thread for good.
 //! - **T5 (flags).** The flags are those that the innermost frame was opened with, but for what its
 //!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a

@@ -397,8 +397,8 @@ impl<'b> Owner<'b, Ticket> {
     ///
     /// A thread that stays awake for a moment anyway offers one ticket at first: to wake a worker
     /// for a map that is over before it comes costs more than such a map. The others follow as soon
-    /// as the first helper sees that it is worth it, or when that moment is over (the first item may
-    /// take long).
+    /// as the first helper sees that it is worth it, or when that moment is over (the first item
+    /// may take long).
     fn leave_to_workers<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
         let owner = Self::of_tickets(core, body);
         let ticket = &owner.shared;

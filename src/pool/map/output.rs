@@ -192,9 +192,9 @@ pub(crate) enum Stop<R, E> {
 /// three reasons. The loop is not inlined: a parameter that is a unique reference is known not to
 /// overlap with anything else, so a result that is stored cannot have changed whether the task is
 /// clean. It leaves to another loop at the first task that is not: as nothing in it writes to the
-/// engine's state then, it is asked once for all items of an `f` that the optimiser can see through,
-/// and once an item otherwise. And it has nothing else to do: what it changes from item to item has
-/// to stay in registers across the call of `f`, of which there are six.
+/// engine's state then, it is asked once for all items of an `f` that the optimiser can see
+/// through, and once an item otherwise. And it has nothing else to do: what it changes from item to
+/// item has to stay in registers across the call of `f`, of which there are six.
 #[inline(never)]
 fn fill<'c, I: Iterator + Default, R, E>(
     places: &mut [MaybeUninit<R>],

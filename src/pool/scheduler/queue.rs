@@ -115,7 +115,8 @@ impl<T: Stale + ?Sized> Queue<T> {
     /// entry that was put back: for a moment it was in nobody's sight, so a worker may have fallen
     /// asleep.
     pub(crate) fn sweep(&self, moved: impl Fn()) {
-        // Acquire and Release: one sweeper at a time; and what it has moved is there when it is over.
+        // Acquire and Release: one sweeper at a time; and what it has moved is there when it is
+        // over.
         if self.sweeping.swap(true, Ordering::Acquire) {
             return;
         }

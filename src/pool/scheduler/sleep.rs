@@ -37,9 +37,9 @@ const SEARCHER: usize = 1 << (usize::BITS / 2);
 /// One worker's sleep: what its thread keeps for itself.
 pub(crate) struct Sleeper {
     listed: Arc<Listed>,
-    /// Whether the last work *arrived* so soon after the worker had run out of it that to stay awake
-    /// would have caught it. (The worker's own clock at the moment when it runs again would count
-    /// the wake-up as idleness: where wake-ups take long it would then never stay awake.)
+    /// Whether the last work *arrived* so soon after the worker had run out of it that to stay
+    /// awake would have caught it. (The worker's own clock at the moment when it runs again would
+    /// count the wake-up as idleness: where wake-ups take long it would then never stay awake.)
     in_burst: bool,
     awake: Awake,
 }
