@@ -56,6 +56,7 @@ pages! {
     /// [src/pool/job/state.rs]: ../../../src/cleanslate/pool/job/state.rs.html
     /// [src/pool/scheduler/queue.rs]: ../../../src/cleanslate/pool/scheduler/queue.rs.html
     /// [src/pool/scheduler/sleep.rs]: ../../../src/cleanslate/pool/scheduler/sleep.rs.html
+    /// [src/pool/scheduler/waiter.rs]: ../../../src/cleanslate/pool/scheduler/waiter.rs.html
     /// [src/pool/scheduler/worker.rs]: ../../../src/cleanslate/pool/scheduler/worker.rs.html
     /// [src/pool/submission.rs]: ../../../src/cleanslate/pool/submission.rs.html
     engine = "engine.md";

@@ -1,0 +1,135 @@
+//! What a poll of a future costs, and a closure on another executor.
+
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::task::{self, Poll, Waker};
+
+use cleanslate::future::FutureExt;
+use cleanslate::{OwnedLocal, TaskLocal};
+
+use crate::{TENANT, WORD, heading, row};
+
+macro_rules! declared {
+    ($($module:ident)*) => {
+        $(mod $module {
+            cleanslate::task_local! {
+                pub(super) static A: u64 = 0; pub(super) static B: u64 = 0;
+                pub(super) static C: u64 = 0; pub(super) static D: u64 = 0;
+                pub(super) static E: u64 = 0; pub(super) static F: u64 = 0;
+                pub(super) static G: u64 = 0; pub(super) static H: u64 = 0;
+            }
+        })*
+        static DECLARED: [&TaskLocal<u64>; 64] = [$(
+            &$module::A, &$module::B, &$module::C, &$module::D,
+            &$module::E, &$module::F, &$module::G, &$module::H,
+        )*];
+    };
+}
+declared! { d0 d1 d2 d3 d4 d5 d6 d7 }
+
+/// Ready at the poll after `left` more.
+struct Countdown(u32);
+
+impl Future for Countdown {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
+        if self.0 == 0 {
+            return Poll::Ready(());
+        }
+        self.0 -= 1;
+        Poll::Pending
+    }
+}
+
+tokio::task_local! { static TOKIO: u64; }
+
+/// Polls to the end, through a pointer as executors do.
+fn drive(future: impl Future<Output = ()>) {
+    let mut future: Pin<&mut dyn Future<Output = ()>> = pin!(future);
+    let mut cx = task::Context::from_waker(Waker::noop());
+    while black_box(&mut future).as_mut().poll(&mut cx).is_pending() {}
+}
+
+/// Prints the rows.
+pub(crate) fn rows() {
+    heading("Futures and other executors");
+    const POLLS: usize = 1_000;
+    let polls = async |read: fn() -> u64| {
+        for _ in 0..POLLS {
+            black_box(read());
+            Countdown(1).await;
+        }
+    };
+    row(
+        "a poll of an isolated future with one slot",
+        "1.0",
+        POLLS,
+        &[
+            ("", Box::new(|| drive(polls(|| WORD.get()).isolated()))),
+            ("tokio's `task_local!`", Box::new(|| drive(TOKIO.scope(1, polls(|| TOKIO.get()))))),
+        ],
+    );
+    let owners: Vec<OwnedLocal<u64>> = (0..64).map(|_| OwnedLocal::new(|| 0)).collect();
+    let owned = &|| owners.iter().for_each(|slot| slot.set(1));
+    let declared = &|| DECLARED.iter().for_each(|slot| slot.set(1));
+    for (changes, what) in [(false, ""), (true, " and change an inheritable slot")] {
+        let polls = async |touch: &dyn Fn()| {
+            touch();
+            for n in 0..POLLS {
+                if changes {
+                    TENANT.set(n as u64);
+                }
+                Countdown(1).await;
+            }
+        };
+        row(
+            &format!("a poll of futures that hold 64 `OwnedLocal`s{what}"),
+            "5",
+            POLLS,
+            &[
+                ("", Box::new(|| drive(polls(owned).isolated()))),
+                ("64 declared slots", Box::new(|| drive(polls(declared).isolated()))),
+            ],
+        );
+    }
+    #[cfg(feature = "rayon")]
+    {
+        use crate::turns::work;
+        use cleanslate::rayon::ParallelIteratorExt;
+        use rayon::prelude::*;
+        let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        for (nanos, touches, budget) in [(10, false, "1.3"), (100, false, "1.03"), (1, true, "5")] {
+            let f = move |n: u64| {
+                if touches {
+                    WORD.set(n);
+                }
+                n + work(nanos)
+            };
+            let plain = move |n: u64| n + work(nanos);
+            let sum = |sum: u64| _ = black_box(sum);
+            let what = if touches { ", one `u64` touched" } else { "" };
+            row(
+                &format!("`.isolated().map(f)`, {nanos} ns an item{what}"),
+                budget,
+                100_000,
+                &[
+                    (
+                        "",
+                        Box::new(|| {
+                            let items = || (0..100_000_u64).into_par_iter();
+                            sum(rayon.install(|| items().isolated().map(f).sum()));
+                        }),
+                    ),
+                    (
+                        "bare rayon",
+                        Box::new(|| {
+                            let items = || (0..100_000_u64).into_par_iter();
+                            sum(rayon.install(|| items().map(plain).sum()));
+                        }),
+                    ),
+                ],
+            );
+        }
+    }
+}
