@@ -22,8 +22,9 @@
 //!   become short finds that out. A glance is too short to learn from.
 //! - If a single yield takes long, others want the processor, and whoever yields waits for its
 //!   whole turn again. To be woken is quicker then, so nobody in this process stays awake until
-//!   [`CROWDED_FOR`] is over. (Where each thread learned it for itself, some stayed awake, which to
-//!   the system looks like work: it spread them over the busy processors, and woke them there.)
+//!   [`CROWDED_FOR`] is over, or [`CROWDED_AGAIN_FOR`] if it was so just before. (Where each thread
+//!   learned it for itself, some stayed awake, which to the system looks like work: it spread them
+//!   over the busy processors, and woke them there.)
 //!
 //! `docs/pool.md` says what each of the constants was measured to buy.
 
@@ -44,7 +45,10 @@ const MOST_SKIPPED: u16 = 15;
 /// thread is some milliseconds, what the pool's own threads do for one another a tenth of one.
 const CROWDED: Duration = Duration::from_millis(1);
 /// For how long that holds: some tens of such turns, so that few waits meet one.
-const CROWDED_FOR: Duration = Duration::from_millis(100);
+const CROWDED_FOR: Duration = Duration::from_millis(250);
+/// The same where it was crowded just before, too: a look at it may take a turn of somebody else's,
+/// and short jobs beside a map are to be spared that in 99 of 100 cases.
+const CROWDED_AGAIN_FOR: Duration = Duration::from_secs(2);
 
 /// Whether others want the processors: one answer for the process.
 #[cfg(not(loom))]
@@ -52,7 +56,7 @@ mod crowd {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::{CROWDED_FOR, Clock, nanos};
+    use super::{CROWDED_AGAIN_FOR, CROWDED_FOR, Clock, nanos};
 
     static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
     /// Until when they do, in nanoseconds of `CLOCK`; 0 if they never did.
@@ -60,8 +64,11 @@ mod crowd {
 
     #[cold]
     pub(super) fn note() {
-        // Relaxed: a hint.
-        UNTIL.store(CLOCK.nanos() + nanos(CROWDED_FOR), Ordering::Relaxed);
+        // Relaxed: hints.
+        let (now, until) = (CLOCK.nanos(), UNTIL.load(Ordering::Relaxed));
+        let again = until != 0 && now < until + nanos(CROWDED_FOR);
+        let lasts = if again { CROWDED_AGAIN_FOR } else { CROWDED_FOR };
+        UNTIL.store(now + nanos(lasts), Ordering::Relaxed);
     }
 
     pub(super) fn is_on() -> bool {
