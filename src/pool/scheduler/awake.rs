@@ -22,7 +22,7 @@
 //!   become short finds that out. A glance is too short to learn from.
 //! - If a single yield takes long, others want the processor, and whoever yields waits for its
 //!   whole turn again. To be woken is quicker then, so nobody in this process stays awake until
-//!   [`CROWDED_FOR`] is over, or [`CROWDED_AGAIN_FOR`] if it was so just before. (Where each thread
+//!   [`CROWDED_FOR`] is over, and nobody glances until [`NO_GLANCE_FOR`] is. (Where each thread
 //!   learned it for itself, some stayed awake, which to the system looks like work: it spread them
 //!   over the busy processors, and woke them there.)
 //!
@@ -44,11 +44,11 @@ const MOST_SKIPPED: u16 = 15;
 /// A yield that took longer means that the processor was given to somebody else: the turn of a busy
 /// thread is some milliseconds, what the pool's own threads do for one another a tenth of one.
 const CROWDED: Duration = Duration::from_millis(1);
-/// For how long that holds: some tens of such turns, so that few waits meet one.
-const CROWDED_FOR: Duration = Duration::from_millis(250);
-/// The same where it was crowded just before, too: a look at it may take a turn of somebody else's,
-/// and short jobs beside a map are to be spared that in 99 of 100 cases.
-const CROWDED_AGAIN_FOR: Duration = Duration::from_secs(2);
+/// For how long that holds where work comes in quick succession: some tens of such turns.
+const CROWDED_FOR: Duration = Duration::from_millis(100);
+/// For how long that holds elsewhere. A glance saves little and may cost such a turn: of a hundred
+/// short jobs a second beside a map, it must not be one in a hundred that pays for it.
+const NO_GLANCE_FOR: Duration = Duration::from_secs(2);
 
 /// Whether others want the processors: one answer for the process.
 #[cfg(not(loom))]
@@ -56,25 +56,24 @@ mod crowd {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::{CROWDED_AGAIN_FOR, CROWDED_FOR, Clock, nanos};
+    use super::{CROWDED_FOR, Clock, Duration, GLANCE, NO_GLANCE_FOR, nanos};
 
     static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
-    /// Until when they do, in nanoseconds of `CLOCK`; 0 if they never did.
-    static UNTIL: AtomicU64 = AtomicU64::new(0);
+    /// When they last did, in nanoseconds of `CLOCK`; 0 if they never did.
+    static LAST: AtomicU64 = AtomicU64::new(0);
 
     #[cold]
     pub(super) fn note() {
-        // Relaxed: hints.
-        let (now, until) = (CLOCK.nanos(), UNTIL.load(Ordering::Relaxed));
-        let again = until != 0 && now < until + nanos(CROWDED_FOR);
-        let lasts = if again { CROWDED_AGAIN_FOR } else { CROWDED_FOR };
-        UNTIL.store(now + nanos(lasts), Ordering::Relaxed);
+        // Relaxed: a hint.
+        LAST.store(CLOCK.nanos(), Ordering::Relaxed);
     }
 
-    pub(super) fn is_on() -> bool {
+    /// Returns whether that is a reason not to stay awake for as long as `limit`.
+    pub(super) fn is_on(limit: Duration) -> bool {
         // Relaxed: a hint.
-        let until = UNTIL.load(Ordering::Relaxed);
-        until != 0 && CLOCK.nanos() < until
+        let last = LAST.load(Ordering::Relaxed);
+        let holds = if limit > GLANCE { CROWDED_FOR } else { NO_GLANCE_FOR };
+        last != 0 && CLOCK.nanos().saturating_sub(last) < nanos(holds)
     }
 }
 
@@ -83,7 +82,7 @@ mod crowd {
 mod crowd {
     pub(super) fn note() {}
 
-    pub(super) fn is_on() -> bool {
+    pub(super) fn is_on(_limit: super::Duration) -> bool {
         false
     }
 }
@@ -101,9 +100,9 @@ impl Awake {
     /// A thread that waits for the first time.
     pub(crate) const NEW: Self = Self { skips: 0, last: 0 };
 
-    /// Returns whether [`until`](Self::until) would stay awake now.
+    /// Returns whether [`until`](Self::until) would stay awake now, in quick succession.
     pub(crate) fn is_worth_it(&self) -> bool {
-        self.skips == 0 && !crowd::is_on()
+        self.skips == 0 && !crowd::is_on(QUICK)
     }
 
     /// Stays awake until `done`, for at most `limit`, or not at all; returns whether it is done.
@@ -112,7 +111,7 @@ impl Awake {
             self.skips -= 1;
             return false;
         }
-        if crowd::is_on() {
+        if crowd::is_on(limit) {
             return false;
         }
         let clock = Clock::start();
@@ -221,6 +220,6 @@ mod tests {
             true
         });
         // Unless this thread lost its own for that long.
-        assert!(!(done || asked) || !crowd::is_on());
+        assert!(!(done || asked) || !crowd::is_on(LIMIT));
     }
 }
