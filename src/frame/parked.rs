@@ -189,14 +189,7 @@ impl Parked {
         }
         let epoch = thread.own_epoch();
         if self.home == thread.id.get() + SEVERAL {
-            let linked = self.locked(|parked| {
-                let is_whole = !parked.has_lost();
-                if is_whole {
-                    parked.link_all(epoch);
-                }
-                is_whole
-            });
-            if linked {
+            if self.locked_if_whole(|parked| parked.link_all(epoch)) {
                 return;
             }
         }
@@ -248,17 +241,8 @@ impl Parked {
         if !is_open {
             return;
         }
-        if is_plain {
-            let unlinked = self.locked(|parked| {
-                let is_whole = !parked.has_lost();
-                if is_whole {
-                    parked.unlink_all(thread);
-                }
-                is_whole
-            });
-            if unlinked {
-                return;
-            }
+        if is_plain && self.locked_if_whole(|parked| parked.unlink_all(thread)) {
+            return;
         }
         forget_capture(thread);
         let added = end_leases(thread, &mut self.failed);
@@ -294,6 +278,17 @@ impl Parked {
         drop(guard);
         self.lock = lock;
         result
+    }
+
+    /// Does the same if no owner of a value is gone; returns whether it has.
+    fn locked_if_whole(&mut self, f: impl FnOnce(&mut Self)) -> bool {
+        self.locked(|parked| {
+            let is_whole = !parked.has_lost();
+            if is_whole {
+                f(parked);
+            }
+            is_whole
+        })
     }
 
     #[inline]

@@ -29,7 +29,7 @@ macro_rules! methods {
             pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
                 match self.place() {
                     Ok(place) => place.with(f),
-                    Err(error) => $crate::slot::fail(error),
+                    Err(error) => $crate::slot::fail_without(error, f),
                 }
             }
 
@@ -53,7 +53,7 @@ macro_rules! methods {
             pub fn with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
                 match self.place() {
                     Ok(place) => place.with_mut(f),
-                    Err(error) => $crate::slot::fail(error),
+                    Err(error) => $crate::slot::fail_without(error, f),
                 }
             }
 

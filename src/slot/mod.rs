@@ -44,6 +44,16 @@ fn fail(error: AccessError) -> ! {
     panic!("{error}")
 }
 
+/// Panics like [`fail`] for methods that take a closure. It is dropped before: a panic of its drop
+/// would be the second one, and abort the process, while this one unwinds.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn fail_without<F>(error: AccessError, f: F) -> ! {
+    let _contained = crate::panic::catch(|| drop(f));
+    fail(error)
+}
+
 /// Panics like [`fail`] for methods that take a value, which is dropped here.
 #[cold]
 #[inline(never)]

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason, SetError};
-use super::{fail, fail_with};
+use super::{fail_with, fail_without};
 use crate::frame::capture::diverge;
 use crate::frame::cell::RawCell;
 use crate::frame::permanent::Gone;
@@ -187,7 +187,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     fn with_or_fail<R>(self, f: impl FnOnce(&T) -> R) -> R {
         match self.shared_slow() {
             Ok(shared) => f(shared.get()),
-            Err(error) => fail(error),
+            Err(error) => fail_without(error, f),
         }
     }
 
@@ -227,7 +227,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     fn with_mut_or_fail<R>(self, f: impl FnOnce(&mut T) -> R) -> R {
         match self.exclusive_slow() {
             Ok(mut exclusive) => f(exclusive.get()),
-            Err(error) => fail(error),
+            Err(error) => fail_without(error, f),
         }
     }
 

@@ -8,6 +8,14 @@ use std::sync::{Arc, Once};
 use crate::support::{Census, SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::{Context, OwnedLocal, Pool, task_local};
 
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic!("in a drop, on purpose");
+    }
+}
+
 /// Runs each body twice: `$slot` is a reference to a declared slot, then to an owned one.
 macro_rules! on_both {
     ($($(#[$attribute:meta])* fn $name:ident($slot:ident: $t:ty = $init:expr) $body:block)*) => {
@@ -282,6 +290,20 @@ on_both! {
             assert_eq!(line_of_panic(|| slot.with(|_| ())), line!());
             assert_eq!(line_of_panic(|| slot.get()), line!());
             assert_eq!(line_of_panic(|| slot.replace(1)), line!());
+        });
+    }
+
+    // Broke: the closure was dropped while the refusal unwound, and a panic of that drop aborted.
+    fn a_closure_that_is_refused_is_dropped_before_the_panic(slot: u32 = 0) {
+        slot.with(|_| {
+            let bomb = PanicsInDrop;
+            let words = panic_of(|| slot.with_mut(move |_| drop(bomb)));
+            assert!(words.contains(&*slot.name()), "{words}");
+        });
+        slot.with_mut(|_| {
+            let bomb = PanicsInDrop;
+            let words = panic_of(|| slot.with(move |_| drop(bomb)));
+            assert!(words.contains(&*slot.name()), "{words}");
         });
     }
 
