@@ -188,10 +188,10 @@ impl Parked {
             return;
         }
         let epoch = thread.own_epoch();
-        if self.home == thread.id.get() + SEVERAL {
-            if self.locked_if_whole(|parked| parked.link_all(epoch)) {
-                return;
-            }
+        if self.home == thread.id.get() + SEVERAL
+            && self.locked_if_whole(|parked| parked.link_all(epoch))
+        {
+            return;
         }
         let mut lost = Vec::new();
         for mut item in take(&mut self.items) {

@@ -64,6 +64,24 @@ fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
     assert!(core.is_quiescent());
 }
 
+/// Starts a worker that falls asleep, whatever there is to do, and tells when it is woken.
+fn asleep(core: &Arc<Core>) -> (std::thread::JoinHandle<()>, mpsc::Receiver<()>) {
+    let (tell, told) = mpsc::channel();
+    let theirs = Arc::clone(core);
+    let sleeper = std::thread::spawn(move || {
+        let mut sleeper = Sleeper::of_this_thread();
+        // It is on the list when it is asked, and does not see what is in the queue.
+        let has_work = || {
+            tell.send(()).unwrap();
+            false
+        };
+        theirs.sleepers.fall_asleep(&mut sleeper, false, has_work, || false);
+        tell.send(()).unwrap();
+    });
+    told.recv().unwrap();
+    (sleeper, told)
+}
+
 // Broke: a live entry that a sweep put back while every worker had fallen asleep waited for ever.
 #[test]
 fn a_sweep_wakes_a_worker_for_what_it_moved() {
@@ -74,20 +92,7 @@ fn a_sweep_wakes_a_worker_for_what_it_moved() {
         core.queue.push(Arc::clone(task) as Arc<dyn Entry>);
     }
     core.queue.push(Task::new(|_: &Core| ()) as Arc<dyn Entry>);
-    let (tell, told) = mpsc::channel();
-    let theirs = Arc::clone(&core);
-    let sleeper = std::thread::spawn(move || {
-        let mut sleeper = Sleeper::of_this_thread();
-        // It is on the list when it is asked, and does not see the entry, which is in nobody's
-        // sight then.
-        let has_work = || {
-            tell.send(()).unwrap();
-            false
-        };
-        theirs.sleepers.fall_asleep(&mut sleeper, false, has_work, || false);
-        tell.send(()).unwrap();
-    });
-    told.recv().unwrap();
+    let (sleeper, told) = asleep(&core);
     core.mark_stale(200);
     assert_eq!(core.queue.live(), 1);
     assert!(told.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
@@ -100,27 +105,16 @@ fn a_sweep_wakes_a_worker_for_what_it_moved() {
 #[test]
 fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
     let core = core(1);
-    let (tell, told) = mpsc::channel();
-    let theirs = Arc::clone(&core);
-    let sleeper = std::thread::spawn(move || {
-        let mut sleeper = Sleeper::of_this_thread();
-        let has_work = || {
-            tell.send(()).unwrap();
-            false
-        };
-        theirs.sleepers.fall_asleep(&mut sleeper, false, has_work, || false);
-        tell.send(()).unwrap();
-    });
-    told.recv().unwrap();
+    let (sleeper, woken) = asleep(&core);
     let entries = (0..2).map(|n| {
         if n == 1 {
-            let woken = told.recv_timeout(Duration::from_millis(100)).is_ok();
-            assert!(!woken, "woken while there was one of two");
+            let early = woken.recv_timeout(Duration::from_millis(100)).is_ok();
+            assert!(!early, "woken while there was one of two");
         }
         Task::new(|_: &Core| ()) as Arc<dyn Entry>
     });
     assert!(!core.enqueue_all(entries));
-    assert!(told.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
+    assert!(woken.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
     sleeper.join().unwrap();
     while let Some(entry) = core.queue.pop() {
         core.run(entry);
