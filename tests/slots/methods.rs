@@ -298,12 +298,12 @@ on_both! {
         slot.with(|_| {
             let bomb = PanicsInDrop;
             let words = panic_of(|| slot.with_mut(move |_| drop(bomb)));
-            assert!(words.contains(&*slot.name()), "{words}");
+            assert!(words.contains(&slot.name().to_string()), "{words}");
         });
         slot.with_mut(|_| {
             let bomb = PanicsInDrop;
             let words = panic_of(|| slot.with(move |_| drop(bomb)));
-            assert!(words.contains(&*slot.name()), "{words}");
+            assert!(words.contains(&slot.name().to_string()), "{words}");
         });
     }
 
