@@ -7,7 +7,7 @@ pub(crate) mod state;
 use std::panic::Location;
 use std::sync::Arc;
 
-use self::state::{Claimed, Completion, Detached, JobState, Promise, Registration};
+use self::state::{Completion, Detached, JobState, Promise, Registration};
 use super::core::{Core, Entry, Running};
 use super::error::{Cause, Label, Labelled, Name, TaskError};
 use super::scheduler::completions::CompletionQueue;
@@ -34,6 +34,9 @@ pub(crate) trait End: Send + Sync {
 impl End for () {}
 
 type Work<F> = (F, Context);
+
+/// What a claim gives: the work, and the right to publish what it came to.
+type Claim<'a, F, R> = (Work<F>, Promise<'a, Work<F>, Outcome<R>>);
 
 /// See the module's documentation.
 pub(crate) struct Job<F, R, E> {
@@ -102,11 +105,10 @@ where
 
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone
     /// before the completion can be observed.
-    fn execute(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>) {
+    fn execute(&self, core: &Core, ((task, context), promise): Claim<'_, F, R>) {
         let running = Running::begin(core);
         let tally = running.tally;
         core.claimed(tally);
-        let ((task, context), promise) = claimed.work();
         let outcome = core.watched(self, None, || {
             let outcome = core.isolation.run(&context, task);
             if !context.is_empty() {
@@ -129,12 +131,11 @@ where
 
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
     #[cold]
-    fn abandon(&self, core: &Core, claimed: Claimed<'_, Work<F>, Outcome<R>>, cause: Cause) {
+    fn abandon(&self, core: &Core, (work, promise): Claim<'_, F, R>, cause: Cause) {
         // The drops are user code, and so is what hears of the end. The pool waits for them.
         let in_drop = current::enter(core.id, Doing::Drop);
         let tally = core.tally();
         core.claimed(tally);
-        let (work, promise) = claimed.work();
         core.drop_contained(work, self);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
@@ -150,8 +151,7 @@ where
     /// Ends a job that was not let in. Nothing counts it.
     #[cold]
     pub(crate) fn refuse(&self, core: &Core, cause: Cause) {
-        if let Some(claimed) = self.state.claim() {
-            let (work, promise) = claimed.work();
+        if let Some((work, promise)) = self.state.claim() {
             core.drop_contained(work, self);
             self.end.failing();
             self.publish(core, promise, Err(cause));

@@ -15,8 +15,7 @@ use crate::sync::seam;
 
 /// What a runner of the job does: runs it (the outcome is the work plus one) if it gets it.
 fn run(cell: &JobState<usize, Token>, made: &StdArc<Ledger>) -> bool {
-    let Some(claimed) = cell.claim() else { return false };
-    let (work, promise) = claimed.work();
+    let Some((work, promise)) = cell.claim() else { return false };
     finish(cell, promise.complete(made.token(work + 1)));
     true
 }
@@ -110,8 +109,7 @@ fn a_job_is_run_or_cancelled_never_both() {
         let runner = runner(&cell, &ledger);
         let cancelled = match cell.claim() {
             None => false,
-            Some(claimed) => {
-                let (_work, promise) = claimed.work();
+            Some((_work, promise)) => {
                 finish(&cell, promise.complete(ledger.token(0)));
                 true
             }

@@ -13,10 +13,10 @@
 //! Invariants:
 //!
 //! 1. `CLAIMED`, `DONE` and `TAKEN` are only ever set, each by one thread, in this order.
-//! 2. Before `DONE`, the body is touched only by the thread that set `CLAIMED`. It holds the one
-//!    [`Claimed`] token, in exchange for which it gets the work and the one [`Promise`]; in
-//!    exchange for that it puts the outcome there and sets `DONE`. So the body holds the work as
-//!    long as there may be a `Claimed`, nothing while there is a `Promise`, and then the outcome.
+//! 2. Before `DONE`, the body is touched only by the thread that set `CLAIMED`. It takes the work
+//!    out at once and gets the one [`Promise`], in exchange for which it puts the outcome there and
+//!    sets `DONE`. So the body holds the work until the claim, nothing while there is a `Promise`,
+//!    and then the outcome.
 //! 3. After `DONE`, the body is touched only by the thread that set `TAKEN`, once.
 //! 4. Dropping the cell drops nothing: the work is moved out by the claim, the outcome by `TAKEN`.
 //!    A scoped job may lie in the queue, claimed long ago, when the borrows of its types have
@@ -61,11 +61,8 @@ pub(crate) struct JobState<W, O> {
 // threads is a `W` or an `O`; both are `Send`.
 unsafe impl<W: Send, O: Send> Sync for JobState<W, O> {}
 
-/// The one right to run or to cancel a job. It must be exchanged for the [`work`](Claimed::work).
-#[must_use = "a claimed job must be completed, or its waiters wait for ever"]
-pub(crate) struct Claimed<'a, W, O>(Promise<'a, W, O>);
-
-/// The one right to publish a job's outcome. It must end in [`complete`](Promise::complete).
+/// The one right to publish the outcome of a claimed job. It must end in
+/// [`complete`](Promise::complete).
 #[must_use = "a claimed job must be completed, or its waiters wait for ever"]
 pub(crate) struct Promise<'a, W, O>(&'a JobState<W, O>);
 
@@ -114,13 +111,23 @@ impl<W, O> JobState<W, O> {
         self.state.load(Ordering::Relaxed) >> NUMBER
     }
 
-    /// Claims the job; `None` if somebody else did before.
+    /// Claims the job, to run it or to cancel it: moves its work out. `None` if somebody else did
+    /// before.
     #[inline]
-    pub(crate) fn claim(&self) -> Option<Claimed<'_, W, O>> {
+    #[expect(unsafe_code, reason = "moves the work out of the shared body")]
+    pub(crate) fn claim(&self) -> Option<(W, Promise<'_, W, O>)> {
         // Relaxed: the winner reads only what was written before the job was shared, and sharing it
         // (the queue, the handle) orders that; a loser reads nothing.
-        let before = self.state.fetch_or(CLAIMED, Ordering::Relaxed);
-        if before & CLAIMED == 0 { Some(Claimed(Promise(self))) } else { None }
+        if self.state.fetch_or(CLAIMED, Ordering::Relaxed) & CLAIMED != 0 {
+            return None;
+        }
+        let work = self.body.with_mut(|body| {
+            // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
+            let body = unsafe { &mut *body };
+            // SAFETY: invariant 2: it is there until the claim, which was now.
+            unsafe { ManuallyDrop::take(&mut body.work) }
+        });
+        Some((work, Promise(self)))
     }
 
     /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.
@@ -216,21 +223,6 @@ impl<W, O> Drop for Promise<'_, W, O> {
     }
 }
 
-impl<'a, W, O> Claimed<'a, W, O> {
-    /// Moves the work out.
-    #[inline]
-    #[expect(unsafe_code, reason = "moves the work out of the shared body")]
-    pub(crate) fn work(self) -> (W, Promise<'a, W, O>) {
-        let work = self.0.0.body.with_mut(|body| {
-            // SAFETY: invariant 2: the holder of the token is the only one that touches the body.
-            let body = unsafe { &mut *body };
-            // SAFETY: invariant 2: it is there, since the token is, which ends here.
-            unsafe { ManuallyDrop::take(&mut body.work) }
-        });
-        (work, self.0)
-    }
-}
-
 impl<W, O> Promise<'_, W, O> {
     /// Notes that the work was cancelled, for whoever asks once the job is done.
     pub(crate) fn note_cancelled(&self) {
@@ -244,7 +236,7 @@ impl<W, O> Promise<'_, W, O> {
     pub(crate) fn complete(self, outcome: O) -> Completion {
         let cell = ManuallyDrop::new(self).0;
         cell.body.with_mut(|body| {
-            // SAFETY: invariant 2, as in `work`; `DONE` is set below, after the last access.
+            // SAFETY: invariant 2, as in `claim`; `DONE` is set below, after the last access.
             let body = unsafe { &mut *body };
             body.outcome = ManuallyDrop::new(outcome);
         });
