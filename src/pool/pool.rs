@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 use super::core::{Activity, Core};
 use super::error::{Cause, Label, Name, TaskError};
 use super::group::broadcast;
-use super::isolation::Isolation;
 use super::scheduler::current;
 use super::stats::{self, Stats};
 use crate::context::Context;
@@ -66,12 +65,12 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 pub struct Pool {
     owner: Arc<Handles>,
     pub(super) name: Option<Name>,
-    inherits: Inherits,
+    pub(super) inherits: Inherits,
 }
 
 /// What the tasks inherit.
 #[derive(Clone)]
-enum Inherits {
+pub(super) enum Inherits {
     /// What surrounds the submission.
     Surroundings,
     Given(Context),
@@ -289,26 +288,6 @@ impl Pool {
     #[must_use]
     pub fn detached(&self) -> Self {
         Self { inherits: Inherits::Nothing, ..self.clone() }
-    }
-
-    /// Returns the context that a task submitted here and now gets.
-    #[inline]
-    #[track_caller]
-    pub(crate) fn context(&self) -> Context {
-        let core = self.core();
-        if matches!(core.isolation, Isolation::Leaky) {
-            return Context::empty();
-        }
-        let context = match &self.inherits {
-            Inherits::Surroundings => Context::capture(),
-            Inherits::Given(context) => context.clone(),
-            Inherits::Nothing => Context::empty(),
-        };
-        let Some(carriers) = &core.carriers else { return context };
-        match context.in_pool(carriers, matches!(self.inherits, Inherits::Surroundings)) {
-            Ok(context) => context,
-            Err(error) => panic!("{error}"),
-        }
     }
 
     #[inline]

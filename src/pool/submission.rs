@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::core::{Entry, Place, Refused};
 use super::error::{Cause, SubmitError};
 use super::handle::JoinHandle;
+use super::isolation::Isolation;
 use super::job::{End, Job};
-use super::pool::Pool;
+use super::pool::{Inherits, Pool};
 use crate::context::Context;
 use crate::panic::Guarded;
 
@@ -91,6 +92,26 @@ impl Pool {
                     Refused::ShutDown | Refused::Forked => SubmitError::shut_down(f),
                 })
             }
+        }
+    }
+
+    /// Returns the context that a task submitted here and now gets.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn context(&self) -> Context {
+        let core = self.core();
+        if matches!(core.isolation, Isolation::Leaky) {
+            return Context::empty();
+        }
+        let context = match &self.inherits {
+            Inherits::Surroundings => Context::capture(),
+            Inherits::Given(context) => context.clone(),
+            Inherits::Nothing => Context::empty(),
+        };
+        let Some(carriers) = &core.carriers else { return context };
+        match context.in_pool(carriers, matches!(self.inherits, Inherits::Surroundings)) {
+            Ok(context) => context,
+            Err(error) => panic!("{error}"),
         }
     }
 
