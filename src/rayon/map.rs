@@ -9,7 +9,7 @@
 //!
 //! 1. The first `filled` places of a piece are initialised.
 
-use std::mem::{ManuallyDrop, MaybeUninit, needs_drop};
+use std::mem::{self, ManuallyDrop, MaybeUninit, needs_drop};
 
 use rayon::iter::IndexedParallelIterator;
 use rayon::iter::plumbing::{Consumer, Folder, Reducer};
@@ -59,12 +59,31 @@ where
         let mut items = Vec::new();
         // An input may promise more than there is memory.
         let _reserved = items.try_reserve(iter.size_hint().0);
-        each(context, &mut iter, Contained::new, |item| items.push(item));
-        items
+        each(context, &mut iter, Contained::new, items, push)
     });
     // Not while a panic of it unwinds.
     let dropped = catch(|| drop(iter));
     pulled.and_then(|items| dropped.map(|()| items))
+}
+
+/// Does what `Vec::push` does, but for passing the address on: the vector would lie in memory.
+#[inline]
+fn push<T>(items: &mut Vec<T>, item: T) {
+    #[cold]
+    #[inline(never)]
+    fn with_room<T>(mut items: Vec<T>) -> Vec<T> {
+        items.reserve(1);
+        items
+    }
+    if items.len() == items.capacity() {
+        *items = with_room(mem::take(items));
+    }
+    items.spare_capacity_mut()[0].write(item);
+    #[expect(unsafe_code, reason = "`Vec::push` would have the address")]
+    // SAFETY: at most the capacity, since there was a place; and that place is initialised.
+    unsafe {
+        items.set_len(items.len() + 1);
+    }
 }
 
 /// A value whose drop never unwinds.
@@ -151,11 +170,8 @@ where
     fn consume_iter<I: IntoIterator<Item = T>>(self, iter: I) -> Self {
         let Self { piece, common } = self;
         let Common { context, f, first } = common;
-        let piece = piece.and_then(|mut piece| {
-            first.keep(catch(|| {
-                each(context, iter.into_iter(), f, |result| piece.push(result));
-                piece
-            }))
+        let piece = piece.and_then(|piece| {
+            first.keep(catch(|| each(context, iter.into_iter(), f, piece, Piece::push)))
         });
         Self { piece, common }
     }

@@ -35,35 +35,49 @@ fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     context::run_attached(context, f).unwrap_or_else(|failure| raise(failure))
 }
 
-/// Makes a task of each item: of its pull, and of a call of `f` with it. `then` gets the results,
-/// beside the tasks. Panics as [`run`] does.
+/// Makes a task of each item: of its pull, and of a call of `f` with it. `then` puts the results
+/// into `all`, beside the tasks. Panics as [`run`] does.
+// What changes from item to item is here by value, and nothing below borrows it: borrowed, it would
+// lie in memory.
 #[inline]
-pub(super) fn each<T, R>(
+pub(super) fn each<T, R, A>(
     context: &Context,
     mut items: impl Iterator<Item = T>,
     f: impl Fn(T) -> R,
-    mut then: impl FnMut(R),
-) {
+    mut all: A,
+    then: impl Fn(&mut A, R),
+) -> A {
     if context.has_carriers() {
-        while each_attached(context, &mut items, &f, &mut then) {}
-        return;
+        return all_attached(context, items, f, all, then);
     }
     let mut frame = Frame::enter(context.inherits());
-    for item in items {
-        let result = f(item);
+    // Not `for`, which would drop the iterator in the frame.
+    while let Some(result) = items.next().map(&f) {
         if let Err(error) = frame.next_task() {
             discard(result);
             fail(error);
         }
-        then(result);
+        then(&mut all, result);
     }
     frame.end().unwrap_or_else(|error| fail(error));
+    all
+}
+
+#[cold]
+#[inline(never)]
+fn all_attached<T, R, A>(
+    context: &Context,
+    mut items: impl Iterator<Item = T>,
+    f: impl Fn(T) -> R,
+    mut all: A,
+    then: impl Fn(&mut A, R),
+) -> A {
+    while each_attached(context, &mut items, &f, &mut |result| then(&mut all, result)) {}
+    all
 }
 
 /// Makes tasks of items as [`each`] does, with the carriers attached, until one has left something
 /// that they have to take away. `false`: that was all.
-#[cold]
-#[inline(never)]
 fn each_attached<T, R>(
     context: &Context,
     items: &mut impl Iterator<Item = T>,
