@@ -277,7 +277,7 @@ impl Context {
     #[inline]
     pub(crate) fn attach_around(
         &self,
-        body: &mut dyn FnMut(AttachedCarriers<'_>),
+        body: impl FnMut(AttachedCarriers<'_>),
     ) -> Option<CarrierError> {
         Carriers::around(self.carriers.as_ref(), body)
     }

@@ -6,7 +6,7 @@
 //! they touched. A task without carriers has the one frame.
 
 use super::Context;
-use crate::foreign::{AttachedCarriers, CarrierError, attach_nothing_around};
+use crate::foreign::{AttachedCarriers, CarrierError, attach_nothing_around, reattach};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
 
@@ -79,7 +79,7 @@ pub(crate) fn ready_for_next(
     context: &Context,
     carriers: AttachedCarriers<'_>,
 ) -> Result<bool, CleanupError> {
-    frame::run(context.inherits(), || carriers.reattach())
+    frame::run(context.inherits(), || reattach(carriers))
 }
 
 /// Makes something that outlives the current task, as if for nobody: in an empty context, with each
@@ -123,7 +123,7 @@ pub(crate) fn attached(
 ) -> Result<Option<CleanupError>, CarrierError> {
     let frame = Frame::enter(context.inherits());
     let mut f = Some(f);
-    let failed = context.attach_around(&mut |carriers| {
+    let failed = context.attach_around(|carriers| {
         if let Some(f) = f.take() {
             f(carriers);
         }

@@ -1,5 +1,5 @@
 //! What is attached on this thread: the lists of the contexts whose tasks run on it, one on top of
-//! the other.
+//! the other; and whether a carrier's code runs there.
 //!
 //! # Invariants
 //!
@@ -9,14 +9,16 @@
 #![expect(unsafe_code, reason = "levels are found through pointers into the stack")]
 
 use std::cell::Cell;
-use std::ptr::null;
+use std::ptr::{self, null};
 
-use super::carried::{self, Carried, TaskBody};
+use super::carried::{Attached, Carried, around_all};
 use super::error::CarrierError;
 
 struct Level {
     carriers: *const [Carried],
     outer: *const Level,
+    /// Whether a carrier's code runs, also one below.
+    in_carrier: Cell<bool>,
 }
 
 thread_local! {
@@ -24,25 +26,70 @@ thread_local! {
 }
 
 /// Takes the innermost level away, also when the call unwinds.
-struct Leave {
+struct Leave<'i> {
+    innermost: &'i Cell<*const Level>,
     outer: *const Level,
 }
 
-impl Drop for Leave {
+impl Drop for Leave<'_> {
     #[inline]
     fn drop(&mut self) {
-        INNERMOST.set(self.outer);
+        self.innermost.set(self.outer);
     }
+}
+
+/// Calls `f` with a level for these carriers, whose code runs there at first.
+#[inline]
+fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Level) -> R) -> R {
+    // A reference and not a callback: `LocalKey::with` is inlined only around small closures.
+    let innermost = INNERMOST.with(ptr::from_ref);
+    // SAFETY: used in this call only, and a thread-local stays in place while code runs that could
+    // have looked at it: its thread ends later.
+    let innermost = unsafe { &*innermost };
+    let level = Level { carriers, outer: innermost.get(), in_carrier: Cell::new(true) };
+    let _leave = Leave { innermost, outer: level.outer };
+    innermost.set(&raw const level);
+    f(&level)
 }
 
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
 /// finds them. It was called unless something could not be attached.
 #[inline]
-pub(super) fn around(carriers: &[Carried], body: TaskBody<'_>) -> Option<CarrierError> {
-    let level = Level { carriers, outer: INNERMOST.get() };
-    let _leave = Leave { outer: level.outer };
-    INNERMOST.set(&raw const level);
-    carried::around(carriers, body)
+pub(super) fn around(
+    carriers: &[Carried],
+    mut body: impl FnMut(Attached<'_>),
+) -> Option<CarrierError> {
+    on_a_level(carriers, |level| {
+        let before = is_in_carrier_on(level.outer);
+        around_all(carriers, &mut |links| {
+            level.in_carrier.set(before);
+            body(links);
+            level.in_carrier.set(true);
+        })
+    })
+}
+
+/// Makes the thread ready for the next task in the same context, as detaching and attaching would.
+/// `false`: one of the carriers cannot, and all have to be detached and attached.
+pub(crate) fn reattach(attached: Attached<'_>) -> bool {
+    in_carrier(|| attached.reattach())
+}
+
+/// Calls a carrier's code, marked as such.
+pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
+    on_a_level(&[], |_| f())
+}
+
+/// Returns whether a carrier's code runs on this thread: then installed carriers stay out of what
+/// it captures, since they would carry themselves for ever.
+pub(super) fn is_in_carrier() -> bool {
+    is_in_carrier_on(INNERMOST.get())
+}
+
+#[inline]
+fn is_in_carrier_on(level: *const Level) -> bool {
+    // SAFETY: C1: null, or a level whose call lasts, on this thread's stack.
+    unsafe { level.as_ref() }.is_some_and(|level| level.in_carrier.get())
 }
 
 /// Returns the carriers that are attached on this thread, the outermost first.

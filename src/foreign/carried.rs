@@ -5,6 +5,7 @@
 //! one are detached), and nothing is allocated per task.
 
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
 use super::carrier::Identity;
@@ -28,17 +29,12 @@ trait AnyLoad: Send + Sync {
     fn name(&self) -> String;
     fn identity(&self) -> Identity;
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
-    /// Attaches this one and then the rest, calls `body` inside, and detaches. The body was called
+    /// Attaches this one and then the rest, calls the body inside, and detaches. It was called
     /// unless something could not be attached.
-    fn around(
-        &self,
-        outer: Attached<'_>,
-        rest: &[Carried],
-        body: TaskBody<'_>,
-    ) -> Option<CarrierError>;
+    fn around(&self, outer: Attached<'_>, rest: &mut Rest<'_>) -> Option<CarrierError>;
 }
 
-pub(super) type TaskBody<'a> = &'a mut dyn FnMut(Attached<'_>);
+type TaskBody<'a> = &'a mut dyn FnMut(Attached<'_>);
 
 /// What is attached around a body: a list through the stack, the innermost first.
 #[derive(Clone, Copy)]
@@ -50,10 +46,8 @@ struct Link<'a> {
 }
 
 impl Attached<'_> {
-    /// Makes the thread ready for the next task in the same context, as detaching and attaching
-    /// would. `false`: one of them cannot, and all have to be detached and attached.
-    #[inline]
-    pub(crate) fn reattach(self) -> bool {
+    /// Asks each to make the thread ready for another task, the innermost first, until one says no.
+    pub(super) fn reattach(self) -> bool {
         let mut next = self;
         while let Some(link) = next.0 {
             if !(link.reattach)() {
@@ -81,7 +75,7 @@ impl<H: Hold> Identified<H> {
         kinds::name_of(&*self.carrier)
     }
 
-    /// Calls the carrier's code and names what went wrong.
+    /// Calls the carrier's code, which the caller has marked as such, and names what went wrong.
     pub(super) fn call<T>(
         &self,
         step: CarrierStep,
@@ -116,15 +110,10 @@ impl<H: Hold> AnyLoad for Load<H> {
         Arc::clone(&self.carrier).nothing()
     }
 
-    fn around(
-        &self,
-        outer: Attached<'_>,
-        rest: &[Carried],
-        body: TaskBody<'_>,
-    ) -> Option<CarrierError> {
-        self.carrier.carrier.hold(&self.captured, |reattach| {
-            around_all(Attached(Some(&Link { reattach, outer })), rest, body)
-        })
+    fn around(&self, outer: Attached<'_>, rest: &mut Rest<'_>) -> Option<CarrierError> {
+        self.carrier
+            .carrier
+            .hold(&self.captured, |reattach| rest.run(Attached(Some(&Link { reattach, outer }))))
     }
 }
 
@@ -161,22 +150,29 @@ impl Carried {
     }
 }
 
-/// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
-/// could not be attached.
-pub(super) fn around(carriers: &[Carried], body: TaskBody<'_>) -> Option<CarrierError> {
-    around_all(Attached(None), carriers, body)
+/// Carriers that are still to be attached, and what is called inside.
+struct Rest<'a> {
+    carriers: slice::Iter<'a, Carried>,
+    body: TaskBody<'a>,
 }
 
-fn around_all(
-    outer: Attached<'_>,
-    carriers: &[Carried],
-    body: TaskBody<'_>,
-) -> Option<CarrierError> {
-    match carriers.split_first() {
-        Some((first, rest)) => first.load.around(outer, rest, body),
-        None => {
-            body(outer);
-            None
+impl Rest<'_> {
+    /// Attaches them inside of `outer`, calls the body, and detaches.
+    #[inline]
+    fn run(&mut self, outer: Attached<'_>) -> Option<CarrierError> {
+        match self.carriers.next() {
+            Some(next) => next.load.around(outer, self),
+            None => {
+                (self.body)(outer);
+                None
+            }
         }
     }
+}
+
+/// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
+/// could not be attached.
+#[inline]
+pub(super) fn around_all(carriers: &[Carried], body: TaskBody<'_>) -> Option<CarrierError> {
+    Rest { carriers: carriers.iter(), body }.run(Attached(None))
 }

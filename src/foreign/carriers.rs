@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::attached;
 use super::carried::{Attached, Carried, CarriedList};
 use super::error::CarrierError;
-use super::in_carrier::is_in_carrier;
 use super::installed::{Installed, all_installed};
 use super::set::CarrierSet;
 use super::shared::SharedCarrier;
@@ -24,7 +23,7 @@ impl Carriers {
     /// Returns what the carriers that are installed capture on this thread. Where none of them has
     /// anything, that is the list which is kept with them and hides what a detached task has left.
     pub(crate) fn capture() -> Result<Option<Self>, CarrierError> {
-        if is_in_carrier() {
+        if attached::is_in_carrier() {
             return Ok(None);
         }
         let mut last: Option<&Installed> = None;
@@ -97,7 +96,7 @@ impl Carriers {
     #[inline]
     pub(crate) fn around(
         these: Option<&Self>,
-        body: &mut dyn FnMut(Attached<'_>),
+        body: impl FnMut(Attached<'_>),
     ) -> Option<CarrierError> {
         attached::around(these.map_or(&[], Self::as_slice), body)
     }
@@ -114,12 +113,12 @@ pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierErr
     let mut nothing: Vec<_> = hidden.cloned().collect();
     let mut failed = None;
     for carried in here {
-        match carried.nothing() {
+        match attached::in_carrier(|| carried.nothing()) {
             Ok(one) => nothing.extend(one),
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let failed = failed.or_else(|| attached::around(&nothing, &mut |_| body()));
+    let failed = failed.or_else(|| attached::around(&nothing, |_| body()));
     let _contained = catch(|| drop(nothing));
     failed
 }
@@ -203,14 +202,14 @@ mod tests {
         let alice = [carried(User), carried(Level)];
         USER.set("bob");
         let bob = [carried(User)];
-        attached::around(&alice, &mut |_| {
+        attached::around(&alice, |_| {
             assert_eq!(nothing_attached(), ("system", 3));
-            attached::around(&bob, &mut |_| {
+            attached::around(&bob, |_| {
                 assert_eq!(attached::on_this_thread().len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));
                 assert_eq!(USER.get(), "bob");
             });
-            let caught = catch(|| attached::around(&bob, &mut |_| panic!("on purpose")));
+            let caught = catch(|| attached::around(&bob, |_| panic!("on purpose")));
             assert!(caught.is_err());
             assert_eq!(attached::on_this_thread().len(), 2, "unwinding takes it away, too");
         });
@@ -221,7 +220,7 @@ mod tests {
     fn a_carrier_that_cannot_say_what_nothing_is_keeps_the_code_from_running() {
         USER.set("mallory");
         let list = [carried(User)];
-        attached::around(&list, &mut |_| {
+        attached::around(&list, |_| {
             let failed = attach_nothing_around(&mut || unreachable!());
             let error = failed.expect("it panics").to_string();
             assert!(error.contains("carrier `user` panicked to say what nothing is"), "{error}");

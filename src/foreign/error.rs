@@ -122,6 +122,7 @@ impl CarrierError {
     }
 
     /// Adds a carrier that could not be detached besides.
+    #[cold]
     fn with_stuck(mut self, other: Self) -> Self {
         self.inner.stuck = Some(match self.inner.stuck.take() {
             Some(first) => first.with_stuck(other),
@@ -131,6 +132,7 @@ impl CarrierError {
     }
 
     /// Joins what went wrong inside, if anything did, with a carrier that could not be detached.
+    #[inline]
     pub(super) fn both(inner: Option<Self>, stuck: Option<Self>) -> Option<Self> {
         match (inner, stuck) {
             (Some(inner), Some(stuck)) => Some(inner.with_stuck(stuck)),

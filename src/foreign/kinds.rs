@@ -7,7 +7,6 @@ use std::cell::RefCell;
 
 use super::carrier::{Carrier, Identity};
 use super::error::{BoxError, CarrierError, CarrierStep};
-use super::in_carrier::InCarrier;
 use super::scoped::{Scoped, ScopedCarrier};
 use crate::panic::{Payload, catch};
 
@@ -28,14 +27,13 @@ pub(super) trait Hold: Send + Sync + Sized + 'static {
     ) -> Option<CarrierError>;
 }
 
-/// Calls a carrier's code and names what went wrong.
+/// Calls a carrier's code, which the caller has marked as such, and names what went wrong.
 #[inline]
 pub(super) fn call<H: Hold, T>(
     carrier: &H,
     step: CarrierStep,
     f: impl FnOnce(&H) -> Result<T, BoxError>,
 ) -> Result<T, CarrierError> {
-    let _marked = InCarrier::enter();
     match catch(|| f(carrier)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(cause)) => Err(failed(carrier, step, cause)),
@@ -46,7 +44,6 @@ pub(super) fn call<H: Hold, T>(
 /// Asks a carrier whether the thread is ready. A panic is a no.
 #[inline]
 fn is_ready(reattach: impl FnOnce() -> bool) -> bool {
-    let _marked = InCarrier::enter();
     catch(reattach).unwrap_or(false)
 }
 
@@ -99,6 +96,7 @@ impl<C: Carrier> Hold for Attaching<C> {
 
     as_the_carrier_says!();
 
+    #[inline]
     fn hold(
         &self,
         captured: &C::Captured,
@@ -121,6 +119,7 @@ impl<C: ScopedCarrier> Hold for Scoped<C> {
 
     as_the_carrier_says!();
 
+    #[inline]
     fn hold(
         &self,
         captured: &C::Captured,
@@ -130,7 +129,6 @@ impl<C: ScopedCarrier> Hold for Scoped<C> {
         struct Called;
         let mut called = None;
         let body = || {
-            let _user_code = InCarrier::interrupt();
             called = Some(inner(&|| is_ready(|| self.0.reattach(captured))));
             Called
         };

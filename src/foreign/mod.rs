@@ -27,7 +27,6 @@ mod carried;
 mod carrier;
 mod carriers;
 mod error;
-mod in_carrier;
 mod installed;
 mod kinds;
 #[cfg(feature = "opentelemetry")]
@@ -39,6 +38,7 @@ mod shared;
 mod tracing;
 
 pub use adopt::{Adoptable, Adopted, adopt, adopt_with};
+pub(crate) use attached::reattach;
 pub(crate) use carried::{Attached as AttachedCarriers, Carried};
 pub use carrier::{Carrier, Identity};
 pub(crate) use carriers::Carriers;

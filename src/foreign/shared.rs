@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::attached::in_carrier;
 use super::carried::{Carried, Identified};
 use super::carrier::{Carrier, Identity};
 use super::error::{CarrierError, CarrierStep};
@@ -130,17 +131,17 @@ impl SharedCarrier {
 
     /// Takes the state of this thread.
     pub(super) fn capture(&self) -> Result<Carried, CarrierError> {
-        Arc::clone(&self.0).capture()
+        in_carrier(|| Arc::clone(&self.0).capture())
     }
 
     /// Takes the state of this thread, unless that is nothing.
     pub(super) fn capture_something(&self) -> Result<Option<Carried>, CarrierError> {
-        Arc::clone(&self.0).capture_something()
+        in_carrier(|| Arc::clone(&self.0).capture_something())
     }
 
     /// Returns what code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
-        Arc::clone(&self.0).nothing()
+        in_carrier(|| Arc::clone(&self.0).nothing())
     }
 
     /// Returns whether it captures anything. If not, it only keeps tasks apart.

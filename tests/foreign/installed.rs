@@ -241,12 +241,33 @@ fn adopted_keys_of_one_type_are_different_carriers() {
     assert_eq!(pool.detached().submit(|| (A.get(), B.get())).join().unwrap(), (0, 5));
 }
 
+/// Binds nothing.
+struct Around;
+
+impl ScopedCarrier for Around {
+    type Captured = ();
+
+    fn name(&self) -> &str {
+        "around"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn around<R>(&self, (): &(), body: impl FnOnce() -> R) -> Result<R, BoxError> {
+        Ok(body())
+    }
+}
+
 /// Submits whenever it is asked for anything.
 struct Busy(Pool);
 
 impl Busy {
     fn work(&self) -> Result<(), BoxError> {
         drop(isolated(|| ()));
+        // Broke: inside of a scoped carrier, what a carrier's code captured carried the carrier.
+        Context::empty().carry(Scoped(Around)).run(|| drop(isolated(|| ())));
         Ok(self.0.submit(|| ()).join()?)
     }
 }
