@@ -185,8 +185,10 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     #[inline(never)]
     #[track_caller]
     fn with_or_fail<R>(self, f: impl FnOnce(&T) -> R) -> R {
+        // The initialiser may panic.
+        let f = Guarded::new(f);
         match self.shared_slow() {
-            Ok(shared) => f(shared.get()),
+            Ok(shared) => f.into_inner()(shared.get()),
             Err(error) => fail_without(error, f),
         }
     }
@@ -201,7 +203,9 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
 
     #[inline(never)]
     fn with_slow<R>(self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        Ok(f(self.shared_slow()?.get()))
+        let f = Guarded::new(f);
+        let shared = self.shared_slow()?;
+        Ok(f.into_inner()(shared.get()))
     }
 
     #[inline]
@@ -225,8 +229,9 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     #[inline(never)]
     #[track_caller]
     fn with_mut_or_fail<R>(self, f: impl FnOnce(&mut T) -> R) -> R {
+        let f = Guarded::new(f);
         match self.exclusive_slow() {
-            Ok(mut exclusive) => f(exclusive.get()),
+            Ok(mut exclusive) => f.into_inner()(exclusive.get()),
             Err(error) => fail_without(error, f),
         }
     }
@@ -241,7 +246,9 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
 
     #[inline(never)]
     fn with_mut_slow<R>(self, f: impl FnOnce(&mut T) -> R) -> Result<R, AccessError> {
-        Ok(f(self.exclusive_slow()?.get()))
+        let f = Guarded::new(f);
+        let mut exclusive = self.exclusive_slow()?;
+        Ok(f.into_inner()(exclusive.get()))
     }
 
     /// Puts a value in without running the initialiser; the old one is dropped afterwards.

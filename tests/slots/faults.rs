@@ -6,7 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use cleanslate::future::FutureExt;
 use cleanslate::{
     AccessError, CaptureError, CleanupError, Context, OwnedLocal, OwnedWorkerLocal, RunError,
-    TaskLocal, WorkerLocal, isolated, isolated_fn, task_local,
+    TaskLocal, WorkerLocal, isolated, isolated_fn, task_local, worker_local,
 };
 
 use crate::support::{Census, Fails, FailsToClone, OnDrop, panic_of};
@@ -96,6 +96,46 @@ fn a_value_that_was_to_replace_one_that_cannot_be_made_costs_no_second_panic() {
         let _kept = std::mem::ManuallyDrop::new(UNMADE.take());
     });
     assert_eq!(census.alive(), 1, "what was kept from its drop");
+}
+
+// Broke: the closure was dropped while the initialiser's panic unwound; its own ended the process.
+#[test]
+fn a_closure_for_a_value_that_cannot_be_made_costs_no_second_panic() {
+    task_local! {
+        static UNMADE: u32 = panic!("an initialiser, on purpose");
+        #[inherit] static COPIED: Option<FailsToClone> = None;
+    }
+    worker_local! { static KEPT: u32 = panic!("an initialiser, on purpose"); }
+    fn owned() -> OwnedLocal<u32> {
+        OwnedLocal::new(|| panic!("an initialiser, on purpose"))
+    }
+    fn kept() -> OwnedWorkerLocal<u32> {
+        OwnedWorkerLocal::new(|| panic!("an initialiser, on purpose"))
+    }
+    let ways: [fn(Fails); 10] = [
+        |fails| UNMADE.with(move |_| fails.held()),
+        |fails| UNMADE.with_mut(move |_| fails.held()),
+        |fails| UNMADE.try_with(move |_| fails.held()).unwrap(),
+        |fails| UNMADE.try_with_mut(move |_| fails.held()).unwrap(),
+        |fails| KEPT.with(move |_| fails.held()),
+        |fails| KEPT.try_with(move |_| fails.held()).unwrap(),
+        |fails| owned().with(move |_| fails.held()),
+        |fails| owned().with_mut(move |_| fails.held()),
+        |fails| kept().with(move |_| fails.held()),
+        |fails| kept().try_with(move |_| fails.held()).unwrap(),
+    ];
+    let census = Census::new();
+    for way in ways {
+        assert!(panic_of(|| way(Fails::new(&census))).contains("an initialiser"));
+    }
+    Context::empty().with(&COPIED, Some(FailsToClone)).run(|| {
+        let with: fn(Fails) = |fails| COPIED.with(move |_| fails.held());
+        let with_mut: fn(Fails) = |fails| COPIED.with_mut(move |_| fails.held());
+        for way in [with, with_mut] {
+            assert!(panic_of(|| way(Fails::new(&census))).contains("a clone"));
+        }
+    });
+    assert_eq!((census.made(), census.alive()), (12, 0));
 }
 
 // Broke: what a closure owned was dropped while the panic of the capture unwound.
