@@ -4,6 +4,7 @@ use rayon::iter::plumbing::{Consumer, ProducerCallback, UnindexedConsumer};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 
 use crate::context::Context;
+use crate::panic::Guarded;
 
 /// Makes tasks of the closures of a parallel iterator.
 ///
@@ -56,7 +57,10 @@ pub trait ParallelIteratorExt: ParallelIterator {
     /// ```
     #[track_caller]
     fn isolated(self) -> Isolated<Self> {
-        Isolated { base: self, context: Context::capture() }
+        // A capture may panic: then the items are dropped while that unwinds.
+        let base = Guarded::new(self);
+        let context = Context::capture();
+        Isolated { base: base.into_inner(), context }
     }
 
     /// Isolates like [`isolated`](Self::isolated), in a context that you choose, with its carriers

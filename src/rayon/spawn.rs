@@ -223,12 +223,14 @@ pub(super) struct VisitedClosure<F>(Mutex<Remaining<F>>);
 struct Remaining<F> {
     /// The visits that have begun.
     begun: usize,
-    shared: Option<Arc<(Context, F)>>,
+    /// In this order: what a context drops can be contained while a panic of the closure's drop
+    /// unwinds.
+    shared: Option<Arc<(F, Context)>>,
 }
 
 impl<F> VisitedClosure<F> {
     pub(super) fn new(context: Context, f: F) -> Self {
-        Self(Mutex::new(Remaining { begun: 0, shared: Some(Arc::new((context, f))) }))
+        Self(Mutex::new(Remaining { begun: 0, shared: Some(Arc::new((f, context))) }))
     }
 
     /// Runs one of `all` visits.
@@ -240,7 +242,7 @@ impl<F> VisitedClosure<F> {
             if is_last { remaining.shared.take() } else { remaining.shared.clone() }
         };
         let shared = shared.unwrap_or_else(|| unreachable!("every thread is visited once"));
-        let outcome = attempt(&shared.0, || call(&shared.1));
+        let outcome = attempt(&shared.1, || call(&shared.0));
         discard(shared);
         outcome
     }

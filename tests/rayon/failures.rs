@@ -333,3 +333,31 @@ fn what(payload: Box<dyn Any + Send>) -> &'static str {
     let _dropped = catch_unwind(AssertUnwindSafe(|| drop(grumpy)));
     what
 }
+
+// Broke: of a broadcast that nobody waits for, the closure was dropped while the panic of its
+// context's drop unwound; its own ended the process.
+#[test]
+fn the_context_and_the_closure_of_a_spawned_broadcast_cost_no_second_panic() {
+    /// Panics when the last one is dropped.
+    #[derive(Clone)]
+    struct Last(std::sync::Arc<Grumpy>);
+    task_local! { #[inherit] static LAST: Option<Last> = None; }
+    each_pool(|pool| {
+        let makes = Makes::default();
+        let last = Last(std::sync::Arc::new(makes.one("context")));
+        assert_eq!(std::sync::Arc::strong_count(&last.0), 1);
+        let given = cleanslate::Context::empty().with(&LAST, Some(last));
+        let owned = makes.one("owned");
+        let given_pool = pool.in_context(&given);
+        drop(given);
+        given_pool.spawn_broadcast(move || {
+            let _owned = &owned;
+        });
+        drop(given_pool);
+        while makes.0.alive() > 0 {
+            if rayon::yield_now().is_none() {
+                std::thread::yield_now();
+            }
+        }
+    });
+}

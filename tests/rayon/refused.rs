@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::support::{Census, Fails, FailsToClone, finishes, message, quiet};
-use cleanslate::rayon::{RayonPool, in_place_scope, install, scope_fifo};
+use cleanslate::rayon::{ParallelIteratorExt, RayonPool, in_place_scope, install, scope_fifo};
 use cleanslate::task_local;
 
 task_local! {
@@ -52,6 +52,7 @@ const ENTRIES: &[Entry] = &[
             s.spawn_broadcast(move |_, _| held.held());
         });
     }),
+    ("isolated", |_, fails| drop(rayon::iter::once(fails()).isolated())),
     ("map", |pool, fails| {
         let held = fails();
         drop(pool.map((0..3).inspect(move |_| held.held()), each(fails())));
