@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use crate::support::{Census, each_shape, finishes, occupy, panic_of};
+use crate::support::{Census, Fails, each_shape, finishes, occupy, panic_of, quiet};
 use cleanslate::Pool;
 
 #[test]
@@ -190,4 +190,35 @@ fn after_a_shutdown_the_iterator_says_so() {
         assert_eq!((results.next(), results.next()), (Some(1), Some(2)));
         assert_eq!(panic_of(|| results.next()), "the pool is shut down");
     });
+}
+
+// Broke: a task that outlives the iterator drops the closure, while its own panic unwound, or while
+// it returned a result whose drop panics, too: that ended the process.
+#[test]
+fn a_closure_that_a_task_drops_last_costs_no_second_panic() {
+    quiet();
+    for panics in [true, false] {
+        each_shape(move |pool| {
+            let census = Census::new();
+            let (held, made) = (Fails::new(&census), census.clone());
+            let (begins, begun) = mpsc::channel();
+            let (open, gate) = mpsc::channel::<()>();
+            let gate = std::sync::Mutex::new(gate);
+            let results = pool.imap(0..1, move |_| {
+                held.held();
+                begins.send(()).unwrap();
+                drop(gate.lock().unwrap().recv());
+                assert!(!panics, "an item, on purpose");
+                Fails::new(&made)
+            });
+            let mut results = results.buffer(1);
+            assert!(results.next_timeout(std::time::Duration::ZERO).is_pending());
+            begun.recv().unwrap();
+            drop(results);
+            drop(open);
+            pool.wait_idle();
+            assert_eq!((census.made(), census.alive()), (if panics { 1 } else { 2 }, 0));
+            assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+        });
+    }
 }

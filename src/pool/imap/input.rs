@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::frame::Failure;
-use crate::panic::Drops;
+use crate::panic::{Drops, Guarded};
 use crate::pool::core::Place;
 use crate::pool::error::Label;
 use crate::pool::handle::JoinHandle;
@@ -90,12 +90,16 @@ impl<I: Iterator, F> LazyInput<I, F> {
             )
         })?;
         self.ended = false;
-        let f = Arc::clone(self.f.as_ref()?);
+        let f = Guarded::new(Arc::clone(self.f.as_ref()?));
+        let item = Guarded::new(item);
         let number = self.number;
         self.number += 1;
         let task = move || {
             begin_item(number);
-            f(item)
+            let result = Guarded::new(f(item.into_inner()));
+            // If it is the last one: its drop is user code, and may panic.
+            drop(f);
+            result.into_inner()
         };
         Some(self.pool.submit_in(self.context.clone(), self.at, Place::Wait, task))
     }
