@@ -65,7 +65,8 @@ impl Carriers {
         set: &CarrierSet,
         inherits: bool,
     ) -> Result<Option<Self>, CarrierError> {
-        let of_pool = set.capture(inherits)?;
+        // As in `capture`: a carrier that submits does not carry itself.
+        let of_pool = set.capture(inherits && !attached::is_in_carrier())?;
         Ok(match before {
             before if of_pool.is_empty() => before,
             None => Some(Self(of_pool)),

@@ -371,3 +371,33 @@ fn a_pool_that_ends_inside_a_task_drops_its_carriers_contained() {
     wait.recv().unwrap();
     assert_eq!(itself.load(Ordering::SeqCst), 1);
 }
+
+// Broke: each submission captured what the pool carries, by a submission, until the stack was full.
+#[test]
+fn a_pools_carrier_may_submit_to_its_pool_while_it_captures() {
+    struct Asks(Arc<Mutex<Option<Pool>>>);
+    impl Carrier for Asks {
+        type Captured = u8;
+        type Attached = ();
+        fn name(&self) -> &str {
+            "asks"
+        }
+        fn capture(&self) -> Result<u8, BoxError> {
+            let pool = self.0.lock().unwrap().clone();
+            Ok(pool.map_or(Ok(0), |pool| pool.submit(|| 7).join())?)
+        }
+        fn attach(&self, captured: &u8) -> Result<(), BoxError> {
+            assert_eq!(*captured, 7);
+            Ok(())
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    let itself = Arc::default();
+    let pool = Pool::builder().workers(1).carry(Asks(Arc::clone(&itself))).build().unwrap();
+    *itself.lock().unwrap() = Some(pool.clone());
+    assert_eq!(pool.submit(|| 1).join().unwrap(), 1);
+    assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+    itself.lock().unwrap().take();
+}
