@@ -108,6 +108,7 @@ pub trait Executor {
 }
 
 impl Executor for Pool {
+    #[track_caller]
     fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
     where
         I: IntoIterator<Item: Send, IntoIter: Send>,
@@ -117,6 +118,7 @@ impl Executor for Pool {
         Self::map(self, items, f)
     }
 
+    #[track_caller]
     fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
     where
         T: Sync,
@@ -126,6 +128,7 @@ impl Executor for Pool {
         Self::map_slice(self, items, f)
     }
 
+    #[track_caller]
     fn map_range<F, R>(&self, range: Range<usize>, f: F) -> Vec<R>
     where
         F: Fn(usize) -> R + Sync,

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::support::{Census, Fails, FailsToClone, SHAPES, finishes, message, quiet};
-use cleanslate::{Pool, task_local};
+use cleanslate::{Executor, Pool, task_local};
 
 task_local! {
     #[inherit]
@@ -191,5 +191,27 @@ fn a_broadcast_whose_closure_cannot_be_dropped_fails_and_drops_its_results() {
             // The results' own panics are reported.
             assert_eq!(receiver.iter().count(), workers);
         });
+    }
+}
+
+// Broke: in code that is generic over pools, it was said to have been submitted in this crate.
+#[test]
+fn what_an_executor_maps_was_submitted_by_its_caller() {
+    quiet();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let report = move |error: cleanslate::TaskError| sender.send(error).unwrap();
+    let pool = Pool::builder().workers(1).panic_hook(report).build().unwrap();
+    let census = Census::new();
+    let ends_with_a_failure =
+        |n: usize| if n == 0 { Fails::new(&census) } else { panic!("an item, on purpose") };
+    for way in 0..3 {
+        quietly(|| {
+            drop(match way {
+                0 => Executor::map(&pool, 0..2, ends_with_a_failure),
+                1 => Executor::map_slice(&pool, &[0, 1], |n| ends_with_a_failure(*n)),
+                _ => Executor::map_range(&pool, 0..2, ends_with_a_failure),
+            })
+        });
+        assert_eq!(receiver.recv().unwrap().submitted_at().file(), file!());
     }
 }
