@@ -151,6 +151,9 @@ impl<R> JoinHandle<R> {
     /// once, on this thread, and its result is an error that
     /// [`is_cancelled`](TaskError::is_cancelled). A task that runs or is done is not touched.
     ///
+    /// If the drop of a closure cancels another task, whose closure cancels the next one, and so
+    /// on, those that lie too deep for one thread are dropped by a worker instead.
+    ///
     /// # Examples
     ///
     /// ```

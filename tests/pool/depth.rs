@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::support::{Census, Counted, SHAPES, finishes, message, occupy, quiet};
-use cleanslate::{JoinHandle, Pool, TaskError};
+use cleanslate::{CancelOnDrop, JoinHandle, Pool, TaskError};
 
 /// The documented depth.
 const DEPTH: usize = 256;
@@ -263,5 +263,55 @@ fn closures_whose_drops_wait_for_one_another_end() {
                 });
             }
         }
+    }
+}
+
+// Broke: each drop lay on top of the one before, until the stack was full.
+#[test]
+fn closures_whose_drops_cancel_one_another_end() {
+    for workers in SHAPES {
+        for links in [3, 4_000] {
+            for in_task in [false, true] {
+                finishes(&format!("{links} links, {workers} workers"), move || {
+                    let census = Census::new();
+                    let pool = Pool::new(workers).unwrap();
+                    let busy = occupy(&pool);
+                    let mut last: Option<CancelOnDrop<()>> = None;
+                    for _ in 0..links {
+                        let (before, token) = (last.take(), census.token());
+                        last = Some(pool.submit(move || drop((before, token))).cancel_on_drop());
+                    }
+                    if in_task {
+                        let other = Pool::new(1).unwrap();
+                        other.submit(move || drop(last)).join().unwrap();
+                    } else {
+                        drop(last);
+                    }
+                    drop(busy);
+                    pool.wait_idle();
+                    assert_eq!(census.alive(), 0);
+                    let stats = pool.stats();
+                    // Those that nobody had come to when the workers did have run.
+                    let ended = stats.cancelled + stats.completed - workers as u64;
+                    assert_eq!(ended, links as u64, "{stats:?}");
+                    assert!(stats.cancelled >= links.min(DEPTH) as u64, "{stats:?}");
+                });
+            }
+        }
+    }
+}
+
+// Broke: of a small stack nothing was known, so that tasks nested until it was full.
+#[test]
+fn on_the_smallest_stack_tasks_nest_until_a_quarter_is_left() {
+    for bytes in [1, 16 << 10, 63 << 10] {
+        finishes(&format!("{bytes} bytes"), move || {
+            let pool = Pool::builder().workers(1).stack_size(bytes).build().unwrap();
+            let (their_pool, deepest) = (pool.clone(), Arc::new(AtomicUsize::new(0)));
+            let theirs = Arc::clone(&deepest);
+            pool.submit(move || nest(&their_pool, Way::Join, 1, &theirs)).join().unwrap();
+            assert!((1..DEPTH).contains(&deepest.load(Ordering::SeqCst)));
+            assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+        });
     }
 }

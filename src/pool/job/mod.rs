@@ -132,6 +132,7 @@ where
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
     #[cold]
     fn abandon(&self, core: &Core, (work, promise): Claim<'_, F, R>, cause: Cause) {
+        let cause = if self.state.is_unwanted() { Cause::CancelledByHandle } else { cause };
         // The drops are user code, and so is what hears of the end. The pool waits for them.
         let in_drop = current::enter(core.id, Doing::Drop);
         let tally = core.tally();
@@ -233,6 +234,9 @@ where
 {
     fn run(self: Arc<Self>, core: &Core) {
         match self.state.claim() {
+            Some(claimed) if self.state.is_unwanted() => {
+                self.abandon(core, claimed, Cause::CancelledByHandle);
+            }
             Some(claimed) => self.execute(core, claimed),
             None => core.queue.removed_stale(),
         }
@@ -275,6 +279,11 @@ where
     }
 
     fn cancel(&self, core: &Core) -> bool {
+        // A closure that is dropped here may cancel the next task in its drop, and so on. One that
+        // lies too deep is left to a worker, which begins anew.
+        if !current::may_end() {
+            return self.state.cancel_at_claim();
+        }
         self.cancel_for(core, Cause::CancelledByHandle)
     }
 
@@ -345,7 +354,7 @@ where
         let Some(claimed) = self.state.claim() else { return false };
         // Before it runs, so that a deep recursion cannot pile them up.
         core.mark_stale(1);
-        if core.is_cancelled() {
+        if core.is_cancelled() || self.state.is_unwanted() {
             self.abandon(core, claimed, Cause::ShutDown);
         } else if !current::may_nest() {
             self.abandon(core, claimed, Cause::TooDeep);

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `WAITER` (somebody left a waiter) and `DETACHED` (the handle is gone) are set beside these, and
-//! `CANCELLED` before `DONE` if the work did not run.
+//! `CANCELLED` before `DONE` if the work did not run; before `CLAIMED` if whoever claims it is to
+//! cancel it.
 //!
 //! Invariants:
 //!
@@ -128,6 +129,20 @@ impl<W, O> JobState<W, O> {
             unsafe { ManuallyDrop::take(&mut body.work) }
         });
         Some((work, Promise(self)))
+    }
+
+    /// Has the job cancelled by whoever claims it; returns whether nobody has claimed it yet.
+    pub(crate) fn cancel_at_claim(&self) -> bool {
+        let unclaimed = |state| (state & CLAIMED == 0).then_some(state | CANCELLED);
+        // Relaxed: only the order with the claim matters, which changes the same word.
+        self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unclaimed).is_ok()
+    }
+
+    /// Returns whether the job, which the caller has claimed, is to be cancelled.
+    #[inline]
+    pub(crate) fn is_unwanted(&self) -> bool {
+        // Relaxed: since the claim only the caller sets the bit.
+        self.state.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
     /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.

@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 /// What std gives a thread unless it is told otherwise, on every platform with threads.
 const DEFAULT: usize = 2 << 20;
-/// Where the system may round up, the size says nothing.
+/// The smallest stack of a worker: on less, tasks could not even begin to nest, and nobody could say
+/// how much is left where the system rounds up.
 const LEAST: usize = 64 << 10;
 
 #[derive(Clone, Copy)]
@@ -25,10 +26,11 @@ pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&STACK);
 }
 
-/// Returns the size of a stack that nobody has chosen: what the environment says, or the default.
-pub(crate) fn default_size() -> usize {
-    let chosen = std::env::var("RUST_MIN_STACK").ok().and_then(|text| text.parse().ok());
-    chosen.unwrap_or(DEFAULT)
+/// Returns the size of the stacks for which `asked` was asked. If nobody has chosen, it is what the
+/// environment says, or the default.
+pub(crate) fn size(asked: Option<usize>) -> usize {
+    let chosen = || std::env::var("RUST_MIN_STACK").ok().and_then(|text| text.parse().ok());
+    asked.or_else(chosen).unwrap_or(DEFAULT).max(LEAST)
 }
 
 /// Notes that this thread, which has just begun, has a stack of `size` bytes.
@@ -41,7 +43,7 @@ pub(crate) fn begin(size: usize) {
 pub(crate) fn is_left(parts: usize) -> bool {
     let Stack { begin, size } = STACK.get();
     // Loom's threads have stacks of its own.
-    cfg!(loom) || size < LEAST || begin.abs_diff(address()) < size - size / parts
+    cfg!(loom) || size == 0 || begin.abs_diff(address()) < size - size / parts
 }
 
 /// Returns where the stack has come to.

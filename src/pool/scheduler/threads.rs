@@ -37,8 +37,7 @@ impl Threads {
     pub(crate) fn new(name: String, stack_size: Option<usize>, workers: usize) -> Self {
         let youngest = (0..workers).map(|_| None).collect();
         let state = ThreadsState { youngest, joining: false, joined: false, waiting: Vec::new() };
-        let stack_size = stack_size.unwrap_or_else(stack::default_size);
-        Self { name, stack_size, state: Mutex::new(state) }
+        Self { name, stack_size: stack::size(stack_size), state: Mutex::new(state) }
     }
 
     fn builder(&self, index: usize) -> Builder {
