@@ -9,7 +9,7 @@ use super::output::{Piece, Stop};
 use super::shared::{Input, Map, drop_given};
 use super::step::Step;
 use super::verdict::StopReason;
-use super::{Pulls, Source};
+use super::{Pull, Source};
 use crate::context::{self, Context};
 use crate::foreign::AttachedCarriers;
 use crate::frame::{self, CleanupError, Failure, Frame};
@@ -17,6 +17,7 @@ use crate::panic::{AbortOnUnwind, catch};
 use crate::pool::core::Running;
 use crate::pool::group::{Body, Help, Shift};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
+use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
 
 /// How often a helper looks for a stop while it runs a chunk, unless that has fewer items.
@@ -40,6 +41,8 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     pieces: Vec<Piece<'m, P::Out>>,
     /// What the step keeps from item to item.
     kept: P::Kept<'h>,
+    /// What it has learned about its waits for turns.
+    awake: Awake,
     shift: &'h dyn Shift,
 }
 
@@ -70,7 +73,8 @@ where
 {
     let running = Running::begin(map.core);
     let kept = map.step.begin(map.core.isolation, map.context);
-    let mut helper = Helper { map, chunk: S::Chunk::default(), pieces: Vec::new(), kept, shift };
+    let (chunk, pieces, awake) = (S::Chunk::default(), Vec::new(), Awake::NEW);
+    let mut helper = Helper { map, chunk, pieces, kept, awake, shift };
     let alone = P::EACH || map.core.leak_watch.is_on();
     let help = match (alone || map.context.has_carriers(), map.core.isolation) {
         (true, _) => helper.outside_of_frames(alone),
@@ -127,9 +131,8 @@ where
         // Kept while nobody else could have it.
         let mut turn = None;
         while !map.is_over() {
-            let mut mine = turn.take().unwrap_or_else(|| map.input.take());
-            let Claim { len, is_last } =
-                self.claim(&mut mine, &size, &mut InFrame { tasks, map })?;
+            let mut mine = turn.take().unwrap_or_else(|| map.input.take(&mut self.awake));
+            let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, &Direct { map })?;
             turn = self.shift.is_alone().then_some(mine);
             self.run_chunk(len, tasks)?;
             self.end_chunk()?;
@@ -153,7 +156,8 @@ where
         &mut self,
         input: &mut Input<'m, S, P::Out>,
         size: &ChunkSize,
-        pulls: &mut impl Pulls,
+        tasks: &mut impl Tasks<'h>,
+        pull: &impl Pull,
     ) -> Result<Claim, Failure> {
         let Input { source, position, expected, ended, places } = input;
         if *ended {
@@ -166,7 +170,7 @@ where
         }
         // Stays so if the source fails or panics.
         *ended = true;
-        let len = source.take(most, &mut self.chunk, pulls)?;
+        let len = source.take(most, &mut self.chunk, tasks, pull)?;
         if len != 0 {
             self.pieces.push(Piece::carve(*position, places, len));
             *position += len;
@@ -223,8 +227,10 @@ where
             false => map.chunk_size(self.shift),
         };
         while !map.is_over() {
-            let claimed =
-                catch(|| self.claim(&mut map.input.take(), &size, &mut EachForItself { map }));
+            let claimed = catch(|| {
+                let mut turn = map.input.take(&mut self.awake);
+                self.claim(&mut turn, &size, &mut Unseparated, &EachForItself { map })
+            });
             let claimed = claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)));
             let Claim { len, is_last } = match claimed {
                 Ok(claim) => claim,
@@ -353,61 +359,43 @@ where
     frame.end()
 }
 
-/// Pulls that follow one another in the helper's frame.
-struct InFrame<'p, 'm, T, S: Source, P: Step<S::Item>> {
-    tasks: &'p mut T,
+/// Pulls in the helper's frame.
+struct Direct<'p, 'm, S: Source, P: Step<S::Item>> {
     map: &'p Map<'p, 'm, S, P>,
 }
 
-impl<'c, T, S, P> Pulls for InFrame<'_, '_, T, S, P>
+impl<S, P> Pull for Direct<'_, '_, S, P>
 where
-    T: Tasks<'c>,
     S: Source,
     P: Step<S::Item>,
 {
     #[inline(always)]
-    fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
+    fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
         Ok(items.next())
     }
 
-    #[inline(always)]
-    fn is_clean(&self) -> bool {
-        self.tasks.is_clean()
-    }
-
-    #[inline]
-    fn end<I>(&mut self, item: Option<I>) -> Result<Option<I>, Failure> {
-        match self.tasks.next_task() {
-            Ok(()) => Ok(item),
-            Err(error) => {
-                self.map.core.drop_contained(item, self.map.label);
-                Err(Failure::Cleanup(error))
-            }
-        }
+    fn discard<T>(&self, item: T) {
+        self.map.core.drop_contained(item, self.map.label);
     }
 }
 
-/// Pulls in frames of their own.
+/// Pulls in frames of their own, which need no other tasks around them.
 struct EachForItself<'p, 'm, S: Source, P: Step<S::Item>> {
     map: &'p Map<'p, 'm, S, P>,
 }
 
-impl<S, P> Pulls for EachForItself<'_, '_, S, P>
+impl<S, P> Pull for EachForItself<'_, '_, S, P>
 where
     S: Source,
     P: Step<S::Item>,
 {
-    fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
+    fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
         let Map { core, context, label, .. } = self.map;
         core.watched(*label, None, || pull(core.isolation, context, items))
     }
 
-    fn is_clean(&self) -> bool {
-        true
-    }
-
-    fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure> {
-        Ok(item)
+    fn discard<T>(&self, item: T) {
+        self.map.core.drop_contained(item, self.map.label);
     }
 }
 

@@ -3,8 +3,9 @@
 use std::ops;
 use std::slice;
 
-use super::{Pulls, Source};
+use super::{Pull, Source};
 use crate::frame::Failure;
+use crate::pool::isolation::Tasks;
 
 impl<'s, T: Sync> Source for &'s [T] {
     type Item = &'s T;
@@ -16,11 +17,12 @@ impl<'s, T: Sync> Source for &'s [T] {
         (self.len(), Some(self.len()))
     }
 
-    fn take(
+    fn take<'c>(
         &mut self,
         most: usize,
         chunk: &mut slice::Iter<'s, T>,
-        _pulls: &mut impl Pulls,
+        _tasks: &mut impl Tasks<'c>,
+        _pull: &impl Pull,
     ) -> Result<usize, Failure> {
         let (taken, left) = self.split_at(most.min(self.len()));
         *self = left;
@@ -62,11 +64,12 @@ impl<N: RangeIndex> Source for Numbers<N> {
         self.offsets.size_hint()
     }
 
-    fn take(
+    fn take<'c>(
         &mut self,
         most: usize,
         chunk: &mut Self,
-        _pulls: &mut impl Pulls,
+        _tasks: &mut impl Tasks<'c>,
+        _pull: &impl Pull,
     ) -> Result<usize, Failure> {
         let from = self.offsets.start;
         self.offsets.start += most.min(self.offsets.len());

@@ -24,6 +24,7 @@ pub(crate) use pulled::Pulled;
 pub(crate) use shared::{Given, drop_given};
 pub(crate) use step::{Every, Plain, Step, Trying};
 
+use super::isolation::Tasks;
 use crate::frame::Failure;
 
 /// Where the items of a map come from. The helpers share it, one at a time.
@@ -46,25 +47,22 @@ pub(crate) trait Source: Send {
     }
 
     /// Puts the next `most` items into the empty `chunk`, fewer if there are no more, and returns
-    /// how many. User code is called through `pulls`. If that fails or unwinds, the items before
-    /// are in the chunk.
-    fn take(
+    /// how many. User code is called through `pull`, each call one of `tasks`. If that fails or
+    /// unwinds, the items before are in the chunk.
+    fn take<'c>(
         &mut self,
         most: usize,
         chunk: &mut Self::Chunk,
-        pulls: &mut impl Pulls,
+        tasks: &mut impl Tasks<'c>,
+        pull: &impl Pull,
     ) -> Result<usize, Failure>;
 }
 
-/// How a helper calls the user's iterator: each call a task of its own.
-pub(crate) trait Pulls {
+/// How a helper calls the user's iterator.
+pub(crate) trait Pull {
     /// Calls `next`.
-    fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure>;
+    fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure>;
 
-    /// Returns whether the call has left nothing to undo, so that `end` would do nothing.
-    fn is_clean(&self) -> bool;
-
-    /// Ends the task of a call that returned `item`; hands that back. It is dropped if the task
-    /// cannot be cleaned up.
-    fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure>;
+    /// Drops an item whose pull could not be cleaned up.
+    fn discard<T>(&self, item: T);
 }

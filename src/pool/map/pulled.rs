@@ -2,8 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::{Pulls, Source};
+use super::{Pull, Source};
 use crate::frame::Failure;
+use crate::pool::isolation::Tasks;
 
 /// The most bytes of items that a helper pulls at a time: a good part of the first-level cache.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -65,33 +66,47 @@ impl<I: Iterator + Send> Source for Pulled<I> {
         (CHUNK_BYTES / size_of::<I::Item>().max(1)).max(1)
     }
 
-    fn take(
+    fn take<'c>(
         &mut self,
         most: usize,
         chunk: &mut Buffer<I::Item>,
-        pulls: &mut impl Pulls,
+        tasks: &mut impl Tasks<'c>,
+        pull: &impl Pull,
     ) -> Result<usize, Failure> {
         // It is empty.
         (chunk.next, chunk.end) = (0, 0);
         if chunk.places.len() < most {
             chunk.places = Box::new_uninit_slice(most);
         }
-        pull_all(&mut self.0, &mut chunk.places[..most], &mut chunk.end, pulls)?;
-        Ok(chunk.end)
+        let places = &mut chunk.places[..most];
+        match pull_all(&mut self.0, places, &mut chunk.end, tasks, |items| pull.pull(items)) {
+            Ok(()) => Ok(chunk.end),
+            Err(Unpulled { failure, item }) => {
+                pull.discard(item);
+                Err(failure)
+            }
+        }
     }
 }
 
-/// Pulls items into `places` until they are full or there are no more, and adds how many there were
-/// to `count`, also when a pull fails or unwinds.
+/// A pull that failed. If it could not be cleaned up, the item that it returned is to be dropped.
+struct Unpulled<T> {
+    failure: Failure,
+    item: Option<T>,
+}
+
+/// Pulls items into `places` until they are full or there are no more, each call one of `tasks`,
+/// and adds how many there were to `count`, also when a pull fails or unwinds.
 ///
 /// As fast as it is for the same reasons as `fill` in `output.rs`.
 #[inline(never)]
-fn pull_all<I: Iterator>(
+fn pull_all<'c, I: Iterator>(
     from: &mut I,
     places: &mut [MaybeUninit<I::Item>],
     count: &mut usize,
-    pulls: &mut impl Pulls,
-) -> Result<(), Failure> {
+    tasks: &mut impl Tasks<'c>,
+    pull: impl Fn(&mut I) -> Result<Option<I::Item>, Failure>,
+) -> Result<(), Unpulled<I::Item>> {
     /// How many were pulled; its drop says so.
     struct Progress<'p>(usize, &'p mut usize);
     impl Drop for Progress<'_> {
@@ -104,9 +119,10 @@ fn pull_all<I: Iterator>(
     while pulled.0 < places.len() {
         let item = 'clean: {
             while pulled.0 < places.len() {
-                let Some(item) = pulls.pull(from)? else { break 'clean None };
+                let item = pull(from).map_err(|failure| Unpulled { failure, item: None })?;
+                let Some(item) = item else { break 'clean None };
                 // The price of isolation: a load and a branch.
-                if !pulls.is_clean() {
+                if !tasks.is_clean() {
                     break 'clean Some(item);
                 }
                 places[pulled.0].write(item);
@@ -114,7 +130,10 @@ fn pull_all<I: Iterator>(
             }
             return Ok(());
         };
-        let Some(item) = pulls.end(item)? else { return Ok(()) };
+        if let Err(error) = tasks.next_task() {
+            return Err(Unpulled { failure: Failure::Cleanup(error), item });
+        }
+        let Some(item) = item else { return Ok(()) };
         places[pulled.0].write(item);
         pulled.0 += 1;
     }
@@ -127,22 +146,16 @@ mod tests {
 
     use super::*;
     use crate::panic::catch;
+    use crate::pool::isolation::Unseparated;
 
-    /// Ends no task.
     struct Bare;
 
-    impl Pulls for Bare {
-        fn pull<I: Iterator>(&mut self, items: &mut I) -> Result<Option<I::Item>, Failure> {
+    impl Pull for Bare {
+        fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
             Ok(items.next())
         }
 
-        fn is_clean(&self) -> bool {
-            true
-        }
-
-        fn end<T>(&mut self, item: Option<T>) -> Result<Option<T>, Failure> {
-            Ok(item)
-        }
+        fn discard<T>(&self, _item: T) {}
     }
 
     #[test]
@@ -150,7 +163,7 @@ mod tests {
         let items: Vec<_> = (0..10).map(Arc::new).collect();
         let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
         let mut chunk = Buffer::default();
-        assert!(catch(|| source.take(8, &mut chunk, &mut Bare)).is_err());
+        assert!(catch(|| source.take(8, &mut chunk, &mut Unseparated, &Bare)).is_err());
         assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);
         assert!(items.iter().all(|n| Arc::strong_count(n) == 1));
     }

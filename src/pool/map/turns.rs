@@ -16,7 +16,9 @@
 //!    before, and the sleeper's last try, which follows on its entry, finds the turn free.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
+use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, MutexGuard, Thread};
@@ -24,16 +26,25 @@ use crate::sync::seam::{self, Mutex, MutexGuard, Thread};
 const TAKEN: usize = 1;
 const SLEEPER: usize = 2;
 
-/// How often a helper looks for its turn before it goes to sleep: about a microsecond.
+/// How often a helper looks for its turn before it yields: about a microsecond.
 const LOOKS: usize = if cfg!(loom) { 1 } else { 64 };
+
+/// For how long a helper yields before it goes to sleep. A turn at a quick iterator takes a
+/// microsecond or two, to be woken fifty; one at a slow iterator teaches the helper not to wait.
+const AWAKE: Duration = Duration::from_micros(20);
 
 /// See the module's documentation.
 pub(crate) struct Turns<T> {
-    word: AtomicUsize,
+    word: Word,
     state: Mutex<T>,
     /// Helpers that sleep until it is their turn.
     sleepers: Mutex<Vec<Thread>>,
 }
+
+/// On lines of its own: those who wait read it again and again, while whoever has the turn writes to
+/// the state.
+#[repr(align(128))]
+struct Word(AtomicUsize);
 
 /// The turn of one helper. Its end, also while unwinding, wakes one that sleeps for the next.
 pub(crate) struct Turn<'t, T> {
@@ -48,7 +59,7 @@ struct EndTurn<'t, T>(&'t Turns<T>);
 impl<T> Turns<T> {
     pub(crate) fn new(state: T) -> Self {
         Self {
-            word: AtomicUsize::new(0),
+            word: Word(AtomicUsize::new(0)),
             state: Mutex::new(state),
             sleepers: Mutex::new(Vec::new()),
         }
@@ -59,23 +70,25 @@ impl<T> Turns<T> {
         self.state.into_inner()
     }
 
-    /// Waits for a turn.
-    pub(crate) fn take(&self) -> Turn<'_, T> {
+    /// Waits for a turn. `awake` is what the caller has learned about its waits for turns here.
+    pub(crate) fn take(&self, awake: &mut Awake) -> Turn<'_, T> {
         for _ in 0..LOOKS {
-            // Relaxed: a look first, which leaves the cache line to whoever has the turn.
-            if self.word.load(Ordering::Relaxed) & TAKEN == 0 {
-                if let Some(turn) = self.try_take() {
-                    return turn;
-                }
+            if let Some(turn) = self.try_take_if_free() {
+                return turn;
             }
             seam::spin_loop();
         }
-        self.sleep_until_free()
+        self.wait(awake)
+    }
+
+    fn try_take_if_free(&self) -> Option<Turn<'_, T>> {
+        // Relaxed: a look first, which leaves the cache line to whoever has the turn.
+        if self.word.0.load(Ordering::Relaxed) & TAKEN == 0 { self.try_take() } else { None }
     }
 
     fn try_take(&self) -> Option<Turn<'_, T>> {
         // Acquire: pairs with the Release of the end of the turn before, whose lock is free then.
-        if self.word.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
+        if self.word.0.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
             return None;
         }
         let end = EndTurn(self);
@@ -83,6 +96,15 @@ impl<T> Turns<T> {
     }
 
     #[cold]
+    fn wait(&self, awake: &mut Awake) -> Turn<'_, T> {
+        let mut turn = None;
+        let _in_time = awake.until(AWAKE, || {
+            turn = self.try_take_if_free();
+            turn.is_some()
+        });
+        turn.unwrap_or_else(|| self.sleep_until_free())
+    }
+
     fn sleep_until_free(&self) -> Turn<'_, T> {
         let slot = current::slot();
         let has_visit = || slot.as_ref().is_some_and(|slot| slot.has_directed());
@@ -120,7 +142,7 @@ impl<T> Turns<T> {
         let mut sleepers = self.sleepers.lock();
         sleepers.push(thread.clone());
         // Relaxed: the order of the changes to the word is all that matters (invariant 3).
-        self.word.fetch_add(SLEEPER, Ordering::Relaxed);
+        self.word.0.fetch_add(SLEEPER, Ordering::Relaxed);
     }
 
     /// Takes a thread off the list; returns whether it was still on it.
@@ -131,7 +153,7 @@ impl<T> Turns<T> {
         };
         let _thread = sleepers.swap_remove(place);
         // Relaxed: as in `enlist`.
-        self.word.fetch_sub(SLEEPER, Ordering::Relaxed);
+        self.word.0.fetch_sub(SLEEPER, Ordering::Relaxed);
         true
     }
 
@@ -140,7 +162,7 @@ impl<T> Turns<T> {
         let mut sleepers = self.sleepers.lock();
         let Some(thread) = sleepers.pop() else { return };
         // Relaxed: as in `enlist`.
-        self.word.fetch_sub(SLEEPER, Ordering::Relaxed);
+        self.word.0.fetch_sub(SLEEPER, Ordering::Relaxed);
         drop(sleepers);
         thread.unpark();
     }
@@ -163,7 +185,7 @@ impl<T> DerefMut for Turn<'_, T> {
 impl<T> Drop for EndTurn<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next turn.
-        let before = self.0.word.fetch_and(!TAKEN, Ordering::Release);
+        let before = self.0.word.0.fetch_and(!TAKEN, Ordering::Release);
         if before != TAKEN {
             self.0.wake_one();
         }
@@ -176,7 +198,7 @@ mod models {
     use loom::sync::{Arc, Notify};
     use loom::thread;
 
-    use super::Turns;
+    use super::{Awake, Turns};
     use crate::sync::model::explore;
 
     #[test]
@@ -185,11 +207,11 @@ mod models {
             let turns = Arc::new(Turns::new(0));
             let helpers = [0, 1].map(|_| {
                 let turns = Arc::clone(&turns);
-                thread::spawn(move || *turns.take() += 1)
+                thread::spawn(move || *turns.take(&mut Awake::NEW) += 1)
             });
-            *turns.take() += 1;
+            *turns.take(&mut Awake::NEW) += 1;
             helpers.into_iter().for_each(|helper| helper.join().unwrap());
-            assert_eq!(*turns.take(), 3);
+            assert_eq!(*turns.take(&mut Awake::NEW), 3);
         });
     }
 
@@ -201,7 +223,7 @@ mod models {
             let turns = Arc::new(Turns::new(0));
             let (visit, other_is_through) =
                 (Arc::new(AtomicBool::new(true)), Arc::new(Notify::new()));
-            let turn = turns.take();
+            let turn = turns.take(&mut Awake::NEW);
             let visited = {
                 let (turns, visit) = (Arc::clone(&turns), Arc::clone(&visit));
                 let other_is_through = Arc::clone(&other_is_through);
@@ -217,14 +239,14 @@ mod models {
             let other = {
                 let (turns, other_is_through) = (Arc::clone(&turns), Arc::clone(&other_is_through));
                 thread::spawn(move || {
-                    *turns.take() += 1;
+                    *turns.take(&mut Awake::NEW) += 1;
                     other_is_through.notify();
                 })
             };
             drop(turn);
             visited.join().unwrap();
             other.join().unwrap();
-            assert_eq!(*turns.take(), 2);
+            assert_eq!(*turns.take(&mut Awake::NEW), 2);
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Who runs what, and when: the queue, the workers and their threads, how they sleep, and what the
 //! pool knows about the current thread.
 
-mod awake;
+pub(crate) mod awake;
 pub(crate) mod completions;
 pub(crate) mod current;
 pub(crate) mod queue;
