@@ -150,6 +150,18 @@ impl<F> Drop for EndOnUnwind<'_, F> {
     }
 }
 
+/// Calls `f` with what is there. If that unwinds, what is there is dropped at once, contained.
+#[cfg(feature = "tower")]
+pub(crate) fn within<T, R>(place: Pin<&mut Option<T>>, f: impl FnOnce(Pin<&mut T>) -> R) -> R {
+    let mut unwinding = EndOnUnwind(place);
+    let Some(inner) = unwinding.0.as_mut().as_pin_mut() else {
+        unreachable!("nobody calls it again after a panic")
+    };
+    let result = f(inner);
+    let _returned = ManuallyDrop::new(unwinding);
+    result
+}
+
 /// What a poll has come to.
 struct Polled<R> {
     poll: Poll<R>,

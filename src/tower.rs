@@ -35,7 +35,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 
 use http::Response;
 use http::response::Parts;
@@ -45,7 +45,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::context::Context;
-use crate::future::{FutureExt, Isolated};
+use crate::future::{FutureExt, Isolated, within};
 use crate::panic::Guarded;
 
 /// Makes one task of each request.
@@ -220,8 +220,8 @@ type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the task of a request has to hand out next, and what is known of the body.
 struct Out<B: Body, E> {
-    head: Option<Result<Parts, E>>,
-    frame: Option<Result<Frame<B::Data>, B::Error>>,
+    head: Option<Guarded<Result<Parts, E>>>,
+    frame: Option<Guarded<Result<Frame<B::Data>, B::Error>>>,
     size: SizeHint,
     is_at_end: bool,
 }
@@ -232,15 +232,8 @@ impl<B: Body, E> Default for Out<B, E> {
     }
 }
 
-impl<B: Body, E> Out<B, E> {
-    fn note(&mut self, body: Pin<&B>) {
-        self.size = body.size_hint();
-        self.is_at_end = body.is_end_stream();
-    }
-}
-
 /// The whole task. It puts what it has into `out` and goes on when it is polled next, which is when
-/// more is wanted. What it is given is dropped one by one, whenever it ends.
+/// more is wanted. What it is given, and what it gets, is dropped one by one, whenever it ends.
 async fn serve<S, Request, B>(
     mut service: Guarded<S>,
     request: Guarded<Request>,
@@ -252,28 +245,47 @@ async fn serve<S, Request, B>(
 {
     fill(&request);
     drop(fill);
-    let response = service.call(request.into_inner()).await;
+    let response = {
+        let mut future = pin!(Some(service.call(request.into_inner())));
+        Guarded::new(poll_fn(|cx| within(future.as_mut(), |future| future.poll(cx))).await)
+    };
     drop(service);
-    let (parts, body) = match response {
+    let (parts, body) = match response.into_inner() {
         Ok(response) => response.into_parts(),
         Err(error) => {
-            out.lock().head = Some(Err(error));
+            out.lock().head = Some(Guarded::new(Err(error)));
             return;
         }
     };
-    let mut body = pin!(body);
+    let parts = Guarded::new(parts);
+    let mut body = pin!(Some(body));
+    let first = within(body.as_mut(), |body| about(&*body));
     {
         let mut out = out.lock();
-        out.note(body.as_ref());
-        out.head = Some(Ok(parts));
+        (out.size, out.is_at_end) = first;
+        out.head = Some(Guarded::new(Ok(parts.into_inner())));
     }
     loop {
         hand_out().await;
-        let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await else { return };
+        let next = poll_fn(|cx| {
+            within(body.as_mut(), |mut body| {
+                let Some(frame) = ready!(body.as_mut().poll_frame(cx)) else {
+                    return Poll::Ready(None);
+                };
+                let frame = Guarded::new(frame);
+                Poll::Ready(Some((about(&*body), frame)))
+            })
+        });
+        let Some((now, frame)) = next.await else { return };
         let mut out = out.lock();
-        out.note(body.as_ref());
+        (out.size, out.is_at_end) = now;
         out.frame = Some(frame);
     }
+}
+
+/// Returns what a body says about what is still to come, and whether that is nothing.
+fn about(body: &impl Body) -> (SizeHint, bool) {
+    (body.size_hint(), body.is_end_stream())
 }
 
 /// Ends a poll. Nobody is to be woken: whoever polls finds what was put out for it.
@@ -332,14 +344,15 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
         let Some(task) = &mut this.task else { panic!("a response was polled after it had ended") };
         let poll = Pin::new(task).poll(cx);
         let head = this.out.lock().head.take();
-        match head {
+        match head.map(Guarded::into_inner) {
             None => {
                 assert!(poll.is_pending(), "a task ends with a response");
                 Poll::Pending
             }
             Some(Err(error)) => {
+                let error = Guarded::new(error);
                 this.task = None;
-                Poll::Ready(Err(error))
+                Poll::Ready(Err(error.into_inner()))
             }
             Some(Ok(parts)) => {
                 let body = IsolatedBody { task: this.task.take(), out: Arc::clone(&this.out) };
@@ -411,7 +424,7 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
             return Poll::Ready(None);
         }
         let frame = this.out.lock().frame.take();
-        frame.map_or(Poll::Pending, |frame| Poll::Ready(Some(frame)))
+        frame.map_or(Poll::Pending, |frame| Poll::Ready(Some(frame.into_inner())))
     }
 
     fn is_end_stream(&self) -> bool {
