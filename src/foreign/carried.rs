@@ -5,12 +5,14 @@
 //! one are detached), and nothing is allocated per task.
 
 use std::fmt;
+use std::mem::needs_drop;
 use std::slice;
 use std::sync::Arc;
 
 use super::carrier::Identity;
 use super::error::{BoxError, CarrierError, CarrierStep};
 use super::kinds::{self, Hold};
+use crate::frame::contained;
 use crate::panic::{Guarded, catch};
 
 /// A carrier and what it captured.
@@ -91,9 +93,34 @@ impl<H: Hold> Identified<H> {
     }
 }
 
+/// What was captured; dropped in no task of whoever has it last, and contained while a panic
+/// unwinds.
+struct Alone<T>(Option<T>);
+
+impl<T> Alone<T> {
+    #[inline]
+    fn get(&self) -> &T {
+        match &self.0 {
+            Some(captured) => captured,
+            None => unreachable!("it is taken by its drop"),
+        }
+    }
+}
+
+impl<T> Drop for Alone<T> {
+    fn drop(&mut self) {
+        if needs_drop::<T>() {
+            let captured = self.0.take();
+            if let Err(failure) = contained(|| drop(captured)) {
+                failure.into_payload().resume_unless_panicking();
+            }
+        }
+    }
+}
+
 /// What one has captured. Dropped before it, and each contained.
 struct Load<H: Hold> {
-    captured: Guarded<H::Captured>,
+    captured: Alone<H::Captured>,
     carrier: Arc<Identified<H>>,
 }
 
@@ -111,9 +138,9 @@ impl<H: Hold> AnyLoad for Load<H> {
     }
 
     fn around(&self, outer: Attached<'_>, rest: &mut Rest<'_>) -> Option<CarrierError> {
-        self.carrier
-            .carrier
-            .hold(&self.captured, |reattach| rest.run(Attached(Some(&Link { reattach, outer }))))
+        self.carrier.carrier.hold(self.captured.get(), |reattach| {
+            rest.run(Attached(Some(&Link { reattach, outer })))
+        })
     }
 }
 
@@ -125,7 +152,7 @@ impl fmt::Debug for Carried {
 
 impl Carried {
     pub(super) fn new<H: Hold>(carrier: Arc<Identified<H>>, captured: H::Captured) -> Self {
-        let load = Load { captured: Guarded::new(captured), carrier };
+        let load = Load { captured: Alone(Some(captured)), carrier };
         Self { load: Arc::new(load), is_installed: false }
     }
 

@@ -6,7 +6,7 @@
 //! without visiting any, and ending a task undoes what its trail says. `docs/engine.md` has the
 //! whole story.
 //!
-//! Each module knows only those before it:
+//! Each module knows only those before it (but that the drop of an inherited copy runs in a frame):
 //!
 //! - [`permanent`]: thread-locals that stay in place; [`epoch`]: the numbers of tasks.
 //! - [`value`]: a value and its borrow state; [`snapshot`]: what is inherited.

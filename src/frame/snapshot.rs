@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::failure::Failure;
+use super::task::contained;
 use crate::panic::Drops;
 
 /// A slot's copy in a snapshot.
@@ -57,7 +59,8 @@ impl Drop for Items {
     fn drop(&mut self) {
         let mut drops = Drops::default();
         for item in self.0.drain(..) {
-            drops.contain(|| drop(item));
+            // In no task of whoever has them last.
+            drops.add(contained(|| drop(item)).map_err(Failure::into_payload));
         }
         drops.resume();
     }

@@ -1,9 +1,14 @@
 //! Contexts and wrapped closures, on executors that know nothing of them.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::task;
 
 use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of, quiet};
+use cleanslate::foreign::{BoxError, Carrier};
+use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated, isolated_in, task_local};
 
 task_local! {
@@ -228,4 +233,66 @@ fn a_task_may_capture_while_its_values_end() {
     // Its own value, set after the hook, has ended before; what it inherited has not.
     assert_eq!(context.run(|| TENANT.get()), 1);
     assert_eq!(TENANT.get(), 1);
+}
+
+// Broke: the last copy of an inherited value was dropped in the task that dropped, or called, what
+// had kept the context, where it found and changed that one's slots.
+#[test]
+fn what_a_context_held_is_dropped_in_no_task_of_others() {
+    /// Looks at a slot when it is dropped, and changes it.
+    #[derive(Clone)]
+    struct Looks(Arc<Mutex<Vec<u32>>>);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(AROUND.replace(9));
+        }
+    }
+    struct Captures(Looks);
+    impl Carrier for Captures {
+        type Captured = Looks;
+        type Attached = ();
+        fn name(&self) -> &str {
+            "captures"
+        }
+        fn capture(&self) -> Result<Looks, BoxError> {
+            Ok(self.0.clone())
+        }
+        fn attach(&self, _: &Looks) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    task_local! {
+        static AROUND: u32 = 0;
+        #[inherit] static HELD: Option<Looks> = None;
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let inherits = || Context::empty().with(&HELD, Some(Looks(Arc::clone(&seen))));
+    let carrier = Arc::new(Captures(Looks(Arc::clone(&seen))));
+    let carries = || Context::empty().carry(Arc::clone(&carrier));
+    let ways: [fn(Context); 5] = [
+        |context| context.wrap(|| ())(),
+        |context| drop(context.wrap_fn(|| ())),
+        |context| {
+            let mut future = pin!(Some(async {}.isolated_in(&context)));
+            drop(context);
+            let poll = future.as_mut().as_pin_mut().unwrap();
+            assert!(poll.poll(&mut task::Context::from_waker(task::Waker::noop())).is_ready());
+            future.set(None);
+        },
+        |context| drop(async {}.isolated_in(&context)),
+        drop,
+    ];
+    for way in ways {
+        for context in [inherits(), carries()] {
+            Context::empty().run(|| {
+                AROUND.set(7);
+                way(context);
+                assert_eq!(AROUND.get(), 7);
+            });
+            assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), [0]);
+        }
+    }
 }
