@@ -72,6 +72,28 @@ const LOOPS: [fn(&Pool, &[u64]); 16] = {
     loops!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
 };
 
+/// Makes an array of functions that differ in a number.
+macro_rules! copies {
+    (|$pool:ident, $items:ident, $nanos:ident, $n:ident| $map:block) => {
+        [
+            copies!(0, |$pool, $items, $nanos, $n| $map),
+            copies!(1, |$pool, $items, $nanos, $n| $map),
+            copies!(2, |$pool, $items, $nanos, $n| $map),
+            copies!(3, |$pool, $items, $nanos, $n| $map),
+            copies!(4, |$pool, $items, $nanos, $n| $map),
+            copies!(5, |$pool, $items, $nanos, $n| $map),
+            copies!(6, |$pool, $items, $nanos, $n| $map),
+            copies!(7, |$pool, $items, $nanos, $n| $map),
+        ]
+    };
+    ($number:literal, |$pool:ident, $items:ident, $nanos:ident, $n:ident| $map:block) => {
+        |$pool, $items, $nanos| {
+            let $n = $number;
+            $map
+        }
+    };
+}
+
 fn resets() {
     heading("The reset");
     let reset = Pool::new(1).unwrap();
@@ -125,6 +147,19 @@ fn resets() {
     );
 }
 
+/// So many maps, each compiled for itself, for the same reason as [`LOOPS`]; on either side.
+const COPIES: usize = 8;
+const SLICES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos, n| {
+    drop(black_box(pool.map_slice(items, |item| item + work(nanos) + n)));
+});
+const ITERATORS: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos, n| {
+    drop(black_box(pool.map(items, |item| item + work(nanos) + n)));
+});
+const OF_RAYON: [fn(&rayon::ThreadPool, &[u64], u64); COPIES] = copies!(|pool, items, nanos, n| {
+    let map = || items.par_iter().map(|item| item + work(nanos) + n).collect::<Vec<_>>();
+    drop(black_box(pool.install(map)));
+});
+
 fn maps() {
     heading("Maps, two workers, beside rayon's `install(par_iter().map().collect())`");
     let pool = Pool::new(2).unwrap();
@@ -141,16 +176,13 @@ fn maps() {
         (100, 10_000),
     ] {
         let items: Vec<u64> = (0..len).collect();
-        let theirs = || {
-            let map = || items.par_iter().map(|n| n + work(nanos)).collect::<Vec<_>>();
-            drop(black_box(rayon.install(map)));
-        };
+        let theirs = || OF_RAYON.iter().for_each(|map| map(&rayon, &items, nanos));
         row(
             &format!("`map_slice`, {len} x {nanos} ns"),
             "1.0",
-            1,
+            COPIES,
             &[
-                ("", Box::new(|| drop(black_box(pool.map_slice(&items, |n| n + work(nanos)))))),
+                ("", Box::new(|| SLICES.iter().for_each(|map| map(&pool, &items, nanos)))),
                 ("rayon", Box::new(theirs)),
             ],
         );
@@ -158,9 +190,9 @@ fn maps() {
             row(
                 &format!("`map` of an iterator, {len} x {nanos} ns"),
                 if nanos == 1 { "1.5" } else { "1.0" },
-                1,
+                COPIES,
                 &[
-                    ("", Box::new(|| drop(black_box(pool.map(&items, |n| n + work(nanos)))))),
+                    ("", Box::new(|| ITERATORS.iter().for_each(|map| map(&pool, &items, nanos)))),
                     ("rayon", Box::new(theirs)),
                 ],
             );

@@ -41,8 +41,8 @@ pub(crate) struct Turns<T> {
     sleepers: Mutex<Vec<Thread>>,
 }
 
-/// On lines of its own: those who wait read it again and again, while whoever has the turn writes to
-/// the state.
+/// On lines of its own: those who wait read it again and again, while whoever has the turn writes
+/// to the state.
 #[repr(align(128))]
 struct Word(AtomicUsize);
 
