@@ -1,5 +1,6 @@
 //! [`Sentinel`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::error::{Unsupported, WatchError};
@@ -256,11 +257,18 @@ impl Sentinel {
     #[track_caller]
     pub fn assert_clean<R>(&self, f: impl FnOnce() -> R) -> R {
         let (value, report) = self.watch(f);
+        if report.unsupported().is_none() && report.is_clean() {
+            return value;
+        }
+        // Its drop may panic as well: not while this panic unwinds.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            #[expect(clippy::mem_forget, reason = "its drop may panic as well")]
+            std::mem::forget(payload);
+        }
         if report.unsupported().is_some() {
             panic!("{report}");
         }
-        assert!(report.is_clean(), "{report}\n{ADVICE}");
-        value
+        panic!("{report}\n{ADVICE}");
     }
 }
 

@@ -492,3 +492,22 @@ fn a_rule_that_matches_nothing_is_named_and_no_other() {
     assert_eq!(sentinel.unused_rules().unwrap(), ["*::TENNANT", "wach", "module:libcc.so*"]);
     assert!(Sentinel::new().unused_rules().unwrap().is_empty());
 }
+
+// Broke: the value was dropped while the assertion unwound; its own panic ended the process.
+#[test]
+fn a_value_that_cannot_be_dropped_costs_an_assertion_no_second_panic() {
+    struct Breaks;
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            panic!("a drop");
+        }
+    }
+    let failed = catch_unwind(|| {
+        sentinel::assert_clean(|| {
+            TENANT.set(TENANT.get() + 1);
+            Breaks
+        })
+    });
+    let payload = failed.err().unwrap();
+    assert!(payload.downcast_ref::<String>().unwrap().contains("TENANT"));
+}
