@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::carried::{Carried, CarriedList};
 use super::error::CarrierError;
 use super::shared::SharedCarrier;
-use crate::panic::catch;
+use crate::frame::contained;
 
 /// The carriers of a pool that has some.
 #[derive(Default)]
@@ -35,13 +35,14 @@ impl fmt::Debug for CarrierSet {
 }
 
 impl Drop for CarrierSet {
-    /// Never unwinds: a pool may end on any thread, long after the call that gave it its carriers.
+    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave it
+    /// its carriers.
     fn drop(&mut self) {
         for member in self.all.drain(..) {
-            let _contained = catch(|| drop(member));
+            let _contained = contained(|| drop(member));
         }
         let stateless = std::mem::take(&mut self.stateless);
-        let _contained = catch(|| drop(stateless));
+        let _contained = contained(|| drop(stateless));
     }
 }
 

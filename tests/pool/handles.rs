@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, each_shape, finishes, occupy, on_a_thread};
-use cleanslate::{Context, Pool, WeakPool, task_local};
+use cleanslate::foreign::{BoxError, Carrier};
+use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local};
 
 task_local! {
     #[inherit]
@@ -361,4 +362,53 @@ fn errors_are_errors_and_say_what_they_are() {
     error(&cancelled);
     assert!(cancelled.to_string().contains("was cancelled"), "{cancelled}");
     error(&Pool::new(0).unwrap_err());
+}
+
+// Broke: what is left of a pool goes with the last thing that knows it, a `JoinHandle` for example;
+// if that was inside a task, what the hooks own was dropped there, and found its slots.
+#[test]
+fn what_a_pool_was_given_is_dropped_in_no_task_of_others() {
+    task_local! { static AROUND: u32 = 0; }
+    struct Carries(#[expect(dead_code, reason = "for its drop")] Mutex<OnDrop>);
+    impl Carrier for Carries {
+        type Captured = ();
+        type Attached = ();
+        fn name(&self) -> &str {
+            "carries"
+        }
+        fn capture(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn attach(&self, (): &()) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    let ways: &[fn(PoolBuilder, Mutex<OnDrop>) -> PoolBuilder] = &[
+        |builder, owned| builder.on_worker_start(move |_| drop(owned.lock())),
+        |builder, owned| builder.on_worker_stop(move |_| drop(owned.lock())),
+        |builder, owned| builder.panic_hook(move |_| drop(owned.lock())),
+        |builder, owned| builder.carry(Carries(owned)),
+        #[cfg(feature = "sentinel")]
+        |builder, owned| {
+            let sentinel = cleanslate::sentinel::Sentinel::new();
+            builder.sentinel(sentinel.report(move |_| drop(owned.lock())))
+        },
+    ];
+    for way in ways {
+        let (sender, seen) = mpsc::channel();
+        let owned = OnDrop::new(move || sender.send(AROUND.replace(9)).unwrap());
+        let pool = way(Pool::builder().workers(1), Mutex::new(owned)).build().unwrap();
+        let last = pool.submit(|| ());
+        pool.shutdown().unwrap();
+        drop(pool);
+        let found = Pool::new(1).unwrap().submit(move || {
+            AROUND.set(7);
+            drop(last);
+            AROUND.get()
+        });
+        assert_eq!((found.join().unwrap(), seen.recv().unwrap()), (7, 0));
+    }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::frame::{self, Failure};
-use crate::panic::catch;
 use crate::pool::error::TaskError;
 use crate::pool::scheduler::current;
 use crate::sync::seam::{self, Mutex, Thread};
@@ -22,13 +21,14 @@ pub(crate) struct Hooks {
 }
 
 impl Drop for Hooks {
-    /// Never unwinds: a pool may end on any thread, long after the call that gave it its hooks.
+    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave it
+    /// its hooks.
     fn drop(&mut self) {
         let (start, stop, panic) =
             (self.worker_start.take(), self.worker_stop.take(), self.panic.take());
-        let _contained = catch(|| drop(start));
-        let _contained = catch(|| drop(stop));
-        let _contained = catch(|| drop(panic));
+        let _contained = frame::contained(|| drop(start));
+        let _contained = frame::contained(|| drop(stop));
+        let _contained = frame::contained(|| drop(panic));
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Once;
 
 use super::budget::Budget;
 use super::item;
-use crate::panic::catch;
+use crate::frame;
 use crate::pool::scheduler::current;
 use crate::sentinel::{Action, Report, Sentinel, Unsupported, Watcher};
 use crate::slot;
@@ -48,10 +48,11 @@ pub(super) enum Finding {
 }
 
 impl Drop for LeakWatch {
-    /// Never unwinds: the sentinel's callback is user code, and a pool may end on any thread.
+    /// Never unwinds, and in no task: the sentinel's callback is user code, and a pool may end on any
+    /// thread.
     fn drop(&mut self) {
         let config = self.0.take();
-        let _contained = catch(|| drop(config));
+        let _contained = frame::contained(|| drop(config));
     }
 }
 
