@@ -55,7 +55,7 @@ fn empty_frame(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(5_700))]
+#[library_benchmark(config = limit(6_200))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -66,7 +66,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(44_600))]
+#[library_benchmark(config = limit(39_000))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -111,7 +111,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(14_400))]
+#[library_benchmark(config = limit(14_850))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());

@@ -6,7 +6,7 @@
 //!   is: a declared slot's is [permanent](super::permanent); that of an
 //!   [`OwnedLocal`](crate::OwnedLocal) is kept by its thread's table while `entries` is not zero,
 //!   and by whoever has an `Arc` of it.
-//! - **C2 (shown).** If `shown.epoch` is that of a task that is open on this thread, the top box
+//! - **C2 (shown).** If the cell's epoch is that of a task that is open on this thread, the top box
 //!   has that task's value. Epochs are never used twice on a thread, so with any other epoch the
 //!   cell shows nothing, and the top box, unless the epoch is `NEVER`, is stale: without a value
 //!   that needs a drop.
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::epoch::ROOT;
+use super::leak;
 use super::snapshot::Inheritance;
 use super::value::{self, Header, Shown};
 
@@ -97,15 +98,13 @@ pub(crate) enum InFutures {
 }
 
 /// A slot's place on one thread.
-///
-/// Aligned so that `shown`, which is moved as one, never lies across two lines of the cache.
-// For speed only, and not every system gives thread-locals an alignment beyond a word's.
 #[repr(C)]
-#[cfg_attr(target_os = "linux", repr(align(16)))]
 pub(crate) struct RawCell {
-    shown: Cell<Shown>,
+    /// The task whose value it shows: see [`now`](Self::now).
+    epoch: Cell<u64>,
     /// One box for the next nested value, so that the steady state does not allocate.
     spare: Cell<Option<NonNull<Header>>>,
+    top: Cell<NonNull<Header>>,
     pub(super) is_registered: Cell<bool>,
     /// The owner is gone (C4).
     has_ended: Cell<bool>,
@@ -139,8 +138,9 @@ impl RawCell {
 
     const fn new(origin: Origin, in_futures: InFutures, is_inheritable: bool) -> Self {
         Self {
-            shown: Cell::new(Shown::NOTHING),
+            epoch: Cell::new(Shown::NOTHING.epoch),
             spare: Cell::new(None),
+            top: Cell::new(Shown::NOTHING.header),
             is_registered: Cell::new(false),
             has_ended: Cell::new(false),
             is_inheritable,
@@ -226,14 +226,24 @@ impl RawCell {
     /// Returns the value of the task with this epoch, if it has touched the slot.
     #[inline]
     pub(crate) fn shown(&self, epoch: u64) -> Option<NonNull<Header>> {
-        let shown = self.shown.get();
-        if shown.epoch == epoch { Some(shown.header) } else { None }
+        if self.epoch.get() == epoch { Some(self.top.get()) } else { None }
     }
 
     /// Returns the epoch of the task whose value it shows.
     #[inline]
     pub(super) fn epoch(&self) -> u64 {
-        self.shown.get().epoch
+        self.epoch.get()
+    }
+
+    #[inline]
+    fn now(&self) -> Shown {
+        Shown { epoch: self.epoch.get(), header: self.top.get() }
+    }
+
+    #[inline]
+    fn show(&self, shown: Shown) {
+        self.epoch.set(shown.epoch);
+        self.top.set(shown.header);
     }
 
     /// Returns a box to hold the next value: the spare one, or a new one.
@@ -246,8 +256,8 @@ impl RawCell {
     #[inline]
     pub(crate) fn link(&self, header: NonNull<Header>, epoch: u64) {
         // SAFETY: owned by the caller, so it is alive.
-        unsafe { header.as_ref() }.below.set(self.shown.get());
-        self.shown.set(Shown { epoch, header });
+        unsafe { header.as_ref() }.set_below(self.now());
+        self.show(Shown { epoch, header });
     }
 
     /// Links a box for a caller that does not borrow the owner (C4). False: the owner is gone, and
@@ -260,37 +270,44 @@ impl RawCell {
         !self.has_ended()
     }
 
-    /// Shows a box for a value that needs no trail entry, in place of a stale one if there is any.
+    /// Shows an empty box for a value that needs no trail entry, in place of a stale one if there
+    /// is any.
     ///
     /// Only where no task that is open has a value in this cell.
     pub(super) fn place<T>(&self, epoch: u64) -> NonNull<Header> {
-        self.reuse(epoch).unwrap_or_else(|| {
-            if self.shown.replace(Shown::NOTHING).top().is_some() {
-                // Leaked: somebody uses it though its task has ended (V4).
-                value::count_leak();
-            }
-            let header = self.vacant::<T>();
-            self.link(header, epoch);
-            header
-        })
+        if let Some(header) = self.reuse(epoch) {
+            // SAFETY: the top box belongs to this cell (V4).
+            unsafe { header.as_ref() }.forget_plain();
+            return header;
+        }
+        let stale = self.now().top();
+        self.show(Shown::NOTHING);
+        if stale.is_some() {
+            // Leaked: somebody uses it though its task has ended (V4).
+            leak::count_leak();
+        }
+        let header = self.vacant::<T>();
+        self.link(header, epoch);
+        header
     }
 
-    /// Returns the box in place, emptied, for a value of the innermost task that needs no trail
-    /// entry: a stale box, or that task's own. `None`: there is none, it is in use, or it has the
-    /// root's value.
+    /// Shows the box in place for a value of the innermost task that needs no trail entry: a stale
+    /// box, whose value, if there is one, is still to be forgotten, or that task's own. `None`:
+    /// there is none, it is in use, or it has the root's value.
     ///
     /// Only where no other task that is open has a value in this cell, unless it is the root.
     #[inline]
     pub(crate) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
-        let header = self.shown.get().top()?;
-        if self.epoch() == ROOT {
+        // `NEVER` and `ROOT` are the lowest.
+        if self.epoch() <= ROOT {
             return None;
         }
+        let header = self.top.get();
         // SAFETY: the top box belongs to this cell (V4).
-        if !unsafe { header.as_ref() }.forget_plain() {
+        if !unsafe { header.as_ref() }.is_unused() {
             return None;
         }
-        self.shown.set(Shown { epoch, header });
+        self.epoch.set(epoch);
         Some(header)
     }
 
@@ -302,6 +319,12 @@ impl RawCell {
     /// leaked.
     #[inline]
     pub(crate) fn unlink(&self, epoch: u64) -> Option<NonNull<Header>> {
+        if self.is_owned() { self.unlink_owned(epoch) } else { self.unlink_locked(epoch) }
+    }
+
+    // A call, so that those without a lock do not pay for it.
+    #[inline(never)]
+    fn unlink_owned(&self, epoch: u64) -> Option<NonNull<Header>> {
         let _lock = self.lock();
         self.unlink_locked(epoch)
     }
@@ -310,15 +333,15 @@ impl RawCell {
     #[inline]
     pub(super) fn unlink_locked(&self, epoch: u64) -> Option<NonNull<Header>> {
         loop {
-            let shown = self.shown.get();
+            let shown = self.now();
             let header = shown.top()?;
             // SAFETY: the top box belongs to this cell (V4).
             let head = unsafe { header.as_ref() };
-            self.shown.set(head.below.get());
+            self.show(head.below());
             if shown.epoch == epoch && !head.is_scoped.get() {
                 return Some(header);
             }
-            value::count_leak();
+            leak::count_leak();
         }
     }
 
@@ -326,16 +349,16 @@ impl RawCell {
     /// (C4).
     #[inline]
     pub(super) fn unlink_top(&self, header: NonNull<Header>) {
-        debug_assert_eq!(self.shown.get().top(), Some(header));
+        debug_assert_eq!(self.now().top(), Some(header));
         // SAFETY: the top box belongs to this cell (V4).
-        self.shown.set(unsafe { header.as_ref() }.below.get());
+        self.show(unsafe { header.as_ref() }.below());
     }
 
     /// Takes a scope's box away. False: it is there no more, since its task has ended before the
     /// scope, and it was leaked. The caller borrows the owner (C4).
     #[inline]
     pub(crate) fn unlink_scoped(&self, header: NonNull<Header>) -> bool {
-        if self.shown.get().top() == Some(header) {
+        if self.now().top() == Some(header) {
             self.unlink_top(header);
             return true;
         }
@@ -345,14 +368,14 @@ impl RawCell {
     /// Scopes that do not end in reverse order, which takes stackful coroutines.
     #[cold]
     fn unlink_from_the_middle(&self, header: NonNull<Header>) -> bool {
-        let mut next = self.shown.get().top();
+        let mut next = self.now().top();
         while let Some(above) = next {
             // SAFETY: a box of this cell's chain (C3).
             let above = unsafe { above.as_ref() };
-            next = above.below.get().top();
+            next = above.below().top();
             if next == Some(header) {
                 // SAFETY: the same.
-                above.below.set(unsafe { header.as_ref() }.below.get());
+                above.set_below(unsafe { header.as_ref() }.below());
                 return true;
             }
         }
@@ -365,15 +388,29 @@ impl RawCell {
     ///
     /// - The caller owns the box (V4), which was made for this cell's type, is empty and in
     ///   nobody's use.
+    #[inline]
     pub(crate) unsafe fn recycle(&self, header: NonNull<Header>) {
-        let lock = self.lock();
-        if self.spare.get().is_none() && !self.has_ended() {
-            self.spare.set(Some(header));
-        } else {
-            drop(lock);
+        let is_kept = if self.is_owned() { self.keep_owned(header) } else { self.keep(header) };
+        if !is_kept {
             // SAFETY: the caller's.
             unsafe { value::free_box(header) };
         }
+    }
+
+    /// Keeps a box as the spare one, if there is none.
+    #[inline]
+    fn keep(&self, header: NonNull<Header>) -> bool {
+        let has_none = self.spare.get().is_none();
+        if has_none {
+            self.spare.set(Some(header));
+        }
+        has_none
+    }
+
+    #[inline(never)]
+    fn keep_owned(&self, header: NonNull<Header>) -> bool {
+        let _lock = self.lock();
+        !self.has_ended() && self.keep(header)
     }
 
     pub(super) fn add_entry(&self) {
@@ -404,11 +441,12 @@ impl RawCell {
 
     fn take_boxes_locked(&self) -> Vec<NonNull<Header>> {
         let mut boxes = Vec::from_iter(self.spare.take());
-        let mut next = self.shown.replace(Shown::NOTHING).top();
+        let mut next = self.now().top();
+        self.show(Shown::NOTHING);
         while let Some(header) = next {
             boxes.push(header);
             // SAFETY: a box of this cell's chain (C3).
-            next = unsafe { header.as_ref() }.below.get().top();
+            next = unsafe { header.as_ref() }.below().top();
         }
         boxes
     }

@@ -9,7 +9,8 @@
 //! Each module knows only those before it (but that the drop of an inherited copy runs in a frame):
 //!
 //! - [`permanent`]: thread-locals that stay in place; [`epoch`]: the numbers of tasks.
-//! - [`value`]: a value and its borrow state; [`snapshot`]: what is inherited.
+//! - [`leak`]: what was leaked; [`value`]: a value and its borrow state; [`snapshot`]: what is
+//!   inherited.
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
 //! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped.
@@ -20,6 +21,7 @@ pub(crate) mod capture;
 pub(crate) mod cell;
 mod epoch;
 mod failure;
+mod leak;
 mod parked;
 pub(crate) mod permanent;
 #[cfg(all(test, not(loom)))]
@@ -34,6 +36,6 @@ pub(crate) mod value;
 
 pub use failure::CleanupError;
 pub(crate) use failure::Failure;
+pub use leak::leaked_values;
 pub(crate) use parked::Parked;
 pub(crate) use task::{Frame, contained, give_up, run};
-pub use value::leaked_values;

@@ -429,8 +429,10 @@ fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEn
             unsafe { entry.cell.as_ref() }.in_futures() == InFutures::EndsWithPoll
         });
         kept.extend(others);
+        let outer = thread.generation();
         for lease in leases.iter().rev() {
-            CleanupError::add(failed, undo(thread, lease, &mut extra));
+            CleanupError::add(failed, undo(thread, *lease, &mut extra));
         }
+        thread.set_generation(outer);
     }
 }

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use super::cell::RawCell;
 use super::epoch::{CLEAN, GONE};
 use super::failure::{CleanupError, Failure};
+use super::leak;
 use super::snapshot::Snapshot;
 use super::thread::{self, DEPTH, DIRECT, Inherits, ONE_DEEPER, Thread, UNOPENED};
 use super::trail::TrailEntry;
@@ -278,14 +279,22 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
 pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
     let mut error = None;
     let mut extra = EXTRA;
+    let outer = thread.generation();
     while let Some(entry) = thread.trail.pop(thread.epoch.get()) {
-        CleanupError::add(&mut error, undo(thread, &entry, &mut extra));
+        if let Some(fault) = undo(thread, entry, &mut extra) {
+            CleanupError::add(&mut error, Some(fault));
+        }
     }
+    thread.set_generation(outer);
     error
 }
 
 /// Undoes one entry, which is off the trail. `extra` counts the drops of later generations.
-pub(super) fn undo(thread: &Thread, entry: &TrailEntry, extra: &mut usize) -> Option<CleanupError> {
+///
+/// Leaves the thread with the generation of what the drop has touched: the caller puts back what
+/// was there before, once for all that it undoes.
+#[inline]
+pub(super) fn undo(thread: &Thread, entry: TrailEntry, extra: &mut usize) -> Option<CleanupError> {
     // SAFETY: C1: a cell stays in place while it has an entry, and `remove_entry` is the last use.
     let cell = unsafe { entry.cell.as_ref() };
     let mut error = None;
@@ -306,7 +315,8 @@ pub(super) fn undo(thread: &Thread, entry: &TrailEntry, extra: &mut usize) -> Op
 /// # Safety
 ///
 /// - The caller owns the box (V4), which was made for this cell's type.
-pub(super) unsafe fn end_value(
+#[inline]
+unsafe fn end_value(
     thread: &Thread,
     cell: &RawCell,
     header: NonNull<Header>,
@@ -315,26 +325,30 @@ pub(super) unsafe fn end_value(
 ) -> Option<CleanupError> {
     // SAFETY: alive, since the caller owns it.
     let runs_user_code = unsafe { header.as_ref() }.owes_drop();
-    if runs_user_code {
-        if generation >= ROUNDS || *extra == 0 {
-            value::count_leak();
+    let dropped = if runs_user_code {
+        if generation > 0 && is_recurring(generation, extra) {
+            leak::count_leak();
             return Some(CleanupError::recurring(cell.name()));
         }
-        if generation > 0 {
-            *extra -= 1;
-        }
-    }
-    let outer = thread.generation();
-    if runs_user_code {
         thread.set_generation(generation + 1);
-    }
-    // SAFETY: the caller's.
-    let ended = unsafe { value::empty(header) };
-    if runs_user_code {
-        thread.set_generation(outer);
-    }
-    let dropped = ended?;
-    // SAFETY: the caller's; and `empty` has said that it is empty and that nobody uses it.
+        // SAFETY: the caller's; it owes a drop.
+        unsafe { value::drop_owed(header) }
+    } else {
+        // SAFETY: the caller's.
+        unsafe { value::empty(header) }?
+    };
+    // SAFETY: the caller's; and it is empty and not in use.
     unsafe { cell.recycle(header) };
     dropped.err().map(|payload| CleanupError::panicked(cell.name(), payload))
+}
+
+/// Returns whether a value that a drop has left is not to be dropped any more (R11). Counts the
+/// drop if it is.
+#[cold]
+fn is_recurring(generation: u32, extra: &mut usize) -> bool {
+    if generation >= ROUNDS || *extra == 0 {
+        return true;
+    }
+    *extra -= 1;
+    false
 }

@@ -145,6 +145,17 @@ impl Thread {
         self.flags.set(self.flags.get() | flags | TRAILED);
     }
 
+    /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
+    /// to leave on the trail. Returns the entry's [generation](Self::generation).
+    #[inline]
+    pub(super) fn note_entry(&self) -> u32 {
+        // Read for both, or the compiler would write one byte of the word, and whoever reads it
+        // whole would wait until that has reached the cache.
+        let flags = self.flags.get();
+        self.flags.set(flags | TRAILED);
+        (flags & GENERATIONS) >> GENERATION
+    }
+
     /// Returns whether a frame is open, so that what is touched belongs to a task.
     pub(crate) fn is_in_frame(&self) -> bool {
         self.flags.get() & DEPTH != 0

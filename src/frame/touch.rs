@@ -15,6 +15,7 @@ use super::value::Header;
 ///
 /// Afterwards the slot counts as touched whatever happens, so that a slot which the initialiser
 /// touches is dropped before this one.
+#[inline(always)]
 pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header>, Gone> {
     admit(thread, cell)?;
     let epoch = thread.own_epoch();
@@ -24,13 +25,9 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     }
     let header = cell.vacant::<T>();
     cell.link(header, epoch);
-    thread.trail.push(TrailEntry {
-        cell: NonNull::from(cell),
-        epoch,
-        generation: thread.generation(),
-    });
+    let generation = thread.note_entry();
+    thread.trail.push(TrailEntry { cell: NonNull::from(cell), epoch, generation });
     cell.add_entry();
-    thread.leave(0);
     Ok(header)
 }
 

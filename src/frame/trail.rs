@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use super::cell::RawCell;
 
 /// One touched cell: it shows a value of its own since then.
+#[derive(Clone, Copy)]
 pub(super) struct TrailEntry {
     pub(super) cell: NonNull<RawCell>,
     /// The task that touched it.
@@ -34,10 +35,15 @@ impl Trail {
     /// Takes the youngest entry out, if it is one of the task with this epoch.
     pub(super) fn pop(&self, epoch: u64) -> Option<TrailEntry> {
         let mut entries = self.0.borrow_mut();
-        match entries.last() {
-            Some(entry) if entry.epoch == epoch => entries.pop(),
-            _ => None,
+        // Word by word: as a whole it would be read in words wider than those that were written,
+        // which have to reach the cache first.
+        let &TrailEntry { cell, epoch: its, generation } = entries.last()?;
+        if its != epoch {
+            return None;
         }
+        let rest = entries.len() - 1;
+        entries.truncate(rest);
+        Some(TrailEntry { cell, epoch, generation })
     }
 
     /// Takes the entries of the task with this epoch out, the oldest first.

@@ -26,9 +26,9 @@
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{MaybeUninit, needs_drop};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::epoch::NEVER;
+use super::leak::count_leak;
 use crate::panic::{Payload, catch};
 
 /// A value is there, and nobody borrows it.
@@ -76,7 +76,9 @@ struct BoxKind {
 
 /// What a cell shows: the value of the task with this epoch.
 ///
-/// A pair, since linking a value and unlinking it copies both at once.
+/// In memory its two words never lie side by side: written one by one and then read as one wide
+/// word, as the compiler likes to do, they would make the load wait until both stores have reached
+/// the cache, and with it all that comes before them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown {
     pub(super) epoch: u64,
@@ -97,10 +99,10 @@ impl Shown {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
-    /// What the cell showed before this value. Only while the cell shows it. First, so that it does
-    /// not lie across two lines of the cache.
-    pub(super) below: Cell<Shown>,
+    /// What the cell showed before this value: see [`below`](Self::below).
+    below_epoch: Cell<u64>,
     kind: &'static BoxKind,
+    below_header: Cell<NonNull<Header>>,
     word: Cell<u32>,
     /// A `scope` that is open on the Rust stack takes the box out of its cell itself; nobody else
     /// does.
@@ -149,10 +151,11 @@ pub(crate) fn alloc<T>() -> NonNull<Header> {
     let place: &mut MaybeUninit<Boxed<T>> = Box::leak(Box::new_uninit());
     let header = NonNull::from(place).cast::<Header>();
     let empty = Header {
+        below_epoch: Cell::new(Shown::NOTHING.epoch),
+        kind: &KindOf::<T>::KIND,
+        below_header: Cell::new(Shown::NOTHING.header),
         word: Cell::new(EMPTY),
         is_scoped: Cell::new(false),
-        below: Cell::new(Shown::NOTHING),
-        kind: &KindOf::<T>::KIND,
     };
     // SAFETY: freshly allocated for a `Boxed<T>`, whose first field this is (`repr(C)`); the other
     // field may stay uninitialised.
@@ -161,6 +164,18 @@ pub(crate) fn alloc<T>() -> NonNull<Header> {
 }
 
 impl Header {
+    /// Returns what the cell showed before this value. Only while the cell shows it.
+    #[inline]
+    pub(super) fn below(&self) -> Shown {
+        Shown { epoch: self.below_epoch.get(), header: self.below_header.get() }
+    }
+
+    #[inline]
+    pub(super) fn set_below(&self, below: Shown) {
+        self.below_epoch.set(below.epoch);
+        self.below_header.set(below.header);
+    }
+
     pub(crate) fn status(&self) -> Status {
         match self.word.get() {
             IDLE => Status::Idle,
@@ -183,15 +198,17 @@ impl Header {
         self.word.set(if inheriting { UNMADE } else { EMPTY });
     }
 
-    /// Forgets the value, if there is one, which needs no drop. False if somebody uses the box.
+    /// Returns whether nobody uses the box.
     #[inline]
-    pub(super) fn forget_plain(&self) -> bool {
-        debug_assert!(!self.kind.needs_drop);
-        let is_unused = self.word.get() & IN_USE == 0;
-        if is_unused {
-            self.word.set(EMPTY);
-        }
-        is_unused
+    pub(super) fn is_unused(&self) -> bool {
+        self.word.get() & IN_USE == 0
+    }
+
+    /// Forgets the value of a box that nobody uses, if there is one. It needs no drop.
+    #[inline]
+    pub(super) fn forget_plain(&self) {
+        debug_assert!(self.is_unused() && !self.kind.needs_drop);
+        self.word.set(EMPTY);
     }
 
     /// Returns whether there is a value that nobody uses and that needs a drop.
@@ -205,34 +222,6 @@ impl Header {
     pub(crate) fn is_idle(&self) -> bool {
         self.word.get() == IDLE
     }
-}
-
-/// Values that were leaked on purpose since the process started.
-static LEAKED: AtomicU64 = AtomicU64::new(0);
-
-/// Counts the values that clean-up gave up on since the process started.
-///
-/// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the
-/// value of the last round is leaked and the task fails with an error that names the slot. A value
-/// that is in use when its task ends (the process exits from within `with`, or a stackful coroutine
-/// was suspended there) is leaked too. `0` in a healthy program.
-///
-/// # Examples
-///
-/// ```
-/// assert_eq!(cleanslate::leaked_values(), 0);
-/// ```
-pub fn leaked_values() -> u64 {
-    // Relaxed: a statistic; nothing is read because of its value.
-    LEAKED.load(Ordering::Relaxed)
-}
-
-/// Counts a value that is leaked, with its box: it may hold pointers into itself.
-#[cold]
-#[inline(never)]
-pub(super) fn count_leak() {
-    // Relaxed: a statistic, see `leaked_values`.
-    LEAKED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Empties a box whose task is over: drops the value, if there is one. `Some`: the box is empty,
@@ -249,14 +238,31 @@ pub(crate) unsafe fn empty(header: NonNull<Header>) -> Option<Result<(), Payload
         count_leak();
         return None;
     }
-    if head.word.replace(EMPTY) != IDLE || !head.kind.needs_drop {
-        return Some(Ok(()));
+    if head.owes_drop() {
+        // SAFETY: the caller's; it owes a drop.
+        return Some(unsafe { drop_owed(header) });
     }
-    Some(catch(|| {
+    head.word.set(EMPTY);
+    Some(Ok(()))
+}
+
+/// Drops the value of a box that [owes the drop](Header::owes_drop), and says how the drop ended.
+/// Either way the box is empty then.
+///
+/// # Safety
+///
+/// - The caller owns the box (V4), which owes a drop.
+#[inline]
+pub(super) unsafe fn drop_owed(header: NonNull<Header>) -> Result<(), Payload> {
+    // SAFETY: alive, since the caller owns it.
+    let head = unsafe { header.as_ref() };
+    debug_assert!(head.owes_drop());
+    head.word.set(EMPTY);
+    catch(|| {
         // SAFETY: `kind` fits (V1). The word said idle, so there is a value (V2) that nobody
         // borrows (V3); it says empty now, so nobody takes it for a value again.
         unsafe { (head.kind.drop_value)(header) };
-    }))
+    })
 }
 
 /// Frees a box whose value was dropped or needs no drop.
@@ -344,14 +350,16 @@ impl<T> Boxed<T> {
         Some(Exclusive { boxed: self })
     }
 
-    /// Puts a value into an empty box, or into one whose initialiser has just returned.
+    /// Puts a value into a box that is empty, or whose initialiser has just returned, or in place
+    /// of one that needs no drop.
     #[inline]
     pub(crate) fn fill(&self, value: T) {
-        debug_assert!(matches!(
-            self.header.status(),
-            Status::Empty | Status::Unmade | Status::Initialising
-        ));
-        // SAFETY: there is no value to overwrite (V2), nor a reference to it (V3).
+        debug_assert!(match self.header.status() {
+            Status::Empty | Status::Unmade | Status::Initialising => true,
+            Status::Idle => !needs_drop::<T>(),
+            Status::Shared | Status::Exclusive => false,
+        });
+        // SAFETY: there is no value to drop (V2), nor a reference to it (V3).
         unsafe { self.place().write(value) };
         self.header.word.set(IDLE);
     }
@@ -433,6 +441,7 @@ impl<T> Drop for Exclusive<'_, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::frame::leak::leaked_values;
 
     struct Drops<'a>(&'a Cell<u32>);
 

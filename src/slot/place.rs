@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "turns a cell's erased boxes into typed ones")]
 
 use std::marker::PhantomData;
+use std::mem::needs_drop;
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason, SetError};
@@ -100,6 +101,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     }
 
     /// Touches the slot, which the current task has not touched: gives an empty box.
+    #[inline]
     fn touched(self, thread: &Thread) -> Result<&'c Boxed<T>, AccessError> {
         match touch::<T>(thread, &self.cell.raw) {
             Ok(header) => Ok(self.boxed(header)),
@@ -255,62 +257,89 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     #[inline]
     #[track_caller]
     pub(super) fn set(self, value: T) {
-        if let Err(value) = self.set_held(value) {
-            self.set_or_fail(value);
+        let thread = thread::current();
+        match self.settable(thread) {
+            Some(boxed) => self.put(thread, boxed, value),
+            // Not handed on: such a value is mostly several words, and each move of them costs.
+            // Plain ones are, so that the ways above are short enough to be inlined.
+            None if needs_drop::<T>() => match self.fillable(thread) {
+                Ok(boxed) => self.fill(thread, boxed, value),
+                Err(error) => fail_with(SetError::new(error, value)),
+            },
+            None => self.set_or_fail(value),
         }
     }
 
     #[inline(never)]
     #[track_caller]
     fn set_or_fail(self, value: T) {
-        if let Err(refused) = self.set_slow(value) {
-            fail_with(refused);
+        let thread = thread::current();
+        match self.fillable(thread) {
+            Ok(boxed) => self.fill(thread, boxed, value),
+            Err(error) => fail_with(SetError::new(error, value)),
         }
     }
 
     #[inline]
     pub(super) fn try_set(self, value: T) -> Result<(), SetError<T>> {
-        self.set_held(value).or_else(|value| self.set_slow(value))
-    }
-
-    /// Sets what the task holds, or what it can hold in place, or hands the value back.
-    #[inline]
-    fn set_held(self, value: T) -> Result<(), T> {
         let thread = thread::current();
-        if is_direct::<T>(thread) {
-            // A plain value in a task that a worker runs: in place of whatever is there.
-            if let Some(header) = self.cell.raw.reuse(thread.own_epoch()) {
-                self.boxed(header).fill(value);
-                self.changed(thread);
-                return Ok(());
-            }
+        match self.settable(thread) {
+            Some(boxed) => self.put(thread, boxed, value),
+            None => return self.set_slow(value),
         }
-        match self.shown(thread) {
-            Some(boxed) if boxed.header.is_idle() => {
-                let _old = boxed.swap(value);
-                self.changed(thread);
-                Ok(())
-            }
-            _ => Err(value),
-        }
+        Ok(())
     }
 
     #[inline(never)]
     fn set_slow(self, value: T) -> Result<(), SetError<T>> {
         let thread = thread::current();
-        let boxed = match self.shown(thread) {
-            Some(boxed) => boxed,
-            None => match self.touched(thread) {
-                Ok(boxed) => boxed,
-                Err(error) => return Err(SetError::new(error, value)),
-            },
-        };
-        if !matches!(boxed.header.status(), Status::Empty | Status::Unmade) {
-            return Err(SetError::new(self.refused(boxed.header.status()), value));
+        match self.fillable(thread) {
+            Ok(boxed) => self.fill(thread, boxed, value),
+            Err(error) => return Err(SetError::new(error, value)),
         }
+        Ok(())
+    }
+
+    /// Returns a box for [`put`](Self::put), if one is at hand: the task holds it, or can hold it
+    /// in place. And whether the task holds it.
+    #[inline]
+    fn settable(self, thread: &Thread) -> Option<(&'c Boxed<T>, bool)> {
+        match self.shown(thread) {
+            Some(boxed) => boxed.header.is_idle().then_some((boxed, true)),
+            // A plain value in a task that a worker runs: in place of whatever is there.
+            None if is_direct::<T>(thread) => {
+                self.cell.raw.reuse(thread.own_epoch()).map(|header| (self.boxed(header), false))
+            }
+            None => None,
+        }
+    }
+
+    #[inline]
+    fn put(self, thread: &Thread, (boxed, is_held): (&Boxed<T>, bool), value: T) {
+        if is_held {
+            let _old = boxed.swap(value);
+            self.changed(thread);
+        } else {
+            self.fill(thread, boxed, value);
+        }
+    }
+
+    /// Returns an empty box for [`fill`](Self::fill).
+    #[inline(never)]
+    fn fillable(self, thread: &Thread) -> Result<&'c Boxed<T>, AccessError> {
+        match self.shown(thread) {
+            None => self.touched(thread),
+            Some(boxed) => match boxed.header.status() {
+                Status::Empty | Status::Unmade => Ok(boxed),
+                status => Err(self.refused(status)),
+            },
+        }
+    }
+
+    #[inline]
+    fn fill(self, thread: &Thread, boxed: &Boxed<T>, value: T) {
         boxed.fill(value);
         self.changed(thread);
-        Ok(())
     }
 
     pub(super) fn try_replace(self, value: T) -> Result<T, SetError<T>> {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, ThreadId};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of, quiet};
@@ -336,9 +336,13 @@ task_local! {
     static PHOENIX_2: Option<Phoenix> = None;
 }
 
+/// Keeps tests apart that count what is leaked in the whole process.
+static LEAKING: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_slot_that_keeps_coming_back_is_an_error_that_names_it() {
     const PHOENIX_KEY: &cleanslate::TaskLocal<Option<Phoenix>> = &PHOENIX;
+    let _alone = LEAKING.lock();
     let census = Census::new();
     let rise = |times| PHOENIX.set(Some(Phoenix(times, census.clone(), PHOENIX_KEY)));
     let leaked = leaked_values();
@@ -372,6 +376,43 @@ fn a_slot_that_keeps_coming_back_is_an_error_that_names_it() {
     let remote = census.clone();
     on_a_thread(|| PHOENIX.set(Some(Phoenix(u32::MAX, remote, PHOENIX_KEY))));
     assert_eq!(leaked_values(), before + 1);
+}
+
+/// Fills all slots of its kind that are empty whenever it is dropped.
+struct Hydra;
+
+static HEADS: LazyLock<Vec<OwnedLocal<Option<Hydra>>>> =
+    LazyLock::new(|| (0..12).map(|_| OwnedLocal::new(|| None)).collect());
+
+fn grow_heads() {
+    for head in HEADS.iter().filter(|head| !head.is_set()) {
+        head.set(Some(Hydra));
+        head.with(|value| ASHES.lock().unwrap().push(std::ptr::from_ref(value).addr()));
+    }
+}
+
+impl Drop for Hydra {
+    fn drop(&mut self) {
+        grow_heads();
+    }
+}
+
+// It was leaked, and named as the one that came back.
+#[test]
+fn slots_that_fill_each_other_do_not_cost_another_one_its_drop() {
+    let _alone = LEAKING.lock();
+    let census = Census::new();
+    let bystander = census.one("bystander");
+    let error = Context::empty()
+        .try_run(move || {
+            A.set(Some(bystander));
+            grow_heads();
+        })
+        .unwrap_err();
+    assert!(error.is_cleanup());
+    // It has a line for each value that was leaked.
+    assert!(!error.to_string().contains("slots::drops::A`"), "the bystander did not come back");
+    assert_eq!(census.notes().len(), 1, "the bystander was dropped");
 }
 
 #[test]
