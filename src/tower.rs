@@ -218,10 +218,12 @@ where
 
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+type FrameOf<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
+
 /// What the task of a request has to hand out next, and what is known of the body.
 struct Out<B: Body, E> {
     head: Option<Guarded<Result<Parts, E>>>,
-    frame: Option<Guarded<Result<Frame<B::Data>, B::Error>>>,
+    frame: Option<Guarded<FrameOf<B>>>,
     size: SizeHint,
     is_at_end: bool,
 }

@@ -1,5 +1,7 @@
 //! Requests of a real client to a server on axum, each a task.
 
+#![expect(clippy::mem_forget, reason = "values whose drop panics")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Ready, ready};

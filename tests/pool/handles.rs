@@ -324,7 +324,7 @@ fn what_is_public_goes_where_it_is_expected_to_go() {
     type Call = fn(i32) -> Item;
     everywhere::<Pool>();
     everywhere::<WeakPool>();
-    everywhere::<cleanslate::PoolBuilder>();
+    everywhere::<PoolBuilder>();
     everywhere::<cleanslate::Isolation>();
     everywhere::<cleanslate::Stats>();
     everywhere::<cleanslate::JoinHandle<Item>>();
