@@ -1,6 +1,8 @@
 //! [`on_pool`]: handlers that compute, on a pool of threads.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -96,7 +98,27 @@ where
         let f = Arc::clone(&self.f);
         Box::pin(async move {
             let permit = pool.reserve().await?;
-            permit.submit(move || f(job).into_response()).cancel_on_drop().await?
+            permit.submit(move || call(f, job)).cancel_on_drop().await?
         })
     }
+}
+
+/// Calls the closure, and lets go of it. If this is the last to do so, what it owns is dropped
+/// here: after the call has ended, since a second panic would abort the process. The call's own
+/// panic wins.
+fn call<F, Args, R>(f: Arc<F>, job: Task<Args>) -> Result<R::Output, BoxDynError>
+where
+    F: Fn(Task<Args>) -> R,
+    R: IntoResponse,
+{
+    let result = catch_unwind(AssertUnwindSafe(|| f(job).into_response()));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
+    let (panicked, left) = match (result, dropped) {
+        (Ok(result), Ok(())) => return result,
+        (Ok(result), Err(panicked)) => (panicked, catch_unwind(AssertUnwindSafe(|| drop(result)))),
+        (Err(panicked), left) => (panicked, left),
+    };
+    // The payload of a second panic is a value like any other, and may panic in its drop: leaked.
+    let _second = ManuallyDrop::new(left);
+    resume_unwind(panicked)
 }

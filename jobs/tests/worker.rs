@@ -136,6 +136,38 @@ async fn a_job_that_panics_leaves_nothing_and_costs_no_thread() {
     assert_eq!(pool.broadcast(is_clean), [true]);
 }
 
+/// Panics in its drop.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped on purpose");
+    }
+}
+
+// Broke: the process was aborted, since what the closure owns was dropped while its panic unwound.
+#[tokio::test]
+async fn a_job_that_lets_go_of_the_closure_last_costs_no_second_panic() {
+    let pool = Pool::new(1).unwrap();
+    for (panics, message) in [(false, "dropped on purpose"), (true, "ran on purpose")] {
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let bomb = Bomb;
+        let mut handler = on_pool(pool.clone(), move |_: Task<u32>| {
+            let _owned = &bomb;
+            gate.lock().unwrap().recv().unwrap();
+            assert!(!panics, "ran on purpose");
+        });
+        let mut running = handler.call(Task::new(1));
+        assert!((&mut running).now_or_never().is_none(), "it waits for the gate");
+        drop(handler);
+        go.send(()).unwrap();
+        let error = running.await.unwrap_err().downcast::<cleanslate::TaskError>().unwrap();
+        assert_eq!(error.message(), Some(message));
+    }
+    assert_eq!(pool.submit(|| 1).await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn a_job_on_a_pool_that_is_given_up_first_does_not_run() {
     let pool = Pool::new(1).unwrap();

@@ -35,8 +35,8 @@ impl fmt::Debug for CarrierSet {
 }
 
 impl Drop for CarrierSet {
-    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave it
-    /// its carriers.
+    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave
+    /// it its carriers.
     fn drop(&mut self) {
         for member in self.all.drain(..) {
             let _contained = contained(|| drop(member));

@@ -21,8 +21,8 @@ pub(crate) struct Hooks {
 }
 
 impl Drop for Hooks {
-    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave it
-    /// its hooks.
+    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave
+    /// it its hooks.
     fn drop(&mut self) {
         let (start, stop, panic) =
             (self.worker_start.take(), self.worker_stop.take(), self.panic.take());

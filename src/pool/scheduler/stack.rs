@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 /// What std gives a thread unless it is told otherwise, on every platform with threads.
 const DEFAULT: usize = 2 << 20;
-/// The smallest stack of a worker: on less, tasks could not even begin to nest, and nobody could say
-/// how much is left where the system rounds up.
+/// The smallest stack of a worker: on less, tasks could not even begin to nest, and nobody could
+/// say how much is left where the system rounds up.
 const LEAST: usize = 64 << 10;
 
 #[derive(Clone, Copy)]
