@@ -8,7 +8,7 @@ use std::task::{self, Poll, Waker};
 use cleanslate::future::FutureExt;
 use cleanslate::{OwnedLocal, TaskLocal};
 
-use crate::{TENANT, WORD, heading, row};
+use crate::{COPIES, TENANT, WORD, heading, row};
 
 macro_rules! declared {
     ($($module:ident)*) => {
@@ -52,22 +52,38 @@ fn drive(future: impl Future<Output = ()>) {
 }
 
 /// Prints the rows.
+const POLLS: usize = 1_000;
+
+/// Makes an array of functions that drive futures which differ in a number.
+macro_rules! polls {
+    ($slot:ident, $wrap:expr) => {
+        polls!($slot, $wrap, 0 1 2 3 4 5 6 7)
+    };
+    ($slot:ident, $wrap:expr, $($n:literal)*) => {
+        [$(|| {
+            let polls = async {
+                for _ in 0..POLLS {
+                    black_box($slot.get() + $n);
+                    Countdown(1).await;
+                }
+            };
+            drive($wrap(polls));
+        }),*]
+    };
+}
+
+const ISOLATED: [fn(); COPIES] = polls!(WORD, |polls| FutureExt::isolated(polls));
+const SCOPED: [fn(); COPIES] = polls!(TOKIO, |polls| TOKIO.scope(1, polls));
+
 pub(crate) fn rows() {
     heading("Futures and other executors");
-    const POLLS: usize = 1_000;
-    let polls = async |read: fn() -> u64| {
-        for _ in 0..POLLS {
-            black_box(read());
-            Countdown(1).await;
-        }
-    };
     row(
         "a poll of an isolated future with one slot",
         "1.0",
-        POLLS,
+        COPIES * POLLS,
         &[
-            ("", Box::new(|| drive(polls(|| WORD.get()).isolated()))),
-            ("tokio's `task_local!`", Box::new(|| drive(TOKIO.scope(1, polls(|| TOKIO.get()))))),
+            ("", Box::new(|| ISOLATED.iter().for_each(|drive| drive()))),
+            ("tokio's `task_local!`", Box::new(|| SCOPED.iter().for_each(|drive| drive()))),
         ],
     );
     let owners: Vec<OwnedLocal<u64>> = (0..64).map(|_| OwnedLocal::new(|| 0)).collect();
