@@ -249,7 +249,11 @@ async fn serve<S, Request, B>(
     drop(fill);
     let response = {
         let mut future = pin!(Some(service.call(request.into_inner())));
-        Guarded::new(poll_fn(|cx| within(future.as_mut(), |future| future.poll(cx))).await)
+        let polled = poll_fn(|cx| within(future.as_mut(), |future| future.poll(cx)));
+        let response = Guarded::new(polled.await);
+        // Not at the block's end, where its panic would lose the response.
+        future.set(None);
+        response
     };
     drop(service);
     let (parts, body) = match response.into_inner() {

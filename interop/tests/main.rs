@@ -6,3 +6,4 @@ mod alone;
 mod opentelemetry;
 mod parts;
 mod tower;
+mod tower_faults;

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::thread::panicking;
 
 use apalis_core::error::BoxDynError;
 use apalis_core::task::Task;
@@ -95,11 +96,42 @@ where
             Some(context) => self.pool.in_context(context),
             None => self.pool.detached(),
         };
-        let f = Arc::clone(&self.f);
+        let uncalled = Uncalled(Some(Arc::clone(&self.f)), Some(job));
         Box::pin(async move {
             let permit = pool.reserve().await?;
-            permit.submit(move || call(f, job)).cancel_on_drop().await?
+            permit.submit(move || uncalled.call()).cancel_on_drop().await?
         })
+    }
+}
+
+/// A closure and its job, until it is called. If it never is, each is dropped for itself.
+struct Uncalled<F, Args>(Option<Arc<F>>, Option<Task<Args>>);
+
+impl<F, Args> Uncalled<F, Args> {
+    fn call<R>(mut self) -> Result<R::Output, BoxDynError>
+    where
+        F: Fn(Task<Args>) -> R,
+        R: IntoResponse,
+    {
+        match (self.0.take(), self.1.take()) {
+            (Some(f), Some(job)) => call(f, job),
+            _ => unreachable!("it is called once"),
+        }
+    }
+}
+
+impl<F, Args> Drop for Uncalled<F, Args> {
+    fn drop(&mut self) {
+        let (f, job) = (self.0.take(), self.1.take());
+        let f = catch_unwind(AssertUnwindSafe(|| drop(f)));
+        let job = catch_unwind(AssertUnwindSafe(|| drop(job)));
+        let (first, second) = if f.is_err() { (f, job) } else { (job, f) };
+        // As in `call`: leaked.
+        let _second = ManuallyDrop::new(second);
+        match first {
+            Err(panicked) if !panicking() => resume_unwind(panicked),
+            first => _ = ManuallyDrop::new(first),
+        }
     }
 }
 

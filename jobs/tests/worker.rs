@@ -168,6 +168,25 @@ async fn a_job_that_lets_go_of_the_closure_last_costs_no_second_panic() {
     assert_eq!(pool.submit(|| 1).await.unwrap(), 1);
 }
 
+// Broke: the process was aborted, where both the closure and the job panicked in their drops.
+#[tokio::test]
+async fn a_job_that_is_given_up_before_it_begins_costs_no_second_panic() {
+    let pool = Pool::new(1).unwrap();
+    let (go, gate) = mpsc::channel::<()>();
+    let busy = pool.submit(move || gate.recv());
+    let bomb = Bomb;
+    let mut handler = on_pool(pool.clone(), move |_: Task<Bomb>| {
+        let _owned = &bomb;
+    });
+    let mut waits = handler.call(Task::new(Bomb));
+    assert!((&mut waits).now_or_never().is_none(), "it waits for the thread");
+    drop(handler);
+    drop(waits);
+    go.send(()).unwrap();
+    busy.await.unwrap().unwrap();
+    assert_eq!(pool.submit(|| 1).await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn a_job_on_a_pool_that_is_given_up_first_does_not_run() {
     let pool = Pool::new(1).unwrap();

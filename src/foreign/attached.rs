@@ -4,7 +4,8 @@
 //! # Invariants
 //!
 //! - **C1 (lexical).** `INNERMOST` and each level's `outer` are null, or point to a level on this
-//!   thread's stack whose call of [`around`] has not returned. That call borrows the level's list.
+//!   thread's stack whose call of [`on_a_level`] has not returned. That call borrows the level's
+//!   list.
 
 #![expect(unsafe_code, reason = "levels are found through pointers into the stack")]
 
@@ -22,12 +23,14 @@ struct Level {
 }
 
 thread_local! {
-    static INNERMOST: Cell<*const Level> = const { Cell::new(null()) };
+    static INNERMOST: Innermost = const { Cell::new(null()) };
 }
+
+type Innermost = Cell<*const Level>;
 
 /// Takes the innermost level away, also when the call unwinds.
 struct Leave<'i> {
-    innermost: &'i Cell<*const Level>,
+    innermost: &'i Innermost,
     outer: *const Level,
 }
 
@@ -40,7 +43,7 @@ impl Drop for Leave<'_> {
 
 /// Calls `f` with a level for these carriers, whose code runs there at first.
 #[inline]
-fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Level) -> R) -> R {
+fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Innermost) -> R) -> R {
     // A reference and not a callback: `LocalKey::with` is inlined only around small closures.
     let innermost = INNERMOST.with(ptr::from_ref);
     // SAFETY: used in this call only, and a thread-local stays in place while code runs that could
@@ -49,7 +52,7 @@ fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Level) -> R) -> R {
     let level = Level { carriers, outer: innermost.get(), in_carrier: Cell::new(true) };
     let _leave = Leave { innermost, outer: level.outer };
     innermost.set(&raw const level);
-    f(&level)
+    f(innermost)
 }
 
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
@@ -59,12 +62,15 @@ pub(super) fn around(
     carriers: &[Carried],
     mut body: impl FnMut(Attached<'_>),
 ) -> Option<CarrierError> {
-    on_a_level(carriers, |level| {
-        let before = is_in_carrier_on(level.outer);
+    let before = is_in_carrier();
+    on_a_level(carriers, |innermost| {
         around_all(carriers, &mut |links| {
-            level.in_carrier.set(before);
+            // Not always this call's: a scoped carrier may call its body inside a context.
+            // SAFETY: C1; not null, since this call's level is there.
+            let level = unsafe { &*innermost.get() };
+            let marked = level.in_carrier.replace(before);
             body(links);
-            level.in_carrier.set(true);
+            level.in_carrier.set(marked);
         })
     })
 }
@@ -78,6 +84,22 @@ pub(crate) fn reattach(attached: Attached<'_>) -> bool {
 /// Calls a carrier's code, marked as such.
 pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
     on_a_level(&[], |_| f())
+}
+
+/// Calls what a wait of a carrier's code runs on top of it: tasks, which are not its code.
+#[inline]
+pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
+    if is_in_carrier() { not_in_carrier_slow(f) } else { f() }
+}
+
+#[cold]
+#[inline(never)]
+fn not_in_carrier_slow<R>(f: impl FnOnce() -> R) -> R {
+    on_a_level(&[], |innermost| {
+        // SAFETY: C1; not null, since this call's level is there.
+        unsafe { &*innermost.get() }.in_carrier.set(false);
+        f()
+    })
 }
 
 /// Returns whether a carrier's code runs on this thread: then installed carriers stay out of what
@@ -97,7 +119,7 @@ pub(super) fn on_this_thread() -> Vec<Carried> {
     let mut all = Vec::new();
     let mut next = INNERMOST.get();
     while !next.is_null() {
-        // SAFETY: C1: a level whose call lasts, on this thread's stack; nobody changes it.
+        // SAFETY: C1: a level whose call lasts, on this thread's stack; what is read never changes.
         let level = unsafe { &*next };
         // SAFETY: C1: that call borrows the list.
         let carriers = unsafe { &*level.carriers };

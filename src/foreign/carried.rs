@@ -5,15 +5,14 @@
 //! one are detached), and nothing is allocated per task.
 
 use std::fmt;
-use std::mem::needs_drop;
 use std::slice;
 use std::sync::Arc;
 
 use super::carrier::Identity;
 use super::error::{BoxError, CarrierError, CarrierStep};
 use super::kinds::{self, Hold};
-use crate::frame::contained;
-use crate::panic::{Guarded, catch};
+use crate::frame::Alone;
+use crate::panic::catch;
 
 /// A carrier and what it captured.
 #[derive(Clone)]
@@ -63,18 +62,18 @@ impl Attached<'_> {
 
 /// A carrier that is shared by all that it has captured.
 pub(super) struct Identified<H: Hold> {
-    carrier: Guarded<H>,
+    carrier: Alone<H>,
     pub(super) identity: Identity,
 }
 
 impl<H: Hold> Identified<H> {
     pub(super) fn new(carrier: H) -> Self {
         let identity = catch(|| carrier.identity()).unwrap_or_else(|_| Identity::of::<H>());
-        Self { carrier: Guarded::new(carrier), identity }
+        Self { carrier: Alone::new(carrier), identity }
     }
 
     pub(super) fn name(&self) -> String {
-        kinds::name_of(&*self.carrier)
+        kinds::name_of(self.carrier.get())
     }
 
     /// Calls the carrier's code, which the caller has marked as such, and names what went wrong.
@@ -83,38 +82,13 @@ impl<H: Hold> Identified<H> {
         step: CarrierStep,
         f: impl FnOnce(&H) -> Result<T, BoxError>,
     ) -> Result<T, CarrierError> {
-        kinds::call(&*self.carrier, step, f)
+        kinds::call(self.carrier.get(), step, f)
     }
 
     /// Returns what code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
         let nothing = self.call(CarrierStep::Nothing, |carrier| Ok(carrier.nothing()))?;
         Ok(nothing.map(|nothing| Carried::new(self, nothing)))
-    }
-}
-
-/// What was captured; dropped in no task of whoever has it last, and contained while a panic
-/// unwinds.
-struct Alone<T>(Option<T>);
-
-impl<T> Alone<T> {
-    #[inline]
-    fn get(&self) -> &T {
-        match &self.0 {
-            Some(captured) => captured,
-            None => unreachable!("it is taken by its drop"),
-        }
-    }
-}
-
-impl<T> Drop for Alone<T> {
-    fn drop(&mut self) {
-        if needs_drop::<T>() {
-            let captured = self.0.take();
-            if let Err(failure) = contained(|| drop(captured)) {
-                failure.into_payload().resume_unless_panicking();
-            }
-        }
     }
 }
 
@@ -138,7 +112,7 @@ impl<H: Hold> AnyLoad for Load<H> {
     }
 
     fn around(&self, outer: Attached<'_>, rest: &mut Rest<'_>) -> Option<CarrierError> {
-        self.carrier.carrier.hold(self.captured.get(), |reattach| {
+        self.carrier.carrier.get().hold(self.captured.get(), |reattach| {
             rest.run(Attached(Some(&Link { reattach, outer })))
         })
     }
@@ -152,7 +126,7 @@ impl fmt::Debug for Carried {
 
 impl Carried {
     pub(super) fn new<H: Hold>(carrier: Arc<Identified<H>>, captured: H::Captured) -> Self {
-        let load = Load { captured: Alone(Some(captured)), carrier };
+        let load = Load { captured: Alone::new(captured), carrier };
         Self { load: Arc::new(load), is_installed: false }
     }
 

@@ -6,17 +6,19 @@
 //! without visiting any, and ending a task undoes what its trail says. `docs/engine.md` has the
 //! whole story.
 //!
-//! Each module knows only those before it (but that the drop of an inherited copy runs in a frame):
+//! Each module knows only those before it:
 //!
 //! - [`permanent`]: thread-locals that stay in place; [`epoch`]: the numbers of tasks.
 //! - [`leak`]: what was leaked; [`value`]: a value and its borrow state; [`snapshot`]: what is
 //!   inherited.
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
-//! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped.
+//! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped; [`alone`]:
+//!   shared values that are dropped in no task.
 //! - [`thread_end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what
 //!   a task hands down; [`parked`]: the values of a suspended future.
 
+mod alone;
 pub(crate) mod capture;
 pub(crate) mod cell;
 mod epoch;
@@ -34,6 +36,7 @@ pub(crate) mod touch;
 mod trail;
 pub(crate) mod value;
 
+pub(crate) use alone::Alone;
 pub use failure::CleanupError;
 pub(crate) use failure::Failure;
 pub use leak::leaked_values;

@@ -3,11 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::failure::Failure;
-use super::task::contained;
 use crate::panic::Drops;
 
-/// A slot's copy in a snapshot.
+/// A slot's copy in a snapshot, an [`Alone`](super::Alone).
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 
 /// What a context needs to know of an inheritable slot, whatever its type. Slots are told apart by
@@ -59,8 +57,7 @@ impl Drop for Items {
     fn drop(&mut self) {
         let mut drops = Drops::default();
         for item in self.0.drain(..) {
-            // In no task of whoever has them last.
-            drops.add(contained(|| drop(item)).map_err(Failure::into_payload));
+            drops.contain(|| drop(item));
         }
         drops.resume();
     }

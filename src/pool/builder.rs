@@ -132,8 +132,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the stack size of each worker, in bytes. The default is std's. Less than 64 KiB counts
-    /// as 64 KiB.
+    /// Sets the stack size of each worker, in bytes. The default is std's. Fewer than 128 KiB,
+    /// but for 0, count as 128 KiB.
     ///
     /// # Examples
     ///

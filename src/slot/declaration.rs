@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use super::error::Reason;
 use super::inherit::Inherit;
 use super::place::{Place, SlotCell, ValueSource};
+use crate::frame::Alone;
 use crate::frame::capture::{inherited, inherits};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
@@ -100,7 +101,8 @@ impl<T: 'static> Inherited<'_, T> {
     pub(super) fn made(&self) -> Option<T> {
         let item = inherited(thread::current(), self.0)?;
         let inherit = self.0.inherit.as_ref()?;
-        item.copied.downcast_ref().map(|copied| inherit.make(copied, item.is_given))
+        let copied = item.copied.downcast_ref::<Alone<T>>()?;
+        Some(inherit.make(copied.get(), item.is_given))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::frame::Alone;
 use crate::frame::snapshot::Copied;
 
 /// The policy of one slot.
@@ -26,7 +27,7 @@ impl<T: 'static> Inherit<T> {
     where
         T: Clone + Send + Sync,
     {
-        Self { clone: T::clone, share: |value| Arc::new(value), derive: None }
+        Self { clone: T::clone, share: |value| Arc::new(Alone::new(value)), derive: None }
     }
 
     /// Returns the policy of `#[inherit(with = f)]`.
@@ -34,7 +35,7 @@ impl<T: 'static> Inherit<T> {
     where
         T: Clone + Send + Sync,
     {
-        Self { clone: T::clone, share: |value| Arc::new(value), derive: Some(f) }
+        Self { clone: T::clone, share: |value| Arc::new(Alone::new(value)), derive: Some(f) }
     }
 }
 

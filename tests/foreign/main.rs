@@ -10,6 +10,7 @@ mod installed;
 #[cfg(feature = "tracing")]
 mod late;
 mod maps;
+mod marks;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod scoped;

@@ -301,17 +301,35 @@ fn closures_whose_drops_cancel_one_another_end() {
     }
 }
 
-// Broke: of a small stack nothing was known, so that tasks nested until it was full.
+// Broke: of a small stack nothing was known, so that tasks nested until it was full; and then that
+// what is too deep had no room for its panic.
 #[test]
 fn on_the_smallest_stack_tasks_nest_until_a_quarter_is_left() {
-    for bytes in [1, 16 << 10, 63 << 10] {
-        finishes(&format!("{bytes} bytes"), move || {
-            let pool = Pool::builder().workers(1).stack_size(bytes).build().unwrap();
+    for way in WAYS {
+        finishes(&format!("{way:?}"), move || {
+            let pool = Pool::builder().workers(1).stack_size(1).build().unwrap();
             let (their_pool, deepest) = (pool.clone(), Arc::new(AtomicUsize::new(0)));
             let theirs = Arc::clone(&deepest);
-            pool.submit(move || nest(&their_pool, Way::Join, 1, &theirs)).join().unwrap();
+            pool.submit(move || nest(&their_pool, way, 1, &theirs)).join().unwrap();
             assert!((1..DEPTH).contains(&deepest.load(Ordering::SeqCst)));
             assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
         });
     }
+}
+
+#[test]
+fn on_the_smallest_stack_cancels_that_follow_one_another_do_not_overflow() {
+    finishes("cancels", || {
+        let pool = Pool::builder().workers(1).stack_size(1).build().unwrap();
+        let busy = occupy(&pool);
+        let mut last: Option<CancelOnDrop<()>> = None;
+        for _ in 0..DEPTH + 50 {
+            let before = last.take();
+            last = Some(pool.submit(move || drop(before)).cancel_on_drop());
+        }
+        let other = Pool::builder().workers(1).stack_size(1).build().unwrap();
+        other.submit(move || drop(last)).join().unwrap();
+        drop(busy);
+        pool.wait_idle();
+    });
 }

@@ -28,6 +28,7 @@ use super::core::{Core, Entry};
 use super::scheduler::current;
 use super::scheduler::queue::Stale;
 use super::scheduler::worker_slot::DirectedTask;
+use crate::foreign::not_in_carrier;
 use crate::panic::AbortOnUnwind;
 use crate::sync::seam::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::seam::{self, Thread};
@@ -303,7 +304,7 @@ impl DirectedTask for Visits {
     fn run(&self, index: usize) {
         self.enter(|group| match self.settle(BEGUN) {
             CANCELLED => group.cancel_body(),
-            _ => group.help(index, &ToTheEnd),
+            _ => not_in_carrier(|| group.help(index, &ToTheEnd)),
         });
     }
 
@@ -383,7 +384,7 @@ impl<'b> Owner<'b, Ticket> {
             shift.more();
         }
         let index = current::index_in(core.id).unwrap_or_default();
-        let _exhausted = body.help(index, &shift);
+        let _exhausted = not_in_carrier(|| body.help(index, &shift));
         if let Some(owner) = shift.owner.into_inner() {
             let group = &owner.shared.group;
             let inside = Inside(group);

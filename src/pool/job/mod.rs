@@ -15,6 +15,7 @@ use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
 use super::scheduler::waiter::Waiter;
 use crate::context::Context;
+use crate::foreign::not_in_carrier;
 use crate::frame;
 
 /// What a task came to.
@@ -360,7 +361,7 @@ where
             self.abandon(core, claimed, Cause::TooDeep);
         } else {
             core.tally().add(|c| &c.inline, 1);
-            self.execute(core, claimed);
+            not_in_carrier(|| self.execute(core, claimed));
         }
         true
     }

@@ -131,9 +131,10 @@ impl<W, O> JobState<W, O> {
         Some((work, Promise(self)))
     }
 
-    /// Has the job cancelled by whoever claims it; returns whether nobody has claimed it yet.
+    /// Has the job cancelled by whoever claims it; returns whether nobody has claimed it yet, nor
+    /// done this.
     pub(crate) fn cancel_at_claim(&self) -> bool {
-        let unclaimed = |state| (state & CLAIMED == 0).then_some(state | CANCELLED);
+        let unclaimed = |state| (state & (CLAIMED | CANCELLED) == 0).then_some(state | CANCELLED);
         // Relaxed: only the order with the claim matters, which changes the same word.
         self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unclaimed).is_ok()
     }

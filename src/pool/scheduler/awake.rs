@@ -2,13 +2,14 @@
 //!
 //! To park and be woken takes longer than many a wait. So a thread that waits first yields its
 //! processor again and again: that costs nobody who has something to do. It does so where things
-//! have lately come in quick succession, and only there: what comes sooner after the last than
-//! [`QUICK`] is caught awake, what comes once a millisecond finds the thread parked.
+//! have lately come in quick succession: what comes sooner after the last than [`QUICK`] is caught
+//! awake, what comes once a millisecond finds the thread parked.
 //!
 //! | who waits | in quick succession | else |
 //! |---|---|---|
 //! | a worker, for work | up to [`QUICK`] | not at all |
 //! | whoever waits for a result | up to [`RESULT`] | a [`GLANCE`] |
+//! | a helper of a map, for its turn at the iterator | up to 20 µs | the same |
 //!
 //! The glance is for a worker that was woken on the processor of the thread that waits: it runs
 //! when that one yields, and is often done when it comes back. It saves the thread's own sleep, and

@@ -6,7 +6,7 @@ use std::cell::Cell;
 const DEFAULT: usize = 2 << 20;
 /// The smallest stack of a worker: on less, tasks could not even begin to nest, and nobody could
 /// say how much is left where the system rounds up.
-const LEAST: usize = 64 << 10;
+const LEAST: usize = 128 << 10;
 
 #[derive(Clone, Copy)]
 struct Stack {

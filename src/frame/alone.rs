@@ -1,0 +1,34 @@
+//! [`Alone`].
+
+use std::mem::needs_drop;
+
+use super::task::contained;
+
+/// A value of the user's that is shared, so that anybody may be the last to have it: it is dropped
+/// in none of their tasks, and contained while a panic unwinds.
+pub(crate) struct Alone<T>(Option<T>);
+
+impl<T> Alone<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> &T {
+        match &self.0 {
+            Some(value) => value,
+            None => unreachable!("it is taken by its drop"),
+        }
+    }
+}
+
+impl<T> Drop for Alone<T> {
+    fn drop(&mut self) {
+        if needs_drop::<T>() {
+            let value = self.0.take();
+            if let Err(failure) = contained(|| drop(value)) {
+                failure.into_payload().resume_unless_panicking();
+            }
+        }
+    }
+}
