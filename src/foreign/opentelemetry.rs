@@ -134,12 +134,14 @@ impl Carrier for OpenTelemetryCarrier {
         let before = Context::map_current(|it| it.has_active_span().then(|| it.clone()));
         let bottom = bottom().attach();
         let fits = is_at_the_bottom();
-        let task = captured.clone().attach();
+        let attached = AttachedContext { task: Some(captured.clone().attach()), bottom, before };
         // A thread's stack of contexts has a limit, beyond which nothing is attached.
         if !fits || is_at_the_bottom() {
+            // One by one, since a context may end spans.
+            let _detached = self.detach(attached);
             return Err("too many contexts are attached on this thread".into());
         }
-        Ok(AttachedContext { task: Some(task), bottom, before })
+        Ok(attached)
     }
 
     fn detach(&self, attached: AttachedContext) -> Result<(), BoxError> {
