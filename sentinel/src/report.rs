@@ -97,10 +97,12 @@ impl fmt::Display for Report {
             let changed = format!("{}{first}", leak.change());
             rows.push([leak.label(), crate_name, leak.module().to_owned(), changed]);
         }
+        // Formatting panics with a greater width. Names are as long as others make them.
+        const WIDEST: usize = u16::MAX as usize;
         let mut widths = [0; 4];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
+                *width = cell.chars().count().clamp(*width, WIDEST);
             }
         }
         let plural = if leaks.len() == 1 { " was" } else { "s were" };

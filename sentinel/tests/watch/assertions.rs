@@ -42,3 +42,13 @@ fn a_value_that_cannot_be_dropped_costs_an_assertion_no_second_panic() {
     let payload = failed.err().unwrap();
     assert!(payload.downcast_ref::<String>().unwrap().contains("TENANT"));
 }
+
+// Broke: the table's columns were wider than formatting allows, which panicked within the panic.
+#[test]
+fn an_assertion_fails_with_a_table_however_long_the_names_are() {
+    let name = "n".repeat(70_000);
+    let sentinel = sentinel::Sentinel::new().probe(&name, || TENANT.get().into());
+    let add = || TENANT.set(TENANT.get() + 1);
+    let failed = catch_unwind(|| sentinel.assert_clean(add)).unwrap_err();
+    assert!(failed.downcast_ref::<String>().unwrap().contains(&name));
+}
