@@ -13,6 +13,7 @@ use cleanslate::future::FutureExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::guarded::Guarded;
 use crate::wire::Wire;
 
 /// Runs each job of a worker as a task of its own, which starts with the slots that the job brought
@@ -100,10 +101,11 @@ where
     /// The future panics as [`isolated`](FutureExt::isolated) ones do, and as [`Wire::restore`]
     /// does.
     fn call(&mut self, job: Task<Args>) -> Self::Future {
+        let job = Guarded::new(job);
         // The one that was readied is called, and the clone takes its place.
         let next = Context::empty().run(|| self.inner.clone());
         let ready = mem::replace(&mut self.inner, next);
-        let run = run(ready, job, Arc::clone(&self.wire));
+        let run = run(Guarded::new(ready), job, Arc::clone(&self.wire));
         // A task around the job's: there its values are decoded and their last copies dropped,
         // which is user code.
         Box::pin(run.isolated_in(&Context::empty()))
@@ -111,8 +113,8 @@ where
 }
 
 async fn run<S, Args>(
-    mut service: S,
-    mut job: Task<Args>,
+    mut service: Guarded<S>,
+    mut job: Guarded<Task<Args>>,
     wire: Arc<Wire>,
 ) -> Result<S::Response, BoxDynError>
 where
@@ -129,6 +131,13 @@ where
         }
     };
     job.inject_data(context.clone());
-    let task = async move { service.call(job).await.map_err(Into::into) };
+    let task = async move {
+        let mut future = Guarded::new(Box::pin(service.call(job.into_inner())));
+        let response = Guarded::new((&mut *future).await);
+        // Not at the block's end, where a panic of these would lose the response.
+        drop(future);
+        drop(service);
+        response.into_inner().map_err(Into::into)
+    };
     task.isolated_in(&context).await
 }

@@ -52,6 +52,7 @@
 mod baggage;
 mod captured;
 mod error;
+mod guarded;
 mod layer;
 mod on_pool;
 mod wire;

@@ -1,18 +1,17 @@
 //! [`on_pool`]: handlers that compute, on a pool of threads.
 
 use std::fmt;
-use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::thread::panicking;
 
 use apalis_core::error::BoxDynError;
 use apalis_core::task::Task;
 use apalis_core::task::into_response::IntoResponse;
 use cleanslate::{Context, Pool};
 use tower_service::Service;
+
+use crate::guarded::Guarded;
 
 /// Makes a handler of a closure that computes: each job is a task of the pool, while the worker's
 /// own threads go on.
@@ -96,61 +95,22 @@ where
             Some(context) => self.pool.in_context(context),
             None => self.pool.detached(),
         };
-        let uncalled = Uncalled(Some(Arc::clone(&self.f)), Some(job));
+        let (f, job) = (Guarded::new(Arc::clone(&self.f)), Guarded::new(job));
         Box::pin(async move {
             let permit = pool.reserve().await?;
-            permit.submit(move || uncalled.call()).cancel_on_drop().await?
+            permit.submit(move || call(f, job)).cancel_on_drop().await?
         })
     }
 }
 
-/// A closure and its job, until it is called. If it never is, each is dropped for itself.
-struct Uncalled<F, Args>(Option<Arc<F>>, Option<Task<Args>>);
-
-impl<F, Args> Uncalled<F, Args> {
-    fn call<R>(mut self) -> Result<R::Output, BoxDynError>
-    where
-        F: Fn(Task<Args>) -> R,
-        R: IntoResponse,
-    {
-        match (self.0.take(), self.1.take()) {
-            (Some(f), Some(job)) => call(f, job),
-            _ => unreachable!("it is called once"),
-        }
-    }
-}
-
-impl<F, Args> Drop for Uncalled<F, Args> {
-    fn drop(&mut self) {
-        let (f, job) = (self.0.take(), self.1.take());
-        let f = catch_unwind(AssertUnwindSafe(|| drop(f)));
-        let job = catch_unwind(AssertUnwindSafe(|| drop(job)));
-        let (first, second) = if f.is_err() { (f, job) } else { (job, f) };
-        // As in `call`: leaked.
-        let _second = ManuallyDrop::new(second);
-        match first {
-            Err(panicked) if !panicking() => resume_unwind(panicked),
-            first => _ = ManuallyDrop::new(first),
-        }
-    }
-}
-
 /// Calls the closure, and lets go of it. If this is the last to do so, what it owns is dropped
-/// here: after the call has ended, since a second panic would abort the process. The call's own
-/// panic wins.
-fn call<F, Args, R>(f: Arc<F>, job: Task<Args>) -> Result<R::Output, BoxDynError>
+/// here: after the call has ended.
+fn call<F, Args, R>(f: Guarded<Arc<F>>, job: Guarded<Task<Args>>) -> Result<R::Output, BoxDynError>
 where
     F: Fn(Task<Args>) -> R,
     R: IntoResponse,
 {
-    let result = catch_unwind(AssertUnwindSafe(|| f(job).into_response()));
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
-    let (panicked, left) = match (result, dropped) {
-        (Ok(result), Ok(())) => return result,
-        (Ok(result), Err(panicked)) => (panicked, catch_unwind(AssertUnwindSafe(|| drop(result)))),
-        (Err(panicked), left) => (panicked, left),
-    };
-    // The payload of a second panic is a value like any other, and may panic in its drop: leaked.
-    let _second = ManuallyDrop::new(left);
-    resume_unwind(panicked)
+    let result = Guarded::new(f(job.into_inner()).into_response());
+    drop(f);
+    result.into_inner()
 }
