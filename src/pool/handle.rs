@@ -42,15 +42,11 @@ use crate::sync::seam;
 #[must_use = "dropping a handle detaches its task; `join` it, or drop it on purpose"]
 pub struct JoinHandle<R> {
     /// `None` after the result was taken.
-    job: Option<Arc<dyn Joinable<R>>>,
-    core: Arc<Core>,
+    pub(super) job: Option<Arc<dyn Joinable<R>>>,
+    pub(super) core: Arc<Core>,
 }
 
 impl<R> JoinHandle<R> {
-    pub(crate) fn new(job: Arc<dyn Joinable<R>>, core: Arc<Core>) -> Self {
-        Self { job: Some(job), core }
-    }
-
     /// Waits for the task and returns its result.
     ///
     /// On a thread that runs a task of a pool, a task that has not started runs right here, on top

@@ -10,7 +10,6 @@ use super::core::capacity::Waiting;
 use super::core::{Place, Refused};
 use super::handle::JoinHandle;
 use super::pool::{FORKED, Pool, SHUT_DOWN};
-use crate::panic::Guarded;
 
 impl Pool {
     /// Waits until the bounded queue has room, without blocking the thread, and returns a
@@ -124,12 +123,10 @@ impl Permit {
         R: Send + 'static,
     {
         let at = Location::caller();
-        let f = Guarded::new(f);
-        let context = self.pool.context();
-        let f = f.into_inner();
+        let work = self.pool.work(f);
         // From here on the place is the task's.
         self.is_unused = false;
-        self.pool.submit_in(context, at, Place::Taken, f)
+        self.pool.submit_work(work, at, Place::Taken)
     }
 }
 

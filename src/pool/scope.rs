@@ -285,13 +285,10 @@ impl<'scope> Scope<'scope, '_> {
             let entry: Arc<dyn Entry + 'scope> = job;
             core.enqueue(erase::entry(entry))
         };
-        // A capture may panic: then the closure is dropped while that unwinds.
-        let f = Guarded::new(f);
-        let context = self.pool.context();
         let job = self
             .pool
-            .admit_job(at, context, Place::Wait, f.into_inner(), member, enqueue)
-            .unwrap_or_else(|refused| self.pool.refused_job(at, refused, member()));
+            .admit_job(self.pool.work(f), at, Place::Wait, member, enqueue)
+            .unwrap_or_else(|rejected| self.pool.refused_job(rejected, at, member()));
         ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
     }
 }

@@ -8,13 +8,13 @@ use super::core::{Entry, Place, Refused};
 use super::error::{Cause, SubmitError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
-use super::job::{End, Job};
+use super::job::{End, Job, Work};
 use super::pool::{Inherits, Pool};
 use crate::context::Context;
 use crate::panic::Guarded;
 
-/// A closure that was not let in, with its context, and why.
-type Rejected<F> = (F, Context, Refused);
+/// What was not let in, and why.
+type Rejected<F> = (Work<F>, Refused);
 
 impl Pool {
     /// Submits a task, with what surrounds this call as its context.
@@ -46,10 +46,7 @@ impl Pool {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        // A capture may panic: then the closure is dropped while that unwinds.
-        let f = Guarded::new(f);
-        let context = self.context();
-        self.submit_in(context, Location::caller(), Place::Wait, f.into_inner())
+        self.submit_work(self.work(f), Location::caller(), Place::Wait)
     }
 
     /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits.
@@ -81,11 +78,9 @@ impl Pool {
         let core = self.core();
         let at = Location::caller();
         let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
-        let f = Guarded::new(f);
-        let context = self.context();
-        match self.admit_job(at, context, Place::Refuse, f.into_inner(), || (), enqueue) {
-            Ok(job) => Ok(JoinHandle::new(job, Arc::clone(core))),
-            Err((f, context, why)) => {
+        match self.admit_job(self.work(f), at, Place::Refuse, || (), enqueue) {
+            Ok(job) => Ok(JoinHandle { job: Some(job), core: Arc::clone(core) }),
+            Err(((f, context), why)) => {
                 core.drop_contained(context, &self.label(core.next_number(), at));
                 Err(match why {
                     Refused::Full => SubmitError::full(f),
@@ -93,6 +88,16 @@ impl Pool {
                 })
             }
         }
+    }
+
+    /// Gives a task the context that it gets here and now. If the capture panics, the closure is
+    /// dropped while that unwinds.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn work<F>(&self, f: F) -> Work<F> {
+        let f = Guarded::new(f);
+        let context = self.context();
+        (f.into_inner(), context)
     }
 
     /// Returns the context that a task submitted here and now gets.
@@ -115,15 +120,14 @@ impl Pool {
         }
     }
 
-    /// Submits a task in a context that was captured before. The handle of one that is not let in
-    /// is that of a cancelled one.
+    /// Submits a task that has its context. The handle of one that is not let in is that of a
+    /// cancelled one.
     #[inline]
-    pub(crate) fn submit_in<F, R>(
+    pub(crate) fn submit_work<F, R>(
         &self,
-        context: Context,
+        work: Work<F>,
         at: &'static Location<'static>,
         place: Place,
-        f: F,
     ) -> JoinHandle<R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -132,19 +136,18 @@ impl Pool {
         let core = self.core();
         let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
         let job = self
-            .admit_job(at, context, place, f, || (), enqueue)
-            .unwrap_or_else(|refused| self.refused_job(at, refused, ()));
-        JoinHandle::new(job, Arc::clone(core))
+            .admit_job(work, at, place, || (), enqueue)
+            .unwrap_or_else(|rejected| self.refused_job(rejected, at, ()));
+        JoinHandle { job: Some(job), core: Arc::clone(core) }
     }
 
     /// Lets a task in, makes a job of it and puts that on the queue: the one way into the pool.
     #[inline]
     pub(crate) fn admit_job<F, R, E>(
         &self,
+        work: Work<F>,
         at: &'static Location<'static>,
-        context: Context,
         place: Place,
-        f: F,
         end: impl FnOnce() -> E,
         enqueue: impl FnOnce(Arc<Job<F, R, E>>) -> bool,
     ) -> Result<Arc<Job<F, R, E>>, Rejected<F>>
@@ -155,13 +158,13 @@ impl Pool {
     {
         match self.core().admit(place) {
             Ok(number) => {
-                let job = Arc::new(Job::new(number, self.name.clone(), at, (f, context), end()));
+                let job = Arc::new(Job::new(number, self.name.clone(), at, work, end()));
                 if enqueue(Arc::clone(&job)) {
                     job.cancel_on_queue(self.core());
                 }
                 Ok(job)
             }
-            Err(why) => Err((f, context, why)),
+            Err(why) => Err((work, why)),
         }
     }
 
@@ -169,8 +172,8 @@ impl Pool {
     #[cold]
     pub(crate) fn refused_job<F, R, E>(
         &self,
+        (work, why): Rejected<F>,
         at: &'static Location<'static>,
-        (f, context, why): Rejected<F>,
         end: E,
     ) -> Arc<Job<F, R, E>>
     where
@@ -180,7 +183,7 @@ impl Pool {
     {
         let core = self.core();
         let number = core.next_number();
-        let job = Arc::new(Job::new(number, self.name.clone(), at, (f, context), end));
+        let job = Arc::new(Job::new(number, self.name.clone(), at, work, end));
         job.refuse(core, if why == Refused::Forked { Cause::Forked } else { Cause::ShutDown });
         job
     }

@@ -8,9 +8,10 @@
 
 #[cfg(not(loom))]
 mod real {
-    use crossbeam_channel::{Receiver, Sender};
-
-    pub(crate) use parking_lot::MutexGuard;
+    pub(crate) use crossbeam_channel::{Receiver, Sender, unbounded};
+    /// User code runs under one of the pool's only, that of a map's turns.
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use std::cell::UnsafeCell;
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep, yield_now};
@@ -34,39 +35,6 @@ mod real {
     /// Parks for at most `limit`.
     pub(crate) fn park_timeout(limit: std::time::Duration) {
         std::thread::park_timeout(limit);
-    }
-
-    /// A mutex without poisoning. User code runs under one of the pool's only, that of a map's
-    /// turns.
-    #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
-
-    impl<T> Mutex<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(parking_lot::Mutex::new(value))
-        }
-
-        #[inline]
-        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock()
-        }
-
-        /// Locks, unless that would block and it is `hopeless` to wait.
-        #[inline]
-        pub(crate) fn lock_unless(
-            &self,
-            hopeless: impl FnOnce() -> bool,
-        ) -> Option<MutexGuard<'_, T>> {
-            match self.0.try_lock() {
-                Some(guard) => Some(guard),
-                None if hopeless() => None,
-                None => Some(self.0.lock()),
-            }
-        }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner()
-        }
     }
 
     /// A condition variable for [`Mutex`] that takes and returns the guard, as loom's does.
@@ -97,56 +65,10 @@ mod real {
             (guard, timed_out)
         }
     }
-
-    /// An unbounded queue, first in, first out, for any number of threads on both sides.
-    #[derive(Debug)]
-    pub(crate) struct Fifo<T>(Sender<T>, Receiver<T>);
-
-    impl<T> Fifo<T> {
-        pub(crate) fn new() -> Self {
-            let (sender, receiver) = crossbeam_channel::unbounded();
-            Self(sender, receiver)
-        }
-
-        #[inline]
-        pub(crate) fn push(&self, value: T) {
-            // Cannot fail: it holds a receiver.
-            let _sent = self.0.send(value);
-        }
-
-        #[inline]
-        pub(crate) fn pop(&self) -> Option<T> {
-            self.1.try_recv().ok()
-        }
-
-        pub(crate) fn is_empty(&self) -> bool {
-            self.1.is_empty()
-        }
-
-        pub(crate) fn len(&self) -> usize {
-            self.1.len()
-        }
-    }
-
-    /// `std`'s cell with loom's interface: the access is a closure, so that loom sees its extent.
-    #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
-
-    impl<T> UnsafeCell<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(std::cell::UnsafeCell::new(value))
-        }
-
-        #[inline]
-        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            f(self.0.get())
-        }
-    }
 }
 
 #[cfg(loom)]
 mod real {
-    pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
@@ -211,39 +133,59 @@ mod real {
 
     /// The same channel as without loom, and a word that tells loom when something is given and
     /// looked for, and that whoever takes it sees what was done before it was given.
+    pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let word = std::sync::Arc::new(atomic::AtomicUsize::new(0));
+        (Sender(sender, std::sync::Arc::clone(&word)), Receiver(receiver, word))
+    }
+
     #[derive(Debug)]
-    pub(crate) struct Fifo<T>(
-        crossbeam_channel::Sender<T>,
+    pub(crate) struct Sender<T>(crossbeam_channel::Sender<T>, std::sync::Arc<atomic::AtomicUsize>);
+
+    impl<T> Sender<T> {
+        pub(crate) fn send(&self, value: T) -> Result<(), crossbeam_channel::SendError<T>> {
+            self.1.fetch_add(1, atomic::Ordering::Release);
+            self.0.send(value)
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Receiver<T>(
         crossbeam_channel::Receiver<T>,
-        atomic::AtomicUsize,
+        std::sync::Arc<atomic::AtomicUsize>,
     );
 
-    impl<T> Fifo<T> {
-        pub(crate) fn new() -> Self {
-            let (sender, receiver) = crossbeam_channel::unbounded();
-            Self(sender, receiver, atomic::AtomicUsize::new(0))
-        }
-
-        pub(crate) fn push(&self, value: T) {
-            self.2.fetch_add(1, atomic::Ordering::Release);
-            let _sent = self.0.send(value);
-        }
-
-        pub(crate) fn pop(&self) -> Option<T> {
-            self.2.load(atomic::Ordering::Relaxed);
-            let value = self.1.try_recv().ok()?;
+    impl<T> Receiver<T> {
+        pub(crate) fn try_recv(&self) -> Result<T, crossbeam_channel::TryRecvError> {
+            self.1.load(atomic::Ordering::Relaxed);
+            let value = self.0.try_recv()?;
             // A change sees the newest one, so it is ordered after each gift.
-            self.2.fetch_add(0, atomic::Ordering::Acquire);
-            Some(value)
+            self.1.fetch_add(0, atomic::Ordering::Acquire);
+            Ok(value)
         }
 
         pub(crate) fn is_empty(&self) -> bool {
-            self.2.load(atomic::Ordering::Relaxed);
-            self.1.is_empty()
+            self.1.load(atomic::Ordering::Relaxed);
+            self.0.is_empty()
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.1.len()
+            self.0.len()
+        }
+    }
+
+    /// With std's interface.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::cell::UnsafeCell::new(value))
+        }
+
+        /// To loom this is the access, which follows at once.
+        pub(crate) fn get(&self) -> *mut T {
+            self.0.with_mut(|value| value)
         }
     }
 
@@ -259,11 +201,8 @@ mod real {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
-        /// No model forks.
-        pub(crate) fn lock_unless(
-            &self,
-            _hopeless: impl FnOnce() -> bool,
-        ) -> Option<MutexGuard<'_, T>> {
+        /// Waits all the same: a model has no use for a lock that is taken.
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             Some(self.lock())
         }
 
@@ -302,9 +241,22 @@ mod real {
 #[cfg(loom)]
 pub(crate) use real::CellKey;
 pub(crate) use real::{
-    Builder, Clock, Condvar, Fifo, JoinHandle, Mutex, MutexGuard, Thread, UnsafeCell, atomic,
-    current, park, park_timeout, sleep, spin_loop, thread_local, yield_now,
+    Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Receiver, Sender, Thread, UnsafeCell,
+    atomic, current, park, park_timeout, sleep, spin_loop, thread_local, unbounded, yield_now,
 };
+
+/// Locks, unless that would block and it is `hopeless` to wait.
+#[inline]
+pub(crate) fn lock_unless<T>(
+    mutex: &Mutex<T>,
+    hopeless: impl FnOnce() -> bool,
+) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Some(guard) => Some(guard),
+        None if hopeless() => None,
+        None => Some(mutex.lock()),
+    }
+}
 
 /// The process in which something was made.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
-//! Who may still bring work: one word that counts what was admitted and says when it is over.
+//! How work comes in: who may still bring some, and how it is put where workers find it.
 //!
-//! Invariants:
+//! One word counts what was admitted and says when it is over. Invariants:
 //!
 //! 1. The flags are only ever set. They share the word with the count, so that each submission
 //!    comes either before the closing or after it, in the one order of changes to the word.
@@ -11,13 +11,19 @@
 //!    for a moment; it counts itself as finished and wakes everybody, so nobody is left asleep over
 //!    it.
 
-use crate::sync::seam::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::capacity::Place;
+use super::{Core, Entry, Tally};
+use crate::pool::scheduler::current;
+use crate::pool::scheduler::worker_slot::DirectedTask;
+use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
 
 const CLOSED: u64 = 1 << 63;
 const CANCELLED: u64 = 1 << 62;
 const COUNT: u64 = CANCELLED - 1;
 
-/// See the module's documentation. On lines of its own: every submitter writes to it.
+/// The word. On lines of its own: every submitter writes to it.
 #[repr(align(128))]
 pub(crate) struct Admission {
     word: AtomicU64,
@@ -78,6 +84,112 @@ impl Admission {
     pub(crate) fn is_closed(&self) -> bool {
         // Acquire: as in `count`.
         self.word.load(Ordering::Acquire) & CLOSED != 0
+    }
+}
+
+/// Why a submission was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    ShutDown,
+    Forked,
+}
+
+impl Core {
+    /// Lets something in: takes its place in a bounded queue, and counts it. Returns its number. If
+    /// it is refused, its place is given back.
+    ///
+    /// Where there is no place, a thread that runs a task passes.
+    #[inline]
+    pub(crate) fn admit(&self, place: Place) -> Result<u64, Refused> {
+        if let Some(capacity) = &self.capacity {
+            self.take_place(capacity, place)?;
+        }
+        match self.admission.admit(|| current::keeps_open(self.id)) {
+            Admitted::Yes(number) => Ok(number),
+            refused => Err(self.refuse(refused, place)),
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, refused: Admitted, place: Place) -> Refused {
+        if refused == Admitted::TooLate {
+            // On the counters of no thread: this one may have left its loop, where a worker would
+            // look for itself whether it was the last.
+            let tally = Tally { counters: &self.shared, alone: false };
+            tally.add(|c| &c.claimed, 1);
+            self.finished(tally);
+        }
+        if place != Place::NotNeeded {
+            self.give_place_back();
+        }
+        Refused::ShutDown
+    }
+
+    /// Returns the number that the next task will have, for one that never gets one.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.admission.count()
+    }
+
+    /// Returns how many tasks have come in.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admission.count()
+    }
+
+    /// Puts an entry on the queue and wakes somebody for it, if need be. Returns whether the pool
+    /// was cancelled meanwhile: then nobody may come for the entry, and the caller has to
+    /// [cancel](Entry::cancel_on_queue) it.
+    ///
+    /// That one and no other: what else is on the queue has nothing to do with what this thread
+    /// runs, and its drop may wait for just that.
+    #[inline]
+    #[must_use]
+    pub(crate) fn enqueue(&self, entry: Arc<dyn Entry>) -> bool {
+        self.queue.push(entry);
+        self.sleepers.notify();
+        // Either the thread that cancels finds the entry, or this one finds the pool cancelled: a
+        // SeqCst fence, that in `notify`, lies between the entry and this look, and another one in
+        // `enter_phase` between the phase and the look for work.
+        self.is_cancelled()
+    }
+
+    /// Puts entries on the queue, all of them before anybody is woken: a thread that is woken may
+    /// take this one's processor at once, and for long. Returns the same as
+    /// [`enqueue`](Self::enqueue).
+    #[must_use]
+    pub(crate) fn enqueue_all(&self, entries: impl Iterator<Item = Arc<dyn Entry>>) -> bool {
+        let mut pushed = 0;
+        for entry in entries {
+            self.queue.push(entry);
+            pushed += 1;
+        }
+        for _ in 0..pushed {
+            self.sleepers.notify();
+        }
+        self.is_cancelled()
+    }
+
+    /// Puts back an entry that gave way to others. Returns the same as [`enqueue`](Self::enqueue).
+    #[must_use]
+    pub(crate) fn enqueue_second(&self, entry: Arc<dyn Entry>) -> bool {
+        self.queue.push_second(entry);
+        self.sleepers.notify();
+        self.is_cancelled()
+    }
+
+    /// Addresses a task to every worker. Racing callers come one after the other, so that all
+    /// workers see the same order, and tasks that wait for one another meet.
+    pub(crate) fn deliver_to_all(&self, task: &Arc<impl DirectedTask + 'static>) {
+        let delivering = self.delivering.lock();
+        for slot in &self.slots {
+            slot.deliver(Arc::clone(task) as Arc<dyn DirectedTask>);
+        }
+        drop(delivering);
+        // SeqCst: the tasks before the look, as in `enqueue`.
+        fence(Ordering::SeqCst);
+        if self.is_cancelled() {
+            self.cancel_directed();
+        }
     }
 }
 

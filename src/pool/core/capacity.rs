@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
+use super::{Core, Refused};
 use crate::frame;
 use crate::pool::scheduler::current;
 use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
@@ -53,6 +54,19 @@ pub(crate) enum NoPlace {
     Closed,
 }
 
+/// The place in a bounded queue of something that comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It waits for one.
+    Wait,
+    /// It is refused if there is none.
+    Refuse,
+    /// It has one already.
+    Taken,
+    /// It needs none, since it is no task that waits in the queue.
+    NotNeeded,
+}
+
 impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
         let state = CapacityState { used: 0, closed: false, line: VecDeque::new() };
@@ -61,7 +75,7 @@ impl Capacity {
 
     /// `None` if a thread of the parent process held the lock when this one was forked.
     fn state(&self) -> Option<MutexGuard<'_, CapacityState>> {
-        self.state.lock_unless(|| self.process.is_parent())
+        seam::lock_unless(&self.state, || self.process.is_parent())
     }
 
     /// Takes a place if there is one and nobody waits for it.
@@ -139,6 +153,70 @@ impl Capacity {
             if let InLine::Waiting(waker) = before {
                 wake(waker);
             }
+        }
+    }
+}
+
+impl Core {
+    #[cold]
+    pub(super) fn take_place(&self, capacity: &Capacity, place: Place) -> Result<(), Refused> {
+        let taken = match place {
+            Place::Taken | Place::NotNeeded => Ok(()),
+            _ if current::in_task() => {
+                capacity.take_anyway();
+                Ok(())
+            }
+            Place::Wait => capacity.take(|| self.is_forked()),
+            Place::Refuse => capacity.try_take(),
+        };
+        taken.map_err(|why| self.refusal(why))
+    }
+
+    fn refusal(&self, why: NoPlace) -> Refused {
+        match why {
+            NoPlace::Full => Refused::Full,
+            NoPlace::Closed if self.is_forked() => Refused::Forked,
+            NoPlace::Closed => Refused::ShutDown,
+        }
+    }
+
+    /// Takes a place in a bounded queue for a task that comes later, without waiting.
+    pub(crate) fn try_reserve(&self) -> Result<(), Refused> {
+        match &self.capacity {
+            _ if self.is_closed_here() => Err(Refused::ShutDown),
+            None => Ok(()),
+            Some(capacity) => self.take_place(capacity, Place::Refuse),
+        }
+    }
+
+    /// Takes a place in a bounded queue for a task that comes later, or goes into the line in which
+    /// `line` stands from then on.
+    pub(crate) fn poll_reserve<'c>(
+        &'c self,
+        line: &mut Option<Waiting<'c>>,
+        waker: &Waker,
+    ) -> Poll<Result<(), Refused>> {
+        let capacity = match &self.capacity {
+            Some(capacity) if !current::in_task() && !self.is_closed_here() => capacity,
+            // At once, also out of the line: a task would wait there for itself.
+            _ => {
+                *line = None;
+                return Poll::Ready(self.try_reserve());
+            }
+        };
+        let arrives = line.is_none();
+        let taken = line.get_or_insert_with(|| capacity.wait()).poll(waker);
+        if arrives && taken.is_pending() && self.is_forked() {
+            *line = None;
+            return Poll::Ready(Err(Refused::Forked));
+        }
+        taken.map_err(|why| self.refusal(why))
+    }
+
+    /// Gives back a place in a bounded queue that no task came for.
+    pub(crate) fn give_place_back(&self) {
+        if let Some(capacity) = &self.capacity {
+            capacity.release();
         }
     }
 }

@@ -78,7 +78,9 @@ impl Core {
     #[cold]
     fn tell_waiters_if_idle(&self) {
         // At the fork a thread of the parent may have held the lock.
-        let Some(mut threads) = self.idle.threads.lock_unless(|| self.is_forked()) else { return };
+        let Some(mut threads) = seam::lock_unless(&self.idle.threads, || self.is_forked()) else {
+            return;
+        };
         if !self.is_idle() {
             return;
         }

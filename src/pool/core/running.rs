@@ -1,10 +1,130 @@
-//! What runs on a thread of the pool, and what it owes at its end.
+//! What runs on a thread of the pool: what it is counted as, and what it owes at its end.
+//!
+//! Counting disturbs nobody: each worker counts on lines of its own.
 
-use super::counters::Tally;
-use super::{Core, Place};
+use std::sync::Arc;
+
+use super::{Core, Entry, Place};
+use crate::context::Context;
 use crate::frame::Failure;
+use crate::pool::error::Labelled;
 use crate::pool::scheduler::current::{self, Doing, InTask};
-use crate::sync::seam::atomic::{Ordering, fence};
+use crate::pool::scheduler::worker_slot::WorkerSlot;
+use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
+
+/// What is counted about the tasks that one worker ran, or that all other threads ran.
+///
+/// On lines of their own (128 bytes: two lines are fetched at a time), so that a worker's counting
+/// does not slow down another's.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    /// Tasks that are no longer waiting to start: claimed to be run or to be cancelled.
+    pub(crate) claimed: AtomicU64,
+    /// What was admitted and is over, to the last access.
+    pub(crate) finished: AtomicU64,
+    /// Tasks that run now, those that wait below others included.
+    pub(crate) running: AtomicU64,
+    pub(crate) completed: AtomicU64,
+    pub(crate) panicked: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) inline: AtomicU64,
+    /// Tasks that the sentinel saw leave a thread-local changed.
+    pub(crate) leaks: AtomicU64,
+}
+
+/// The counters that the current thread counts on.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally<'a> {
+    pub(crate) counters: &'a Counters,
+    /// Whether the current thread is the only one that writes to them.
+    pub(crate) alone: bool,
+}
+
+impl<'a> Tally<'a> {
+    /// Returns the counters of a worker, for the thread that serves there.
+    pub(crate) fn of_worker(slot: &'a WorkerSlot) -> Self {
+        Self { counters: &slot.counters, alone: true }
+    }
+
+    /// Adds to one of the counters, wrapping.
+    #[inline]
+    pub(crate) fn add(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
+        let counter = counter(self.counters);
+        if self.alone {
+            // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees
+            // what the task did; the other counters need no order.
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
+        } else {
+            // Release: as above.
+            counter.fetch_add(n, Ordering::Release);
+        }
+    }
+}
+
+impl Core {
+    /// Returns the counters of the current thread.
+    #[inline]
+    pub(crate) fn tally(&self) -> Tally<'_> {
+        match current::serves_in(self.id) {
+            Some(index) => Tally::of_worker(&self.slots[index]),
+            None => Tally { counters: &self.shared, alone: false },
+        }
+    }
+
+    /// Returns the sum of one counter over all threads.
+    pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        // Acquire: pairs with the Release of the single writers.
+        let read = |counters| counter(counters).load(Ordering::Acquire);
+        self.slots
+            .iter()
+            .fold(read(&self.shared), |sum, slot| sum.wrapping_add(read(&slot.counters)))
+    }
+
+    /// Runs an entry that a worker has taken off the queue, unless the pool is cancelled.
+    #[inline]
+    pub(crate) fn run(&self, entry: Arc<dyn Entry>, tally: Tally<'_>) {
+        if self.is_cancelled() { entry.cancel(self) } else { entry.run(self, tally) }
+    }
+
+    /// Runs user code as the task with `label`: isolated, watched, caught.
+    #[inline]
+    pub(crate) fn run_task<R>(
+        &self,
+        label: &impl Labelled,
+        context: &Context,
+        task: impl FnOnce() -> R,
+    ) -> Result<R, Failure> {
+        self.watched(label, None, || self.isolation.run(context, task))
+    }
+
+    /// Counts a task that was claimed: it gives its place in a bounded queue back.
+    #[inline]
+    pub(crate) fn claimed(&self, tally: Tally<'_>) {
+        tally.add(|c| &c.claimed, 1);
+        if let Some(capacity) = &self.capacity {
+            capacity.release();
+        }
+    }
+
+    /// Counts a task that is over, to the last access.
+    #[inline]
+    pub(crate) fn finished(&self, tally: Tally<'_>) {
+        tally.add(|c| &c.finished, 1);
+        // A worker that serves looks for itself whether it was the last before it falls asleep.
+        if tally.alone {
+            return;
+        }
+        // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread
+        // finds the pool closing, or those who are woken for that find the count.
+        fence(Ordering::SeqCst);
+        if self.is_closing() {
+            self.sleepers.notify_all();
+        }
+        self.tell_if_idle();
+    }
+}
 
 /// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread
 /// marked as running a task, until it is over.
@@ -18,9 +138,9 @@ pub(crate) struct Running<'c> {
 }
 
 impl<'c> Running<'c> {
+    /// Begins it, on a thread that counts on `tally`.
     #[inline]
-    pub(crate) fn begin(core: &'c Core) -> Self {
-        let tally = core.tally();
+    pub(crate) fn begin(core: &Core, tally: Tally<'c>) -> Self {
         tally.add(|c| &c.running, 1);
         Self { tally, _in_task: current::enter(core.id, Doing::Task) }
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::hooks::Hooks;
-use super::{Core, Entry, Place, Refused, Settings};
+use super::{Core, Entry, Place, Refused, Settings, Tally};
 use crate::pool::isolation::Isolation;
 use crate::pool::leaks::LeakWatch;
 use crate::pool::scheduler::current::{self, Doing};
@@ -88,11 +88,10 @@ impl<F: Send + Sync> Stale for Task<F> {
 }
 
 impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
-    fn run(self: Arc<Self>, core: &Core) {
+    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) {
         if !self.claim() {
             return core.queue.removed_stale();
         }
-        let tally = core.tally();
         core.claimed(tally);
         let in_task = current::enter(core.id, Doing::Task);
         (self.call)(core);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::testing::{Directed, Task, core};
 use super::*;
 use crate::pool::scheduler::sleep::Sleeper;
+use crate::pool::scheduler::worker_slot::DirectedTask;
 
 // Broke nothing for long: without the look after the work is made visible, what comes after the
 // thread that cancels has looked waits for a worker, which may be busy for ever.
@@ -59,7 +60,7 @@ fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
     task.submit(&core).unwrap();
     let entry = core.queue.pop().unwrap();
     core.cancel();
-    core.run(entry);
+    core.run(entry, core.tally());
     assert_eq!(task.fate.seen(), (0, 1));
     assert!(core.is_quiescent());
 }
@@ -117,7 +118,7 @@ fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
     assert!(woken.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
     sleeper.join().unwrap();
     while let Some(entry) = core.queue.pop() {
-        core.run(entry);
+        core.run(entry, core.tally());
     }
 }
 
@@ -130,14 +131,14 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
     task.submit(&core).unwrap();
     core.close();
     assert!(!core.is_quiescent(), "a task and a hook");
-    core.run(core.queue.pop().unwrap());
+    core.run(core.queue.pop().unwrap(), core.tally());
     assert!(!core.is_quiescent(), "a hook");
     // Which may submit.
     let late = Task::new(|_| ());
     late.submit(&core).unwrap();
     drop(hook);
     assert!(!core.is_quiescent(), "its task");
-    core.run(core.queue.pop().unwrap());
+    core.run(core.queue.pop().unwrap(), core.tally());
     assert!(core.is_quiescent());
     assert!(HookRun::begin(&core).is_none(), "a hook does not count any more");
     assert_eq!(late.submit(&core), Err(Refused::ShutDown));

@@ -93,7 +93,7 @@ where
     R: Send,
 {
     fn help(&self, index: usize, _shift: &dyn Shift) -> Help {
-        let running = Running::begin(self.core);
+        let running = Running::begin(self.core, self.core.tally());
         match self.core.run_task(self.label, &self.context, &self.f) {
             Ok(result) => {
                 running.end(1, None);

@@ -24,7 +24,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use self::latch::{Entered, HelperLatch};
-use super::core::{Core, Entry};
+use super::core::{Core, Entry, Tally};
 use super::scheduler::current;
 use super::scheduler::queue::Stale;
 use super::scheduler::worker_slot::DirectedTask;
@@ -225,7 +225,7 @@ impl<B: Body> Shift for OwnerShift<'_, B> {
 }
 
 impl Entry for Ticket {
-    fn run(self: Arc<Self>, core: &Core) {
+    fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) {
         let index = current::index_in(core.id).unwrap_or_default();
         let entered = self.group.inside(|group| {
             match group.help(index, &TicketShift { ticket: &self, core }) {

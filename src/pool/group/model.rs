@@ -6,7 +6,8 @@ use loom::thread;
 
 use super::latch::{Entered, HelperLatch};
 use crate::sync::model::explore;
-use crate::sync::seam::{self, UnsafeCell};
+use crate::sync::seam;
+use loom::cell::UnsafeCell;
 
 /// A group as its tickets see it: what they share, and what lies on the owner's stack. Loom reports
 /// an access to `body` that is not ordered before the owner's last one.

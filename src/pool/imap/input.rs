@@ -101,7 +101,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
             drop(f);
             result.into_inner()
         };
-        Some(self.pool.submit_in(self.context.clone(), self.at, Place::Wait, task))
+        Some(self.pool.submit_work((task, self.context.clone()), self.at, Place::Wait))
     }
 
     pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

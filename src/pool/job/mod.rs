@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use self::state::{Completion, Detached, JobState, Promise, Registration};
-use super::core::{Core, Entry, Running};
+use super::core::{Core, Entry, Running, Tally};
 use super::error::{Cause, Label, Labelled, Name, TaskError};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current::{self, Doing};
@@ -34,7 +34,8 @@ pub(crate) trait End: Send + Sync {
 /// Nobody else is concerned.
 impl End for () {}
 
-type Work<F> = (F, Context);
+/// What a task consists of: its closure, and the context that it runs in.
+pub(crate) type Work<F> = (F, Context);
 
 /// What a claim gives: the work, and the right to publish what it came to.
 type Claim<'a, F, R> = (Work<F>, Promise<'a, Work<F>, Outcome<R>>);
@@ -106,17 +107,13 @@ where
 
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone
     /// before the completion can be observed.
-    fn execute(&self, core: &Core, ((task, context), promise): Claim<'_, F, R>) {
-        let running = Running::begin(core);
-        let tally = running.tally;
+    fn execute(&self, core: &Core, tally: Tally<'_>, ((task, context), promise): Claim<'_, F, R>) {
         core.claimed(tally);
-        let outcome = core.watched(self, None, || {
-            let outcome = core.isolation.run(&context, task);
-            if !context.is_empty() {
-                core.drop_contained(context, self);
-            }
-            outcome
-        });
+        let running = Running::begin(core, tally);
+        let outcome = core.run_task(self, &context, task);
+        if !context.is_empty() {
+            core.drop_contained(context, self);
+        }
         match &outcome {
             Ok(_) => running.end(1, None),
             Err(failure) => {
@@ -133,7 +130,7 @@ where
     /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
     #[cold]
     fn abandon(&self, core: &Core, (work, promise): Claim<'_, F, R>, cause: Cause) {
-        let cause = if self.state.is_unwanted() { Cause::CancelledByHandle } else { cause };
+        let cause = if promise.is_unwanted { Cause::CancelledByHandle } else { cause };
         // The drops are user code, and so is what hears of the end. The pool waits for them.
         let in_drop = current::enter(core.id, Doing::Drop);
         let tally = core.tally();
@@ -233,12 +230,12 @@ where
     R: Send,
     E: End,
 {
-    fn run(self: Arc<Self>, core: &Core) {
+    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) {
         match self.state.claim() {
-            Some(claimed) if self.state.is_unwanted() => {
+            Some(claimed) if claimed.1.is_unwanted => {
                 self.abandon(core, claimed, Cause::CancelledByHandle);
             }
-            Some(claimed) => self.execute(core, claimed),
+            Some(claimed) => self.execute(core, tally, claimed),
             None => core.queue.removed_stale(),
         }
     }
@@ -355,13 +352,14 @@ where
         let Some(claimed) = self.state.claim() else { return false };
         // Before it runs, so that a deep recursion cannot pile them up.
         core.mark_stale(1);
-        if core.is_cancelled() || self.state.is_unwanted() {
+        if core.is_cancelled() || claimed.1.is_unwanted {
             self.abandon(core, claimed, Cause::ShutDown);
         } else if !current::may_nest() {
             self.abandon(core, claimed, Cause::TooDeep);
         } else {
-            core.tally().add(|c| &c.inline, 1);
-            not_in_carrier(|| self.execute(core, claimed));
+            let tally = core.tally();
+            tally.add(|c| &c.inline, 1);
+            not_in_carrier(|| self.execute(core, tally, claimed));
         }
         true
     }

@@ -65,7 +65,11 @@ unsafe impl<W: Send, O: Send> Sync for JobState<W, O> {}
 /// The one right to publish the outcome of a claimed job. It must end in
 /// [`complete`](Promise::complete).
 #[must_use = "a claimed job must be completed, or its waiters wait for ever"]
-pub(crate) struct Promise<'a, W, O>(&'a JobState<W, O>);
+pub(crate) struct Promise<'a, W, O> {
+    cell: &'a JobState<W, O>,
+    /// Whether the job was to be [cancelled at its claim](JobState::cancel_at_claim).
+    pub(crate) is_unwanted: bool,
+}
 
 /// What the thread that completed a job owes now.
 #[must_use]
@@ -119,16 +123,15 @@ impl<W, O> JobState<W, O> {
     pub(crate) fn claim(&self) -> Option<(W, Promise<'_, W, O>)> {
         // Relaxed: the winner reads only what was written before the job was shared, and sharing it
         // (the queue, the handle) orders that; a loser reads nothing.
-        if self.state.fetch_or(CLAIMED, Ordering::Relaxed) & CLAIMED != 0 {
+        let before = self.state.fetch_or(CLAIMED, Ordering::Relaxed);
+        if before & CLAIMED != 0 {
             return None;
         }
-        let work = self.body.with_mut(|body| {
-            // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
-            let body = unsafe { &mut *body };
-            // SAFETY: invariant 2: it is there until the claim, which was now.
-            unsafe { ManuallyDrop::take(&mut body.work) }
-        });
-        Some((work, Promise(self)))
+        // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
+        let body = unsafe { &mut *self.body.get() };
+        // SAFETY: invariant 2: it is there until the claim, which was now.
+        let work = unsafe { ManuallyDrop::take(&mut body.work) };
+        Some((work, Promise { cell: self, is_unwanted: before & CANCELLED != 0 }))
     }
 
     /// Has the job cancelled by whoever claims it; returns whether nobody has claimed it yet, nor
@@ -137,13 +140,6 @@ impl<W, O> JobState<W, O> {
         let unclaimed = |state| (state & (CLAIMED | CANCELLED) == 0).then_some(state | CANCELLED);
         // Relaxed: only the order with the claim matters, which changes the same word.
         self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unclaimed).is_ok()
-    }
-
-    /// Returns whether the job, which the caller has claimed, is to be cancelled.
-    #[inline]
-    pub(crate) fn is_unwanted(&self) -> bool {
-        // Relaxed: since the claim only the caller sets the bit.
-        self.state.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
     /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.
@@ -177,14 +173,10 @@ impl<W, O> JobState<W, O> {
         if self.state.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
             return None;
         }
-        let outcome = self.body.with_mut(|body| {
-            // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the
-            // body.
-            let body = unsafe { &mut *body };
-            // SAFETY: invariants 2 and 3: `DONE` says that it is an outcome, and it is taken once.
-            unsafe { ManuallyDrop::take(&mut body.outcome) }
-        });
-        Some(outcome)
+        // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the body.
+        let body = unsafe { &mut *self.body.get() };
+        // SAFETY: invariants 2 and 3: `DONE` says that it is an outcome, and it is taken once.
+        Some(unsafe { ManuallyDrop::take(&mut body.outcome) })
     }
 
     /// Leaves `waiter` to be told of the completion, in place of any left before.
@@ -243,19 +235,17 @@ impl<W, O> Promise<'_, W, O> {
     /// Notes that the work was cancelled, for whoever asks once the job is done.
     pub(crate) fn note_cancelled(&self) {
         // Relaxed: published by `complete`, which changes the same word.
-        self.0.state.fetch_or(CANCELLED, Ordering::Relaxed);
+        self.cell.state.fetch_or(CANCELLED, Ordering::Relaxed);
     }
 
     /// Publishes the outcome. Everything that the task made must be gone by now.
     #[inline]
     #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
     pub(crate) fn complete(self, outcome: O) -> Completion {
-        let cell = ManuallyDrop::new(self).0;
-        cell.body.with_mut(|body| {
-            // SAFETY: invariant 2, as in `claim`; `DONE` is set below, after the last access.
-            let body = unsafe { &mut *body };
-            body.outcome = ManuallyDrop::new(outcome);
-        });
+        let cell = ManuallyDrop::new(self).cell;
+        // SAFETY: invariant 2, as in `claim`; `DONE` is set below, after the last access.
+        let body = unsafe { &mut *cell.body.get() };
+        body.outcome = ManuallyDrop::new(outcome);
         // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
         // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
         // ours of the outcome.

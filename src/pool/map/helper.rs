@@ -71,7 +71,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    let running = Running::begin(map.core);
+    let running = Running::begin(map.core, map.core.tally());
     let kept = map.step.begin(map.core.isolation, map.context);
     let (chunk, pieces, awake) = (S::Chunk::default(), Vec::new(), Awake::NEW);
     let mut helper = Helper { map, chunk, pieces, kept, awake, shift };

@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use crate::sync::seam::Fifo;
 use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering, fence};
+use crate::sync::seam::{Receiver, Sender, unbounded};
 
 /// What the queue asks of an entry.
 pub(crate) trait Stale: Send + Sync {
@@ -24,11 +24,24 @@ pub(crate) trait Stale: Send + Sync {
 /// Stale entries that are not worth a sweep; few in a model.
 const TOLERATED: isize = if cfg!(loom) { 1 } else { 64 };
 
+/// A channel: both ends are here, so neither ever finds the other gone.
+struct Line<T> {
+    back: Sender<T>,
+    front: Receiver<T>,
+}
+
+impl<T> Line<T> {
+    fn new() -> Self {
+        let (back, front) = unbounded();
+        Self { back, front }
+    }
+}
+
 /// See the module's documentation. On lines of its own: the count of the stale changes often.
 #[repr(align(128))]
 pub(crate) struct Queue<T: Stale + ?Sized> {
-    first: Fifo<Arc<T>>,
-    second: Fifo<Arc<T>>,
+    first: Line<Arc<T>>,
+    second: Line<Arc<T>>,
     /// How many entries are stale, about: a job can be popped before whoever claimed it has counted
     /// it.
     stale: AtomicIsize,
@@ -38,38 +51,40 @@ pub(crate) struct Queue<T: Stale + ?Sized> {
 impl<T: Stale + ?Sized> Queue<T> {
     pub(crate) fn new() -> Self {
         let stale = AtomicIsize::new(0);
-        let (first, second) = (Fifo::new(), Fifo::new());
+        let (first, second) = (Line::new(), Line::new());
         Self { first, second, stale, sweeping: AtomicBool::new(false) }
     }
 
     #[inline]
     pub(crate) fn push(&self, entry: Arc<T>) {
-        self.first.push(entry);
+        let _sent = self.first.back.send(entry);
     }
 
     /// Appends an entry to the second line.
     pub(crate) fn push_second(&self, entry: Arc<T>) {
-        self.second.push(entry);
+        let _sent = self.second.back.send(entry);
     }
 
     /// Takes the next entry, from whichever line has one.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Arc<T>> {
-        self.first.pop().or_else(|| self.second.pop())
+        self.first.front.try_recv().or_else(|_empty| self.second.front.try_recv()).ok()
     }
 
     /// Pops for a worker: by turns from the one line and the other, where both have entries.
     #[inline]
     pub(crate) fn pop_by_turns(&self, second: &mut bool) -> Option<Arc<T>> {
-        if self.second.is_empty() {
-            return self.first.pop();
+        let (first, after) = (&self.first.front, &self.second.front);
+        if after.is_empty() {
+            return first.try_recv().ok();
         }
         *second = !*second;
-        if *second { self.second.pop().or_else(|| self.first.pop()) } else { self.pop() }
+        let (one, other) = if *second { (after, first) } else { (first, after) };
+        one.try_recv().or_else(|_empty| other.try_recv()).ok()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.second.is_empty()
+        self.first.front.is_empty() && self.second.front.is_empty()
     }
 
     /// Returns whether entries are being moved now. `false`: those that a `pop` before this has
@@ -83,7 +98,7 @@ impl<T: Stale + ?Sized> Queue<T> {
     }
 
     fn len(&self) -> usize {
-        self.first.len() + self.second.len()
+        self.first.front.len() + self.second.front.len()
     }
 
     /// Returns how many entries there are that are not stale, about.
@@ -123,12 +138,12 @@ impl<T: Stale + ?Sized> Queue<T> {
         // SeqCst: that it has begun before what it takes; see `is_being_swept`.
         fence(Ordering::SeqCst);
         for line in [&self.first, &self.second] {
-            for _ in 0..line.len() {
-                let Some(entry) = line.pop() else { break };
+            for _ in 0..line.front.len() {
+                let Ok(entry) = line.front.try_recv() else { break };
                 if entry.is_stale() {
                     self.removed_stale();
                 } else {
-                    line.push(entry);
+                    let _sent = line.back.send(entry);
                     moved();
                 }
             }

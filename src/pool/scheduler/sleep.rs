@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use super::awake::{Awake, QUICK, nanos};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Clock, Mutex, MutexGuard, Process, Thread, current, park};
+use crate::sync::seam::{Clock, Mutex, MutexGuard, Process, Thread, current, lock_unless, park};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
@@ -86,7 +86,7 @@ impl Sleepers {
     /// `None` if a thread of the parent process held the lock when this one was forked: nobody is
     /// there to be woken.
     fn idle(&self) -> Option<MutexGuard<'_, Vec<Arc<Listed>>>> {
-        self.idle.lock_unless(|| self.process.is_parent())
+        lock_unless(&self.idle, || self.process.is_parent())
     }
 
     /// Wakes a sleeper, if there is one and nobody is searching. To be called after work was made

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::pool::core::counters::Counters;
+use crate::pool::core::Counters;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
 use crate::sync::seam::{Mutex, Thread};
 

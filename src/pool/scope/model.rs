@@ -9,7 +9,8 @@ use super::{Data, Member};
 use crate::pool::core::{Core, testing};
 use crate::pool::job::{Claimable, End};
 use crate::sync::model::explore;
-use crate::sync::seam::{self, UnsafeCell};
+use crate::sync::seam;
+use loom::cell::UnsafeCell;
 
 /// What the tasks borrow. Loom reports a look at it that is not ordered before the owner's last
 /// one.
