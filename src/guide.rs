@@ -47,17 +47,25 @@ pages! {
     /// [tests/isolation/main.rs]: https://docs.rs/crate/cleanslate/latest/source/tests/isolation/main.rs
     comparison = "comparison.md";
     contexts = "contexts.md";
+    /// [src/context/mod.rs]: ../../../src/cleanslate/context/mod.rs.html
+    /// [src/context/run.rs]: ../../../src/cleanslate/context/run.rs.html
     /// [src/frame/capture.rs]: ../../../src/cleanslate/frame/capture.rs.html
     /// [src/frame/task.rs]: ../../../src/cleanslate/frame/task.rs.html
+    /// [src/frame/thread.rs]: ../../../src/cleanslate/frame/thread.rs.html
     /// [src/frame/touch.rs]: ../../../src/cleanslate/frame/touch.rs.html
-    /// [src/pool/core/mod.rs]: ../../../src/cleanslate/pool/core/mod.rs.html
+    /// [src/panic.rs]: ../../../src/cleanslate/panic.rs.html
+    /// [src/pool/core/admission.rs]: ../../../src/cleanslate/pool/core/admission.rs.html
+    /// [src/pool/core/phase.rs]: ../../../src/cleanslate/pool/core/phase.rs.html
     /// [src/pool/core/running.rs]: ../../../src/cleanslate/pool/core/running.rs.html
+    /// [src/pool/isolation.rs]: ../../../src/cleanslate/pool/isolation.rs.html
     /// [src/pool/job/mod.rs]: ../../../src/cleanslate/pool/job/mod.rs.html
     /// [src/pool/job/state.rs]: ../../../src/cleanslate/pool/job/state.rs.html
+    /// [src/pool/scheduler/current.rs]: ../../../src/cleanslate/pool/scheduler/current.rs.html
     /// [src/pool/scheduler/queue.rs]: ../../../src/cleanslate/pool/scheduler/queue.rs.html
     /// [src/pool/scheduler/sleep.rs]: ../../../src/cleanslate/pool/scheduler/sleep.rs.html
     /// [src/pool/scheduler/waiter.rs]: ../../../src/cleanslate/pool/scheduler/waiter.rs.html
     /// [src/pool/scheduler/worker.rs]: ../../../src/cleanslate/pool/scheduler/worker.rs.html
+    /// [src/pool/scheduler/worker_slot.rs]: ../../../src/cleanslate/pool/scheduler/worker_slot.rs.html
     /// [src/pool/submission.rs]: ../../../src/cleanslate/pool/submission.rs.html
     engine = "engine.md";
     from_python = "from-python.md";
