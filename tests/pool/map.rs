@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 
-use crate::support::{Census, each_shape, finishes, panic_of};
-use cleanslate::{Isolation, Pool};
+use crate::support::{Census, OnDrop, SHAPES, each_shape, finishes, panic_of, quiet};
+use cleanslate::{Isolation, Pool, task_local};
 
 const SIZES: [usize; 8] = [0, 1, 2, 3, 10, 63, 1_000, 20_000];
 
@@ -307,7 +307,7 @@ fn map_results_loses_only_the_items_that_panic() {
 
 #[test]
 fn leaky_pools_map_as_well() {
-    for workers in crate::support::SHAPES {
+    for workers in SHAPES {
         finishes("leaky", move || {
             let pool =
                 Pool::builder().workers(workers).isolation(Isolation::Leaky).build().unwrap();
@@ -337,4 +337,32 @@ fn items_need_not_be_send() {
     let pool = Pool::new(2).unwrap();
     let items = (0..100).map(std::rc::Rc::new);
     assert_eq!(pool.map(items, |n| *n).len(), 100);
+}
+
+// Broke: an item whose failure is its result was counted as one that returned, and as no failure;
+// one that returned the error of a `try_map` was not counted at all.
+#[test]
+fn items_are_counted_by_how_they_ended() {
+    task_local! { static UNTIDY: OnDrop = OnDrop::new(|| panic!("left behind")); }
+    each_shape(|pool| {
+        let item = |n: usize| match n % 4 {
+            0 => panic!("on purpose"),
+            1 => UNTIDY.with(|_| ()),
+            _ => (),
+        };
+        quiet();
+        pool.map_results(0..100, item);
+        let stats = pool.stats();
+        assert_eq!((stats.panicked, stats.failed, stats.completed), (25, 25, 50));
+    });
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        let returned = AtomicUsize::new(0);
+        let item = |n| {
+            returned.fetch_add(1, Ordering::SeqCst);
+            if n % 4 == 3 { Err(n) } else { Ok(n) }
+        };
+        assert_eq!(pool.try_map(0..100, item), Err(3));
+        assert_eq!(pool.stats().completed, returned.into_inner() as u64);
+    }
 }

@@ -41,6 +41,8 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     pieces: Vec<Piece<'m, P::Out>>,
     /// What the step keeps from item to item.
     kept: P::Kept<'h>,
+    /// How many results are failures, of items that have not returned.
+    failures: u64,
     /// What it has learned about its waits for turns.
     awake: Awake,
     shift: &'h dyn Shift,
@@ -74,7 +76,7 @@ where
     let running = Running::begin(map.core, map.core.tally());
     let kept = map.step.begin(map.core.isolation, map.context);
     let (chunk, pieces, awake) = (S::Chunk::default(), Vec::new(), Awake::NEW);
-    let mut helper = Helper { map, chunk, pieces, kept, awake, shift };
+    let mut helper = Helper { map, chunk, pieces, kept, failures: 0, awake, shift };
     let alone = P::EACH || map.core.leak_watch.is_on();
     let help = match (alone || map.context.has_carriers(), map.core.isolation) {
         (true, _) => helper.outside_of_frames(alone),
@@ -88,6 +90,7 @@ where
     if shift.is_owner() {
         running.tally.add(|c| &c.inline, written);
     }
+    let completed = written - helper.failures;
     map.keep(&mut helper.pieces);
     if needs_drop::<P::Kept<'_>>() {
         let dropped = map.core.watched(map.label, None, || drop_given(helper.kept));
@@ -95,7 +98,7 @@ where
             fail(map, failure);
         }
     }
-    running.end(written, None);
+    running.end(completed, None);
     help
 }
 
@@ -280,10 +283,18 @@ where
                 Ok(ControlFlow::Break(with)) => {
                     return map.stop(StopReason::Stop { position, with });
                 }
-                Err(failure) => match map.step.failed(position, failure) {
-                    ControlFlow::Continue(out) => out,
-                    ControlFlow::Break(failure) => return self.fail(failure),
-                },
+                Err(failure) => {
+                    count(map, &failure);
+                    match map.step.failed(position, failure) {
+                        ControlFlow::Continue(out) => {
+                            self.failures += 1;
+                            out
+                        }
+                        ControlFlow::Break(failure) => {
+                            return map.stop(StopReason::Failed(failure));
+                        }
+                    }
+                }
             };
             piece.push(out);
         }
@@ -315,12 +326,21 @@ where
     S: Source,
     P: Step<S::Item>,
 {
+    count(map, &failure);
+    map.stop(StopReason::Failed(failure));
+}
+
+/// Counts a failure.
+fn count<S, P>(map: &Map<'_, '_, S, P>, failure: &Failure)
+where
+    S: Source,
+    P: Step<S::Item>,
+{
     let tally = map.core.tally();
     match failure {
         Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
         _ => tally.add(|c| &c.failed, 1),
     }
-    map.stop(StopReason::Failed(failure));
 }
 
 /// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the

@@ -134,6 +134,10 @@ where
 
     /// Stops the map, unless something else has already that takes precedence.
     pub(super) fn stop(&self, reason: StopReason<P::Stop>) {
+        if let StopReason::Stop { .. } = &reason {
+            // Its item has returned, though with no result that is kept.
+            self.core.tally().add(|c| &c.completed, 1);
+        }
         match self.verdict.stop(reason) {
             StopReason::None | StopReason::Cancelled => {}
             StopReason::Stop { with, .. } => self.core.drop_contained(with, self.label),
