@@ -16,7 +16,7 @@ pub(crate) use run::{
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{
-    AttachedCarriers, Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, SharedCarrier,
+    Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, SharedCarrier,
 };
 use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
 use crate::frame::{self, Failure, capture};
@@ -271,15 +271,6 @@ impl Context {
     #[inline]
     pub(crate) fn inherits(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()
-    }
-
-    /// Calls a closure with the carriers attached: see [`Carriers::around`].
-    #[inline]
-    pub(crate) fn attach_around(
-        &self,
-        body: impl FnMut(AttachedCarriers<'_>),
-    ) -> Option<CarrierError> {
-        Carriers::around(self.carriers.as_ref(), body)
     }
 
     /// Runs a closure as a task in this context, here and now.

@@ -1,12 +1,12 @@
 //! One whole task: carriers, frame, closure, reset.
 //!
 //! The order, from the outside in: a frame is opened for the carriers, which attach in order; the
-//! task runs in a frame of its own, which ends while the carriers are still attached, since a
-//! value's `Drop` may log; the carriers detach in reverse; their frame closes, which resets what
-//! they touched. A task without carriers has the one frame.
+//! task runs, in that frame if they have left nothing in it, else in one of its own; it ends while
+//! the carriers are still attached, since a value's `Drop` may log; the carriers detach in reverse;
+//! their frame closes, which resets what they touched. A task without carriers has the one frame.
 
 use super::Context;
-use crate::foreign::{AttachedCarriers, CarrierError, attach_nothing_around, reattach};
+use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around, reattach};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
 
@@ -27,27 +27,28 @@ pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Fail
 #[inline(never)]
 pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
     let mut ended = None;
-    let attached = attached(context, |_| {
-        ended = Some(catch(|| frame::run(context.inherits(), f)));
+    let attached = attached(context, |frame| {
+        ended = Some(catch(|| frame.run_inside(context.inherits(), f)));
     });
     let detached = match attached {
         Ok(error) => error,
         Err(refused) => return Err(Failure::Carrier(refused)),
     };
-    match (ended, detached) {
-        (Some(Ok(Ok(result))), None) => Ok(result),
+    let ended = match ended {
+        Some(ended) => ended,
+        None => unreachable!("it is called unless a carrier is refused"),
+    };
+    match ended {
+        Ok(Ok(result)) => match detached {
+            None => Ok(result),
+            Some(error) => Err(Failure::Cleanup(frame::give_up(result, error))),
+        },
+        Ok(Err(error)) => Err(Failure::Cleanup(match detached {
+            None => error,
+            Some(later) => error.merge(later),
+        })),
         // The task's own panic wins.
-        (Some(Err(payload)), _) => Err(Failure::Panic(payload)),
-        (Some(Ok(Ok(result))), Some(error)) => Err(Failure::Cleanup(frame::give_up(result, error))),
-        (Some(Ok(Err(error))), later) => {
-            let mut total = Some(error);
-            CleanupError::add(&mut total, later);
-            match total {
-                Some(error) => Err(Failure::Cleanup(error)),
-                None => unreachable!("there was one"),
-            }
-        }
-        (None, _) => unreachable!("it is called unless a carrier is refused"),
+        Err(payload) => Err(Failure::Panic(payload)),
     }
 }
 
@@ -58,7 +59,14 @@ pub(crate) fn run_several(
     tasks: impl FnOnce(AttachedCarriers<'_>) -> Result<(), CleanupError>,
 ) -> Result<(), Failure> {
     let mut ran = Ok(Ok(()));
-    let attached = attached(context, |carriers| ran = catch(|| tasks(carriers)));
+    let body = |carriers: AttachedCarriers<'_>| ran = catch(|| tasks(carriers));
+    let attached = in_carriers_frame(context, body, |body, _| {
+        Carriers::around_tasks(context.carriers.as_ref(), |carriers| {
+            if let Some(body) = body.take() {
+                body(carriers);
+            }
+        })
+    });
     match (ran, attached) {
         (_, Err(refused)) => Err(Failure::Carrier(refused)),
         // The task's own panic wins.
@@ -114,25 +122,38 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
 
 /// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if
 /// one stayed attached. `Err`: `f` was not called.
+#[inline]
+pub(crate) fn attached(
+    context: &Context,
+    f: impl FnOnce(&mut Frame<'_>),
+) -> Result<Option<CleanupError>, CarrierError> {
+    in_carriers_frame(context, f, |f, frame| {
+        Carriers::around(context.carriers.as_ref(), move || {
+            if let Some(f) = f.take() {
+                f(frame);
+            }
+        })
+    })
+}
+
+/// Calls `around`, which attaches carriers and takes the body to call it.
 ///
 /// In a frame of their own: what carriers touch concerns neither the task that they are attached
 /// for nor the one around it.
-pub(crate) fn attached(
+#[inline]
+fn in_carriers_frame<F>(
     context: &Context,
-    f: impl FnOnce(AttachedCarriers<'_>),
+    body: F,
+    around: impl FnOnce(&mut Option<F>, &mut Frame<'_>) -> Option<CarrierError>,
 ) -> Result<Option<CleanupError>, CarrierError> {
-    let frame = Frame::enter(context.inherits());
-    let mut f = Some(f);
-    let failed = context.attach_around(|carriers| {
-        if let Some(f) = f.take() {
-            f(carriers);
-        }
-    });
-    let has_run = f.is_none();
-    // Not called: what it owns may use slots, so it is dropped in the frame. The carrier's error is
-    // what the caller hears of.
-    if let Err(payload) = catch(|| drop(f)) {
-        drop(payload);
+    let mut frame = Frame::enter(context.inherits());
+    let mut body = Some(body);
+    let failed = around(&mut body, &mut frame);
+    let has_run = body.is_none();
+    if !has_run {
+        // What it owns may use slots, so it is dropped in the frame. The carrier's error is what
+        // the caller hears of.
+        let _discarded = catch(|| drop(body));
     }
     let closed = frame.end().err();
     match failed {

@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::ptr::{self, null};
 
-use super::carried::{Attached, Carried, around_all};
+use super::carried::{Attached, Carried, around_one, around_several};
 use super::error::CarrierError;
 
 struct Level {
@@ -41,9 +41,10 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// Calls `f` with a level for these carriers, whose code runs there at first.
+/// Calls `f` with a level for these carriers, whose code runs there at first, and with whether a
+/// carrier's code called this.
 #[inline]
-fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Innermost) -> R) -> R {
+fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Innermost, bool) -> R) -> R {
     // A reference and not a callback: `LocalKey::with` is inlined only around small closures.
     let innermost = INNERMOST.with(ptr::from_ref);
     // SAFETY: used in this call only, and a thread-local stays in place while code runs that could
@@ -52,27 +53,40 @@ fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Innermost) -> R) -> R {
     let level = Level { carriers, outer: innermost.get(), in_carrier: Cell::new(true) };
     let _leave = Leave { innermost, outer: level.outer };
     innermost.set(&raw const level);
-    f(innermost)
+    f(innermost, is_in_carrier_on(level.outer))
 }
 
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
 /// finds them. It was called unless something could not be attached.
 #[inline]
-pub(super) fn around(
+pub(super) fn around(carriers: &[Carried], mut body: impl FnMut()) -> Option<CarrierError> {
+    // By value, one in the other: each reference would be one more load for the task.
+    on_a_level(carriers, |innermost, before| {
+        around_one(carriers, &mut move || marked(innermost, before, &mut body))
+    })
+}
+
+/// The same for a body that calls [`reattach`].
+pub(super) fn around_tasks(
     carriers: &[Carried],
     mut body: impl FnMut(Attached<'_>),
 ) -> Option<CarrierError> {
-    let before = is_in_carrier();
-    on_a_level(carriers, |innermost| {
-        around_all(carriers, &mut |links| {
-            // Not always this call's: a scoped carrier may call its body inside a context.
-            // SAFETY: C1; not null, since this call's level is there.
-            let level = unsafe { &*innermost.get() };
-            let marked = level.in_carrier.replace(before);
-            body(links);
-            level.in_carrier.set(marked);
+    on_a_level(carriers, |innermost, before| {
+        around_several(Attached::NOTHING, carriers, &mut |attached| {
+            marked(innermost, before, || body(attached));
         })
     })
+}
+
+/// Calls what carriers are attached around, which is a carrier's code only if that was so before.
+#[inline]
+fn marked(innermost: &Innermost, before: bool, body: impl FnOnce()) {
+    // Not always the caller's: a scoped carrier may call its body inside a context.
+    // SAFETY: C1; not null, since the caller's level is there.
+    let level = unsafe { &*innermost.get() };
+    let marked = level.in_carrier.replace(before);
+    body();
+    level.in_carrier.set(marked);
 }
 
 /// Makes the thread ready for the next task in the same context, as detaching and attaching would.
@@ -83,7 +97,7 @@ pub(crate) fn reattach(attached: Attached<'_>) -> bool {
 
 /// Calls a carrier's code, marked as such.
 pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
-    on_a_level(&[], |_| f())
+    on_a_level(&[], |_, _| f())
 }
 
 /// Calls what a wait of a carrier's code runs on top of it: tasks, which are not its code.
@@ -95,7 +109,7 @@ pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
 #[cold]
 #[inline(never)]
 fn not_in_carrier_slow<R>(f: impl FnOnce() -> R) -> R {
-    on_a_level(&[], |innermost| {
+    on_a_level(&[], |innermost, _| {
         // SAFETY: C1; not null, since this call's level is there.
         unsafe { &*innermost.get() }.in_carrier.set(false);
         f()

@@ -3,9 +3,11 @@
 //! Attaching recurses: carrier *n* keeps what it attached on the Rust stack while the rest runs
 //! inside. So the order is right by construction (detached in reverse, and those before a failed
 //! one are detached), and nothing is allocated per task.
+//!
+//! There are two ways: around one task, and around several, where a list through the stack finds
+//! what is attached between two of them. One task does not pay for that list.
 
 use std::fmt;
-use std::slice;
 use std::sync::Arc;
 
 use super::carrier::Identity;
@@ -32,10 +34,18 @@ trait AnyLoad: Send + Sync {
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
     /// Attaches this one and then the rest, calls the body inside, and detaches. It was called
     /// unless something could not be attached.
-    fn around(&self, outer: Attached<'_>, rest: &mut Rest<'_>) -> Option<CarrierError>;
+    fn around_one(&self, rest: &[Carried], body: OneTask<'_>) -> Option<CarrierError>;
+    /// The same for a body that makes the thread ready for further tasks, inside of `outer`.
+    fn around_several(
+        &self,
+        outer: Attached<'_>,
+        rest: &[Carried],
+        body: SeveralTasks<'_>,
+    ) -> Option<CarrierError>;
 }
 
-type TaskBody<'a> = &'a mut dyn FnMut(Attached<'_>);
+type OneTask<'a> = &'a mut dyn FnMut();
+type SeveralTasks<'a> = &'a mut dyn FnMut(Attached<'_>);
 
 /// What is attached around a body: a list through the stack, the innermost first.
 #[derive(Clone, Copy)]
@@ -47,6 +57,8 @@ struct Link<'a> {
 }
 
 impl Attached<'_> {
+    pub(super) const NOTHING: Self = Self(None);
+
     /// Asks each to make the thread ready for another task, the innermost first, until one says no.
     pub(super) fn reattach(self) -> bool {
         let mut next = self;
@@ -111,9 +123,18 @@ impl<H: Hold> AnyLoad for Load<H> {
         Arc::clone(&self.carrier).nothing()
     }
 
-    fn around(&self, outer: Attached<'_>, rest: &mut Rest<'_>) -> Option<CarrierError> {
+    fn around_one(&self, rest: &[Carried], body: OneTask<'_>) -> Option<CarrierError> {
+        self.carrier.carrier.get().hold(self.captured.get(), |_| around_one(rest, body))
+    }
+
+    fn around_several(
+        &self,
+        outer: Attached<'_>,
+        rest: &[Carried],
+        body: SeveralTasks<'_>,
+    ) -> Option<CarrierError> {
         self.carrier.carrier.get().hold(self.captured.get(), |reattach| {
-            rest.run(Attached(Some(&Link { reattach, outer })))
+            around_several(Attached(Some(&Link { reattach, outer })), rest, body)
         })
     }
 }
@@ -151,29 +172,31 @@ impl Carried {
     }
 }
 
-/// Carriers that are still to be attached, and what is called inside.
-struct Rest<'a> {
-    carriers: slice::Iter<'a, Carried>,
-    body: TaskBody<'a>,
-}
-
-impl Rest<'_> {
-    /// Attaches them inside of `outer`, calls the body, and detaches.
-    #[inline]
-    fn run(&mut self, outer: Attached<'_>) -> Option<CarrierError> {
-        match self.carriers.next() {
-            Some(next) => next.load.around(outer, self),
-            None => {
-                (self.body)(outer);
-                None
-            }
+/// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
+/// could not be attached.
+#[inline]
+pub(super) fn around_one(carriers: &[Carried], body: OneTask<'_>) -> Option<CarrierError> {
+    match carriers.split_first() {
+        Some((first, rest)) => first.load.around_one(rest, body),
+        None => {
+            body();
+            None
         }
     }
 }
 
-/// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
-/// could not be attached.
+/// The same for a body that makes the thread ready for further tasks, inside of `outer`.
 #[inline]
-pub(super) fn around_all(carriers: &[Carried], body: TaskBody<'_>) -> Option<CarrierError> {
-    Rest { carriers: carriers.iter(), body }.run(Attached(None))
+pub(super) fn around_several(
+    outer: Attached<'_>,
+    carriers: &[Carried],
+    body: SeveralTasks<'_>,
+) -> Option<CarrierError> {
+    match carriers.split_first() {
+        Some((first, rest)) => first.load.around_several(outer, rest, body),
+        None => {
+            body(outer);
+            None
+        }
+    }
 }

@@ -95,11 +95,16 @@ impl Carriers {
     /// Calls `body`, which must not unwind, with all of them attached. It was called unless
     /// something could not be attached.
     #[inline]
-    pub(crate) fn around(
+    pub(crate) fn around(these: Option<&Self>, body: impl FnMut()) -> Option<CarrierError> {
+        attached::around(these.map_or(&[], Self::as_slice), body)
+    }
+
+    /// The same for a body that makes the thread ready for further tasks.
+    pub(crate) fn around_tasks(
         these: Option<&Self>,
         body: impl FnMut(Attached<'_>),
     ) -> Option<CarrierError> {
-        attached::around(these.map_or(&[], Self::as_slice), body)
+        attached::around_tasks(these.map_or(&[], Self::as_slice), body)
     }
 }
 
@@ -119,7 +124,7 @@ pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierErr
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let failed = failed.or_else(|| attached::around(&nothing, |_| body()));
+    let failed = failed.or_else(|| attached::around(&nothing, body));
     let _contained = catch(|| drop(nothing));
     failed
 }
@@ -203,14 +208,14 @@ mod tests {
         let alice = [carried(User), carried(Level)];
         USER.set("bob");
         let bob = [carried(User)];
-        attached::around(&alice, |_| {
+        attached::around(&alice, || {
             assert_eq!(nothing_attached(), ("system", 3));
-            attached::around(&bob, |_| {
+            attached::around(&bob, || {
                 assert_eq!(attached::on_this_thread().len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));
                 assert_eq!(USER.get(), "bob");
             });
-            let caught = catch(|| attached::around(&bob, |_| panic!("on purpose")));
+            let caught = catch(|| attached::around(&bob, || panic!("on purpose")));
             assert!(caught.is_err());
             assert_eq!(attached::on_this_thread().len(), 2, "unwinding takes it away, too");
         });
@@ -221,7 +226,7 @@ mod tests {
     fn a_carrier_that_cannot_say_what_nothing_is_keeps_the_code_from_running() {
         USER.set("mallory");
         let list = [carried(User)];
-        attached::around(&list, |_| {
+        attached::around(&list, || {
             let failed = attach_nothing_around(&mut || unreachable!());
             let error = failed.expect("it panics").to_string();
             assert!(error.contains("carrier `user` panicked to say what nothing is"), "{error}");

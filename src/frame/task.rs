@@ -177,6 +177,28 @@ impl<'c> Frame<'c> {
         self.open.next_task_slow().map_or(Ok(()), Err)
     }
 
+    /// Runs another task in this frame, or in one of its own if the current task has left something
+    /// or runs something in a frame on top. `inherits` is what the frame was entered with.
+    ///
+    /// If the clean-up fails, the result is dropped here, in a frame of its own.
+    #[inline]
+    pub(crate) fn run_inside<R>(
+        &mut self,
+        inherits: Option<&Arc<Snapshot>>,
+        f: impl FnOnce() -> R,
+    ) -> Result<R, CleanupError> {
+        // With the same flags it is the innermost, since those tell the depth.
+        if !self.is_clean() || self.thread.flags.get() != self.open.clean {
+            return run(inherits, f);
+        }
+        let unwinding = NextOnUnwind(self);
+        let result = f();
+        match ManuallyDrop::new(unwinding).0.next_task() {
+            Ok(()) => Ok(result),
+            Err(error) => Err(give_up(result, error)),
+        }
+    }
+
     /// Ends the last task and closes the frame.
     #[inline]
     pub(crate) fn end(self) -> Result<(), CleanupError> {
@@ -189,6 +211,18 @@ impl Drop for Frame<'_> {
     fn drop(&mut self) {
         let Open { epoch, flags, inherits, clean } = self.open;
         close_discarding(epoch, flags, inherits, clean);
+    }
+}
+
+/// Ends a task that unwinds in a frame which goes on. What fails then is discarded.
+struct NextOnUnwind<'f, 'c>(&'f mut Frame<'c>);
+
+impl Drop for NextOnUnwind<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Err(error) = self.0.next_task() {
+            drop(error);
+        }
     }
 }
 

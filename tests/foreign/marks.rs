@@ -78,6 +78,29 @@ fn a_task_in_a_context_of_a_carrier_is_no_carriers_code() {
     }
 }
 
+task_local! {
+    #[inherit]
+    static TENANT: u8 = 0;
+}
+
+// The carriers' frame is untouched, but it is not the innermost: the task needs one of its own.
+#[test]
+fn a_task_in_a_context_of_a_carrier_inherits_from_its_own() {
+    let tenant = |id| Context::empty().run(|| TENANT.scope(id, Context::capture));
+    for inner in [Context::empty(), tenant(9)] {
+        let context = tenant(7).carry(Scoped(Within(inner)));
+        for _ in 0..2 {
+            assert_eq!(context.run(|| TENANT.replace(8)), 7);
+        }
+        for workers in [1, 2] {
+            let pool = Pool::new(workers).unwrap().in_context(&context);
+            assert_eq!(pool.submit(|| TENANT.replace(8)).join().unwrap(), 7);
+            assert_eq!(pool.map(0..9, |_| TENANT.replace(8)), [7; 9]);
+        }
+    }
+    assert!(!TENANT.is_set());
+}
+
 /// Waits for a task of the first pool, which submits one to the second.
 struct Joins {
     first: Pool,
