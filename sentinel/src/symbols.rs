@@ -143,7 +143,9 @@ fn without_overlaps(mut list: Vec<Symbol>, block: usize) -> Vec<Symbol> {
             if last.size == 0 && last.offset < symbol.offset {
                 last.size = symbol.offset - last.offset;
             }
-            if symbol.offset < last.offset + last.size || symbol.offset == last.offset {
+            // The size is what the file says, which may be anything.
+            let end = last.offset.saturating_add(last.size);
+            if symbol.offset < end || symbol.offset == last.offset {
                 continue;
             }
         }
@@ -176,5 +178,11 @@ mod tests {
         let kept = without_overlaps(list, 24);
         let seen: Vec<_> = kept.iter().map(|s| (&*s.name.path, s.offset, s.size)).collect();
         assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("long", 12, 12)]);
+    }
+    // Broke: the sum of place and size overflowed.
+    #[test]
+    fn a_size_beyond_memory_ends_with_the_block() {
+        let kept = without_overlaps(vec![symbol("huge", 8, usize::MAX), symbol("next", 12, 4)], 24);
+        assert_eq!(kept, [symbol("huge", 8, 16)]);
     }
 }
