@@ -6,6 +6,7 @@
 
 use std::mem::{self, MaybeUninit};
 use std::ops::{ControlFlow, Range};
+use std::slice;
 
 use crate::frame::CleanupError;
 use crate::pool::isolation::Tasks;
@@ -204,22 +205,35 @@ fn fill<'c, I: Iterator + Default, R, E>(
     written: &mut usize,
 ) -> Option<Stop<R, E>> {
     /// How far the loop is; its drop says so, also while unwinding.
-    struct Progress<'p, I: Default> {
+    struct Progress<'p, I: Default, R> {
         left: I,
-        done: usize,
+        /// Those that are not written yet. An iterator, so that they take two registers.
+        places: slice::IterMut<'p, MaybeUninit<R>>,
+        /// How many there were.
+        all: usize,
         items: &'p mut I,
         written: &'p mut usize,
     }
-    impl<I: Default> Drop for Progress<'_, I> {
+    impl<I: Default, R> Progress<'_, I, R> {
+        #[inline(always)]
+        fn write(&mut self, result: R) {
+            if let Some(place) = self.places.next() {
+                place.write(result);
+            }
+        }
+    }
+    impl<I: Default, R> Drop for Progress<'_, I, R> {
         #[inline(always)]
         fn drop(&mut self) {
             mem::swap(self.items, &mut self.left);
-            *self.written += self.done;
+            *self.written += self.all - self.places.len();
         }
     }
-    let mut progress = Progress { left: mem::take(items), done: 0, items, written };
+    let all = places.len();
+    let mut progress =
+        Progress { left: mem::take(items), places: places.iter_mut(), all, items, written };
     let mut result = 'touched: {
-        while progress.done < places.len() {
+        while progress.places.len() != 0 {
             // There are as many items as places.
             let item = progress.left.next()?;
             let result = match f(item) {
@@ -230,8 +244,7 @@ fn fill<'c, I: Iterator + Default, R, E>(
             if !tasks.is_clean() {
                 break 'touched result;
             }
-            places[progress.done].write(result);
-            progress.done += 1;
+            progress.write(result);
         }
         return None;
     };
@@ -240,9 +253,8 @@ fn fill<'c, I: Iterator + Default, R, E>(
         if let Err(error) = tasks.next_task() {
             return Some(Stop::Cleanup(error, result));
         }
-        places[progress.done].write(result);
-        progress.done += 1;
-        if progress.done == places.len() {
+        progress.write(result);
+        if progress.places.len() == 0 {
             return None;
         }
         let item = progress.left.next()?;

@@ -1,65 +1,37 @@
 //! [`Pulled`]: the items of any iterator.
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
+use std::vec;
 
 use super::{Pull, Source};
 use crate::frame::Failure;
 use crate::pool::isolation::Tasks;
 
-/// The most bytes of items that a helper pulls at a time: a good part of the first-level cache.
-const CHUNK_BYTES: usize = 16 << 10;
+/// The most bytes of items that a helper pulls at a time: about what the first-level cache holds.
+const CHUNK_BYTES: usize = 32 << 10;
 
-/// An iterator that is pulled from, not to be called again after its end or a panic.
-pub(crate) struct Pulled<I>(I);
+/// The most bytes of an iterator that is moved out of its place while it is pulled from.
+const SMALL: usize = 128;
+
+/// An iterator that is pulled from, not to be called again after its end or a panic. `None` while
+/// that is done.
+pub(crate) struct Pulled<I>(Option<I>);
 
 impl<I: Iterator> Pulled<I> {
     pub(crate) fn new(items: I) -> Self {
-        Self(items)
-    }
-}
-
-/// Items that were pulled and not started. Its memory serves for the next chunk.
-///
-/// Invariant: the places from `next` to `end` are initialised, the others are not.
-pub(crate) struct Buffer<T> {
-    places: Box<[MaybeUninit<T>]>,
-    next: usize,
-    end: usize,
-}
-
-impl<T> Default for Buffer<T> {
-    fn default() -> Self {
-        Self { places: Box::default(), next: 0, end: 0 }
-    }
-}
-
-impl<T> Iterator for Buffer<T> {
-    type Item = T;
-
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "moves an item out of its place")]
-    fn next(&mut self) -> Option<T> {
-        let place = self.places[..self.end].get(self.next)?;
-        self.next += 1;
-        // SAFETY: it was initialised, by the invariant, and does not count as that any more.
-        Some(unsafe { place.assume_init_read() })
-    }
-}
-
-impl<T> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        self.for_each(drop);
+        Self(Some(items))
     }
 }
 
 impl<I: Iterator + Send> Source for Pulled<I> {
     type Item = I::Item;
-    type Chunk = Buffer<I::Item>;
+    /// Its memory serves for the next chunk.
+    type Chunk = vec::IntoIter<I::Item>;
 
     const EXACT: bool = false;
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
+        self.0.as_ref().map_or((0, Some(0)), Iterator::size_hint)
     }
 
     fn most(&self) -> usize {
@@ -69,23 +41,52 @@ impl<I: Iterator + Send> Source for Pulled<I> {
     fn take<'c>(
         &mut self,
         most: usize,
-        chunk: &mut Buffer<I::Item>,
+        chunk: &mut vec::IntoIter<I::Item>,
         tasks: &mut impl Tasks<'c>,
         pull: &impl Pull,
     ) -> Result<usize, Failure> {
-        // It is empty.
-        (chunk.next, chunk.end) = (0, 0);
-        if chunk.places.len() < most {
-            chunk.places = Box::new_uninit_slice(most);
+        // It is empty. This keeps its memory.
+        let mut items: Vec<_> = mem::take(chunk).take(0).collect();
+        if items.capacity() < most {
+            items = Vec::with_capacity(most);
         }
-        let places = &mut chunk.places[..most];
-        match pull_all(&mut self.0, places, &mut chunk.end, tasks, |items| pull.pull(items)) {
-            Ok(()) => Ok(chunk.end),
+        let mut pulled = Buffer { items, written: 0, chunk };
+        let Buffer { items, written, .. } = &mut pulled;
+        let places = &mut items.spare_capacity_mut()[..most];
+        let ended = if size_of::<I>() <= SMALL {
+            pull_all(&mut self.0, places, written, tasks, |items| pull.pull(items))
+        } else {
+            pull_all(&mut self.0.as_mut(), places, written, tasks, |items| pull.pull(items))
+        };
+        match ended {
+            Ok(()) => Ok(pulled.written),
             Err(Unpulled { failure, item }) => {
                 pull.discard(item);
                 Err(failure)
             }
         }
+    }
+}
+
+/// Items that are being pulled. Its drop, also while unwinding, puts them into the chunk.
+struct Buffer<'p, T> {
+    /// Of length 0.
+    items: Vec<T>,
+    /// How many places of its capacity are initialised.
+    written: usize,
+    chunk: &'p mut vec::IntoIter<T>,
+}
+
+impl<T> Drop for Buffer<'_, T> {
+    #[expect(
+        unsafe_code,
+        reason = "takes over into a vector what was written to its spare capacity"
+    )]
+    fn drop(&mut self) {
+        let mut items = mem::take(&mut self.items);
+        // SAFETY: so many places are within the capacity and initialised, as `pull_all` has said.
+        unsafe { items.set_len(self.written) };
+        *self.chunk = items.into_iter();
     }
 }
 
@@ -98,35 +99,45 @@ struct Unpulled<T> {
 /// Pulls items into `places` until they are full or there are no more, each call one of `tasks`,
 /// and adds how many there were to `count`, also when a pull fails or unwinds.
 ///
-/// As fast as it is for the same reasons as `fill` in `output.rs`.
+/// As fast as it is for the same reasons as `fill` in `output.rs`; and the iterator is moved out of
+/// its place meanwhile, so that what a simple one consists of stays in registers, too.
 #[inline(never)]
 fn pull_all<'c, I: Iterator>(
-    from: &mut I,
+    from: &mut Option<I>,
     places: &mut [MaybeUninit<I::Item>],
     count: &mut usize,
     tasks: &mut impl Tasks<'c>,
     pull: impl Fn(&mut I) -> Result<Option<I::Item>, Failure>,
 ) -> Result<(), Unpulled<I::Item>> {
-    /// How many were pulled; its drop says so.
-    struct Progress<'p>(usize, &'p mut usize);
-    impl Drop for Progress<'_> {
+    /// How far the loop is; its drop says so, also while unwinding.
+    struct Progress<'p, I> {
+        items: Option<I>,
+        done: usize,
+        from: &'p mut Option<I>,
+        count: &'p mut usize,
+    }
+    impl<I> Drop for Progress<'_, I> {
         #[inline(always)]
         fn drop(&mut self) {
-            *self.1 += self.0;
+            mem::swap(self.from, &mut self.items);
+            *self.count += self.done;
         }
     }
-    let mut pulled = Progress(0, count);
-    while pulled.0 < places.len() {
+    let mut progress = Progress { items: from.take(), done: 0, from, count };
+    let Progress { items: Some(items), done, .. } = &mut progress else { return Ok(()) };
+    while *done < places.len() {
         let item = 'clean: {
-            while pulled.0 < places.len() {
-                let item = pull(from).map_err(|failure| Unpulled { failure, item: None })?;
+            // So that in the loop, which writes nothing of the engine's, it need not be asked again.
+            let was_clean = tasks.is_clean();
+            while *done < places.len() {
+                let item = pull(items).map_err(|failure| Unpulled { failure, item: None })?;
                 let Some(item) = item else { break 'clean None };
                 // The price of isolation: a load and a branch.
-                if !tasks.is_clean() {
+                if !was_clean || !tasks.is_clean() {
                     break 'clean Some(item);
                 }
-                places[pulled.0].write(item);
-                pulled.0 += 1;
+                places[*done].write(item);
+                *done += 1;
             }
             return Ok(());
         };
@@ -134,8 +145,8 @@ fn pull_all<'c, I: Iterator>(
             return Err(Unpulled { failure: Failure::Cleanup(error), item });
         }
         let Some(item) = item else { return Ok(()) };
-        places[pulled.0].write(item);
-        pulled.0 += 1;
+        places[*done].write(item);
+        *done += 1;
     }
     Ok(())
 }
@@ -162,7 +173,7 @@ mod tests {
     fn items_that_came_before_a_panic_are_in_the_chunk() {
         let items: Vec<_> = (0..10).map(Arc::new).collect();
         let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
-        let mut chunk = Buffer::default();
+        let mut chunk = vec::IntoIter::default();
         assert!(catch(|| source.take(8, &mut chunk, &mut Unseparated, &Bare)).is_err());
         assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);
         assert!(items.iter().all(|n| Arc::strong_count(n) == 1));
