@@ -4,14 +4,14 @@
 //!
 //! A row says its budget, so that what is missed can be seen.
 
-#[cfg(unix)]
+mod floods;
 mod polls;
+#[cfg(unix)]
 mod sparse;
 mod turns;
 
 use std::cell::Cell;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -246,37 +246,6 @@ fn maps() {
     );
 }
 
-/// Tasks of a flood.
-const FLOOD: usize = 10_000;
-
-fn threads(n: usize) -> String {
-    if n == 1 { "one thread".into() } else { format!("{n} threads") }
-}
-
-/// Calls `produce` on so many threads, this one among them.
-fn by_threads(n: usize, produce: &(dyn Fn() + Sync)) {
-    std::thread::scope(|s| {
-        for _ in 1..n {
-            s.spawn(produce);
-        }
-        produce();
-    });
-}
-
-/// A flood of which every producer keeps the handles and then takes the results.
-fn with_results<'a, H>(
-    producers: usize,
-    submit: impl Fn() -> H + Sync + 'a,
-    join: impl Fn(H) -> i32 + Sync + 'a,
-) -> Box<dyn Fn() + 'a> {
-    Box::new(move || {
-        by_threads(producers, &|| {
-            let tasks: Vec<_> = (0..FLOOD / producers).map(|_| submit()).collect();
-            tasks.into_iter().for_each(|task| _ = black_box(join(task)));
-        });
-    })
-}
-
 /// Halves work down to a microsecond, in a task for each half.
 fn halves(pool: &Pool, nanos: u64) -> u64 {
     if nanos <= 1_000 {
@@ -350,87 +319,6 @@ fn joins() {
     );
 }
 
-fn floods() {
-    heading("Submitting, two workers");
-    let pool = Pool::new(2).unwrap();
-    let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let threadpool = threadpool::ThreadPool::new(2);
-    let rusty = rusty_pool::Builder::new().core_size(2).max_size(2).build();
-    let mut tokio = tokio::runtime::Builder::new_multi_thread();
-    let tokio = tokio.worker_threads(1).max_blocking_threads(2).build().unwrap();
-    let done = Arc::new(AtomicUsize::new(0));
-    let tick = |done: Arc<AtomicUsize>| _ = done.fetch_add(1, Ordering::Release);
-    for producers in [1, 2, 4, 8] {
-        let flood = |submit: &(dyn Fn(Arc<AtomicUsize>) + Sync)| {
-            by_threads(producers, &|| {
-                (0..FLOOD / producers).for_each(|_| submit(Arc::clone(&done)));
-            });
-            while done.load(Ordering::Acquire) != FLOOD {
-                std::thread::yield_now();
-            }
-            done.store(0, Ordering::Release);
-        };
-        row(
-            &format!("a flood by {}, per task", threads(producers)),
-            "1.0",
-            FLOOD,
-            &[
-                ("", Box::new(|| flood(&|done| drop(pool.submit(move || tick(done)))))),
-                ("rayon", Box::new(|| flood(&|done| rayon.spawn(move || tick(done))))),
-                ("threadpool", Box::new(|| flood(&|done| threadpool.execute(move || tick(done))))),
-                ("rusty_pool", Box::new(|| flood(&|done| rusty.execute(move || tick(done))))),
-                (
-                    "tokio",
-                    Box::new(|| flood(&|done| drop(tokio.spawn_blocking(move || tick(done))))),
-                ),
-            ],
-        );
-    }
-    for producers in [1, 2, 4, 8] {
-        row(
-            &format!("the same with results, by {}", threads(producers)),
-            "1.0",
-            FLOOD,
-            &[
-                (
-                    "",
-                    with_results(
-                        producers,
-                        || pool.submit(|| black_box(1)),
-                        |task| task.join().unwrap(),
-                    ),
-                ),
-                (
-                    "rusty_pool",
-                    with_results(
-                        producers,
-                        || rusty.evaluate(|| black_box(1)),
-                        rusty_pool::JoinHandle::await_complete,
-                    ),
-                ),
-                (
-                    "tokio",
-                    with_results(
-                        producers,
-                        || tokio.spawn_blocking(|| black_box(1)),
-                        |task| tokio.block_on(task).unwrap(),
-                    ),
-                ),
-            ],
-        );
-    }
-    row(
-        "a round trip, `submit` and `join`",
-        "1.0",
-        1,
-        &[
-            ("", Box::new(|| _ = black_box(pool.submit(|| black_box(1)).join().unwrap()))),
-            ("rayon", Box::new(|| _ = black_box(rayon.install(|| black_box(1))))),
-            ("rusty_pool", Box::new(|| _ = rusty.evaluate(|| black_box(1)).await_complete())),
-        ],
-    );
-}
-
 /// A short job at a time, a hundred a second, beside a map of items of a millisecond.
 fn fairness() {
     let pool = Pool::new(2).unwrap();
@@ -476,13 +364,22 @@ fn fairness() {
     );
 }
 
+/// Prints all sections, or those that are named as arguments.
 fn main() {
-    resets();
-    maps();
-    joins();
-    floods();
-    #[cfg(unix)]
-    sparse::sparse();
-    polls::rows();
-    fairness();
+    let sections: &[(&str, fn())] = &[
+        ("resets", resets),
+        ("maps", maps),
+        ("joins", joins),
+        ("floods", floods::rows),
+        #[cfg(unix)]
+        ("sparse", sparse::sparse),
+        ("polls", polls::rows),
+        ("fairness", fairness),
+    ];
+    let named: Vec<_> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    for (name, section) in sections {
+        if named.is_empty() || named.iter().any(|named| named == name) {
+            section();
+        }
+    }
 }

@@ -19,8 +19,8 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Runs the sides in turns, each a batch at a time; returns the median nanoseconds of each per
-/// unit, and the median, the lowest and the highest decile of the first side's ratio to the best of
-/// the others.
+/// unit, and the median, the lowest and the highest decile of the first side's ratio to that of the
+/// others with the best median.
 pub(crate) fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
     // A batch takes a tenth of a millisecond at least, so that the clock does not matter.
     let began = Instant::now();
@@ -41,16 +41,15 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
             took[side].push(began.elapsed().as_nanos() as f64 / (batch * units) as f64);
         }
     }
-    let mut ratios: Vec<f64> = (0..took[0].len())
-        .map(|round| {
-            let others = took[1..].iter().map(|side| side[round]);
-            took[0][round] / others.fold(f64::INFINITY, f64::min)
-        })
-        .collect();
+    let medians: Vec<f64> = took.iter().map(|side| median(&mut side.clone())).collect();
+    // One and the same in all rounds: the least of several that vary is less than any of them.
+    let best = (1..ways.len()).min_by(|a, b| medians[*a].total_cmp(&medians[*b])).unwrap();
+    let mut ratios: Vec<f64> =
+        took[0].iter().zip(&took[best]).map(|(own, best)| own / best).collect();
     let middle = median(&mut ratios);
     let tenth = ratios.len() / 10;
     let spread = [middle, ratios[tenth], ratios[ratios.len() - 1 - tenth]];
-    (took.iter_mut().map(|side| median(side)).collect(), spread)
+    (medians, spread)
 }
 
 /// About as many nanoseconds of work.

@@ -1,0 +1,157 @@
+//! Floods of submitted tasks, beside other pools, and a round trip.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use cleanslate::Pool;
+use futures_lite::future::block_on;
+
+use crate::{heading, row};
+
+/// Tasks of a flood.
+const FLOOD: usize = 10_000;
+
+fn threads(n: usize) -> String {
+    if n == 1 { "one thread".into() } else { format!("{n} threads") }
+}
+
+/// Calls `produce` on so many threads, this one among them.
+fn by_threads(n: usize, produce: &(dyn Fn() + Sync)) {
+    std::thread::scope(|s| {
+        for _ in 1..n {
+            s.spawn(produce);
+        }
+        produce();
+    });
+}
+
+/// A flood of which every producer keeps the handles and then takes the results.
+fn with_results<'a, H>(
+    producers: usize,
+    submit: impl Fn() -> H + Sync + 'a,
+    join: impl Fn(H) -> i32 + Sync + 'a,
+) -> Box<dyn Fn() + 'a> {
+    Box::new(move || {
+        by_threads(producers, &|| {
+            let tasks: Vec<_> = (0..FLOOD / producers).map(|_| submit()).collect();
+            tasks.into_iter().for_each(|task| _ = black_box(join(task)));
+        });
+    })
+}
+
+/// The same with a pool that has no handles: the results come through a channel for each producer,
+/// as threadpool's documentation has it.
+fn by_channel<'a>(
+    producers: usize,
+    submit: impl Fn(mpsc::Sender<i32>) + Sync + 'a,
+) -> Box<dyn Fn() + 'a> {
+    Box::new(move || {
+        by_threads(producers, &|| {
+            let (tell, told) = mpsc::channel();
+            (0..FLOOD / producers).for_each(|_| submit(tell.clone()));
+            drop(tell);
+            told.iter().for_each(|result| _ = black_box(result));
+        });
+    })
+}
+
+/// Prints the rows.
+pub(crate) fn rows() {
+    heading("Submitting, two workers");
+    let pool = Pool::new(2).unwrap();
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let threadpool = threadpool::ThreadPool::new(2);
+    let rusty = rusty_pool::Builder::new().core_size(2).max_size(2).build();
+    let mut tokio = tokio::runtime::Builder::new_multi_thread();
+    let tokio = tokio.worker_threads(1).max_blocking_threads(2).build().unwrap();
+    let affinity = affinitypool::Builder::new().worker_threads(2).build();
+    let done = Arc::new(AtomicUsize::new(0));
+    let tick = |done: Arc<AtomicUsize>| _ = done.fetch_add(1, Ordering::Release);
+    for producers in [1, 2, 4, 8] {
+        let flood = |submit: &(dyn Fn(Arc<AtomicUsize>) + Sync)| {
+            by_threads(producers, &|| {
+                (0..FLOOD / producers).for_each(|_| submit(Arc::clone(&done)));
+            });
+            while done.load(Ordering::Acquire) != FLOOD {
+                std::thread::yield_now();
+            }
+            done.store(0, Ordering::Release);
+        };
+        row(
+            &format!("a flood by {}, per task", threads(producers)),
+            "1.0",
+            FLOOD,
+            &[
+                ("", Box::new(|| flood(&|done| drop(pool.submit(move || tick(done)))))),
+                ("rayon", Box::new(|| flood(&|done| rayon.spawn(move || tick(done))))),
+                ("threadpool", Box::new(|| flood(&|done| threadpool.execute(move || tick(done))))),
+                ("rusty_pool", Box::new(|| flood(&|done| rusty.execute(move || tick(done))))),
+                (
+                    "tokio",
+                    Box::new(|| flood(&|done| drop(tokio.spawn_blocking(move || tick(done))))),
+                ),
+            ],
+        );
+    }
+    for producers in [1, 2, 4, 8] {
+        row(
+            &format!("the same with results, by {}", threads(producers)),
+            "1.0",
+            FLOOD,
+            &[
+                (
+                    "",
+                    with_results(
+                        producers,
+                        || pool.submit(|| black_box(1)),
+                        |task| task.join().unwrap(),
+                    ),
+                ),
+                (
+                    "rusty_pool",
+                    with_results(
+                        producers,
+                        || rusty.evaluate(|| black_box(1)),
+                        rusty_pool::JoinHandle::await_complete,
+                    ),
+                ),
+                (
+                    "tokio",
+                    with_results(
+                        producers,
+                        || tokio.spawn_blocking(|| black_box(1)),
+                        |task| tokio.block_on(task).unwrap(),
+                    ),
+                ),
+                (
+                    "affinitypool",
+                    with_results(producers, || affinity.spawn(|| black_box(1)), block_on),
+                ),
+                (
+                    "rayon, a channel",
+                    by_channel(producers, |tell| {
+                        rayon.spawn(move || tell.send(black_box(1)).unwrap());
+                    }),
+                ),
+                (
+                    "threadpool, a channel",
+                    by_channel(producers, |tell| {
+                        threadpool.execute(move || tell.send(black_box(1)).unwrap());
+                    }),
+                ),
+            ],
+        );
+    }
+    row(
+        "a round trip, `submit` and `join`",
+        "1.0",
+        1,
+        &[
+            ("", Box::new(|| _ = black_box(pool.submit(|| black_box(1)).join().unwrap()))),
+            ("rayon", Box::new(|| _ = black_box(rayon.install(|| black_box(1))))),
+            ("rusty_pool", Box::new(|| _ = rusty.evaluate(|| black_box(1)).await_complete())),
+        ],
+    );
+}
