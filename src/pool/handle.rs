@@ -111,9 +111,10 @@ impl<R> JoinHandle<R> {
             match job.register(Waiter::this_thread()) {
                 Registration::Done(_own) => {}
                 Registration::Registered(before) => {
-                    if current::wait_until_deadline(|| job.is_done(), deadline) {
+                    let is_forked = || self.core.is_forked();
+                    if current::wait_until_deadline(|| job.is_done(), deadline, is_forked) {
                         job.drop_waiter(&self.core, before);
-                    } else if self.core.is_forked() {
+                    } else if is_forked() {
                         job.drop_waiter(&self.core, before);
                         return Some(Err(job.error(Cause::Forked)));
                     } else if !give_back(&**job, &self.core, before) {

@@ -67,8 +67,11 @@ fn alone(name: &str) -> bool {
     here
 }
 
+/// The second is beyond the clock's range, which is no limit.
+const LIMITS: [Duration; 2] = [Duration::from_millis(1), Duration::MAX];
+
 // Broke: the drop of the pool joined threads that are not there, a second shutdown hung, and so did
-// every other wait.
+// every other wait; last of all those with a limit that is none, and those in line since before.
 #[test]
 fn nothing_waits_in_a_forked_child() {
     if !alone("nothing_waits_in_a_forked_child") {
@@ -86,8 +89,9 @@ fn nothing_waits_in_a_forked_child() {
     });
     forked("join_timeout", || {
         let mut handle = theirs().submit(|| 1);
-        let error = handle.join_timeout(Duration::from_millis(1)).unwrap().unwrap_err();
-        assert!(error.is_forked());
+        for limit in LIMITS {
+            assert!(handle.join_timeout(limit).unwrap().unwrap_err().is_forked());
+        }
     });
     forked("poll", || {
         let mut handle = theirs().submit(|| 1);
@@ -101,6 +105,12 @@ fn nothing_waits_in_a_forked_child() {
     forked("map_results", || names_the_fork(|| theirs().map_results(0..10, |n| n)));
     forked("imap", || names_the_fork(|| theirs().imap(0..10, |n| n).next()));
     forked("imap_unordered", || names_the_fork(|| theirs().imap_unordered(0..10, |n| n).next()));
+    for limit in LIMITS {
+        forked("next_timeout", || {
+            names_the_fork(|| theirs().imap(0..10, |n| n).next_timeout(limit));
+            names_the_fork(|| theirs().imap_unordered(0..10, |n| n).next_timeout(limit));
+        });
+    }
     forked("for_each", || names_the_fork(|| theirs().for_each(0..10, |_| ())));
     forked("reduce", || names_the_fork(|| theirs().reduce(0..10, || 0, |a, b| a + b)));
     forked("map_init", || names_the_fork(|| theirs().map_init(0..10, || (), |(), n| n)));
@@ -153,7 +163,14 @@ fn a_full_queue_does_not_block_a_forked_child() {
         assert!(pool.submit(|| 2).join().unwrap_err().is_forked());
     });
     forked("cancel", || assert!(waiting.cancel()));
-    drop(busy);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut in_line = Box::pin(pool.reserve());
+    assert!(in_line.as_mut().poll(&mut cx).is_pending());
+    forked("reserve", || {
+        let Poll::Ready(Err(error)) = in_line.as_mut().poll(&mut cx) else { panic!("it waits") };
+        assert!(error.to_string().contains("forked child"), "{error}");
+    });
+    drop((busy, in_line));
     assert_eq!(waiting.join().unwrap(), 1);
 }
 

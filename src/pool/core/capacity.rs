@@ -204,9 +204,8 @@ impl Core {
                 return Poll::Ready(self.try_reserve());
             }
         };
-        let arrives = line.is_none();
         let taken = line.get_or_insert_with(|| capacity.wait()).poll(waker);
-        if arrives && taken.is_pending() && self.is_forked() {
+        if taken.is_pending() && self.is_forked() {
             *line = None;
             return Poll::Ready(Err(Refused::Forked));
         }

@@ -91,11 +91,15 @@ impl<I, F, R> ImapUnordered<I, F, R> {
             done = ready.pop_or_register(seam::current);
             done.is_some()
         };
+        let core = self.input.pool.core();
         if let Some(deadline) = deadline {
-            let _in_time = current::wait_until_deadline(&mut look, deadline);
+            let is_forked = || core.is_forked();
+            if !current::wait_until_deadline(&mut look, deadline, is_forked) && is_forked() {
+                panic!("{FORKED}");
+            }
             return done;
         }
-        if self.input.pool.core().claims_here() {
+        if core.claims_here() {
             for handle in self.handles() {
                 if look() {
                     return done;
@@ -105,7 +109,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
                 }
             }
         }
-        if !self.input.pool.core().wait_until(look) {
+        if !core.wait_until(look) {
             panic!("{FORKED}");
         }
         done

@@ -300,9 +300,14 @@ pub(crate) fn wait_directed_until(done: impl FnMut() -> bool, deadline: Option<I
     park_until(done, slot(), deadline, || false)
 }
 
-/// Blocks until `done` or until `deadline`, running nothing; returns whether it is done.
-pub(crate) fn wait_until_deadline(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
-    park_until(done, None, deadline, || false)
+/// Blocks until `done` or until `deadline`, running nothing; returns whether it is done. Gives up
+/// where it is `hopeless` to block.
+pub(crate) fn wait_until_deadline(
+    done: impl FnMut() -> bool,
+    deadline: Option<Instant>,
+    hopeless: impl Fn() -> bool,
+) -> bool {
+    park_until(done, None, deadline, hopeless)
 }
 
 /// Notes that this thread is about to wait: says so if it drives futures of tokio.
