@@ -275,10 +275,14 @@ impl RawCell {
     ///
     /// Only where no task that is open has a value in this cell.
     pub(super) fn place<T>(&self, epoch: u64) -> NonNull<Header> {
-        if let Some(header) = self.reuse(epoch) {
+        if let Some(header) = self.stale() {
             // SAFETY: the top box belongs to this cell (V4).
-            unsafe { header.as_ref() }.forget_plain();
-            return header;
+            let head = unsafe { header.as_ref() };
+            if head.is_unused() {
+                head.forget_plain();
+                self.epoch.set(epoch);
+                return header;
+            }
         }
         let stale = self.now().top();
         self.show(Shown::NOTHING);
@@ -291,24 +295,27 @@ impl RawCell {
         header
     }
 
-    /// Shows the box in place for a value of the innermost task that needs no trail entry: a stale
-    /// box, whose value, if there is one, is still to be forgotten, or that task's own. `None`:
-    /// there is none, it is in use, or it has the root's value.
+    /// Shows the stale value in place as one of the innermost task that needs no trail entry. The
+    /// caller puts another one in its place at once. `None`: there is none, it is in use, or it is
+    /// the root's.
     ///
     /// Only where no other task that is open has a value in this cell, unless it is the root.
     #[inline]
     pub(crate) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
-        // `NEVER` and `ROOT` are the lowest.
-        if self.epoch() <= ROOT {
-            return None;
-        }
-        let header = self.top.get();
+        let header = self.stale()?;
         // SAFETY: the top box belongs to this cell (V4).
-        if !unsafe { header.as_ref() }.is_unused() {
-            return None;
-        }
-        self.epoch.set(epoch);
-        Some(header)
+        let is_idle = unsafe { header.as_ref() }.is_idle();
+        is_idle.then(|| {
+            self.epoch.set(epoch);
+            header
+        })
+    }
+
+    /// Returns the top box, unless it has the root's value.
+    #[inline]
+    fn stale(&self) -> Option<NonNull<Header>> {
+        // `NEVER` and `ROOT` are the lowest.
+        if self.epoch() > ROOT { Some(self.top.get()) } else { None }
     }
 
     /// Takes the value of the task with this epoch away, and shows the one below. `None`: the owner

@@ -300,28 +300,23 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         Ok(())
     }
 
-    /// Returns a box for [`put`](Self::put), if one is at hand: the task holds it, or can hold it
-    /// in place. And whether the task holds it.
+    /// Returns a box with a value for [`put`](Self::put), if one is at hand: what the task holds,
+    /// or, for a plain value of a task that a worker runs, what an earlier one has left.
     #[inline]
-    fn settable(self, thread: &Thread) -> Option<(&'c Boxed<T>, bool)> {
+    fn settable(self, thread: &Thread) -> Option<&'c Boxed<T>> {
         match self.shown(thread) {
-            Some(boxed) => boxed.header.is_idle().then_some((boxed, true)),
-            // A plain value in a task that a worker runs: in place of whatever is there.
+            Some(boxed) => boxed.header.is_idle().then_some(boxed),
             None if is_direct::<T>(thread) => {
-                self.cell.raw.reuse(thread.own_epoch()).map(|header| (self.boxed(header), false))
+                self.cell.raw.reuse(thread.own_epoch()).map(|header| self.boxed(header))
             }
             None => None,
         }
     }
 
     #[inline]
-    fn put(self, thread: &Thread, (boxed, is_held): (&Boxed<T>, bool), value: T) {
-        if is_held {
-            let _old = boxed.swap(value);
-            self.changed(thread);
-        } else {
-            self.fill(thread, boxed, value);
-        }
+    fn put(self, thread: &Thread, boxed: &Boxed<T>, value: T) {
+        let _old = boxed.swap(value);
+        self.changed(thread);
     }
 
     /// Returns an empty box for [`fill`](Self::fill).
