@@ -187,6 +187,10 @@ mod real {
         pub(crate) fn get(&self) -> *mut T {
             self.0.with_mut(|value| value)
         }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
     }
 
     #[derive(Debug, Default)]

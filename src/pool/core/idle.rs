@@ -69,6 +69,12 @@ impl Core {
     pub(crate) fn tell_if_idle(&self) {
         // SeqCst: what is finished before the look for waiters; see the module.
         fence(Ordering::SeqCst);
+        self.tell_if_idle_after_fence();
+    }
+
+    /// The same after a SeqCst fence that follows on what was finished.
+    #[inline]
+    pub(super) fn tell_if_idle_after_fence(&self) {
         // Relaxed: ordered by the fence.
         if self.idle.count.load(Ordering::Relaxed) != 0 {
             self.tell_waiters_if_idle();

@@ -117,12 +117,13 @@ impl Core {
             return;
         }
         // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread
-        // finds the pool closing, or those who are woken for that find the count.
+        // finds the pool closing, or those who are woken for that find the count. And the count
+        // before the look for waiters; see `idle.rs`.
         fence(Ordering::SeqCst);
         if self.is_closing() {
             self.sleepers.notify_all();
         }
-        self.tell_if_idle();
+        self.tell_if_idle_after_fence();
     }
 }
 

@@ -27,15 +27,15 @@ pub(crate) struct ChunkSize {
     /// How many items take [`TRIFLE`].
     trifle: usize,
     since: Instant,
-    /// When the helper began, until it has said that it is worth another one.
-    began: Option<Instant>,
+    /// How long the helper has worked, until it has said that it is worth another one.
+    worked: Option<u64>,
 }
 
 impl ChunkSize {
     /// Starts to measure the chunks of one of `helpers` helpers.
     pub(crate) fn new(helpers: usize) -> Self {
-        let now = Instant::now();
-        Self { helpers, most: usize::MAX, size: 1, trifle: 1, since: now, began: Some(now) }
+        let (since, worked) = (Instant::now(), Some(0));
+        Self { helpers, most: usize::MAX, size: 1, trifle: 1, since, worked }
     }
 
     /// Makes chunks of one item.
@@ -45,7 +45,7 @@ impl ChunkSize {
 
     /// Goes on where a helper that gave way has stopped.
     pub(crate) fn again(self) -> Self {
-        Self { since: Instant::now(), began: None, ..self }
+        Self { since: Instant::now(), worked: None, ..self }
     }
 
     /// Returns how many items to claim of those `left`, if that is known; at least one.
@@ -72,11 +72,14 @@ impl ChunkSize {
         };
         self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH).min(self.most));
         self.trifle = fits(TRIFLE).clamp(1, self.size);
-        let long = self.began.is_some_and(|began| now.duration_since(began) >= WORTH);
-        if long {
-            self.began = None;
-        }
-        long
+        self.worked = self.worked.map(|worked| worked.saturating_add(took));
+        self.worked.take_if(|worked| *worked >= nanos(WORTH)).is_some()
+    }
+
+    /// Returns how many items take about a microsecond; at least one.
+    #[inline]
+    pub(crate) fn trifle(&self) -> usize {
+        self.trifle
     }
 }
 
@@ -104,9 +107,8 @@ mod tests {
         let mut chunk = ChunkSize::new(2);
         chunk.size = 64;
         chunk.since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        // To come, so that nothing has passed since however slow the machine is.
-        chunk.began = Some(Instant::now() + Duration::from_secs(3600));
-        assert!(!chunk.done(64), "the helper has only just begun");
+        assert!(chunk.done(64), "a second of work is worth another helper");
         assert_eq!(chunk.of(Some(1_000_000)), 1);
+        assert!(!chunk.done(1), "it has said so");
     }
 }

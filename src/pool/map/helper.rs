@@ -20,7 +20,8 @@ use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
 
-/// How often a helper looks for a stop while it runs a chunk, unless that has fewer items.
+/// How often a helper looks for a stop while it runs a chunk, unless the items between two looks
+/// are a [trifle](ChunkSize::trifle).
 const LOOKS: usize = 16;
 
 /// A chunk that a helper has claimed.
@@ -137,7 +138,7 @@ where
             let mut mine = turn.take().unwrap_or_else(|| map.input.take(&mut self.awake));
             let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, &Direct { map })?;
             turn = self.shift.is_alone().then_some(mine);
-            self.run_chunk(len, tasks)?;
+            self.run_chunk(len, size.trifle(), tasks)?;
             self.end_chunk()?;
             if is_last {
                 break;
@@ -182,12 +183,17 @@ where
         Ok(Claim { len, is_last: *ended })
     }
 
-    /// Runs a chunk of `len` items.
+    /// Runs a chunk of `len` items, of which `trifle` are not worth a look.
     #[inline(always)]
-    fn run_chunk(&mut self, len: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
+    fn run_chunk(
+        &mut self,
+        len: usize,
+        trifle: usize,
+        tasks: &mut impl Tasks<'h>,
+    ) -> Result<(), Failure> {
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return Ok(()) };
-        let block = (len / LOOKS).max(1);
+        let block = (len / LOOKS).max(trifle);
         for _ in 0..len.div_ceil(block) {
             if map.verdict.is_stopped() {
                 break;

@@ -5,8 +5,7 @@
 //!
 //! Invariants:
 //!
-//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state's own lock, which makes this
-//!    safe code, is held within a turn only, so nobody ever waits for it.
+//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state is touched within a turn only.
 //! 2. The other bits count the list of sleepers; both change under the list's lock.
 //! 3. *A free turn is not left to sleepers alone.* Whoever ends a turn takes one helper off the
 //!    list, if there is one, and wakes it; a helper that was taken off tries for the turn, and if
@@ -21,7 +20,7 @@ use std::time::Duration;
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
-use crate::sync::seam::{self, Mutex, MutexGuard, Thread};
+use crate::sync::seam::{self, Mutex, Thread, UnsafeCell};
 
 const TAKEN: usize = 1;
 const SLEEPER: usize = 2;
@@ -36,7 +35,7 @@ const AWAKE: Duration = Duration::from_micros(20);
 /// See the module's documentation.
 pub(crate) struct Turns<T> {
     word: Word,
-    state: Mutex<T>,
+    state: UnsafeCell<T>,
     /// Helpers that sleep until it is their turn.
     sleepers: Mutex<Vec<Thread>>,
 }
@@ -46,21 +45,19 @@ pub(crate) struct Turns<T> {
 #[repr(align(128))]
 struct Word(AtomicUsize);
 
-/// The turn of one helper. Its end, also while unwinding, wakes one that sleeps for the next.
-pub(crate) struct Turn<'t, T> {
-    // In this order: the state is free before the turn is.
-    state: MutexGuard<'t, T>,
-    _end: EndTurn<'t, T>,
-}
+#[expect(unsafe_code, reason = "shares the state between those who have turns")]
+// SAFETY: one thread at a time touches the state (invariant 1), and may take it over or drop it
+// there, as `T` is `Send`. What it was before is visible: see `try_take`.
+unsafe impl<T: Send> Sync for Turns<T> {}
 
-/// Ends a turn when it is dropped.
-struct EndTurn<'t, T>(&'t Turns<T>);
+/// The turn of one helper. Its end, also while unwinding, wakes one that sleeps for the next.
+pub(crate) struct Turn<'t, T>(&'t Turns<T>);
 
 impl<T> Turns<T> {
     pub(crate) fn new(state: T) -> Self {
         Self {
             word: Word(AtomicUsize::new(0)),
-            state: Mutex::new(state),
+            state: UnsafeCell::new(state),
             sleepers: Mutex::new(Vec::new()),
         }
     }
@@ -87,12 +84,10 @@ impl<T> Turns<T> {
     }
 
     fn try_take(&self) -> Option<Turn<'_, T>> {
-        // Acquire: pairs with the Release of the end of the turn before, whose lock is free then.
-        if self.word.0.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
-            return None;
-        }
-        let end = EndTurn(self);
-        Some(Turn { state: self.state.lock(), _end: end })
+        // Acquire: pairs with the Release of the end of the turn before: what that did with the
+        // state is visible.
+        let before = self.word.0.fetch_or(TAKEN, Ordering::Acquire);
+        (before & TAKEN == 0).then(|| Turn(self))
     }
 
     #[cold]
@@ -171,21 +166,25 @@ impl<T> Turns<T> {
 impl<T> Deref for Turn<'_, T> {
     type Target = T;
 
+    #[expect(unsafe_code, reason = "reaches the state that the turn is for")]
     fn deref(&self) -> &T {
-        &self.state
+        // SAFETY: invariant 1: nobody else touches the state, and this turn is borrowed.
+        unsafe { &*self.0.state.get() }
     }
 }
 
 impl<T> DerefMut for Turn<'_, T> {
+    #[expect(unsafe_code, reason = "reaches the state that the turn is for")]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.state
+        // SAFETY: as above, and this turn is borrowed mutably.
+        unsafe { &mut *self.0.state.get() }
     }
 }
 
-impl<T> Drop for EndTurn<'_, T> {
+impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next turn.
-        let before = self.0.word.0.fetch_and(!TAKEN, Ordering::Release);
+        let before = self.0.word.0.fetch_sub(TAKEN, Ordering::Release);
         if before != TAKEN {
             self.0.wake_one();
         }
