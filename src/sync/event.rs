@@ -1,10 +1,11 @@
 //! [`Event`].
 
 use std::fmt;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::seam::{
-    Condvar, Mutex, MutexGuard,
+    Condvar, StdMutex, StdMutexGuard,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -45,7 +46,7 @@ pub struct Event {
     /// How often the flag has changed, under the lock that waiters sleep with. Odd while it is set;
     /// so a waiter that saw an even count and finds another one knows of a `set`, whatever came
     /// after it.
-    changes: Mutex<u64>,
+    changes: StdMutex<u64>,
     changed: Condvar,
     /// Whether `changes` is odd, for those who only look. Written under the lock.
     is_set: AtomicBool,
@@ -70,14 +71,14 @@ impl Event {
     #[cfg(not(loom))]
     #[must_use]
     pub const fn new() -> Self {
-        Self { changes: Mutex::new(0), changed: Condvar::new(), is_set: AtomicBool::new(false) }
+        Self { changes: StdMutex::new(0), changed: Condvar::new(), is_set: AtomicBool::new(false) }
     }
 
     /// Makes an event that is not set. Loom's primitives cannot be made in a constant.
     #[cfg(loom)]
     #[must_use]
     pub fn new() -> Self {
-        Self { changes: Mutex::new(0), changed: Condvar::new(), is_set: AtomicBool::new(false) }
+        Self { changes: StdMutex::new(0), changed: Condvar::new(), is_set: AtomicBool::new(false) }
     }
 
     /// Sets the event and wakes everybody who waits for it. Does nothing if it is set already.
@@ -93,7 +94,7 @@ impl Event {
     /// assert!(event.is_set());
     /// ```
     pub fn set(&self) {
-        let mut changes = self.changes.lock();
+        let mut changes = self.lock();
         if !means_set(*changes) {
             *changes += 1;
             // Release: whoever sees this with the Acquire of `is_set` sees what came before `set`.
@@ -116,7 +117,7 @@ impl Event {
     /// assert!(!event.is_set());
     /// ```
     pub fn clear(&self) {
-        let mut changes = self.changes.lock();
+        let mut changes = self.lock();
         if means_set(*changes) {
             *changes += 1;
             // Relaxed: a cleared event says nothing about what came before.
@@ -164,7 +165,7 @@ impl Event {
     /// assert!(ready.is_set());
     /// ```
     pub fn wait(&self) {
-        let changes = self.changes.lock();
+        let changes = self.lock();
         let ticket = *changes;
         self.sleep(changes, ticket, None);
     }
@@ -187,29 +188,34 @@ impl Event {
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
-        let changes = self.changes.lock();
+        let changes = self.lock();
         let ticket = *changes;
         self.sleep(changes, ticket, deadline)
+    }
+
+    fn lock(&self) -> StdMutexGuard<'_, u64> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sleeps until the event is, or was, set since the count was `ticket`. Returns whether it was.
     fn sleep(
         &self,
-        mut changes: MutexGuard<'_, u64>,
+        mut changes: StdMutexGuard<'_, u64>,
         ticket: u64,
         deadline: Option<Instant>,
     ) -> bool {
         // Only a `set` can follow on an even count.
         while !means_set(ticket) && *changes == ticket {
             let Some(deadline) = deadline else {
-                changes = self.changed.wait(changes);
+                changes = self.changed.wait(changes).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let timed_out;
-            (changes, timed_out) = self.changed.wait_until(changes, deadline);
-            if timed_out {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 break;
             }
+            let woken = self.changed.wait_timeout(changes, left);
+            changes = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         means_set(ticket) || *changes != ticket
     }
@@ -241,7 +247,7 @@ mod models {
     }
 
     fn ticket(event: &Event) -> u64 {
-        *event.changes.lock()
+        *event.lock()
     }
 
     #[test]
@@ -292,7 +298,7 @@ mod models {
                     event.clear();
                 })
             };
-            assert!(event.sleep(event.changes.lock(), ticket, None));
+            assert!(event.sleep(event.lock(), ticket, None));
             setter.join().unwrap();
             assert!(!event.is_set());
         });
@@ -309,12 +315,12 @@ mod models {
                     thread::spawn(move || event.set())
                 })
                 .collect();
-            assert!(event.sleep(event.changes.lock(), ticket, None));
+            assert!(event.sleep(event.lock(), ticket, None));
             event.clear();
             for setter in setters {
                 setter.join().unwrap();
             }
-            assert_eq!(event.is_set(), means_set(*event.changes.lock()));
+            assert_eq!(event.is_set(), means_set(*event.lock()));
         });
     }
 

@@ -14,6 +14,9 @@ mod real {
     pub(crate) use std::cell::UnsafeCell;
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
+    /// `parking_lot`'s would be handed on, in a forked child, to a thread of the parent that waited
+    /// at the fork, and stay locked.
+    pub(crate) use std::sync::{Condvar, Mutex as StdMutex, MutexGuard as StdMutexGuard};
     pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep, yield_now};
     pub(crate) use std::thread_local;
 
@@ -36,40 +39,12 @@ mod real {
     pub(crate) fn park_timeout(limit: std::time::Duration) {
         std::thread::park_timeout(limit);
     }
-
-    /// A condition variable for [`Mutex`] that takes and returns the guard, as loom's does.
-    #[derive(Debug, Default)]
-    pub(crate) struct Condvar(parking_lot::Condvar);
-
-    impl Condvar {
-        pub(crate) const fn new() -> Self {
-            Self(parking_lot::Condvar::new())
-        }
-
-        pub(crate) fn notify_all(&self) {
-            self.0.notify_all();
-        }
-
-        pub(crate) fn wait<'m, T>(&self, mut guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
-            self.0.wait(&mut guard);
-            guard
-        }
-
-        /// Waits until `deadline` at the latest; also returns whether it has passed.
-        pub(crate) fn wait_until<'m, T>(
-            &self,
-            mut guard: MutexGuard<'m, T>,
-            deadline: std::time::Instant,
-        ) -> (MutexGuard<'m, T>, bool) {
-            let timed_out = self.0.wait_until(&mut guard, deadline).timed_out();
-            (guard, timed_out)
-        }
-    }
 }
 
 #[cfg(loom)]
 mod real {
     pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::{Condvar, Mutex as StdMutex, MutexGuard as StdMutexGuard};
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
 
@@ -214,39 +189,14 @@ mod real {
             self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
-
-    #[derive(Debug, Default)]
-    pub(crate) struct Condvar(loom::sync::Condvar);
-
-    impl Condvar {
-        pub(crate) fn new() -> Self {
-            Self(loom::sync::Condvar::new())
-        }
-
-        pub(crate) fn notify_all(&self) {
-            self.0.notify_all();
-        }
-
-        pub(crate) fn wait<'m, T>(&self, guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
-            self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
-        }
-
-        /// Loom has no clock, so nothing times out.
-        pub(crate) fn wait_until<'m, T>(
-            &self,
-            guard: MutexGuard<'m, T>,
-            _deadline: std::time::Instant,
-        ) -> (MutexGuard<'m, T>, bool) {
-            (self.wait(guard), false)
-        }
-    }
 }
 
 #[cfg(loom)]
 pub(crate) use real::CellKey;
 pub(crate) use real::{
-    Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Receiver, Sender, Thread, UnsafeCell,
-    atomic, current, park, park_timeout, sleep, spin_loop, thread_local, unbounded, yield_now,
+    Builder, Clock, Condvar, JoinHandle, Mutex, MutexGuard, Receiver, Sender, StdMutex,
+    StdMutexGuard, Thread, UnsafeCell, atomic, current, park, park_timeout, sleep, spin_loop,
+    thread_local, unbounded, yield_now,
 };
 
 /// Locks, unless that would block and it is `hopeless` to wait.

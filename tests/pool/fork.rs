@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::support::{in_a_process_of_its_own, message, occupy};
-use cleanslate::{JoinHandle, Pool};
+use cleanslate::{JoinHandle, Pool, sync::Event};
 
 mod system {
     #![expect(unsafe_code, reason = "std has no fork")]
@@ -172,6 +173,35 @@ fn a_full_queue_does_not_block_a_forked_child() {
     });
     drop((busy, in_line));
     assert_eq!(waiting.join().unwrap(), 1);
+}
+
+// Broke: the event's lock was handed to the thread that waited, which is the parent's.
+#[test]
+fn an_event_that_is_waited_for_at_the_fork_works_in_the_child() {
+    if !alone("an_event_that_is_waited_for_at_the_fork_works_in_the_child") {
+        return;
+    }
+    static EVENT: Event = Event::new();
+    let (tell, told) = mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        // Where Linux says how it is.
+        tell.send(std::fs::read_link("/proc/thread-self").ok()).unwrap();
+        EVENT.wait();
+    });
+    if let Some(thread) = told.recv().unwrap() {
+        let stat = Path::new("/proc").join(thread).join("stat");
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            std::thread::yield_now();
+        }
+        forked("event", || {
+            EVENT.set();
+            EVENT.wait();
+            EVENT.clear();
+            assert!(!EVENT.wait_timeout(Duration::ZERO));
+        });
+    }
+    EVENT.set();
+    waits.join().unwrap();
 }
 
 #[test]
