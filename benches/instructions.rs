@@ -10,12 +10,14 @@
 
 #![allow(missing_docs, unused_qualifications, reason = "in what the macros make")]
 
+use std::cell::Cell;
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::{Pin, pin};
 use std::sync::mpsc;
 use std::task::{self, Poll, Waker};
 
+use cleanslate::foreign::adopt;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated_fn, task_local};
 use gungraun::prelude::*;
@@ -27,6 +29,8 @@ task_local! {
     #[inherit]
     static TENANT: u64 = 7;
 }
+
+thread_local! { static FOREIGN: Cell<u64> = const { Cell::new(0) }; }
 
 const ROUNDS: u64 = 100;
 
@@ -47,7 +51,7 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(3_430))]
+#[library_benchmark(config = limit(3_220))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
     for n in 0..ROUNDS {
@@ -55,7 +59,7 @@ fn empty_frame(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(6_200))]
+#[library_benchmark(config = limit(6_000))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -66,7 +70,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(39_000))]
+#[library_benchmark(config = limit(38_350))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -74,12 +78,33 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(3_450))]
+#[library_benchmark(config = limit(3_245))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
     for n in 0..ROUNDS {
         black_box(f(n));
+    }
+}
+
+/// A context with so many carriers.
+fn carrying<const N: usize>() -> Context {
+    (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
+}
+
+#[library_benchmark(config = limit(30_700))]
+#[bench::it(carrying::<1>())]
+fn task_with_a_carrier(context: Context) {
+    for n in 0..ROUNDS {
+        black_box(context.run(|| black_box(n)));
+    }
+}
+
+#[library_benchmark(config = limit(103_900))]
+#[bench::it(carrying::<8>())]
+fn task_with_eight_carriers(context: Context) {
+    for n in 0..ROUNDS {
+        black_box(context.run(|| black_box(n)));
     }
 }
 
@@ -147,6 +172,8 @@ library_benchmark_group!(
         frame_with_a_u64,
         frame_with_an_empty_string,
         isolated_closure,
+        task_with_a_carrier,
+        task_with_eight_carriers,
         capture_and_release,
         poll_with_one_slot,
         submit
