@@ -11,6 +11,7 @@ use cleanslate::{Context, Pool, task_local};
 task_local! {
     static SEEN: bool = false;
     static KEPT: Option<Counted> = None;
+    static BOMB: Option<Bomb> = None;
 }
 
 thread_local! { static PLAIN: Cell<u32> = const { Cell::new(0) }; }
@@ -180,6 +181,32 @@ fn a_panic_of_any_closure_of_a_reduction_resumes_and_parts_are_dropped_one_by_on
         let said = panic_of(|| pool.reduce(0..0, || panic!("no items, on purpose"), |a, _| a));
         assert_eq!(said, "no items, on purpose");
         assert_eq!(pool.reduce(0..4, || 0, |a, b| a + b), 6);
+    });
+}
+
+#[test]
+fn a_reduction_of_which_a_call_cannot_be_cleaned_up_fails_and_what_was_made_is_dropped() {
+    everywhere(|pool| {
+        let census = Census::new();
+        for pool in [pool.clone(), pool.in_context(&one_by_one())] {
+            for (in_item, in_reduce) in [(true, false), (false, true)] {
+                let item = |n| {
+                    if in_item && n == 700 {
+                        BOMB.set(Some(Bomb(1)));
+                    }
+                    Some((n, census.token()))
+                };
+                let reduce = |a: Option<_>, b: Option<(i32, Counted)>| {
+                    if in_reduce && b.as_ref().is_some_and(|b| b.0 == 700) {
+                        BOMB.set(Some(Bomb(1)));
+                    }
+                    a.or(b)
+                };
+                let said = panic_of(|| pool.map_reduce(0..1_000, item, || None, reduce));
+                assert!(said.contains("BOMB"), "{said}");
+                assert_eq!(census.alive(), 0);
+            }
+        }
     });
 }
 

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use super::chunk_size::ChunkSize;
 use super::output::{Piece, Stop};
 use super::shared::{Input, Map, drop_given};
-use super::step::Step;
+use super::step::{InFrame, Step};
 use super::verdict::StopReason;
 use super::{Pull, Source};
 use crate::context::{self, Context};
@@ -198,7 +198,8 @@ where
             if map.verdict.is_stopped() {
                 break;
             }
-            match piece.fill(chunk, tasks, |item| map.step.run(kept, item), block) {
+            let run = |item, tasks: &mut _| map.step.run(kept, item, &mut InFrame(tasks));
+            match piece.fill(chunk, tasks, run, block) {
                 None => {}
                 Some(Stop::Item(with)) => {
                     map.stop(StopReason::Stop { position: piece.position(), with });
@@ -282,7 +283,9 @@ where
             let Some(item) = self.chunk.next() else { return };
             let position = piece.position();
             let ended = map.core.watched(map.label, Some(position), || {
-                map.core.isolation.run(map.context, || map.step.run(&mut self.kept, item))
+                map.core
+                    .isolation
+                    .run(map.context, || map.step.run(&mut self.kept, item, &mut map.on_top()))
             });
             let out = match ended {
                 Ok(ControlFlow::Continue(out)) => out,
@@ -365,7 +368,7 @@ where
     let mut frame = Frame::enter(map.context.inherits());
     while !map.verdict.is_stopped() {
         let Some(item) = chunk.next() else { break };
-        match map.step.run(kept, item) {
+        match map.step.run(kept, item, &mut map.on_top()) {
             ControlFlow::Continue(out) => {
                 if let Err(error) = frame.next_task() {
                     map.core.drop_contained(out, map.label);

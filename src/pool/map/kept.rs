@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::mem;
 use std::ops::{ControlFlow, Range};
 
-use super::step::Step;
+use super::step::{Call, OnTop, Step};
 use crate::context::Context;
 use crate::frame::Failure;
 use crate::panic::{Guarded, Payload};
@@ -15,32 +15,26 @@ use crate::pool::error::Label;
 use crate::pool::isolation::Isolation;
 use crate::sync::seam::Mutex;
 
-/// Keeps a value, and calls what makes and changes it: each call a task of its own, on top of the
-/// item's.
+/// Keeps a value, and how to call what makes and changes it outside of the helper's frame.
 pub(crate) struct Kept<'c, T> {
-    isolation: Isolation,
-    context: &'c Context,
+    on_top: OnTop<'c>,
     value: Option<T>,
 }
 
 impl<'c, T> Kept<'c, T> {
     fn new(isolation: Isolation, context: &'c Context) -> Self {
-        Self { isolation, context, value: None }
+        Self { on_top: OnTop { isolation, context }, value: None }
     }
 
     /// Makes the value; returns the item that it was made for.
     #[cold]
     fn make<In>(&mut self, init: impl FnOnce() -> T, input: In) -> In {
         let input = Guarded::new(input);
-        match self.call(init) {
+        match self.on_top.call(init) {
             Ok(value) => self.value = Some(value),
             Err(failure) => resume(failure),
         }
         input.into_inner()
-    }
-
-    fn call<R>(&self, f: impl FnOnce() -> R) -> Result<R, Failure> {
-        self.isolation.run(self.context, f)
     }
 }
 
@@ -77,7 +71,12 @@ where
     }
 
     #[inline(always)]
-    fn run(&self, kept: &mut Kept<'_, S>, input: In) -> ControlFlow<Infallible, R> {
+    fn run(
+        &self,
+        kept: &mut Kept<'_, S>,
+        input: In,
+        _: &mut impl Call,
+    ) -> ControlFlow<Infallible, R> {
         let input = if kept.value.is_none() { kept.make(&*self.init, input) } else { input };
         match &mut kept.value {
             Some(value) => ControlFlow::Continue((self.f)(value, input)),
@@ -157,10 +156,11 @@ impl<F, G, R> Reducing<'_, F, G, R>
 where
     G: Fn(R, R) -> R,
 {
-    fn put_together(&self, kept: &Kept<'_, R>, left: R, right: R) -> Result<R, Failure> {
+    #[inline(always)]
+    fn put_together(&self, calls: &mut impl Call, left: R, right: R) -> Result<R, Failure> {
         // If a carrier fails they are dropped uncalled.
         let (left, right) = (Guarded::new(left), Guarded::new(right));
-        kept.call(|| (self.reduce)(left.into_inner(), right.into_inner()))
+        calls.call(|| (self.reduce)(left.into_inner(), right.into_inner()))
     }
 }
 
@@ -180,23 +180,20 @@ where
         Kept::new(isolation, context)
     }
 
-    #[inline]
-    fn run(&self, kept: &mut Kept<'_, R>, input: In) -> ControlFlow<Infallible, ()> {
+    #[inline(always)]
+    fn run(
+        &self,
+        kept: &mut Kept<'_, R>,
+        input: In,
+        calls: &mut impl Call,
+    ) -> ControlFlow<Infallible, ()> {
         let input = Guarded::new(input);
-        let mut result = kept.call(|| (self.f)(input.into_inner()));
-        if let Some(before) = kept.value.take() {
-            result = match result {
-                Ok(result) => self.put_together(kept, before, result),
-                Err(failure) => {
-                    kept.value = Some(before);
-                    Err(failure)
-                }
-            };
-        }
-        match result {
-            Ok(result) => kept.value = Some(result),
-            Err(failure) => resume(failure),
-        }
+        let result = calls.call(|| (self.f)(input.into_inner())).unwrap_or_else(|f| resume(f));
+        let result = match kept.value.take() {
+            None => result,
+            Some(before) => self.put_together(calls, before, result).unwrap_or_else(|f| resume(f)),
+        };
+        kept.value = Some(result);
         ControlFlow::Continue(())
     }
 
@@ -205,7 +202,7 @@ where
         // It belongs to no item, whose watch would see what it leaves.
         self.parts.core.watched(&self.parts.label, None, || {
             while let Some((left, right)) = self.parts.pair(&mut at, part) {
-                part = self.put_together(kept, left, right)?;
+                part = self.put_together(&mut kept.on_top, left, right)?;
             }
             Ok(())
         })

@@ -74,15 +74,16 @@ impl<'m, R> Piece<'m, R> {
     /// Runs `f` for the next items, `most` at most, each one of `tasks`, and writes the results.
     /// Returns why it ended early.
     #[inline(always)]
-    pub(crate) fn fill<'c, I, E>(
+    pub(crate) fn fill<'c, I, T, E>(
         &mut self,
         items: &mut I,
-        tasks: &mut impl Tasks<'c>,
-        f: impl FnMut(I::Item) -> ControlFlow<E, R>,
+        tasks: &mut T,
+        f: impl FnMut(I::Item, &mut T) -> ControlFlow<E, R>,
         most: usize,
     ) -> Option<Stop<R, E>>
     where
         I: Iterator + Default,
+        T: Tasks<'c>,
     {
         let Self { places, written, .. } = self;
         let places = &mut places.as_mut_slice()[*written..];
@@ -197,11 +198,11 @@ pub(crate) enum Stop<R, E> {
 /// through, and once an item otherwise. And it has nothing else to do: what it changes from item to
 /// item has to stay in registers across the call of `f`, of which there are six.
 #[inline(never)]
-fn fill<'c, I: Iterator + Default, R, E>(
+fn fill<'c, I: Iterator + Default, T: Tasks<'c>, R, E>(
     places: &mut [MaybeUninit<R>],
     items: &mut I,
-    tasks: &mut impl Tasks<'c>,
-    mut f: impl FnMut(I::Item) -> ControlFlow<E, R>,
+    tasks: &mut T,
+    mut f: impl FnMut(I::Item, &mut T) -> ControlFlow<E, R>,
     written: &mut usize,
 ) -> Option<Stop<R, E>> {
     /// How far the loop is; its drop says so, also while unwinding.
@@ -236,7 +237,7 @@ fn fill<'c, I: Iterator + Default, R, E>(
         while progress.places.len() != 0 {
             // There are as many items as places.
             let item = progress.left.next()?;
-            let result = match f(item) {
+            let result = match f(item, tasks) {
                 ControlFlow::Continue(result) => result,
                 ControlFlow::Break(with) => return Some(Stop::Item(with)),
             };
@@ -258,7 +259,7 @@ fn fill<'c, I: Iterator + Default, R, E>(
             return None;
         }
         let item = progress.left.next()?;
-        result = match f(item) {
+        result = match f(item, tasks) {
             ControlFlow::Continue(result) => result,
             ControlFlow::Break(with) => return Some(Stop::Item(with)),
         };

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::Source;
 use super::chunk_size::ChunkSize;
 use super::output::Piece;
-use super::step::Step;
+use super::step::{OnTop, Step};
 use super::turns::Turns;
 use super::verdict::{StopReason, Verdict};
 use crate::context::Context;
@@ -130,6 +130,11 @@ where
     pub(super) fn into_parts(self) -> Parts<'m, S, P> {
         let Self { input, verdict, pieces, .. } = self;
         (input.into_inner(), pieces.into_inner(), verdict.into_reason())
+    }
+
+    /// Returns how a step calls closures where there is no frame for their tasks.
+    pub(super) fn on_top(&self) -> OnTop<'e> {
+        OnTop { isolation: self.core.isolation, context: self.context }
     }
 
     /// Stops the map, unless something else has already that takes precedence.

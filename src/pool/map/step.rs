@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::ops::{ControlFlow, Range};
 
 use crate::context::Context;
-use crate::frame::Failure;
+use crate::frame::{self, Failure};
 use crate::pool::error::{Cause, Label, TaskError};
-use crate::pool::isolation::Isolation;
+use crate::pool::isolation::{Isolation, Tasks};
 
 /// See the module's documentation.
 pub(crate) trait Step<In>: Sync {
@@ -24,7 +24,13 @@ pub(crate) trait Step<In>: Sync {
     /// Called by each helper that comes, before its first item; runs no user code.
     fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Self::Kept<'c>;
 
-    fn run(&self, kept: &mut Self::Kept<'_>, input: In) -> ControlFlow<Self::Stop, Self::Out>;
+    /// Runs an item. Where a step calls several closures for one, it does so through `calls`.
+    fn run(
+        &self,
+        kept: &mut Self::Kept<'_>,
+        input: In,
+        calls: &mut impl Call,
+    ) -> ControlFlow<Self::Stop, Self::Out>;
 
     /// Called when all items of a chunk have results: those at these positions. Never unwinds.
     fn chunk_done(&self, kept: &mut Self::Kept<'_>, at: Range<usize>) -> Result<(), Failure> {
@@ -34,6 +40,40 @@ pub(crate) trait Step<In>: Sync {
 
     /// Returns what becomes of a failure of one item, if each is caught for itself.
     fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out>;
+}
+
+/// How a step calls several closures for one item, each in a task of its own.
+pub(crate) trait Call {
+    /// Calls one of them. Its panic may go on.
+    fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure>;
+}
+
+/// In the helper's frame, one task after the other.
+pub(crate) struct InFrame<'t, T>(pub(crate) &'t mut T);
+
+impl<'c, T: Tasks<'c>> Call for InFrame<'_, T> {
+    #[inline(always)]
+    fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure> {
+        let result = f();
+        if !self.0.is_clean() {
+            if let Err(error) = self.0.next_task() {
+                return Err(Failure::Cleanup(frame::give_up(result, error)));
+            }
+        }
+        Ok(result)
+    }
+}
+
+/// In frames of their own, on top of the item's.
+pub(crate) struct OnTop<'c> {
+    pub(crate) isolation: Isolation,
+    pub(crate) context: &'c Context,
+}
+
+impl Call for OnTop<'_> {
+    fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure> {
+        self.isolation.run(self.context, f)
+    }
 }
 
 /// `map`: every item has a result, and a panic stops the others.
@@ -53,7 +93,7 @@ where
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
     #[inline(always)]
-    fn run(&self, (): &mut (), input: In) -> ControlFlow<Infallible, R> {
+    fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<Infallible, R> {
         ControlFlow::Continue((self.0)(input))
     }
 
@@ -80,7 +120,7 @@ where
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
     #[inline(always)]
-    fn run(&self, (): &mut (), input: In) -> ControlFlow<E, R> {
+    fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<E, R> {
         match (self.0)(input) {
             Ok(result) => ControlFlow::Continue(result),
             Err(error) => ControlFlow::Break(error),
@@ -112,7 +152,7 @@ where
 
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
-    fn run(&self, (): &mut (), input: In) -> ControlFlow<Infallible, Self::Out> {
+    fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<Infallible, Self::Out> {
         ControlFlow::Continue(Ok((self.f)(input)))
     }
 
