@@ -15,6 +15,8 @@ mod queue;
 mod worker;
 
 use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use cleanslate::task_local;
@@ -38,23 +40,32 @@ fn wire() -> Wire {
 }
 
 fn main() -> ExitCode {
+    let mut out = io::stdout();
     let done = match args::parse(std::env::args_os().skip(1)) {
-        Ok(args::Asked::Help) => {
-            print!("{}", args::HELP);
-            Ok(())
-        }
-        Ok(args::Asked::Produce(plan)) => producer::run(&plan),
+        Ok(args::Asked::Help) => out.write_all(args::HELP.as_bytes()).map_err(Into::into),
+        Ok(args::Asked::Produce(plan)) => producer::run(&plan, &mut out),
         Ok(args::Asked::Work(post)) => worker::run(&post),
         Err(error) => {
-            eprintln!("word_index: {error}\n\n{}", args::HELP);
+            complain(format_args!("{error}\n\n{}", args::HELP));
             return ExitCode::from(2);
         }
     };
-    match done {
+    match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
+        // `word_index | head`
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("word_index: {error}");
+            complain(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn complain(about: fmt::Arguments<'_>) {
+    // Nobody is left to be told if this fails.
+    drop(writeln!(io::stderr(), "word_index: {about}"));
+}
+
+fn is_closed_pipe(error: &Failure) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -2,7 +2,7 @@
 //! looks at what they have made.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
@@ -21,7 +21,7 @@ use crate::{Failure, STOP_WORDS, TENANT, index, wire};
 const TENANTS: [(&str, &[&str]); 2] =
     [("acme", &["the", "and", "of"]), ("globex", &["rockets", "is", "a"])];
 
-pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let documents = directory.path().join("documents");
     let file = format!("sqlite://{}?mode=rwc", directory.path().join("jobs.db").display());
@@ -43,23 +43,25 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let workers =
         [Worker::start(&post("worker-1"), tell.clone())?, Worker::start(&post("worker-2"), tell)?];
     let bar = ProgressBar::new(plan.jobs as u64).with_style(style());
-    for line in told.iter().take(plan.jobs) {
-        bar.suspend(|| println!("{line}"));
+    let written = told.iter().take(plan.jobs).try_for_each(|line| {
         bar.inc(1);
-    }
+        bar.suspend(|| writeln!(out, "{line}"))
+    });
     bar.finish_and_clear();
     let took = start.elapsed();
     for worker in workers {
         worker.stop()?;
     }
+    // Not before: what the workers read and write is removed at the end.
+    written?;
     check(&documents, plan.jobs)?;
-    println!(
+    Ok(writeln!(
+        out,
         "{} documents of {} tenants in {:.1} s: each index is for its own tenant",
         plan.jobs,
         TENANTS.len(),
         took.as_secs_f64()
-    );
-    Ok(())
+    )?)
 }
 
 fn style() -> ProgressStyle {

@@ -1,5 +1,6 @@
 //! A worker process: takes jobs until its standard input ends.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,19 +57,18 @@ async fn work(post: &Post) -> Result<(), Failure> {
     Ok(())
 }
 
-fn index_document(document: &Document, desk: &Desk) -> std::io::Result<()> {
+fn index_document(document: &Document, desk: &Desk) -> io::Result<()> {
     let words = index::index(&desk.documents, &document.name, &desk.pool)?;
-    log(desk, &format!("{}: {words} different words", document.name));
-    Ok(())
+    log(desk, &format!("{}: {words} different words", document.name))
 }
 
 /// A line that says whose work this is, without having been told.
-fn log(desk: &Desk, message: &str) {
-    println!("{:<6} {} {message}", TENANT.get(), desk.worker);
+fn log(desk: &Desk, message: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{:<6} {} {message}", TENANT.get(), desk.worker)
 }
 
 async fn until_input_ends(worker: WorkerContext) -> Result<(), WorkerError> {
-    let input = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    let input = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin()));
     // However it ends, nobody waits for more work.
     let _ended = input.await;
     worker.stop()
