@@ -8,19 +8,24 @@
 use std::sync::Arc;
 
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
-use super::task::{forget_capture, give_up_capture};
+use super::task::forget_capture;
 use super::thread::{self, CAPTURED, DIVERGED, Thread};
 use super::thread_end::register;
 
-/// Returns what the innermost frame's tasks inherit.
+/// Returns what the innermost frame's tasks inherit, for a call that is made in this frame.
 fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
-    // SAFETY: S3: alive while the frame is open. The callers run no user code while they use it.
+    // SAFETY: S3: alive while the frame is open. The callers use it in one call, and so does the
+    // user code that they run: it ends before the frame does (S1).
     unsafe { thread.inherits.get().as_ref() }
 }
 
-/// Returns what the current task inherits for this slot.
-pub(crate) fn inherited(thread: &Thread, slot: &dyn Inheritance) -> Option<Item> {
-    inherited_by(thread)?.find(slot).cloned()
+/// Calls `f`, which may be user code, with what the current task inherits for this slot.
+pub(crate) fn with_inherited<R>(
+    thread: &Thread,
+    slot: &dyn Inheritance,
+    f: impl FnOnce(&Item) -> R,
+) -> Option<R> {
+    inherited_by(thread)?.find(slot).map(f)
 }
 
 /// Returns whether the current task inherits something for this slot.
@@ -66,7 +71,7 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
     if !has_diverged && !parent.is_some_and(|parent| parent.derives()) {
         return Ok(parent.cloned());
     }
-    let snapshot = rebuild(thread, parent.cloned())?;
+    let snapshot = rebuild(thread, parent.map_or(&[], |parent| parent.items()))?;
     // A copy is user code: it may have captured, or changed a slot, in which case what was captured
     // then is dropped in favour of this one.
     forget_capture(thread);
@@ -78,13 +83,9 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
     Ok(snapshot)
 }
 
-/// Copies what the current task holds, and shares what it has not touched.
+/// Copies what the current task holds, and shares what it has `inherited` and not touched.
 #[cold]
-fn rebuild(
-    thread: &Thread,
-    parent: Option<Arc<Snapshot>>,
-) -> Result<Option<Arc<Snapshot>>, Borrowed> {
-    let inherited = parent.as_deref().map_or(&[][..], Snapshot::items);
+fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<Option<Arc<Snapshot>>, Borrowed> {
     for item in inherited {
         if item.slot.derives() {
             item.slot.materialise();
@@ -94,7 +95,10 @@ fn rebuild(
     let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
     for slot in thread.inheritable() {
         if slot.is_touched() {
-            touched.push(slot);
+            // Only to be looked up below.
+            if !inherited.is_empty() {
+                touched.push(slot);
+            }
             if let Some(copied) = slot.copy_current()? {
                 items.push(Item { slot, copied, is_given: false });
             }
@@ -105,9 +109,5 @@ fn rebuild(
             items.push(item.clone());
         }
     }
-    let snapshot = Snapshot::new(items);
-    if let Some(parent) = parent {
-        give_up_capture(parent);
-    }
-    Ok(snapshot)
+    Ok(Snapshot::new(items))
 }

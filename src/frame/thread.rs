@@ -185,10 +185,11 @@ impl Thread {
         ManuallyDrop::into_inner(self.cells.take())
     }
 
-    /// Returns the inheritable slots that this thread has ever touched. A copy, so that the caller
-    /// may run user code while it walks it.
-    pub(super) fn inheritable(&self) -> Vec<&'static dyn Inheritance> {
-        self.inheritable.borrow().to_vec()
+    /// Returns the inheritable slots that this thread has ever touched so far. The caller may run
+    /// user code while it walks them, which only adds some at the end.
+    pub(super) fn inheritable(&self) -> impl Iterator<Item = &'static dyn Inheritance> {
+        let all = 0..self.inheritable.borrow().len();
+        all.map_while(|index| self.inheritable.borrow().get(index).copied())
     }
 
     /// Keeps a capture of the innermost task, which keeps none.

@@ -6,7 +6,7 @@ use super::error::Reason;
 use super::inherit::Inherit;
 use super::place::{Place, SlotCell, ValueSource};
 use crate::frame::Alone;
-use crate::frame::capture::{inherited, inherits};
+use crate::frame::capture::{inherits, with_inherited};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
 use crate::frame::snapshot::{Borrowed, Copied, Inheritance};
@@ -99,10 +99,11 @@ impl<T: 'static> Copy for Inherited<'_, T> {}
 impl<T: 'static> Inherited<'_, T> {
     /// Returns what the context has for the slot, as its task gets it.
     pub(super) fn made(&self) -> Option<T> {
-        let item = inherited(thread::current(), self.0)?;
         let inherit = self.0.inherit.as_ref()?;
-        let copied = item.copied.downcast_ref::<Alone<T>>()?;
-        Some(inherit.make(copied.get(), item.is_given))
+        with_inherited(thread::current(), self.0, |item| {
+            let copied = item.copied.downcast_ref::<Alone<T>>()?;
+            Some(inherit.make(copied.get(), item.is_given))
+        })?
     }
 }
 

@@ -194,6 +194,41 @@ impl Clone for Brittle {
     }
 }
 
+/// Uses the engine in its clone: runs tasks, one of which captures, and touches another slot.
+struct Busy(u64);
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        let elsewhere = Context::empty().run(|| LATE.scope(40, Context::capture));
+        assert_eq!(elsewhere.run(|| LATE.replace(1)), 40);
+        LATE.set(self.0);
+        Self(self.0 + 1)
+    }
+}
+
+task_local! {
+    #[inherit]
+    static BUSY: Busy = Busy(0);
+    #[inherit]
+    static LATE: u64 = 0;
+}
+
+// What a task inherits is borrowed while a clone is made of it, and the list of slots grows under
+// the capture that walks it.
+#[test]
+fn a_clone_may_run_tasks_and_touch_slots() {
+    for _ in 0..2 {
+        let context =
+            on_a_thread(|| Context::empty().run(|| BUSY.scope(Busy(1), Context::capture)));
+        let seen = context.run(|| {
+            let own = BUSY.with(|busy| busy.0);
+            let again = Context::capture();
+            (own, LATE.get(), again.run(|| BUSY.with(|busy| busy.0)))
+        });
+        assert_eq!(seen, (3, 3, 5), "cloned once for each snapshot and once for each task");
+    }
+}
+
 task_local! {
     #[inherit(with = |b| match b.0 {
         13 => panic!("a derivation that fails on purpose"),
