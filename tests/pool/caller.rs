@@ -1,14 +1,17 @@
 //! `caller_helps`: plain threads run what they wait for.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 
 use cleanslate::{Isolation, Pool, PoolBuilder, foreign, task_local};
 
-use crate::support::panic_of;
+use crate::support::{finishes, occupy, panic_of};
 
 task_local! { static SLOT: Option<String> = None; }
 
@@ -204,4 +207,32 @@ fn a_thread_whose_slots_have_ended_leaves_its_tasks_to_the_workers() {
     if own.is_err() {
         assert_eq!((joined, scoped, mapped), (Ok(8), Ok(8), Some(vec![8, 8])));
     }
+}
+
+/// Shuts a pool down when it is woken.
+struct ShutsDown(Pool, Mutex<Option<bool>>);
+
+impl Wake for ShutsDown {
+    fn wake(self: Arc<Self>) {
+        let refused = self.0.shutdown().is_err();
+        *self.1.lock().unwrap() = Some(refused);
+    }
+}
+
+// Broke: the place in the queue was given back before the thread counted as running the task, so
+// whoever was woken for it could wait for that very task, and did for ever.
+#[test]
+fn who_is_woken_for_a_place_is_within_the_task_that_had_it() {
+    finishes("a waker that shuts the pool down", || {
+        let pool = Pool::builder().workers(1).queue_capacity(1).caller_helps(true).build().unwrap();
+        let busy = occupy(&pool);
+        let task = pool.submit(|| 1);
+        let woken = Arc::new(ShutsDown(pool.clone(), Mutex::new(None)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut place = pin!(pool.reserve());
+        assert!(place.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(task.join().unwrap(), 1);
+        assert_eq!(*woken.1.lock().unwrap(), Some(true));
+        drop(busy);
+    });
 }

@@ -108,8 +108,9 @@ where
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone
     /// before the completion can be observed.
     fn execute(&self, core: &Core, tally: Tally<'_>, ((task, context), promise): Claim<'_, F, R>) {
-        core.claimed(tally);
         let running = Running::begin(core, tally);
+        // Wakes whoever waits for the place: user code, which must not wait for this task.
+        core.claimed(tally);
         let outcome = core.run_task(self, &context, task);
         if !context.is_empty() {
             core.drop_contained(context, self);
