@@ -1,11 +1,15 @@
 //! The map family: order, borrowing, balance, failures, and that nothing is lost or dropped twice.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use crate::support::{Census, OnDrop, SHAPES, each_shape, finishes, panic_of, quiet};
-use cleanslate::{Isolation, Pool, task_local};
+use cleanslate::foreign::adopt;
+use cleanslate::{Context, Isolation, Pool, task_local};
+
+thread_local! { static FOREIGN: Cell<u32> = const { Cell::new(0) }; }
 
 const SIZES: [usize; 8] = [0, 1, 2, 3, 10, 63, 1_000, 20_000];
 
@@ -365,4 +369,16 @@ fn items_are_counted_by_how_they_ended() {
         assert_eq!(pool.try_map(0..100, item), Err(3));
         assert_eq!(pool.stats().completed, returned.into_inner() as u64);
     }
+    // Broke: the item whose error stops the map was counted as one that returned before it was over.
+    each_shape(|pool| {
+        quiet();
+        let carrying = Context::empty().carry(adopt(&FOREIGN));
+        for pool in [pool, &pool.in_context(&carrying)] {
+            let before = pool.stats();
+            let said = panic_of(|| pool.try_map([7], |n| UNTIDY.with(|_| Err::<(), _>(n))));
+            assert!(said.contains("UNTIDY"), "{said}");
+            let stats = pool.stats();
+            assert_eq!((stats.completed, stats.failed), (before.completed, before.failed + 1));
+        }
+    });
 }

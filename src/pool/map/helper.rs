@@ -202,8 +202,12 @@ where
             match piece.fill(chunk, tasks, run, block) {
                 None => {}
                 Some(Stop::Item(with)) => {
-                    map.stop(StopReason::Stop { position: piece.position(), with });
-                    return tasks.next_task().map_err(Failure::Cleanup);
+                    if let Err(error) = tasks.next_task() {
+                        map.core.drop_contained(with, map.label);
+                        return Err(Failure::Cleanup(error));
+                    }
+                    map.stop_at(piece.position(), with);
+                    break;
                 }
                 Some(Stop::Cleanup(error, out)) => {
                     map.core.drop_contained(out, map.label);
@@ -289,9 +293,7 @@ where
             });
             let out = match ended {
                 Ok(ControlFlow::Continue(out)) => out,
-                Ok(ControlFlow::Break(with)) => {
-                    return map.stop(StopReason::Stop { position, with });
-                }
+                Ok(ControlFlow::Break(with)) => return map.stop_at(position, with),
                 Err(failure) => {
                     count(map, &failure);
                     match map.step.failed(position, failure) {
@@ -377,7 +379,11 @@ where
                 piece.push(out);
             }
             ControlFlow::Break(with) => {
-                map.stop(StopReason::Stop { position: piece.position(), with });
+                if let Err(error) = frame.next_task() {
+                    map.core.drop_contained(with, map.label);
+                    return Err(error);
+                }
+                map.stop_at(piece.position(), with);
                 break;
             }
         }

@@ -139,15 +139,18 @@ where
 
     /// Stops the map, unless something else has already that takes precedence.
     pub(super) fn stop(&self, reason: StopReason<P::Stop>) {
-        if let StopReason::Stop { .. } = &reason {
-            // Its item has returned, though with no result that is kept.
-            self.core.tally().add(|c| &c.completed, 1);
-        }
         match self.verdict.stop(reason) {
             StopReason::None | StopReason::Cancelled => {}
             StopReason::Stop { with, .. } => self.core.drop_contained(with, self.label),
             StopReason::Failed(late) => self.core.report(self.label.clone(), Cause::Failed(late)),
         }
+    }
+
+    /// Stops the map at an item that is over, and counts it: it has returned, though with no result
+    /// that is kept.
+    pub(super) fn stop_at(&self, position: usize, with: P::Stop) {
+        self.core.tally().add(|c| &c.completed, 1);
+        self.stop(StopReason::Stop { position, with });
     }
 
     /// Returns whether nothing new is to start: something stops the map, or the pool was shut down
