@@ -179,6 +179,7 @@ mod tests {
         let seen: Vec<_> = kept.iter().map(|s| (&*s.name.path, s.offset, s.size)).collect();
         assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("long", 12, 12)]);
     }
+
     // Broke: the sum of place and size overflowed.
     #[test]
     fn a_size_beyond_memory_ends_with_the_block() {

@@ -9,7 +9,7 @@
 #[cfg(not(loom))]
 mod real {
     pub(crate) use crossbeam_channel::{Receiver, Sender, unbounded};
-    /// User code runs under one of the pool's only, that of a map's turns.
+    /// No user code runs under one of the pool's.
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::cell::UnsafeCell;
     pub(crate) use std::hint::spin_loop;

@@ -14,6 +14,7 @@
 //!    turn and the count share a word, an end comes either after a sleeper's entry, and sees it, or
 //!    before, and the sleeper's last try, which follows on its entry, finds the turn free.
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -51,7 +52,9 @@ struct Word(AtomicUsize);
 unsafe impl<T: Send> Sync for Turns<T> {}
 
 /// The turn of one helper. Its end, also while unwinding, wakes one that sleeps for the next.
-pub(crate) struct Turn<'t, T>(&'t Turns<T>);
+///
+/// It is sent and shared as a unique reference to the state is.
+pub(crate) struct Turn<'t, T>(&'t Turns<T>, PhantomData<&'t mut T>);
 
 impl<T> Turns<T> {
     pub(crate) fn new(state: T) -> Self {
@@ -87,7 +90,7 @@ impl<T> Turns<T> {
         // Acquire: pairs with the Release of the end of the turn before: what that did with the
         // state is visible.
         let before = self.word.0.fetch_or(TAKEN, Ordering::Acquire);
-        (before & TAKEN == 0).then(|| Turn(self))
+        (before & TAKEN == 0).then(|| Turn(self, PhantomData))
     }
 
     #[cold]
