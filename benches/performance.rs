@@ -72,24 +72,18 @@ const LOOPS: [fn(&Pool, &[u64]); 16] = {
     loops!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
 };
 
-/// Makes an array of functions that differ in a number.
+/// Makes an array of functions that differ in the number after their arguments.
 macro_rules! copies {
-    (|$pool:ident, $items:ident, $nanos:ident, $n:ident| $map:block) => {
-        [
-            copies!(0, |$pool, $items, $nanos, $n| $map),
-            copies!(1, |$pool, $items, $nanos, $n| $map),
-            copies!(2, |$pool, $items, $nanos, $n| $map),
-            copies!(3, |$pool, $items, $nanos, $n| $map),
-            copies!(4, |$pool, $items, $nanos, $n| $map),
-            copies!(5, |$pool, $items, $nanos, $n| $map),
-            copies!(6, |$pool, $items, $nanos, $n| $map),
-            copies!(7, |$pool, $items, $nanos, $n| $map),
-        ]
+    (|$($argument:ident),+; $n:ident| $body:block) => {
+        copies!([0 1 2 3 4 5 6 7] ($($argument),+) $n $body)
     };
-    ($number:literal, |$pool:ident, $items:ident, $nanos:ident, $n:ident| $map:block) => {
-        |$pool, $items, $nanos| {
+    ([$($number:literal)+] $arguments:tt $n:ident $body:block) => {
+        [$(copies!($number $arguments $n $body)),+]
+    };
+    ($number:literal ($($argument:ident),+) $n:ident $body:block) => {
+        |$($argument),+| {
             let $n = $number;
-            $map
+            $body
         }
     };
 }
@@ -121,11 +115,11 @@ fn resets() {
     let empty = Context::empty();
     row(
         "an empty frame, `Context::run`",
-        "2 ns",
-        1,
+        "+ 2 ns",
+        COPIES * ROUNDS,
         &[
-            ("", Box::new(|| _ = black_box(empty.run(|| black_box(1))))),
-            ("a call", Box::new(|| _ = black_box(call(|| black_box(1))))),
+            ("", Box::new(|| FRAMES.iter().for_each(|run| run(&empty)))),
+            ("a call", Box::new(|| CALLS.iter().for_each(|run| run(&empty)))),
         ],
     );
     TENANT.set(8);
@@ -144,27 +138,35 @@ fn resets() {
 /// So many maps (or polls), each compiled for itself, for the same reason as [`LOOPS`]; on either
 /// side.
 pub(crate) const COPIES: usize = 8;
-const SLICES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos, n| {
+/// How many frames a copy of their loop opens and closes.
+const ROUNDS: usize = 100;
+const FRAMES: [fn(&Context); COPIES] = copies!(|context; n| {
+    (0..ROUNDS).for_each(|round| _ = black_box(context.run(|| black_box(round + n))));
+});
+const CALLS: [fn(&Context); COPIES] = copies!(|_context; n| {
+    (0..ROUNDS).for_each(|round| _ = black_box(call(|| black_box(round + n))));
+});
+const SLICES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; n| {
     drop(black_box(pool.map_slice(items, |item| item + work(nanos) + n)));
 });
-const TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos, n| {
+const TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos; n| {
     let touch = |item: &u64| {
         WORD.set(*item + n);
         WORD.get()
     };
     drop(black_box(pool.map_slice(items, touch)));
 });
-const PLAIN_TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos, n| {
+const PLAIN_TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos; n| {
     let touch = |item: &u64| {
         PLAIN.set(*item + n);
         PLAIN.get()
     };
     drop(black_box(pool.map_slice(items, touch)));
 });
-const ITERATORS: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos, n| {
+const ITERATORS: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; n| {
     drop(black_box(pool.map(items, |item| item + work(nanos) + n)));
 });
-const OF_RAYON: [fn(&rayon::ThreadPool, &[u64], u64); COPIES] = copies!(|pool, items, nanos, n| {
+const OF_RAYON: [fn(&rayon::ThreadPool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; n| {
     let map = || items.par_iter().map(|item| item + work(nanos) + n).collect::<Vec<_>>();
     drop(black_box(pool.install(map)));
 });
