@@ -9,14 +9,31 @@ use std::sync::Arc;
 
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
 use super::task::forget_capture;
-use super::thread::{self, CAPTURED, DIVERGED, Thread};
+use super::thread::{self, CAPTURED, DIVERGED, ONE_DEEPER, Thread};
 use super::thread_end::register;
 
 /// Returns what the innermost frame's tasks inherit, for a call that is made in this frame.
 fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
-    // SAFETY: S3: alive while the frame is open. The callers use it in one call, and so does the
-    // user code that they run: it ends before the frame does (S1).
+    // SAFETY: S3: alive while the frame is open. The callers use it in one call, and it is `Lent` to
+    // the user code that they run: so that ends before the frame does (S1).
     unsafe { thread.inherits.get().as_ref() }
+}
+
+/// Counts as a frame on top while user code runs with what the innermost frame's tasks inherit.
+/// Should a coroutine be suspended in that code, the end of the frame notices it (S1).
+struct Lent<'t>(&'t Thread);
+
+impl<'t> Lent<'t> {
+    fn new(thread: &'t Thread) -> Self {
+        thread.flags.set(thread.flags.get().wrapping_add(ONE_DEEPER));
+        Self(thread)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.flags.set(self.0.flags.get().wrapping_sub(ONE_DEEPER));
+    }
 }
 
 /// Calls `f`, which may be user code, with what the current task inherits for this slot.
@@ -25,7 +42,9 @@ pub(crate) fn with_inherited<R>(
     slot: &dyn Inheritance,
     f: impl FnOnce(&Item) -> R,
 ) -> Option<R> {
-    inherited_by(thread)?.find(slot).map(f)
+    let item = inherited_by(thread)?.find(slot)?;
+    let _lent = Lent::new(thread);
+    Some(f(item))
 }
 
 /// Returns whether the current task inherits something for this slot.
@@ -71,7 +90,13 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
     if !has_diverged && !parent.is_some_and(|parent| parent.derives()) {
         return Ok(parent.cloned());
     }
-    let snapshot = rebuild(thread, parent.map_or(&[], |parent| parent.items()))?;
+    let snapshot = match parent {
+        None => rebuild(thread, &[]),
+        Some(parent) => {
+            let _lent = Lent::new(thread);
+            rebuild(thread, parent.items())
+        }
+    }?;
     // A copy is user code: it may have captured, or changed a slot, in which case what was captured
     // then is dropped in favour of this one.
     forget_capture(thread);
@@ -110,4 +135,60 @@ fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<Option<Arc<Snapshot>>,
         }
     }
     Ok(Snapshot::new(items))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::thread::DEPTH;
+    use super::*;
+    use crate::panic::catch;
+    use crate::{Context, task_local};
+
+    fn depth() -> u32 {
+        thread::current().flags.get() & DEPTH
+    }
+
+    /// Knows how deep it was made.
+    struct Deep(u32);
+
+    impl Clone for Deep {
+        fn clone(&self) -> Self {
+            Self(depth())
+        }
+    }
+
+    task_local! {
+        #[inherit]
+        static CLONED: Deep = Deep(0);
+        #[inherit(with = |_| Deep(depth()))]
+        static DERIVED: Deep = Deep(0);
+        #[inherit(with = |_| panic!("on purpose"))]
+        static FAILS: Deep = Deep(0);
+    }
+
+    // Broke: a coroutine that was suspended in a clone went on with it after its original was gone.
+    #[test]
+    fn what_is_made_of_what_a_frame_inherits_counts_as_a_frame_on_top() {
+        let context = Context::empty().run(|| {
+            CLONED.set(Deep(0));
+            DERIVED.set(Deep(0));
+            FAILS.set(Deep(0));
+            Context::capture()
+        });
+        context.run(|| {
+            let own = depth();
+            assert!(CLONED.with(|deep| deep.0) > own);
+            assert!(DERIVED.with(|deep| deep.0) > own);
+            assert!(catch(|| FAILS.with(|_| ())).is_err());
+            assert_eq!(depth(), own);
+            FAILS.set(Deep(0));
+            CLONED.set(Deep(0));
+            let copied = capture().unwrap().unwrap();
+            let copies = copied.items().iter().filter_map(|item| {
+                item.copied.downcast_ref::<crate::frame::Alone<Deep>>().map(|deep| deep.get().0)
+            });
+            assert!(copies.eq([own + ONE_DEEPER; 3]));
+            assert_eq!(depth(), own);
+        });
+    }
 }

@@ -238,7 +238,7 @@ fn close_discarding(epoch: u64, flags: u32, inherits: Inherits, clean: u32) {
 
 #[cold]
 fn abort_out_of_order() -> ! {
-    say(format_args!("a task ended while a coroutine was suspended in a task on top of it"));
+    say(format_args!("a task ended while a coroutine was suspended on top of it"));
     std::process::abort();
 }
 

@@ -46,8 +46,8 @@ pub(super) const UNOPENED: u32 = 1 << 4;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
 const GENERATIONS: u32 = 0xf << GENERATION;
-/// How deep the innermost frame lies on others. So one that is closed before those above it is
-/// noticed.
+/// How deep the innermost frame lies on others, and one more while a value is made of what it
+/// inherits. So one that is closed before what is above it is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
 pub(super) const ONE_DEEPER: u32 = 1 << 12;
 
