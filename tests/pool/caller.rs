@@ -144,8 +144,8 @@ fn polls_of_a_plain_thread_run_nothing() {
     let pool = helping(1);
     let (go, gate) = std::sync::mpsc::channel::<()>();
     let busy = pool.submit(move || gate.recv());
-    let mut waiting = std::pin::pin!(pool.submit(|| ()));
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut waiting = pin!(pool.submit(|| ()));
+    let mut cx = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     go.send(()).unwrap();
     busy.join().unwrap().unwrap();
@@ -155,7 +155,7 @@ fn polls_of_a_plain_thread_run_nothing() {
 fn a_caller_runs_both_halves_of_a_join_and_one_of_several_handles() {
     let pool = helping(1);
     let here = thread::current().id();
-    let busy = crate::support::occupy(&pool);
+    let busy = occupy(&pool);
     let id = || thread::current().id();
     assert_eq!(pool.join(id, id), (here, here));
     let handles = [pool.submit(id), pool.submit(id)];

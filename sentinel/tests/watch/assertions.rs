@@ -47,7 +47,7 @@ fn a_value_that_cannot_be_dropped_costs_an_assertion_no_second_panic() {
 #[test]
 fn an_assertion_fails_with_a_table_however_long_the_names_are() {
     let name = "n".repeat(70_000);
-    let sentinel = sentinel::Sentinel::new().probe(&name, || TENANT.get().into());
+    let sentinel = sentinel::Sentinel::new().probe(&name, || TENANT.get());
     let add = || TENANT.set(TENANT.get() + 1);
     let failed = catch_unwind(|| sentinel.assert_clean(add)).unwrap_err();
     assert!(failed.downcast_ref::<String>().unwrap().contains(&name));
