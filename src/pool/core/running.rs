@@ -1,6 +1,4 @@
 //! What runs on a thread of the pool: what it is counted as, and what it owes at its end.
-//!
-//! Counting disturbs nobody: each worker counts on lines of its own.
 
 use std::sync::Arc;
 
@@ -9,66 +7,15 @@ use crate::context::Context;
 use crate::frame::Failure;
 use crate::pool::error::Labelled;
 use crate::pool::scheduler::current::{self, Doing, InTask};
-use crate::pool::scheduler::worker_slot::WorkerSlot;
+use crate::pool::scheduler::worker_slot::{Counters, Tally};
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
-
-/// What is counted about the tasks that one worker ran, or that all other threads ran.
-///
-/// On lines of their own (128 bytes: two lines are fetched at a time), so that a worker's counting
-/// does not slow down another's.
-#[derive(Default)]
-#[repr(align(128))]
-pub(crate) struct Counters {
-    /// Tasks that are no longer waiting to start: claimed to be run or to be cancelled.
-    pub(crate) claimed: AtomicU64,
-    /// What was admitted and is over, to the last access.
-    pub(crate) finished: AtomicU64,
-    /// Tasks that run now, those that wait below others included.
-    pub(crate) running: AtomicU64,
-    pub(crate) completed: AtomicU64,
-    pub(crate) panicked: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
-    pub(crate) inline: AtomicU64,
-    /// Tasks that the sentinel saw leave a thread-local changed.
-    pub(crate) leaks: AtomicU64,
-}
-
-/// The counters that the current thread counts on.
-#[derive(Clone, Copy)]
-pub(crate) struct Tally<'a> {
-    pub(crate) counters: &'a Counters,
-    /// Whether the current thread is the only one that writes to them.
-    pub(crate) alone: bool,
-}
-
-impl<'a> Tally<'a> {
-    /// Returns the counters of a worker, for the thread that serves there.
-    pub(crate) fn of_worker(slot: &'a WorkerSlot) -> Self {
-        Self { counters: &slot.counters, alone: true }
-    }
-
-    /// Adds to one of the counters, wrapping.
-    #[inline]
-    pub(crate) fn add(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
-        let counter = counter(self.counters);
-        if self.alone {
-            // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees
-            // what the task did; the other counters need no order.
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
-        } else {
-            // Release: as above.
-            counter.fetch_add(n, Ordering::Release);
-        }
-    }
-}
 
 impl Core {
     /// Returns the counters of the current thread.
     #[inline]
     pub(crate) fn tally(&self) -> Tally<'_> {
         match current::serves_in(self.id) {
-            Some(index) => Tally::of_worker(&self.slots[index]),
+            Some(index) => self.slots[index].tally(),
             None => Tally { counters: &self.shared, alone: false },
         }
     }

@@ -39,7 +39,7 @@ use super::{current, stack};
 use crate::context;
 use crate::frame::Failure;
 use crate::panic::{AbortOnUnwind, Payload};
-use crate::pool::core::{Core, HookRun, Tally};
+use crate::pool::core::{Core, HookRun};
 use crate::slot;
 use crate::sync::seam;
 use crate::sync::seam::atomic::Ordering;
@@ -119,7 +119,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let has_work = || !core.queue.is_empty();
     let mut searching = false;
     let mut second = false;
-    let tally = Tally::of_worker(slot);
+    let tally = slot.tally();
     loop {
         // A carrier that could not be detached leaves its state on this thread.
         if slot.is_called() || context::must_retire() {
