@@ -14,8 +14,8 @@ use super::thread_end::register;
 
 /// Returns what the innermost frame's tasks inherit, for a call that is made in this frame.
 fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
-    // SAFETY: S3: alive while the frame is open. The callers use it in one call, and it is `Lent` to
-    // the user code that they run: so that ends before the frame does (S1).
+    // SAFETY: S3: alive while the frame is open. The callers use it in one call, and it is `Lent`
+    // to the user code that they run: so that ends before the frame does (S1).
     unsafe { thread.inherits.get().as_ref() }
 }
 

@@ -369,7 +369,8 @@ fn items_are_counted_by_how_they_ended() {
         assert_eq!(pool.try_map(0..100, item), Err(3));
         assert_eq!(pool.stats().completed, returned.into_inner() as u64);
     }
-    // Broke: the item whose error stops the map was counted as one that returned before it was over.
+    // Broke: the item whose error stops the map was counted as one that returned before it was
+    // over.
     each_shape(|pool| {
         quiet();
         let carrying = Context::empty().carry(adopt(&FOREIGN));

@@ -127,7 +127,8 @@ fn pull_all<'c, I: Iterator>(
     let Progress { items: Some(items), done, .. } = &mut progress else { return Ok(()) };
     while *done < places.len() {
         let item = 'clean: {
-            // So that in the loop, which writes nothing of the engine's, it need not be asked again.
+            // So that in the loop, which writes nothing of the engine's, it need not be asked
+            // again.
             let was_clean = tasks.is_clean();
             while *done < places.len() {
                 let item = pull(items).map_err(|failure| Unpulled { failure, item: None })?;

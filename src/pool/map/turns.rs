@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //!
-//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state is touched within a turn only.
+//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state is touched within a turn
+//!    only.
 //! 2. The other bits count the list of sleepers; both change under the list's lock.
 //! 3. *A free turn is not left to sleepers alone.* Whoever ends a turn takes one helper off the
 //!    list, if there is one, and wakes it; a helper that was taken off tries for the turn, and if
