@@ -27,8 +27,9 @@ use crate::sync::seam::{self, Mutex, Thread, UnsafeCell};
 const TAKEN: usize = 1;
 const SLEEPER: usize = 2;
 
-/// How often a helper looks for its turn before it yields: about a microsecond.
-const LOOKS: usize = if cfg!(loom) { 1 } else { 64 };
+/// How often a helper looks for its turn before it yields: about a microsecond. In a model not at
+/// all, for the reason in [`Awake::until`].
+const LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 
 /// For how long a helper yields before it goes to sleep. A turn at a quick iterator takes a
 /// microsecond or two, to be woken fifty; one at a slow iterator teaches the helper not to wait.
