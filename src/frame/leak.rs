@@ -10,7 +10,8 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 /// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the
 /// value of the last round is leaked and the task fails with an error that names the slot. A value
 /// that is in use when its task ends (the process exits from within `with`, or a stackful coroutine
-/// was suspended there) is leaked too. `0` in a healthy program.
+/// was suspended there) is leaked too, and so is a closure that a pool has not let in, if 64 drops
+/// of such closures lie below: each has submitted the next one. `0` in a healthy program.
 ///
 /// # Examples
 ///
@@ -20,6 +21,14 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 pub fn leaked_values() -> u64 {
     // Relaxed: a statistic; nothing is read because of its value.
     LEAKED.load(Ordering::Relaxed)
+}
+
+/// Leaks a value, and counts it.
+#[cold]
+pub(crate) fn leak<T>(value: T) {
+    count_leak();
+    #[expect(clippy::mem_forget, reason = "that is what leaking is")]
+    std::mem::forget(value);
 }
 
 /// Counts a value that is leaked, with its box: it may hold pointers into itself.

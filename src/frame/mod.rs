@@ -39,6 +39,7 @@ pub(crate) mod value;
 pub(crate) use alone::Alone;
 pub use failure::CleanupError;
 pub(crate) use failure::Failure;
+pub(crate) use leak::leak;
 pub use leak::leaked_values;
 pub(crate) use parked::Parked;
 pub(crate) use task::{Frame, contained, give_up, run};

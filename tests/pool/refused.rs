@@ -2,9 +2,11 @@
 //! items: whatever was given is dropped once, and a panic of that drop is not a second one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Census, Fails, FailsToClone, SHAPES, finishes, message, quiet};
-use cleanslate::{Executor, Pool, task_local};
+use crate::support::{Census, Fails, FailsToClone, SHAPES, finishes, message, occupy, quiet};
+use cleanslate::{Executor, Pool, leaked_values, task_local};
 
 task_local! {
     #[inherit]
@@ -213,5 +215,52 @@ fn what_an_executor_maps_was_submitted_by_its_caller() {
             })
         });
         assert_eq!(receiver.recv().unwrap().submitted_at().file(), file!());
+    }
+}
+
+/// Whoever drops it submits it anew.
+struct Persistent {
+    pool: Pool,
+    drops: Arc<AtomicUsize>,
+}
+
+impl Drop for Persistent {
+    fn drop(&mut self) {
+        self.drops.fetch_add(1, Ordering::SeqCst);
+        let again = Self { pool: self.pool.clone(), drops: Arc::clone(&self.drops) };
+        drop(self.pool.submit(move || drop(again)));
+    }
+}
+
+// Broke: each refusal drops the closure within the call that brought it, so the stack overflowed.
+#[test]
+fn a_closure_that_is_submitted_anew_whenever_it_is_refused_is_leaked_in_the_end() {
+    for workers in SHAPES {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let pool = Pool::new(workers).unwrap();
+        let persistent = || Persistent { pool: pool.clone(), drops: Arc::clone(&drops) };
+        let seen = |leaked| {
+            assert!(leaked_values() > leaked);
+            drops.swap(0, Ordering::SeqCst)
+        };
+        // Cancelled while it lies in the queue.
+        let leaked = leaked_values();
+        let occupied = occupy(&pool);
+        let job = persistent();
+        let queued = pool.submit(move || drop(job));
+        std::thread::scope(|s| {
+            s.spawn(|| pool.shutdown_now().unwrap());
+            assert!(queued.join().unwrap_err().is_cancelled());
+            drop(occupied);
+        });
+        assert_eq!(seen(leaked), 65);
+        // On a plain thread, and in a task.
+        let leaked = leaked_values();
+        drop(persistent());
+        assert_eq!(seen(leaked), 65);
+        let leaked = leaked_values();
+        let other = Pool::new(1).unwrap();
+        other.scope(|s| s.submit(|| drop(persistent())).join().unwrap());
+        assert_eq!(seen(leaked), 65);
     }
 }

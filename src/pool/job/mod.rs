@@ -152,7 +152,10 @@ where
     #[cold]
     pub(crate) fn refuse(&self, core: &Core, cause: Cause) {
         if let Some((work, promise)) = self.state.claim() {
-            core.drop_contained(work, self);
+            let mut work = Some(work);
+            if !current::drop_refused(|| core.drop_contained(work.take(), self)) {
+                frame::leak(work);
+            }
             self.end.failing();
             self.publish(core, promise, Err(cause));
             self.end.over();

@@ -18,6 +18,9 @@ use crate::sync::seam::{self, Clock};
 /// quarter to a half of a worker's two mebibytes for it; where they use more, a quarter of the
 /// stack has to be left.
 const DEEPEST: u32 = 256;
+/// How many drops of what was not let in may lie on top of one another on one thread. Fewer, since
+/// that may be a plain thread, whose stack nobody knows.
+const MOST_REFUSED: u16 = 64;
 
 #[derive(Clone, Copy)]
 struct Here {
@@ -29,6 +32,8 @@ struct Here {
     bound: bool,
     /// Whether it is a worker that calls a hook, which nobody counts.
     in_hook: bool,
+    /// How many drops of what was not let in are made on this thread, one inside the other.
+    refused: u16,
     /// How many tasks of any pool run on this thread, one on top of the other.
     depth: u32,
     /// How many drops that a pool waits for are made on this thread, one inside the other.
@@ -38,8 +43,16 @@ struct Here {
     innermost: u64,
 }
 
-const NOBODY: Here =
-    Here { worker_of: 0, index: 0, bound: false, in_hook: false, depth: 0, drops: 0, innermost: 0 };
+const NOBODY: Here = Here {
+    worker_of: 0,
+    index: 0,
+    bound: false,
+    in_hook: false,
+    refused: 0,
+    depth: 0,
+    drops: 0,
+    innermost: 0,
+};
 
 seam::thread_local! {
     static HERE: Cell<Here> = const { Cell::new(NOBODY) };
@@ -158,6 +171,19 @@ pub(crate) fn may_nest() -> bool {
 pub(crate) fn may_end() -> bool {
     let here = HERE.get();
     here.depth + here.drops <= DEEPEST && stack::is_left(8)
+}
+
+/// Drops what was not let in, by `drop`, which must not unwind; or returns `false` where too many
+/// such drops lie on top of one another. Each may bring something anew that is not let in either.
+pub(crate) fn drop_refused(drop: impl FnOnce()) -> bool {
+    let here = HERE.get();
+    if here.refused == MOST_REFUSED || here.refused != 0 && !stack::is_left(8) {
+        return false;
+    }
+    HERE.set(Here { refused: here.refused + 1, ..here });
+    drop();
+    HERE.with(|now| now.set(Here { refused: here.refused, ..now.get() }));
+    true
 }
 
 /// Returns whether this thread runs a task of `pool`, at any depth, or anything else that keeps it
