@@ -42,8 +42,9 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
         }
     }
     let medians: Vec<f64> = took.iter().map(|side| median(&mut side.clone())).collect();
-    // One and the same in all rounds: the least of several that vary is less than any of them.
-    let best = (1..ways.len()).min_by(|a, b| medians[*a].total_cmp(&medians[*b])).unwrap();
+    // One and the same in all rounds: the least of several that vary is less than any of them. (A
+    // side without others is compared with itself.)
+    let best = (1..ways.len()).min_by(|a, b| medians[*a].total_cmp(&medians[*b])).unwrap_or(0);
     let mut ratios: Vec<f64> =
         took[0].iter().zip(&took[best]).map(|(own, best)| own / best).collect();
     let middle = median(&mut ratios);
