@@ -301,6 +301,45 @@ fn closures_whose_drops_cancel_one_another_end() {
     }
 }
 
+/// Cancels a task in its drop, and keeps what that said.
+struct Cancels {
+    task: Arc<JoinHandle<()>>,
+    said: Arc<AtomicUsize>,
+}
+
+impl Drop for Cancels {
+    fn drop(&mut self) {
+        self.said.fetch_add(self.task.cancel().into(), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_task_whose_cancelling_lies_too_deep_does_not_run_either() {
+    for workers in SHAPES {
+        let mut ends_later = 0;
+        for links in DEPTH - 1..=DEPTH + 1 {
+            let pool = Pool::new(workers).unwrap();
+            let busy = occupy(&pool);
+            let (runs, said) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let theirs = Arc::clone(&runs);
+            let victim = Arc::new(pool.submit(move || _ = theirs.fetch_add(1, Ordering::SeqCst)));
+            let mut task = Arc::clone(&victim);
+            for _ in 0..links {
+                let next = Cancels { task, said: Arc::clone(&said) };
+                task = Arc::new(pool.submit(move || drop(next)));
+            }
+            drop(Cancels { task, said: Arc::clone(&said) });
+            assert_eq!(said.load(Ordering::SeqCst), links + 1);
+            ends_later += usize::from(!victim.is_finished());
+            drop(busy);
+            pool.wait_idle();
+            assert!(victim.is_cancelled());
+            assert_eq!(runs.load(Ordering::SeqCst), 0, "{links} links");
+        }
+        assert_eq!(ends_later, 1, "left to whoever claims it");
+    }
+}
+
 // Broke: of a small stack nothing was known, so that tasks nested until it was full; and then that
 // what is too deep had no room for its panic.
 #[test]
