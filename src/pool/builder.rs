@@ -302,10 +302,10 @@ impl PoolBuilder {
     /// nobody. The default is that plain threads run no tasks.
     ///
     /// What it means: such tasks see the thread-locals of the caller that nobody declared, and run
-    /// on its stack, whatever its size; [`Pool::worker_index`] is `None` in them, and a
-    /// worker-local is the calling thread's own. The first item of a map runs before anybody else
-    /// is woken, so where single items take long, a map of a few of them takes up to one item
-    /// longer.
+    /// on its stack, of which two mebibytes are taken to be left (so nest no tasks on a thread with
+    /// less); [`Pool::worker_index`] is `None` in them, and a worker-local is the calling thread's
+    /// own. The first item of a map runs before anybody else is woken, so where single items take
+    /// long, a map of a few of them takes up to one item longer.
     ///
     /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
     /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor is it

@@ -126,6 +126,27 @@ fn tasks_that_use_much_of_the_stack_nest_until_a_quarter_is_left() {
     }
 }
 
+// Broke: of the stack of a caller that helps nothing was known, so some of these overflowed it.
+#[test]
+fn tasks_nest_on_the_stack_of_a_caller_that_helps_without_overflowing_it() {
+    quiet();
+    for way in WAYS {
+        finishes(&format!("{way:?}"), move || {
+            let caller = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+                let pool = Pool::builder().workers(1).caller_helps(true).build().unwrap();
+                let deepest = Arc::new(AtomicUsize::new(0));
+                pool.map([()], |()| nest(&pool, way, 1, &deepest));
+                // Visits lie on the worker's stack, on top of nothing.
+                let most = DEPTH + usize::from(matches!(way, Way::Broadcast));
+                assert!((10..=most).contains(&deepest.load(Ordering::SeqCst)), "{deepest:?}");
+                // Less deep than where the last task began.
+                assert_eq!(pool.map([5], |n| n), [5]);
+            });
+            caller.unwrap().join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn the_depth_counts_the_tasks_of_all_pools() {
     finishes("two pools", || {

@@ -15,7 +15,7 @@ use crate::sync::seam::CellKey;
 use crate::sync::seam::{self, Clock};
 
 /// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
-/// quarter to a half of a worker's two mebibytes for it; where they use more, a quarter of the
+/// quarter to a half of a thread's two mebibytes for it; where they use more, a quarter of the
 /// stack has to be left.
 const DEEPEST: u32 = 256;
 /// How many drops of what was not let in may lie on top of one another on one thread. Fewer, since
@@ -162,15 +162,24 @@ pub(crate) fn is_outermost() -> bool {
 /// Returns whether one more task may run on top of those that this thread runs already.
 #[inline]
 pub(crate) fn may_nest() -> bool {
-    let here = HERE.get();
-    here.depth + here.drops < DEEPEST && stack::is_left(4)
+    below() < DEEPEST && stack::is_left(4)
 }
 
 /// Returns whether a task may be ended here without being run: its drop may wait for others in
 /// turn.
 pub(crate) fn may_end() -> bool {
+    below() <= DEEPEST && stack::is_left(8)
+}
+
+/// Returns how many tasks and drops lie below one that is about to begin on this thread.
+#[inline]
+fn below() -> u32 {
     let here = HERE.get();
-    here.depth + here.drops <= DEEPEST && stack::is_left(8)
+    let below = here.depth + here.drops;
+    if below == 0 && here.worker_of == 0 {
+        stack::begin_plain();
+    }
+    below
 }
 
 /// Drops what was not let in, by `drop`, which must not unwind; or returns `false` where too many

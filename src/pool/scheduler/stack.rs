@@ -1,4 +1,4 @@
-//! How much of its stack a worker has left: what it runs while it waits lies on top of what waits.
+//! How much of its stack a thread has left: what it runs while it waits lies on top of what waits.
 
 use std::cell::Cell;
 
@@ -38,12 +38,21 @@ pub(crate) fn begin(size: usize) {
     STACK.set(Stack { begin: address(), size });
 }
 
+/// Notes that the outermost task of a plain thread begins here. Nobody knows what is left of its
+/// stack: it is taken to be what std gives a thread.
+#[inline]
+pub(crate) fn begin_plain() {
+    begin(DEFAULT);
+}
+
 /// Returns whether one part in `parts` of the stack is left, as far as that is known.
 #[inline]
 pub(crate) fn is_left(parts: usize) -> bool {
     let Stack { begin, size } = STACK.get();
+    // A plain thread may have begun its last task deeper than it is now: stacks grow downwards.
+    let used = begin.saturating_sub(address());
     // Loom's threads have stacks of its own.
-    cfg!(loom) || size == 0 || begin.abs_diff(address()) < size - size / parts
+    cfg!(loom) || size == 0 || used < size - size / parts
 }
 
 /// Returns where the stack has come to.
@@ -60,7 +69,7 @@ mod tests {
     /// Uses so many bytes of the stack, and then asks.
     fn deeper(bytes: usize) -> bool {
         let block = std::hint::black_box([0_u8; 4 << 10]);
-        let used = STACK.get().begin.abs_diff(address());
+        let used = STACK.get().begin - address();
         if used >= bytes { is_left(4) } else { deeper(bytes) && block[0] == 0 }
     }
 
