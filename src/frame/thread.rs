@@ -158,7 +158,12 @@ impl Thread {
 
     /// Returns whether a frame is open, so that what is touched belongs to a task.
     pub(crate) fn is_in_frame(&self) -> bool {
-        self.flags.get() & DEPTH != 0
+        self.depth() != 0
+    }
+
+    /// Tells the innermost frame from those below it.
+    pub(crate) fn depth(&self) -> u32 {
+        self.flags.get() & DEPTH
     }
 
     /// Returns how many drops of one clean-up led to the code that runs now: see

@@ -13,10 +13,13 @@ use parking_lot::Mutex;
 
 use super::error::Reason;
 use crate::context::make_for_nobody;
-use crate::frame;
+use crate::frame::{self, thread};
 
 /// Instances that wait while the worker's own is leased.
 const SPARES: usize = 1;
+
+/// How many initialisers may run on one thread, one on top of the other.
+const MOST_MAKING: u32 = 32;
 
 /// What is kept of one worker-local on one thread.
 #[derive(Debug)]
@@ -25,8 +28,8 @@ struct Leases<T> {
     /// How many are leased. The last one to come back is the worker's own, which the outermost task
     /// had, and it is the first one to be leased again.
     leased: usize,
-    /// An initialiser is running.
-    is_making: bool,
+    /// How deep the frame is of the initialiser that is running, the innermost of several.
+    making_at: Option<u32>,
 }
 
 /// `None`: no more instances are kept, since the thread or the owner has ended.
@@ -50,7 +53,7 @@ impl<T> Instances<T> {
             waiting: Arc::new(Mutex::new(Some(Leases {
                 waiting: Vec::new(),
                 leased: 0,
-                is_making: false,
+                making_at: None,
             }))),
         }
     }
@@ -79,19 +82,30 @@ impl<T> Instances<T> {
     }
 
     fn make(&self, init: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
-        // It runs as a task of its own, which would find no value and make one in turn.
-        if let Some(all) = &mut *self.waiting.lock() {
-            if std::mem::replace(&mut all.is_making, true) {
-                return Err(Reason::Recursive);
-            }
+        let depth = || thread::current().depth();
+        let outer = self.waiting.lock().as_ref().and_then(|all| all.making_at);
+        let making = MAKING.get();
+        // It runs as a task of its own, which would find no value and make one in turn. A task on
+        // top of it, while it waits, has a right to one; but that may begin another, and so on.
+        if outer == Some(depth()) || making == MOST_MAKING {
+            return Err(Reason::Recursive);
         }
-        let made = make_for_nobody(init);
-        if let Some(all) = &mut *self.waiting.lock() {
-            all.is_making = false;
-        }
+        MAKING.set(making + 1);
+        let made = make_for_nobody(|| {
+            self.note_making(Some(depth()));
+            init()
+        });
+        self.note_making(outer);
+        MAKING.set(making);
         match made {
             Ok(instance) => instance,
             Err(failure) => failure.into_payload().resume(),
+        }
+    }
+
+    fn note_making(&self, at: Option<u32>) {
+        if let Some(all) = &mut *self.waiting.lock() {
+            all.making_at = at;
         }
     }
 
@@ -170,6 +184,8 @@ struct List {
 }
 
 thread_local! {
+    /// How many initialisers run on this thread.
+    static MAKING: Cell<u32> = const { Cell::new(0) };
     static LIST: List = const { List { used: RefCell::new(Vec::new()), sweep_at: Cell::new(16) } };
 }
 

@@ -6,5 +6,6 @@ mod support;
 mod contexts;
 mod given;
 mod inherit;
+mod initialisers;
 mod snapshots;
 mod worker_local;

@@ -456,20 +456,6 @@ fn an_initialiser_runs_for_nobody() {
 }
 
 #[test]
-fn an_initialiser_that_fails_is_an_error_and_runs_again() {
-    let calls = AtomicUsize::new(0);
-    let calls: &'static AtomicUsize = Box::leak(Box::new(calls));
-    let owned = OwnedWorkerLocal::fallible(move || match calls.fetch_add(1, Ordering::SeqCst) {
-        0 => Err("no connection"),
-        n => Ok(n),
-    });
-    let error = owned.try_with(|n| *n).unwrap_err();
-    assert!(error.is_init() && error.to_string().contains("no connection"), "{error}");
-    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no connection");
-    assert_eq!((owned.with(|n| *n), owned.with(|n| *n)), (1, 1));
-}
-
-#[test]
 fn the_error_of_a_second_use_names_the_public_type() {
     let owned = OwnedWorkerLocal::new(|| 0_u8);
     let error = owned.with(|_| owned.try_with(|_| ()).unwrap_err());

@@ -1,0 +1,69 @@
+//! Initialisers of worker-locals: that fail, that wait, that need what they make.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use crate::support::{finishes, on_a_thread, panic_of, quiet};
+use cleanslate::{Context, OwnedWorkerLocal, Pool, worker_local};
+
+// Broke: the visit's use of the worker-local was taken for one by the initialiser below.
+#[test]
+fn a_visit_on_top_of_an_initialiser_that_waits_has_an_instance_of_its_own() {
+    finishes("visit", || {
+        let other = Pool::new(1).unwrap();
+        let (tell, told) = channel();
+        let (go, gate) = channel::<()>();
+        let gate = Mutex::new(Some(gate));
+        let made = AtomicUsize::new(0);
+        let local = Arc::new(OwnedWorkerLocal::new(move || {
+            let first = gate.lock().unwrap().take();
+            if let Some(gate) = first {
+                let (begin, begun) = channel();
+                let tell = tell.clone();
+                let job = other.submit(move || {
+                    begin.send(()).unwrap();
+                    tell.send(()).unwrap();
+                    gate.recv()
+                });
+                begun.recv().unwrap();
+                job.join().unwrap().unwrap();
+            }
+            made.fetch_add(1, Ordering::SeqCst)
+        }));
+        let pool = Pool::new(1).unwrap();
+        let theirs = Arc::clone(&local);
+        let waits = pool.submit(move || theirs.with(|n| *n));
+        told.recv().unwrap();
+        assert_eq!(pool.broadcast(|| local.with(|n| *n)), [0], "made while the other one waits");
+        go.send(()).unwrap();
+        assert_eq!(waits.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_initialiser_that_needs_itself_in_a_task_on_top_of_it_is_an_error() {
+    worker_local! {
+        static IN_A_FRAME: u32 = Context::empty().run(|| IN_A_FRAME.with(|n| *n));
+        static OTHER: u32 = 0;
+    }
+    quiet();
+    on_a_thread(|| {
+        assert!(panic_of(|| IN_A_FRAME.with(|_| ())).contains("is needed by its own initialiser"));
+        assert_eq!(OTHER.with(|n| *n), 0, "others can be made");
+    });
+}
+
+#[test]
+fn an_initialiser_that_fails_is_an_error_and_runs_again() {
+    let calls = AtomicUsize::new(0);
+    let calls: &'static AtomicUsize = Box::leak(Box::new(calls));
+    let owned = OwnedWorkerLocal::fallible(move || match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => Err("no connection"),
+        n => Ok(n),
+    });
+    let error = owned.try_with(|n| *n).unwrap_err();
+    assert!(error.is_init() && error.to_string().contains("no connection"), "{error}");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no connection");
+    assert_eq!((owned.with(|n| *n), owned.with(|n| *n)), (1, 1));
+}
