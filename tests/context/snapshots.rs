@@ -1,7 +1,7 @@
 //! What a snapshot costs those who keep it: copies are made late and let go early.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of};
 use cleanslate::future::FutureExt;
@@ -317,4 +317,33 @@ fn a_capture_during_the_clean_up_has_what_is_left_then() {
         LATER.set(Some(OnDrop::new(look)));
     });
     assert_eq!(*SEEN.lock().unwrap(), ["acme", "nobody"]);
+}
+
+/// Captures while it is copied, once.
+struct Captures;
+
+static CAPTURES: AtomicBool = AtomicBool::new(false);
+
+impl Clone for Captures {
+    fn clone(&self) -> Self {
+        if CAPTURES.swap(false, Ordering::SeqCst) {
+            drop(Context::capture());
+        }
+        Self
+    }
+}
+
+task_local! {
+    #[inherit]
+    static CAPTURING: Option<Captures> = None;
+}
+
+#[test]
+fn a_copy_that_captures_pins_nothing() {
+    on_a_thread(|| {
+        CAPTURING.set(Some(Captures));
+        CAPTURES.store(true, Ordering::SeqCst);
+        assert_eq!(pinned_after(|| drop(Context::capture())), 0);
+        assert!(!CAPTURES.load(Ordering::SeqCst), "it has captured");
+    });
 }

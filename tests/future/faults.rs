@@ -54,7 +54,16 @@ task_local! {
 #[test]
 fn an_exit_from_within_a_poll_drops_no_value_twice() {
     thread_local! { static KEPT: RefCell<Option<Polled<()>>> = const { RefCell::new(None) }; }
-    let cases = ["one", "several", "slots first", "several, slots first"];
+    let cases = [
+        "one",
+        "several",
+        "slots first",
+        "several, slots first",
+        "one, moved",
+        "several, moved",
+        "moved, slots first",
+        "several, moved, slots first",
+    ];
     let name = "faults::an_exit_from_within_a_poll_drops_no_value_twice";
     exits_in_a_process_of_its_own(name, &cases, |case| {
         if case.contains("slots first") {
@@ -71,7 +80,12 @@ fn an_exit_from_within_a_poll_drops_no_value_twice() {
             pause().await;
             std::process::exit(0);
         };
-        KEPT.set(Some(Box::pin(future.isolated())));
+        let mut future: Polled<()> = Box::pin(future.isolated());
+        if case.contains("moved") {
+            // So this thread has to find its cells anew.
+            on_a_thread(|| assert!(poll(&mut future).is_pending()));
+        }
+        KEPT.set(Some(future));
         for _ in 0..2 {
             KEPT.with_borrow_mut(|kept| assert!(poll(kept.as_mut().unwrap()).is_pending()));
         }
@@ -125,4 +139,35 @@ fn the_values_of_owners_that_are_gone_end_youngest_first_and_their_panic_is_the_
     let payload = catch_unwind(AssertUnwindSafe(|| drop(future))).unwrap_err();
     assert_eq!(census.notes(), ["third", "second", "first"]);
     assert!(message(&*payload).contains("a drop, on purpose"));
+}
+
+#[test]
+fn the_panic_of_the_only_value_whose_owner_is_gone_is_the_tasks() {
+    quiet();
+    let owner = Arc::new(OwnedLocal::new(|| None));
+    let theirs = Arc::clone(&owner);
+    let task = async move {
+        theirs.set(Some(OnDrop::new(|| panic!("a drop, on purpose"))));
+        drop(theirs);
+        pause().await;
+    };
+    let mut future: Polled<()> = Box::pin(task.isolated());
+    assert!(poll(&mut future).is_pending());
+    drop(owner);
+    let payload = catch_unwind(AssertUnwindSafe(|| poll(&mut future))).unwrap_err();
+    assert!(message(&*payload).contains("a drop, on purpose"));
+}
+
+#[test]
+fn an_output_that_fails_in_its_drop_does_not_hide_how_the_task_failed() {
+    task_local! { static FAILS: Option<OnDrop> = None; }
+    quiet();
+    let task = async {
+        FAILS.set(Some(OnDrop::new(|| panic!("a value's drop, on purpose"))));
+        OnDrop::new(|| panic!("the output's drop, on purpose"))
+    };
+    let mut future: Polled<OnDrop> = Box::pin(task.isolated());
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(poll(&mut future)))).unwrap_err();
+    let said = message(&*payload);
+    assert!(said.contains("FAILS") && said.contains("a value's drop"), "{said}");
 }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Census, Counted, panic_of, quiet};
-use cleanslate::foreign::Scoped;
+use crate::support::{Census, Counted, in_a_process_of_its_own, panic_of, quiet};
+use cleanslate::foreign::{Scoped, install};
 use cleanslate::tokio::{JoinSet, RuntimeCarrier, spawn, spawn_blocking, spawn_local};
 use cleanslate::{Pool, task_local};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -216,4 +216,21 @@ fn no_item_of_a_map_is_in_a_runtime_that_another_one_forgot() {
     assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
     pool.map(0..100, |_| check());
     assert_eq!((wrong.into_inner(), pool.stats().workers), (0, 1));
+}
+
+#[test]
+fn an_installed_runtime_goes_along_with_tasks_of_pools() {
+    let name = "spawn::an_installed_runtime_goes_along_with_tasks_of_pools";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    install(Scoped(RuntimeCarrier)).unwrap();
+    let pool = Pool::new(1).unwrap();
+    let is_in_one = || Handle::try_current().is_ok();
+    assert!(!pool.submit(is_in_one).join().unwrap());
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let entered = runtime.enter();
+    assert!(pool.submit(is_in_one).join().unwrap());
+    drop(entered);
+    assert!(!pool.submit(is_in_one).join().unwrap(), "afterwards, on the same worker");
 }
