@@ -1,5 +1,8 @@
 //! `task_local!` and its key type.
 
+#[cfg(all(test, not(loom)))]
+mod suspended;
+
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 

@@ -1,0 +1,120 @@
+//! What can be met when stackful coroutines are suspended in the middle of what is a call
+//! otherwise. To these tests a guard is such a call, which ends when they drop it.
+
+#![expect(unsafe_code, reason = "borrows and binds values beyond a call")]
+
+use std::mem::forget;
+use std::process::Command;
+use std::ptr::NonNull;
+
+use super::{Declared, Place, TaskLocal};
+use crate::frame::Frame;
+use crate::frame::thread;
+use crate::frame::value::{Boxed, Header, Shared};
+use crate::{Context, leaked_values, task_local};
+
+task_local! {
+    static NUMBER: u32 = 0;
+    static ANOTHER: u32 = 0;
+    static TEXT: String = String::new();
+}
+
+fn task<R>(f: impl FnOnce() -> R) -> R {
+    Context::empty().run(f)
+}
+
+fn place<T: Send>(slot: &'static TaskLocal<T>) -> Place<'static, T, Declared<'static, T>> {
+    slot.place().expect("the thread does not end")
+}
+
+/// Borrows the current task's value, as `with` does.
+fn borrowed<T: Send>(slot: &'static TaskLocal<T>) -> Shared<'static, T> {
+    let shown = place(slot).cell.raw.shown(thread::current().epoch.get());
+    // SAFETY: of this type; and a box that is in use is not freed (V4).
+    let boxed = unsafe { Boxed::<T>::from_header(shown.expect("it is touched")) };
+    boxed.borrow().expect("nobody else has it")
+}
+
+/// Binds a value, as `scope` does until [`unbind`].
+fn bind<T: Send>(slot: &'static TaskLocal<T>, value: T) -> NonNull<Header> {
+    let header = place(slot).cell.raw.vacant::<T>();
+    // SAFETY: made for this type, and alive, since it is nobody else's.
+    unsafe { Boxed::from_header(header) }.fill(value);
+    place(slot).show(header);
+    header
+}
+
+/// Returns whether the value was there. It is leaked in any case.
+fn unbind<T: Send>(slot: &'static TaskLocal<T>, header: NonNull<Header>) -> bool {
+    place(slot).take_away(header)
+}
+
+#[test]
+fn a_task_that_ends_below_a_suspended_one_ends_the_process() {
+    const MARK: &str = "CLEANSLATE_TEST_SUSPENDED";
+    if std::env::var_os(MARK).is_some() {
+        let below = Frame::enter(None);
+        forget(Frame::enter(None));
+        drop(below);
+        return;
+    }
+    let name = format!(
+        "{}::a_task_that_ends_below_a_suspended_one_ends_the_process",
+        module_path!().split_once("::").expect("it is in the crate").1
+    );
+    let mut alone = Command::new(std::env::current_exe().unwrap());
+    let output = alone.args([&name, "--exact", "--nocapture"]).env(MARK, "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("a task ended while a coroutine"), "{said}");
+}
+
+#[test]
+fn a_value_that_is_borrowed_when_its_task_ends_is_left_alone() {
+    let (number, another, text) = task(|| {
+        NUMBER.set(1);
+        ANOTHER.set(1);
+        TEXT.set("one".to_owned());
+        (borrowed(&NUMBER), borrowed(&ANOTHER), borrowed(&TEXT))
+    });
+    for _ in 0..2 {
+        task(|| {
+            assert_eq!((NUMBER.get(), TEXT.get()), (0, String::new()));
+            NUMBER.set(2);
+            // Set without a look before.
+            ANOTHER.set(2);
+            TEXT.set("two".to_owned());
+        });
+    }
+    assert_eq!((number.get(), another.get(), text.get().as_str()), (&1, &1, "one"));
+    drop((number, another, text));
+    assert_eq!(task(|| (NUMBER.get(), ANOTHER.get(), TEXT.get())), (0, 0, String::new()));
+}
+
+#[test]
+fn a_scope_that_is_open_when_its_task_ends_is_left_alone() {
+    let leaked = leaked_values();
+    let scoped = task(|| {
+        TEXT.set("the task's".to_owned());
+        bind(&TEXT, "the scope's".to_owned())
+    });
+    assert!(leaked_values() > leaked);
+    assert_eq!(task(|| TEXT.get()), "");
+    task(|| {
+        TEXT.set("another's".to_owned());
+        assert!(!unbind(&TEXT, scoped));
+        assert_eq!(TEXT.get(), "another's");
+    });
+}
+
+#[test]
+fn scopes_may_end_in_any_order() {
+    task(|| {
+        TEXT.set("first".to_owned());
+        let (second, third) = (bind(&TEXT, "second".to_owned()), bind(&TEXT, "third".to_owned()));
+        assert!(unbind(&TEXT, second));
+        assert_eq!(TEXT.get(), "third");
+        assert!(unbind(&TEXT, third));
+        assert_eq!(TEXT.get(), "first");
+    });
+    assert_eq!(task(|| TEXT.get()), "");
+}
