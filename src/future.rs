@@ -272,7 +272,8 @@ fn fail<R>(result: R, error: CleanupError) -> ! {
 
 impl<F: Future> Drop for Isolated<F> {
     fn drop(&mut self) {
-        if self.future.is_none() && self.parked.is_empty() {
+        // Its values have ended with it.
+        if self.future.is_none() {
             return;
         }
         let context = self.context.clone();

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
-use super::task::{EXTRA, Open, end_task, forget_capture, undo};
+use super::task::{EXTRA, Open, end_task, undo};
 use super::thread::{self, DIVERGED, Inherits, NOBODY, Thread};
 use super::thread_end::admit;
 use super::trail::TrailEntry;
@@ -124,7 +124,7 @@ impl Parked {
         // Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the
         // trail.
         let frame = Open::enter(inherits, if self.diverges { DIVERGED } else { 0 });
-        self.put(frame.is_open());
+        self.put();
         let unwinding = FinishOnUnwind { parked: self, frame };
         let result = f();
         let error = if is_over(&result) {
@@ -135,10 +135,6 @@ impl Parked {
         };
         let _returned = ManuallyDrop::new(unwinding);
         (result, error)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
     }
 
     /// Drops the values, the youngest first, in a frame of their own. `f` runs in it before.
@@ -152,7 +148,7 @@ impl Parked {
 
     /// Links the values into the cells of this thread.
     #[inline]
-    fn put(&mut self, is_open: bool) {
+    fn put(&mut self) {
         let thread = thread::current();
         match self.items.as_slice() {
             [] => {}
@@ -162,17 +158,17 @@ impl Parked {
                 unsafe { item.cell() }.link(item.header, thread.fresh_epoch());
                 self.home = LINKED;
             }
-            _ => self.put_several(is_open),
+            _ => self.put_several(),
         }
     }
 
     #[inline(never)]
-    fn put_several(&mut self, is_open: bool) {
+    fn put_several(&mut self) {
         let thread = thread::current();
         if self.home == thread.id.get() + SEVERAL && self.lock.is_none() {
             self.link_all(thread.fresh_epoch());
         } else {
-            self.put_slow(is_open);
+            self.put_slow();
         }
     }
 
@@ -180,7 +176,7 @@ impl Parked {
     /// gone.
     #[cold]
     #[inline(never)]
-    fn put_slow(&mut self, is_open: bool) {
+    fn put_slow(&mut self) {
         let thread = thread::current();
         if self.home & !SEVERAL == LINKED {
             // P1.
@@ -195,7 +191,7 @@ impl Parked {
         }
         let mut lost = Vec::new();
         for mut item in take(&mut self.items) {
-            if is_open && item.move_in(thread, epoch) {
+            if item.move_in(thread, epoch) {
                 self.items.push(item);
             } else {
                 lost.push(item);
@@ -221,7 +217,7 @@ impl Parked {
             }
             _ => self.take_several(is_plain, frame.is_open()),
         }
-        // Nothing is left in it that could fail.
+        // Nothing is left in it that could fail, at most what the poll has captured.
         frame.close();
     }
 
@@ -244,10 +240,7 @@ impl Parked {
         if is_plain && self.locked_if_whole(|parked| parked.unlink_all(thread)) {
             return;
         }
-        forget_capture(thread);
         let added = end_leases(thread, &mut self.failed);
-        // What they have captured.
-        forget_capture(thread);
         let epoch = thread.epoch.get();
         self.locked(|parked| {
             parked.items.retain(|item| {
@@ -381,7 +374,7 @@ fn finish_discarding(parked: &mut Parked, epoch: u64, flags: u32, inherits: Inhe
 fn finish(parked: &mut Parked, frame: Open) -> Option<CleanupError> {
     let mut error = None;
     let is_plain = thread::current().flags.get() == frame.clean;
-    if !is_plain || !parked.is_empty() || parked.failed.is_some() {
+    if !is_plain || !parked.items.is_empty() || parked.failed.is_some() {
         error = finish_slow(parked, frame.clean);
     }
     CleanupError::add(&mut error, frame.close());
@@ -407,7 +400,6 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
                 generation: 0,
             });
         }
-        thread.leave(0);
         CleanupError::add(&mut error, end_task(thread, clean));
     }
     error
@@ -429,10 +421,8 @@ fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEn
             unsafe { entry.cell.as_ref() }.in_futures() == InFutures::EndsWithPoll
         });
         kept.extend(others);
-        let outer = thread.generation();
         for lease in leases.iter().rev() {
             CleanupError::add(failed, undo(thread, *lease, &mut extra));
         }
-        thread.set_generation(outer);
     }
 }

@@ -304,9 +304,8 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
     if (thread.flags.get() ^ clean) & DEPTH != 0 {
         abort_out_of_order();
     }
-    forget_capture(thread);
     let error = unwind(thread);
-    // A drop may have captured in turn.
+    // The task may have captured, and so may each drop.
     forget_capture(thread);
     error
 }
@@ -315,20 +314,18 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
 pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
     let mut error = None;
     let mut extra = EXTRA;
-    let outer = thread.generation();
     while let Some(entry) = thread.trail.pop(thread.epoch.get()) {
         if let Some(fault) = undo(thread, entry, &mut extra) {
             CleanupError::add(&mut error, Some(fault));
         }
     }
-    thread.set_generation(outer);
     error
 }
 
 /// Undoes one entry, which is off the trail. `extra` counts the drops of later generations.
 ///
-/// Leaves the thread with the generation of what the drop has touched: the caller puts back what
-/// was there before, once for all that it undoes.
+/// Leaves the thread with the generation of what the drop has touched: whoever ends the task puts
+/// the flags back, once for all that is undone.
 #[inline]
 pub(super) fn undo(thread: &Thread, entry: TrailEntry, extra: &mut usize) -> Option<CleanupError> {
     // SAFETY: C1: a cell stays in place while it has an entry, and `remove_entry` is the last use.
@@ -336,7 +333,7 @@ pub(super) fn undo(thread: &Thread, entry: TrailEntry, extra: &mut usize) -> Opt
     let mut error = None;
     if let Some(header) = cell.unlink(entry.epoch) {
         if cell.is_inheritable() {
-            // An earlier drop may have captured it (R8).
+            // The task may have captured it, or an earlier drop (R8).
             forget_capture(thread);
         }
         // SAFETY: just taken out of the cell.

@@ -146,7 +146,7 @@ impl Thread {
     }
 
     /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
-    /// to leave on the trail. Returns the entry's [generation](Self::generation).
+    /// to leave on the trail. Returns the entry's [generation](Self::set_generation).
     #[inline]
     pub(super) fn note_entry(&self) -> u32 {
         // Read for both, or the compiler would write one byte of the word, and whoever reads it
@@ -166,13 +166,8 @@ impl Thread {
         self.flags.get() & DEPTH
     }
 
-    /// Returns how many drops of one clean-up led to the code that runs now: see
+    /// Sets how many drops of one clean-up led to the code that runs next: see
     /// [`task`](super::task).
-    #[inline]
-    pub(super) fn generation(&self) -> u32 {
-        (self.flags.get() & GENERATIONS) >> GENERATION
-    }
-
     pub(super) fn set_generation(&self, generation: u32) {
         self.flags.set(self.flags.get() & !GENERATIONS | generation << GENERATION);
     }

@@ -67,7 +67,6 @@ pub(crate) fn at_end(thread: &Thread, f: fn()) {
 fn teardown() {
     let thread = thread::current();
     // The process may exit from within tasks: then they end here, the innermost first.
-    end_captures(thread);
     while let Some(epoch) = thread.trail.last_epoch() {
         thread.epoch.set(epoch);
         thread.flags.set(0);

@@ -47,7 +47,8 @@ impl Hasher for IdHasher {
 type Map = HashMap<u64, Arc<dyn OwnedCell>, BuildHasherDefault<IdHasher>>;
 
 struct Table {
-    /// The cell used last, which is most often the one used next. Id 0 is nobody's.
+    /// The cell used last, which is most often the one used next. Dangling once its owner is gone,
+    /// after which nobody asks for the id (O1). Id 0 is nobody's.
     last: Cell<(u64, *const ())>,
     map: RefCell<ManuallyDrop<Map>>,
     /// What all of this thread's cells share (C4). Made with the first one.
@@ -147,19 +148,12 @@ impl Table {
                 }
                 !dead
             });
-            self.last.set((0, std::ptr::null()));
             let len = map.len();
             map.shrink_to(len * 2);
             self.sweep_at.set(len * 2 + SLACK);
         }
         map.insert(id, cell);
         swept
-    }
-
-    fn forget_last(&self, id: u64) {
-        if self.last.get().0 == id {
-            self.last.set((0, std::ptr::null()));
-        }
     }
 }
 
@@ -173,7 +167,6 @@ fn ignore_own() {
 /// Forgets the cell of an owner that is gone, if this thread has one that nothing refers to.
 pub(super) fn forget(id: u64) {
     let table = permanent::get(&TABLE);
-    table.forget_last(id);
     let mut map = table.map.borrow_mut();
     let is_dead = map.get(&id).is_some_and(|cell| is_dead(&**cell));
     let cell = if is_dead { map.remove(&id) } else { None };

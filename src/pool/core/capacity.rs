@@ -206,7 +206,6 @@ impl Core {
         };
         let taken = line.get_or_insert_with(|| capacity.wait()).poll(waker);
         if taken.is_pending() && self.is_forked() {
-            *line = None;
             return Poll::Ready(Err(Refused::Forked));
         }
         taken.map_err(|why| self.refusal(why))
