@@ -202,12 +202,35 @@ fn a_reduction_of_which_a_call_cannot_be_cleaned_up_fails_and_what_was_made_is_d
                     }
                     a.or(b)
                 };
-                let said = panic_of(|| pool.map_reduce(0..1_000, item, || None, reduce));
+                let said = fails(&pool, || drop(pool.map_reduce(0..1_000, item, || None, reduce)));
                 assert!(said.contains("BOMB"), "{said}");
                 assert_eq!(census.alive(), 0);
             }
         }
     });
+}
+
+#[test]
+fn scratch_of_which_the_making_cannot_be_cleaned_up_fails_the_map() {
+    everywhere(|pool| {
+        for pool in [pool.clone(), pool.in_context(&one_by_one())] {
+            let init = || BOMB.set(Some(Bomb(1)));
+            let said = fails(&pool, || drop(pool.map_init(0..10, init, |(), n| n)));
+            assert!(said.contains("BOMB"), "{said}");
+        }
+    });
+}
+
+/// Calls `f`, which fails because something cannot be cleaned up, and returns what it says.
+///
+/// Broke: where the item's closures are several, this was counted and reported as a panic.
+fn fails(pool: &Pool, f: impl FnOnce()) -> String {
+    let before = pool.stats();
+    let said = panic_of(f);
+    let now = pool.stats();
+    assert_eq!((now.panicked, now.unobserved), (before.panicked, before.unobserved), "{said}");
+    assert!(now.failed > before.failed && said.contains("could not be cleaned up"), "{said}");
+    said
 }
 
 /// Explodes when it is dropped, unless it was defused.

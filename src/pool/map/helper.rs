@@ -5,6 +5,7 @@ use std::mem::needs_drop;
 use std::ops::ControlFlow;
 
 use super::chunk_size::ChunkSize;
+use super::kept::of_item;
 use super::output::{Piece, Stop};
 use super::shared::{Input, Map, drop_given};
 use super::step::{InFrame, Step};
@@ -295,6 +296,7 @@ where
                 Ok(ControlFlow::Continue(out)) => out,
                 Ok(ControlFlow::Break(with)) => return map.stop_at(position, with),
                 Err(failure) => {
+                    let failure = of_item(failure);
                     count(map, &failure);
                     match map.step.failed(position, failure) {
                         ControlFlow::Continue(out) => {
@@ -337,6 +339,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
+    let failure = of_item(failure);
     count(map, &failure);
     map.stop(StopReason::Failed(failure));
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::mem;
 use std::ops::{ControlFlow, Range};
+use std::panic::resume_unwind;
 
 use super::step::{Call, OnTop, Step};
 use crate::context::Context;
@@ -38,11 +39,25 @@ impl<'c, T> Kept<'c, T> {
     }
 }
 
+/// A failure of an item on its way through the item's frame.
+struct Thrown(Failure);
+
 /// Unwinds with the failure of a call, which is the item's.
 fn resume(failure: Failure) -> ! {
     match failure {
         Failure::Panic(payload) => payload.resume(),
-        failure => Payload::text(failure.to_string()).resume(),
+        failure => resume_unwind(Box::new(Thrown(failure))),
+    }
+}
+
+/// Returns the failure of an item, also where it has unwound though nothing panicked.
+pub(super) fn of_item(failure: Failure) -> Failure {
+    match failure {
+        Failure::Panic(payload) => match payload.into_inner().downcast::<Thrown>() {
+            Ok(thrown) => thrown.0,
+            Err(payload) => Failure::Panic(Payload::new(payload)),
+        },
+        failure => failure,
     }
 }
 
