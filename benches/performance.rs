@@ -72,7 +72,8 @@ const LOOPS: [fn(&Pool, &[u64]); 16] = {
     loops!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
 };
 
-/// Makes an array of functions that differ in the number after their arguments.
+/// Makes an array of functions that differ in the number after their arguments: a constant, or the
+/// optimiser would find that they are all the same, and keep one.
 macro_rules! copies {
     (|$($argument:ident),+; $n:ident| $body:block) => {
         copies!([0 1 2 3 4 5 6 7] ($($argument),+) $n $body)
@@ -82,7 +83,7 @@ macro_rules! copies {
     };
     ($number:literal ($($argument:ident),+) $n:ident $body:block) => {
         |$($argument),+| {
-            let $n = $number;
+            const $n: u64 = $number;
             $body
         }
     };
@@ -116,7 +117,7 @@ fn resets() {
     row(
         "an empty frame, `Context::run`",
         "+ 2 ns",
-        COPIES * ROUNDS,
+        COPIES * ROUNDS as usize,
         &[
             ("", Box::new(|| FRAMES.iter().for_each(|run| run(&empty)))),
             ("a call", Box::new(|| CALLS.iter().for_each(|run| run(&empty)))),
@@ -139,35 +140,35 @@ fn resets() {
 /// side.
 pub(crate) const COPIES: usize = 8;
 /// How many frames a copy of their loop opens and closes.
-const ROUNDS: usize = 100;
-const FRAMES: [fn(&Context); COPIES] = copies!(|context; n| {
-    (0..ROUNDS).for_each(|round| _ = black_box(context.run(|| black_box(round + n))));
+const ROUNDS: u64 = 100;
+const FRAMES: [fn(&Context); COPIES] = copies!(|context; N| {
+    (0..ROUNDS).for_each(|round| _ = black_box(context.run(|| black_box(round + N))));
 });
-const CALLS: [fn(&Context); COPIES] = copies!(|_context; n| {
-    (0..ROUNDS).for_each(|round| _ = black_box(call(|| black_box(round + n))));
+const CALLS: [fn(&Context); COPIES] = copies!(|_context; N| {
+    (0..ROUNDS).for_each(|round| _ = black_box(call(|| black_box(round + N))));
 });
-const SLICES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; n| {
-    drop(black_box(pool.map_slice(items, |item| item + work(nanos) + n)));
+const SLICES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; N| {
+    drop(black_box(pool.map_slice(items, |item| item + work(nanos) + N)));
 });
-const TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos; n| {
+const TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos; N| {
     let touch = |item: &u64| {
-        WORD.set(*item + n);
+        WORD.set(*item + N);
         WORD.get()
     };
     drop(black_box(pool.map_slice(items, touch)));
 });
-const PLAIN_TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos; n| {
+const PLAIN_TOUCHES: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, _nanos; N| {
     let touch = |item: &u64| {
-        PLAIN.set(*item + n);
+        PLAIN.set(*item + N);
         PLAIN.get()
     };
     drop(black_box(pool.map_slice(items, touch)));
 });
-const ITERATORS: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; n| {
-    drop(black_box(pool.map(items, |item| item + work(nanos) + n)));
+const ITERATORS: [fn(&Pool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; N| {
+    drop(black_box(pool.map(items, |item| item + work(nanos) + N)));
 });
-const OF_RAYON: [fn(&rayon::ThreadPool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; n| {
-    let map = || items.par_iter().map(|item| item + work(nanos) + n).collect::<Vec<_>>();
+const OF_RAYON: [fn(&rayon::ThreadPool, &[u64], u64); COPIES] = copies!(|pool, items, nanos; N| {
+    let map = || items.par_iter().map(|item| item + work(nanos) + N).collect::<Vec<_>>();
     drop(black_box(pool.install(map)));
 });
 

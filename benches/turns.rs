@@ -18,15 +18,28 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Runs the sides in turns, each a batch at a time; returns the median nanoseconds of each per
-/// unit, and the median, the lowest and the highest decile of the first side's ratio to that of the
+/// Returns how often a side runs in a turn: for a thousandth of the row's time at least, so that
+/// neither the clock matters, nor what the others have left in the caches and asleep.
+fn runs(way: &Way<'_>) -> usize {
+    let mut runs = 1;
+    // Twice, lest an interruption passes for work.
+    while (0..2).any(|_| time(way, runs) < patience() / 1000) {
+        runs *= 2;
+    }
+    runs
+}
+
+fn time(way: &Way<'_>, runs: usize) -> Duration {
+    let began = Instant::now();
+    (0..runs).for_each(|_| way.1());
+    began.elapsed()
+}
+
+/// Runs the sides in turns that take equally long; returns the median nanoseconds of each per unit,
+/// and the median, the lowest and the highest decile of the first side's ratio to that of the
 /// others with the best median.
 pub(crate) fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
-    // A batch takes a tenth of a millisecond at least, so that the clock does not matter.
-    let began = Instant::now();
-    ways.iter().for_each(|way| way.1());
-    let once = (began.elapsed().as_nanos() as usize / ways.len()).max(1);
-    let batch = (100_000 / once).clamp(1, 10_000);
+    let runs: Vec<usize> = ways.iter().map(runs).collect();
     let mut took: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     let began = Instant::now();
     while took[0].len() < 3 || began.elapsed() < patience() {
@@ -34,11 +47,8 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize) -> (Vec<f64>, [f64; 3]) {
         for n in 0..ways.len() {
             // Who is first changes with every round.
             let side = (n + first) % ways.len();
-            let began = Instant::now();
-            for _ in 0..batch {
-                ways[side].1();
-            }
-            took[side].push(began.elapsed().as_nanos() as f64 / (batch * units) as f64);
+            let nanos = time(&ways[side], runs[side]).as_nanos() as f64;
+            took[side].push(nanos / (runs[side] * units) as f64);
         }
     }
     let medians: Vec<f64> = took.iter().map(|side| median(&mut side.clone())).collect();
