@@ -167,11 +167,8 @@ impl<'c> Frame<'c> {
     #[inline]
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
         let thread = thread::current();
-        // The hot path of a map: one load and one branch for a task that has touched nothing.
-        if thread.epoch.get() == CLEAN {
-            return Ok(());
-        }
-        // It has touched values that need no drop: without its epoch, nobody finds them any more.
+        // It has touched nothing, or values that need no drop (T5): without its epoch, nobody finds
+        // them any more.
         if thread.flags.get() == self.open.clean {
             thread.epoch.set(CLEAN);
             return Ok(());

@@ -53,9 +53,11 @@ pub(super) fn each<T, R, A>(
     let mut frame = Frame::enter(context.inherits());
     // Not `for`, which would drop the iterator in the frame.
     while let Some(result) = items.next().map(&f) {
-        if let Err(error) = frame.next_task() {
-            discard(result);
-            fail(error);
+        if !frame.is_clean() {
+            if let Err(error) = frame.next_task() {
+                discard(result);
+                fail(error);
+            }
         }
         then(&mut all, result);
     }

@@ -233,35 +233,34 @@ fn fill<'c, I: Iterator + Default, T: Tasks<'c>, R, E>(
     let all = places.len();
     let mut progress =
         Progress { left: mem::take(items), places: places.iter_mut(), all, items, written };
-    let mut result = 'touched: {
-        while progress.places.len() != 0 {
-            // There are as many items as places.
-            let item = progress.left.next()?;
-            let result = match f(item, tasks) {
-                ControlFlow::Continue(result) => result,
-                ControlFlow::Break(with) => return Some(Stop::Item(with)),
-            };
-            // The price of isolation: a load and a branch.
-            if !tasks.is_clean() {
-                break 'touched result;
+    while progress.places.len() != 0 {
+        // There are as many items as places.
+        let item = progress.left.next()?;
+        let result = match f(item, tasks) {
+            ControlFlow::Continue(result) => result,
+            ControlFlow::Break(with) => return Some(Stop::Item(with)),
+        };
+        // The price of isolation: a load and a branch.
+        if !tasks.is_clean() {
+            // Before the result counts: a task is over when its slots are.
+            if let Err(error) = tasks.next_task() {
+                return Some(Stop::Cleanup(error, result));
             }
             progress.write(result);
+            break;
         }
-        return None;
-    };
-    loop {
-        // Before the result counts: a task is over when its slots are.
+        progress.write(result);
+    }
+    while progress.places.len() != 0 {
+        let item = progress.left.next()?;
+        let result = match f(item, tasks) {
+            ControlFlow::Continue(result) => result,
+            ControlFlow::Break(with) => return Some(Stop::Item(with)),
+        };
         if let Err(error) = tasks.next_task() {
             return Some(Stop::Cleanup(error, result));
         }
         progress.write(result);
-        if progress.places.len() == 0 {
-            return None;
-        }
-        let item = progress.left.next()?;
-        result = match f(item, tasks) {
-            ControlFlow::Continue(result) => result,
-            ControlFlow::Break(with) => return Some(Stop::Item(with)),
-        };
     }
+    None
 }
