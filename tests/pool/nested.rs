@@ -1,10 +1,11 @@
 //! Tasks that wait for tasks: with one worker, to any depth, across pools, in every combination.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::{OnDrop, SHAPES, each_shape, finishes, occupy};
-use cleanslate::{JoinHandle, Pool};
+use cleanslate::{JoinHandle, Pool, worker_local};
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -251,6 +252,39 @@ fn a_plain_thread_runs_what_a_drop_waits_for_if_a_pool_waits_for_the_drop() {
                     drop(go);
                     waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
                 });
+            });
+        }
+    }
+}
+
+worker_local! { static AT_THE_WORKERS_END: Option<OnDrop> = None; }
+
+thread_local! { static AT_THE_THREADS_END: Cell<Option<OnDrop>> = const { Cell::new(None) }; }
+
+// Broke: a worker that ended with its pool waited as a plain thread does.
+#[test]
+fn what_ends_with_a_worker_may_wait_for_a_pool_all_of_which_waits_for_its_end() {
+    for workers in SHAPES {
+        for is_worker_local in [true, false] {
+            finishes(&format!("worker-local: {is_worker_local}"), move || {
+                let (ending, pool) = (Pool::new(1).unwrap(), Pool::new(workers).unwrap());
+                let (theirs, (tell, told)) = (pool.clone(), mpsc::channel());
+                let waits = OnDrop::new(move || {
+                    let here = std::thread::current().id();
+                    assert_eq!(theirs.submit(|| std::thread::current().id()).join().unwrap(), here);
+                    assert_eq!(theirs.map(0..3, |n| n), [0, 1, 2]);
+                    tell.send(()).unwrap();
+                });
+                let kept = ending.submit(move || match is_worker_local {
+                    true => AT_THE_WORKERS_END.with(|place| *place = Some(waits)),
+                    false => AT_THE_THREADS_END.set(Some(waits)),
+                });
+                kept.join().unwrap();
+                let busy = occupy(&ending);
+                let waiting = all_wait_for_the_end_of(&ending, &pool);
+                drop(busy);
+                waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+                told.recv().unwrap();
             });
         }
     }

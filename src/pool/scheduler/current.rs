@@ -9,10 +9,10 @@ use std::time::Instant;
 use super::awake::{Awake, GLANCE, QUICK, RESULT, nanos};
 use super::stack;
 use super::worker_slot::WorkerSlot;
-use crate::context;
 #[cfg(loom)]
 use crate::sync::seam::CellKey;
 use crate::sync::seam::{self, Clock};
+use crate::{context, frame};
 
 /// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
 /// quarter to a half of a thread's two mebibytes for it; where they use more, a quarter of the
@@ -30,6 +30,8 @@ struct Here {
     index: u32,
     /// Whether the thread is bound to its slot: it serves there, and nobody else does.
     bound: bool,
+    /// Whether it is a worker at its end, which is as fit for tasks as it was.
+    ending: bool,
     /// Whether it is a worker that calls a hook, which nobody counts.
     in_hook: bool,
     /// How many drops of what was not let in are made on this thread, one inside the other.
@@ -47,6 +49,7 @@ const NOBODY: Here = Here {
     worker_of: 0,
     index: 0,
     bound: false,
+    ending: false,
     in_hook: false,
     refused: 0,
     depth: 0,
@@ -96,6 +99,12 @@ pub(crate) fn unbind(slot: &WorkerSlot) {
     HERE.with(|here| here.set(Here { bound: false, ..here.get() }));
 }
 
+/// Makes this thread, which has been unbound, wait as a task does until its slots have ended: with
+/// it ends its pool, and a task that waits for that may hold what this thread waits for.
+pub(crate) fn end() {
+    HERE.with(|here| here.set(Here { ending: true, ..here.get() }));
+}
+
 /// Calls a hook of the worker that this thread is. It must not unwind.
 pub(crate) fn run_hook<R>(hook: impl FnOnce() -> R) -> R {
     HERE.with(|here| here.set(Here { in_hook: true, ..here.get() }));
@@ -139,18 +148,24 @@ pub(crate) fn belongs_to(pool: u64) -> bool {
 }
 
 /// Returns whether this thread waits as a task does: it runs one, of any pool, or drops what a pool
-/// waits for, or is a worker that calls a hook. Others cannot be counted on to run what it waits
-/// for: it may be the only worker, and all workers may wait for that pool.
+/// waits for, or is a worker that calls a hook or ends with its pool. Others cannot be counted on
+/// to run what it waits for: it may be the only worker, and all workers may wait for that pool.
 #[inline]
 pub(crate) fn in_task() -> bool {
     let here = HERE.get();
+    is_working(here) || here.ending && !frame::thread::current().is_gone()
+}
+
+#[inline]
+fn is_working(here: Here) -> bool {
     here.depth + here.drops != 0 || here.bound
 }
 
 /// Returns whether a pool, of this thread or of others, may wait for what this thread does now: it
 /// must not wait for a pool in turn without being asked to.
 pub(crate) fn is_awaited() -> bool {
-    in_task() || HERE.get().innermost != 0
+    let here = HERE.get();
+    is_working(here) || here.innermost != 0
 }
 
 /// Returns whether the task that this thread runs runs on top of no other.

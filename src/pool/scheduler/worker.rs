@@ -5,7 +5,7 @@
 //! | starting | `on_worker_start` | as a hook | as a task |
 //! | serving | tasks, directed tasks, drops of what is cancelled | as a task | as a task |
 //! | stopping | `on_worker_stop` | as a hook | as a task |
-//! | ending | worker-locals, thread-local destructors | as a plain thread | as a plain thread |
+//! | ending | worker-locals, thread-local destructors | as a plain thread | see below |
 //!
 //! A hook submits as a task does if the pool was open when it began; else it is refused.
 //!
@@ -19,6 +19,10 @@
 //! unbound and its successor is started. So whatever its worker-locals and destructors wait for,
 //! the successor can run it. Its counters, its index and its inbox are the successor's from then
 //! on.
+//!
+//! What they wait for may also be a task of another pool, all of whose workers wait for the end of
+//! this one. So a thread that ends because its pool is quiescent waits as a task does, until its
+//! slots have ended. One that is to be replaced waits as a plain thread: it is not fit for tasks.
 //!
 //! A hook that begins while the pool is open counts as a task: the pool is not quiescent before it
 //! is over, and whatever it submits is run.
@@ -71,10 +75,13 @@ fn live(core: &Arc<Core>, index: usize) {
         seam::sleep(RETRY.1);
         Exit::Replaced
     };
+    let is_fit = !current::is_retiring();
     current::unbind(slot);
     core.tell_if_idle();
-    if let Exit::Replaced = end {
-        start_successor(core, slot);
+    match end {
+        Exit::Replaced => start_successor(core, slot),
+        Exit::Quiescent if is_fit => current::end(),
+        Exit::Quiescent => {}
     }
     slot::end_worker();
     promise.disarm();
