@@ -18,6 +18,9 @@ impl Pool {
     /// at a time and one by one where they are slow, and write the results in place: nothing is
     /// collected before or copied after. Each pull is a task of its own, too.
     ///
+    /// A chunk is pulled to its end before its first item starts. So an iterator that waits for
+    /// what becomes of an item it has yielded may wait for ever: that is for [`imap`](Pool::imap).
+    ///
     /// # Panics
     ///
     /// The first panic, of an item or of the iterator, resumes here; no item starts after it, and

@@ -27,7 +27,8 @@ where
     R: Send,
 {
     let len = items.len();
-    let mut results = Vec::with_capacity(len);
+    // More than an address space holds is a panic.
+    let mut results = catch(|| Vec::with_capacity(len))?;
     let places = &mut results.spare_capacity_mut()[..len];
     let common = Common { context, f, first: First::default() };
     let pieces = items.drive(Pieces { places, common: &common });

@@ -114,3 +114,15 @@ fn an_input_may_promise_any_number_of_items() {
         assert_eq!(pool.map(Boasts(3, hint), |n| n), [2, 1, 0], "{hint:?}");
     }
 }
+
+// Broke: the closure was dropped while the panic of the allocation unwound.
+#[test]
+fn a_map_of_more_results_than_there_are_addresses_costs_one_panic() {
+    quiet();
+    let census = Census::new();
+    let pool = RayonPool::new(1).unwrap();
+    let held = Fails::new(&census);
+    let map = || pool.map_range(0..usize::MAX, move |n| (held.held(), n).1);
+    let said = message(&*catch_unwind(AssertUnwindSafe(map)).unwrap_err());
+    assert_eq!((said.as_str(), census.alive()), ("capacity overflow", 0));
+}
