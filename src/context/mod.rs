@@ -9,10 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{
-    attached, make_for_nobody, must_retire, ready_for_next, run, run_attached, run_several,
-    take_retirement,
-};
+pub(crate) use run::{attached, make_for_nobody, ready_for_next, run, run_attached, run_several};
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{

@@ -170,7 +170,9 @@ fn not_attached(
     closed: Option<CleanupError>,
 ) -> Result<Option<CleanupError>, CarrierError> {
     if has_run || failed.is_detach() {
-        thread::current().must_retire.set(true);
+        if let Some(tell) = thread::current().on_stuck.get() {
+            tell();
+        }
     }
     if has_run {
         let mut error = Some(CleanupError::detach(failed));
@@ -179,15 +181,4 @@ fn not_attached(
     }
     // What the carriers left in slots while they failed is gone; the carrier is the cause.
     Err(failed)
-}
-
-/// Returns whether a carrier could not be detached on this thread.
-#[inline]
-pub(crate) fn must_retire() -> bool {
-    thread::current().must_retire.get()
-}
-
-/// Returns the same, and takes it as seen to.
-pub(crate) fn take_retirement() -> bool {
-    thread::current().must_retire.replace(false)
 }

@@ -84,8 +84,9 @@ pub(crate) struct Thread {
     /// The last capture of each open task that is still what a new one would give, the innermost's
     /// last.
     pub(super) captures: RefCell<ManuallyDrop<Vec<Arc<Snapshot>>>>,
-    /// A carrier could not be detached, so foreign state may have stayed on this thread.
-    pub(crate) must_retire: Cell<bool>,
+    /// What to call when a carrier could not be detached, so that foreign state may have stayed on
+    /// this thread.
+    pub(crate) on_stuck: Cell<Option<fn()>>,
     /// What else ends with the thread's slots.
     pub(super) at_end: Cell<Option<fn()>>,
 }
@@ -110,7 +111,7 @@ impl Thread {
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),
             inheritable: RefCell::new(ManuallyDrop::new(Vec::new())),
             captures: RefCell::new(ManuallyDrop::new(Vec::new())),
-            must_retire: Cell::new(false),
+            on_stuck: Cell::new(None),
             at_end: Cell::new(None),
         }
     }

@@ -29,48 +29,20 @@ pub(crate) struct Admission {
     word: AtomicU64,
 }
 
-/// What became of a submission.
-#[must_use]
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Admitted {
-    /// It is counted, with this number.
-    Yes(u64),
-    /// The pool is closed.
-    No,
-    /// The pool was closed at this moment. It is counted, and has to be counted as finished.
-    TooLate,
-}
-
 impl Admission {
     pub(crate) fn new() -> Self {
         Self { word: AtomicU64::new(0) }
     }
 
-    /// Counts a submission, unless the pool is closed. `draining` is asked whether the caller runs
-    /// a task of the pool, which may submit until the pool is cancelled.
-    #[inline]
-    pub(crate) fn admit(&self, draining: impl Fn() -> bool) -> Admitted {
-        let may =
-            |word: u64| word & (CLOSED | CANCELLED) == 0 || (word & CANCELLED == 0 && draining());
-        // Relaxed: the change below decides.
-        if !may(self.word.load(Ordering::Relaxed)) {
-            return Admitted::No;
-        }
-        // AcqRel: the order with the closing is that of the changes to this one word; Acquire shows
-        // what was done before the closing to one that is too late, and Release is for `count`.
-        let before = self.word.fetch_add(1, Ordering::AcqRel);
-        if may(before) { Admitted::Yes(before & COUNT) } else { Admitted::TooLate }
-    }
-
     /// Admits nobody but running tasks any more.
     pub(crate) fn close(&self) {
-        // AcqRel: as in `admit`.
+        // AcqRel: as in `Core::admit`.
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// Admits nobody any more.
     pub(crate) fn cancel(&self) {
-        // AcqRel: as in `admit`.
+        // AcqRel: as in `Core::admit`.
         self.word.fetch_or(CLOSED | CANCELLED, Ordering::AcqRel);
     }
 
@@ -99,27 +71,41 @@ impl Core {
     /// Lets something in: takes its place in a bounded queue, and counts it. Returns its number. If
     /// it is refused, its place is given back.
     ///
-    /// Where there is no place, a thread that runs a task passes.
+    /// Where there is no place, a thread that runs a task passes. One that runs a task of this pool
+    /// is let in until the pool is cancelled.
     #[inline]
     pub(crate) fn admit(&self, place: Place) -> Result<u64, Refused> {
         if let Some(capacity) = &self.capacity {
             self.take_place(capacity, place)?;
         }
-        match self.admission.admit(|| current::keeps_open(self.id)) {
-            Admitted::Yes(number) => Ok(number),
-            refused => Err(self.refuse(refused, place)),
+        let is_open = |word: u64| {
+            word & (CLOSED | CANCELLED) == 0
+                || word & CANCELLED == 0 && current::keeps_open(self.id)
+        };
+        let word = &self.admission.word;
+        // Relaxed: the change below decides.
+        if !is_open(word.load(Ordering::Relaxed)) {
+            return Err(self.refuse(place));
         }
+        // AcqRel: the order with the closing is that of the changes to this one word; Acquire shows
+        // what was done before the closing to one that is too late, and Release is for `count`.
+        let before = word.fetch_add(1, Ordering::AcqRel);
+        if is_open(before) { Ok(before & COUNT) } else { Err(self.refuse_late(place)) }
+    }
+
+    /// Refuses what was counted all the same, since the pool was closed at that moment.
+    #[cold]
+    fn refuse_late(&self, place: Place) -> Refused {
+        // On the counters of no thread: this one may have left its loop, where a worker would look
+        // for itself whether it was the last.
+        let tally = Tally { counters: &self.shared, alone: false };
+        tally.add(|c| &c.claimed, 1);
+        self.finished(tally);
+        self.refuse(place)
     }
 
     #[cold]
-    fn refuse(&self, refused: Admitted, place: Place) -> Refused {
-        if refused == Admitted::TooLate {
-            // On the counters of no thread: this one may have left its loop, where a worker would
-            // look for itself whether it was the last.
-            let tally = Tally { counters: &self.shared, alone: false };
-            tally.add(|c| &c.claimed, 1);
-            self.finished(tally);
-        }
+    fn refuse(&self, place: Place) -> Refused {
         if place != Place::NotNeeded {
             self.give_place_back();
         }
@@ -190,22 +176,5 @@ impl Core {
         if self.is_cancelled() {
             self.cancel_directed();
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closed_pool_counts_nobody_but_its_running_tasks() {
-        let admission = Admission::new();
-        assert_eq!(admission.admit(|| false), Admitted::Yes(0));
-        admission.close();
-        assert_eq!(admission.admit(|| false), Admitted::No);
-        assert_eq!(admission.admit(|| true), Admitted::Yes(1));
-        admission.cancel();
-        assert_eq!(admission.admit(|| true), Admitted::No);
-        assert_eq!((admission.count(), admission.is_closed()), (2, true));
     }
 }

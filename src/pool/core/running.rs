@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::{Core, Entry, Place};
-use crate::context::Context;
 use crate::frame::Failure;
-use crate::pool::error::Labelled;
 use crate::pool::scheduler::current::{self, Doing, InTask};
 use crate::pool::scheduler::worker_slot::{Counters, Tally};
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
@@ -33,17 +31,6 @@ impl Core {
     #[inline]
     pub(crate) fn run(&self, entry: Arc<dyn Entry>, tally: Tally<'_>) {
         if self.is_cancelled() { entry.cancel(self) } else { entry.run(self, tally) }
-    }
-
-    /// Runs user code as the task with `label`: isolated, watched, caught.
-    #[inline]
-    pub(crate) fn run_task<R>(
-        &self,
-        label: &impl Labelled,
-        context: &Context,
-        task: impl FnOnce() -> R,
-    ) -> Result<R, Failure> {
-        self.watched(label, None, || self.isolation.run(context, task))
     }
 
     /// Counts a task that was claimed: it gives its place in a bounded queue back.

@@ -5,8 +5,26 @@ use std::time::Duration;
 
 use super::testing::{Directed, Task, core};
 use super::*;
+use crate::pool::scheduler::current::Doing;
 use crate::pool::scheduler::sleep::Sleeper;
 use crate::pool::scheduler::worker_slot::DirectedTask;
+
+#[test]
+fn a_closed_pool_lets_nobody_in_but_its_running_tasks() {
+    let core = core(1);
+    assert_eq!(core.admit(Place::NotNeeded), Ok(0));
+    core.close();
+    assert_eq!(core.admit(Place::NotNeeded), Err(Refused::ShutDown));
+    let other = current::enter(core.id + 1, Doing::Task);
+    assert_eq!(core.admit(Place::NotNeeded), Err(Refused::ShutDown), "a task of another pool");
+    drop(other);
+    let in_task = current::enter(core.id, Doing::Task);
+    assert_eq!(core.admit(Place::NotNeeded), Ok(1));
+    core.cancel();
+    assert_eq!(core.admit(Place::NotNeeded), Err(Refused::ShutDown));
+    drop(in_task);
+    assert_eq!(core.admitted(), 2);
+}
 
 // Broke nothing for long: without the look after the work is made visible, what comes after the
 // thread that cancels has looked waits for a worker, which may be busy for ever.
@@ -150,7 +168,7 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
 fn a_task_that_drains_submits_and_one_of_a_cancelled_pool_does_not() {
     let core = core(1);
     core.close();
-    let in_task = current::enter(core.id, current::Doing::Task);
+    let in_task = current::enter(core.id, Doing::Task);
     assert!(core.admit(Place::Refuse).is_ok());
     assert!(Activity::begin(&core).is_some());
     core.cancel();

@@ -93,8 +93,9 @@ where
     R: Send,
 {
     fn help(&self, index: usize, _shift: &dyn Shift) -> Help {
-        let running = Running::begin(self.core, self.core.tally());
-        match self.core.run_task(self.label, &self.context, &self.f) {
+        let core = self.core;
+        let running = Running::begin(core, core.tally());
+        match core.watched(self.label, None, || core.isolation.run(&self.context, &self.f)) {
             Ok(result) => {
                 running.end(1, None);
                 // There was nothing before: each worker is visited once.

@@ -111,7 +111,7 @@ where
         let running = Running::begin(core, tally);
         // Wakes whoever waits for the place: user code, which must not wait for this task.
         core.claimed(tally);
-        let outcome = core.run_task(self, &context, task);
+        let outcome = core.watched(self, None, || core.isolation.run(&context, task));
         if !context.is_empty() {
             core.drop_contained(context, self);
         }

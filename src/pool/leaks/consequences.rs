@@ -20,7 +20,7 @@ impl Core {
     /// replace the worker, whose successor would run the hook again, and so on for ever.
     pub(crate) fn begin_leak_watch(&self, index: usize) {
         let Some(config) = self.leak_watch.config() else { return };
-        self.touch_what_is_there_anyway();
+        self.touch_what_is_there_anyway(index);
         if let Err(error) = config.begin() {
             let failure = Failure::Panic(Payload::text(error.to_string()));
             self.report_for(format!("sentinel of worker {index}"), failure);
@@ -30,7 +30,7 @@ impl Core {
     /// Runs a task that does nothing, with the carriers that every task has. What they adopt, and
     /// what a frame needs, comes to life at the first touch, which would be put down to the first
     /// task; and a fresh worker would be replaced for it at once.
-    fn touch_what_is_there_anyway(&self) {
+    fn touch_what_is_there_anyway(&self, index: usize) {
         // What a task's first slot needs. An error means that the thread is ending.
         let _ending = frame::thread_end::register(frame::thread::current());
         let context = match (self.isolation, &self.carriers) {
@@ -41,7 +41,7 @@ impl Core {
             // A carrier that fails here fails with the first task, too, which then reports it.
             // Replacing the worker for it before it has run anything would go on for ever.
             let _reported_by_the_first_task = context::run(&context, || ());
-            let _noticed_after_the_first_task = context::take_retirement();
+            self.slots[index].stay();
         }
     }
 

@@ -9,10 +9,10 @@ use std::time::Instant;
 use super::awake::{Awake, GLANCE, QUICK, RESULT, nanos};
 use super::stack;
 use super::worker_slot::WorkerSlot;
+use crate::frame;
 #[cfg(loom)]
 use crate::sync::seam::CellKey;
 use crate::sync::seam::{self, Clock};
-use crate::{context, frame};
 
 /// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
 /// quarter to a half of a thread's two mebibytes for it; where they use more, a quarter of the
@@ -87,6 +87,7 @@ pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
             ..here.get()
         });
     });
+    frame::thread::current().on_stuck.set(Some(retire));
     // A thread is bound once, at its start.
     SLOT.with(|place| {
         let _set = place.set(Arc::clone(slot));
@@ -113,18 +114,32 @@ pub(crate) fn run_hook<R>(hook: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Returns the slot that this thread serves at (and `None` in its teardown).
-pub(crate) fn slot() -> Option<Arc<WorkerSlot>> {
+/// Calls `f` with the slot that this thread serves at (and not in its teardown).
+fn with_slot<R>(f: impl FnOnce(&Arc<WorkerSlot>) -> R) -> Option<R> {
     if !HERE.get().bound {
         return None;
     }
-    SLOT.try_with(|slot| slot.get().cloned()).ok().flatten()
+    SLOT.try_with(|slot| slot.get().map(f)).ok().flatten()
+}
+
+/// Returns the slot that this thread serves at (and `None` in its teardown).
+pub(crate) fn slot() -> Option<Arc<WorkerSlot>> {
+    with_slot(Arc::clone)
 }
 
 /// Returns whether something is directed to the worker that this thread is.
 pub(crate) fn has_directed() -> bool {
-    HERE.get().bound
-        && SLOT.try_with(|slot| slot.get().is_some_and(|slot| slot.has_directed())).unwrap_or(false)
+    with_slot(|slot| slot.has_directed()).unwrap_or(false)
+}
+
+/// Returns whether this thread is a worker that is to be replaced when its outermost task is over.
+pub(crate) fn is_retiring() -> bool {
+    with_slot(|slot| slot.is_retiring()).unwrap_or(false)
+}
+
+/// Foreign state may have stayed on this thread: if it is a worker, it is to be replaced.
+fn retire() {
+    let _retired = with_slot(|slot| slot.retire());
 }
 
 /// Returns the index of this thread among the workers of `pool`, while it serves there.
@@ -268,21 +283,6 @@ impl Drop for InTask {
         if self.before.innermost != here.innermost && self.before.innermost != 0 {
             let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
         }
-    }
-}
-
-/// Returns whether foreign state may have stayed on this thread, so that it should run no further
-/// task: a worker is replaced when its outermost task is over.
-pub(crate) fn is_retiring() -> bool {
-    let retires = context::take_retirement();
-    match slot() {
-        Some(slot) => {
-            if retires {
-                slot.retire();
-            }
-            slot.is_retiring()
-        }
-        None => retires,
     }
 }
 

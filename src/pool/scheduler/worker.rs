@@ -40,7 +40,6 @@ use std::time::Duration;
 use super::sleep::Sleeper;
 use super::worker_slot::WorkerSlot;
 use super::{current, stack};
-use crate::context;
 use crate::frame::Failure;
 use crate::panic::{AbortOnUnwind, Payload};
 use crate::pool::core::{Core, HookRun};
@@ -91,7 +90,7 @@ fn live(core: &Arc<Core>, index: usize) {
 fn starts(core: &Core, slot: &WorkerSlot) -> bool {
     let index = slot.index;
     let mut started = hook(core, || core.hooks.worker_starts(index));
-    if current::is_retiring() {
+    if slot.is_retiring() {
         slot.stay();
         started = started.and_then(|()| Err(Failure::Panic(Payload::text(LEFT_BEHIND))));
     }
@@ -128,13 +127,12 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut second = false;
     let tally = slot.tally();
     loop {
-        // A carrier that could not be detached leaves its state on this thread.
-        if slot.is_called() || context::must_retire() {
+        if slot.is_called() {
             if searching {
                 core.sleepers.stop_searching(has_work);
                 searching = false;
             }
-            if current::is_retiring() {
+            if slot.is_retiring() {
                 return Exit::Replaced;
             }
             slot.run_directed();
