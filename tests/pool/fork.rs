@@ -261,7 +261,7 @@ fn a_pool_that_is_built_in_the_child_works_there() {
 }
 
 // Broke: what a thread of the parent had locked at that moment, such as the list of sleeping
-// workers, stays locked in the child, which waited for it.
+// workers, or what broadcasts go through, stays locked in the child, which waited for it.
 #[test]
 fn a_fork_at_any_moment_leaves_a_child_that_ends() {
     if !alone("a_fork_at_any_moment_leaves_a_child_that_ends") {
@@ -290,6 +290,7 @@ fn a_fork_at_any_moment_leaves_a_child_that_ends() {
             forked("busy", || {
                 let pool = last.take().unwrap();
                 assert!(pool.submit(|| 1).join().is_err());
+                names_the_fork(|| pool.broadcast(|| ()));
                 assert!(pool.shutdown().is_err());
                 pool.shutdown_background();
                 drop(pool);

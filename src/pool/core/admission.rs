@@ -17,6 +17,7 @@ use super::capacity::Place;
 use super::{Core, Entry, Tally};
 use crate::pool::scheduler::current;
 use crate::pool::scheduler::worker_slot::DirectedTask;
+use crate::sync::seam;
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
 
 const CLOSED: u64 = 1 << 63;
@@ -166,7 +167,9 @@ impl Core {
     /// Addresses a task to every worker. Racing callers come one after the other, so that all
     /// workers see the same order, and tasks that wait for one another meet.
     pub(crate) fn deliver_to_all(&self, task: &Arc<impl DirectedTask + 'static>) {
-        let delivering = self.delivering.lock();
+        let Some(delivering) = seam::lock_unless(&self.delivering, || self.is_forked()) else {
+            return;
+        };
         for slot in &self.slots {
             slot.deliver(Arc::clone(task) as Arc<dyn DirectedTask>);
         }

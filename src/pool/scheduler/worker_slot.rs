@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::sync::seam::atomic::{AtomicU8, AtomicU64, Ordering};
-use crate::sync::seam::{Mutex, Thread};
+use crate::sync::seam::{Mutex, MutexGuard, Process, Thread, lock_unless};
 
 /// A task that is addressed to one worker and to no other: a broadcast's visit.
 pub(crate) trait DirectedTask: Send + Sync {
@@ -75,6 +75,7 @@ pub(crate) struct WorkerSlot {
     /// Written by the bound thread only.
     pub(crate) counters: Counters,
     inbox: Mutex<Inbox>,
+    process: Process,
     /// What the bound thread is called for: one word, so that one look between two tasks is enough.
     calls: AtomicU8,
 }
@@ -97,6 +98,7 @@ impl WorkerSlot {
             index,
             counters: Counters::default(),
             inbox: Mutex::new(Inbox { tasks: VecDeque::new(), thread: None }),
+            process: Process::current(),
             calls: AtomicU8::new(0),
         }
     }
@@ -104,6 +106,11 @@ impl WorkerSlot {
     /// Returns the counters, for the thread that serves here.
     pub(crate) fn tally(&self) -> Tally<'_> {
         Tally { counters: &self.counters, alone: true }
+    }
+
+    /// `None` if a thread of the parent process held the lock when this one was forked.
+    fn inbox(&self) -> Option<MutexGuard<'_, Inbox>> {
+        lock_unless(&self.inbox, || self.process.is_parent())
     }
 
     /// Binds `thread`, which serves here from now on.
@@ -122,7 +129,7 @@ impl WorkerSlot {
     /// Addresses a task to this worker and wakes it, wherever it waits.
     pub(crate) fn deliver(&self, task: Arc<dyn DirectedTask>) {
         let thread = {
-            let mut inbox = self.inbox.lock();
+            let Some(mut inbox) = self.inbox() else { return };
             inbox.tasks.push_back(task);
             // Release: pairs with the Acquire in `is_called`. A worker that misses it has not
             // parked yet, or is woken by the `unpark` below; one that is not bound yet looks before
@@ -149,7 +156,7 @@ impl WorkerSlot {
     }
 
     fn next_directed(&self) -> Option<Arc<dyn DirectedTask>> {
-        let mut inbox = self.inbox.lock();
+        let mut inbox = self.inbox()?;
         let task = inbox.tasks.pop_front();
         if inbox.tasks.is_empty() {
             // Relaxed: only ever changed under the lock, which orders it.
@@ -176,13 +183,15 @@ impl WorkerSlot {
     /// which they were addressed holds for every worker.
     pub(crate) fn cancel_directed(&self) {
         let mut cancelled = Vec::new();
-        self.inbox.lock().tasks.retain(|task| {
-            let cancels = task.may_cancel();
-            if cancels {
-                cancelled.push(Arc::clone(task));
-            }
-            !cancels
-        });
+        if let Some(mut inbox) = self.inbox() {
+            inbox.tasks.retain(|task| {
+                let cancels = task.may_cancel();
+                if cancels {
+                    cancelled.push(Arc::clone(task));
+                }
+                !cancels
+            });
+        }
         // Outside of the lock, since the end of a task may wake its owner.
         for task in cancelled {
             task.cancel();
