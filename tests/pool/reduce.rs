@@ -228,7 +228,8 @@ fn fails(pool: &Pool, f: impl FnOnce()) -> String {
     let before = pool.stats();
     let said = panic_of(f);
     let now = pool.stats();
-    assert_eq!((now.panicked, now.unobserved), (before.panicked, before.unobserved), "{said}");
+    // Of two that fail at the same time the later one is reported.
+    assert_eq!(now.panicked, before.panicked, "{said}");
     assert!(now.failed > before.failed && said.contains("could not be cleaned up"), "{said}");
     said
 }
