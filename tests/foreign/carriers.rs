@@ -289,6 +289,18 @@ fn a_pools_carriers_attach_in_the_order_in_which_they_were_added() {
     assert_eq!(pool.detached().submit(|| SEES_USER.take()).join().unwrap(), "worker");
 }
 
+#[test]
+fn what_a_context_was_given_has_the_last_word_over_what_the_pool_carries() {
+    let pool = Pool::builder().workers(1).carry(adopt_with(&USER, || "fresh".to_owned()));
+    let pool = pool.build().unwrap();
+    USER.set("bob".to_owned());
+    let bobs = pool.in_context(&Context::empty().carry(User));
+    let look = || USER.with_borrow(String::clone);
+    assert_eq!(pool.submit(look).join().unwrap(), "fresh");
+    assert_eq!(bobs.submit(look).join().unwrap(), "bob");
+    assert_eq!(bobs.map(0..9, |_| look()), ["bob"; 9]);
+}
+
 thread_local! { static SEES_USER: RefCell<String> = const { RefCell::new(String::new()) }; }
 
 #[test]

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool};
+use cleanslate::{Context, Pool, worker_local};
 use futures_lite::future::block_on;
 
-use crate::support::{Bomb, OnDrop, panic_of, quiet};
+use crate::support::{Bomb, Census, Fails, OnDrop, on_a_thread, panic_of, quiet};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -400,4 +400,42 @@ fn a_pools_carrier_may_submit_to_its_pool_while_it_captures() {
     assert_eq!(pool.submit(|| 1).join().unwrap(), 1);
     assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
     itself.lock().unwrap().take();
+}
+
+#[test]
+fn what_nothing_is_may_fail_in_its_drop_and_what_is_kept_is_made_all_the_same() {
+    worker_local! { static KEPT: u32 = 7; }
+
+    struct Unkept(Census);
+
+    impl Carrier for Unkept {
+        type Captured = Option<Fails>;
+        type Attached = ();
+
+        fn name(&self) -> &str {
+            "unkept"
+        }
+
+        fn capture(&self) -> Result<Option<Fails>, BoxError> {
+            Ok(None)
+        }
+
+        fn attach(&self, _: &Option<Fails>) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn nothing(&self) -> Option<Option<Fails>> {
+            Some(Some(Fails::new(&self.0)))
+        }
+    }
+
+    quiet();
+    let census = Census::new();
+    let context = Context::empty().carry(Unkept(census.clone()));
+    assert_eq!(on_a_thread(|| context.run(|| KEPT.with(|kept| *kept))), 7);
+    assert_eq!((census.made(), census.alive()), (1, 0));
 }

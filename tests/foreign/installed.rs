@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::support::{Census, Fails, SHAPES, in_a_process_of_its_own, panic_of};
 use cleanslate::foreign::{self, BoxError, Carrier, Identity, Scoped, ScopedCarrier, adopt};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Isolation, Pool, isolated};
+use cleanslate::{Context, Isolation, Pool, isolated, worker_local};
 use futures_lite::future::block_on;
 
 thread_local! { static USER: Cell<&'static str> = const { Cell::new("nobody") }; }
@@ -145,6 +145,11 @@ impl ScopedCarrier for Locale {
         LOCALE.set(before);
         Ok(result)
     }
+
+    /// Does not say when that is what it has captured.
+    fn nothing(&self) -> Option<&'static str> {
+        Some("C")
+    }
 }
 
 #[test]
@@ -260,12 +265,17 @@ impl ScopedCarrier for Around {
     }
 }
 
-/// Submits whenever it is asked for anything.
+/// How often carriers came along with what a carrier's code has captured.
+static CARRIED: AtomicUsize = AtomicUsize::new(0);
+
+/// Captures and submits whenever it is asked for anything.
 struct Busy(Pool);
 
 impl Busy {
     fn work(&self) -> Result<(), BoxError> {
-        drop(isolated(|| ()));
+        if elsewhere(isolated(|| USER.get())) != "nobody" {
+            CARRIED.fetch_add(1, Ordering::SeqCst);
+        }
         // Broke: inside of a scoped carrier, what a carrier's code captured carried the carrier.
         Context::empty().carry(Scoped(Around)).run(|| drop(isolated(|| ())));
         Ok(self.0.submit(|| ()).join()?)
@@ -291,6 +301,14 @@ impl Carrier for Busy {
     fn detach(&self, (): ()) -> Result<(), BoxError> {
         self.work()
     }
+
+    fn reattach(&self, _: &u8, (): &mut ()) -> bool {
+        self.work().is_ok()
+    }
+
+    fn nothing(&self) -> Option<u8> {
+        self.work().ok().map(|()| 0)
+    }
 }
 
 #[test]
@@ -304,6 +322,18 @@ fn a_carrier_that_submits_does_not_carry_itself() {
     let pool = Pool::new(1).unwrap();
     assert_eq!(pool.submit(|| USER.get()).join().unwrap(), "alice");
     assert_eq!(pool.map(0..20, |_| USER.get()), ["alice"; 20]);
+    // What is kept is made for nobody, also where a context carries one.
+    worker_local! { static MADE_FOR: &'static str = USER.get(); }
+    let context = Context::capture().carry(Busy(Pool::new(1).unwrap()));
+    assert_eq!(elsewhere(context.clone().wrap(|| MADE_FOR.with(|user| *user))), "nobody");
+    // The innermost one is asked first whether it is ready for the next item.
+    assert_eq!(pool.in_context(&context).map(0..20, |n| n).len(), 20);
+    let made_here = context.run(|| {
+        USER.set("alice");
+        MADE_FOR.with(|user| *user)
+    });
+    assert_eq!(made_here, "nobody");
+    assert_eq!(CARRIED.load(Ordering::SeqCst), 0);
 }
 
 struct Failing(&'static str);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use crate::support::{SHAPES, each_shape, finishes, occupy, panic_of};
 use cleanslate::{JoinHandle, Pool};
@@ -67,6 +68,25 @@ fn inside_a_task_one_that_nobody_has_begun_runs_there() {
 }
 
 #[test]
+fn inside_a_task_no_more_runs_there_than_it_takes() {
+    finishes("one at a time", || {
+        let pool = Pool::new(1).unwrap();
+        let inner = pool.clone();
+        let outer = pool.submit(move || {
+            let submit = |n: usize| inner.submit(move || n);
+            let handles: Vec<_> = (0..3).map(submit).collect();
+            assert_eq!(JoinHandle::wait_any(&handles), 0);
+            assert!(!handles[1].is_finished() && !handles[2].is_finished(), "one is enough");
+            let handles: Vec<_> = (0..3).map(submit).collect();
+            assert!(handles[2].cancel());
+            assert_eq!(JoinHandle::wait_any(&handles), 2);
+            assert!(!handles[0].is_finished(), "one was done before");
+        });
+        outer.join().unwrap();
+    });
+}
+
+#[test]
 fn tasks_of_two_pools_that_panic_or_are_cancelled_count_as_done() {
     for workers in SHAPES {
         finishes(&format!("{workers} workers"), move || {
@@ -109,6 +129,23 @@ fn the_waker_of_an_earlier_poll_is_woken_all_the_same() {
         });
         drop(go);
         let [slow, _quick] = handles;
+        while counts.0.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        slow.join().unwrap();
+    });
+}
+
+#[test]
+fn the_waker_of_an_earlier_poll_is_woken_after_a_wait_that_was_too_short() {
+    finishes("a waker", || {
+        let pool = Pool::new(1).unwrap();
+        let (go, mut slow) = gated(&pool);
+        let counts = Arc::new(Counts(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&counts));
+        assert!(Pin::new(&mut slow).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(slow.join_timeout(Duration::from_millis(1)).is_none());
+        drop(go);
         while counts.0.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }

@@ -1,12 +1,12 @@
 //! `wait_idle`: a moment at which nothing is left to do.
 
-use std::sync::Arc;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::yield_now;
 
-use crate::support::{SHAPES, each_shape, finishes, occupy, panic_of, quiet, retiring};
-use cleanslate::{JoinHandle, Pool};
+use crate::support::{OnDrop, SHAPES, each_shape, finishes, occupy, panic_of, quiet, retiring};
+use cleanslate::{JoinHandle, Pool, WeakPool};
 
 #[test]
 fn everything_that_was_submitted_is_over_and_what_that_has_submitted() {
@@ -109,6 +109,33 @@ fn inside_a_task_of_the_pool_it_panics_and_inside_one_of_another_pool_it_waits()
             })
         });
         assert!(nested.join().unwrap().join().unwrap_err().is_panic());
+    });
+}
+
+#[test]
+fn on_a_thread_of_the_pool_it_panics_also_outside_of_tasks() {
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    finishes("hooks and destructors", || {
+        static POOL: OnceLock<WeakPool> = OnceLock::new();
+        let (tell, told) = mpsc::channel();
+        let wait = move |place: &'static str| {
+            // Of another handle, so that this thread's is not the last one.
+            let pool = POOL.get().unwrap().upgrade().unwrap();
+            tell.send((place, panic_of(|| pool.wait_idle()))).unwrap();
+        };
+        let stops = wait.clone();
+        let pool = Pool::builder().workers(1).on_worker_stop(move |_| stops("hook"));
+        let pool = pool.build().unwrap();
+        POOL.set(pool.downgrade()).unwrap();
+        pool.broadcast(|| {
+            let wait = wait.clone();
+            AT_EXIT.set(Some(OnDrop::new(move || wait("destructor"))));
+        });
+        pool.shutdown().unwrap();
+        drop(wait);
+        let all: Vec<_> = told.try_iter().collect();
+        assert_eq!(all.iter().map(|(place, _)| *place).collect::<Vec<_>>(), ["hook", "destructor"]);
+        assert!(all.iter().all(|(_, words)| words.contains("waits until the pool is idle")));
     });
 }
 

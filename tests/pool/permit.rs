@@ -174,6 +174,24 @@ fn a_wait_that_moves_into_a_task_ends_there() {
 }
 
 #[test]
+fn a_wait_that_ended_in_a_task_takes_no_place_any_more() {
+    finishes("ended waits", || {
+        let pool: &'static Pool = Box::leak(Box::new(bounded(1, 1)));
+        let place = pool.try_reserve().unwrap();
+        let (_, waker) = waker();
+        let mut waiting = pool.reserve();
+        assert!(poll(&mut waiting, &waker).is_pending());
+        let other = Pool::new(1).unwrap();
+        let task = other.submit(move || (block_on(&mut waiting).unwrap(), waiting));
+        let (permit, ended) = task.join().unwrap();
+        drop((permit, place));
+        assert!(pool.try_reserve().is_ok());
+        drop(ended);
+        pool.shutdown().unwrap();
+    });
+}
+
+#[test]
 fn a_shutdown_ends_every_wait_and_what_a_permit_submits_then_is_cancelled() {
     finishes("shutdown", || {
         let pool = bounded(1, 1);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
-use crate::support::{Census, each_shape, finishes, occupy, panic_of};
+use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of};
 use cleanslate::Pool;
 
 #[test]
@@ -193,6 +193,10 @@ fn a_waiting_owner_is_woken_for_tasks_that_its_tasks_submit() {
                     let (taken, taking) = mpsc::channel();
                     inner.submit(move || {
                         taken.send(()).unwrap();
+                        // Meanwhile A falls asleep, mostly.
+                        for _ in 0..2_000 {
+                            std::thread::yield_now();
+                        }
                         inner.submit(move || tell.send(()).unwrap());
                         told.recv().unwrap();
                     });
@@ -201,6 +205,19 @@ fn a_waiting_owner_is_woken_for_tasks_that_its_tasks_submit() {
                 });
             });
         });
+    });
+}
+
+#[test]
+fn a_result_whose_drop_panics_does_not_hide_that_a_task_has_failed() {
+    each_shape(|pool| {
+        let words = panic_of(|| {
+            pool.scope(|s| {
+                s.submit(|| panic!("a task, on purpose"));
+                OnDrop::new(|| panic!("the result's drop, on purpose"))
+            })
+        });
+        assert!(words.starts_with("a scoped task panicked"), "{words}");
     });
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{Census, Counted, SHAPES, each_shape, finishes, message, occupy, panic_of};
+use crate::support::{
+    Census, Counted, OnDrop, SHAPES, each_shape, finishes, message, occupy, panic_of,
+};
 use cleanslate::{JoinHandle, Pool};
 use futures_lite::future::block_on;
 
@@ -310,6 +312,31 @@ fn after_a_shutdown_everything_says_so() {
 }
 
 #[test]
+fn a_task_of_a_pool_that_was_shut_down_now_is_told_so() {
+    each_shape(|pool| {
+        let (go, gate) = mpsc::channel::<()>();
+        let (tell, started) = mpsc::channel();
+        let inner = pool.clone();
+        let task = pool.submit(move || {
+            tell.send(()).unwrap();
+            assert!(gate.recv().is_err());
+            let said = [
+                panic_of(|| inner.scope(|_| ())),
+                panic_of(|| inner.map([1], |n| n)),
+                panic_of(|| inner.broadcast(|| ())),
+            ];
+            (said, inner.try_reserve().unwrap_err().is_shut_down())
+        });
+        started.recv().unwrap();
+        pool.shutdown_background_now();
+        drop(go);
+        let (said, is_shut_down) = task.join().unwrap();
+        assert_eq!(said, ["the pool is shut down"; 3]);
+        assert!(is_shut_down);
+    });
+}
+
+#[test]
 fn a_pool_of_a_running_map_can_be_closed_and_the_map_completes() {
     each_shape(|pool| {
         let (tell, told) = mpsc::channel();
@@ -456,5 +483,26 @@ fn what_is_cancelled_may_wait_in_its_drop_for_a_task_that_submits() {
             drop(submits);
             pool.shutdown_now().unwrap();
         }
+    });
+}
+
+// Whoever cancels drops one task after the other, and waits in the first drop.
+#[test]
+fn what_is_cancelled_may_leave_the_wait_for_another_task_to_a_thread() {
+    finishes("a thread that waits", || {
+        let pool = Pool::new(1).unwrap();
+        let busy = occupy(&pool);
+        let (give, given) = mpsc::channel::<JoinHandle<()>>();
+        let waits = OnDrop::new(move || {
+            let second = given.recv().unwrap();
+            let ended = std::thread::spawn(move || block_on(second).unwrap_err().is_cancelled());
+            assert!(ended.join().unwrap());
+        });
+        let first = pool.submit(move || drop(waits));
+        give.send(pool.submit(|| ())).unwrap();
+        pool.shutdown_background_now();
+        drop(busy);
+        assert!(first.join().unwrap_err().is_cancelled());
+        assert_eq!(pool.stats().cancelled, 2);
     });
 }

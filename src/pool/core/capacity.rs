@@ -367,6 +367,7 @@ mod tests {
         assert!(second.poll(&ignored).is_pending());
         assert!(third.poll(&third_waker).is_pending());
         drop(second);
+        assert_eq!(capacity.state.lock().line.len(), 2);
         capacity.release();
         drop(first);
         assert_eq!(woken(&third_woken), 1, "the first one's place was handed on");
