@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
-use crate::support::{Census, SHAPES, each_shape, finishes, occupy, panic_of, quiet, retiring};
+use crate::support::{
+    Census, Fails, SHAPES, each_shape, finishes, occupy, panic_of, quiet, retiring,
+};
 use cleanslate::Pool;
 
 const CALLERS: usize = 4;
@@ -180,4 +182,28 @@ fn a_visit_may_submit_join_map_and_broadcast() {
         let workers = i32::try_from(pool.workers()).unwrap();
         assert_eq!(sums.iter().sum::<i32>(), 46 * workers + workers);
     });
+}
+
+#[test]
+fn a_failure_beside_another_one_is_reported() {
+    quiet();
+    for workers in SHAPES {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let theirs = Arc::clone(&reported);
+        let pool = Pool::builder()
+            .workers(workers)
+            .panic_hook(move |error| theirs.lock().unwrap().push(error.to_string()))
+            .build()
+            .unwrap();
+        let held = Fails::new(&Census::new());
+        let words = panic_of(|| {
+            pool.broadcast(move || {
+                held.held();
+                panic!("a visit, on purpose")
+            })
+        });
+        assert!(words.contains("a visit"), "{words}");
+        let reported = std::mem::take(&mut *reported.lock().unwrap());
+        assert!(reported.iter().any(|words| words.contains("a drop, on purpose")), "{reported:?}");
+    }
 }

@@ -59,6 +59,13 @@ fn a_short_map_a_scope_and_a_broadcast_beside_a_map_do_not_wait_for_its_end() {
 }
 
 #[test]
+fn a_broadcast_alone_beside_a_map_does_not_wait_for_its_end() {
+    each_shape(|pool| {
+        beside_a_map(pool, |pool| assert_eq!(pool.broadcast(|| 1).len(), pool.workers()));
+    });
+}
+
+#[test]
 fn two_maps_without_end_share_the_workers() {
     each_shape(|pool| {
         let (over, seen) = (AtomicBool::new(false), [0, 1].map(|_| AtomicUsize::new(0)));

@@ -222,3 +222,12 @@ fn a_closure_that_a_task_drops_last_costs_no_second_panic() {
         });
     }
 }
+
+#[test]
+fn an_endless_buffer_of_an_endless_input_yields_nevertheless() {
+    each_shape(|pool| {
+        let squares = pool.imap(0_u64.., |n| n * n).buffer(usize::MAX);
+        assert_eq!(squares.take(3).collect::<Vec<_>>(), [0, 1, 4]);
+        assert_eq!(pool.imap_unordered(0.., |_| 7).buffer(usize::MAX).take(3).sum::<u32>(), 21);
+    });
+}

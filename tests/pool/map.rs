@@ -383,3 +383,18 @@ fn items_are_counted_by_how_they_ended() {
         }
     });
 }
+
+// The calling thread stays awake for a moment at first, and calls one worker only.
+#[test]
+fn items_that_wait_for_each_other_meet_also_after_many_quick_maps() {
+    finishes("two items", || {
+        let pool = Pool::new(2).unwrap();
+        for _ in 0..200 {
+            for _ in 0..50 {
+                assert_eq!(pool.map_range(0..1, |n| n), [0]);
+            }
+            let barrier = std::sync::Barrier::new(2);
+            pool.map_range(0..2, |_| barrier.wait().is_leader());
+        }
+    });
+}

@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use cleanslate::{Pool, task_local};
 
-use crate::support::{Bomb, Census, Counted, SHAPES, finishes, message, panic_of, quiet};
+use crate::support::{Bomb, Census, Counted, SHAPES, finishes, message, panic_of, quiet, retiring};
 
 task_local! {
     static SLOT: Option<Explosive> = None;
@@ -430,4 +430,22 @@ fn a_pull_whose_task_cannot_be_cleaned_up_fails_the_map_and_its_item_is_dropped(
         assert!(said.contains("SLOT"), "{said}");
         assert_eq!((census.made(), census.alive()), (5, 0));
     });
+}
+
+// A worker that is to be replaced leaves the rest of a map to others, but not of its own.
+#[test]
+fn an_owner_that_is_to_be_replaced_works_its_own_map_to_the_end() {
+    quiet();
+    for workers in SHAPES {
+        finishes(&format!("{workers} workers"), move || {
+            let pool = Pool::new(workers).unwrap();
+            let inner = pool.in_context(&retiring());
+            let results = pool.submit(move || inner.map_results(0..20, |n| n)).join();
+            // The task fails as well, since it leaves what the items have left on its thread.
+            match results {
+                Ok(results) => assert!(results.len() == 20 && results.iter().all(Result::is_err)),
+                Err(error) => assert!(!error.is_panic(), "{error}"),
+            }
+        });
+    }
 }

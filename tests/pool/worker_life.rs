@@ -347,6 +347,20 @@ fn a_shutdown_waits_for_the_threads_that_were_replaced_too() {
 // Broke: the workers went on taking tasks off the queue, and ran them, while another thread
 // cancelled it.
 #[test]
+fn a_worker_that_is_replaced_is_the_failure_of_its_task_only() {
+    quiet();
+    each_shape(|pool| {
+        for n in 1..=3 {
+            assert!(pool.in_context(&retiring()).submit(|| ()).join().is_err());
+            pool.broadcast(|| ());
+            let stats = pool.stats();
+            assert_eq!((stats.failed, stats.panicked, stats.unobserved), (n, 0, 0));
+            assert_eq!(stats.renewed, n);
+        }
+    });
+}
+
+#[test]
 fn shutdown_now_starts_nothing_more() {
     for workers in SHAPES {
         finishes("starts nothing", move || {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 
-use crate::support::{Census, Counted, OnDrop, on_a_thread};
-use cleanslate::{Context, OwnedLocal, Pool, task_local, worker_local};
+use crate::support::{Census, Counted, OnDrop, each_shape, on_a_thread};
+use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
 
 task_local! {
     static COUNTED: Option<Counted> = None;
@@ -387,4 +387,49 @@ fn a_value_may_own_the_owner_of_its_slot() {
     });
     assert!(weak.upgrade().is_none(), "the end of the task dropped the last one");
     assert_eq!((census.made(), census.alive()), (1, 0));
+}
+
+#[test]
+fn worker_locals_end_while_thread_locals_and_slots_are_there() {
+    thread_local! {
+        static BEFORE: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+        static AFTER: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    }
+    task_local! { static SLOT: Vec<u32> = vec![1]; }
+    worker_local! { static KEPT: Option<OnDrop> = None; }
+    each_shape(|pool| {
+        let (tell, told) = channel();
+        pool.broadcast(|| {
+            let tell = tell.clone();
+            BEFORE.set(vec![1]);
+            KEPT.with(|kept| {
+                *kept = Some(OnDrop::new(move || {
+                    let seen = [&BEFORE, &AFTER].map(|key| key.try_with(|_| ()).is_ok());
+                    tell.send((seen, SLOT.try_with(|_| ()).is_ok())).unwrap();
+                }));
+            });
+            AFTER.set(vec![1]);
+        });
+        pool.shutdown().unwrap();
+        let all: Vec<_> = told.try_iter().collect();
+        assert_eq!(all, vec![([true, true], true); pool.workers()]);
+    });
+}
+
+#[test]
+fn the_instances_of_an_owner_end_with_the_thread_each_for_itself() {
+    let census = Census::new();
+    let theirs = census.clone();
+    let made = AtomicUsize::new(0);
+    let owner = OwnedWorkerLocal::new(move || {
+        let (census, n) = (theirs.clone(), made.fetch_add(1, Ordering::SeqCst));
+        OnDrop::new(move || {
+            census.note(["first", "second"][n]);
+            panic!("a drop, on purpose");
+        })
+    });
+    on_a_thread(|| owner.with(|_| Context::empty().run(|| owner.with(|_| ()))));
+    let mut notes = census.notes();
+    notes.sort_unstable();
+    assert_eq!(notes, ["first", "second"], "the owner is still there");
 }
