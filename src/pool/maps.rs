@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::error::TaskError;
 use super::imap::{Imap, ImapUnordered};
-use super::map::{self, Ended, Given, Numbers, Parts, Pulled, RangeIndex};
+use super::map::{self, Given, Numbers, Parts, Pulled, RangeIndex, Unfinished};
 use super::pool::{Pool, SHUT_DOWN, resume};
 use crate::context::Context;
 use crate::panic::Guarded;
@@ -348,12 +348,12 @@ impl Pool {
         let core = self.core();
         let (source, step) = (Guarded::new(source), Guarded::new(step));
         let context = self.context();
-        let (_activity, label) = self.activity(Location::caller());
-        match map::run(core, context, &label, source.into_inner(), step.into_inner()) {
-            Ended::Done(results) => Ok(results),
-            Ended::Stopped(with) => Err(with),
-            Ended::Failed(failure) => resume(label, failure),
-            Ended::Cancelled => self.fail_cancelled(),
+        let (_activity, label) = &self.activity(Location::caller());
+        match map::run(core, context, label, source.into_inner(), step.into_inner()) {
+            Ok(results) => Ok(results),
+            Err(Unfinished::Stopped(with)) => Err(with),
+            Err(Unfinished::Failed(failure)) => resume(label.clone(), failure),
+            Err(Unfinished::Cancelled) => self.fail_cancelled(),
         }
     }
 

@@ -14,19 +14,17 @@ use crate::pool::error::{Cause, Label};
 use crate::pool::group::{Owner, Ticket};
 use crate::pool::scheduler::current::{self, Doing};
 
-/// How a map ended.
-pub(crate) enum Ended<R, E> {
-    /// Every item has a result.
-    Done(Vec<R>),
+/// Why a map has no results. Those that were made are dropped, but for what it was stopped with.
+pub(crate) enum Unfinished<E> {
     /// An item stopped the others.
     Stopped(E),
-    /// Something failed; what was made is dropped.
+    /// Something failed.
     Failed(Failure),
-    /// The pool was shut down before everything had started; what was made is dropped.
+    /// The pool was shut down before everything had started.
     Cancelled,
 }
 
-/// Runs `step` for every item of `source`. Never unwinds.
+/// Runs `step` for every item of `source`, and returns the results in input order. Never unwinds.
 ///
 /// What the user gave is dropped on this thread, contained; a panic of that is a failure of the
 /// map.
@@ -36,7 +34,7 @@ pub(crate) fn run<S, P>(
     label: &Label,
     source: S,
     step: P,
-) -> Ended<P::Out, P::Stop>
+) -> Result<Vec<P::Out>, Unfinished<P::Stop>>
 where
     S: Source,
     P: Step<S::Item>,
@@ -46,29 +44,32 @@ where
     let _in_drop = current::enter(core.id, Doing::Drop);
     for dropped in [drop_given(source), drop_given(step), drop_given(context)] {
         if let Err(failure) = dropped {
-            ended = ended.fail(failure, core, label);
+            ended = Err(Unfinished::Failed(fail(ended, failure, core, label)));
         }
     }
     ended
 }
 
-impl<R, E> Ended<R, E> {
-    /// Makes it fail afterwards. Of two failures the first is kept.
-    #[cold]
-    fn fail(self, failure: Failure, core: &Core, label: &Label) -> Self {
-        match self {
-            Self::Done(results) => {
-                results.into_iter().for_each(|result| core.drop_contained(result, label));
-            }
-            Self::Stopped(with) => core.drop_contained(with, label),
-            Self::Failed(first) => {
-                core.report(label.clone(), Cause::Failed(failure));
-                return Self::Failed(first);
-            }
-            Self::Cancelled => {}
+/// Returns the failure of a map that fails after it has ended. Of two failures the first is kept.
+#[cold]
+fn fail<R, E>(
+    ended: Result<Vec<R>, Unfinished<E>>,
+    failure: Failure,
+    core: &Core,
+    label: &Label,
+) -> Failure {
+    match ended {
+        Ok(results) => {
+            results.into_iter().for_each(|result| core.drop_contained(result, label));
         }
-        Self::Failed(failure)
+        Err(Unfinished::Stopped(with)) => core.drop_contained(with, label),
+        Err(Unfinished::Failed(first)) => {
+            core.report(label.clone(), Cause::Failed(failure));
+            return first;
+        }
+        Err(Unfinished::Cancelled) => {}
     }
+    failure
 }
 
 /// Runs like [`run`], without the drops. Leaves the source where it is.
@@ -78,21 +79,21 @@ fn run_all<S, P>(
     label: &Label,
     source: &mut Option<S>,
     step: &P,
-) -> Ended<P::Out, P::Stop>
+) -> Result<Vec<P::Out>, Unfinished<P::Stop>>
 where
     S: Source,
     P: Step<S::Item>,
 {
     let hint = match source.as_ref().map(|source| catch(|| source.size_hint())) {
         Some(Ok(hint)) => hint,
-        Some(Err(payload)) => return Ended::Failed(Failure::Panic(payload)),
+        Some(Err(payload)) => return Err(Unfinished::Failed(Failure::Panic(payload))),
         None => (0, Some(0)),
     };
     if S::EXACT && hint.0 == 0 {
-        return Ended::Done(Vec::new());
+        return Ok(Vec::new());
     }
     let helpers = core.slots.len().min(hint.1.unwrap_or(usize::MAX)).max(1);
-    let run = output::collect(hint, |places| {
+    output::collect(hint, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
         let input = Input { source: taken, position: 0, expected: hint.1, ended: false, places };
         let with_owner = helpers + usize::from(core.helps_here());
@@ -103,17 +104,13 @@ where
         *source = Some(input.source);
         let ended = match reason {
             StopReason::None => return Ok(pieces),
-            StopReason::Stop { with, .. } => Ended::Stopped(with),
-            StopReason::Failed(failure) => Ended::Failed(failure),
-            StopReason::Cancelled => Ended::Cancelled,
+            StopReason::Stop { with, .. } => Unfinished::Stopped(with),
+            StopReason::Failed(failure) => Unfinished::Failed(failure),
+            StopReason::Cancelled => Unfinished::Cancelled,
         };
         for result in pieces.into_iter().flat_map(Piece::into_results) {
             core.drop_contained(result, label);
         }
         Err(ended)
-    });
-    match run {
-        Ok(results) => Ended::Done(results),
-        Err(ended) => ended,
-    }
+    })
 }

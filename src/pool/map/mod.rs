@@ -16,7 +16,7 @@ mod step;
 mod turns;
 mod verdict;
 
-pub(crate) use engine::{Ended, run};
+pub(crate) use engine::{Unfinished, run};
 pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
 pub(crate) use kept::{Lending, Parts, Reducing};

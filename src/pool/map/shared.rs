@@ -128,8 +128,8 @@ where
     /// stopped.
     #[inline]
     pub(super) fn into_parts(self) -> Parts<'m, S, P> {
-        let Self { input, verdict, pieces, .. } = self;
-        (input.into_inner(), pieces.into_inner(), verdict.into_reason())
+        let reason = self.verdict.into_reason();
+        (self.input.into_inner(), self.pieces.into_inner(), reason)
     }
 
     /// Returns how a step calls closures where there is no frame for their tasks.

@@ -236,7 +236,9 @@ pub(crate) fn keeps_open(pool: u64) -> bool {
 /// Marks what this thread does; its drop takes the mark away.
 #[must_use]
 pub(crate) struct InTask {
-    before: Here,
+    what: Doing,
+    /// The innermost pool before.
+    below: u64,
     /// The thread's own marks are what it changes.
     _this_thread: PhantomData<*mut ()>,
 }
@@ -254,20 +256,29 @@ pub(crate) enum Doing {
     Other,
 }
 
+impl Doing {
+    /// Returns what it counts as: tasks and drops.
+    #[inline]
+    fn counts(self) -> (u32, u32) {
+        (u32::from(matches!(self, Self::Task)), u32::from(matches!(self, Self::Drop)))
+    }
+}
+
 /// Marks this thread as doing something that `pool` waits for.
 #[inline]
 pub(crate) fn enter(pool: u64, what: Doing) -> InTask {
-    let before = HERE.get();
+    let here = HERE.get();
+    let (tasks, drops) = what.counts();
     HERE.set(Here {
-        depth: before.depth + u32::from(matches!(what, Doing::Task)),
-        drops: before.drops + u32::from(matches!(what, Doing::Drop)),
+        depth: here.depth + tasks,
+        drops: here.drops + drops,
         innermost: pool,
-        ..before
+        ..here
     });
-    if before.innermost != pool && before.innermost != 0 {
-        remember(before.innermost);
+    if here.innermost != pool && here.innermost != 0 {
+        remember(here.innermost);
     }
-    InTask { before, _this_thread: PhantomData }
+    InTask { what, below: here.innermost, _this_thread: PhantomData }
 }
 
 #[cold]
@@ -279,8 +290,15 @@ fn remember(pool: u64) {
 impl Drop for InTask {
     #[inline]
     fn drop(&mut self) {
-        let here = HERE.replace(self.before);
-        if self.before.innermost != here.innermost && self.before.innermost != 0 {
+        let here = HERE.get();
+        let (tasks, drops) = self.what.counts();
+        HERE.set(Here {
+            depth: here.depth - tasks,
+            drops: here.drops - drops,
+            innermost: self.below,
+            ..here
+        });
+        if self.below != here.innermost && self.below != 0 {
             let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
         }
     }
