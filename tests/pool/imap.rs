@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::support::{Census, Fails, each_shape, finishes, occupy, panic_of, quiet};
 use cleanslate::Pool;
@@ -229,5 +230,24 @@ fn an_endless_buffer_of_an_endless_input_yields_nevertheless() {
         let squares = pool.imap(0_u64.., |n| n * n).buffer(usize::MAX);
         assert_eq!(squares.take(3).collect::<Vec<_>>(), [0, 1, 4]);
         assert_eq!(pool.imap_unordered(0.., |_| 7).buffer(usize::MAX).take(3).sum::<u32>(), 21);
+    });
+}
+
+// Broke: while the first result was not there, the buffer was filled further, and nobody else was
+// there to make that result.
+#[test]
+fn an_endless_input_and_buffer_yield_also_to_a_task_on_the_only_worker() {
+    finishes("task", || {
+        let pool = Pool::new(1).unwrap();
+        let inner = pool.clone();
+        let task = pool.submit(move || {
+            let mut results = inner.imap(0_u64.., |n| n).buffer(usize::MAX);
+            assert!(results.next_timeout(Duration::ZERO).is_pending());
+            assert_eq!(results.nth(2), Some(2));
+            let mut results = inner.imap_unordered(0_u64.., |n| n).buffer(usize::MAX);
+            assert!(results.next_timeout(Duration::ZERO).is_pending());
+            assert!(results.nth(2).is_some());
+        });
+        task.join().unwrap();
     });
 }

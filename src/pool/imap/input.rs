@@ -48,9 +48,12 @@ impl<I, F> LazyInput<I, F> {
         Self { pool, context, at, f, items, number: 0, ended: false, buffer }
     }
 
-    /// Returns how many items are pulled in any case, before the first result is looked for.
-    pub(super) fn eager(&self) -> usize {
-        self.buffer.min(EAGER.max(AHEAD * self.pool.workers()))
+    /// Returns whether `pulled` items are enough for now. Of a larger buffer that says `is_ready`:
+    /// whether a result is there. A thread that runs what it waits for need not wait for one: there
+    /// may be no other that makes it.
+    pub(super) fn is_enough(&self, pulled: usize, is_ready: impl FnOnce() -> bool) -> bool {
+        let eager = EAGER.max(AHEAD * self.pool.workers());
+        pulled >= self.buffer || pulled >= eager && (self.pool.core().claims_here() || is_ready())
     }
 }
 

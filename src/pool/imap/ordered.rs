@@ -44,7 +44,7 @@ impl<I, F, R> Imap<I, F, R> {
 
     /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
     /// is two per worker. A buffer of more than 1,024 is filled further only while the next result
-    /// is not there.
+    /// is not there, and not by a thread that runs items itself, as one that runs a task does.
     ///
     /// # Examples
     ///
@@ -76,13 +76,11 @@ where
     /// Pulls as far as the buffer goes, or until the next result is there.
     #[track_caller]
     fn pull(&mut self) {
-        while self.pulled.len() < self.input.buffer {
-            let enough = self.pulled.len() >= self.input.eager();
-            if enough && self.pulled.front().is_some_and(JoinHandle::is_finished) {
-                break;
-            }
-            let Some(handle) = self.input.submit_next() else { break };
-            self.pulled.push_back(handle);
+        let Self { input, pulled } = self;
+        while !input.is_enough(pulled.len(), || pulled.front().is_some_and(JoinHandle::is_finished))
+        {
+            let Some(handle) = input.submit_next() else { break };
+            pulled.push_back(handle);
         }
     }
 

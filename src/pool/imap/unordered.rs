@@ -55,7 +55,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
 
     /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
     /// is two per worker. A buffer of more than 1,024 is filled further only while no result is
-    /// there.
+    /// there, and not by a thread that runs items itself, as one that runs a task does.
     ///
     /// # Examples
     ///
@@ -134,10 +134,7 @@ where
     /// Pulls as far as the buffer goes, or until a result is there.
     #[track_caller]
     fn pull(&mut self) {
-        while self.waiting() < self.input.buffer {
-            if self.waiting() >= self.input.eager() && !self.ready.is_empty() {
-                break;
-            }
+        while !self.input.is_enough(self.waiting(), || !self.ready.is_empty()) {
             let Some(handle) = self.input.submit_next() else { break };
             let number = self.free.pop().unwrap_or_else(|| {
                 self.pulled.push(None);
