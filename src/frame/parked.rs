@@ -390,7 +390,6 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
     // They keep the cells of owned slots in place until the task has ended.
     let items = take(&mut parked.items);
     if !items.is_empty() {
-        parked.home = NOWHERE;
         for item in &items {
             // SAFETY: P5.
             unsafe { item.cell() }.add_entry();

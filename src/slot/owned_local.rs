@@ -294,7 +294,6 @@ impl<T: Send + 'static> Drop for OwnedLocal<T> {
         for cell in cells.into_iter().flat_map(HashMap::into_values) {
             boxes.extend(cell.slot.raw.end());
         }
-        table::forget(self.shared.id);
         let mut drops = Drops::default();
         for header in boxes {
             drops.add(end_value(header));

@@ -164,16 +164,6 @@ fn ignore_own() {
     ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.value(permanent::get(&TABLE))));
 }
 
-/// Forgets the cell of an owner that is gone, if this thread has one that nothing refers to.
-pub(super) fn forget(id: u64) {
-    let table = permanent::get(&TABLE);
-    let mut map = table.map.borrow_mut();
-    let is_dead = map.get(&id).is_some_and(|cell| is_dead(&**cell));
-    let cell = if is_dead { map.remove(&id) } else { None };
-    drop(map);
-    drop(cell);
-}
-
 /// Lets go of all cells at the end of the thread, after the last value has ended.
 fn teardown() {
     let table = permanent::get(&TABLE);

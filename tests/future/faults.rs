@@ -1,17 +1,20 @@
 //! What went wrong once: exits from within a poll, and owners that are gone.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use cleanslate::foreign::adopt_with;
 use cleanslate::future::FutureExt;
 use cleanslate::{OwnedLocal, task_local};
 
-use crate::support::{Census, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet};
+use crate::support::{
+    Census, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet, retiring,
+};
 
 type Polled<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -170,4 +173,29 @@ fn an_output_that_fails_in_its_drop_does_not_hide_how_the_task_failed() {
     let payload = catch_unwind(AssertUnwindSafe(|| drop(poll(&mut future)))).unwrap_err();
     let said = message(&*payload);
     assert!(said.contains("FAILS") && said.contains("a value's drop"), "{said}");
+}
+
+#[test]
+fn a_poll_whose_carrier_cannot_be_detached_fails() {
+    quiet();
+    let mut future: Polled<u32> = Box::pin(async { 1 }.isolated_in(&retiring()));
+    let payload = catch_unwind(AssertUnwindSafe(|| poll(&mut future))).unwrap_err();
+    assert!(message(&*payload).contains("stuck"), "{}", message(&*payload));
+}
+
+#[test]
+fn what_is_dropped_between_two_polls_ends_with_its_carriers_attached() {
+    thread_local! { static USER: Cell<&'static str> = const { Cell::new("nobody") }; }
+    let seen = Arc::new(Mutex::new(None));
+    let theirs = Arc::clone(&seen);
+    let context = cleanslate::Context::empty().carry(adopt_with(&USER, || "fresh"));
+    USER.set("bob");
+    let task = async move {
+        let _tells = OnDrop::new(move || *theirs.lock().unwrap() = Some(USER.get()));
+        pause().await;
+    };
+    let mut future: Polled<()> = Box::pin(task.isolated_in(&context));
+    assert!(poll(&mut future).is_pending());
+    drop(future);
+    assert_eq!((*seen.lock().unwrap(), USER.get()), (Some("fresh"), "bob"));
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::support::{self, finishes};
 use crate::{allocations, alone, bytes};
-use cleanslate::Pool;
+use cleanslate::{JoinHandle, Pool};
 
 #[test]
 fn a_submitted_task_is_one_allocation_besides_the_queues_blocks() {
@@ -109,4 +109,48 @@ fn closed_pools_give_everything_back() {
     }
     let grown = bytes() - before;
     assert!(grown < 10_000, "{grown} bytes");
+}
+
+#[test]
+fn a_long_scope_inside_a_task_keeps_memory_bounded() {
+    let _alone = alone();
+    for workers in support::SHAPES {
+        finishes("a scope", move || {
+            let pool = Pool::new(workers).unwrap();
+            let inner = pool.clone();
+            let grown = pool.submit(move || {
+                inner.scope(|s| {
+                    let base = bytes();
+                    for _ in 0..100_000 {
+                        s.submit(|| ()).join().unwrap();
+                    }
+                    bytes() - base
+                })
+            });
+            let grown = grown.join().unwrap();
+            // Each would leave a shell of more than a hundred bytes.
+            assert!(grown < 200_000, "{grown} bytes, {workers} workers");
+        });
+    }
+}
+
+#[test]
+fn waiting_for_others_leaves_nothing_at_a_task_that_runs() {
+    let _alone = alone();
+    finishes("waits", || {
+        let pool = Pool::new(2).unwrap();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let slow = pool.submit(move || assert!(gate.recv().is_err()));
+        let mut handles = vec![slow];
+        let base = bytes();
+        for _ in 0..20_000 {
+            handles.push(pool.submit(|| ()));
+            assert_eq!(JoinHandle::wait_any(&handles), 1);
+            handles.pop().unwrap().join().unwrap();
+        }
+        let grown = bytes() - base;
+        assert!(grown < 100_000, "{grown} bytes");
+        drop(go);
+        handles.pop().unwrap().join().unwrap();
+    });
 }

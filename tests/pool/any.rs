@@ -210,9 +210,7 @@ fn what_was_cancelled_says_so_and_nothing_else_does() {
         let refused = pool.submit(|| 5);
         assert!(refused.is_cancelled());
         drop(again);
-        assert!(
-            waiting.join_timeout(std::time::Duration::MAX).unwrap().unwrap_err().is_cancelled()
-        );
+        assert!(waiting.join_timeout(Duration::MAX).unwrap().unwrap_err().is_cancelled());
         assert!(!waiting.is_cancelled(), "after the result was taken");
     });
     // A panic is no cancellation.

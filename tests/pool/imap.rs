@@ -108,6 +108,7 @@ fn an_input_that_panics_is_not_pulled_again() {
         });
         let mut results = pool.imap(items, |n| n).buffer(10);
         assert!(panic_of(|| results.next()).contains("source"));
+        assert_eq!(results.size_hint(), (3, Some(3)), "what was pulled is all there is");
         assert_eq!(results.collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(pulls.load(Ordering::SeqCst), 4);
     });
@@ -213,7 +214,7 @@ fn a_closure_that_a_task_drops_last_costs_no_second_panic() {
                 Fails::new(&made)
             });
             let mut results = results.buffer(1);
-            assert!(results.next_timeout(std::time::Duration::ZERO).is_pending());
+            assert!(results.next_timeout(Duration::ZERO).is_pending());
             begun.recv().unwrap();
             drop(results);
             drop(open);
@@ -249,5 +250,25 @@ fn an_endless_input_and_buffer_yield_also_to_a_task_on_the_only_worker() {
             assert!(results.nth(2).is_some());
         });
         task.join().unwrap();
+    });
+}
+
+#[test]
+fn a_large_buffer_is_filled_while_no_result_is_there() {
+    const BUFFER: usize = 3_000;
+    each_shape(|pool| {
+        let busy = occupy(pool);
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let input = || {
+            let count = Arc::clone(&pulled);
+            (0..2 * BUFFER).inspect(move |_| assert!(count.fetch_add(1, Ordering::SeqCst) < BUFFER))
+        };
+        let mut ordered = pool.imap(input(), |n| n).buffer(BUFFER);
+        assert!(ordered.next_timeout(Duration::ZERO).is_pending());
+        assert_eq!(pulled.swap(0, Ordering::SeqCst), BUFFER);
+        let mut unordered = pool.imap_unordered(input(), |n| n).buffer(BUFFER);
+        assert!(unordered.next_timeout(Duration::ZERO).is_pending());
+        assert_eq!(pulled.swap(0, Ordering::SeqCst), BUFFER);
+        drop(busy);
     });
 }

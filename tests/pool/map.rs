@@ -393,7 +393,7 @@ fn items_that_wait_for_each_other_meet_also_after_many_quick_maps() {
             for _ in 0..50 {
                 assert_eq!(pool.map_range(0..1, |n| n), [0]);
             }
-            let barrier = std::sync::Barrier::new(2);
+            let barrier = Barrier::new(2);
             pool.map_range(0..2, |_| barrier.wait().is_leader());
         }
     });

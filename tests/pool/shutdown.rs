@@ -506,3 +506,20 @@ fn what_is_cancelled_may_leave_the_wait_for_another_task_to_a_thread() {
         assert_eq!(pool.stats().cancelled, 2);
     });
 }
+
+#[test]
+fn a_thread_that_ran_tasks_of_a_pool_waits_for_its_end_afterwards() {
+    finishes("afterwards", || {
+        let (first, second) = (Pool::new(1).unwrap(), Pool::new(1).unwrap());
+        let busy = occupy(&second);
+        let (again, other) = (first.clone(), second.clone());
+        // On one thread, three deep: the second pool's worker is busy.
+        let task = first.submit(move || {
+            other.submit(move || again.submit(|| 7).join().unwrap()).join().unwrap()
+        });
+        assert_eq!(task.join().unwrap(), 7);
+        drop(busy);
+        let other = second.clone();
+        first.submit(move || other.shutdown()).join().unwrap().unwrap();
+    });
+}

@@ -99,3 +99,15 @@ impl Core {
         told.iter().for_each(Thread::unpark);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::pool::core::testing::core;
+
+    #[test]
+    fn whoever_has_waited_is_off_the_list() {
+        let core = core(1);
+        assert!(core.wait_until_idle());
+        assert!(core.idle.threads.lock().is_empty());
+    }
+}

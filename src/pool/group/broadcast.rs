@@ -75,13 +75,10 @@ impl<F, R> Broadcast<'_, F, R> {
         }
     }
 
-    /// Keeps the first failure; one of a visit takes precedence over a cancellation.
+    /// Keeps the first failure.
     fn fail(&self, cause: Cause) {
         let mut verdict = self.verdict.lock();
-        let late = match (&*verdict, &cause) {
-            (None, _) | (Some(Cause::ShutDown), Cause::Failed(_)) => verdict.replace(cause),
-            _ => Some(cause),
-        };
+        let late = if verdict.is_none() { verdict.replace(cause) } else { Some(cause) };
         drop(verdict);
         self.core.drop_contained(late, self.label);
     }

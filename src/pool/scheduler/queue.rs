@@ -178,16 +178,19 @@ mod tests {
         let queue = Queue::new();
         for n in 0..10 {
             queue.push(entry(n % 2 == 0));
+            queue.push_second(entry(n % 2 == 0));
         }
         let told = Cell::new(0);
         queue.sweep(|| told.set(told.get() + 1));
-        assert_eq!((told.get(), queue.len()), (5, 5));
+        assert_eq!((told.get(), queue.len()), (10, 10));
         assert!(std::iter::from_fn(|| queue.pop()).all(|entry| !entry.is_stale()));
     }
 
     #[test]
     fn both_lines_get_their_turns() {
         let queue = Queue::new();
+        queue.push_second(entry(true));
+        assert!(!queue.is_empty() && queue.pop().is_some() && queue.is_empty());
         for n in 0..4 {
             queue.push(entry(false));
             queue.push_second(entry(n != 9));
