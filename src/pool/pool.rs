@@ -38,7 +38,8 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// A thread that runs a task of any pool and waits for another (in `join`, in a map, at the end of
 /// a scope) runs what it waits for itself, where that has not started; so nested waits cannot
 /// deadlock, not even with one worker. It runs nothing else meanwhile, but for visits of a
-/// [`broadcast`](Pool::broadcast) to it. Plain threads never run tasks.
+/// [`broadcast`](Pool::broadcast) to it. Plain threads run no tasks, unless
+/// [`caller_helps`](crate::PoolBuilder::caller_helps) says so.
 ///
 /// Tasks nest to a depth of 256 on one thread, or until three quarters of a worker's stack are
 /// used. Beyond that a `join` fails with an error that [`is_too_deep`](TaskError::is_too_deep), and

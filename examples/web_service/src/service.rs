@@ -1,10 +1,8 @@
 //! The service: which way a request goes, and what is done for it.
 
 use std::hint::black_box;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
@@ -13,7 +11,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, serve};
 use cleanslate::tower::IsolateLayer;
-use cleanslate::{Isolation, JoinHandle, Pool, TaskError};
+use cleanslate::{Isolation, Pool};
 use tokio::net::TcpListener;
 use tower_service::Service as _;
 use tracing::{Instrument, info, info_span};
@@ -144,7 +142,7 @@ async fn work(State(shared): State<Arc<Shared>>, Extension(asked): Extension<Ask
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     // Dropped with this future where the client hangs up.
-    match CancelOnDrop(permit.submit(move || compute(&asked))).await {
+    match permit.submit(move || compute(&asked)).cancel_on_drop().await {
         Ok(done) => {
             let Done { request, user, worker, trace } = &done;
             let text = format!("request {request} for {user} on {worker}, trace {trace}\n");
@@ -167,23 +165,6 @@ fn compute(asked: &Asked) -> Done {
     info!("worked for request {} of {}", asked.id, asked.name());
     let worker = std::thread::current().name().unwrap_or("a thread").to_owned();
     Done { request: task::request(), user: task::user(), worker, trace: spans::trace() }
-}
-
-/// Cancels a task that nobody waits for any more, if it has not begun.
-struct CancelOnDrop<R>(JoinHandle<R>);
-
-impl<R> Future for CancelOnDrop<R> {
-    type Output = Result<R, TaskError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx)
-    }
-}
-
-impl<R> Drop for CancelOnDrop<R> {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
 }
 
 async fn show(
