@@ -28,9 +28,9 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// A `Pool` is a handle: its clones are the same pool, and [`named`](Pool::named),
 /// [`in_context`](Pool::in_context) and [`detached`](Pool::detached) give handles to the same
 /// workers that submit in another way. The last handle to go drains and joins the pool, as
-/// [`shutdown`](Pool::shutdown) does; on a worker of any pool, and on a thread that runs a task of
-/// one (or drops what a pool has cancelled), it closes the pool and detaches it instead: what was
-/// submitted runs, and the workers end by themselves. A task that keeps a handle to its own pool keeps the pool open;
+/// [`shutdown`](Pool::shutdown) does; on a thread that runs a task of any pool (or drops what a
+/// pool has cancelled) it closes the pool and detaches it instead: what was submitted runs, and the
+/// workers end by themselves. A task that keeps a handle to its own pool keeps the pool open;
 /// [`downgrade`](Pool::downgrade) gives one that does not.
 ///
 /// # Waiting
@@ -92,7 +92,7 @@ impl Drop for Handles {
         }
         // Relaxed: whoever set it did so through a handle, and the count of handles orders that.
         let detaches = core.detaches.load(Ordering::Relaxed);
-        let waits = !detaches && !current::is_awaited();
+        let waits = !detaches && !current::is_awaited() && !current::belongs_to(core.id);
         if waits {
             core.note_wait();
         }

@@ -8,14 +8,12 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, each_shape, finishes, occupy, on_a_thread};
 use cleanslate::foreign::{BoxError, Carrier};
-use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local, worker_local};
+use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local};
 
 task_local! {
     #[inherit]
     static TENANT: u32 = 0;
 }
-
-worker_local! { static IN_A_WORKER: Option<OnDrop> = None; }
 
 thread_local! {
     static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
@@ -208,19 +206,6 @@ fn the_last_handle_in_what_another_pool_drops_or_calls_detaches() {
         let drops = Mutex::new(Some(drops));
         let hook = move |_| drops.lock().unwrap().take().unwrap()();
         Pool::builder().workers(1).on_worker_stop(hook).build().unwrap().shutdown().unwrap();
-    });
-    // Broke: a worker that ends counted as a plain thread.
-    detaches("a worker-local", |drops| {
-        let other = Pool::new(1).unwrap();
-        let kept = OnDrop::new(drops);
-        other.submit(move || IN_A_WORKER.with(|place| *place = Some(kept))).join().unwrap();
-        other.shutdown().unwrap();
-    });
-    detaches("a thread-local of a worker", |drops| {
-        let other = Pool::new(1).unwrap();
-        let kept = OnDrop::new(drops);
-        other.submit(move || AT_EXIT.set(Some(kept))).join().unwrap();
-        other.shutdown().unwrap();
     });
 }
 

@@ -168,14 +168,19 @@ pub(crate) fn belongs_to(pool: u64) -> bool {
 #[inline]
 pub(crate) fn in_task() -> bool {
     let here = HERE.get();
-    here.depth + here.drops != 0 || here.bound || here.ending && !frame::thread::current().is_gone()
+    is_working(here) || here.ending && !frame::thread::current().is_gone()
+}
+
+#[inline]
+fn is_working(here: Here) -> bool {
+    here.depth + here.drops != 0 || here.bound
 }
 
 /// Returns whether a pool, of this thread or of others, may wait for what this thread does now: it
-/// must not wait for a pool in turn without being asked to. Of a worker that is so to its end.
+/// must not wait for a pool in turn without being asked to.
 pub(crate) fn is_awaited() -> bool {
     let here = HERE.get();
-    here.depth + here.drops != 0 || here.worker_of != 0 || here.innermost != 0
+    is_working(here) || here.innermost != 0
 }
 
 /// Returns whether the task that this thread runs runs on top of no other.
