@@ -2,6 +2,7 @@
 //! otherwise. To these tests a guard is such a call, which ends when they drop it.
 
 #![expect(unsafe_code, reason = "borrows and binds values beyond a call")]
+#![expect(clippy::mem_forget, reason = "a frame that is suspended for ever")]
 
 use std::mem::forget;
 use std::process::Command;
