@@ -125,7 +125,16 @@ impl Threads {
         }
         state.waiting.push(seam::current());
         drop(state);
-        current::wait_directed_until(|| self.state.lock().joined, deadline)
+        let joined = current::wait_directed_until(|| self.state.lock().joined, deadline);
+        if !joined {
+            let me = seam::current().id();
+            let mut state = self.state.lock();
+            // Not there if they have been joined at this moment.
+            if let Some(place) = state.waiting.iter().position(|thread| thread.id() == me) {
+                let _me = state.waiting.swap_remove(place);
+            }
+        }
+        joined
     }
 
     /// Lets go of the threads without waiting for them: they live in another process.
@@ -137,5 +146,26 @@ impl Threads {
             )]
             std::mem::forget(handle.take());
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    // Broke: each wait that gave up left an entry.
+    #[test]
+    fn whoever_gives_up_is_not_told() {
+        let threads = Arc::new(Threads::new("test".to_owned(), None, 1));
+        let (go, gate) = mpsc::channel::<()>();
+        threads.start(0, move || assert!(gate.recv().is_err())).unwrap();
+        for _ in 0..3 {
+            assert!(!threads.join_until(Some(Instant::now())).unwrap());
+            assert!(threads.state.lock().waiting.is_empty());
+        }
+        drop(go);
+        assert!(threads.join_until(None).unwrap());
     }
 }
