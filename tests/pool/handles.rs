@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, each_shape, finishes, occupy, on_a_thread};
 use cleanslate::foreign::{BoxError, Carrier};
-use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local};
+use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local, worker_local};
 
 task_local! {
     #[inherit]
@@ -207,6 +207,36 @@ fn the_last_handle_in_what_another_pool_drops_or_calls_detaches() {
         let hook = move |_| drops.lock().unwrap().take().unwrap()();
         Pool::builder().workers(1).on_worker_stop(hook).build().unwrap().shutdown().unwrap();
     });
+}
+
+// It runs no task when it ends, and what is queued would be lost where the program ends after it.
+#[test]
+fn a_pool_that_a_worker_keeps_is_drained_and_joined_when_the_worker_ends() {
+    worker_local! { static KEPT: Option<(mpsc::Sender<()>, Pool)> = None; }
+    thread_local! { static LEFT: RefCell<Option<(mpsc::Sender<()>, Pool)>> = RefCell::default(); }
+    for is_worker_local in [true, false] {
+        finishes(&format!("worker-local: {is_worker_local}"), move || {
+            let (tell, told) = mpsc::channel();
+            let outer = Pool::new(1).unwrap();
+            let keep = move || {
+                let inner = Pool::new(1).unwrap();
+                let (go, gate) = mpsc::channel::<()>();
+                drop(inner.submit(move || gate.recv()));
+                for n in 0..1_000 {
+                    let tell = tell.clone();
+                    drop(inner.submit(move || tell.send(n)));
+                }
+                // Dropped in this order: the gate opens, then the last handle goes.
+                match is_worker_local {
+                    true => KEPT.with(|place| *place = Some((go, inner))),
+                    false => LEFT.set(Some((go, inner))),
+                }
+            };
+            outer.submit(keep).join().unwrap();
+            outer.shutdown().unwrap();
+            assert!(told.try_iter().eq(0..1_000));
+        });
+    }
 }
 
 #[test]
