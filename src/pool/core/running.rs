@@ -151,6 +151,7 @@ pub(crate) struct Activity<'c> {
 
 impl<'c> Activity<'c> {
     /// Begins an activity, unless the pool is closed.
+    #[inline]
     pub(crate) fn begin(core: &'c Core) -> Option<Self> {
         let number = core.admit(Place::NotNeeded).ok()?;
         // It is under way from the start, not a task that waits in the queue.
