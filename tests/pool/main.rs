@@ -27,6 +27,7 @@ mod reduce;
 mod refused;
 mod scope;
 mod shutdown;
+mod shutdown_now;
 mod submit;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod successor;

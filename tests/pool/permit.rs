@@ -154,16 +154,21 @@ fn whoever_runs_a_task_has_room_at_once() {
     });
 }
 
+/// Returns a pool whose one place is taken, that place, and one that waits for it.
+fn in_the_line() -> (&'static Pool, Permit, Reserve<'static>) {
+    let pool: &'static Pool = Box::leak(Box::new(bounded(1, 1)));
+    let place = pool.try_reserve().unwrap();
+    let mut waiting = pool.reserve();
+    assert!(poll(&mut waiting, &waker().1).is_pending());
+    (pool, place, waiting)
+}
+
 // A future that stands in the line and is polled next inside a task leaves the line: the task may
 // be what the line waits for.
 #[test]
 fn a_wait_that_moves_into_a_task_ends_there() {
     finishes("moved waits", || {
-        let pool: &'static Pool = Box::leak(Box::new(bounded(1, 1)));
-        let place = pool.try_reserve().unwrap();
-        let (_, waker) = waker();
-        let mut waiting = pool.reserve();
-        assert!(poll(&mut waiting, &waker).is_pending());
+        let (pool, place, waiting) = in_the_line();
         let other = Pool::new(1).unwrap();
         let task = other.submit(move || block_on(waiting).unwrap().submit(|| 7).join().unwrap());
         assert_eq!(task.join().unwrap(), 7);
@@ -176,11 +181,7 @@ fn a_wait_that_moves_into_a_task_ends_there() {
 #[test]
 fn a_wait_that_ended_in_a_task_takes_no_place_any_more() {
     finishes("ended waits", || {
-        let pool: &'static Pool = Box::leak(Box::new(bounded(1, 1)));
-        let place = pool.try_reserve().unwrap();
-        let (_, waker) = waker();
-        let mut waiting = pool.reserve();
-        assert!(poll(&mut waiting, &waker).is_pending());
+        let (pool, place, mut waiting) = in_the_line();
         let other = Pool::new(1).unwrap();
         let task = other.submit(move || (block_on(&mut waiting).unwrap(), waiting));
         let (permit, ended) = task.join().unwrap();

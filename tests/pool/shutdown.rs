@@ -1,14 +1,12 @@
-//! `shutdown`, `shutdown_timeout`, `shutdown_now` and `Drop`, from outside and from inside.
+//! `shutdown`, `shutdown_timeout` and `Drop`, from outside and from inside.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{
-    Census, Counted, OnDrop, SHAPES, each_shape, finishes, message, occupy, panic_of,
-};
+use crate::support::{Census, Counted, SHAPES, each_shape, finishes, message, occupy, panic_of};
 use cleanslate::{JoinHandle, Pool};
 use futures_lite::future::block_on;
 
@@ -130,111 +128,6 @@ fn a_timeout_gives_up_while_a_task_or_a_destructor_hangs() {
 }
 
 #[test]
-fn shutdown_now_cancels_what_has_not_started_and_frees_it_at_once() {
-    each_shape(|pool| {
-        let census = Census::default();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let busy = occupy(pool);
-        let handles: Vec<_> = (0..100)
-            .map(|_| {
-                let (token, runs) = (census.token(), Arc::clone(&runs));
-                pool.submit(move || (runs.fetch_add(1, Ordering::SeqCst), token).0)
-            })
-            .collect();
-        std::thread::scope(|s| {
-            s.spawn(|| pool.shutdown_now().unwrap());
-            // Before the running tasks are over.
-            for handle in handles {
-                assert!(handle.join().unwrap_err().is_cancelled());
-            }
-            while census.alive() != 0 {
-                std::thread::yield_now();
-            }
-            drop(busy);
-        });
-        assert_eq!(runs.load(Ordering::SeqCst), 0);
-        assert_eq!(pool.stats().cancelled, 100);
-    });
-}
-
-#[test]
-fn shutdown_now_ends_maps_scopes_and_broadcasts_with_a_panic() {
-    each_shape(|pool| {
-        let census = Census::default();
-        let busy = occupy(pool);
-        std::thread::scope(|s| {
-            let map = s.spawn(|| panic_of(|| pool.map(0..10, |_| census.token())));
-            let scope = s.spawn(|| {
-                panic_of(|| {
-                    pool.scope(|s| {
-                        s.submit(|| census.token());
-                    })
-                })
-            });
-            let broadcast = s.spawn(|| panic_of(|| pool.broadcast(|| census.token())));
-            // Whether the others are under way or come too late, they say the same.
-            while pool.stats().queued != 1 {
-                std::thread::yield_now();
-            }
-            let closer = s.spawn(|| pool.shutdown_now().unwrap());
-            for said in [map, scope, broadcast].map(|thread| thread.join().unwrap()) {
-                assert!(said.contains("shut down") || said.contains("cancelled"), "{said}");
-            }
-            assert_eq!(census.made(), 0);
-            drop(busy);
-            closer.join().unwrap();
-        });
-    });
-}
-
-// Broke: what was admitted before the cancellation, and delivered after it had looked, waited for
-// the busy workers.
-#[test]
-fn shutdown_now_cancels_what_is_submitted_meanwhile() {
-    finishes("submitting meanwhile", || {
-        for _ in 0..300 {
-            let pool = Pool::new(2).unwrap();
-            let busy = occupy(&pool);
-            std::thread::scope(|s| {
-                let broadcast = s.spawn(|| panic_of(|| pool.broadcast(|| ())));
-                let job = s.spawn(|| pool.submit(|| ()).join().unwrap_err().is_cancelled());
-                let closer = s.spawn(|| pool.shutdown_now().unwrap());
-                assert!(broadcast.join().unwrap().contains("shut down"));
-                assert!(job.join().unwrap());
-                drop(busy);
-                closer.join().unwrap();
-            });
-        }
-    });
-}
-
-#[test]
-fn shutdown_now_stops_a_running_map() {
-    each_shape(|pool| {
-        let (inputs, outputs) = (Census::default(), Census::default());
-        let (tell, told) = mpsc::channel();
-        let first = AtomicBool::new(true);
-        std::thread::scope(|s| {
-            let map = s.spawn(|| {
-                panic_of(|| {
-                    let items = std::iter::repeat_with(|| inputs.token());
-                    pool.map(items, |_token| {
-                        if first.swap(false, Ordering::SeqCst) {
-                            tell.send(()).unwrap();
-                        }
-                        outputs.token()
-                    })
-                })
-            });
-            told.recv().unwrap();
-            pool.shutdown_now().unwrap();
-            assert_eq!(map.join().unwrap(), "the pool is shut down");
-        });
-        assert_eq!((inputs.alive(), outputs.alive()), (0, 0));
-    });
-}
-
-#[test]
 fn a_task_cannot_shut_its_own_pool_down() {
     each_shape(|pool| {
         let from_task = |f: &(dyn Fn() -> bool + Sync)| pool.map([()], |()| f())[0];
@@ -308,31 +201,6 @@ fn after_a_shutdown_everything_says_so() {
         assert_eq!(panic_of(|| pool.map_slice(&[1], |n| *n)), "the pool is shut down");
         assert_eq!(panic_of(|| pool.broadcast(|| ())), "the pool is shut down");
         assert_eq!(pool.stats().queued, 0);
-    });
-}
-
-#[test]
-fn a_task_of_a_pool_that_was_shut_down_now_is_told_so() {
-    each_shape(|pool| {
-        let (go, gate) = mpsc::channel::<()>();
-        let (tell, started) = mpsc::channel();
-        let inner = pool.clone();
-        let task = pool.submit(move || {
-            tell.send(()).unwrap();
-            assert!(gate.recv().is_err());
-            let said = [
-                panic_of(|| inner.scope(|_| ())),
-                panic_of(|| inner.map([1], |n| n)),
-                panic_of(|| inner.broadcast(|| ())),
-            ];
-            (said, inner.try_reserve().unwrap_err().is_shut_down())
-        });
-        started.recv().unwrap();
-        pool.shutdown_background_now();
-        drop(go);
-        let (said, is_shut_down) = task.join().unwrap();
-        assert_eq!(said, ["the pool is shut down"; 3]);
-        assert!(is_shut_down);
     });
 }
 
@@ -440,71 +308,6 @@ fn whatever_comes_in_while_a_bounded_pool_ends_runs_or_is_cancelled() {
             });
         }
     }
-}
-
-/// Waits for a task in its drop, if nobody else has.
-struct JoinsInDrop(Arc<Mutex<Option<JoinHandle<()>>>>);
-
-impl Drop for JoinsInDrop {
-    fn drop(&mut self) {
-        let running = self.0.lock().unwrap().take();
-        if let Some(running) = running {
-            running.join().unwrap();
-        }
-    }
-}
-
-// Broke: a task that submitted while its pool was cancelled helped to end what was on the queue. So
-// the drop of what was ended waited on top of the very task that it waited for.
-#[test]
-fn what_is_cancelled_may_wait_in_its_drop_for_a_task_that_submits() {
-    finishes("the shutdown", || {
-        for _ in 0..200 {
-            let pool = Pool::new(1).unwrap();
-            let (tell, submits) = mpsc::channel();
-            let theirs = pool.clone();
-            let begin = Arc::new(Barrier::new(2));
-            let begins = Arc::clone(&begin);
-            let running = pool.submit(move || {
-                begins.wait();
-                while !theirs.submit(|| ()).is_cancelled() {
-                    // Nobody listens any more when the pool is being cancelled.
-                    let _told = tell.send(());
-                }
-            });
-            begin.wait();
-            let place = Arc::new(Mutex::new(None));
-            for _ in 0..30 {
-                let joins = JoinsInDrop(Arc::clone(&place));
-                drop(pool.submit(move || drop(joins)));
-            }
-            *place.lock().unwrap() = Some(running);
-            submits.recv().unwrap();
-            drop(submits);
-            pool.shutdown_now().unwrap();
-        }
-    });
-}
-
-// Whoever cancels drops one task after the other, and waits in the first drop.
-#[test]
-fn what_is_cancelled_may_leave_the_wait_for_another_task_to_a_thread() {
-    finishes("a thread that waits", || {
-        let pool = Pool::new(1).unwrap();
-        let busy = occupy(&pool);
-        let (give, given) = mpsc::channel::<JoinHandle<()>>();
-        let waits = OnDrop::new(move || {
-            let second = given.recv().unwrap();
-            let ended = std::thread::spawn(move || block_on(second).unwrap_err().is_cancelled());
-            assert!(ended.join().unwrap());
-        });
-        let first = pool.submit(move || drop(waits));
-        give.send(pool.submit(|| ())).unwrap();
-        pool.shutdown_background_now();
-        drop(busy);
-        assert!(first.join().unwrap_err().is_cancelled());
-        assert_eq!(pool.stats().cancelled, 2);
-    });
 }
 
 #[test]
