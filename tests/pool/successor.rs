@@ -1,8 +1,9 @@
-//! A worker that is to be replaced while the system has no thread to give.
+//! The worker that takes the place of one that is to be replaced.
 
+use std::cell::RefCell;
 use std::sync::mpsc;
 
-use crate::support::{finishes, in_a_process_of_its_own, quiet, retiring};
+use crate::support::{OnDrop, finishes, in_a_process_of_its_own, quiet, retiring};
 use cleanslate::Pool;
 
 /// How much memory the process may address.
@@ -76,4 +77,28 @@ fn a_successor_that_the_system_refuses_is_tried_again_until_it_starts() {
             pool.shutdown().unwrap();
         });
     }
+}
+
+#[test]
+fn what_a_replaced_worker_leaves_on_its_thread_concerns_its_successor_no_more() {
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    finishes("both workers", || {
+        let pool = Pool::new(1).unwrap();
+        let (go, gate) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let at_exit = OnDrop::new(move || {
+            gate.recv().unwrap();
+            // Leaves foreign state on the thread, which ends.
+            tell.send(retiring().try_run(|| ()).is_err()).unwrap();
+        });
+        let first = pool.in_context(&retiring());
+        assert!(first.submit(move || AT_EXIT.set(Some(at_exit))).join().is_err());
+        let successor = pool.submit(|| std::thread::current().id()).join().unwrap();
+        go.send(()).unwrap();
+        assert!(told.recv().unwrap());
+        for _ in 0..10 {
+            assert_eq!(pool.submit(|| std::thread::current().id()).join().unwrap(), successor);
+        }
+        assert_eq!(pool.stats().renewed, 1);
+    });
 }

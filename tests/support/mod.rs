@@ -21,7 +21,7 @@ pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use fails::{Fails, FailsToClone};
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};
-pub(crate) use retire::retiring;
+pub(crate) use retire::{Stuck, retiring};
 
 /// The numbers of workers that every pool test runs over: alone, in company, and more than
 /// processors.

@@ -4,7 +4,7 @@ use cleanslate::Context;
 use cleanslate::foreign::{BoxError, Carrier};
 
 /// Cannot be detached, so that whoever runs a task with it is replaced.
-struct Stuck;
+pub(crate) struct Stuck;
 
 impl Carrier for Stuck {
     type Captured = ();

@@ -1,7 +1,7 @@
 //! The action that replaces a worker on which a task leaked.
 
 use super::*;
-use crate::support::retiring;
+use crate::support::{Stuck, finishes, retiring};
 
 #[test]
 fn no_task_finds_what_an_earlier_one_left() {
@@ -349,4 +349,18 @@ fn starved() {
     assert_eq!(pool.submit(|| TENANT.get()).join().unwrap(), 0);
     assert_eq!(pool.stats().renewed, 1);
     println!("renewed in the end");
+}
+
+// What the worker does before its first task attaches them, too.
+#[test]
+fn a_worker_whose_carriers_cannot_be_detached_is_replaced_for_tasks_only() {
+    finishes("its first task", || {
+        let sentinel = Sentinel::new().count();
+        let pool = Pool::builder().workers(1).sentinel(sentinel).carry(Stuck).build().unwrap();
+        for _ in 0..3 {
+            assert!(pool.submit(|| 1).join().unwrap_err().to_string().contains("stuck"));
+        }
+        pool.shutdown().unwrap();
+        assert!((2..=3).contains(&pool.stats().renewed));
+    });
 }
