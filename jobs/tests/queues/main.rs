@@ -44,8 +44,7 @@ fn jobs_keep_their_contexts_on_postgres() {
 
 /// Each job at least once and with its own context, none with another's, nothing left in between.
 fn keeps_contexts(url: &Url) {
-    let jobs = 10_000;
-    let Run { records, held } = run(url, jobs, true);
+    let Run { sent: jobs, records, held } = run(url, 10_000, true);
     let mut done = HashMap::<u32, usize>::new();
     let (mut panicked, mut retried) = (0, 0);
     for record in &records {

@@ -25,14 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CHUNK: u32 = 1_000;
 const AHEAD: usize = 2_000;
 
+/// One of the jobs of the first batch that the worker to be killed fetches.
+const HELD: u32 = 50;
+
 pub(crate) struct Run {
+    /// How many jobs were sent.
+    pub(crate) sent: u32,
     pub(crate) records: Vec<Record>,
     /// The job that the killed worker had.
     pub(crate) held: Option<u32>,
 }
 
 /// Has `jobs` jobs done by two worker processes, one of which is killed in the middle and replaced;
-/// or, not `isolated`, by one that only sets the slots.
+/// or, not `isolated`, by one that only sets the slots. Each of them does some: SQLite may leave one
+/// process waiting for its lock while another does thousands of jobs, so more are sent until it has.
 pub(crate) fn run(url: &Url, jobs: u32, isolated: bool) -> Run {
     let queue = format!("test-{}", std::process::id());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -48,43 +54,47 @@ pub(crate) fn run(url: &Url, jobs: u32, isolated: bool) -> Run {
         Worker::start(&orders, tell.clone())
     };
     let mut workers = Vec::new();
+    let mut idle: Vec<&str>;
     if isolated {
-        workers.push(start("killed", Some(jobs / 5)));
+        workers.push(start("killed", Some(HELD)));
         workers.push(start("pool", None));
+        idle = vec!["killed", "pool", "successor"];
     } else {
         workers.push(start("naive", None));
+        idle = vec!["naive"];
     }
-    let mut run = Run { records: Vec::new(), held: None };
+    let (mut records, mut held) = (Vec::new(), None);
     let mut todo: HashSet<_> = (0..sent).collect();
     loop {
-        if sent < jobs && todo.len() < AHEAD {
-            let ids = sent..(sent + CHUNK).min(jobs);
+        if todo.is_empty() && sent >= jobs && idle.is_empty() {
+            break;
+        }
+        if todo.is_empty() || sent < jobs && todo.len() < AHEAD {
+            let ids = sent..sent + CHUNK;
             sent = ids.end;
             todo.extend(ids.clone());
             runtime.block_on(send(&mut storage, ids));
         }
-        if todo.is_empty() {
-            break;
-        }
         let record = next(&told);
-        match record {
-            Record::Done { id, .. } => {
-                todo.remove(&id);
+        match &record {
+            Record::Done { id, worker, .. } => {
+                todo.remove(id);
+                idle.retain(|name| name != worker);
             }
             Record::Holds { id } => {
-                run.held = Some(id);
+                held = Some(*id);
                 workers.remove(0).kill();
                 workers.push(start("successor", None));
             }
             _ => {}
         }
-        run.records.push(record);
+        records.push(record);
     }
     for worker in workers {
         worker.stop();
     }
-    run.records.extend(told.try_iter());
-    run
+    records.extend(told.try_iter());
+    Run { sent, records, held }
 }
 
 fn next(told: &Receiver<Record>) -> Record {
