@@ -41,9 +41,9 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// [`broadcast`](Pool::broadcast) to it. Plain threads run no tasks, unless
 /// [`caller_helps`](crate::PoolBuilder::caller_helps) says so.
 ///
-/// Tasks nest to a depth of 256 on one thread, or until three quarters of a worker's stack are
-/// used. Beyond that a `join` fails with an error that [`is_too_deep`](TaskError::is_too_deep), and
-/// the other ways of waiting panic.
+/// Tasks nest to a depth of 256 on one thread, or until three quarters of its stack are used (of a
+/// plain thread's, 1.5 MiB from where its outermost task begins). Beyond that a `join` fails with
+/// an error that [`is_too_deep`](TaskError::is_too_deep), and the other ways of waiting panic.
 ///
 /// # Forks
 ///
