@@ -14,6 +14,7 @@
 //! | wonder how others do it | [compared with others](comparison) |
 //! | ask what it costs | [performance] |
 //! | want to rely on it, or to read the code | [the rules](rules), [the engine](engine) |
+//! | wonder why tasks that wait cannot deadlock | [waiting] |
 
 /// Declares the pages as modules.
 ///
@@ -28,7 +29,6 @@ macro_rules! pages {
         /// [comparison.md]: crate::guide::comparison
         /// [contexts.md]: crate::guide::contexts
         /// [engine.md]: crate::guide::engine
-        /// [engine.md#why-waiting-cannot-deadlock]: crate::guide::engine#why-waiting-cannot-deadlock
         /// [from-python.md]: crate::guide::from_python
         /// [from-rayon.md]: crate::guide::from_rayon
         /// [performance.md]: crate::guide::performance
@@ -36,6 +36,7 @@ macro_rules! pages {
         /// [rayon.md]: crate::guide::rayon
         /// [rules.md]: crate::guide::rules
         /// [sentinel.md]: crate::guide::sentinel
+        /// [waiting.md]: crate::guide::waiting
         $(#[$attribute])*
         #[doc = include_str!(concat!("../docs/", $file))]
         pub mod $page {}
@@ -73,6 +74,7 @@ pages! {
     pool = "pool.md";
     rules = "rules.md";
     sentinel = "sentinel.md";
+    waiting = "waiting.md";
 }
 
 // Their examples are tested by `interop`, with the crates that they are about.
