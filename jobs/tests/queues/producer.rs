@@ -37,8 +37,8 @@ pub(crate) struct Run {
 }
 
 /// Has `jobs` jobs done by two worker processes, one of which is killed in the middle and replaced;
-/// or, not `isolated`, by one that only sets the slots. Each of them does some: SQLite may leave one
-/// process waiting for its lock while another does thousands of jobs, so more are sent until it has.
+/// or, not `isolated`, by one that only sets the slots. Each of them does some: SQLite may leave a
+/// process waiting for its lock while another does thousands of jobs, so more are sent until then.
 pub(crate) fn run(url: &Url, jobs: u32, isolated: bool) -> Run {
     let queue = format!("test-{}", std::process::id());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
