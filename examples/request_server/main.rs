@@ -31,6 +31,9 @@ fn render(part: &str) -> String {
 }
 
 /// Answers one request. Returns its line in the access log.
+///
+/// `tiny_http` reads the whole body that a request announces, so a client that never sends it holds
+/// the worker until it hangs up.
 fn answer(pool: &Pool, request: Request) -> String {
     // The header stands for whatever tells users apart. Anonymous requests do without, and this is
     // where a pool that leaks answers them in the name of whoever came before.
@@ -43,8 +46,9 @@ fn answer(pool: &Pool, request: Request) -> String {
         _ => (405, render("only GET")),
     };
     let who = USER.get().unwrap_or_else(|| "-".to_owned());
-    let line =
-        format!("#{} {who} {} {:?} {status}", REQUEST.get(), request.method(), request.url());
+    // Escaped, as in `{:?}`: both may hold what a terminal obeys.
+    let (who, method) = (who.escape_debug(), request.method().as_str().escape_debug());
+    let line = format!("#{} {who} {method} {:?} {status}", REQUEST.get(), request.url());
     let mut response = Response::from_string(body).with_status_code(status);
     if let Ok(id) = Header::from_bytes("X-Request-Id", REQUEST.get().to_string()) {
         response.add_header(id);

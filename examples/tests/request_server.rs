@@ -8,7 +8,8 @@ use cleanslate::Isolation;
 use cleanslate::sync::Event;
 use example::Plan;
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -136,4 +137,24 @@ fn it_stops_gracefully_on_ctrl_c() {
     let rest: Vec<_> = lines.collect();
     assert!(server.wait().unwrap().success(), "{rest:?}");
     assert_eq!(rest[..2], ["#1 ann GET \"/\" 200", "stopped"]);
+}
+
+// Broke: a user called `\x1b[2J` cleared the screen of whoever read the log.
+#[test]
+fn a_request_writes_no_control_characters_into_the_log() {
+    let (server, _url) = example::open(0).unwrap();
+    let pool = example::pool(1, Isolation::Reset).unwrap();
+    let (log, lines) = mpsc::channel();
+    let stop = Event::new();
+    thread::scope(|s| {
+        s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
+        let mut client = TcpStream::connect(server.server_addr().to_ip().unwrap()).unwrap();
+        let request = "G\x1bET / HTTP/1.1\r\nX-User: \x1b[2J\rann\r\nConnection: close\r\n\r\n";
+        client.write_all(request.as_bytes()).unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap();
+        stop.set();
+    });
+    drop(log);
+    let lines: Vec<_> = lines.iter().collect();
+    assert_eq!(lines, [r#"#1 \u{1b}[2J\rann G\u{1b}ET "/" 405"#]);
 }
