@@ -70,7 +70,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(38_350))]
+#[library_benchmark(config = limit(36_000))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -136,7 +136,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(14_850))]
+#[library_benchmark(config = limit(14_800))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());

@@ -209,16 +209,19 @@ impl Parked {
         let thread = thread::current();
         let is_plain = thread.flags.get() == frame.clean;
         match self.items.as_slice() {
-            [] if is_plain => {}
+            [] if is_plain => frame.close_plain(),
             [item, ..] if is_plain && self.home == LINKED => {
                 // SAFETY: P4 and P5.
                 unsafe { item.cell() }.unlink_top(item.header);
                 self.home = thread.id.get();
+                frame.close_plain();
             }
-            _ => self.take_several(is_plain, frame.is_open()),
+            _ => {
+                self.take_several(is_plain, frame.is_open());
+                // Nothing is left in it that could fail, at most what the poll has captured.
+                frame.close();
+            }
         }
-        // Nothing is left in it that could fail, at most what the poll has captured.
-        frame.close();
     }
 
     #[inline(never)]

@@ -105,16 +105,22 @@ impl Open {
     #[inline]
     pub(super) fn close(self) -> Option<CleanupError> {
         let Self { epoch, flags, inherits, clean } = self;
-        let thread = thread::current();
-        if thread.flags.get() != clean {
+        if thread::current().flags.get() != clean {
             return close_slow(epoch, flags, inherits, clean);
         }
-        thread.epoch.set(epoch);
-        thread.flags.set(flags);
-        if thread.inherits.get() != inherits {
-            thread.inherits.set(inherits);
-        }
+        self.close_plain();
         None
+    }
+
+    /// Closes the frame when nothing is left that is undone one by one.
+    #[inline]
+    pub(super) fn close_plain(self) {
+        let thread = thread::current();
+        thread.epoch.set(self.epoch);
+        thread.flags.set(self.flags);
+        if thread.inherits.get() != self.inherits {
+            thread.inherits.set(self.inherits);
+        }
     }
 }
 
@@ -126,11 +132,8 @@ fn close_slow(epoch: u64, flags: u32, inherits: Inherits, clean: u32) -> Option<
     if !open.is_open() {
         return None;
     }
-    let thread = thread::current();
-    let error = end_task(thread, clean);
-    // Now nothing is left that is undone one by one.
-    thread.flags.set(clean);
-    open.close();
+    let error = end_task(thread::current(), clean);
+    open.close_plain();
     error
 }
 
