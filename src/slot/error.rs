@@ -15,6 +15,8 @@ pub(super) enum Reason {
     /// A worker-local that the same task is using.
     Leased,
     Recursive,
+    /// It would be made on top of so many worker-locals' initialisers, perhaps its own.
+    TooDeep(u32),
     Init(InitError),
 }
 
@@ -130,7 +132,8 @@ impl AccessError {
         matches!(self.refusal.reason, Reason::Init(_))
     }
 
-    /// Returns whether the slot's initialiser needs the slot itself.
+    /// Returns whether the slot's initialiser needs the slot itself, or would run on top of 32
+    /// other initialisers of worker-locals.
     ///
     /// # Examples
     ///
@@ -143,7 +146,7 @@ impl AccessError {
     /// assert!(!error.is_recursive());
     /// ```
     pub fn is_recursive(&self) -> bool {
-        self.refusal.reason == Reason::Recursive
+        matches!(self.refusal.reason, Reason::Recursive | Reason::TooDeep(_))
     }
 }
 
@@ -170,6 +173,11 @@ impl fmt::Display for AccessError {
                 write!(f, "slot `{slot}` cannot be initialised: {}", error.0.text())
             }
             Reason::Recursive => write!(f, "slot `{slot}` is needed by its own initialiser"),
+            Reason::TooDeep(making) => write!(
+                f,
+                "worker-local `{slot}` cannot be made on top of {making} initialisers that have \
+                 not returned: perhaps one of them needs itself"
+            ),
         }
     }
 }

@@ -87,8 +87,11 @@ impl<T> Instances<T> {
         let making = MAKING.get();
         // It runs as a task of its own, which would find no value and make one in turn. A task on
         // top of it, while it waits, has a right to one; but that may begin another, and so on.
-        if outer == Some(depth()) || making == MOST_MAKING {
+        if outer == Some(depth()) {
             return Err(Reason::Recursive);
+        }
+        if making == MOST_MAKING {
+            return Err(Reason::TooDeep(making));
         }
         MAKING.set(making + 1);
         let made = make_for_nobody(|| {
