@@ -114,9 +114,10 @@ fn tasks_nest_to_the_depth_that_is_documented_and_then_fail() {
 #[test]
 fn tasks_that_use_much_of_the_stack_nest_until_a_quarter_is_left() {
     quiet();
+    let stack = if cfg!(debug_assertions) { 512 << 10 } else { 128 << 10 };
     for way in WAYS {
         finishes(&format!("{way:?}"), move || {
-            let pool = Pool::builder().workers(1).stack_size(512 << 10).build().unwrap();
+            let pool = Pool::builder().workers(1).stack_size(stack).build().unwrap();
             let deepest = Arc::new(AtomicUsize::new(0));
             let (inner, theirs) = (pool.clone(), Arc::clone(&deepest));
             pool.submit(move || nest(&inner, way, 1, &theirs)).join().unwrap();
