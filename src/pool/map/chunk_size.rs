@@ -2,8 +2,9 @@
 //!
 //! A chunk should take long enough to make its claim negligible and short enough to balance uneven
 //! work. Nobody knows beforehand what an item costs, so a helper starts with one item and measures:
-//! the next chunk is what would have taken [`TARGET`]. Where the number of items left is known, no
-//! chunk exceeds a fair share of it, so the last chunks go down to single items (guided
+//! the next chunk is what would have taken [`TARGET`]; at first it is what would have taken
+//! [`WORTH`], until the work has shown to be worth another helper. Where the number of items left is
+//! known, no chunk exceeds a fair share of it, so the last chunks go down to single items (guided
 //! self-scheduling: Polychronopoulos and Kuck, 1987).
 
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub(crate) struct ChunkSize {
     helpers: usize,
     /// The largest chunk.
     most: usize,
-    /// How many items take [`TARGET`].
+    /// How many items take [`TARGET`], or [`WORTH`] at first.
     size: usize,
     /// How many items take [`TRIFLE`].
     trifle: usize,
@@ -70,10 +71,12 @@ impl ChunkSize {
         let fits = |target: Duration| {
             usize::try_from((len as u64).saturating_mul(nanos(target)) / took).unwrap_or(usize::MAX)
         };
-        self.size = fits(TARGET).clamp(1, self.size.max(len).saturating_mul(GROWTH).min(self.most));
-        self.trifle = fits(TRIFLE).clamp(1, self.size);
         self.worked = self.worked.map(|worked| worked.saturating_add(took));
-        self.worked.take_if(|worked| *worked >= nanos(WORTH)).is_some()
+        let is_worth_it = self.worked.take_if(|worked| *worked >= nanos(WORTH)).is_some();
+        let target = if self.worked.is_some() { WORTH } else { TARGET };
+        self.size = fits(target).clamp(1, self.size.max(len).saturating_mul(GROWTH).min(self.most));
+        self.trifle = fits(TRIFLE).clamp(1, self.size);
+        is_worth_it
     }
 
     /// Returns how many items take about a microsecond; at least one.
@@ -100,6 +103,21 @@ mod tests {
         assert_eq!(chunk.of(Some(3)), 1);
         assert_eq!(chunk.of(Some(0)), 1, "of an input that promised less than it has");
         assert_eq!(chunk.of(None), 1_000_000);
+    }
+
+    // Broke: a chunk of 25 microseconds was claimed before others were called.
+    #[test]
+    fn a_helper_calls_another_one_before_it_takes_a_whole_chunk() {
+        let mut chunk = ChunkSize::new(2);
+        chunk.size = 1_000_000;
+        // What began later than now takes a nanosecond.
+        let later = Instant::now() + Duration::from_secs(3600);
+        chunk.since = later;
+        assert!(!chunk.done(1), "a nanosecond is not worth it");
+        assert_eq!(chunk.of(None), 3_000, "items that take three microseconds");
+        (chunk.since, chunk.worked) = (later, Some(nanos(WORTH)));
+        assert!(chunk.done(1));
+        assert_eq!(chunk.of(None), 40_000, "items that take a whole chunk");
     }
 
     #[test]
