@@ -3,9 +3,9 @@
 //! A chunk should take long enough to make its claim negligible and short enough to balance uneven
 //! work. Nobody knows beforehand what an item costs, so a helper starts with one item and measures:
 //! the next chunk is what would have taken [`TARGET`]; at first it is what would have taken
-//! [`WORTH`], until the work has shown to be worth another helper. Where the number of items left is
-//! known, no chunk exceeds a fair share of it, so the last chunks go down to single items (guided
-//! self-scheduling: Polychronopoulos and Kuck, 1987).
+//! [`WORTH`], until the work has shown to be worth another helper. Where the number of items left
+//! is known, no chunk exceeds a fair share of it, so the last chunks go down to single items
+//! (guided self-scheduling: Polychronopoulos and Kuck, 1987).
 
 use std::time::{Duration, Instant};
 
