@@ -153,7 +153,7 @@ impl<T> Drop for Guarded<T> {
     #[inline]
     #[expect(unsafe_code, reason = "drops the value where a panic of that can be caught")]
     fn drop(&mut self) {
-        if needs_drop::<T>() {
+        if const { needs_drop::<T>() } {
             let mut drops = Drops::default();
             drops.contain(|| {
                 // SAFETY: it is not used again, since it is being dropped.

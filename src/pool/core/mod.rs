@@ -202,7 +202,7 @@ impl Core {
 
     /// Drops what belongs to the user, contained; a panic is reported under `label`.
     pub(crate) fn drop_contained<T>(&self, value: T, label: &impl Labelled) {
-        if !std::mem::needs_drop::<T>() {
+        if const { !std::mem::needs_drop::<T>() } {
             return;
         }
         let dropped = self.watched(label, None, || frame::contained(|| drop(value)));

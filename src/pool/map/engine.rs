@@ -2,7 +2,7 @@
 //! user gave is dropped.
 
 use super::Source;
-use super::output::{self, Piece};
+use super::output;
 use super::shared::{Input, Map, drop_given};
 use super::step::Step;
 use super::verdict::StopReason;
@@ -108,8 +108,8 @@ where
             StopReason::Failed(failure) => Unfinished::Failed(failure),
             StopReason::Cancelled => Unfinished::Cancelled,
         };
-        for result in pieces.into_iter().flat_map(Piece::into_results) {
-            core.drop_contained(result, label);
+        for mut piece in pieces {
+            piece.take_results().for_each(|result| core.drop_contained(result, label));
         }
         Err(ended)
     })

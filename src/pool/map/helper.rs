@@ -94,7 +94,7 @@ where
     }
     let completed = written - helper.failures;
     map.keep(&mut helper.pieces);
-    if needs_drop::<P::Kept<'_>>() {
+    if const { needs_drop::<P::Kept<'_>>() } {
         let dropped = map.core.watched(map.label, None, || drop_given(helper.kept));
         if let Err(failure) = dropped {
             fail(map, failure);

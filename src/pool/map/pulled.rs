@@ -53,7 +53,7 @@ impl<I: Iterator + Send> Source for Pulled<I> {
         let mut pulled = Buffer { items, written: 0, chunk };
         let Buffer { items, written, .. } = &mut pulled;
         let places = &mut items.spare_capacity_mut()[..most];
-        let ended = if size_of::<I>() <= SMALL {
+        let ended = if const { size_of::<I>() <= SMALL } {
             pull_all(&mut self.0, places, written, tasks, |items| pull.pull(items))
         } else {
             pull_all(&mut self.0.as_mut(), places, written, tasks, |items| pull.pull(items))

@@ -98,7 +98,7 @@ impl<T> Turns<T> {
     #[cold]
     fn wait(&self, awake: &mut Awake) -> Turn<'_, T> {
         let mut turn = None;
-        let _in_time = awake.until(AWAKE, || {
+        let _in_time = awake.until(AWAKE, &mut || {
             turn = self.try_take_if_free();
             turn.is_some()
         });

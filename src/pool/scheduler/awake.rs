@@ -111,7 +111,7 @@ impl Awake {
     }
 
     /// Stays awake until `done`, for at most `limit`, or not at all; returns whether it is done.
-    pub(crate) fn until(&mut self, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    pub(crate) fn until(&mut self, limit: Duration, done: &mut dyn FnMut() -> bool) -> bool {
         if cfg!(loom) {
             // Where one yields loom runs the others first: in no model would anybody sleep.
             return false;
@@ -163,7 +163,7 @@ mod tests {
         (0..n)
             .filter(|_| {
                 let mut tried = false;
-                let _done = awake.until(LIMIT, || {
+                let _done = awake.until(LIMIT, &mut || {
                     tried = true;
                     false
                 });
@@ -176,7 +176,7 @@ mod tests {
     fn wait_awake(awake: &mut Awake, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         let mut tried = false;
         loop {
-            let is_done = awake.until(limit, || {
+            let is_done = awake.until(limit, &mut || {
                 tried = true;
                 done()
             });
@@ -224,7 +224,7 @@ mod tests {
     fn nobody_stays_awake_where_others_want_the_processor() {
         crowd::note();
         let (mut awake, mut asked) = (Awake::NEW, false);
-        let done = awake.until(LIMIT, || {
+        let done = awake.until(LIMIT, &mut || {
             asked = true;
             true
         });

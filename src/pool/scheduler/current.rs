@@ -325,11 +325,11 @@ pub(crate) fn stays_awake() -> bool {
 }
 
 /// Stays awake until `done`, for a moment at most or not at all; returns whether it is done.
-pub(crate) fn stay_awake_until(done: impl FnMut() -> bool) -> bool {
+pub(crate) fn stay_awake_until(mut done: impl FnMut() -> bool) -> bool {
     // Taken out, since `done` may wait itself.
     let mut awake = WAITS.get();
     let limit = if is_quick() { RESULT } else { GLANCE };
-    let is_done = awake.until(limit, done);
+    let is_done = awake.until(limit, &mut done);
     WAITS.set(awake);
     if is_done {
         SINCE.set(Some(Clock::start()));

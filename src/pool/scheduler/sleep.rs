@@ -181,7 +181,7 @@ impl Sleepers {
             let notified = || me.notified.load(Ordering::Acquire);
             // It is on the list and can be notified like any other, so nothing depends on this.
             if sleeper.in_burst {
-                let _in_time = sleeper.awake.until(QUICK, || notified() || called());
+                let _in_time = sleeper.awake.until(QUICK, &mut || notified() || called());
             }
             while !notified() && !called() {
                 park();
