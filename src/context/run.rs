@@ -56,13 +56,13 @@ pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Resul
 /// clean-up went, and goes on to another one only after [`ready_for_next`]. Never unwinds.
 pub(crate) fn run_several(
     context: &Context,
-    tasks: impl FnOnce(AttachedCarriers<'_>) -> Result<(), CleanupError>,
+    tasks: &mut dyn FnMut(AttachedCarriers<'_>) -> Result<(), CleanupError>,
 ) -> Result<(), Failure> {
     let mut ran = Ok(Ok(()));
     let body = |carriers: AttachedCarriers<'_>| ran = catch(|| tasks(carriers));
     let attached = in_carriers_frame(context, body, |body, _| {
         Carriers::around_tasks(context.carriers.as_ref(), |carriers| {
-            if let Some(body) = body.take() {
+            if let Some(mut body) = body.take() {
                 body(carriers);
             }
         })

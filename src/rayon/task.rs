@@ -87,7 +87,7 @@ fn each_attached<T, R>(
     then: &mut impl FnMut(R),
 ) -> bool {
     let mut is_over = false;
-    let ran = context::run_several(context, |carriers| {
+    let ran = context::run_several(context, &mut |carriers| {
         let mut frame = Frame::enter(context.inherits());
         loop {
             let Some(result) = items.next().map(f) else {

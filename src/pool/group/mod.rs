@@ -7,8 +7,8 @@
 //!
 //! Invariants (those of the [`HelperLatch`] carry the safety):
 //!
-//! 1. `body` points to a `B` on the owner's stack. It is dereferenced only between a successful
-//!    `enter` and its `leave`.
+//! 1. `body` points to the owner's stack. It is dereferenced only between a successful `enter` and
+//!    its `leave`.
 //! 2. The owner does not return, nor unwind, before the latch is closed and empty: [`Owner`]'s drop
 //!    waits for that, or aborts. In a forked child it does return: nobody else lives there who
 //!    could be inside.
@@ -21,6 +21,7 @@ mod model;
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
+use std::mem::transmute;
 use std::sync::Arc;
 
 use self::latch::{Entered, HelperLatch};
@@ -85,27 +86,7 @@ pub(crate) enum Help {
 pub(crate) struct Group {
     latch: HelperLatch,
     owner: Thread,
-    body: *const (),
-    vtable: &'static Vtable,
-}
-
-struct Vtable {
-    help: unsafe fn(*const (), usize, &dyn Shift) -> Help,
-    cancel: unsafe fn(*const ()) -> Help,
-}
-
-trait Erased: Body {
-    const VTABLE: Vtable;
-}
-
-#[expect(unsafe_code, reason = "calls a body through a pointer whose type was erased")]
-impl<B: Body> Erased for B {
-    const VTABLE: Vtable = Vtable {
-        // SAFETY: `Group` passes the pointer it was made with, to a live `B` (invariants 1 and 2).
-        help: |body, index, shift| unsafe { &*body.cast::<B>() }.help(index, shift),
-        // SAFETY: as above.
-        cancel: |body| unsafe { &*body.cast::<B>() }.cancel(),
-    };
+    body: *const dyn Body,
 }
 
 #[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
@@ -131,13 +112,13 @@ impl Group {
     #[expect(unsafe_code, reason = "calls the erased body")]
     fn help(&self, index: usize, shift: &dyn Shift) -> Help {
         // SAFETY: called between `enter` and `leave` only: invariant 1.
-        unsafe { (self.vtable.help)(self.body, index, shift) }
+        unsafe { &*self.body }.help(index, shift)
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
     fn cancel_body(&self) -> Help {
         // SAFETY: as in `help`, or called by the owner (invariant 2).
-        unsafe { (self.vtable.cancel)(self.body) }
+        unsafe { &*self.body }.cancel()
     }
 }
 
@@ -202,14 +183,14 @@ impl Shift for TicketShift<'_> {
 /// others, since with one worker there are none.
 ///
 /// The group is made when others are called. So work that is over before that costs nothing of it.
-struct OwnerShift<'b, B> {
+struct OwnerShift<'b> {
     core: &'b Core,
-    body: &'b B,
+    body: &'b dyn Body,
     helpers: usize,
     owner: OnceCell<Owner<'b, Ticket>>,
 }
 
-impl<B: Body> Shift for OwnerShift<'_, B> {
+impl Shift for OwnerShift<'_> {
     fn more(&self) {
         let _owner = self.owner.get_or_init(|| {
             let owner = Owner::of_tickets(self.core, self.body);
@@ -337,18 +318,17 @@ impl AsRef<Group> for Visits {
 }
 
 impl<'b, G: AsRef<Group>> Owner<'b, G> {
-    fn new<B: Body>(
+    #[expect(unsafe_code, reason = "tickets outlive what the body borrows")]
+    fn new(
         core: &'b Core,
-        body: &'b B,
+        body: &'b dyn Body,
         tickets: usize,
         make: impl FnOnce(Group) -> G,
     ) -> Self {
-        let group = Group {
-            latch: HelperLatch::new(tickets),
-            owner: seam::current(),
-            body: std::ptr::from_ref(body).cast(),
-            vtable: &B::VTABLE,
-        };
+        // SAFETY: a lifetime is all that changes, and it is a pointer still: it is dereferenced
+        // while the body lives (invariants 1 and 2).
+        let body = unsafe { transmute::<*const (dyn Body + 'b), *const dyn Body>(body) };
+        let group = Group { latch: HelperLatch::new(tickets), owner: seam::current(), body };
         Self { core, shared: Arc::new(make(group)), _body: PhantomData }
     }
 
@@ -368,7 +348,7 @@ impl<'b, G: AsRef<Group>> Owner<'b, G> {
 impl<'b> Owner<'b, Ticket> {
     /// Runs a body to its end, with the help of at most `helpers` workers; returns when nobody is
     /// inside any more.
-    pub(crate) fn run<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
+    pub(crate) fn run(core: &'b Core, body: &'b dyn Body, helpers: usize) {
         if core.helps_here() {
             Self::work(core, body, helpers);
         } else {
@@ -378,7 +358,7 @@ impl<'b> Owner<'b, Ticket> {
 
     /// Works on the body on this thread. Workers are called at once if it runs a task; a plain
     /// thread calls them when the work has shown that it is worth that.
-    fn work<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
+    fn work(core: &'b Core, body: &'b dyn Body, helpers: usize) {
         let shift = OwnerShift { core, body, helpers, owner: OnceCell::new() };
         if current::in_task() {
             shift.more();
@@ -400,7 +380,7 @@ impl<'b> Owner<'b, Ticket> {
     /// for a map that is over before it comes costs more than such a map. The others follow as soon
     /// as the first helper sees that it is worth it, or when that moment is over (the first item
     /// may take long).
-    fn leave_to_workers<B: Body>(core: &'b Core, body: &'b B, helpers: usize) {
+    fn leave_to_workers(core: &'b Core, body: &'b dyn Body, helpers: usize) {
         let owner = Self::of_tickets(core, body);
         let ticket = &owner.shared;
         let first = if current::stays_awake() { 1 } else { helpers };
@@ -413,14 +393,14 @@ impl<'b> Owner<'b, Ticket> {
         owner.wait();
     }
 
-    fn of_tickets<B: Body>(core: &'b Core, body: &'b B) -> Self {
+    fn of_tickets(core: &'b Core, body: &'b dyn Body) -> Self {
         Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) })
     }
 }
 
 impl<'b> Owner<'b, Visits> {
     /// Sends a visit to every worker and returns when all are over.
-    pub(crate) fn visit_all<B: Body>(core: &'b Core, body: &'b B) {
+    pub(crate) fn visit_all(core: &'b Core, body: &'b dyn Body) {
         let visits = |group| Visits { group, fate: AtomicU8::new(PENDING) };
         let owner = Self::new(core, body, core.slots.len(), visits);
         core.deliver_to_all(&owner.shared);

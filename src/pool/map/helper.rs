@@ -88,7 +88,10 @@ where
     for unstarted in helper.chunk.by_ref() {
         map.core.drop_contained(unstarted, map.label);
     }
-    let written = helper.pieces.iter().map(Piece::written).sum::<usize>() as u64;
+    let mut written = 0;
+    for piece in &helper.pieces {
+        written += piece.written() as u64;
+    }
     if shift.is_owner() {
         running.tally.add(|c| &c.inline, written);
     }
@@ -319,10 +322,10 @@ where
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };
         while piece.left() != 0 && !map.verdict.is_stopped() {
-            let ran = context::run_several(map.context, |carriers| {
+            let mut tasks = |carriers: AttachedCarriers<'_>| {
                 run_until_changed(map, chunk, piece, kept, carriers)
-            });
-            if let Err(failure) = ran {
+            };
+            if let Err(failure) = context::run_several(map.context, &mut tasks) {
                 return self.fail(failure);
             }
         }
