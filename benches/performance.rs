@@ -343,13 +343,16 @@ fn fairness() {
     let (beside, mut waits) = std::thread::scope(|s| {
         let jobs = s.spawn(|| {
             let mut waits = Vec::new();
-            while over.load(Ordering::Acquire) == 0 {
+            // One at least, however late this thread comes.
+            loop {
                 let began = Instant::now();
                 pool.submit(|| ()).join().unwrap();
                 waits.push(began.elapsed().as_nanos() as f64);
+                if over.load(Ordering::Acquire) != 0 {
+                    return waits;
+                }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            waits
         });
         let took = map();
         over.store(1, Ordering::Release);
