@@ -4,10 +4,10 @@ use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::{Arc, Weak};
 
-use super::core::{Activity, Core};
+use super::core::{Activity, Core, Place};
 use super::error::{Cause, Label, Name, TaskError};
 use super::group::broadcast;
-use super::scheduler::current;
+use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
 use crate::context::Context;
 use crate::frame::Failure;
@@ -336,12 +336,14 @@ impl Pool {
     /// Lets in what is not a job, a map or a broadcast, for as long as the activity lives.
     #[track_caller]
     pub(crate) fn activity(&self, at: &'static Location<'static>) -> (Activity<'_>, Label) {
-        let Some(activity) = Activity::begin(self.core()) else { panic!("{SHUT_DOWN}") };
+        let core = self.core();
+        let Ok(number) = core.admit(Place::NotNeeded) else { panic!("{SHUT_DOWN}") };
+        let activity = Activity::begin(core, core.tally(), Doing::OTHER);
         if !current::may_nest() {
             drop(activity);
             panic!("{TOO_DEEP}");
         }
-        let label = self.label(activity.number, at);
+        let label = self.label(number, at);
         (activity, label)
     }
 

@@ -209,8 +209,8 @@ const RAYONS: &[&str] = &[
 /// The text of the version of rayon that this was compiled against.
 fn rayons_traits() -> String {
     let metadata = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--format-version=1", "--all-features"])
-        // Of what other platforms need, nothing may be here.
+        .args(["metadata", "--format-version=1", "--all-features"])
+        // What other platforms need would be downloaded.
         .args(["--filter-platform", "host-tuple", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output()

@@ -14,8 +14,8 @@
 use std::sync::Arc;
 
 use super::capacity::Place;
-use super::{Core, Entry, Tally};
-use crate::pool::scheduler::current;
+use super::{Activity, Core, Entry, Tally};
+use crate::pool::scheduler::current::{self, Doing};
 use crate::pool::scheduler::worker_slot::DirectedTask;
 use crate::sync::seam;
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
@@ -100,8 +100,7 @@ impl Core {
         // On the counters of no thread: this one may have left its loop, where a worker would look
         // for itself whether it was the last.
         let tally = Tally { counters: &self.shared, alone: false };
-        tally.add(|c| &c.claimed, 1);
-        self.finished(tally);
+        drop(Activity::begin(self, tally, Doing::OTHER));
         self.refuse(place)
     }
 

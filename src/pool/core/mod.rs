@@ -23,7 +23,7 @@ use self::capacity::Capacity;
 pub(crate) use self::capacity::Place;
 use self::hooks::Hooks;
 use self::idle::IdleWaiters;
-pub(crate) use self::running::{Activity, HookRun, Running};
+pub(crate) use self::running::{Activity, HookRun};
 use super::error::{Cause, Label, Labelled, TaskError};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
@@ -40,11 +40,10 @@ use crate::sync::seam::{Mutex, Process};
 
 /// What the queue holds: a job, or a ticket of a group.
 pub(crate) trait Entry: Stale {
-    /// Runs it, on a worker of `core` that has taken it off the queue and counts on `tally`.
+    /// Runs it, on a thread that has taken it off the queue and counts on `tally`; or ends it
+    /// without running it, if the pool is cancelled.
     fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>);
-    /// Ends it without running it: it was taken off the queue because the pool was shut down.
-    fn cancel(&self, core: &Core);
-    /// The same where it lies on the queue, by whoever put it there too late.
+    /// Ends it where it lies on the queue: it came there when the pool had been cancelled.
     fn cancel_on_queue(&self, core: &Core);
 }
 
@@ -214,20 +213,16 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        if self.is_forked() {
-            // What lies in the queue belongs to the parent, and may borrow from stacks that are
-            // gone.
-            while let Some(entry) = self.queue.pop() {
-                #[expect(clippy::mem_forget, reason = "nothing of it may be dropped here")]
-                std::mem::forget(entry);
-            }
-            self.threads.forget();
+        if !self.is_forked() {
+            // The workers left when all that was admitted was over. What is left on the queue are
+            // stale entries, of which nothing borrows.
             return;
         }
-        // The workers are gone; what is left are stale entries and late tickets, of which nothing
-        // borrows.
+        // What lies in the queue belongs to the parent, and may borrow from stacks that are gone.
         while let Some(entry) = self.queue.pop() {
-            entry.cancel(self);
+            #[expect(clippy::mem_forget, reason = "nothing of it may be dropped here")]
+            std::mem::forget(entry);
         }
+        self.threads.forget();
     }
 }

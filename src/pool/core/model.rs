@@ -22,7 +22,7 @@ fn work(core: &Core) {
                 core.sleepers.stop_searching(has_work);
                 searching = false;
             }
-            core.run(entry, core.tally());
+            entry.run(&core, core.tally());
             continue;
         }
         core.sleepers.fall_asleep(
@@ -137,7 +137,7 @@ fn the_last_finished_task_wakes_a_worker_for_the_end() {
         task.submit(&core).unwrap();
         let entry = core.queue.pop().unwrap();
         let worker = on_a_thread(&core, work);
-        let other = on_a_thread(&core, move |core| core.run(entry, core.tally()));
+        let other = on_a_thread(&core, move |core| entry.run(&core, core.tally()));
         core.close();
         other.join().unwrap();
         worker.join().unwrap();
@@ -220,7 +220,7 @@ fn whoever_waits_is_told_by_a_thread_that_is_no_worker() {
         let task = Task::new(|_| ());
         task.submit(&core).unwrap();
         let entry = core.queue.pop().unwrap();
-        let other = on_a_thread(&core, move |core| core.run(entry, core.tally()));
+        let other = on_a_thread(&core, move |core| entry.run(&core, core.tally()));
         assert!(core.wait_until_idle());
         assert_eq!(task.fate.seen(), (1, 0));
         other.join().unwrap();

@@ -99,7 +99,7 @@ impl Core {
         self.cancel_directed();
         loop {
             while let Some(entry) = self.queue.pop() {
-                entry.cancel(self);
+                entry.run(self, self.tally());
             }
             // What a sweep moves is out of sight for a moment. It runs no user code.
             if self.queue.is_being_swept() {

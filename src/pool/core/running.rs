@@ -1,8 +1,6 @@
 //! What runs on a thread of the pool: what it is counted as, and what it owes at its end.
 
-use std::sync::Arc;
-
-use super::{Core, Entry, Place};
+use super::Core;
 use crate::frame::Failure;
 use crate::pool::scheduler::current::{self, Doing, InTask};
 use crate::pool::scheduler::worker_slot::{Counters, Tally};
@@ -26,73 +24,70 @@ impl Core {
             .iter()
             .fold(read(&self.shared), |sum, slot| sum.wrapping_add(read(&slot.counters)))
     }
+}
 
-    /// Runs an entry that a worker has taken off the queue, unless the pool is cancelled.
+impl Tally<'_> {
+    /// Counts how something that ran has ended: `completed` tasks went well, and one failed, if
+    /// there is a failure. Comes before the end can be seen by anybody.
     #[inline]
-    pub(crate) fn run(&self, entry: Arc<dyn Entry>, tally: Tally<'_>) {
-        if self.is_cancelled() { entry.cancel(self) } else { entry.run(self, tally) }
-    }
-
-    /// Counts a task that was claimed: it gives its place in a bounded queue back.
-    #[inline]
-    pub(crate) fn claimed(&self, tally: Tally<'_>) {
-        tally.add(|c| &c.claimed, 1);
-        if let Some(capacity) = &self.capacity {
-            capacity.release();
+    pub(crate) fn ended(self, completed: u64, failure: Option<&Failure>) {
+        if completed != 0 {
+            self.add(|c| &c.completed, completed);
         }
+        match failure {
+            None => {}
+            Some(Failure::Panic(_)) => self.add(|c| &c.panicked, 1),
+            Some(_) => self.add(|c| &c.failed, 1),
+        }
+        self.add(|c| &c.running, 1_u64.wrapping_neg());
     }
+}
 
-    /// Counts a task that is over, to the last access.
+/// Something that was admitted and is under way on this thread: a job from its claim on, to be run
+/// or to be dropped, or a map or a broadcast, while it lasts. Its drop counts it as finished.
+///
+/// The mark on the thread stays to the end: what follows a task (drops, wakes), and what is left of
+/// a map, is user code too, which the pool waits for.
+#[must_use]
+pub(crate) struct Activity<'c> {
+    core: &'c Core,
+    tally: Tally<'c>,
+    _mark: InTask,
+}
+
+impl<'c> Activity<'c> {
+    /// Begins it, on a thread that counts on `tally`.
     #[inline]
-    pub(crate) fn finished(&self, tally: Tally<'_>) {
-        tally.add(|c| &c.finished, 1);
+    pub(crate) fn begin(core: &'c Core, tally: Tally<'c>, what: Doing) -> Self {
+        let mark = current::enter(core.id, what);
+        tally.add(|c| &c.claimed, 1);
+        if let Some(capacity) = &core.capacity {
+            if what != Doing::OTHER {
+                // Wakes whoever waits for the job's place: user code, which must not wait for this
+                // job, so the mark comes first.
+                capacity.release();
+            }
+        }
+        Self { core, tally, _mark: mark }
+    }
+}
+
+impl Drop for Activity<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.tally.add(|c| &c.finished, 1);
         // A worker that serves looks for itself whether it was the last before it falls asleep.
-        if tally.alone {
+        if self.tally.alone {
             return;
         }
         // SeqCst: the count before the phase; `enter_phase` has the other half. Either this thread
         // finds the pool closing, or those who are woken for that find the count. And the count
         // before the look for waiters; see `idle.rs`.
         fence(Ordering::SeqCst);
-        if self.is_closing() {
-            self.sleepers.notify_all();
+        if self.core.is_closing() {
+            self.core.sleepers.notify_all();
         }
-        self.tell_if_idle_after_fence();
-    }
-}
-
-/// A task, a visit or a map's helper that runs on this thread: counted as running, and the thread
-/// marked as running a task, until it is over.
-///
-/// The mark stays until the drop: what follows a task (drops, wakes) is user code too, and waits
-/// like a task's.
-#[must_use]
-pub(crate) struct Running<'c> {
-    pub(crate) tally: Tally<'c>,
-    _in_task: InTask,
-}
-
-impl<'c> Running<'c> {
-    /// Begins it, on a thread that counts on `tally`.
-    #[inline]
-    pub(crate) fn begin(core: &Core, tally: Tally<'c>) -> Self {
-        tally.add(|c| &c.running, 1);
-        Self { tally, _in_task: current::enter(core.id, Doing::Task) }
-    }
-
-    /// Counts how it ended: `completed` tasks went well, and one failed, if there is a failure.
-    /// Comes before the end can be seen by anybody.
-    #[inline]
-    pub(crate) fn end(&self, completed: u64, failure: Option<&Failure>) {
-        if completed != 0 {
-            self.tally.add(|c| &c.completed, completed);
-        }
-        match failure {
-            None => {}
-            Some(Failure::Panic(_)) => self.tally.add(|c| &c.panicked, 1),
-            Some(_) => self.tally.add(|c| &c.failed, 1),
-        }
-        self.tally.add(|c| &c.running, 1_u64.wrapping_neg());
+        self.core.tell_if_idle_after_fence();
     }
 }
 
@@ -117,7 +112,7 @@ impl<'c> HookRun<'c> {
             end_hook(core);
             return None;
         }
-        Some(Self { core, _in_task: current::enter(core.id, Doing::Task) })
+        Some(Self { core, _in_task: current::enter(core.id, Doing::TASK) })
     }
 }
 
@@ -130,38 +125,9 @@ impl Drop for HookRun<'_> {
 fn end_hook(core: &Core) {
     // Release: what the hook has submitted is counted before; see `Core::is_quiescent`.
     core.hook_runs.fetch_sub(1, Ordering::Release);
-    // SeqCst: as in `Core::finished`.
+    // SeqCst: as in the drop of `Activity`.
     fence(Ordering::SeqCst);
     if core.is_closing() {
         core.sleepers.notify_all();
-    }
-}
-
-/// Something that was admitted and is not a job: a map or a broadcast, while it lasts. Its drop
-/// counts it as finished.
-///
-/// The caller's thread drops what is left of it (results, the closure), which is user code:
-/// meanwhile that thread keeps the pool open, and cannot wait for its end.
-#[must_use]
-pub(crate) struct Activity<'c> {
-    core: &'c Core,
-    pub(crate) number: u64,
-    _keeps_open: InTask,
-}
-
-impl<'c> Activity<'c> {
-    /// Begins an activity, unless the pool is closed.
-    #[inline]
-    pub(crate) fn begin(core: &'c Core) -> Option<Self> {
-        let number = core.admit(Place::NotNeeded).ok()?;
-        // It is under way from the start, not a task that waits in the queue.
-        core.tally().add(|c| &c.claimed, 1);
-        Some(Self { core, number, _keeps_open: current::enter(core.id, Doing::Other) })
-    }
-}
-
-impl Drop for Activity<'_> {
-    fn drop(&mut self) {
-        self.core.finished(self.core.tally());
     }
 }

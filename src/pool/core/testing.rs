@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::hooks::Hooks;
-use super::{Core, Entry, Place, Refused, Settings, Tally};
+use super::{Activity, Core, Entry, Place, Refused, Settings, Tally};
 use crate::pool::isolation::Isolation;
 use crate::pool::leaks::LeakWatch;
-use crate::pool::scheduler::current::{self, Doing};
+use crate::pool::scheduler::current::Doing;
 use crate::pool::scheduler::queue::Stale;
 use crate::pool::scheduler::threads::Threads;
 use crate::pool::scheduler::worker_slot::DirectedTask;
@@ -69,10 +69,9 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Task<F> {
     }
 
     fn end(&self, core: &Core) {
-        let tally = core.tally();
-        core.claimed(tally);
+        let activity = Activity::begin(core, core.tally(), Doing::DROP);
         self.fate.cancels.fetch_add(1, Ordering::SeqCst);
-        core.finished(tally);
+        drop(activity);
     }
 
     /// Claims it, as somebody does who waits for it.
@@ -92,19 +91,13 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
         if !self.claim() {
             return core.queue.removed_stale();
         }
-        core.claimed(tally);
-        let in_task = current::enter(core.id, Doing::Task);
+        if core.is_cancelled() {
+            return self.end(core);
+        }
+        let activity = Activity::begin(core, tally, Doing::TASK);
         (self.call)(core);
         self.fate.runs.fetch_add(1, Ordering::SeqCst);
-        drop(in_task);
-        core.finished(tally);
-    }
-
-    fn cancel(&self, core: &Core) {
-        if !self.claim() {
-            return core.queue.removed_stale();
-        }
-        self.end(core);
+        drop(activity);
     }
 
     fn cancel_on_queue(&self, core: &Core) {

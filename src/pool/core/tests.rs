@@ -15,10 +15,10 @@ fn a_closed_pool_lets_nobody_in_but_its_running_tasks() {
     assert_eq!(core.admit(Place::NotNeeded), Ok(0));
     core.close();
     assert_eq!(core.admit(Place::NotNeeded), Err(Refused::ShutDown));
-    let other = current::enter(core.id + 1, Doing::Task);
+    let other = current::enter(core.id + 1, Doing::TASK);
     assert_eq!(core.admit(Place::NotNeeded), Err(Refused::ShutDown), "a task of another pool");
     drop(other);
-    let in_task = current::enter(core.id, Doing::Task);
+    let in_task = current::enter(core.id, Doing::TASK);
     assert_eq!(core.admit(Place::NotNeeded), Ok(1));
     core.cancel();
     assert_eq!(core.admit(Place::NotNeeded), Err(Refused::ShutDown));
@@ -78,7 +78,7 @@ fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
     task.submit(&core).unwrap();
     let entry = core.queue.pop().unwrap();
     core.cancel();
-    core.run(entry, core.tally());
+    entry.run(&core, core.tally());
     assert_eq!(task.fate.seen(), (0, 1));
     assert!(core.is_quiescent());
 }
@@ -136,7 +136,7 @@ fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
     assert!(woken.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
     sleeper.join().unwrap();
     while let Some(entry) = core.queue.pop() {
-        core.run(entry, core.tally());
+        entry.run(&core, core.tally());
     }
 }
 
@@ -149,14 +149,14 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
     task.submit(&core).unwrap();
     core.close();
     assert!(!core.is_quiescent(), "a task and a hook");
-    core.run(core.queue.pop().unwrap(), core.tally());
+    core.queue.pop().unwrap().run(&core, core.tally());
     assert!(!core.is_quiescent(), "a hook");
     // Which may submit.
     let late = Task::new(|_| ());
     late.submit(&core).unwrap();
     drop(hook);
     assert!(!core.is_quiescent(), "its task");
-    core.run(core.queue.pop().unwrap(), core.tally());
+    core.queue.pop().unwrap().run(&core, core.tally());
     assert!(core.is_quiescent());
     assert!(HookRun::begin(&core).is_none(), "a hook does not count any more");
     assert_eq!(late.submit(&core), Err(Refused::ShutDown));
@@ -168,12 +168,12 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
 fn a_task_that_drains_submits_and_one_of_a_cancelled_pool_does_not() {
     let core = core(1);
     core.close();
-    let in_task = current::enter(core.id, Doing::Task);
+    let in_task = current::enter(core.id, Doing::TASK);
     assert!(core.admit(Place::Refuse).is_ok());
-    assert!(Activity::begin(&core).is_some());
+    assert!(core.admit(Place::NotNeeded).is_ok());
     core.cancel();
     assert_eq!(core.admit(Place::Refuse), Err(Refused::ShutDown));
-    assert!(Activity::begin(&core).is_none());
+    assert!(core.admit(Place::NotNeeded).is_err());
     drop(in_task);
 }
 

@@ -3,7 +3,7 @@
 use super::{Body, Help, Owner, Shift, Visits};
 use crate::context::Context;
 use crate::frame;
-use crate::pool::core::{Core, Running};
+use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::scheduler::current::{self, Doing};
 use crate::sync::seam::Mutex;
@@ -38,7 +38,7 @@ where
         verdict: Mutex::new(None),
     };
     Owner::<Visits>::visit_all(core, &broadcast);
-    let _in_drop = current::enter(core.id, Doing::Drop);
+    let _in_drop = current::enter(core.id, Doing::DROP);
     let Broadcast { context, f, results, verdict, .. } = broadcast;
     let given = [frame::contained(|| drop(f)), frame::contained(|| drop(context))];
     let failed = given.into_iter().filter_map(Result::err).map(Cause::Failed);
@@ -91,19 +91,21 @@ where
 {
     fn help(&self, index: usize, _shift: &dyn Shift) -> Help {
         let core = self.core;
-        let running = Running::begin(core, core.tally());
+        let tally = core.tally();
+        tally.add(|c| &c.running, 1);
+        let in_task = current::enter(core.id, Doing::TASK);
         match core.watched(self.label, None, || core.isolation.run(&self.context, &self.f)) {
             Ok(result) => {
-                running.end(1, None);
+                tally.ended(1, None);
                 // There was nothing before: each worker is visited once.
                 let _nothing = self.results[index].lock().replace(result);
             }
             Err(failure) => {
-                running.end(0, Some(&failure));
+                tally.ended(0, Some(&failure));
                 self.fail(Cause::Failed(failure));
             }
         }
-        drop(running);
+        drop(in_task);
         self.one_less()
     }
 

@@ -209,6 +209,9 @@ impl Entry for Ticket {
     fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) {
         let index = current::index_in(core.id).unwrap_or_default();
         let entered = self.group.inside(|group| {
+            if core.is_cancelled() {
+                return self.cancel_on_queue(core);
+            }
             match group.help(index, &TicketShift { ticket: &self, core }) {
                 Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
@@ -222,13 +225,6 @@ impl Entry for Ticket {
                 }
             }
         });
-        if !entered {
-            core.queue.removed_stale();
-        }
-    }
-
-    fn cancel(&self, core: &Core) {
-        let entered = self.group.inside(|_| self.cancel_on_queue(core));
         if !entered {
             core.queue.removed_stale();
         }

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use self::state::{Completion, Detached, JobState, Promise, Registration};
-use super::core::{Core, Entry, Running, Tally};
+use super::core::{Activity, Core, Entry, Tally};
 use super::error::{Cause, Label, Labelled, Name, TaskError};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current::{self, Doing};
@@ -108,34 +108,32 @@ where
     /// Runs a claimed job. Everything that the task made, its closure and its context are gone
     /// before the completion can be observed.
     fn execute(&self, core: &Core, tally: Tally<'_>, ((task, context), promise): Claim<'_, F, R>) {
-        let running = Running::begin(core, tally);
-        // Wakes whoever waits for the place: user code, which must not wait for this task.
-        core.claimed(tally);
+        tally.add(|c| &c.running, 1);
+        let activity = Activity::begin(core, tally, Doing::TASK);
         let outcome = core.watched(self, None, || core.isolation.run(&context, task));
         if !context.is_empty() {
             core.drop_contained(context, self);
         }
         match &outcome {
-            Ok(_) => running.end(1, None),
+            Ok(_) => tally.ended(1, None),
             Err(failure) => {
-                running.end(0, Some(failure));
+                tally.ended(0, Some(failure));
                 self.end.failing();
             }
         }
         self.publish(core, promise, outcome.map_err(Cause::Failed));
-        drop(running);
-        core.finished(tally);
+        drop(activity);
         self.end.over();
     }
 
-    /// Ends a claimed job that never runs: its closure and its context are dropped here and now.
+    /// Ends a claimed job that never runs, for this cause unless its handle has cancelled it: its
+    /// closure and its context are dropped here and now.
     #[cold]
     fn abandon(&self, core: &Core, (work, promise): Claim<'_, F, R>, cause: Cause) {
         let cause = if promise.is_unwanted { Cause::CancelledByHandle } else { cause };
-        // The drops are user code, and so is what hears of the end. The pool waits for them.
-        let in_drop = current::enter(core.id, Doing::Drop);
+        // The drops are user code, and so is what hears of the end.
         let tally = core.tally();
-        core.claimed(tally);
+        let activity = Activity::begin(core, tally, Doing::DROP);
         core.drop_contained(work, self);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
@@ -143,8 +141,7 @@ where
             self.end.failing();
         }
         self.publish(core, promise, Err(cause));
-        drop(in_drop);
-        core.finished(tally);
+        drop(activity);
         self.end.over();
     }
 
@@ -236,17 +233,10 @@ where
 {
     fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) {
         match self.state.claim() {
-            Some(claimed) if claimed.1.is_unwanted => {
-                self.abandon(core, claimed, Cause::CancelledByHandle);
+            Some(claimed) if claimed.1.is_unwanted || core.is_cancelled() => {
+                self.abandon(core, claimed, Cause::ShutDown);
             }
             Some(claimed) => self.execute(core, tally, claimed),
-            None => core.queue.removed_stale(),
-        }
-    }
-
-    fn cancel(&self, core: &Core) {
-        match self.state.claim() {
-            Some(claimed) => self.abandon(core, claimed, Cause::ShutDown),
             None => core.queue.removed_stale(),
         }
     }
@@ -356,7 +346,7 @@ where
         let Some(claimed) = self.state.claim() else { return false };
         // Before it runs, so that a deep recursion cannot pile them up.
         core.mark_stale(1);
-        if core.is_cancelled() || claimed.1.is_unwanted {
+        if claimed.1.is_unwanted || core.is_cancelled() {
             self.abandon(core, claimed, Cause::ShutDown);
         } else if !current::may_nest() {
             self.abandon(core, claimed, Cause::TooDeep);

@@ -41,7 +41,7 @@ where
 {
     let mut source = Some(source);
     let mut ended = run_all(core, &context, label, &mut source, &step);
-    let _in_drop = current::enter(core.id, Doing::Drop);
+    let _in_drop = current::enter(core.id, Doing::DROP);
     for dropped in [drop_given(source), drop_given(step), drop_given(context)] {
         if let Err(failure) = dropped {
             ended = Err(Unfinished::Failed(fail(ended, failure, core, label)));
@@ -99,7 +99,7 @@ where
         let with_owner = helpers + usize::from(core.helps_here());
         let map = Map::new(core, context, label, step, with_owner, input);
         Owner::<Ticket>::run(core, &map, helpers);
-        let _in_drop = current::enter(core.id, Doing::Drop);
+        let _in_drop = current::enter(core.id, Doing::DROP);
         let (input, pieces, reason) = map.into_parts();
         *source = Some(input.source);
         let ended = match reason {

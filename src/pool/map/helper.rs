@@ -15,11 +15,10 @@ use crate::context::{self, Context};
 use crate::foreign::AttachedCarriers;
 use crate::frame::{self, CleanupError, Failure, Frame};
 use crate::panic::{AbortOnUnwind, catch};
-use crate::pool::core::Running;
 use crate::pool::group::{Body, Help, Shift};
 use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::pool::scheduler::awake::Awake;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::current::{self, Doing};
 
 /// How often a helper looks for a stop while it runs a chunk, unless the items between two looks
 /// are a [trifle](ChunkSize::trifle).
@@ -75,7 +74,9 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    let running = Running::begin(map.core, map.core.tally());
+    let tally = map.core.tally();
+    tally.add(|c| &c.running, 1);
+    let _in_task = current::enter(map.core.id, Doing::TASK);
     let kept = map.step.begin(map.core.isolation, map.context);
     let (chunk, pieces, awake) = (S::Chunk::default(), Vec::new(), Awake::NEW);
     let mut helper = Helper { map, chunk, pieces, kept, failures: 0, awake, shift };
@@ -93,7 +94,7 @@ where
         written += piece.written() as u64;
     }
     if shift.is_owner() {
-        running.tally.add(|c| &c.inline, written);
+        tally.add(|c| &c.inline, written);
     }
     let completed = written - helper.failures;
     map.keep(&mut helper.pieces);
@@ -103,7 +104,7 @@ where
             fail(map, failure);
         }
     }
-    running.end(completed, None);
+    tally.ended(completed, None);
     help
 }
 

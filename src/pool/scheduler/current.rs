@@ -243,35 +243,31 @@ pub(crate) struct InTask {
     _this_thread: PhantomData<*mut ()>,
 }
 
-/// What a thread does that a pool waits for.
-#[derive(Clone, Copy)]
-pub(crate) enum Doing {
-    /// It runs a task.
-    Task,
-    /// It drops what the pool waits for: a cancelled task, or what was given to a map or a
-    /// broadcast. That is user code, may cancel further tasks, and waits as a task does.
-    Drop,
-    /// Something else that keeps the pool from ending: what it submits there is let in, and it
-    /// cannot wait for the pool's end. A plain thread stays one: it runs no tasks while it waits.
-    Other,
+/// What a thread does that a pool waits for, by what it counts as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doing {
+    tasks: u32,
+    drops: u32,
 }
 
 impl Doing {
-    /// Returns what it counts as: tasks and drops.
-    #[inline]
-    fn counts(self) -> (u32, u32) {
-        (u32::from(matches!(self, Self::Task)), u32::from(matches!(self, Self::Drop)))
-    }
+    /// It runs a task.
+    pub(crate) const TASK: Self = Self { tasks: 1, drops: 0 };
+    /// It drops what the pool waits for: a cancelled task, or what was given to a map or a
+    /// broadcast. That is user code, may cancel further tasks, and waits as a task does.
+    pub(crate) const DROP: Self = Self { tasks: 0, drops: 1 };
+    /// Something else that keeps the pool from ending: what it submits there is let in, and it
+    /// cannot wait for the pool's end. A plain thread stays one: it runs no tasks while it waits.
+    pub(crate) const OTHER: Self = Self { tasks: 0, drops: 0 };
 }
 
 /// Marks this thread as doing something that `pool` waits for.
 #[inline]
 pub(crate) fn enter(pool: u64, what: Doing) -> InTask {
     let here = HERE.get();
-    let (tasks, drops) = what.counts();
     HERE.set(Here {
-        depth: here.depth + tasks,
-        drops: here.drops + drops,
+        depth: here.depth + what.tasks,
+        drops: here.drops + what.drops,
         innermost: pool,
         ..here
     });
@@ -291,10 +287,9 @@ impl Drop for InTask {
     #[inline]
     fn drop(&mut self) {
         let here = HERE.get();
-        let (tasks, drops) = self.what.counts();
         HERE.set(Here {
-            depth: here.depth - tasks,
-            drops: here.drops - drops,
+            depth: here.depth - self.what.tasks,
+            drops: here.drops - self.what.drops,
             innermost: self.below,
             ..here
         });

@@ -143,7 +143,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
                 core.sleepers.stop_searching(has_work);
                 searching = false;
             }
-            core.run(entry, tally);
+            entry.run(core, tally);
             continue;
         }
         core.sleepers.fall_asleep(
