@@ -28,15 +28,23 @@ impl Queue {
     /// work on them.
     pub(crate) async fn create(url: &str, queue: &str) -> Result<Self, Failure> {
         let queue = Self::open(url, queue).await?;
-        match &queue {
-            Self::Sqlite(queue) => SqliteStorage::setup(queue.pool()).await?,
-            Self::Postgres(queue) => PostgresStorage::setup(queue.pool()).await?,
-            Self::Redis(_) => {}
-        }
+        let made = match &queue {
+            Self::Sqlite(queue) => SqliteStorage::setup(queue.pool()).await.map_err(Failure::from),
+            Self::Postgres(queue) => {
+                PostgresStorage::setup(queue.pool()).await.map_err(Failure::from)
+            }
+            Self::Redis(_) => Ok(()),
+        };
+        made.map_err(|error| about(url, &error))?;
         Ok(queue)
     }
 
+    /// Opens the queue; an error names it.
     pub(crate) async fn open(url: &str, queue: &str) -> Result<Self, Failure> {
+        Self::connect(url, queue).await.map_err(|error| about(url, &error))
+    }
+
+    async fn connect(url: &str, queue: &str) -> Result<Self, Failure> {
         if url.starts_with("sqlite:") {
             // Two processes write to the same file.
             let options = SqliteConnectOptions::from_str(url)?;
@@ -53,5 +61,17 @@ impl Queue {
             let config = apalis_redis::Config::default().queue(queue);
             Ok(Self::Redis(RedisStorage::new(connection).with_config(config)))
         }
+    }
+}
+
+/// Says which queue an error is about. The user's name, the password and the options that its URL
+/// may have are left out.
+fn about(url: &str, error: &Failure) -> Failure {
+    let place = url.split('?').next().unwrap_or_default();
+    match place.rsplit_once('@').zip(place.split_once("://")) {
+        Some(((_user, host), (scheme, _))) if scheme != "sqlite" => {
+            format!("the queue at {scheme}://{host}: {error}").into()
+        }
+        _ => format!("the queue at {place}: {error}").into(),
     }
 }
