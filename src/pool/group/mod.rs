@@ -209,9 +209,7 @@ impl Entry for Ticket {
     fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) {
         let index = current::index_in(core.id).unwrap_or_default();
         let entered = self.group.inside(|group| {
-            if core.is_cancelled() {
-                return self.cancel_on_queue(core);
-            }
+            // The body looks for itself whether the pool is cancelled: it has to, between chunks.
             match group.help(index, &TicketShift { ticket: &self, core }) {
                 Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
