@@ -31,7 +31,6 @@ impl Pool {
     /// ```
     pub fn shutdown(&self) -> Result<(), ShutdownError> {
         self.refuse_wait()?;
-        self.core().note_wait();
         self.core().close();
         self.wait_for_threads()
     }
@@ -62,6 +61,9 @@ impl Pool {
         self.refuse_wait()?;
         let core = self.core();
         core.close();
+        if !limit.is_zero() {
+            core.note_wait();
+        }
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
         let joined = core.threads.join_until(deadline).map_err(ShutdownError::no_reaper)?;
@@ -157,6 +159,7 @@ impl Pool {
     }
 
     fn wait_for_threads(&self) -> Result<(), ShutdownError> {
+        self.core().note_wait();
         let threads = &self.core().threads;
         if current::in_task() {
             let _joined = threads.join_until(None).map_err(ShutdownError::no_reaper)?;

@@ -1,7 +1,7 @@
 //! A warning where a thread that drives futures of tokio blocks.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
 use ::tokio::runtime::Handle;
@@ -12,17 +12,25 @@ use crate::panic::say;
 /// The budget of a task of tokio, after which its resources make it yield, and a little more.
 const BUDGET: u32 = 256;
 
-/// How many waits are looked at, in the whole process: it costs a microsecond or two.
-static LEFT: AtomicU32 = AtomicU32::new(64);
+/// A look costs a microsecond or two. So many waits in runtimes are all looked at, in the whole
+/// process, and then one in so many.
+const LOOKS: u32 = 64;
+
+static WAITS: AtomicU32 = AtomicU32::new(0);
+
+/// Once is enough.
+static IS_SAID: AtomicBool = AtomicBool::new(false);
 
 /// Warns if the current thread, which is about to block, drives futures of tokio.
 #[cold]
 pub(crate) fn warn_if_driven() {
-    // Relaxed: a limit; nothing is read because of its value.
-    let look = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-    if look.is_ok() && is_driven() {
-        // Once is enough.
-        LEFT.store(0, Ordering::Relaxed);
+    // Relaxed, here and below: nothing is read because of these values.
+    if IS_SAID.load(Ordering::Relaxed) || Handle::try_current().is_err() {
+        return;
+    }
+    let waits = WAITS.fetch_add(1, Ordering::Relaxed);
+    let looks = waits < LOOKS || waits.is_multiple_of(LOOKS);
+    if looks && is_driven() && !IS_SAID.swap(true, Ordering::Relaxed) {
         say(format_args!(
             "a thread of a tokio runtime blocks until work of a pool is done, and with \
              it every future that it drives. Await a `JoinHandle` instead of joining it, await \
@@ -32,13 +40,10 @@ pub(crate) fn warn_if_driven() {
     }
 }
 
-/// Returns whether a future of tokio is polled on this thread. Only such a thread has a budget, and
-/// there is no other way to see that than to use it up; the task then yields a little earlier than
-/// it would have.
+/// Returns whether a future of tokio is polled on this thread, which is in a runtime. Only such a
+/// thread has a budget, and there is no other way to see that than to use it up; the task then
+/// yields a little earlier than it would have.
 fn is_driven() -> bool {
-    if Handle::try_current().is_err() {
-        return false;
-    }
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..BUDGET {
         if !coop::has_budget_remaining() {

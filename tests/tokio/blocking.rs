@@ -85,28 +85,43 @@ fn busy_until_it_is_told() -> Pool {
     pool
 }
 
-#[test]
-fn a_shutdown_that_waits_for_tasks_is_told() {
-    let name = "blocking::a_shutdown_that_waits_for_tasks_is_told";
+/// Ends a pool whose task runs until it has been told, in code of tokio.
+fn is_told(name: &str, end: impl FnOnce(Pool)) {
     if let Some(printed) = printed_until_input_ends(name, SAYS) {
         assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
         return;
     }
     let pool = busy_until_it_is_told();
-    let runtime = Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async { pool.shutdown().unwrap() });
+    Builder::new_current_thread().build().unwrap().block_on(async { end(pool) });
+}
+
+#[test]
+fn a_shutdown_that_waits_for_tasks_is_told() {
+    let name = "blocking::a_shutdown_that_waits_for_tasks_is_told";
+    is_told(name, |pool| pool.shutdown().unwrap());
+}
+
+// Broke: nothing was said.
+#[test]
+fn a_shutdown_that_cancels_and_waits_for_what_runs_is_told() {
+    let name = "blocking::a_shutdown_that_cancels_and_waits_for_what_runs_is_told";
+    is_told(name, |pool| {
+        while pool.stats().running == 0 {
+            std::thread::yield_now();
+        }
+        pool.shutdown_now().unwrap();
+    });
+}
+
+#[test]
+fn a_shutdown_with_a_limit_that_waits_for_tasks_is_told() {
+    let name = "blocking::a_shutdown_with_a_limit_that_waits_for_tasks_is_told";
+    is_told(name, |pool| pool.shutdown_timeout(Duration::MAX).unwrap());
 }
 
 #[test]
 fn the_drop_of_a_last_handle_that_waits_for_tasks_is_told() {
-    let name = "blocking::the_drop_of_a_last_handle_that_waits_for_tasks_is_told";
-    if let Some(printed) = printed_until_input_ends(name, SAYS) {
-        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
-        return;
-    }
-    let pool = busy_until_it_is_told();
-    let runtime = Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async { drop(pool) });
+    is_told("blocking::the_drop_of_a_last_handle_that_waits_for_tasks_is_told", drop);
 }
 
 #[test]
@@ -120,5 +135,43 @@ fn the_end_of_a_pool_that_has_nothing_to_do_is_not_told() {
     runtime.block_on(async {
         drop(Pool::new(2).unwrap());
         Pool::new(2).unwrap().shutdown().unwrap();
+        Pool::new(2).unwrap().shutdown_now().unwrap();
+        Pool::new(2).unwrap().shutdown_timeout(Duration::MAX).unwrap();
+    });
+}
+
+// Broke: a look whether a task is over was told as a wait.
+#[test]
+fn a_wait_of_no_time_is_not_told() {
+    let name = "blocking::a_wait_of_no_time_is_not_told";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert!(!printed.contains(SAYS), "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let (go, gate) = mpsc::channel::<()>();
+    let mut task = pool.submit(move || gate.recv());
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        assert!(task.join_timeout(Duration::ZERO).is_none());
+        assert!(pool.shutdown_timeout(Duration::ZERO).unwrap_err().is_timed_out());
+    });
+    drop(go);
+}
+
+// Broke: after 64 waits of the process, on whatever threads, none was looked at any more.
+#[test]
+fn many_waits_where_blocking_is_fine_do_not_hide_one_that_is_not() {
+    let name = "blocking::many_waits_where_blocking_is_fine_do_not_hide_one_that_is_not";
+    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    (0..100).for_each(|_| block(&pool));
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        let theirs = pool.clone();
+        spawn_blocking(move || (0..100).for_each(|_| block(&theirs))).await.unwrap();
+        // One in 64 is looked at by now.
+        (0..64).for_each(|_| block(&pool));
     });
 }

@@ -353,14 +353,14 @@ pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() 
     if is_done {
         return true;
     }
-    let is_done = park_until(done, slot, None, hopeless);
+    let is_done = park_until(done, slot, None, hopeless, note_wait);
     SINCE.set(Some(Clock::start()));
     is_done
 }
 
-/// Waits until `deadline`; returns whether it is done.
+/// Waits until `deadline`; returns whether it is done. Whoever calls it notes that it waits.
 pub(crate) fn wait_directed_until(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
-    park_until(done, slot(), deadline, || false)
+    park_until(done, slot(), deadline, || false, || ())
 }
 
 /// Blocks until `done` or until `deadline`, running nothing; returns whether it is done. Gives up
@@ -370,7 +370,7 @@ pub(crate) fn wait_until_deadline(
     deadline: Option<Instant>,
     hopeless: impl Fn() -> bool,
 ) -> bool {
-    park_until(done, None, deadline, hopeless)
+    park_until(done, None, deadline, hopeless, note_wait)
 }
 
 /// Notes that this thread is about to wait: says so if it drives futures of tokio.
@@ -382,16 +382,15 @@ pub(crate) fn note_wait() {
     }
 }
 
+/// Calls `note` before it parks, if it does.
 fn park_until(
     mut done: impl FnMut() -> bool,
     slot: Option<Arc<WorkerSlot>>,
     deadline: Option<Instant>,
     hopeless: impl Fn() -> bool,
+    note: impl FnOnce(),
 ) -> bool {
-    if done() {
-        return true;
-    }
-    note_wait();
+    let mut note = Some(note);
     loop {
         if done() {
             return true;
@@ -402,15 +401,18 @@ fn park_until(
         if hopeless() {
             return false;
         }
-        match deadline {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return done();
+        }
+        if let Some(note) = note.take() {
+            note();
+            // It may have taken a while.
+            continue;
+        }
+        match left {
             None => seam::park(),
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return done();
-                }
-                seam::park_timeout(left);
-            }
+            Some(left) => seam::park_timeout(left),
         }
     }
 }
