@@ -57,6 +57,17 @@
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// Makes the `Debug` of an error its text: that is what `main` prints of one that it returns.
+macro_rules! debug_as_text {
+    ($error:ident $(<$parameter:ident>)?) => {
+        impl $(<$parameter>)? ::std::fmt::Debug for $error $(<$parameter>)? {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                write!(f, concat!(stringify!($error), "({})"), self)
+            }
+        }
+    };
+}
+
 mod context;
 mod executor;
 pub mod foreign;
@@ -96,7 +107,9 @@ pub use slot::{AccessError, OwnedLocal, OwnedWorkerLocal, SetError, TaskLocal, W
 #[doc(hidden)]
 pub mod __private {
     pub use crate::frame::permanent::{Key, permanent};
-    pub use crate::slot::{Declaration, Inherit, Lease, SlotCell, SlotValue, WorkerDeclaration};
+    pub use crate::slot::{
+        Declaration, Inherit, Lease, SharedValue, SlotCell, SlotValue, WorkerDeclaration,
+    };
 }
 
 /// Has the examples of the README tested, which use rayon.

@@ -112,6 +112,22 @@ pub(crate) struct InheritedIsSync;
 /// ```
 pub(crate) struct Policies;
 
+/// A declaration has an initialiser.
+///
+/// ```compile_fail
+/// cleanslate::task_local! { static SLOT: u8; }
+/// ```
+///
+/// ```compile_fail
+/// cleanslate::worker_local! { static WORKER: u8; }
+/// ```
+///
+/// ```
+/// cleanslate::task_local! { static SLOT: u8 = 1; }
+/// cleanslate::worker_local! { static WORKER: u8 = 1; }
+/// ```
+pub(crate) struct Initialisers;
+
 /// A borrow ends with its closure.
 ///
 /// ```compile_fail

@@ -60,7 +60,7 @@ impl fmt::Display for Unsupported {
 
 impl fmt::Debug for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unsupported").field(&self.0).finish()
+        write!(f, "Unsupported({self})")
     }
 }
 
@@ -129,7 +129,7 @@ impl<F> WatchError<F> {
 
 impl<F> fmt::Debug for WatchError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchError").field("unsupported", &self.unsupported).finish_non_exhaustive()
+        write!(f, "WatchError({self})")
     }
 }
 

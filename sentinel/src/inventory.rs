@@ -246,7 +246,6 @@ impl Variable {
 /// assert!(error.to_string().contains("-named"), "{error}");
 /// # Ok::<_, std::io::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct InventoryError {
     path: PathBuf,
     failure: InventoryFailure,
@@ -326,6 +325,12 @@ impl fmt::Display for InventoryError {
                 f.write_str("stripped: it has thread-locals, but no names for them")
             }
         }
+    }
+}
+
+impl fmt::Debug for InventoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InventoryError({self})")
     }
 }
 

@@ -25,12 +25,12 @@ use crate::frame::snapshot::Borrowed;
 /// let error = USER.with_mut(|_| Context::try_capture().unwrap_err());
 /// assert!(error.to_string().contains("USER"));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CaptureError {
     refused: CaptureErrorKind,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum CaptureErrorKind {
     Slot(&'static str),
     Carrier(Arc<CarrierError>),
@@ -115,6 +115,8 @@ impl fmt::Display for CaptureError {
     }
 }
 
+debug_as_text!(CaptureError);
+
 impl Error for CaptureError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.refused {
@@ -143,12 +145,10 @@ impl Error for CaptureError {
 /// let error = Context::empty().try_run(|| SLOT.set(Some(Explodes))).unwrap_err();
 /// assert!(error.to_string().contains("oh no"));
 /// ```
-#[derive(Debug)]
 pub struct RunError {
     cause: RunErrorKind,
 }
 
-#[derive(Debug)]
 enum RunErrorKind {
     Carrier(CarrierError),
     Cleanup(CleanupError),
@@ -260,6 +260,8 @@ impl fmt::Display for RunError {
         }
     }
 }
+
+debug_as_text!(RunError);
 
 impl Error for RunError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {

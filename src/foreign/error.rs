@@ -18,7 +18,7 @@ use crate::panic::{Payload, catch};
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// The step at which a carrier failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CarrierStep {
     Capture,
     Nothing,
@@ -92,12 +92,10 @@ impl fmt::Debug for RenderedCause {
 /// let error = Context::empty().try_carry(Broken).unwrap_err();
 /// assert_eq!(error.to_string(), "carrier `broken` failed to capture: out of order");
 /// ```
-#[derive(Debug)]
 pub struct CarrierError {
     inner: Box<CarrierFault>,
 }
 
-#[derive(Debug)]
 struct CarrierFault {
     carrier: String,
     step: CarrierStep,
@@ -295,6 +293,8 @@ impl fmt::Display for CarrierError {
         Ok(())
     }
 }
+
+debug_as_text!(CarrierError);
 
 impl Error for CarrierError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {

@@ -141,12 +141,10 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
 /// assert!(error.is_duplicate());
 /// # Ok::<_, InstallError>(())
 /// ```
-#[derive(Debug)]
 pub struct InstallError {
     kind: InstallErrorKind,
 }
 
-#[derive(Debug)]
 enum InstallErrorKind {
     Duplicate(String),
     Carrier(CarrierError),
@@ -213,6 +211,8 @@ impl fmt::Display for InstallError {
         }
     }
 }
+
+debug_as_text!(InstallError);
 
 impl Error for InstallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {

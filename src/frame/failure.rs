@@ -64,12 +64,10 @@ impl fmt::Display for Fault {
 /// let cause = error.source().unwrap().downcast_ref::<CleanupError>().unwrap();
 /// assert!(cause.to_string().contains("panicked in its drop: oh no"));
 /// ```
-#[derive(Debug)]
 pub struct CleanupError {
     inner: Box<CleanupFaults>,
 }
 
-#[derive(Debug)]
 struct CleanupFaults {
     faults: Vec<Fault>,
     /// In a mutex because a payload is not `Sync`, and errors are expected to be. Nobody waits for
@@ -223,6 +221,8 @@ impl fmt::Display for CleanupError {
         Ok(())
     }
 }
+
+debug_as_text!(CleanupError);
 
 impl Error for CleanupError {}
 

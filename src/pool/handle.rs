@@ -39,7 +39,7 @@ use crate::sync::seam;
 /// let answer = pool.submit(|| 6 * 7);
 /// assert_eq!(answer.join().unwrap(), 42);
 /// ```
-#[must_use = "dropping a handle detaches its task; `join` it, or drop it on purpose"]
+#[must_use = "dropping a handle detaches its task; `join` or `.await` it, or drop it on purpose"]
 pub struct JoinHandle<R> {
     /// `None` after the result was taken.
     pub(super) job: Option<Arc<dyn Joinable<R>>>,

@@ -201,7 +201,7 @@ impl fmt::Debug for Reserve<'_> {
 /// let error = pool.try_reserve().unwrap_err();
 /// assert_eq!(error.to_string(), "the queue of the pool is full");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ReserveError {
     refused: Refused,
 }
@@ -249,5 +249,7 @@ impl fmt::Display for ReserveError {
         })
     }
 }
+
+debug_as_text!(ReserveError);
 
 impl Error for ReserveError {}

@@ -17,7 +17,8 @@ use crate::sync::seam::atomic::Ordering;
 pub(crate) const SHUT_DOWN: &str = "the pool is shut down";
 pub(crate) const FORKED: &str =
     "the pool has no workers in this process, a forked child of the one that built it";
-pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on this thread";
+pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on this thread (at \
+                                   most 256 may, or as many as three quarters of its stack hold)";
 
 /// A pool of worker threads, each task of which starts from a clean slate.
 ///

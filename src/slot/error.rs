@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::foreign::{BoxError, RenderedCause};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Reason {
     Gone,
     Borrowed,
@@ -21,7 +21,7 @@ pub(super) enum Reason {
 }
 
 /// What an initialiser that can fail has returned.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct InitError(Arc<RenderedCause>);
 
 impl InitError {
@@ -50,13 +50,13 @@ impl Eq for InitError {}
 /// let error = SLOT.with(|_| SLOT.try_with_mut(|_| ()).unwrap_err());
 /// assert!(error.to_string().contains("SLOT` is borrowed"), "{error}");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AccessError {
     /// In a box, so that an access that goes well returns in registers.
     refusal: Box<Refusal>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Refusal {
     slot: String,
     reason: Reason,
@@ -192,6 +192,8 @@ fn rayon_hint() -> &'static str {
     ""
 }
 
+debug_as_text!(AccessError);
+
 impl Error for AccessError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.refusal.reason {
@@ -257,11 +259,7 @@ impl<T> SetError<T> {
     }
 }
 
-impl<T> fmt::Debug for SetError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SetError").field("error", &self.error).finish_non_exhaustive()
-    }
-}
+debug_as_text!(SetError<T>);
 
 impl<T> fmt::Display for SetError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,12 +20,27 @@ pub struct Inherit<T> {
     derive: Option<fn(&T) -> T>,
 }
 
+/// What several tasks can be made from at once: everything that is `Sync`. For an error that says
+/// what to do with a `Cell`.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be inherited: several tasks are made from it at once, so it has to \
+               be `Sync`",
+    label = "a slot of this type cannot be marked `#[inherit]`",
+    note = "a slot needs no `Cell` or `RefCell`: declare it with the value itself, and change that \
+            with `set`, `replace` or `with_mut`"
+)]
+pub trait SharedValue: Sync {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Sync> SharedValue for T {}
+
 // The bounds are on the functions, so that the compiler names the one which a slot's type lacks.
 impl<T: 'static> Inherit<T> {
     /// Returns the policy of `#[inherit]`.
     pub const fn by_clone() -> Self
     where
-        T: Clone + Send + Sync,
+        T: Clone + Send + SharedValue,
     {
         Self { clone: T::clone, share: |value| Arc::new(Alone::new(value)), derive: None }
     }
@@ -33,7 +48,7 @@ impl<T: 'static> Inherit<T> {
     /// Returns the policy of `#[inherit(with = f)]`.
     pub const fn with(f: fn(&T) -> T) -> Self
     where
-        T: Clone + Send + Sync,
+        T: Clone + Send + SharedValue,
     {
         Self { clone: T::clone, share: |value| Arc::new(Alone::new(value)), derive: Some(f) }
     }

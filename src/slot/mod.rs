@@ -17,7 +17,7 @@ mod worker_local;
 pub use declaration::Declaration;
 pub use error::{AccessError, SetError};
 #[doc(hidden)]
-pub use inherit::Inherit;
+pub use inherit::{Inherit, SharedValue};
 #[doc(hidden)]
 pub use instances::Lease;
 pub(crate) use instances::end_worker;

@@ -303,6 +303,19 @@ macro_rules! task_local {
     };
 }
 
+/// Says what is missing in a declaration.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __no_initialiser {
+    ($name:ident) => {
+        ::core::compile_error!(::core::concat!(
+            "`",
+            ::core::stringify!($name),
+            "` needs an initialiser, which makes each value: `static NAME: Type = value;`"
+        ));
+    };
+}
+
 /// Takes declarations apart: `[attributes kept] [policy] rest`.
 #[doc(hidden)]
 #[macro_export]
@@ -329,6 +342,9 @@ macro_rules! __task_local {
     ) => {
         $crate::__task_local! { @declare [$($kept)*] [$($policy)*] $vis $name, $t, $init }
         $crate::__task_local! { [] [] $($rest)* }
+    };
+    ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty $(; $($rest:tt)*)?) => {
+        $crate::__no_initialiser! { $name }
     };
     ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty = $init:expr) => {
         $crate::__task_local! { @declare [$($kept)*] [$($policy)*] $vis $name, $t, $init }

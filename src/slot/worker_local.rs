@@ -235,6 +235,9 @@ macro_rules! worker_local {
     ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr) => {
         $crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init }
     };
+    ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty $(; $($rest:tt)*)?) => {
+        $crate::__no_initialiser! { $name }
+    };
 }
 
 /// Declares one worker-local.

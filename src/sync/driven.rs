@@ -29,7 +29,7 @@ pub(crate) fn warn_if_driven() {
         return;
     }
     let waits = WAITS.fetch_add(1, Ordering::Relaxed);
-    let looks = waits < LOOKS || waits.is_multiple_of(LOOKS);
+    let looks = waits < LOOKS || waits % LOOKS == 0;
     if looks && is_driven() && !IS_SAID.swap(true, Ordering::Relaxed) {
         say(format_args!(
             "a thread of a tokio runtime blocks until work of a pool is done, and with \

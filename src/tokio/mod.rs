@@ -14,9 +14,9 @@
 //!
 //! A future that waits for a pool should not block its thread:
 //! [`Pool::reserve`](crate::Pool::reserve) awaits room in a bounded queue, and a
-//! [`JoinHandle`](crate::JoinHandle) can be awaited. A wait that blocks a thread that drives futures
-//! of tokio says so on standard error, once: the first 64 waits in runtimes are looked at, and then
-//! one in 64.
+//! [`JoinHandle`](crate::JoinHandle) can be awaited. A wait that blocks a thread that drives
+//! futures of tokio says so on standard error, once: the first 64 waits in runtimes are looked at,
+//! and then one in 64.
 //!
 //! ```
 //! use cleanslate::{task_local, tokio::spawn};

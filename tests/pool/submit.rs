@@ -294,6 +294,22 @@ fn errors_are_errors() {
     unpin::<JoinHandle<std::marker::PhantomPinned>>();
 }
 
+// It is what `main` prints of an error that it returns.
+#[test]
+fn the_debug_form_of_an_error_is_its_text() {
+    let none = cleanslate::Pool::new(0).unwrap_err();
+    assert_eq!(format!("{none:?}"), "BuildError(a pool needs at least one worker)");
+    let pool = Pool::new(1).unwrap();
+    let theirs = pool.clone();
+    let inside = pool.submit(move || theirs.shutdown().unwrap_err()).join().unwrap();
+    assert_eq!(format!("{inside:?}"), format!("ShutdownError({inside})"));
+    pool.shutdown().unwrap();
+    let closed = pool.try_submit(|| ()).unwrap_err();
+    assert_eq!(format!("{closed:?}"), format!("SubmitError({closed})"));
+    let refused = pool.try_reserve().unwrap_err();
+    assert_eq!(format!("{refused:?}"), format!("ReserveError({refused})"));
+}
+
 // Two tiny executors: one thread that parks, and a run queue of many futures.
 
 struct Unparker(std::thread::Thread, AtomicUsize);

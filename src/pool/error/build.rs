@@ -20,10 +20,8 @@ use crate::sentinel::Unsupported;
 /// assert!(error.is_no_workers());
 /// assert_eq!(error.to_string(), "a pool needs at least one worker");
 /// ```
-#[derive(Debug)]
 pub struct BuildError(BuildErrorKind);
 
-#[derive(Debug)]
 pub(crate) enum BuildErrorKind {
     NoWorkers,
     TooManyWorkers(usize),
@@ -243,6 +241,8 @@ impl fmt::Display for BuildError {
         }
     }
 }
+
+debug_as_text!(BuildError);
 
 impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {

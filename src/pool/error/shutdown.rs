@@ -16,10 +16,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// let error = pool.scope(|s| s.submit(|| pool.shutdown()).join().unwrap()).unwrap_err();
 /// assert!(error.is_on_worker());
 /// ```
-#[derive(Debug)]
 pub struct ShutdownError(ShutdownErrorKind);
 
-#[derive(Debug)]
 enum ShutdownErrorKind {
     OnWorker,
     TimedOut,
@@ -117,6 +115,8 @@ impl fmt::Display for ShutdownError {
         })
     }
 }
+
+debug_as_text!(ShutdownError);
 
 impl Error for ShutdownError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {

@@ -90,10 +90,6 @@ impl<F> fmt::Display for SubmitError<F> {
     }
 }
 
-impl<F> fmt::Debug for SubmitError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SubmitError({self})")
-    }
-}
+debug_as_text!(SubmitError<F>);
 
 impl<F> Error for SubmitError<F> {}

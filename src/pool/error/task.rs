@@ -369,7 +369,10 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Panic(_) => " panicked",
             TaskErrorKind::Cancelled => " was cancelled",
             TaskErrorKind::ShutDown => " was cancelled: the pool is shut down",
-            TaskErrorKind::TooDeep => " did not run here: too many tasks lie on top of one another",
+            TaskErrorKind::TooDeep => {
+                " did not run here: too many tasks lie on top of one another on this thread (at \
+                 most 256 may, or as many as three quarters of its stack hold)"
+            }
             TaskErrorKind::Forked => {
                 " cannot be waited for in a forked child: the workers are the parent's"
             }
@@ -383,11 +386,7 @@ impl fmt::Display for TaskError {
     }
 }
 
-impl fmt::Debug for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskError({self})")
-    }
-}
+debug_as_text!(TaskError);
 
 impl Error for TaskError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
