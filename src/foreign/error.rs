@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::panic::{Payload, catch};
+use crate::panic::{Contained, Payload, catch};
 
 /// The error that a carrier's methods may return.
 ///
@@ -30,8 +30,7 @@ pub(crate) enum CarrierStep {
 pub(crate) struct RenderedCause {
     /// Rendered once, while that could be contained.
     text: String,
-    /// `None` from its drop on.
-    error: Option<BoxError>,
+    error: Contained<BoxError>,
 }
 
 impl RenderedCause {
@@ -44,7 +43,7 @@ impl RenderedCause {
             Ok(Err(fmt::Error)) => "an error that cannot be displayed".to_owned(),
             Err(payload) => format!("an error whose display panics: {}", payload.words()),
         };
-        Self { text, error: Some(error) }
+        Self { text, error: Contained(Some(error)) }
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -53,14 +52,7 @@ impl RenderedCause {
 
     /// Returns the error itself, for whoever asks for the source.
     pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.as_deref().map(|error| error as _)
-    }
-}
-
-impl Drop for RenderedCause {
-    fn drop(&mut self) {
-        let error = self.error.take();
-        let _contained = catch(|| drop(error));
+        self.error.0.as_deref().map(|error| error as _)
     }
 }
 

@@ -14,13 +14,14 @@
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
 //! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped; [`alone`]:
-//!   shared values that are dropped in no task.
+//!   shared values that are dropped in no task; [`discard`]: the same for what the user threw.
 //! - [`thread_end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what
 //!   a task hands down; [`parked`]: the values of a suspended future.
 
 mod alone;
 pub(crate) mod capture;
 pub(crate) mod cell;
+mod discard;
 mod epoch;
 mod failure;
 mod leak;

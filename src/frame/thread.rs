@@ -89,6 +89,8 @@ pub(crate) struct Thread {
     pub(crate) on_stuck: Cell<Option<fn()>>,
     /// What else ends with the thread's slots.
     pub(super) at_end: Cell<Option<fn()>>,
+    /// Whether what the user threw is being dropped: see [`discard`](super::discard).
+    pub(super) discards: Cell<bool>,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
@@ -113,6 +115,7 @@ impl Thread {
             captures: RefCell::new(ManuallyDrop::new(Vec::new())),
             on_stuck: Cell::new(None),
             at_end: Cell::new(None),
+            discards: Cell::new(false),
         }
     }
 

@@ -297,7 +297,7 @@ fn errors_are_errors() {
 // It is what `main` prints of an error that it returns.
 #[test]
 fn the_debug_form_of_an_error_is_its_text() {
-    let none = cleanslate::Pool::new(0).unwrap_err();
+    let none = Pool::new(0).unwrap_err();
     assert_eq!(format!("{none:?}"), "BuildError(a pool needs at least one worker)");
     let pool = Pool::new(1).unwrap();
     let theirs = pool.clone();

@@ -8,3 +8,4 @@ mod drops;
 mod faults;
 mod methods;
 mod threads;
+mod thrown;

@@ -1,0 +1,81 @@
+//! How what the user threw is dropped: payloads of panics, and errors of carriers.
+//!
+//! Whoever drops one may do so in the middle of a task that has nothing to do with it, such as the
+//! one below the task that has panicked. So its `Drop`, which is user code, runs in a frame of its
+//! own: it sees no task's slots, and what it touches is gone afterwards.
+
+use std::any::Any;
+
+use super::failure::Failure;
+use super::leak::leak;
+use super::task::contained;
+use super::thread;
+use crate::panic::{Contained, catch};
+
+/// How many payloads are dropped whose `Drop` panics with the next one. The last is leaked.
+const ROUNDS: usize = 8;
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let Some(value) = self.0.take() else { return };
+        let thread = thread::current();
+        // What panics on the way is dropped in the same frame, where its generations are counted.
+        // One frame on top of the other would have no end.
+        let is_inside = thread.discards.replace(true);
+        let mut thrown = discard(value, is_inside);
+        for _ in 1..ROUNDS {
+            match thrown.take() {
+                Some(payload) => thrown = discard(payload, is_inside),
+                None => break,
+            }
+        }
+        thread.discards.set(is_inside);
+        if let Some(payload) = thrown {
+            leak(payload);
+        }
+    }
+}
+
+/// Drops a value; returns what its drop, or the end of what that has touched, has thrown.
+fn discard<T>(value: T, is_inside: bool) -> Option<Box<dyn Any + Send>> {
+    let dropped = match is_inside {
+        true => catch(|| drop(value)).map_err(Failure::Panic),
+        false => contained(|| drop(value)),
+    };
+    match dropped.err()? {
+        Failure::Panic(payload) => Some(payload.into_inner()),
+        Failure::Cleanup(error) => error.try_into_panic().ok(),
+        Failure::Carrier(_) => None,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+
+    /// Panics with another one of its kind in its drop, `0` times.
+    struct Bomb(usize);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            DROPS.fetch_add(1, Ordering::SeqCst);
+            if self.0 > 0 {
+                std::panic::panic_any(Bomb(self.0 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_whose_drop_panics_is_dropped_to_the_last_and_never_unwinds() {
+        for (depth, dropped) in [(0, 1), (3, 4), (usize::MAX, ROUNDS)] {
+            DROPS.store(0, Ordering::SeqCst);
+            let caught = catch(|| std::panic::panic_any(Bomb(depth))).unwrap_err();
+            assert!(catch(|| drop(caught)).is_ok());
+            assert_eq!(DROPS.load(Ordering::SeqCst), dropped, "depth {depth}");
+        }
+    }
+}
