@@ -134,6 +134,19 @@ fn a_file_that_is_not_there_or_is_a_folder_is_refused() {
     assert!(err.contains("directory"), "{err}");
 }
 
+/// It waited for the other end of a pipe.
+#[test]
+fn what_is_no_regular_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [&pipe, Path::new("/dev/zero")] {
+        let (code, out, err) = run(&[path]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert_eq!(err, format!("tls_inventory: {}: not a regular file\n", path.display()));
+    }
+}
+
 #[test]
 fn wrong_arguments_give_the_usage_and_two() {
     let program = this_program();

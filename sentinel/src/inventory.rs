@@ -30,8 +30,8 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, is no ELF file, is truncated or malformed, or
-    /// has thread-locals but no name for any of them.
+    /// Returns an error if the file cannot be read, is no regular file (but a named pipe, say), is
+    /// no ELF file, is truncated or malformed, or has thread-locals but no name for any of them.
     ///
     /// # Examples
     ///
@@ -339,7 +339,8 @@ impl std::error::Error for InventoryError {
         match &self.failure {
             InventoryFailure::Unreadable(Failure::Io(error)) => Some(error),
             InventoryFailure::Unreadable(Failure::Malformed(error)) => Some(error),
-            InventoryFailure::Unreadable(Failure::NotElf) | InventoryFailure::Stripped => None,
+            InventoryFailure::Unreadable(Failure::NotAFile | Failure::NotElf)
+            | InventoryFailure::Stripped => None,
         }
     }
 }

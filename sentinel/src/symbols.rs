@@ -1,6 +1,6 @@
 //! Reading the thread-locals that an ELF file declares.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::{fmt, str};
@@ -41,6 +41,7 @@ pub(super) struct Symbols {
 #[derive(Debug)]
 pub(super) enum Failure {
     Io(io::Error),
+    NotAFile,
     NotElf,
     Malformed(object::Error),
 }
@@ -60,6 +61,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Io(error) => write!(f, "{error}"),
+            Failure::NotAFile => f.write_str("not a regular file"),
             Failure::NotElf => f.write_str("not an ELF file"),
             Failure::Malformed(error) => write!(f, "a truncated or malformed ELF file: {error}"),
         }
@@ -69,6 +71,11 @@ impl fmt::Display for Failure {
 impl Symbols {
     /// Reads what is needed of a file: its headers, symbols and names, not its code.
     pub(super) fn read(path: &Path) -> Result<Symbols, Failure> {
+        let kind = fs::metadata(path).map_err(Failure::Io)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            // Opening a named pipe would wait for its other end.
+            return Err(Failure::NotAFile);
+        }
         let mut file = File::open(path).map_err(Failure::Io)?;
         let mut magic = [0; 16];
         let mut len = 0;
