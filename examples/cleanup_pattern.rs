@@ -4,7 +4,7 @@
 pub(crate) mod cli;
 
 use cleanslate::{BuildError, Isolation, Pool, task_local};
-use cli::{Cli, Failure, Opt};
+use cli::{Cli, Failure, Opt, counted};
 use std::io::Write;
 use std::panic::resume_unwind;
 use std::process::ExitCode;
@@ -87,7 +87,8 @@ pub(crate) fn run(tasks: u32, out: &mut dyn Write) -> Result<Summary, Failure> {
         ("In a scope, on a leaky pool", &summary.by_scope),
         ("Not cleaned up at all, on a clean pool", &summary.clean_pool),
     ] {
-        writeln!(out, "{way}: {} of {tasks} tasks found the number of another", leaks.len())?;
+        let tasks = counted(tasks, "task");
+        writeln!(out, "{way}: {} of {tasks} found the number of another", leaks.len())?;
         for Leak { task, found } in leaks {
             writeln!(out, "  task {task} found {found}")?;
         }

@@ -4,7 +4,7 @@
 pub(crate) mod cli;
 
 use cleanslate::{BuildError, Isolation, OwnedLocal, Pool};
-use cli::{Cli, Failure, Opt};
+use cli::{Cli, Failure, Opt, counted};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,18 +91,20 @@ pub(crate) fn run(workers: usize, tasks: usize, out: &mut dyn Write) -> Result<S
         halved: halved.initialised(),
     };
 
+    let tasks = counted(tasks, "task");
     let [before, after, elsewhere] = &summary.shown;
     writeln!(
         out,
         "Main thread: {before}; after it set a value: {after}; a new thread: {elsewhere}"
     )?;
     for (pool, (initialised, visits)) in [("leaky", &summary.leaky), ("clean", &summary.clean)] {
-        writeln!(out, "{tasks} tasks of two visits each on a {pool} pool of {workers}:")?;
+        writeln!(out, "{tasks} of two visits each on a {pool} pool of {workers}:")?;
         let most = visits.iter().max().copied().unwrap_or(0);
-        writeln!(out, "  initialised {initialised} times; most visits that a task found: {most}")?;
+        let initialised = counted(initialised, "time");
+        writeln!(out, "  initialised {initialised}; most visits that a task found: {most}")?;
     }
-    writeln!(out, "{tasks} tasks of which every second one looks, on a clean pool:")?;
-    writeln!(out, "  initialised {} times", summary.halved)?;
+    writeln!(out, "{tasks} of which every second one looks, on a clean pool:")?;
+    writeln!(out, "  initialised {}", counted(summary.halved, "time"))?;
     Ok(summary)
 }
 

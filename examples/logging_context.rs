@@ -5,7 +5,7 @@ pub(crate) mod cli;
 
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::{Isolation, Pool, task_local};
-use cli::{Cli, Failure, Opt};
+use cli::{Cli, Failure, Opt, counted};
 use std::fmt;
 use std::io::{self, Write};
 use std::mem::{ManuallyDrop, take};
@@ -148,7 +148,8 @@ pub(crate) fn run(
     let clean = on_pool(&builder().carry(TracingCarrier::new()).build()?, requests);
     for (pool, summary) in [("leaky", &leaky), ("clean", &clean)] {
         let Summary { lines, brackets, spans, log } = summary;
-        writeln!(out, "A {pool} pool of {workers}, after {requests} requests:")?;
+        let requests = counted(requests, "request");
+        writeln!(out, "A {pool} pool of {workers}, after {requests}:")?;
         writeln!(out, "  lines with a wrong [request]: {brackets} of {lines}")?;
         writeln!(out, "  lines in wrong spans:         {spans} of {lines}")?;
         let some = log.iter().filter(|line| line.contains("part 1") || line.contains("nobody"));

@@ -4,7 +4,7 @@
 pub(crate) mod cli;
 
 use cleanslate::{Pool, sync::Event};
-use cli::{Cli, Failure, Opt};
+use cli::{Cli, Failure, Opt, counted};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -90,8 +90,11 @@ fn main() -> ExitCode {
         let terminal = is_terminal.then_some(&mut terminal as &mut dyn Write);
         let summary = run(move || count_primes(limit), terminal)?;
         if is_terminal {
-            writeln!(io::stderr(), "(the spinner drew {} frames)", summary.frames)?;
+            let frames = counted(summary.frames, "frame");
+            writeln!(io::stderr(), "(the spinner drew {frames})")?;
         }
-        Ok(writeln!(out, "There are {} primes below {limit}.", summary.answer)?)
+        let are = if summary.answer == 1 { "is" } else { "are" };
+        let primes = counted(summary.answer, "prime");
+        Ok(writeln!(out, "There {are} {primes} below {limit}.")?)
     })
 }

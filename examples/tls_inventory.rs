@@ -90,8 +90,10 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
         }
         writeln!(out, "{}", table.trim_fmt())?;
     }
-    let (count, size) = (variables.len(), inventory.size());
-    writeln!(out, "{count} thread-locals, {size} bytes for each thread, padding included")?;
+    let counted = |number, noun| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let count = counted(variables.len(), "thread-local");
+    let size = counted(inventory.size(), "byte");
+    writeln!(out, "{count}, {size} for each thread, padding included")?;
     if !inventory.is_complete() && inventory.size() > 0 {
         writeln!(out, "the file is stripped: only names that it exports are listed")?;
     }

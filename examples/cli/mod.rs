@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -13,6 +14,13 @@ use lexopt::prelude::*;
 
 /// Why an example failed, in the words for the user.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// A number and its noun, which is in the plural unless there is one: `1 task`.
+pub(crate) fn counted(number: impl Display, noun: &str) -> String {
+    let number = number.to_string();
+    let plural = if number == "1" { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
 
 /// What an example takes.
 pub(crate) struct Cli {

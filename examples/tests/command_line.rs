@@ -75,6 +75,12 @@ macro_rules! check {
 }
 
 #[test]
+fn one_is_in_the_singular() {
+    use cleanup_pattern::cli::counted;
+    assert_eq!([0, 1, 2].map(|n| counted(n, "task")), ["0 tasks", "1 task", "2 tasks"]);
+}
+
+#[test]
 fn every_example_has_help_and_refuses_what_is_odd() {
     check!(cleanup_pattern);
     check!(context_copies);

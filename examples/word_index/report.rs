@@ -35,15 +35,16 @@ pub(super) fn print(plan: &Plan, index: &Index, out: &mut impl Write) -> io::Res
         }
         writeln!(out, "{}", table.trim_fmt())?;
     }
+    let counted = |number, noun| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     writeln!(
         out,
-        "\n{} words in {} files, {:.1} MB, passed over {}; {:.0} ms with {} workers",
-        index.words.len(),
-        index.files,
+        "\n{} in {}, {:.1} MB, passed over {}; {:.0} ms with {}",
+        counted(index.words.len(), "word"),
+        counted(index.files, "file"),
         index.bytes as f64 / 1e6,
         index.skipped.len(),
         index.took.as_secs_f64() * 1e3,
-        plan.workers
+        counted(plan.workers, "worker")
     )?;
     out.flush()
 }

@@ -40,10 +40,7 @@ impl<W: Write> Text<W> {
     }
 
     pub(super) fn open(&mut self, plan: &Plan) -> io::Result<()> {
-        let plural = |number, noun| {
-            format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
-        };
-        let (tasks, workers) = (plural(plan.tasks, "request"), plural(plan.workers, "worker"));
+        let (tasks, workers) = (counted(plan.tasks, "request"), counted(plan.workers, "worker"));
         writeln!(
             self.out,
             "The same {tasks} on each executor, with {workers}. A request looks who\n\
@@ -156,6 +153,11 @@ impl<W: Write> Text<W> {
         }
         Ok(())
     }
+}
+
+/// A number and its noun, which is in the plural unless there is one.
+pub(super) fn counted(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// `1234567` as `1,234,567`.

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::cli::Failure;
+use super::cli::{Failure, counted};
 use super::service::Service;
 use super::{log, spans};
 
@@ -65,12 +65,11 @@ fn one_way(plan: Plan, path: &'static str, out: &mut dyn Write) -> Result<usize,
     let ((lines, foreign), (spans, lost)) = (log::count(), spans::count());
     let Tally { answers, mixed, numbers, sample } = tally;
     let twice = answers - numbers.len() as u64;
-    writeln!(
-        out,
-        "{path}: {answers} answers, {mixed} with somebody else's data, {twice} numbers twice"
-    )?;
-    writeln!(out, "  {lines} log lines, {foreign} of them under another request's name")?;
-    writeln!(out, "  {spans} spans of workers, {lost} of them not in their request's trace")?;
+    let (answers, numbers) = (counted(answers, "answer"), counted(twice, "number"));
+    writeln!(out, "{path}: {answers}, {mixed} with somebody else's data, {numbers} twice")?;
+    let (lines, spans) = (counted(lines, "log line"), counted(spans, "span"));
+    writeln!(out, "  {lines}, {foreign} of them under another request's name")?;
+    writeln!(out, "  {spans} of workers, {lost} of them not in their request's trace")?;
     if let Some(sample) = sample {
         writeln!(out, "  for example, {sample}")?;
     }

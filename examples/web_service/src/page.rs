@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::cli::counted;
 use super::history::Entry;
 
 const STYLE: &str = include_str!("page.css");
@@ -39,8 +40,8 @@ pub(crate) fn page(entries: &[Entry], is_leaky: bool) -> String {
          <nav><a href=\"/\"{clean_now}>with tasks</a> \
          <a href=\"/?leaky\"{leaky_now}>leaky</a></nav>\n\
          <h1>{title}</h1>\n<p>{about}</p>\n\
-         <p id=\"verdict\" class=\"{class}\">Of the last {count} requests, {leaks} found what \
-         another one had left, and {mixed} were answered as somebody else.</p>\n\
+         <p id=\"verdict\" class=\"{class}\">Of the last {count}, {leaks} found what \
+         another one had left, and {mixed} {were} answered as somebody else.</p>\n\
          <p><button type=\"button\" data-path=\"/work{query}\">Send 40 requests</button> <span \
          role=\"status\"></span></p>\n\
          <div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">request</th>\
@@ -49,7 +50,8 @@ pub(crate) fn page(entries: &[Entry], is_leaky: bool) -> String {
          <th scope=\"col\">left on the worker</th></tr></thead>\n<tbody>\n\
          {rows}</tbody>\n</table></div>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         class = if leaks + mixed == 0 { "good" } else { "bad" },
-        count = entries.len(),
+        count = counted(entries.len(), "request"),
+        were = if mixed == 1 { "was" } else { "were" },
     )
 }
 

@@ -7,7 +7,7 @@ use super::findings::name;
 use super::job::{PARTS, Seen};
 use super::layout::{Box, Lane, Layout};
 use super::rows::{Done, PICTURED, kept_promise};
-use super::table::{COLUMNS, grouped};
+use super::table::{COLUMNS, counted, grouped};
 use super::{json, svg};
 
 const STYLE: &str = include_str!("page.css");
@@ -20,7 +20,7 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
     let shown = plan.tasks.min(PICTURED);
     let _ = write!(
         body,
-        "<h2>The first {} requests on two of them</h2>\n\
+        "<h2>The first {} on two of them</h2>\n\
          <p>A box is a request, in the colour of its user; on top of another one, it ran while \
          that one waited. Time runs to the right, and short requests are drawn wider. A red arrow \
          leads from the request that left data to the one that found it. A box of two colours was \
@@ -28,7 +28,7 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
          its cell was borrowed.</p>\n\
          <p>Point at a request to see what it found. With the keyboard: Tab to a run, then the \
          arrow keys.</p>\n",
-        grouped(shown)
+        counted(shown, "request")
     );
     for (index, done) in super::pictured(done).enumerate() {
         figure(&mut body, done, index);
@@ -46,7 +46,7 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>Who sees whose data?</title>\n<style>\n{}{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <h1>Who sees whose data?</h1>\n\
-         <p>The same {} requests ran on each executor, on {} workers. A request looks who is \
+         <p>The same {} ran on each executor, on {}. A request looks who is \
          logged in, writes its own user and number, runs {PARTS} parts in parallel and looks \
          again. It keeps that in a thread-local, as much code does. Nobody should see anybody \
          else.</p>\n\
@@ -54,8 +54,8 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
          <script type=\"application/json\" id=\"numbers\">{numbers}</script>\n\
          <script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         svg::STYLE,
-        grouped(plan.tasks),
-        plan.workers,
+        counted(plan.tasks, "request"),
+        counted(plan.workers, "worker"),
     )
 }
 

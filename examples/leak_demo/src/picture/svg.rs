@@ -6,7 +6,7 @@ use super::args::Plan;
 use super::job::{Seen, USERS};
 use super::layout::{Arrow, Box, LEFT, Layout, WIDTH};
 use super::rows::Done;
-use super::table::grouped;
+use super::table::{counted, grouped};
 
 /// What lanes, boxes and arrows look like: a letter or two for each class, since there are
 /// hundreds.
@@ -68,19 +68,26 @@ pub(super) fn title(done: &Done) -> String {
 
 /// The counts of the requests that are drawn, and the class of that sentence.
 pub(super) fn verdict(done: &Done) -> (&'static str, String) {
-    let count = |is: fn(&Seen) -> bool| grouped(done.seen.iter().filter(|seen| is(seen)).count());
-    let all = grouped(done.seen.len());
+    let count = |is: fn(&Seen) -> bool| done.seen.iter().filter(|seen| is(seen)).count();
+    let all = done.seen.len();
     if done.seen.iter().all(Seen::is_clean) {
-        let sentence = "requests began clean, kept their data, and were answered as who asked.";
-        return ("k", format!("All {all} {sentence}"));
+        let sentence = match all {
+            1 => "The request began clean, kept its data, and was answered as who asked.".into(),
+            _ => format!(
+                "All {} requests began clean, kept their data, and were answered as who asked.",
+                grouped(all)
+            ),
+        };
+        return ("k", sentence);
     }
-    let dirty = count(Seen::began_dirty);
-    let (disturbed, wrong) = (count(Seen::disturbed), count(Seen::misanswered));
+    let were = |number| format!("{} {}", grouped(number), if number == 1 { "was" } else { "were" });
+    let (all, dirty) = (counted(all, "request"), grouped(count(Seen::began_dirty)));
+    let (disturbed, wrong) = (were(count(Seen::disturbed)), were(count(Seen::misanswered)));
     (
         "r",
         format!(
-            "Of {all} requests, {dirty} began with the data of another one, {disturbed} were \
-             disturbed while they waited, {wrong} were answered as the wrong user."
+            "Of {all}, {dirty} began with the data of another one, {disturbed} \
+             disturbed while they waited, {wrong} answered as the wrong user."
         ),
     )
 }
@@ -188,9 +195,8 @@ fn legend(out: &mut String, plan: &Plan, y: f64) -> f64 {
     let y = y + 23.0;
     let sentence = format!(
         "A box is a request; on top of another one, it ran while that one waited. Time runs to the \
-         right, short requests are drawn wider. {} worker{}.",
-        plan.workers,
-        if plan.workers == 1 { "" } else { "s" }
+         right, short requests are drawn wider. {}.",
+        counted(plan.workers, "worker")
     );
     text(out, "d", MARGIN, y + 13.5, &sentence);
     y + 28.0

@@ -57,8 +57,9 @@ pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
     check(&documents, plan.jobs)?;
     Ok(writeln!(
         out,
-        "{} documents of {} tenants in {:.1} s: each index is for its own tenant",
+        "{} document{} of {} tenants in {:.1} s: each index is for its own tenant",
         plan.jobs,
+        if plan.jobs == 1 { "" } else { "s" },
         TENANTS.len(),
         took.as_secs_f64()
     )?)
