@@ -104,6 +104,17 @@ fn odd_files_are_listed_and_cost_nothing_else() {
     assert!(ran.out.contains("passed over 2;"), "{}", ran.out);
 }
 
+/// The first 256 MiB of each were read, by all workers at a time.
+#[test]
+fn a_file_that_is_too_long_is_not_read() {
+    let tree = Tree::new().with("short.txt", "word");
+    fs::File::create(tree.0.join("long.txt")).unwrap().set_len(1 << 33).unwrap();
+    let ran = index(&[tree.path()]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains("long.txt: longer than 256 MiB"), "{}", ran.out);
+    assert!(ran.out.contains("\n1 word in 1 file, "), "{}", ran.out);
+}
+
 #[cfg(unix)]
 #[test]
 fn links_are_neither_followed_in_circles_nor_counted_twice() {

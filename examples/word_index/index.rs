@@ -61,14 +61,17 @@ fn skipped(why: String) -> Skipped {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
-    // What the length says may not be so, of a file that grows or of those in /proc.
-    File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        let megabytes = MOST_BYTES >> 20;
-        return Err(io::Error::other(format!("longer than {megabytes} MiB")));
+    // By what its length says, a file that is too long costs no memory.
+    if file.metadata()?.len() <= MOST_BYTES {
+        // What the length says may not be so, of a file that grows or of those in /proc.
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 <= MOST_BYTES {
+            return Ok(bytes);
+        }
     }
-    Ok(bytes)
+    Err(io::Error::other(format!("longer than {} MiB", MOST_BYTES >> 20)))
 }
 
 fn note_line(line: &[u8], words: &mut HashMap<String, Uses>) -> Result<(), String> {
