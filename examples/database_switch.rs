@@ -5,9 +5,10 @@
 //! pool, that is not yet the same as belonging to a task.
 
 pub(crate) mod cli;
+mod temporary;
 
-use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool, sync::Event};
-use cli::{Cli, Failure, Opt};
+use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool};
+use cli::{Cli, Failure, Opt, counted};
 use rusqlite::Connection;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -91,9 +92,6 @@ fn on_pool(
 
     let pool = Pool::builder().workers(workers).isolation(isolation).build()?;
     pool.try_map(0..tasks, |task| {
-        if INTERRUPTED.is_set() {
-            return Err(Failure::from("interrupted"));
-        }
         let meant_for = if task % 3 == 2 {
             metadata.switch(&archive);
             archive.name
@@ -101,7 +99,7 @@ fn on_pool(
             main.name
         };
         // Far from the switch, and without a parameter:
-        Ok(metadata.database().insert(task, meant_for)?)
+        metadata.database().insert(task, meant_for)
     })?;
 
     let by_default = metadata.database().name;
@@ -111,9 +109,6 @@ fn on_pool(
     let threads = [by_default, metadata.database().name, elsewhere];
     Ok(Summary { main: main.count()?, archive: archive.count()?, threads })
 }
-
-/// Set by Ctrl-C. What runs then ends early, so that `main` can remove the directory.
-static INTERRUPTED: Event = Event::new();
 
 /// Runs the tasks on a leaky and on a clean pool, and counts.
 pub(crate) fn run(
@@ -125,9 +120,11 @@ pub(crate) fn run(
     let leaky = on_pool(&directory.join("leaky"), Isolation::Leaky, workers, tasks)?;
     let clean = on_pool(&directory.join("clean"), Isolation::Reset, workers, tasks)?;
     for (pool, summary) in [("leaky", &leaky), ("clean", &clean)] {
-        writeln!(out, "{tasks} tasks on a {pool} pool, every third switches to the archive:")?;
+        let tasks = counted(tasks, "task");
+        writeln!(out, "{tasks} on a {pool} pool, every third switches to the archive:")?;
         for (file, (rows, wrong)) in [("main", summary.main), ("archive", summary.archive)] {
-            writeln!(out, "  {file:<8}{rows:>6} rows, {wrong:>4} of them in the wrong file")?;
+            let rows = counted(rows, "row");
+            writeln!(out, "  {file:<8}{rows:>11}, {wrong:>4} of them in the wrong file")?;
         }
     }
     let [by_default, switched, elsewhere] = clean.threads;
@@ -148,19 +145,11 @@ pub(crate) const CLI: Cli = Cli {
 };
 
 fn main() -> ExitCode {
-    CLI.main(|args, out| in_a_directory(args.number("--workers"), args.number("--tasks"), out))
-}
-
-/// In a directory of its own, which is gone afterwards, also after Ctrl-C.
-pub(crate) fn in_a_directory(
-    workers: usize,
-    tasks: u32,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    ctrlc::set_handler(|| INTERRUPTED.set())?;
-    let directory = tempfile::tempdir()?;
-    writeln!(out, "The databases are in {} meanwhile.", directory.path().display())?;
-    out.flush()?;
-    run(directory.path(), workers, tasks, out)?;
-    Ok(directory.close()?)
+    CLI.main(|args, out| {
+        temporary::in_a_directory(|directory| {
+            writeln!(out, "The databases are in {} meanwhile.", directory.display())?;
+            out.flush()?;
+            run(directory, args.number("--workers"), args.number("--tasks"), out).map(drop)
+        })
+    })
 }

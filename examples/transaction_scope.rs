@@ -2,6 +2,7 @@
 //! panic and when the task forgets about it.
 
 pub(crate) mod cli;
+mod temporary;
 
 use cleanslate::{Isolation, OwnedLocal, Pool};
 use cli::{Cli, Failure};
@@ -162,9 +163,5 @@ pub(crate) const CLI: Cli = Cli {
 };
 
 fn main() -> ExitCode {
-    CLI.main(|_, out| {
-        let directory = tempfile::tempdir()?;
-        run(directory.path(), out)?;
-        Ok(directory.close()?)
-    })
+    CLI.main(|_, out| temporary::in_a_directory(|directory| run(directory, out).map(drop)))
 }

@@ -1,9 +1,10 @@
 //! Shows a database connection per worker, behind an object that is made for a path at run time.
 
 pub(crate) mod cli;
+mod temporary;
 
 use cleanslate::{OwnedWorkerLocal, Pool};
-use cli::{Cli, Failure, Opt};
+use cli::{Cli, Failure, Opt, counted};
 use rusqlite::{Connection, Params};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -140,7 +141,8 @@ pub(crate) fn run(
         failed,
     };
 
-    writeln!(out, "{tasks} tasks on {workers} workers, with two databases (orders, events):")?;
+    let (tasks, workers) = (counted(tasks, "task"), counted(workers, "worker"));
+    writeln!(out, "{tasks} on {workers}, with two databases (orders, events):")?;
     writeln!(out, "  connections opened:            {:?}", summary.opened)?;
     writeln!(out, "  closed while the pool ran:     {:?}", summary.closed_before_the_stop)?;
     writeln!(out, "  closed when it had stopped:    {:?}", summary.closed)?;
@@ -161,8 +163,8 @@ pub(crate) const CLI: Cli = Cli {
 
 fn main() -> ExitCode {
     CLI.main(|args, out| {
-        let directory = tempfile::tempdir()?;
-        run(directory.path(), args.number("--workers"), args.number("--tasks"), out)?;
-        Ok(directory.close()?)
+        temporary::in_a_directory(|directory| {
+            run(directory, args.number("--workers"), args.number("--tasks"), out).map(drop)
+        })
     })
 }

@@ -5,9 +5,6 @@
 pub(crate) mod example;
 
 use example::Summary;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Runs it and returns what came out on the leaky and on the clean pool.
 fn run(workers: usize, tasks: u32) -> [Summary; 2] {
@@ -40,41 +37,4 @@ fn a_switch_is_seen_by_its_own_thread_only() {
     for summary in run(1, 1) {
         assert_eq!(summary.threads, ["main.sqlite", "archive.sqlite", "main.sqlite"]);
     }
-}
-
-/// Set for the process below.
-const SWITCH: &str = "CLEANSLATE_TEST_SWITCH";
-
-/// Not a test of its own, but the process that the next one interrupts.
-#[test]
-#[ignore = "works until it is interrupted"]
-fn work_until_interrupted() {
-    if std::env::var_os(SWITCH).is_none() {
-        // Somebody runs the ignored tests, and nobody would interrupt it.
-        return;
-    }
-    let ended = example::in_a_directory(2, u32::MAX, &mut std::io::stdout());
-    assert_eq!(ended.unwrap_err().to_string(), "interrupted");
-}
-
-/// The directory was left behind once.
-#[cfg(unix)]
-#[test]
-fn it_removes_its_directory_on_ctrl_c() {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "database_switch::work_until_interrupted", "--ignored", "--nocapture"])
-        .env(SWITCH, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let line = lines.find(|line| line.starts_with("The databases are in ")).unwrap();
-    let words = line.strip_prefix("The databases are in ").unwrap();
-    let directory = Path::new(words.strip_suffix(" meanwhile.").unwrap());
-    assert!(directory.is_dir());
-    let interrupt = format!("kill -INT {}", child.id());
-    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
-    let rest: Vec<_> = lines.collect();
-    assert!(child.wait().unwrap().success(), "{rest:?}");
-    assert!(!directory.exists());
 }

@@ -13,6 +13,7 @@ mod own_copy;
 mod program;
 mod request_server;
 mod spinner;
+mod temporary;
 mod tls_inventory;
 mod transaction_scope;
 mod word_index;
