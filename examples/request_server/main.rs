@@ -7,7 +7,7 @@ pub(crate) mod cli;
 mod clients;
 
 use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};
-use cli::{Cli, Failure, Opt};
+use cli::{Cli, Failure, Opt, counted};
 use clients::Tally;
 use std::io::Write;
 use std::process::ExitCode;
@@ -100,7 +100,8 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn open(port: u16) -> Result<(Server, String), Failure> {
-    let server = Server::http(("127.0.0.1", port))?;
+    let server = Server::http(("127.0.0.1", port))
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
     let url = format!("http://{}/", server.server_addr());
     Ok((server, url))
 }
@@ -126,7 +127,8 @@ pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String
     drop(log);
     let lines: Vec<_> = lines.into_iter().collect();
 
-    writeln!(out, "{} answers, {} of them to anonymous", tally.answers, tally.anonymous)?;
+    let answers = counted(tally.answers, "answer");
+    writeln!(out, "{answers}, {} of them to anonymous", tally.anonymous)?;
     writeln!(out, "  with the identity of somebody else: {}", tally.mixed)?;
     tally.sample.iter().try_for_each(|sample| writeln!(out, "  for example, {sample}"))?;
     writeln!(out, "the end of the access log:")?;
@@ -134,7 +136,7 @@ pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String
     Ok((tally, lines))
 }
 
-/// Serves until Ctrl-C, and prints the access log.
+/// Serves until Ctrl-C or a SIGTERM, and prints the access log.
 pub(crate) fn serve_until_interrupted(
     port: u16,
     pool: &Arc<Pool>,
@@ -163,7 +165,7 @@ pub(crate) const CLI: Cli = Cli {
             Without --serve it sends itself a batch of requests, and ends.",
     options: &[
         Opt::Flag { name: "--leaky", help: "with a pool that leaks: see users mixed up" },
-        Opt::Flag { name: "--serve", help: "serve until Ctrl-C instead of testing" },
+        Opt::Flag { name: "--serve", help: "serve until Ctrl-C or SIGTERM instead of testing" },
         Opt::Number { name: "--port", help: "with --serve; 0: any", range: 0..=65535, default: 0 },
         Opt::Number { name: "--workers", help: "threads of the pool", range: 1..=64, default: 4 },
         Opt::Number {

@@ -121,22 +121,38 @@ fn serve_until_interrupted() {
 
 #[cfg(unix)]
 #[test]
-fn it_stops_gracefully_on_ctrl_c() {
-    let mut server = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "request_server::serve_until_interrupted", "--ignored", "--nocapture"])
-        .env(SERVE, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let listening = lines.find(|line| line.contains("listening on ")).unwrap();
-    let url = listening.split_once("listening on ").unwrap().1.split(',').next().unwrap();
-    ureq::get(url).header("X-User", "ann").call().unwrap();
-    let interrupt = format!("kill -INT {}", server.id());
-    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
-    let rest: Vec<_> = lines.collect();
-    assert!(server.wait().unwrap().success(), "{rest:?}");
-    assert_eq!(rest[..2], ["#1 ann GET \"/\" 200", "stopped"]);
+fn it_stops_gracefully_on_ctrl_c_and_on_sigterm() {
+    for signal in ["INT", "TERM"] {
+        let mut server = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "request_server::serve_until_interrupted",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(SERVE, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let listening = lines.find(|line| line.contains("listening on ")).unwrap();
+        let url = listening.split_once("listening on ").unwrap().1.split(',').next().unwrap();
+        ureq::get(url).header("X-User", "ann").call().unwrap();
+        let interrupt = format!("kill -{signal} {}", server.id());
+        assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+        let rest: Vec<_> = lines.collect();
+        assert!(server.wait().unwrap().success(), "{rest:?}");
+        assert_eq!(rest[..2], ["#1 ann GET \"/\" 200", "stopped"]);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let (_server, url) = example::open(0).unwrap();
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let port = address.rsplit(':').next().unwrap().parse().unwrap();
+    let error = example::open(port).err().unwrap().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
 }
 
 // Broke: a user called `\x1b[2J` cleared the screen of whoever read the log.

@@ -27,7 +27,9 @@ fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), 
     let service = Service::new(workers)?;
     let runtime = Runtime::new()?;
     let service = runtime.block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .await
+            .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
         let stop = stop_signal()?;
         let address = listener.local_addr()?;
         writeln!(out, "listening on http://{address}/, until Ctrl-C; /work works, / shows it")?;

@@ -37,6 +37,16 @@ fn it_has_help_and_refuses_what_is_odd() {
 }
 
 #[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let Some(ran) = run(&["--serve", "--port", &address.port().to_string()]) else { return };
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    let start = format!("web_service: cannot listen on {address}: ");
+    assert!(ran.err.starts_with(&start), "{}", ran.err);
+}
+
+#[test]
 fn every_answer_and_every_line_says_whose_it_is() {
     let Some(service) = Service::start() else { return };
     let answer = service.get("/work", Some("alice")).expect("an answer");
