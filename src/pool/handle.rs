@@ -347,7 +347,9 @@ impl<R> Future for JoinHandle<R> {
     type Output = Result<R, TaskError>;
 
     /// Polls for the result. Inside a task of a pool, a task that has not started runs right here:
-    /// `block_on` would wait for ever otherwise.
+    /// `block_on` would wait for ever otherwise. Visits of a [`broadcast`](crate::Pool::broadcast)
+    /// to this worker do not: they wait until `block_on` returns, where a `join` runs them. So what
+    /// is awaited by `block_on` inside a task should not broadcast on the same pool.
     ///
     /// # Panics
     ///
