@@ -25,6 +25,10 @@ use crate::panic::Drops;
 /// Put the `TracingCarrier` before this one, which then has the last word on what is
 /// current.
 ///
+/// Each version of the crate `opentelemetry` keeps what is current in a thread-local of its own,
+/// and this carries that of version 0.33. A context of another one stays behind, and nothing says
+/// so: `cargo tree -d` lists the crate then.
+///
 /// # Examples
 ///
 /// ```
