@@ -191,13 +191,26 @@ impl<F: Future> Future for Isolated<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         // SAFETY: F1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
-        if this.context.has_carriers() {
-            return this.poll_attached(cx);
+        let unwinding = GiveUpOnUnwind(&mut *this);
+        let polled = match unwinding.0.context.has_carriers() {
+            true => unwinding.0.poll_attached(cx),
+            false => unwinding.0.visit(cx),
+        };
+        let _returned = ManuallyDrop::new(unwinding);
+        match polled {
+            (Poll::Pending, None) => Poll::Pending,
+            (poll, error) => this.over(poll, error),
         }
-        match this.visit(cx) {
-            (poll, None) => poll,
-            (poll, Some(error)) => fail(poll, error),
-        }
+    }
+}
+
+/// Gives up what a task has captured if its poll unwinds and it is over.
+struct GiveUpOnUnwind<'f, F: Future>(&'f mut Isolated<F>);
+
+impl<F: Future> Drop for GiveUpOnUnwind<'_, F> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.give_up_if_over();
     }
 }
 
@@ -221,10 +234,36 @@ impl<F: Future> Isolated<F> {
         }
     }
 
-    /// Polls once, with the context's carriers attached.
+    /// Ends the task, or its poll where a carrier has failed. Panics with the error, if there is
+    /// one.
+    #[inline(never)]
+    fn over(&mut self, poll: Poll<F::Output>, error: Option<CleanupError>) -> Poll<F::Output> {
+        self.give_up_if_over();
+        match error {
+            None => poll,
+            Some(error) => fail(poll, error),
+        }
+    }
+
+    /// Gives up what the task has captured, when it is over (R9): not before, not even if a carrier
+    /// has failed, since its future is dropped with the context.
+    fn give_up_if_over(&mut self) {
+        if self.future.is_some() {
+            return;
+        }
+        let context = std::mem::replace(&mut self.context, Context::empty());
+        if !context.is_empty() {
+            let _unreportable = contained(|| drop(context));
+        }
+    }
+
+    /// Polls once, with the context's carriers attached; returns what `visit` does.
     #[cold]
     #[inline(never)]
-    fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+    fn poll_attached(
+        &mut self,
+        cx: &mut task::Context<'_>,
+    ) -> (Poll<F::Output>, Option<CleanupError>) {
         let context = self.context.clone();
         let mut visited = None;
         let attached = context::attached(&context, |_| {
@@ -240,10 +279,7 @@ impl<F: Future> Isolated<F> {
             Some(Err(payload)) => payload.resume(),
             Some(Ok((poll, mut error))) => {
                 CleanupError::add(&mut error, later);
-                match error {
-                    None => poll,
-                    Some(error) => fail(poll, error),
-                }
+                (poll, error)
             }
         }
     }

@@ -24,7 +24,11 @@ const ROUNDS: usize = 3;
 /// ask whether it is. What the drop of a left value puts into the key is dropped in the same way,
 /// and what the drop of that does; only after that is the surrounding value put back. A `RefCell`
 /// that the surrounding code has borrowed cannot be emptied, and a task that is to run there fails
-/// with an error naming the key's type.
+/// with an error naming the key's type, or what [`named`](Adopted::named) says.
+///
+/// Two carriers of one key count as one where the compiler has given the key one address: a
+/// `thread_local!` is a constant, of which each use may have a copy. So make the carrier in one
+/// place; two of them cost their time twice, and do no harm.
 ///
 /// # Examples
 ///

@@ -146,6 +146,9 @@ impl fmt::Debug for Permit {
 
 /// The future of [`Pool::reserve`].
 ///
+/// Its drop gives its turn back. One that waits and is leaked (by `mem::forget`, say) keeps it, and
+/// with it a place in the queue, for good, as a leaked [`Permit`] does.
+///
 /// # Examples
 ///
 /// ```

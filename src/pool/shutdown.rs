@@ -37,7 +37,8 @@ impl Pool {
 
     /// Shuts down like [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not
     /// enough, the pool is detached: the workers go on draining, and the last handle does not wait
-    /// for them either.
+    /// for them either. A limit of zero is too short, unless the pool was found ended before: it
+    /// takes a moment to join threads that have.
     ///
     /// # Errors
     ///

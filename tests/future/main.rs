@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod captures;
 mod faults;
 mod isolated;
 mod polls;

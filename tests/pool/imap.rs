@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::support::{Census, Fails, each_shape, finishes, occupy, panic_of, quiet};
-use cleanslate::Pool;
+use cleanslate::{Pool, task_local};
 
 #[test]
 fn imap_yields_in_order_and_unordered_yields_everything() {
@@ -270,5 +270,31 @@ fn a_large_buffer_is_filled_while_no_result_is_there() {
         assert!(unordered.next_timeout(Duration::ZERO).is_pending());
         assert_eq!(pulled.swap(0, Ordering::SeqCst), BUFFER);
         drop(busy);
+    });
+}
+
+task_local! {
+    #[inherit]
+    static TENANT: Option<Arc<()>> = None;
+}
+
+// Broke: it was held until the iterator was dropped.
+#[test]
+fn one_that_has_come_to_its_end_holds_nothing_that_it_has_captured() {
+    quiet();
+    let pool = Pool::new(1).unwrap();
+    let tenant = Arc::new(());
+    TENANT.scope(Some(Arc::clone(&tenant)), || {
+        let (mut ordered, mut unordered) =
+            (pool.imap(0..3, |n| n), pool.imap_unordered(0..3, |n| n));
+        let mut panics = pool.imap((0..3).inspect(|n| assert!(*n < 2)), |n| n);
+        TENANT.set(None);
+        assert!(Arc::strong_count(&tenant) > 1);
+        assert_eq!(ordered.by_ref().count() + unordered.by_ref().count(), 6);
+        assert!(panic_of(|| panics.by_ref().for_each(drop)).contains("n < 2"));
+        // The last job gives up its own before it is done, the worker's share of it soon after.
+        pool.wait_idle();
+        assert_eq!(Arc::strong_count(&tenant), 1);
+        drop((ordered, unordered, panics));
     });
 }

@@ -19,6 +19,9 @@ const AHEAD: usize = 2;
 /// practically endless and an endless input, the first result would never be yielded.
 const EAGER: usize = 1024;
 
+/// What a pull is called where it fails.
+const PULL: &str = "pull of an imap";
+
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
 /// and not again after its end or its panic.
 pub(super) struct LazyInput<I, F> {
@@ -86,12 +89,19 @@ impl<I: Iterator, F> LazyInput<I, F> {
         self.ended = true;
         let items = self.items.as_mut()?;
         let pulled = self.pool.core().isolation.run(&self.context, || items.next());
-        let item = pulled.unwrap_or_else(|failure| {
-            resume(
-                Label { name: Some(Arc::new("pull of an imap".into())), at: self.at, id: 0 },
-                failure,
-            )
-        })?;
+        let item = match pulled {
+            Ok(Some(item)) => item,
+            ended => {
+                // Nobody needs it any more (R9).
+                let context = std::mem::replace(&mut self.context, Context::empty());
+                let label = Label { name: Some(Arc::new(PULL.into())), at: self.at, id: 0 };
+                self.pool.core().drop_contained(context, &label);
+                if let Err(failure) = ended {
+                    resume(label, failure);
+                }
+                return None;
+            }
+        };
         self.ended = false;
         let f = Guarded::new(Arc::clone(self.f.as_ref()?));
         let item = Guarded::new(item);
