@@ -13,7 +13,7 @@ task_local! {
     static TENANT: Option<Arc<()>> = None;
 }
 
-/// Polls a future once that was isolated where a tenant is set. Returns how often that is held then.
+/// Polls a future that was isolated where a tenant is set; returns how often that is held then.
 fn held_after<F: Future>(
     future: F,
     poll: impl FnOnce(&mut dyn FnMut() -> Poll<F::Output>),
