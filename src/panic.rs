@@ -16,13 +16,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// no part of the task around it: `frame/discard.rs` has it. `None` from then on.
 pub(crate) struct Contained<T>(pub(crate) Option<T>);
 
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// Hands the value on; whoever gets it answers for its drop.
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().unwrap_or_else(|| unreachable!("only the drop empties it"))
+    }
+}
+
 /// The payload of a panic.
 pub(crate) struct Payload(Contained<Box<dyn Any + Send>>);
 
 impl Payload {
     /// Takes charge of what `catch_unwind` or the user gave.
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self(Contained(Some(payload)))
+        Self(Contained::new(payload))
     }
 
     /// Makes the payload of a panic that says `text`.
@@ -31,8 +42,8 @@ impl Payload {
     }
 
     /// Hands the payload to the user, who then answers for its drop.
-    pub(crate) fn into_inner(mut self) -> Box<dyn Any + Send> {
-        self.0.0.take().unwrap_or_else(|| unreachable!("only the drop empties a payload"))
+    pub(crate) fn into_inner(self) -> Box<dyn Any + Send> {
+        self.0.into_inner()
     }
 
     /// Unwinds with it.

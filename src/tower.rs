@@ -47,7 +47,7 @@ use tower_service::Service;
 use self::serve::{Out, Serving, serve};
 use crate::context::Context;
 use crate::future::{FutureExt, Isolated};
-use crate::panic::Guarded;
+use crate::panic::{Contained, Guarded};
 
 /// Makes one task of each request.
 ///
@@ -208,7 +208,7 @@ where
         // The one that was readied is called, and the clone takes its place.
         let next = Context::empty().run(|| self.inner.clone());
         let ready = Guarded::new(std::mem::replace(&mut self.inner, next));
-        let fill = Guarded::new(self.fill.clone());
+        let fill = Guarded::new(Context::empty().run(|| self.fill.clone()));
         let out = Arc::new(Mutex::new(Out::default()));
         let serve = serve(ready, request, fill, Arc::clone(&out));
         let task: Serving = Box::pin(serve);
@@ -263,7 +263,7 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
         let Some(task) = &mut this.task else { panic!("a response was polled after it had ended") };
         let poll = Pin::new(task).poll(cx);
         let head = this.out.lock().head.take();
-        match head.map(Guarded::into_inner) {
+        match head.map(Contained::into_inner) {
             None => {
                 assert!(poll.is_pending(), "a task ends with a response");
                 Poll::Pending

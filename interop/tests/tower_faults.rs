@@ -188,3 +188,70 @@ fn the_response_is_dropped_where_the_futures_drop_panics() {
     assert!(polled.is_err());
     assert_eq!(Arc::strong_count(&held), 1);
 }
+
+cleanslate::task_local! {
+    static MARK: &'static str = "fresh";
+    static FAILS: Fails = Fails;
+}
+
+struct Fails;
+
+impl Drop for Fails {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+/// Touches a slot when it is cloned, and when it is dropped.
+#[derive(Debug)]
+struct Marks;
+
+impl Clone for Marks {
+    fn clone(&self) -> Self {
+        MARK.set("cloned");
+        Self
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        MARK.set("dropped");
+    }
+}
+
+/// Fails, and so does the clean-up of its task.
+#[derive(Clone)]
+struct FailsTwice;
+
+impl Service<Request<()>> for FailsTwice {
+    type Response = Response<Body>;
+    type Error = Marks;
+    type Future = std::future::Ready<Result<Response<Body>, Marks>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Marks>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        FAILS.with(|_| ());
+        std::future::ready(Err(Marks))
+    }
+}
+
+// Broke: the connection's slots were changed by both.
+#[test]
+fn an_error_that_is_not_handed_out_and_the_layers_closure_are_no_part_of_the_connection() {
+    let marks = Marks;
+    let fill = move |_: &Request<()>| {
+        let _ = &marks;
+    };
+    let mut service = IsolateLayer::new(fill).layer(FailsTwice);
+    MARK.set("outer");
+    let mut response = Box::pin(service.call(Request::new(())));
+    assert_eq!(MARK.get(), "outer", "after the call");
+    let mut context = Context::from_waker(Waker::noop());
+    let poll = || response.as_mut().poll(&mut context).is_ready();
+    assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
+    drop(response);
+    assert_eq!(MARK.get(), "outer", "after the response");
+}

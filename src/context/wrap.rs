@@ -1,8 +1,8 @@
 //! Closures that carry their context to whatever executor calls them.
 
 use super::Context;
-use crate::frame::thread;
-use crate::panic::Guarded;
+use crate::frame::{contained, thread};
+use crate::panic::{Guarded, catch};
 
 impl Context {
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
@@ -29,10 +29,15 @@ impl Context {
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
         let f = Guarded::new(f);
         move || {
-            let result = Guarded::new(self.run(|| f.into_inner()()));
+            let result = self.run(|| f.into_inner()());
             // Its copies are user code, too. If one fails now, the result is not returned.
-            drop(self);
-            result.into_inner()
+            match catch(|| drop(self)) {
+                Ok(()) => result,
+                Err(payload) => {
+                    let _second = contained(|| drop(result));
+                    payload.resume()
+                }
+            }
         }
     }
 

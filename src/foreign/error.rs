@@ -43,7 +43,7 @@ impl RenderedCause {
             Ok(Err(fmt::Error)) => "an error that cannot be displayed".to_owned(),
             Err(payload) => format!("an error whose display panics: {}", payload.words()),
         };
-        Self { text, error: Contained(Some(error)) }
+        Self { text, error: Contained::new(error) }
     }
 
     pub(crate) fn text(&self) -> &str {

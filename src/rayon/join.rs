@@ -2,10 +2,10 @@
 
 use rayon::{BroadcastContext, FnContext, ThreadPool};
 
-use super::outcome::{discard, settle, settle_all, settle_two};
+use super::outcome::{discard, drop_given, settle, settle_all, settle_two};
 use super::pool::RayonPool;
 use super::task::attempt;
-use crate::panic::{Guarded, catch};
+use crate::panic::Guarded;
 
 /// Runs two closures, perhaps in parallel, each as a task: [`rayon::join`] with clean slots.
 ///
@@ -252,6 +252,6 @@ impl RayonPool {
             None => rayon::broadcast(visit),
         };
         discard(context);
-        settle_all(outcomes, catch(|| drop(f)))
+        settle_all(outcomes, drop_given(f))
     }
 }

@@ -3,7 +3,7 @@
 //! Rayon drives a consumer of ours: its own `map` would have items caught one by one, and would
 //! drop results while it unwinds. The consumer owns places for as many results as there are items,
 //! which are split with the work. A piece runs its items one after the other under one `catch`.
-//! Items that are not started after a panic are rayon's to drop, so they are [`Contained`].
+//! Items that are not started after a panic are rayon's to drop, so they are [`ContainedItem`].
 //!
 //! # Invariants
 //!
@@ -14,7 +14,7 @@ use std::mem::{self, ManuallyDrop, MaybeUninit, needs_drop};
 use rayon::iter::IndexedParallelIterator;
 use rayon::iter::plumbing::{Consumer, Folder, Reducer};
 
-use super::outcome::{First, discard};
+use super::outcome::{First, discard, drop_given};
 use super::task::each;
 use crate::context::Context;
 use crate::panic::{Payload, catch};
@@ -51,7 +51,7 @@ where
 }
 
 /// Pulls all items from an iterator, each pull a task.
-pub(super) fn pull<I>(context: &Context, items: I) -> Result<Vec<Contained<I::Item>>, Payload>
+pub(super) fn pull<I>(context: &Context, items: I) -> Result<Vec<ContainedItem<I::Item>>, Payload>
 where
     I: IntoIterator,
 {
@@ -60,10 +60,10 @@ where
         let mut items = Vec::new();
         // An input may promise more than there is memory.
         let _reserved = items.try_reserve(iter.size_hint().0);
-        each(context, &mut iter, Contained::new, items, push)
+        each(context, &mut iter, ContainedItem::new, items, push)
     });
     // Not while a panic of it unwinds.
-    let dropped = catch(|| drop(iter));
+    let dropped = drop_given(iter);
     pulled.and_then(|items| dropped.map(|()| items))
 }
 
@@ -88,9 +88,9 @@ fn push<T>(items: &mut Vec<T>, item: T) {
 }
 
 /// A value whose drop never unwinds.
-pub(super) struct Contained<T>(ManuallyDrop<T>);
+pub(super) struct ContainedItem<T>(ManuallyDrop<T>);
 
-impl<T> Contained<T> {
+impl<T> ContainedItem<T> {
     fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
     }
@@ -103,7 +103,7 @@ impl<T> Contained<T> {
     }
 }
 
-impl<T> Drop for Contained<T> {
+impl<T> Drop for ContainedItem<T> {
     #[expect(unsafe_code, reason = "moves the value out, to drop it elsewhere")]
     fn drop(&mut self) {
         if needs_drop::<T>() {

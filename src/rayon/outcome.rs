@@ -4,7 +4,7 @@
 
 use parking_lot::Mutex;
 
-use crate::frame;
+use crate::frame::{self, Failure};
 use crate::panic::Payload;
 
 /// What a task has come to.
@@ -13,6 +13,11 @@ pub(super) type Outcome<R> = Result<R, Payload>;
 /// Drops a value in a frame of its own. Never unwinds.
 pub(super) fn discard<T>(value: T) {
     let _unreportable = frame::contained(|| drop(value));
+}
+
+/// Drops what the user gave in a frame of its own; a panic of that is a failure.
+pub(super) fn drop_given<T>(given: T) -> Outcome<()> {
+    frame::contained(|| drop(given)).map_err(Failure::into_payload)
 }
 
 /// Returns the result of the one task that there was, or resumes its panic.

@@ -90,10 +90,12 @@ impl<S> Lent<S> {
     {
         let (context, body) = self.shared.pool.context_for(body);
         let visits = VisitedClosure::new(context, body);
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::downgrade(&self.shared);
         move |scope, to| {
+            let shared = shared.upgrade().unwrap_or_else(|| unreachable!("the scope waits"));
             let inner = Self::new(scope, &shared);
-            shared.first.keep(visits.visit(to.num_threads(), |body| body(inner, to)));
+            let (outcome, dropped) = visits.visit(to.num_threads(), |body| body(inner, to));
+            shared.first.keep(outcome.and(dropped));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rayon::BroadcastContext;
 
-use super::outcome::{Outcome, discard, settle};
+use super::outcome::{Outcome, discard, drop_given, settle};
 use super::pool::RayonPool;
 use super::task::attempt;
 use crate::context::Context;
@@ -195,7 +195,9 @@ impl RayonPool {
         let (context, f) = self.context_for(f);
         let visits = VisitedClosure::new(context, f);
         let visit = move |to: BroadcastContext<'_>| {
-            settle(visits.visit(to.num_threads(), |f| f(to)));
+            // Of a drop that fails nobody hears: whoever has no panic handler would be aborted.
+            let (outcome, _dropped) = visits.visit(to.num_threads(), |f| f(to));
+            settle(outcome);
         };
         match self.own() {
             Some(pool) => pool.spawn_broadcast(visit),
@@ -223,8 +225,6 @@ pub(super) struct VisitedClosure<F>(Mutex<Remaining<F>>);
 struct Remaining<F> {
     /// The visits that have begun.
     begun: usize,
-    /// In this order: what a context drops can be contained while a panic of the closure's drop
-    /// unwinds.
     shared: Option<Arc<(F, Context)>>,
 }
 
@@ -233,8 +233,9 @@ impl<F> VisitedClosure<F> {
         Self(Mutex::new(Remaining { begun: 0, shared: Some(Arc::new((f, context))) }))
     }
 
-    /// Runs one of `all` visits.
-    pub(super) fn visit(&self, all: usize, call: impl FnOnce(&F)) -> Outcome<()> {
+    /// Runs one of `all` visits. Returns what it has come to, and what the closure's drop has, if
+    /// this was the last.
+    pub(super) fn visit(&self, all: usize, call: impl FnOnce(&F)) -> (Outcome<()>, Outcome<()>) {
         let shared = {
             let mut remaining = self.0.lock();
             remaining.begun += 1;
@@ -243,7 +244,9 @@ impl<F> VisitedClosure<F> {
         };
         let shared = shared.unwrap_or_else(|| unreachable!("every thread is visited once"));
         let outcome = attempt(&shared.1, || call(&shared.0));
-        discard(shared);
-        outcome
+        let Some((f, context)) = Arc::into_inner(shared) else { return (outcome, Ok(())) };
+        let dropped = drop_given(f);
+        discard(context);
+        (outcome, dropped)
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tower_service::Service;
 
 use crate::future::within;
-use crate::panic::Guarded;
+use crate::panic::{Contained, Guarded};
 
 pub(super) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -20,8 +20,8 @@ type FrameOf<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 
 /// What the task of a request has to hand out next, and what is known of the body.
 pub(super) struct Out<B: Body, E> {
-    pub(super) head: Option<Guarded<Result<Parts, E>>>,
-    pub(super) frame: Option<Guarded<FrameOf<B>>>,
+    pub(super) head: Option<Contained<Result<Parts, E>>>,
+    pub(super) frame: Option<Contained<FrameOf<B>>>,
     pub(super) size: SizeHint,
     pub(super) is_at_end: bool,
 }
@@ -57,7 +57,7 @@ pub(super) async fn serve<S, Request, B>(
     let (parts, body) = match response.into_inner() {
         Ok(response) => response.into_parts(),
         Err(error) => {
-            out.lock().head = Some(Guarded::new(Err(error)));
+            out.lock().head = Some(Contained::new(Err(error)));
             return;
         }
     };
@@ -67,7 +67,7 @@ pub(super) async fn serve<S, Request, B>(
     {
         let mut out = out.lock();
         (out.size, out.is_at_end) = first;
-        out.head = Some(Guarded::new(Ok(parts.into_inner())));
+        out.head = Some(Contained::new(Ok(parts.into_inner())));
     }
     loop {
         hand_out().await;
@@ -81,9 +81,12 @@ pub(super) async fn serve<S, Request, B>(
             })
         });
         let Some((now, frame)) = next.await else { return };
-        let mut out = out.lock();
-        (out.size, out.is_at_end) = now;
-        out.frame = Some(frame);
+        let frame = Contained::new(frame.into_inner());
+        let _left_over = {
+            let mut out = out.lock();
+            (out.size, out.is_at_end) = now;
+            out.frame.replace(frame)
+        };
     }
 }
 

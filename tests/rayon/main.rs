@@ -6,6 +6,7 @@ mod support;
 mod chains;
 mod coverage;
 mod failures;
+mod frames;
 mod from_rayon;
 mod hostile;
 mod panics;
