@@ -58,7 +58,8 @@ pub trait FutureExt: Future + Sized {
     /// # Panics
     ///
     /// Panics as [`Context::capture`] does. Polling panics with the future's panic, which ends the
-    /// task; or, if a carrier or the clean-up fails, with a [`RunError`] as the payload.
+    /// task; or, if a carrier or the clean-up fails, with a [`RunError`] as the payload. Where it is
+    /// a carrier of one poll, the task is not over: it may be polled again.
     ///
     /// # Examples
     ///
@@ -124,7 +125,8 @@ pub struct Isolated<F: Future> {
     parked: Parked,
 }
 
-// A poll that panics ends the future, so nobody finds it in the middle of a change.
+// A poll that panics ends the future, or was over when a carrier failed: nobody finds it in the
+// middle of a change.
 impl<F: Future> UnwindSafe for Isolated<F> {}
 impl<F: Future> RefUnwindSafe for Isolated<F> {}
 

@@ -121,7 +121,8 @@ impl RayonPool {
     /// # Panics
     ///
     /// Panics as [`Context::capture`] does; and with the first panic of a pull or an item, or the
-    /// payload of a clean-up that fails, after all started items have ended. Other payloads,
+    /// payload of a clean-up that fails, after all started items have ended (and those that rayon
+    /// had split off with them: it does not look between the items of a leaf). Other payloads,
     /// results, and items that were not started are dropped.
     ///
     /// # Examples
