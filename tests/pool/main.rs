@@ -28,6 +28,7 @@ mod refused;
 mod scope;
 mod shutdown;
 mod shutdown_now;
+mod stops;
 mod submit;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod successor;

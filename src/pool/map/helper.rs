@@ -20,10 +20,6 @@ use crate::pool::isolation::{Isolation, Tasks, Unseparated};
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current::{self, Doing};
 
-/// How often a helper looks for a stop while it runs a chunk, unless the items between two looks
-/// are a [trifle](ChunkSize::trifle).
-const LOOKS: usize = 16;
-
 /// A chunk that a helper has claimed.
 struct Claim {
     /// How many items there are. None: there is nothing left to claim.
@@ -143,7 +139,7 @@ where
             let mut mine = turn.take().unwrap_or_else(|| map.input.take(&mut self.awake));
             let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, &Direct { map })?;
             turn = self.shift.is_alone().then_some(mine);
-            self.run_chunk(len, size.trifle(), tasks)?;
+            self.run_chunk(size.block(), tasks)?;
             self.end_chunk()?;
             if is_last {
                 break;
@@ -188,21 +184,12 @@ where
         Ok(Claim { len, is_last: *ended })
     }
 
-    /// Runs a chunk of `len` items, of which `trifle` are not worth a look.
+    /// Runs a chunk, and looks before each block of it whether the map is over.
     #[inline(always)]
-    fn run_chunk(
-        &mut self,
-        len: usize,
-        trifle: usize,
-        tasks: &mut impl Tasks<'h>,
-    ) -> Result<(), Failure> {
+    fn run_chunk(&mut self, block: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return Ok(()) };
-        let block = (len / LOOKS).max(trifle);
-        for _ in 0..len.div_ceil(block) {
-            if map.verdict.is_stopped() {
-                break;
-            }
+        while piece.left() != 0 && !map.is_over() {
             let run = |item, tasks: &mut _| map.step.run(kept, item, &mut InFrame(tasks));
             match piece.fill(chunk, tasks, run, block) {
                 None => {}
@@ -212,7 +199,6 @@ where
                         return Err(Failure::Cleanup(error));
                     }
                     map.stop_at(piece.position(), with);
-                    break;
                 }
                 Some(Stop::Cleanup(error, out)) => {
                     map.core.drop_contained(out, map.label);
@@ -288,7 +274,7 @@ where
     fn run_each(&mut self) {
         let map = self.map;
         let Some(piece) = self.pieces.last_mut() else { return };
-        while !map.verdict.is_stopped() {
+        while piece.left() != 0 && !map.is_over() {
             let Some(item) = self.chunk.next() else { return };
             let position = piece.position();
             let ended = map.core.watched(map.label, Some(position), || {
@@ -322,7 +308,7 @@ where
     fn run_attached(&mut self) {
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };
-        while piece.left() != 0 && !map.verdict.is_stopped() {
+        while piece.left() != 0 && !map.is_over() {
             let mut tasks = |carriers: AttachedCarriers<'_>| {
                 run_until_changed(map, chunk, piece, kept, carriers)
             };
@@ -375,7 +361,7 @@ where
     P: Step<S::Item>,
 {
     let mut frame = Frame::enter(map.context.inherits());
-    while !map.verdict.is_stopped() {
+    while !map.is_over() {
         let Some(item) = chunk.next() else { break };
         match map.step.run(kept, item, &mut map.on_top()) {
             ControlFlow::Continue(out) => {
@@ -416,6 +402,10 @@ where
         Ok(items.next())
     }
 
+    fn is_over(&self) -> bool {
+        self.map.is_over()
+    }
+
     fn discard<T>(&self, item: T) {
         self.map.core.drop_contained(item, self.map.label);
     }
@@ -434,6 +424,10 @@ where
     fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
         let Map { core, context, label, .. } = self.map;
         core.watched(*label, None, || pull(core.isolation, context, items))
+    }
+
+    fn is_over(&self) -> bool {
+        self.map.is_over()
     }
 
     fn discard<T>(&self, item: T) {

@@ -46,8 +46,8 @@ pub(crate) trait Source: Send {
         usize::MAX
     }
 
-    /// Puts the next `most` items into the empty `chunk`, fewer if there are no more, and returns
-    /// how many. User code is called through `pull`, each call one of `tasks`. If that fails or
+    /// Puts the next `most` items into the empty `chunk`, fewer if there are no more or the map is
+    /// over, and returns how many. User code is called through `pull`, each call one of `tasks`. If that fails or
     /// unwinds, the items before are in the chunk.
     fn take<'c>(
         &mut self,
@@ -62,6 +62,9 @@ pub(crate) trait Source: Send {
 pub(crate) trait Pull {
     /// Calls `next`.
     fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure>;
+
+    /// Returns whether nothing more is to be pulled.
+    fn is_over(&self) -> bool;
 
     /// Drops an item whose pull could not be cleaned up.
     fn discard<T>(&self, item: T);

@@ -3,6 +3,7 @@
 use std::mem::{self, MaybeUninit};
 use std::vec;
 
+use super::chunk_size::BLOCK;
 use super::{Pull, Source};
 use crate::frame::Failure;
 use crate::pool::isolation::Tasks;
@@ -54,9 +55,9 @@ impl<I: Iterator + Send> Source for Pulled<I> {
         let Buffer { items, written, .. } = &mut pulled;
         let places = &mut items.spare_capacity_mut()[..most];
         let ended = if const { size_of::<I>() <= SMALL } {
-            pull_all(&mut self.0, places, written, tasks, |items| pull.pull(items))
+            pull_all(&mut self.0, places, written, tasks, pull)
         } else {
-            pull_all(&mut self.0.as_mut(), places, written, tasks, |items| pull.pull(items))
+            pull_all(&mut self.0.as_mut(), places, written, tasks, pull)
         };
         match ended {
             Ok(()) => Ok(pulled.written),
@@ -96,8 +97,8 @@ struct Unpulled<T> {
     item: Option<T>,
 }
 
-/// Pulls items into `places` until they are full or there are no more, each call one of `tasks`,
-/// and adds how many there were to `count`, also when a pull fails or unwinds.
+/// Pulls items into `places` until they are full, there are no more or the map is over, each call
+/// one of `tasks`, and adds how many there were to `count`, also when a pull fails or unwinds.
 ///
 /// As fast as it is for the same reasons as `fill` in `output.rs`; and the iterator is moved out of
 /// its place meanwhile, so that what a simple one consists of stays in registers, too.
@@ -107,7 +108,7 @@ fn pull_all<'c, I: Iterator>(
     places: &mut [MaybeUninit<I::Item>],
     count: &mut usize,
     tasks: &mut impl Tasks<'c>,
-    pull: impl Fn(&mut I) -> Result<Option<I::Item>, Failure>,
+    pull: &impl Pull,
 ) -> Result<(), Unpulled<I::Item>> {
     /// How far the loop is; its drop says so, also while unwinding.
     struct Progress<'p, I> {
@@ -125,13 +126,14 @@ fn pull_all<'c, I: Iterator>(
     }
     let mut progress = Progress { items: from.take(), done: 0, from, count };
     let Progress { items: Some(items), done, .. } = &mut progress else { return Ok(()) };
-    while *done < places.len() {
+    'blocks: while *done < places.len() && !pull.is_over() {
+        let block = places.len().min(*done + BLOCK);
         let item = 'clean: {
             // So that in the loop, which writes nothing of the engine's, it need not be asked
             // again.
             let was_clean = tasks.is_clean();
-            while *done < places.len() {
-                let item = pull(items).map_err(|failure| Unpulled { failure, item: None })?;
+            while *done < block {
+                let item = pull.pull(items).map_err(|failure| Unpulled { failure, item: None })?;
                 let Some(item) = item else { break 'clean None };
                 // The price of isolation: a load and a branch.
                 if !was_clean || !tasks.is_clean() {
@@ -140,7 +142,7 @@ fn pull_all<'c, I: Iterator>(
                 places[*done].write(item);
                 *done += 1;
             }
-            return Ok(());
+            continue 'blocks;
         };
         if let Err(error) = tasks.next_task() {
             return Err(Unpulled { failure: Failure::Cleanup(error), item });
@@ -165,6 +167,10 @@ mod tests {
     impl Pull for Bare {
         fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
             Ok(items.next())
+        }
+
+        fn is_over(&self) -> bool {
+            false
         }
 
         fn discard<T>(&self, _item: T) {}

@@ -155,11 +155,16 @@ where
 
     /// Returns whether nothing new is to start: something stops the map, or the pool was shut down
     /// for good.
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
-        if self.core.is_cancelled() {
-            self.stop(StopReason::Cancelled);
-        }
-        self.verdict.is_stopped()
+        self.verdict.is_stopped() || self.core.is_cancelled() && self.is_cancelled()
+    }
+
+    /// Stops the map, since the pool is cancelled.
+    #[cold]
+    fn is_cancelled(&self) -> bool {
+        self.stop(StopReason::Cancelled);
+        true
     }
 
     /// Takes over what a helper has written.

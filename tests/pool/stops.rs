@@ -1,0 +1,131 @@
+//! What still starts after a map has stopped, where items or pulls turn out to take much longer
+//! than those before: a helper has claimed many of them then.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cleanslate::Pool;
+
+use crate::support::{finishes, quiet};
+
+/// What a helper may start after a stop, as documented.
+const BLOCK: usize = 256;
+const HELPERS: usize = 2;
+
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    Panic,
+    Error,
+    Shutdown,
+}
+
+/// Does nothing many times, and then takes its time: the first slow call stops the map, and those
+/// that begin after that are counted.
+struct Slow {
+    quick: u32,
+    first: AtomicBool,
+    stopped: AtomicBool,
+    late: AtomicUsize,
+}
+
+impl Slow {
+    fn after(quick: u32) -> Self {
+        let (first, stopped) = (AtomicBool::new(true), AtomicBool::new(false));
+        Self { quick, first, stopped, late: AtomicUsize::new(0) }
+    }
+
+    fn call(&self, n: u32, stop: impl FnOnce() -> Result<(), u32>) -> Result<(), u32> {
+        if n < self.quick {
+            return Ok(());
+        }
+        if self.stopped.load(Ordering::SeqCst) {
+            self.late.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.first.swap(false, Ordering::SeqCst) {
+            // Until the others are among the slow ones as well.
+            std::thread::sleep(Duration::from_millis(5));
+            self.stopped.store(true, Ordering::SeqCst);
+            return stop();
+        }
+        std::thread::sleep(Duration::from_micros(200));
+        Ok(())
+    }
+}
+
+fn stop(pool: &Pool, how: Stop) -> Result<(), u32> {
+    match how {
+        Stop::Panic => panic!("on purpose"),
+        Stop::Error => return Err(0),
+        Stop::Shutdown => pool.shutdown_background_now(),
+    }
+    Ok(())
+}
+
+#[test]
+fn few_items_start_after_a_stop() {
+    quiet();
+    for how in [Stop::Panic, Stop::Error, Stop::Shutdown] {
+        finishes(&format!("{how:?}"), move || {
+            let pool = Pool::new(HELPERS).unwrap();
+            let slow = Slow::after(2_000_000);
+            let call = |n| slow.call(n, || stop(&pool, how));
+            let numbers = 0..slow.quick + 30_000;
+            let ended = catch_unwind(AssertUnwindSafe(|| match how {
+                Stop::Error => pool.try_map(numbers, call).map(drop),
+                _ => pool.map_range(numbers, call).into_iter().collect(),
+            }));
+            assert!(!matches!(ended, Ok(Ok(()))), "{how:?}");
+            let late = slow.late.into_inner();
+            assert!(late <= HELPERS * BLOCK, "{how:?}: {late} items");
+        });
+    }
+}
+
+#[test]
+fn few_items_are_pulled_after_a_stop() {
+    quiet();
+    for how in [Stop::Panic, Stop::Error, Stop::Shutdown] {
+        finishes(&format!("{how:?}"), move || {
+            let pool = Pool::new(HELPERS).unwrap();
+            let slow = Slow::after(2_000_000);
+            // Another thread than the one that pulls stops the map.
+            let pull = |n: u32| slow.call(n, || Ok(()));
+            let item = |n: u32| {
+                if n >= slow.quick || slow.stopped.load(Ordering::SeqCst) {
+                    return stop(&pool, how);
+                }
+                if !slow.first.load(Ordering::SeqCst) {
+                    while !slow.stopped.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                }
+                Ok(())
+            };
+            let numbers = (0..slow.quick + 30_000).inspect(|n| pull(*n).unwrap());
+            let ended = catch_unwind(AssertUnwindSafe(|| pool.try_map(numbers, item).map(drop)));
+            assert!(!matches!(ended, Ok(Ok(()))), "{how:?}");
+            let late = slow.late.load(Ordering::SeqCst);
+            // The thread that stops it may have to wait for a processor.
+            assert!(late <= 2 * BLOCK, "{how:?}: {late} pulls");
+        });
+    }
+}
+
+#[test]
+fn with_carriers_or_a_catch_for_each_item_none_starts_after_a_shutdown() {
+    finishes("map_results", || {
+        let pool = Pool::new(1).unwrap();
+        let ran = AtomicUsize::new(0);
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            pool.map_results(0..100_000, |n| {
+                ran.fetch_add(1, Ordering::SeqCst);
+                if n == 50_000 {
+                    pool.shutdown_background_now();
+                }
+            })
+        }));
+        assert!(ended.is_err());
+        assert_eq!(ran.into_inner(), 50_001);
+    });
+}
