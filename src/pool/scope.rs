@@ -19,10 +19,11 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::core::{Core, Entry, Place};
-use super::error::TaskError;
+use super::error::{Cause, TaskError};
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
-use super::pool::{FORKED, Pool, SHUT_DOWN};
+use super::pool::{FORKED, Pool, SHUT_DOWN, TOO_DEEP};
+use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread};
@@ -63,6 +64,8 @@ struct Data {
     unfinished: AtomicUsize,
     /// Failures that no handle has seen.
     unseen: AtomicUsize,
+    /// Those of them that are tasks which did not run, as they would have lain too deep.
+    too_deep: AtomicUsize,
     owner: Thread,
     /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs
     /// none.
@@ -82,14 +85,20 @@ impl Member {
 }
 
 impl End for Member {
-    fn failing(&self) {
+    fn failing(&self, cause: &Cause) {
         // Relaxed: read by the owner after the job is over, which orders it.
         self.0.unseen.fetch_add(1, Ordering::Relaxed);
+        if let Cause::TooDeep = cause {
+            self.0.too_deep.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn failure_seen(&self) {
+    fn failure_seen(&self, cause: &Cause) {
         // Relaxed: only a handle calls this, which lies within the scope's closure.
         self.0.unseen.fetch_sub(1, Ordering::Relaxed);
+        if let Cause::TooDeep = cause {
+            self.0.too_deep.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn over(&self) {
@@ -102,8 +111,8 @@ impl End for Member {
 
 impl Data {
     fn new(owner: Thread, helps: bool) -> Self {
-        let unstarted = helps.then(Mutex::default);
-        Self { unfinished: AtomicUsize::new(0), unseen: AtomicUsize::new(0), owner, unstarted }
+        let [unfinished, unseen, too_deep] = [0, 0, 0].map(AtomicUsize::new);
+        Self { unfinished, unseen, too_deep, owner, unstarted: helps.then(Mutex::default) }
     }
 
     fn is_over(&self) -> bool {
@@ -165,8 +174,10 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if `f` does (after all tasks are over), if a task panicked or was cancelled and its
-    /// handle was not joined, and if the pool is shut down.
+    /// Panics if `f` does (after all tasks are over), if a task panicked, was cancelled or would have
+    /// lain too deep and its handle was not joined, and if the pool is shut down. A panic of a task
+    /// whose handle was dropped goes to the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
     ///
     /// # Examples
     ///
@@ -224,9 +235,16 @@ impl Pool {
             Ok(result) if scope.data.is_over_well() => result,
             Ok(result) => {
                 // Its drop may panic as well: that would be the second one.
-                let _second = panic::catch(|| drop(result));
+                if let Err(second) = panic::catch(|| drop(result)) {
+                    let label = self.label(0, Location::caller());
+                    core.report(label, Cause::Failed(Failure::Panic(second)));
+                }
                 if !scope.data.is_over() {
                     panic!("{FORKED}");
+                }
+                // Relaxed: as in `is_over_well`.
+                if scope.data.too_deep.load(Ordering::Relaxed) != 0 {
+                    panic!("a scoped task did not run: {TOO_DEEP}");
                 }
                 panic!("a scoped task panicked, or was cancelled")
             }

@@ -84,7 +84,7 @@ fn unless_too_deep(joined: Result<(), TaskError>) {
 fn or_too_deep(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         let said = message(&*payload);
-        // A scope does not say which way its task failed.
+        // A scope does not say with what its task panicked.
         assert!(
             said.contains(TOO_DEEP) || said.starts_with("a scoped task"),
             "on purpose, but {said}"

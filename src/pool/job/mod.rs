@@ -24,9 +24,9 @@ pub(crate) type Outcome<R> = Result<R, Cause>;
 /// Whom else the end of a job concerns: the scope it belongs to.
 pub(crate) trait End: Send + Sync {
     /// Called when the job has failed, before anybody can see it.
-    fn failing(&self) {}
+    fn failing(&self, _cause: &Cause) {}
     /// Called when a handle has seen the failure.
-    fn failure_seen(&self) {}
+    fn failure_seen(&self, _cause: &Cause) {}
     /// Called when the job is over: what it borrows is not touched any more.
     fn over(&self) {}
 }
@@ -118,10 +118,13 @@ where
             Ok(_) => tally.ended(1, None),
             Err(failure) => {
                 tally.ended(0, Some(failure));
-                self.end.failing();
             }
         }
-        self.publish(core, promise, outcome.map_err(Cause::Failed));
+        let outcome = outcome.map_err(Cause::Failed);
+        if let Err(cause) = &outcome {
+            self.end.failing(cause);
+        }
+        self.publish(core, promise, outcome);
         drop(activity);
         self.end.over();
     }
@@ -138,7 +141,7 @@ where
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
         if !matches!(cause, Cause::CancelledByHandle) {
-            self.end.failing();
+            self.end.failing(&cause);
         }
         self.publish(core, promise, Err(cause));
         drop(activity);
@@ -153,7 +156,7 @@ where
             if !current::drop_refused(|| core.drop_contained(work.take(), self)) {
                 frame::leak(work);
             }
-            self.end.failing();
+            self.end.failing(&cause);
             self.publish(core, promise, Err(cause));
             self.end.over();
         }
@@ -295,7 +298,7 @@ where
         let outcome = self.state.take()?;
         Some(outcome.map_err(|cause| {
             if !matches!(cause, Cause::CancelledByHandle) {
-                self.end.failure_seen();
+                self.end.failure_seen(&cause);
             }
             self.error(cause)
         }))

@@ -7,6 +7,7 @@ use loom::thread;
 
 use super::{Data, Member};
 use crate::pool::core::{Core, testing};
+use crate::pool::error::Cause;
 use crate::pool::job::{Claimable, End};
 use crate::sync::model::explore;
 use crate::sync::seam;
@@ -119,7 +120,7 @@ fn a_failure_is_seen_by_the_owner() {
         let (data, borrowed) = (data(false), borrowed());
         let task = Task::new(&data, &borrowed);
         let runner = thread::spawn(move || {
-            task.member.failing();
+            task.member.failing(&Cause::ShutDown);
             assert!(task.run());
         });
         end(&data, &borrowed);
