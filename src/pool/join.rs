@@ -17,8 +17,9 @@ impl Pool {
     /// # Panics
     ///
     /// Panics if a closure does, after both have ended: with the panic of `a`, or else with that of
-    /// `b`. What the other one came to is dropped. Panics if the pool is shut down, if tasks are
-    /// nested too deep, and as [`submit`](Pool::submit) does.
+    /// `b`. What the other one came to is dropped; if both panic, the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears of `b`. Panics if the pool is shut down,
+    /// if tasks are nested too deep, and as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///
@@ -57,8 +58,12 @@ impl Pool {
         });
         match joined {
             (Ok(a), Ok(b)) => (a, b),
-            (Err(error), b) => {
+            (Err(error), Ok(b)) => {
                 self.core().drop_contained(b, &self.label(0, at));
+                resume(error)
+            }
+            (Err(error), Err(second)) => {
+                self.core().report_error(second);
                 resume(error)
             }
             (Ok(a), Err(error)) => {

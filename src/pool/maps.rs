@@ -143,7 +143,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if the iterator does, or if the pool is shut down.
+    /// Panics if the iterator does, or if the pool is shut down; the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears then of the items that have failed.
     ///
     /// # Examples
     ///

@@ -32,5 +32,6 @@ mod stops;
 mod submit;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod successor;
+mod unheard;
 mod user_code;
 mod worker_life;

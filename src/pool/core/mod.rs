@@ -185,9 +185,17 @@ impl Core {
     /// Reports a failure that no handle will: of a detached task, of a hook, of a drop.
     pub(crate) fn report(&self, label: Label, cause: Cause) {
         if let Cause::Failed(_) = &cause {
+            self.report_error(TaskError::new(label, cause));
+        }
+    }
+
+    /// Reports an error that a handle has given, and that goes no further. One that says that the
+    /// task never ran is no failure to hear of.
+    pub(crate) fn report_error(&self, error: TaskError) {
+        if error.is_panic() || error.is_cleanup() || error.is_carrier() {
             // Relaxed: a statistic.
             self.unobserved.fetch_add(1, Ordering::Relaxed);
-            self.hooks.report(TaskError::new(label, cause));
+            self.hooks.report(error);
         }
     }
 

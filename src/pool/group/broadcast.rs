@@ -75,12 +75,14 @@ impl<F, R> Broadcast<'_, F, R> {
         }
     }
 
-    /// Keeps the first failure.
+    /// Keeps the first failure, and reports the others.
     fn fail(&self, cause: Cause) {
         let mut verdict = self.verdict.lock();
         let late = if verdict.is_none() { verdict.replace(cause) } else { Some(cause) };
         drop(verdict);
-        self.core.drop_contained(late, self.label);
+        if let Some(late) = late {
+            self.core.report(self.label.clone(), late);
+        }
     }
 }
 

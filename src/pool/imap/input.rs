@@ -4,10 +4,9 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::frame::Failure;
-use crate::panic::{Drops, Guarded};
+use crate::panic::Guarded;
 use crate::pool::core::Place;
-use crate::pool::error::Label;
+use crate::pool::error::{Cause, Label};
 use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
 use crate::pool::map::drop_given;
@@ -61,15 +60,19 @@ impl<I, F> LazyInput<I, F> {
 }
 
 impl<I, F> Drop for LazyInput<I, F> {
-    /// Two drops that panic cost one panic, not the process.
+    /// Two drops that panic cost one panic, not the process. The hook hears of what does not
+    /// resume.
     fn drop(&mut self) {
         let (items, f) = (self.items.take(), self.f.take());
-        let mut drops = Drops::default();
         // As a map drops what it was given: in no task of the thread that has come to the end.
-        for dropped in [drop_given(items), drop_given(f)] {
-            drops.add(dropped.map_err(Failure::into_payload));
+        let dropped = [drop_given(items), drop_given(f)];
+        let mut failures = dropped.into_iter().filter_map(Result::err);
+        let first = if std::thread::panicking() { None } else { failures.next() };
+        let label = self.pool.label(0, self.at);
+        failures.for_each(|late| self.pool.core().report(label.clone(), Cause::Failed(late)));
+        if let Some(first) = first {
+            first.into_payload().resume();
         }
-        drops.resume();
     }
 }
 

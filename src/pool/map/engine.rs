@@ -44,7 +44,7 @@ where
     let _in_drop = current::enter(core.id, Doing::DROP);
     for dropped in [drop_given(source), drop_given(step), drop_given(context)] {
         if let Err(failure) = dropped {
-            ended = Err(Unfinished::Failed(fail(ended, failure, core, label)));
+            ended = Err(Unfinished::Failed(fail::<S, P>(ended, failure, core, label)));
         }
     }
     ended
@@ -52,16 +52,18 @@ where
 
 /// Returns the failure of a map that fails after it has ended. Of two failures the first is kept.
 #[cold]
-fn fail<R, E>(
-    ended: Result<Vec<R>, Unfinished<E>>,
+fn fail<S, P>(
+    ended: Result<Vec<P::Out>, Unfinished<P::Stop>>,
     failure: Failure,
     core: &Core,
     label: &Label,
-) -> Failure {
+) -> Failure
+where
+    S: Source,
+    P: Step<S::Item>,
+{
     match ended {
-        Ok(results) => {
-            results.into_iter().for_each(|result| core.drop_contained(result, label));
-        }
+        Ok(results) => results.into_iter().for_each(|result| P::discard(result, core, label)),
         Err(Unfinished::Stopped(with)) => core.drop_contained(with, label),
         Err(Unfinished::Failed(first)) => {
             core.report(label.clone(), Cause::Failed(failure));
@@ -109,7 +111,7 @@ where
             StopReason::Cancelled => Unfinished::Cancelled,
         };
         for mut piece in pieces {
-            piece.take_results().for_each(|result| core.drop_contained(result, label));
+            piece.take_results().for_each(|result| P::discard(result, core, label));
         }
         Err(ended)
     })

@@ -5,6 +5,7 @@ use std::ops::{ControlFlow, Range};
 
 use crate::context::Context;
 use crate::frame::{self, Failure};
+use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label, TaskError};
 use crate::pool::isolation::{Isolation, Tasks};
 
@@ -36,6 +37,11 @@ pub(crate) trait Step<In>: Sync {
     fn chunk_done(&self, kept: &mut Self::Kept<'_>, at: Range<usize>) -> Result<(), Failure> {
         let _nothing = (kept, at);
         Ok(())
+    }
+
+    /// Drops the result of an item of a map that has none itself, contained.
+    fn discard(out: Self::Out, core: &Core, label: &Label) {
+        core.drop_contained(out, label);
     }
 
     /// Returns what becomes of a failure of one item, if each is caught for itself.
@@ -154,6 +160,13 @@ where
 
     fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<Infallible, Self::Out> {
         ControlFlow::Continue(Ok((self.f)(input)))
+    }
+
+    fn discard(out: Self::Out, core: &Core, label: &Label) {
+        match out {
+            Ok(result) => core.drop_contained(result, label),
+            Err(error) => core.report_error(error),
+        }
     }
 
     fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out> {

@@ -1,0 +1,177 @@
+//! Panics beside the one that resumes: the pool's hook hears of each.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use cleanslate::Pool;
+
+use crate::support::{Census, Fails, SHAPES, finishes, panic_of, quiet};
+
+type Heard = Arc<Mutex<Vec<String>>>;
+
+fn each_shape(test: impl Fn(&Pool, &dyn Fn() -> Vec<String>) + Send + Sync + 'static) {
+    quiet();
+    let test = Arc::new(test);
+    for workers in SHAPES {
+        let test = Arc::clone(&test);
+        finishes(&format!("{workers} workers"), move || {
+            let heard = Heard::default();
+            let theirs = Arc::clone(&heard);
+            let pool = Pool::builder()
+                .workers(workers)
+                .panic_hook(move |error| theirs.lock().unwrap().push(error.to_string()))
+                .build()
+                .unwrap();
+            let before = std::cell::Cell::new(0);
+            test(&pool, &|| {
+                let words = std::mem::take(&mut *heard.lock().unwrap());
+                let unobserved = pool.stats().unobserved;
+                assert_eq!(unobserved - before.replace(unobserved), words.len() as u64);
+                words
+            });
+        });
+    }
+}
+
+#[test]
+fn of_a_broadcast_the_hook_hears_of_every_visit_but_the_first() {
+    each_shape(|pool, heard| {
+        assert_eq!(panic_of(|| pool.broadcast(|| panic!("a visit"))), "a visit");
+        let heard = heard();
+        assert_eq!(heard.len(), pool.workers() - 1);
+        assert!(heard.iter().all(|words| words.ends_with("panicked: a visit")), "{heard:?}");
+    });
+}
+
+#[test]
+fn of_a_join_the_hook_hears_of_the_second_panic() {
+    each_shape(|pool, heard| {
+        let join = || {
+            let bad = |what: &'static str| panic!("{what}");
+            assert_eq!(panic_of(|| pool.join(|| bad("a"), || bad("b"))), "a");
+        };
+        join();
+        let words = heard();
+        assert!(words.len() == 1 && words[0].ends_with("panicked: b"), "{words:?}");
+        pool.for_each(0..1, |_| join());
+        assert_eq!(heard().len(), 1, "in a task");
+        panic_of(|| pool.join(|| panic!("a"), || 1));
+        assert_eq!(heard(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn of_map_results_that_has_none_the_hook_hears_of_every_item_that_failed() {
+    each_shape(|pool, heard| {
+        let odd = |n: usize| {
+            if n % 2 == 1 {
+                panic!("item {n}")
+            }
+        };
+        let pulled = (0..10).inspect(|n| assert_ne!(*n, 9, "no more"));
+        assert!(panic_of(|| pool.map_results(pulled, odd)).contains("no more"));
+        // How far the items before it have come is not known.
+        for words in heard() {
+            assert!(words.contains("panicked: item "), "{words}");
+        }
+        let held = Fails::new(&Census::new());
+        let words = panic_of(|| {
+            pool.map_results(0..10, move |n| {
+                held.held();
+                odd(n);
+            })
+        });
+        assert_eq!(words, "a drop, on purpose");
+        let mut items = heard();
+        items.sort();
+        assert_eq!(items.len(), 5);
+        for (words, n) in items.iter().zip([1, 3, 5, 7, 9]) {
+            let named = words.starts_with(&format!("task #{n} "));
+            assert!(named && words.ends_with(&format!("panicked: item {n}")), "{words}");
+        }
+    });
+}
+
+#[test]
+fn of_an_imap_the_hook_hears_of_the_second_drop_and_of_items_that_nobody_asks_for() {
+    each_shape(|pool, heard| {
+        let census = Census::new();
+        let hold = |fails: Fails| {
+            move |n: usize| {
+                fails.held();
+                n
+            }
+        };
+        let (items, f) = (Fails::new(&census), Fails::new(&census));
+        let lazy = pool.imap((0..3).map(hold(items)), hold(f));
+        assert_eq!(panic_of(|| drop(lazy)), "a drop, on purpose");
+        assert_eq!((heard().len(), census.alive()), (1, 0));
+        let mut lazy = pool.imap(0..2, |n| panic!("item {n}")).buffer(2);
+        assert_eq!(panic_of(|| lazy.next()), "item 0");
+        drop(lazy);
+        pool.wait_idle();
+        assert!(heard().iter().all(|words| words.ends_with("panicked: item 1")));
+    });
+}
+
+#[test]
+fn of_a_scope_the_hook_hears_of_its_tasks_and_of_the_drop_of_its_result() {
+    each_shape(|pool, heard| {
+        let census = Census::new();
+        let words = panic_of(|| {
+            pool.scope(|s| {
+                s.submit(|| panic!("unseen"));
+                Fails::new(&census)
+            })
+        });
+        assert_eq!(words, "a scoped task panicked, or was cancelled");
+        let words = heard();
+        let heard_of = |end: &str| words.iter().any(|words| words.ends_with(end));
+        assert!(heard_of("panicked: unseen"), "{words:?}");
+        assert!(heard_of("panicked: a drop, on purpose"), "{words:?}");
+        assert_eq!(words.len(), 2);
+    });
+}
+
+#[test]
+fn a_scope_whose_task_lies_too_deep_says_so() {
+    fn nest(pool: &Pool) {
+        pool.scope(|s| {
+            s.submit(|| nest(pool));
+        });
+    }
+    quiet();
+    finishes("a scope", || {
+        let heard = Heard::default();
+        let theirs = Arc::clone(&heard);
+        let pool = Pool::builder()
+            .workers(1)
+            .stack_size(64 << 20)
+            .panic_hook(move |error| theirs.lock().unwrap().push(error.to_string()))
+            .build()
+            .unwrap();
+        let nested = pool.clone();
+        assert!(pool.submit(move || nest(&nested)).join().unwrap_err().is_panic());
+        let said = |words: &str| heard.lock().unwrap().iter().filter(|w| w.contains(words)).count();
+        assert_eq!(said("a scoped task did not run: too many tasks lie on top of one another"), 1);
+
+        // Not of one whose handle has said so.
+        let nested = pool.clone();
+        let joined = pool.submit(move || {
+            fn nest(pool: &Pool) -> bool {
+                pool.scope(|s| match s.submit(|| nest(pool)).join() {
+                    Ok(too_deep) => too_deep,
+                    Err(error) => error.is_too_deep(),
+                })
+            }
+            nest(&nested)
+        });
+        assert!(joined.join().unwrap());
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            pool.scope(|s| {
+                s.submit(|| panic!("unseen"));
+            });
+        }));
+        assert!(ended.is_err());
+    });
+}
