@@ -16,6 +16,7 @@ use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current;
 use super::scheduler::waiter::Waiter;
+use crate::frame;
 use crate::sync::seam;
 
 /// A handle to a submitted task, and the right to its result.
@@ -296,13 +297,19 @@ pub(super) fn result_of<R>(joined: Result<R, TaskError>) -> R {
     joined.unwrap_or_else(|error| resume(error))
 }
 
-/// Unwinds with the panic of a task, or with words that say why it has no result.
+/// Unwinds with the panic of a task, or with words that say why it has no result: where a value's
+/// drop panicked, with its slot, which says more than that panic's payload does.
 #[track_caller]
 pub(super) fn resume(error: TaskError) -> ! {
     match error.try_into_panic() {
         Ok(payload) => resume_unwind(payload),
         Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
-        Err(error) => panic!("{error}"),
+        Err(error) => {
+            let words = error.to_string();
+            // That payload is the user's, and is not dropped among the slots of the caller.
+            let _never_unwinds = frame::contained(|| drop(error));
+            panic!("{words}")
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! [`Pool`]: a handle to the workers, and everything through which they are given work.
 
 use std::fmt;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
 use super::core::{Activity, Core, Place};
 use super::error::{Cause, Label, Name, TaskError};
 use super::group::broadcast;
+use super::handle;
 use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
 use crate::context::Context;
@@ -359,14 +360,10 @@ impl Pool {
     }
 }
 
-/// Unwinds with the failure of a task: with its own payload if it panicked, else with words that
-/// name it.
+/// Unwinds with the failure of a task.
 #[track_caller]
 pub(crate) fn resume(label: Label, failure: Failure) -> ! {
-    match TaskError::new(label, Cause::Failed(failure)).try_into_panic() {
-        Ok(payload) => resume_unwind(payload),
-        Err(error) => panic!("{error}"),
-    }
+    handle::resume(TaskError::new(label, Cause::Failed(failure)))
 }
 
 impl fmt::Debug for Pool {

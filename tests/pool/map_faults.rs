@@ -10,7 +10,9 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use cleanslate::{Pool, task_local};
 
-use crate::support::{Bomb, Census, Counted, SHAPES, finishes, message, panic_of, quiet, retiring};
+use crate::support::{
+    Bomb, Census, Counted, OnDrop, SHAPES, finishes, message, panic_of, quiet, retiring,
+};
 
 task_local! {
     static SLOT: Option<Explosive> = None;
@@ -448,4 +450,39 @@ fn an_owner_that_is_to_be_replaced_works_its_own_map_to_the_end() {
             }
         });
     }
+}
+
+/// Where a value's drop panics, the slot is worth more than the payload, which is dropped: not among
+/// the caller's slots.
+#[test]
+fn a_drop_that_panics_unwinds_in_words_that_name_its_slot() {
+    task_local! {
+        static LEFT: Option<OnDrop> = None;
+        static OURS: u32 = 0;
+    }
+    struct Looks;
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            OURS.with_mut(|ours| LOOKS.lock().unwrap().push(std::mem::replace(ours, 9)));
+        }
+    }
+    static LOOKS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    everywhere(|pool| {
+        OURS.set(7);
+        let leave = || LEFT.set(Some(OnDrop::new(|| panic_any(Looks))));
+        let said = [
+            panic_of(|| pool.map(0..1, |_| leave())),
+            panic_of(|| pool.broadcast(leave)),
+            panic_of(|| pool.join(leave, || ())),
+            panic_of(|| pool.imap(0..1, move |_| leave()).next()),
+            panic_of(|| pool.imap_unordered(0..1, move |_| leave()).next()),
+        ];
+        assert!(said.iter().all(|words| words.contains("LEFT")), "{said:?}");
+        assert_eq!(OURS.get(), 7);
+        let looks = std::mem::take(&mut *LOOKS.lock().unwrap());
+        assert!(looks.len() >= said.len() && looks.iter().all(|look| *look == 0), "{looks:?}");
+        let error = pool.map_results(0..1, |_| leave()).remove(0).unwrap_err();
+        assert!(error.try_into_payload().unwrap().is::<Looks>());
+        LOOKS.lock().unwrap().clear();
+    });
 }
