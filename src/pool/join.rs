@@ -18,8 +18,8 @@ impl Pool {
     ///
     /// Panics if a closure does, after both have ended: with the panic of `a`, or else with that of
     /// `b`. What the other one came to is dropped; if both panic, the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears of `b`. Panics if the pool is shut down,
-    /// if tasks are nested too deep, and as [`submit`](Pool::submit) does.
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears of `b`. Panics if the pool is shut
+    /// down, if tasks are nested too deep, and as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///

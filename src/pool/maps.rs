@@ -25,9 +25,11 @@ impl Pool {
     ///
     /// The first panic, of an item or of the iterator, resumes here, and what was made is dropped.
     /// Each helper looks for that, and for a shutdown, before every item that takes a microsecond;
-    /// where items are quicker, once for as many as take that long, and for 256 at most. So of items
-    /// that turn out to be slower than those before, each helper may start as many after it. Panics
-    /// if the pool is shut down, if tasks are nested too deep, and as [`submit`](Pool::submit) does.
+    /// where items are quicker, once for as many as take that long, and for 256 at most. So of
+    /// items that turn out to be slower than those before, each helper may start as many after it.
+    ///
+    /// Panics if the pool is shut down, if tasks are nested too deep, and as
+    /// [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///

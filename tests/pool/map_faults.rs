@@ -452,8 +452,8 @@ fn an_owner_that_is_to_be_replaced_works_its_own_map_to_the_end() {
     }
 }
 
-/// Where a value's drop panics, the slot is worth more than the payload, which is dropped: not among
-/// the caller's slots.
+/// Where a value's drop panics, the slot is worth more than the payload, which is dropped: not
+/// among the caller's slots.
 #[test]
 fn a_drop_that_panics_unwinds_in_words_that_name_its_slot() {
     task_local! {

@@ -16,8 +16,8 @@ const TRIFLE: Duration = Duration::from_micros(1);
 /// Work after which another helper is worth its wake-up.
 const WORTH: Duration = Duration::from_micros(3);
 /// The most items between two looks whether to go on: they may turn out to take longer than those
-/// before. To items of a nanosecond such looks add 0 to 5 %, for 64 items 7 to 13 %, and for each item
-/// a tenth to a third.
+/// before. To items of a nanosecond such looks add some 4 %, for 64 items some 10 %, and for each
+/// item a tenth to a third.
 pub(super) const BLOCK: usize = 256;
 /// By how much a chunk may exceed the one before.
 const GROWTH: usize = 16;

@@ -47,8 +47,8 @@ pub(crate) trait Source: Send {
     }
 
     /// Puts the next `most` items into the empty `chunk`, fewer if there are no more or the map is
-    /// over, and returns how many. User code is called through `pull`, each call one of `tasks`. If that fails or
-    /// unwinds, the items before are in the chunk.
+    /// over, and returns how many. User code is called through `pull`, each call one of `tasks`. If
+    /// that fails or unwinds, the items before are in the chunk.
     fn take<'c>(
         &mut self,
         most: usize,
