@@ -58,8 +58,8 @@ pub trait FutureExt: Future + Sized {
     /// # Panics
     ///
     /// Panics as [`Context::capture`] does. Polling panics with the future's panic, which ends the
-    /// task; or, if a carrier or the clean-up fails, with a [`RunError`] as the payload. Where it is
-    /// a carrier of one poll, the task is not over: it may be polled again.
+    /// task; or, if a carrier or the clean-up fails, with a [`RunError`] as the payload. Where it
+    /// is a carrier of one poll, the task is not over: it may be polled again.
     ///
     /// # Examples
     ///

@@ -123,12 +123,18 @@ impl Data {
     /// Waits for all jobs, running those that have not started if the owner runs a task itself;
     /// returns false in a forked child, where nobody runs them.
     fn wait(&self, core: &Core) -> bool {
-        core.wait_until(|| {
+        let is_over = core.wait_until(|| {
             while let Some(job) = self.next_unstarted() {
                 let _ran = job.claim_and_run(core);
             }
             self.is_over()
-        })
+        });
+        if let (true, Some(unstarted)) = (is_over, &self.unstarted) {
+            // One that came and went between the two looks is listed still. It is over, and leads
+            // back to this.
+            let _shells = std::mem::take(&mut *unstarted.lock());
+        }
+        is_over
     }
 
     fn is_over_well(&self) -> bool {
