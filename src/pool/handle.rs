@@ -16,7 +16,6 @@ use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current;
 use super::scheduler::waiter::Waiter;
-use crate::frame;
 use crate::sync::seam;
 
 /// A handle to a submitted task, and the right to its result.
@@ -304,12 +303,7 @@ pub(super) fn resume(error: TaskError) -> ! {
     match error.try_into_panic() {
         Ok(payload) => resume_unwind(payload),
         Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
-        Err(error) => {
-            let words = error.to_string();
-            // That payload is the user's, and is not dropped among the slots of the caller.
-            let _never_unwinds = frame::contained(|| drop(error));
-            panic!("{words}")
-        }
+        Err(error) => panic!("{error}"),
     }
 }
 

@@ -1,13 +1,12 @@
 //! [`Pool`]: a handle to the workers, and everything through which they are given work.
 
 use std::fmt;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::{Arc, Weak};
 
 use super::core::{Activity, Core, Place};
 use super::error::{Cause, Label, Name, TaskError};
 use super::group::broadcast;
-use super::handle;
 use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
 use crate::context::Context;
@@ -360,10 +359,14 @@ impl Pool {
     }
 }
 
-/// Unwinds with the failure of a task.
+/// Unwinds with the failure of a task: with its own payload if it panicked, else with words that
+/// name it.
 #[track_caller]
 pub(crate) fn resume(label: Label, failure: Failure) -> ! {
-    handle::resume(TaskError::new(label, Cause::Failed(failure)))
+    match TaskError::new(label, Cause::Failed(failure)).try_into_panic() {
+        Ok(payload) => resume_unwind(payload),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 impl fmt::Debug for Pool {
