@@ -13,20 +13,17 @@ use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// A value of the user's that the crate may have to drop anywhere. Its drop never unwinds, and is
-/// no part of the task around it: `frame/discard.rs` has it.
-pub(crate) struct Contained<T>(pub(crate) ManuallyDrop<T>);
+/// no part of the task around it: `frame/discard.rs` has it. `None` from then on.
+pub(crate) struct Contained<T>(pub(crate) Option<T>);
 
 impl<T> Contained<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(value))
+        Self(Some(value))
     }
 
     /// Hands the value on; whoever gets it answers for its drop.
-    #[expect(unsafe_code, reason = "moves out of a type that has a drop")]
-    pub(crate) fn into_inner(self) -> T {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: it is not used again, since `this` is not dropped.
-        unsafe { ManuallyDrop::take(&mut this.0) }
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().unwrap_or_else(|| unreachable!("only the drop empties it"))
     }
 }
 
@@ -64,7 +61,7 @@ impl Payload {
 
     /// Returns what the panic said, if it said it in a string.
     pub(crate) fn message(&self) -> Option<Cow<'static, str>> {
-        let payload = &**self.0.0;
+        let payload = self.0.0.as_deref()?;
         if let Some(text) = payload.downcast_ref::<&'static str>() {
             Some(Cow::Borrowed(text))
         } else {

@@ -52,7 +52,7 @@ impl RenderedCause {
 
     /// Returns the error itself, for whoever asks for the source.
     pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&**self.error.0)
+        self.error.0.as_deref().map(|error| error as _)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Rayon drives a consumer of ours: its own `map` would have items caught one by one, and would
 //! drop results while it unwinds. The consumer owns places for as many results as there are items,
 //! which are split with the work. A piece runs its items one after the other under one `catch`.
-//! Items that are not started after a panic are rayon's to drop, so they are [`Contained`].
+//! Items that are not started after a panic are rayon's to drop, so they are [`ContainedItem`].
 //!
 //! # Invariants
 //!
@@ -17,7 +17,7 @@ use rayon::iter::plumbing::{Consumer, Folder, Reducer};
 use super::outcome::{First, discard, drop_given};
 use super::task::each;
 use crate::context::Context;
-use crate::panic::{Contained, Payload, catch};
+use crate::panic::{Payload, catch};
 
 /// Maps every item and returns the results in order, or the first panic.
 pub(super) fn map<I, F, R>(context: &Context, items: I, f: &F) -> Result<Vec<R>, Payload>
@@ -51,7 +51,7 @@ where
 }
 
 /// Pulls all items from an iterator, each pull a task.
-pub(super) fn pull<I>(context: &Context, items: I) -> Result<Vec<Contained<I::Item>>, Payload>
+pub(super) fn pull<I>(context: &Context, items: I) -> Result<Vec<ContainedItem<I::Item>>, Payload>
 where
     I: IntoIterator,
 {
@@ -60,7 +60,7 @@ where
         let mut items = Vec::new();
         // An input may promise more than there is memory.
         let _reserved = items.try_reserve(iter.size_hint().0);
-        each(context, &mut iter, Contained::new, items, push)
+        each(context, &mut iter, ContainedItem::new, items, push)
     });
     // Not while a panic of it unwinds.
     let dropped = drop_given(iter);
@@ -84,6 +84,32 @@ fn push<T>(items: &mut Vec<T>, item: T) {
     // SAFETY: at most the capacity, since there was a place; and that place is initialised.
     unsafe {
         items.set_len(items.len() + 1);
+    }
+}
+
+/// A value whose drop never unwinds.
+pub(super) struct ContainedItem<T>(ManuallyDrop<T>);
+
+impl<T> ContainedItem<T> {
+    fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+
+    #[expect(unsafe_code, reason = "moves out of a type that has a drop")]
+    pub(super) fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: it is not used again, since `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Drop for ContainedItem<T> {
+    #[expect(unsafe_code, reason = "moves the value out, to drop it elsewhere")]
+    fn drop(&mut self) {
+        if needs_drop::<T>() {
+            // SAFETY: it is not used again, since it is being dropped.
+            discard(unsafe { ManuallyDrop::take(&mut self.0) });
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use super::map::{map, pull};
+use super::map::{ContainedItem, map, pull};
 use super::outcome::{Outcome, discard, drop_given};
 use crate::context::Context;
 use crate::executor::Executor;
-use crate::panic::{Contained, Guarded};
+use crate::panic::Guarded;
 
 /// A rayon pool with the shape of the crate's own: every closure is a task.
 ///
@@ -144,7 +144,7 @@ impl RayonPool {
     {
         let items = Guarded::new(items);
         let (context, f) = self.context_for(f);
-        let each = |item: Contained<I::Item>| f(item.into_inner());
+        let each = |item: ContainedItem<I::Item>| f(item.into_inner());
         let outcome = pull(&context, items.into_inner())
             .and_then(|items| self.enter(|| map(&context, items.into_par_iter(), &each)));
         finish(outcome, context, f)
