@@ -54,6 +54,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::frame::leaked_values;
 
     static DROPS: AtomicUsize = AtomicUsize::new(0);
 
@@ -73,8 +74,10 @@ mod tests {
     fn a_payload_whose_drop_panics_is_dropped_to_the_last_and_never_unwinds() {
         for (depth, dropped) in [(0, 1), (3, 4), (usize::MAX, ROUNDS)] {
             DROPS.store(0, Ordering::SeqCst);
+            let leaked = leaked_values();
             let caught = catch(|| std::panic::panic_any(Bomb(depth))).unwrap_err();
             assert!(catch(|| drop(caught)).is_ok());
+            assert!(depth < ROUNDS || leaked_values() > leaked);
             assert_eq!(DROPS.load(Ordering::SeqCst), dropped, "depth {depth}");
         }
     }
