@@ -59,7 +59,7 @@ fn empty_frame(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(6_000))]
+#[library_benchmark(config = limit(5_900))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -70,7 +70,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(36_000))]
+#[library_benchmark(config = limit(31_300))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -92,7 +92,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(30_700))]
+#[library_benchmark(config = limit(33_900))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {
@@ -100,7 +100,7 @@ fn task_with_a_carrier(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(103_900))]
+#[library_benchmark(config = limit(107_500))]
 #[bench::it(carrying::<8>())]
 fn task_with_eight_carriers(context: Context) {
     for n in 0..ROUNDS {
@@ -156,7 +156,7 @@ fn busy() -> (mpsc::Sender<()>, Pool) {
 }
 
 // What the submitting thread does; nobody has to be woken.
-#[library_benchmark(config = limit(49_500))]
+#[library_benchmark(config = limit(50_900))]
 #[bench::it(args = (busy()), teardown = drop)]
 fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {

@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use crate::context::{self, Context, RunError};
+use crate::foreign::CarrierError;
 use crate::frame::{CleanupError, Parked, contained};
 use crate::panic::{Guarded, Payload, catch};
 
@@ -268,10 +269,8 @@ impl<F: Future> Isolated<F> {
     ) -> (Poll<F::Output>, Option<CleanupError>) {
         let context = self.context.clone();
         let mut visited = None;
-        let attached = context::attached(&context, |_| {
-            visited = Some(catch(|| self.visit(cx)));
-        });
-        let later = match attached {
+        let mut visit = || visited = Some(catch(|| self.visit(cx)));
+        let later = match attached(&context, &mut visit) {
             Ok(later) => later,
             Err(error) => panic_any(RunError::carrier(error)),
         };
@@ -301,6 +300,14 @@ impl<F: Future> Isolated<F> {
     }
 }
 
+// Through a pointer, so that it is compiled once and not for every future.
+fn attached(
+    context: &Context,
+    body: &mut dyn FnMut(),
+) -> Result<Option<CleanupError>, CarrierError> {
+    context::attached(context, |_| body())
+}
+
 /// Drops the output of a task that could not be cleaned up, and panics.
 #[cold]
 fn fail<R>(result: R, error: CleanupError) -> ! {
@@ -317,9 +324,8 @@ impl<F: Future> Drop for Isolated<F> {
         let context = self.context.clone();
         let mut outcome = None;
         if context.has_carriers() {
-            let attached = context::attached(&context, |_| outcome = Some(self.end()));
             // Nobody is left to hear of a carrier that failed.
-            drop(attached);
+            drop(attached(&context, &mut || outcome = Some(self.end())));
         }
         // It has to be dropped also if a carrier was refused.
         if let Err(payload) = outcome.unwrap_or_else(|| self.end()) {

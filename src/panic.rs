@@ -153,14 +153,19 @@ impl<T> Drop for Guarded<T> {
     #[expect(unsafe_code, reason = "drops the value where a panic of that can be caught")]
     fn drop(&mut self) {
         if const { needs_drop::<T>() } {
-            let mut drops = Drops::default();
-            drops.contain(|| {
+            drop_guarded(&mut || {
                 // SAFETY: it is not used again, since it is being dropped.
                 unsafe { ManuallyDrop::drop(&mut self.0) };
             });
-            drops.resume();
         }
     }
+}
+
+// Through a pointer, so that it is compiled once and not for everything that is guarded.
+fn drop_guarded(drop: &mut dyn FnMut()) {
+    let mut drops = Drops::default();
+    drops.contain(drop);
+    drops.resume();
 }
 
 /// Aborts the process if it is dropped: stands where a promise to other threads has to be kept, and

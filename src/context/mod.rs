@@ -1,5 +1,6 @@
 //! Contexts: what a task inherits, and closures that take it along to any executor.
 
+mod call;
 mod error;
 mod run;
 mod wrap;
@@ -8,8 +9,11 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+pub(crate) use call::{Call, Once};
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{attached, make_for_nobody, ready_for_next, run, run_attached, run_several};
+pub(crate) use run::{
+    attached, call, call_attached, make_for_nobody, ready_for_next, run, run_several,
+};
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{
@@ -323,17 +327,18 @@ impl Context {
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
         if self.carriers.is_some() {
-            return self.try_run_attached(f);
+            let mut task = Once::new(f);
+            self.try_call_attached(&mut task)?;
+            return Ok(task.into_result());
         }
         // A panic goes its way: the frame's drop resets the slots.
         frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)
     }
 
     #[cold]
-    #[inline(never)]
-    fn try_run_attached<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        match run_attached(self, f) {
-            Ok(result) => Ok(result),
+    fn try_call_attached(&self, task: &mut dyn Call) -> Result<(), RunError> {
+        match call_attached(self, task) {
+            Ok(()) => Ok(()),
             Err(Failure::Panic(payload)) => payload.resume(),
             Err(Failure::Cleanup(error)) => Err(RunError::cleanup(error)),
             Err(Failure::Carrier(error)) => Err(RunError::carrier(error)),

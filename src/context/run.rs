@@ -6,49 +6,63 @@
 //! their frame closes, which resets what they touched. A task without carriers has the one frame.
 
 use super::Context;
+use super::call::{Call, Called, Once};
 use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around, reattach};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
 
+const CALLED: &str = "the body is called unless a carrier is refused";
+
 /// Runs one task. Never unwinds.
 ///
 /// If the clean-up fails, the result is dropped here, in a frame of its own.
+#[inline]
 pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
+    let mut task = Once::new(f);
+    call(context, &mut task)?;
+    Ok(task.into_result())
+}
+
+/// The same for a task that keeps its result.
+pub(crate) fn call(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
     if context.carriers.is_some() {
-        return run_attached(context, f);
+        return call_attached(context, task);
     }
-    match catch(|| frame::run(context.snapshot.as_ref(), f)) {
-        Ok(ended) => ended.map_err(Failure::Cleanup),
+    match catch(|| frame::run(context.inherits(), || Called::now(task))) {
+        Ok(Ok(called)) => called.keep(),
+        Ok(Err(error)) => Err(Failure::Cleanup(error)),
         Err(payload) => Err(Failure::Panic(payload)),
     }
 }
 
-/// Runs a task with carriers, which have to be detached whatever happens.
-#[inline(never)]
-pub(crate) fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    let mut ended = None;
+/// The same for a task with carriers, which have to be detached whatever happens.
+pub(crate) fn call_attached(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
+    let (mut task, mut ended) = (Some(task), None);
     let attached = attached(context, |frame| {
-        ended = Some(catch(|| frame.run_inside(context.inherits(), f)));
+        if let Some(task) = task.take() {
+            ended = Some(catch(|| frame.run_inside(context.inherits(), || Called::now(task))));
+        }
     });
     let detached = match attached {
         Ok(error) => error,
-        Err(refused) => return Err(Failure::Carrier(refused)),
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => unreachable!("it is called unless a carrier is refused"),
+        Err(refused) => {
+            // What the closure owns may use slots. The refusal is what the caller hears of.
+            let _second = frame::contained(|| task.map_or((), Call::give_up));
+            return Err(Failure::Carrier(refused));
+        }
     };
     match ended {
-        Ok(Ok(result)) => match detached {
-            None => Ok(result),
-            Some(error) => Err(Failure::Cleanup(frame::give_up(result, error))),
+        Some(Ok(Ok(called))) => match detached {
+            None => called.keep(),
+            Some(error) => Err(Failure::Cleanup(frame::give_up(called, error))),
         },
-        Ok(Err(error)) => Err(Failure::Cleanup(match detached {
+        Some(Ok(Err(error))) => Err(Failure::Cleanup(match detached {
             None => error,
             Some(later) => error.merge(later),
         })),
         // The task's own panic wins.
-        Err(payload) => Err(Failure::Panic(payload)),
+        Some(Err(payload)) => Err(Failure::Panic(payload)),
+        None => unreachable!("{CALLED}"),
     }
 }
 
@@ -58,26 +72,20 @@ pub(crate) fn run_several(
     context: &Context,
     tasks: &mut dyn FnMut(AttachedCarriers<'_>) -> Result<(), CleanupError>,
 ) -> Result<(), Failure> {
-    let mut ran = Ok(Ok(()));
-    let body = |carriers: AttachedCarriers<'_>| ran = catch(|| tasks(carriers));
-    let attached = in_carriers_frame(context, body, |body, _| {
-        Carriers::around_tasks(context.carriers.as_ref(), |carriers| {
-            if let Some(mut body) = body.take() {
-                body(carriers);
-            }
-        })
+    let mut ran = None;
+    let frame = Frame::enter(context.inherits());
+    let failed = Carriers::around_tasks(context.carriers.as_ref(), |carriers| {
+        ran = Some(catch(|| tasks(carriers)));
     });
-    match (ran, attached) {
-        (_, Err(refused)) => Err(Failure::Carrier(refused)),
+    let detached = close(frame, ran.is_some(), failed).map_err(Failure::Carrier)?;
+    let mut error = match ran {
+        Some(Ok(ended)) => ended.err(),
         // The task's own panic wins.
-        (Err(payload), Ok(_)) => Err(Failure::Panic(payload)),
-        (Ok(ended), Ok(detached)) => {
-            let mut error = None;
-            CleanupError::add(&mut error, ended.err());
-            CleanupError::add(&mut error, detached);
-            error.map_or(Ok(()), |error| Err(Failure::Cleanup(error)))
-        }
-    }
+        Some(Err(payload)) => return Err(Failure::Panic(payload)),
+        None => unreachable!("{CALLED}"),
+    };
+    CleanupError::add(&mut error, detached);
+    error.map_or(Ok(()), |error| Err(Failure::Cleanup(error)))
 }
 
 /// Makes the thread ready for another task with the same carriers, or returns `false`. In a frame
@@ -116,45 +124,35 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
             let _second = frame::contained(|| drop(made));
             Err(failure)
         }
-        (None, None) => unreachable!("it is called unless a carrier is refused"),
+        (None, None) => unreachable!("{CALLED}"),
     }
 }
 
-/// Attaches the context's carriers around `f`, which must not unwind, and notes on the thread if
-/// one stayed attached. `Err`: `f` was not called.
-#[inline]
-pub(crate) fn attached(
-    context: &Context,
-    f: impl FnOnce(&mut Frame<'_>),
-) -> Result<Option<CleanupError>, CarrierError> {
-    in_carriers_frame(context, f, |f, frame| {
-        Carriers::around(context.carriers.as_ref(), move || {
-            if let Some(f) = f.take() {
-                f(frame);
-            }
-        })
-    })
-}
-
-/// Calls `around`, which attaches carriers and takes the body to call it.
+/// Attaches the context's carriers around `body`, which must not unwind, and notes on the thread if
+/// one stayed attached. `Err`: `body` was not called.
 ///
 /// In a frame of their own: what carriers touch concerns neither the task that they are attached
 /// for nor the one around it.
 #[inline]
-fn in_carriers_frame<F>(
+pub(crate) fn attached(
     context: &Context,
-    body: F,
-    around: impl FnOnce(&mut Option<F>, &mut Frame<'_>) -> Option<CarrierError>,
+    mut body: impl FnMut(&mut Frame<'_>),
 ) -> Result<Option<CleanupError>, CarrierError> {
     let mut frame = Frame::enter(context.inherits());
-    let mut body = Some(body);
-    let failed = around(&mut body, &mut frame);
-    let has_run = body.is_none();
-    if !has_run {
-        // What it owns may use slots, so it is dropped in the frame. The carrier's error is what
-        // the caller hears of.
-        let _discarded = catch(|| drop(body));
-    }
+    let mut has_run = false;
+    let failed = Carriers::around(context.carriers.as_ref(), || {
+        has_run = true;
+        body(&mut frame);
+    });
+    close(frame, has_run, failed)
+}
+
+/// Closes the carriers' frame, once they are detached.
+fn close(
+    frame: Frame<'_>,
+    has_run: bool,
+    failed: Option<CarrierError>,
+) -> Result<Option<CleanupError>, CarrierError> {
     let closed = frame.end().err();
     match failed {
         None => Ok(closed),

@@ -272,7 +272,14 @@ pub(crate) fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
 /// Runs code that only cleans up (drops a capture, a result, an input) in a frame of its own.
 ///
 /// Never unwinds. It inherits nothing.
+#[inline]
 pub(crate) fn contained(f: impl FnOnce()) -> Result<(), Failure> {
+    let mut f = Some(f);
+    call_contained(&mut || f.take().map_or((), |f| f()))
+}
+
+// Through a pointer, so that it is compiled once and not for everything that is dropped somewhere.
+fn call_contained(f: &mut dyn FnMut()) -> Result<(), Failure> {
     match catch(|| run(None, f)) {
         Ok(ended) => ended.map_err(Failure::Cleanup),
         Err(payload) => Err(Failure::Panic(payload)),
@@ -326,7 +333,7 @@ pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
 ///
 /// Leaves the thread with the generation of what the drop has touched: whoever ends the task puts
 /// the flags back, once for all that is undone.
-#[inline]
+#[inline(always)]
 pub(super) fn undo(thread: &Thread, entry: TrailEntry, extra: &mut usize) -> Option<CleanupError> {
     // SAFETY: C1: a cell stays in place while it has an entry, and `remove_entry` is the last use.
     let cell = unsafe { entry.cell.as_ref() };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use super::error::{Cause, TaskError};
 use super::job::state::Registration;
-use super::job::{Joinable, TooDeep};
+use super::job::{AnyJob, Joinable, TooDeep};
 use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current;
@@ -107,21 +107,10 @@ impl<R> JoinHandle<R> {
         let Some(job) = &self.job else { panic!("{TAKEN}") };
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
-        if !job.is_done() {
-            match job.register(Waiter::this_thread()) {
-                Registration::Done(_own) => {}
-                Registration::Registered(before) => {
-                    let is_forked = || self.core.is_forked();
-                    if current::wait_until_deadline(|| job.is_done(), deadline, is_forked) {
-                        job.drop_waiter(&self.core, before);
-                    } else if is_forked() {
-                        job.drop_waiter(&self.core, before);
-                        return Some(Err(job.error(Cause::Forked)));
-                    } else if !give_back(&**job, &self.core, before) {
-                        return None;
-                    }
-                }
-            }
+        match wait_until(job.any(), &self.core, deadline) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Err(error)),
         }
         let job = self.job.take()?;
         Some(taken(&*job))
@@ -141,7 +130,7 @@ impl<R> JoinHandle<R> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.job.as_ref().is_none_or(|job| job.is_done())
+        self.job.as_ref().is_none_or(|job| job.any().state().is_done())
     }
 
     /// Keeps the task from starting; returns whether that succeeded. Its closure is dropped at
@@ -168,7 +157,7 @@ impl<R> JoinHandle<R> {
     /// # busy.join().unwrap().unwrap();
     /// ```
     pub fn cancel(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.cancel(&self.core))
+        self.job.as_ref().is_some_and(|job| job.any().cancel(&self.core))
     }
 
     /// Returns whether the task was cancelled before it began, by [`cancel`](JoinHandle::cancel) or
@@ -188,7 +177,7 @@ impl<R> JoinHandle<R> {
     /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.is_cancelled())
+        self.job.as_ref().is_some_and(|job| job.any().state().is_cancelled())
     }
 
     /// Waits until one of several tasks is done and returns the index of its handle, whose
@@ -245,7 +234,7 @@ impl<R> JoinHandle<R> {
             done.is_some()
         });
         for job in handles.iter().filter_map(|handle| handle.job.as_ref()) {
-            job.unregister(&ready);
+            job.any().state().unregister(&ready);
         }
         match done {
             Some(index) if in_this_process => index,
@@ -255,12 +244,12 @@ impl<R> JoinHandle<R> {
 
     /// Has `queue` told of the completion, beside others; returns whether the task is done already.
     pub(crate) fn notify(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
-        self.job.as_ref().is_none_or(|job| !job.register_beside(queue, number))
+        self.job.as_ref().is_none_or(|job| !job.any().state().register_beside(queue, number))
     }
 
     /// Runs the task here if it has not started.
     pub(crate) fn help(&self) -> Result<(), TooDeep> {
-        self.job.as_ref().map_or(Ok(()), |job| job.run_inline(&self.core))
+        self.job.as_ref().map_or(Ok(()), |job| job.any().run_inline(&self.core))
     }
 }
 
@@ -273,21 +262,71 @@ const TAKEN: &str = "the result of this task was taken before";
 /// Waits until `job` is done, running it here if this thread may, and takes its result.
 #[track_caller]
 pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<R, TaskError> {
-    if !job.is_done() && core.claims_here() && job.run_inline(core).is_err() {
+    wait(job.any(), core)?;
+    taken(job)
+}
+
+/// Waits until `job` is done, running it here if this thread may.
+fn wait(job: &dyn AnyJob, core: &Core) -> Result<(), TaskError> {
+    let state = job.state();
+    if !state.is_done() && core.claims_here() && job.run_inline(core).is_err() {
         return Err(given_up(job, core, Cause::TooDeep));
     }
-    if !job.is_done() {
-        match job.register(Waiter::this_thread()) {
-            Registration::Done(_own) => {}
-            Registration::Registered(before) => {
-                job.drop_waiter(core, before);
-                if !core.wait_until(|| job.is_done()) {
-                    return Err(given_up(job, core, Cause::Forked));
-                }
-            }
+    if state.is_done() {
+        return Ok(());
+    }
+    if let Registration::Registered(before) = state.register(Waiter::this_thread()) {
+        job.drop_waiter(core, before);
+        if !core.wait_until(|| state.is_done()) {
+            return Err(given_up(job, core, Cause::Forked));
         }
     }
-    taken(job)
+    Ok(())
+}
+
+/// Waits until `job` is done, or until `deadline`, running nothing; returns whether it is done.
+fn wait_until(job: &dyn AnyJob, core: &Core, deadline: Option<Instant>) -> Result<bool, TaskError> {
+    let state = job.state();
+    if state.is_done() {
+        return Ok(true);
+    }
+    let Registration::Registered(before) = state.register(Waiter::this_thread()) else {
+        return Ok(true);
+    };
+    let is_forked = || core.is_forked();
+    if current::wait_until_deadline(|| state.is_done(), deadline, is_forked) {
+        job.drop_waiter(core, before);
+        return Ok(true);
+    }
+    if is_forked() {
+        job.drop_waiter(core, before);
+        return Err(job.error(Cause::Forked));
+    }
+    Ok(give_back(job, core, before))
+}
+
+/// Polls whether `job` is done, running it here if this thread may. After an error the handle has
+/// let go of it.
+fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), TaskError>> {
+    let state = job.state();
+    let claims = current::in_task() || core.is_cancelled();
+    if !state.is_done() && claims && job.run_inline(core).is_err() {
+        return Poll::Ready(Err(given_up(job, core, Cause::TooDeep)));
+    }
+    if state.is_done() {
+        return Poll::Ready(Ok(()));
+    }
+    match state.register(Arc::new(Waiter::Waker(cx.waker().clone()))) {
+        Registration::Done(own) => job.drop_waiter(core, Some(own)),
+        Registration::Registered(before) => {
+            job.drop_waiter(core, before);
+            if !core.is_forked() {
+                return Poll::Pending;
+            }
+            return Poll::Ready(Err(given_up(job, core, Cause::Forked)));
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// Returns the result of a task, or resumes its panic.
@@ -309,7 +348,7 @@ pub(super) fn resume(error: TaskError) -> ! {
 
 /// Lets go of a job that cannot be waited for; returns the error that says why.
 #[cold]
-fn given_up<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, cause: Cause) -> TaskError {
+fn given_up(job: &dyn AnyJob, core: &Core, cause: Cause) -> TaskError {
     let error = job.error(cause);
     job.detach(core);
     error
@@ -317,13 +356,9 @@ fn given_up<R>(job: &(impl Joinable<R> + ?Sized), core: &Core, cause: Cause) -> 
 
 /// Leaves the waiter that a wait has replaced in its place again, or tells it if the job is done;
 /// returns whether it is.
-fn give_back<R>(
-    job: &(impl Joinable<R> + ?Sized),
-    core: &Core,
-    before: Option<Arc<Waiter>>,
-) -> bool {
-    let Some(before) = before else { return job.is_done() };
-    match job.register(before) {
+fn give_back(job: &dyn AnyJob, core: &Core, before: Option<Arc<Waiter>>) -> bool {
+    let Some(before) = before else { return job.state().is_done() };
+    match job.state().register(before) {
         Registration::Done(before) => {
             job.wake(core, before);
             true
@@ -358,25 +393,10 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
-        let claims = current::in_task() || this.core.is_cancelled();
-        if !job.is_done() && claims && job.run_inline(&this.core).is_err() {
-            let error = given_up(&**job, &this.core, Cause::TooDeep);
-            this.job = None;
-            return Poll::Ready(Err(error));
-        }
-        if !job.is_done() {
-            match job.register(Arc::new(Waiter::Waker(cx.waker().clone()))) {
-                Registration::Done(own) => job.drop_waiter(&this.core, Some(own)),
-                Registration::Registered(before) => {
-                    job.drop_waiter(&this.core, before);
-                    if this.core.is_forked() {
-                        return Poll::Ready(Err(job.error(Cause::Forked)));
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-        let result = taken(&**job);
+        let result = match poll(job.any(), &this.core, cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(done) => done.and_then(|()| taken(&**job)),
+        };
         this.job = None;
         Poll::Ready(result)
     }
@@ -385,7 +405,7 @@ impl<R> Future for JoinHandle<R> {
 impl<R> Drop for JoinHandle<R> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
-            job.detach(&self.core);
+            job.any().detach(&self.core);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Whether the tasks of a pool are isolated from one another.
 
-use crate::context::{self, Context};
+use crate::context::{self, Call, Context, Once};
 use crate::frame::{CleanupError, Failure, Frame};
 use crate::panic::catch;
 
@@ -31,9 +31,16 @@ impl Isolation {
     /// Runs one whole task.
     #[inline]
     pub(crate) fn run<R>(self, context: &Context, task: impl FnOnce() -> R) -> Result<R, Failure> {
+        let mut task = Once::new(task);
+        self.call(context, &mut task)?;
+        Ok(task.into_result())
+    }
+
+    /// The same for a task that keeps its result.
+    pub(crate) fn call(self, context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
         match self {
-            Self::Reset => context::run(context, task),
-            Self::Leaky => catch(task).map_err(Failure::Panic),
+            Self::Reset => context::call(context, task),
+            Self::Leaky => catch(|| task.call()).map_err(Failure::Panic),
         }
     }
 }

@@ -302,17 +302,15 @@ impl<'scope> Scope<'scope, '_> {
         R: Send + 'scope,
     {
         let core = self.pool.core();
-        let member = || Member::new(&self.data);
         let enqueue = |job: Arc<Job<F, R, Member>>| {
             let claimable: Arc<dyn Claimable + 'scope> = Arc::clone(&job) as _;
             self.data.list(erase::claimable(claimable));
             let entry: Arc<dyn Entry + 'scope> = job;
             core.enqueue(erase::entry(entry))
         };
-        let job = self
-            .pool
-            .admit_job(self.pool.work(f), at, Place::Wait, member, enqueue)
-            .unwrap_or_else(|rejected| self.pool.refused_job(rejected, at, member()));
+        let work = self.pool.work(f);
+        let admitted = core.admit(Place::Wait);
+        let job = self.pool.job(work, at, admitted, Member::new(&self.data), enqueue);
         ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
     }
 }
@@ -398,7 +396,7 @@ impl<R> ScopedJoinHandle<'_, R> {
     pub(super) fn help(&self) {
         if let Some(job) = self.job.as_ref().filter(|_| self.core.claims_here()) {
             // Where that would be too deep, the join says so.
-            let _ran = job.run_inline(self.core);
+            let _ran = job.any().run_inline(self.core);
         }
     }
 
@@ -418,7 +416,7 @@ impl<R> ScopedJoinHandle<'_, R> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.job.as_ref().is_none_or(|job| job.is_done())
+        self.job.as_ref().is_none_or(|job| job.any().state().is_done())
     }
 
     /// Returns whether the task was cancelled before it began, by
@@ -437,7 +435,7 @@ impl<R> ScopedJoinHandle<'_, R> {
     /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.is_cancelled())
+        self.job.as_ref().is_some_and(|job| job.any().state().is_cancelled())
     }
 
     /// Keeps the task from starting; returns whether that succeeded.
@@ -455,14 +453,14 @@ impl<R> ScopedJoinHandle<'_, R> {
     /// });
     /// ```
     pub fn cancel(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.cancel(self.core))
+        self.job.as_ref().is_some_and(|job| job.any().cancel(self.core))
     }
 }
 
 impl<R> Drop for ScopedJoinHandle<'_, R> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
-            job.detach(self.core);
+            job.any().detach(self.core);
         }
     }
 }
@@ -470,7 +468,7 @@ impl<R> Drop for ScopedJoinHandle<'_, R> {
 impl<R> fmt::Debug for ScopedJoinHandle<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScopedJoinHandle")
-            .field("task", &self.job.as_ref().map(|job| job.number()))
+            .field("task", &self.job.as_ref().map(|job| job.any().state().number()))
             .field("finished", &self.is_finished())
             .finish_non_exhaustive()
     }

@@ -4,17 +4,14 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::core::{Entry, Place, Refused};
+use super::core::{Place, Refused};
 use super::error::{Cause, SubmitError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
-use super::job::{End, Job, Work};
+use super::job::{AnyJob, End, How, Job, Work};
 use super::pool::{Inherits, Pool};
 use crate::context::Context;
 use crate::panic::Guarded;
-
-/// What was not let in, and why.
-type Rejected<F> = (Work<F>, Refused);
 
 impl Pool {
     /// Submits a task, with what surrounds this call as its context.
@@ -79,10 +76,12 @@ impl Pool {
     {
         let core = self.core();
         let at = Location::caller();
-        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
-        match self.admit_job(self.work(f), at, Place::Refuse, || (), enqueue) {
-            Ok(job) => Ok(JoinHandle { job: Some(job), core: Arc::clone(core) }),
-            Err(((f, context), why)) => {
+        let work = self.work(f);
+        let admitted = core.admit(Place::Refuse);
+        match admitted {
+            Ok(_) => Ok(self.submit_admitted(work, at, admitted)),
+            Err(why) => {
+                let (f, context) = work;
                 core.drop_contained(context, &self.label(core.next_number(), at));
                 Err(match why {
                     Refused::Full => SubmitError::full(f),
@@ -135,48 +134,35 @@ impl Pool {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        let core = self.core();
-        let enqueue = |job: Arc<Job<F, R, ()>>| core.enqueue(job);
-        let job = self
-            .admit_job(work, at, place, || (), enqueue)
-            .unwrap_or_else(|rejected| self.refused_job(rejected, at, ()));
-        JoinHandle { job: Some(job), core: Arc::clone(core) }
+        self.submit_admitted(work, at, self.core().admit(place))
     }
 
-    /// Lets a task in, makes a job of it and puts that on the queue: the one way into the pool.
     #[inline]
-    pub(crate) fn admit_job<F, R, E>(
+    fn submit_admitted<F, R>(
         &self,
         work: Work<F>,
         at: &'static Location<'static>,
-        place: Place,
-        end: impl FnOnce() -> E,
-        enqueue: impl FnOnce(Arc<Job<F, R, E>>) -> bool,
-    ) -> Result<Arc<Job<F, R, E>>, Rejected<F>>
+        admitted: Result<u64, Refused>,
+    ) -> JoinHandle<R>
     where
-        F: FnOnce() -> R + Send,
-        R: Send,
-        E: End,
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
     {
-        match self.core().admit(place) {
-            Ok(number) => {
-                let job = Arc::new(Job::new(number, self.name.clone(), at, work, end()));
-                if enqueue(Arc::clone(&job)) {
-                    job.cancel_on_queue(self.core());
-                }
-                Ok(job)
-            }
-            Err(why) => Err((work, why)),
-        }
+        let core = self.core();
+        let job = self.job(work, at, admitted, (), |job| core.enqueue(job));
+        JoinHandle { job: Some(job), core: Arc::clone(core) }
     }
 
-    /// Returns the job of a task that was not let in, which is over.
-    #[cold]
-    pub(crate) fn refused_job<F, R, E>(
+    /// Makes a job of a task and puts it on the queue, or ends it, if it was not let in: the one way
+    /// into the pool.
+    #[inline]
+    pub(crate) fn job<F, R, E>(
         &self,
-        (work, why): Rejected<F>,
+        work: Work<F>,
         at: &'static Location<'static>,
+        admitted: Result<u64, Refused>,
         end: E,
+        enqueue: impl FnOnce(Arc<Job<F, R, E>>) -> bool,
     ) -> Arc<Job<F, R, E>>
     where
         F: FnOnce() -> R + Send,
@@ -184,9 +170,15 @@ impl Pool {
         E: End,
     {
         let core = self.core();
-        let number = core.next_number();
+        let number = admitted.unwrap_or_else(|_| core.next_number());
         let job = Arc::new(Job::new(number, self.name.clone(), at, work, end));
-        job.refuse(core, if why == Refused::Forked { Cause::Forked } else { Cause::ShutDown });
+        let ends = match admitted {
+            Ok(_) if enqueue(Arc::clone(&job)) => How::Cancel(Cause::ShutDown),
+            Ok(_) => return job,
+            Err(Refused::Forked) => How::Refuse(Cause::Forked),
+            Err(_) => How::Refuse(Cause::ShutDown),
+        };
+        let _ended = job.claim(core, ends);
         job
     }
 }

@@ -3,7 +3,7 @@
 use std::panic::{panic_any, resume_unwind};
 
 use super::outcome::{Outcome, discard};
-use crate::context::{self, Context, RunError};
+use crate::context::{self, Call, Context, Once, RunError};
 use crate::frame::{self, CleanupError, Failure, Frame};
 use crate::panic::catch;
 
@@ -29,10 +29,16 @@ fn run_plain<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     }
 }
 
-#[cold]
-#[inline(never)]
+#[inline]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
-    context::run_attached(context, f).unwrap_or_else(|failure| raise(failure))
+    let mut task = Once::new(f);
+    call_attached(context, &mut task);
+    task.into_result()
+}
+
+#[cold]
+fn call_attached(context: &Context, task: &mut dyn Call) {
+    context::call_attached(context, task).unwrap_or_else(|failure| raise(failure));
 }
 
 /// Makes a task of each item: of its pull, and of a call of `f` with it. `then` puts the results

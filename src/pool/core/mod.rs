@@ -208,11 +208,17 @@ impl Core {
     }
 
     /// Drops what belongs to the user, contained; a panic is reported under `label`.
-    pub(crate) fn drop_contained<T>(&self, value: T, label: &impl Labelled) {
-        if const { !std::mem::needs_drop::<T>() } {
-            return;
+    #[inline]
+    pub(crate) fn drop_contained<T>(&self, value: T, label: &dyn Labelled) {
+        if const { std::mem::needs_drop::<T>() } {
+            let mut value = Some(value);
+            self.call_contained(&mut || value = None, label);
         }
-        let dropped = self.watched(label, None, || frame::contained(|| drop(value)));
+    }
+
+    /// The same for what `drop` drops.
+    pub(crate) fn call_contained(&self, drop: &mut dyn FnMut(), label: &dyn Labelled) {
+        let dropped = self.watched(label, None, || frame::contained(drop));
         if let Err(failure) = dropped {
             self.report(label.label(), Cause::Failed(failure));
         }

@@ -1,4 +1,7 @@
 //! A submitted task: one allocation that the queue and the handle share.
+//!
+//! What depends on the task's types is little: its closure becomes its result, and both are dropped
+//! somewhere. Everything else is compiled once, and not for each closure that is submitted.
 
 #[cfg(all(loom, test))]
 mod model;
@@ -7,14 +10,13 @@ pub(crate) mod state;
 use std::panic::Location;
 use std::sync::Arc;
 
-use self::state::{Completion, Detached, JobState, Promise, Registration};
+use self::state::{Completion, Detached, JobCell, State};
 use super::core::{Activity, Core, Entry, Tally};
 use super::error::{Cause, Label, Labelled, Name, TaskError};
-use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
 use super::scheduler::waiter::Waiter;
-use crate::context::Context;
+use crate::context::{Call, Context, Once};
 use crate::foreign::not_in_carrier;
 use crate::frame;
 
@@ -37,42 +39,41 @@ impl End for () {}
 /// What a task consists of: its closure, and the context that it runs in.
 pub(crate) type Work<F> = (F, Context);
 
-/// What a claim gives: the work, and the right to publish what it came to.
-type Claim<'a, F, R> = (Work<F>, Promise<'a, Work<F>, Outcome<R>>);
-
 /// See the module's documentation.
 pub(crate) struct Job<F, R, E> {
-    state: JobState<Work<F>, Outcome<R>>,
+    cell: JobCell<Work<F>, Outcome<R>>,
     name: Option<Name>,
     at: &'static Location<'static>,
     end: E,
 }
 
+/// A job without its types.
+pub(crate) trait AnyJob: Send + Sync {
+    fn state(&self) -> &State;
+    fn labelled(&self) -> &dyn Labelled;
+    /// Claims the job, unless somebody has, and brings it to its end; returns whether it did.
+    fn claim(&self, core: &Core, how: How<'_>) -> bool;
+    /// Drops the outcome that nobody will ask for.
+    fn discard(&self, core: &Core);
+}
+
 /// A job as its handle sees it.
 pub(crate) trait Joinable<R>: Send + Sync {
-    fn is_done(&self) -> bool;
-    /// Returns whether the job was cancelled.
-    fn is_cancelled(&self) -> bool;
-    /// Runs the job on this thread if it has not been claimed, unless that would be too deep.
-    fn run_inline(&self, core: &Core) -> Result<(), TooDeep>;
-    /// Cancels the job if it has not been claimed.
-    fn cancel(&self, core: &Core) -> bool;
-    fn register(&self, waiter: Arc<Waiter>) -> Registration;
-    /// See [`JobState::register_beside`].
-    fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool;
-    /// See [`JobState::unregister`].
-    fn unregister(&self, queue: &Arc<CompletionQueue>);
+    fn any(&self) -> &dyn AnyJob;
     /// Takes the result, if the job is done and nobody took it before.
     fn take(&self) -> Option<Result<R, TaskError>>;
-    /// Lets go of the job for a handle that has not taken the result.
-    fn detach(&self, core: &Core);
-    /// Returns the error of a wait that would never end.
-    fn error(&self, cause: Cause) -> TaskError;
-    /// Tells a waiter that the job is done, since nobody else will.
-    fn wake(&self, core: &Core, waiter: Arc<Waiter>);
-    /// Drops user code that came in through the handle, contained.
-    fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>);
-    fn number(&self) -> u64;
+}
+
+/// How a job that is claimed comes to its end.
+pub(crate) enum How<'t> {
+    /// It is run by a thread that has taken it off the queue, and counts on this.
+    Run(Tally<'t>),
+    /// It is run by a thread that waits for it.
+    Inline,
+    /// It is cancelled where it lies on the queue, for this cause.
+    Cancel(Cause),
+    /// It was not let in, for this cause. Nothing counts it.
+    Refuse(Cause),
 }
 
 /// A job that nobody has claimed was left as it is, since too many tasks lie on top of one another
@@ -102,98 +103,175 @@ where
         work: Work<F>,
         end: E,
     ) -> Self {
-        Self { state: JobState::new(number, work), name, at, end }
+        Self { cell: JobCell::new(number, work), name, at, end }
     }
+}
 
-    /// Runs a claimed job. Everything that the task made, its closure and its context are gone
-    /// before the completion can be observed.
-    fn execute(&self, core: &Core, tally: Tally<'_>, ((task, context), promise): Claim<'_, F, R>) {
+/// A claimed job, but for its closure.
+struct Claimed<'j> {
+    label: &'j dyn Labelled,
+    end: &'j dyn End,
+    context: Context,
+    /// Whether the job was to be cancelled by whoever claims it.
+    is_unwanted: bool,
+}
+
+/// How a job has ended, and what lasts until that is published. If it is an error, nothing is left
+/// of the closure and of its result.
+type Ended<'c> = (Result<(), Cause>, Option<Activity<'c>>);
+
+impl Claimed<'_> {
+    /// Brings it to its end. Everything that the task made, its closure and its context are gone
+    /// afterwards.
+    fn end<'c>(self, core: &'c Core, how: How<'c>, task: &mut dyn Call) -> Ended<'c> {
+        if let How::Inline | How::Cancel(_) = how {
+            // Before it runs, so that a deep recursion cannot pile them up.
+            core.mark_stale(1);
+        }
+        let tally = match how {
+            How::Refuse(cause) => return (self.refuse(core, cause, task), None),
+            How::Cancel(cause) => return self.abandon(core, cause, task),
+            _ if self.is_unwanted || core.is_cancelled() => {
+                return self.abandon(core, Cause::ShutDown, task);
+            }
+            How::Run(tally) => tally,
+            How::Inline if !current::may_nest() => {
+                return self.abandon(core, Cause::TooDeep, task);
+            }
+            How::Inline => {
+                let tally = core.tally();
+                tally.add(|c| &c.inline, 1);
+                tally
+            }
+        };
         tally.add(|c| &c.running, 1);
         let activity = Activity::begin(core, tally, Doing::TASK);
-        let outcome = core.watched(self, None, || core.isolation.run(&context, task));
-        if !context.is_empty() {
-            core.drop_contained(context, self);
+        let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
+        if ended.is_err() {
+            // It may have a result, and fail for what it has leaked.
+            core.call_contained(&mut || task.give_up(), self.label);
         }
-        match &outcome {
-            Ok(_) => tally.ended(1, None),
-            Err(failure) => {
-                tally.ended(0, Some(failure));
-            }
+        if !self.context.is_empty() {
+            core.drop_contained(self.context, self.label);
         }
-        let outcome = outcome.map_err(Cause::Failed);
-        if let Err(cause) = &outcome {
+        tally.ended(u64::from(ended.is_ok()), ended.as_ref().err());
+        let ended = ended.map_err(Cause::Failed);
+        if let Err(cause) = &ended {
             self.end.failing(cause);
         }
-        self.publish(core, promise, outcome);
-        drop(activity);
-        self.end.over();
+        (ended, Some(activity))
     }
 
-    /// Ends a claimed job that never runs, for this cause unless its handle has cancelled it: its
-    /// closure and its context are dropped here and now.
+    /// Ends it for this cause, unless its handle has cancelled it: its closure and its context are
+    /// dropped here and now.
     #[cold]
-    fn abandon(&self, core: &Core, (work, promise): Claim<'_, F, R>, cause: Cause) {
-        let cause = if promise.is_unwanted { Cause::CancelledByHandle } else { cause };
+    fn abandon<'c>(self, core: &'c Core, cause: Cause, task: &mut dyn Call) -> Ended<'c> {
+        let cause = if self.is_unwanted { Cause::CancelledByHandle } else { cause };
         // The drops are user code, and so is what hears of the end.
         let tally = core.tally();
         let activity = Activity::begin(core, tally, Doing::DROP);
-        core.drop_contained(work, self);
+        core.call_contained(&mut dropping(task, self.context), self.label);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
         if !matches!(cause, Cause::CancelledByHandle) {
             self.end.failing(&cause);
         }
-        self.publish(core, promise, Err(cause));
-        drop(activity);
-        self.end.over();
+        (Err(cause), Some(activity))
     }
 
-    /// Ends a job that was not let in. Nothing counts it.
+    /// Ends it without counting it.
     #[cold]
-    pub(crate) fn refuse(&self, core: &Core, cause: Cause) {
-        if let Some((work, promise)) = self.state.claim() {
-            let mut work = Some(work);
-            if !current::drop_refused(|| core.drop_contained(work.take(), self)) {
-                frame::leak(work);
-            }
-            self.end.failing(&cause);
-            self.publish(core, promise, Err(cause));
-            self.end.over();
+    fn refuse(self, core: &Core, cause: Cause, task: &mut dyn Call) -> Result<(), Cause> {
+        let mut context = Some(self.context);
+        let drop = || {
+            let context = context.take().unwrap_or_else(Context::empty);
+            core.call_contained(&mut dropping(task, context), self.label);
+        };
+        if !current::drop_refused(drop) {
+            task.leak();
+            frame::leak(context);
+        }
+        self.end.failing(&cause);
+        Err(cause)
+    }
+}
+
+/// Makes what drops a closure that does not run, and then its context.
+fn dropping(task: &mut dyn Call, context: Context) -> impl FnMut() {
+    let mut context = Some(context);
+    move || {
+        let _after = context.take();
+        task.give_up();
+    }
+}
+
+impl dyn AnyJob + '_ {
+    /// Runs the job on this thread if it has not been claimed, unless that would be too deep.
+    pub(crate) fn run_inline(&self, core: &Core) -> Result<(), TooDeep> {
+        // A closure that is dropped here may wait for the next task in its drop, and so on. Beyond
+        // the depth one is ended, by its claim; what its drop waits for stays in the queue.
+        if !current::may_end() && !self.state().is_claimed() {
+            return Err(TooDeep);
+        }
+        let _ran = claim_inline(self, core);
+        Ok(())
+    }
+
+    /// Cancels the job if it has not been claimed.
+    pub(crate) fn cancel(&self, core: &Core) -> bool {
+        // A closure that is dropped here may cancel the next task in its drop, and so on. One that
+        // lies too deep is left to a worker, which begins anew.
+        if !current::may_end() {
+            return self.state().cancel_at_claim();
+        }
+        self.claim(core, How::Cancel(Cause::CancelledByHandle))
+    }
+
+    /// Lets go of the job for a handle that has not taken the result.
+    pub(crate) fn detach(&self, core: &Core) {
+        let (owner, waiter) = self.state().detach();
+        self.drop_waiter(core, waiter);
+        if owner == Detached::Caller {
+            self.discard(core);
         }
     }
 
-    /// Ends the job where it lies on the queue, if it has not been claimed; returns whether it did.
-    #[cold]
-    fn cancel_for(&self, core: &Core, cause: Cause) -> bool {
-        let Some(claimed) = self.state.claim() else { return false };
-        core.mark_stale(1);
-        self.abandon(core, claimed, cause);
-        true
+    /// Returns the error of a wait that would never end.
+    pub(crate) fn error(&self, cause: Cause) -> TaskError {
+        TaskError::new(self.labelled().label(), cause)
     }
 
-    fn publish(&self, core: &Core, promise: Promise<'_, Work<F>, Outcome<R>>, outcome: Outcome<R>) {
-        if matches!(outcome, Err(Cause::CancelledByHandle | Cause::ShutDown)) {
-            promise.note_cancelled();
-        }
-        match promise.complete(outcome) {
-            Completion::Attached(None) => {}
-            Completion::Attached(Some(waiter)) => self.wake(core, waiter),
-            Completion::Detached => self.discard(core),
-        }
+    /// Tells a waiter that the job is done, since nobody else will.
+    pub(crate) fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
+        wake(core, waiter, self.labelled());
     }
 
-    /// Drops the outcome that nobody will ask for.
-    fn discard(&self, core: &Core) {
-        match self.state.take() {
-            None => {}
-            Some(Ok(result)) => core.drop_contained(result, self),
-            Some(Err(cause)) => core.report(self.label(), cause),
+    /// Drops user code that came in through the handle, contained.
+    pub(crate) fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
+        if let Some(waiter) = waiter {
+            drop_waiter(core, waiter, self.labelled());
         }
     }
 }
 
+fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
+    not_in_carrier(|| job.claim(core, How::Inline))
+}
+
+fn wake(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
+    tell(&waiter, core, label);
+    drop_waiter(core, waiter, label);
+}
+
+fn drop_waiter(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
+    // It may hold a waker, which is user code.
+    if !matches!(*waiter, Waiter::Thread(_)) {
+        core.drop_contained(waiter, label);
+    }
+}
+
 /// Tells a waiter and those behind it.
-fn tell(waiter: &Waiter, core: &Core, label: &impl Labelled) {
+fn tell(waiter: &Waiter, core: &Core, label: &dyn Labelled) {
     match waiter {
         Waiter::Thread(thread) => thread.unpark(),
         Waiter::Queue(queue, number, others) => {
@@ -211,9 +289,14 @@ fn tell(waiter: &Waiter, core: &Core, label: &impl Labelled) {
     }
 }
 
-impl<F, R, E> Labelled for Job<F, R, E> {
+impl<F, R, E> Labelled for Job<F, R, E>
+where
+    F: Send,
+    R: Send,
+    E: Send + Sync,
+{
     fn label(&self) -> Label {
-        Label { name: self.name.clone(), at: self.at, id: self.state.number() }
+        Label { name: self.name.clone(), at: self.at, id: self.cell.state.number() }
     }
 }
 
@@ -224,7 +307,7 @@ where
     E: End,
 {
     fn is_stale(&self) -> bool {
-        self.state.is_claimed()
+        self.cell.state.is_claimed()
     }
 }
 
@@ -235,17 +318,53 @@ where
     E: End,
 {
     fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) {
-        match self.state.claim() {
-            Some(claimed) if claimed.1.is_unwanted || core.is_cancelled() => {
-                self.abandon(core, claimed, Cause::ShutDown);
-            }
-            Some(claimed) => self.execute(core, tally, claimed),
-            None => core.queue.removed_stale(),
+        if !self.claim(core, How::Run(tally)) {
+            core.queue.removed_stale();
         }
     }
 
     fn cancel_on_queue(&self, core: &Core) {
-        let _cancelled = self.cancel_for(core, Cause::ShutDown);
+        let _cancelled = self.claim(core, How::Cancel(Cause::ShutDown));
+    }
+}
+
+impl<F, R, E> AnyJob for Job<F, R, E>
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+    E: End,
+{
+    fn state(&self) -> &State {
+        &self.cell.state
+    }
+
+    fn labelled(&self) -> &dyn Labelled {
+        self
+    }
+
+    fn claim(&self, core: &Core, how: How<'_>) -> bool {
+        let Some(((closure, context), promise)) = self.cell.claim() else { return false };
+        let mut task = Once::new(closure);
+        let is_unwanted = promise.is_unwanted;
+        let claimed = Claimed { label: self, end: &self.end, context, is_unwanted };
+        let (ended, activity) = claimed.end(core, how, &mut task);
+        let is_cancelled = matches!(ended, Err(Cause::CancelledByHandle | Cause::ShutDown));
+        match promise.complete(ended.map(|()| task.into_result()), is_cancelled) {
+            Completion::Attached(None) => {}
+            Completion::Attached(Some(waiter)) => wake(core, waiter, self),
+            Completion::Detached => self.discard(core),
+        }
+        drop(activity);
+        self.end.over();
+        true
+    }
+
+    fn discard(&self, core: &Core) {
+        match self.cell.take() {
+            None => {}
+            Some(Ok(result)) => core.drop_contained(result, self),
+            Some(Err(cause)) => core.report(self.label(), cause),
+        }
     }
 }
 
@@ -255,84 +374,22 @@ where
     R: Send,
     E: End,
 {
-    fn is_done(&self) -> bool {
-        self.state.is_done()
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.state.is_cancelled()
-    }
-
-    fn run_inline(&self, core: &Core) -> Result<(), TooDeep> {
-        // A closure that is dropped here may wait for the next task in its drop, and so on. Beyond
-        // the depth one is ended, by `claim_and_run`; what its drop waits for stays in the queue.
-        if !current::may_end() && !self.state.is_claimed() {
-            return Err(TooDeep);
-        }
-        let _ran = self.claim_and_run(core);
-        Ok(())
-    }
-
-    fn cancel(&self, core: &Core) -> bool {
-        // A closure that is dropped here may cancel the next task in its drop, and so on. One that
-        // lies too deep is left to a worker, which begins anew.
-        if !current::may_end() {
-            return self.state.cancel_at_claim();
-        }
-        self.cancel_for(core, Cause::CancelledByHandle)
-    }
-
-    fn register(&self, waiter: Arc<Waiter>) -> Registration {
-        self.state.register(waiter)
-    }
-
-    fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
-        self.state.register_beside(queue, number)
-    }
-
-    fn unregister(&self, queue: &Arc<CompletionQueue>) {
-        self.state.unregister(queue);
+    fn any(&self) -> &dyn AnyJob {
+        self
     }
 
     fn take(&self) -> Option<Result<R, TaskError>> {
-        let outcome = self.state.take()?;
-        Some(outcome.map_err(|cause| {
-            if !matches!(cause, Cause::CancelledByHandle) {
-                self.end.failure_seen(&cause);
-            }
-            self.error(cause)
-        }))
+        Some(self.cell.take()?.map_err(|cause| seen(self, &self.end, cause)))
     }
+}
 
-    fn detach(&self, core: &Core) {
-        let (owner, waiter) = self.state.detach();
-        self.drop_waiter(core, waiter);
-        if owner == Detached::Caller {
-            self.discard(core);
-        }
+/// Returns what a handle hears of a job that has failed.
+#[cold]
+fn seen(label: &dyn Labelled, end: &dyn End, cause: Cause) -> TaskError {
+    if !matches!(cause, Cause::CancelledByHandle) {
+        end.failure_seen(&cause);
     }
-
-    fn error(&self, cause: Cause) -> TaskError {
-        TaskError::new(self.label(), cause)
-    }
-
-    fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
-        tell(&waiter, core, self);
-        self.drop_waiter(core, Some(waiter));
-    }
-
-    fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
-        match waiter {
-            None => {}
-            Some(waiter) if matches!(*waiter, Waiter::Thread(_)) => {}
-            // It may hold a waker, which is user code.
-            Some(waiter) => core.drop_contained(waiter, self),
-        }
-    }
-
-    fn number(&self) -> u64 {
-        self.state.number()
-    }
+    TaskError::new(label.label(), cause)
 }
 
 impl<F, R, E> Claimable for Job<F, R, E>
@@ -342,23 +399,11 @@ where
     E: End,
 {
     fn is_claimed(&self) -> bool {
-        self.state.is_claimed()
+        self.cell.state.is_claimed()
     }
 
     fn claim_and_run(&self, core: &Core) -> bool {
-        let Some(claimed) = self.state.claim() else { return false };
-        // Before it runs, so that a deep recursion cannot pile them up.
-        core.mark_stale(1);
-        if claimed.1.is_unwanted || core.is_cancelled() {
-            self.abandon(core, claimed, Cause::ShutDown);
-        } else if !current::may_nest() {
-            self.abandon(core, claimed, Cause::TooDeep);
-        } else {
-            let tally = core.tally();
-            tally.add(|c| &c.inline, 1);
-            not_in_carrier(|| self.execute(core, tally, claimed));
-        }
-        true
+        claim_inline(self, core)
     }
 }
 

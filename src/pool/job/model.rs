@@ -7,26 +7,26 @@ use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
-use super::state::{Completion, Detached, JobState, Registration};
+use super::state::{Completion, Detached, JobCell, Registration};
 use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::waiter::Waiter;
 use crate::sync::model::explore;
 use crate::sync::seam;
 
 /// What a runner of the job does: runs it (the outcome is the work plus one) if it gets it.
-fn run(cell: &JobState<usize, Token>, made: &StdArc<Ledger>) -> bool {
+fn run(cell: &JobCell<usize, Token>, made: &StdArc<Ledger>) -> bool {
     let Some((work, promise)) = cell.claim() else { return false };
-    finish(cell, promise.complete(made.token(work + 1)));
+    finish(cell, promise.complete(made.token(work + 1), false));
     true
 }
 
 /// Starts a thread that does this.
-fn runner(cell: &Arc<JobState<usize, Token>>, ledger: &StdArc<Ledger>) -> thread::JoinHandle<bool> {
+fn runner(cell: &Arc<JobCell<usize, Token>>, ledger: &StdArc<Ledger>) -> thread::JoinHandle<bool> {
     let (cell, ledger) = (Arc::clone(cell), StdArc::clone(ledger));
     thread::spawn(move || run(&cell, &ledger))
 }
 
-fn finish(cell: &JobState<usize, Token>, completion: Completion) {
+fn finish(cell: &JobCell<usize, Token>, completion: Completion) {
     match completion {
         Completion::Attached(None) => {}
         Completion::Attached(Some(waiter)) => tell(&waiter),
@@ -74,12 +74,12 @@ impl Drop for Token {
     }
 }
 
-fn join(cell: &JobState<usize, Token>) -> usize {
-    if !cell.is_done() {
-        match cell.register(Waiter::this_thread()) {
+fn join(cell: &JobCell<usize, Token>) -> usize {
+    if !cell.state.is_done() {
+        match cell.state.register(Waiter::this_thread()) {
             Registration::Done(_) => {}
             Registration::Registered(_) => {
-                while !cell.is_done() {
+                while !cell.state.is_done() {
                     seam::park();
                 }
             }
@@ -92,7 +92,7 @@ fn join(cell: &JobState<usize, Token>) -> usize {
 fn one_of_two_runners_runs_the_job_and_the_joiner_hears_of_it() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(0, 1));
+        let cell = Arc::new(JobCell::new(0, 1));
         let runners = [0, 1].map(|_| runner(&cell, &ledger));
         assert_eq!(join(&cell), 2);
         let ran = runners.map(|runner| runner.join().unwrap());
@@ -105,12 +105,12 @@ fn one_of_two_runners_runs_the_job_and_the_joiner_hears_of_it() {
 fn a_job_is_run_or_cancelled_never_both() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(0, 1));
+        let cell = Arc::new(JobCell::new(0, 1));
         let runner = runner(&cell, &ledger);
         let cancelled = match cell.claim() {
             None => false,
             Some((_work, promise)) => {
-                finish(&cell, promise.complete(ledger.token(0)));
+                finish(&cell, promise.complete(ledger.token(0), true));
                 true
             }
         };
@@ -124,9 +124,9 @@ fn a_job_is_run_or_cancelled_never_both() {
 fn the_outcome_of_a_detached_job_is_dropped_once() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(0, 1));
+        let cell = Arc::new(JobCell::new(0, 1));
         let runner = runner(&cell, &ledger);
-        let (owner, _waiter) = cell.detach();
+        let (owner, _waiter) = cell.state.detach();
         if owner == Detached::Caller {
             drop(cell.take().expect("the caller owns the outcome"));
         }
@@ -152,13 +152,13 @@ fn call() -> StdArc<Call> {
 fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(0, 1));
+        let cell = Arc::new(JobCell::new(0, 1));
         let runner = runner(&cell, &ledger);
         let (first, second) = (call(), call());
         let mut registered = 0;
         for waker in [&first, &second] {
             let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(waker))));
-            match cell.register(waiter) {
+            match cell.state.register(waiter) {
                 Registration::Done(_) => break,
                 Registration::Registered(_) => registered += 1,
             }
@@ -178,19 +178,19 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
 fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(0, 1));
+        let cell = Arc::new(JobCell::new(0, 1));
         let waker = call();
         let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
-        assert!(matches!(cell.register(waiter), Registration::Registered(None)));
+        assert!(matches!(cell.state.register(waiter), Registration::Registered(None)));
         let runner = runner(&cell, &ledger);
         // In place of the thread, which loom would take out of any wait when it is told.
         let timed = StdArc::new(Waiter::Queue(StdArc::new(CompletionQueue::new()), 0, None));
-        let done = match cell.register(timed) {
+        let done = match cell.state.register(timed) {
             Registration::Done(_) => true,
             // The time is up.
-            Registration::Registered(None) => cell.is_done(),
+            Registration::Registered(None) => cell.state.is_done(),
             Registration::Registered(Some(before)) => {
-                matches!(cell.register(before), Registration::Done(_))
+                matches!(cell.state.register(before), Registration::Done(_))
             }
         };
         if !done {
@@ -206,12 +206,12 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
 fn a_waiter_is_told_or_taken_back_by_a_detaching_handle() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
-        let cell = Arc::new(JobState::new(0, 1));
+        let cell = Arc::new(JobCell::new(0, 1));
         let runner = runner(&cell, &ledger);
         let waker = call();
         let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
-        let _registered = matches!(cell.register(waiter), Registration::Registered(_));
-        let (owner, waiter) = cell.detach();
+        let _registered = matches!(cell.state.register(waiter), Registration::Registered(_));
+        let (owner, waiter) = cell.state.detach();
         drop(waiter);
         if owner == Detached::Caller {
             drop(cell.take().expect("the caller owns the outcome"));
@@ -229,23 +229,23 @@ fn a_consumer_that_leaves_takes_nobody_elses_place() {
     for leaves_first in [false, true] {
         explore(4, move || {
             let ledger = StdArc::new(Ledger::default());
-            let cell = Arc::new(JobState::new(0, 1));
+            let cell = Arc::new(JobCell::new(0, 1));
             let lists = [(); 3].map(|()| StdArc::new(CompletionQueue::new()));
             let [left, leaves, stays] = &lists;
-            assert!(cell.register_beside(left, 7) && cell.register_beside(leaves, 8));
+            assert!(cell.state.register_beside(left, 7) && cell.state.register_beside(leaves, 8));
             let runner = runner(&cell, &ledger);
             if leaves_first {
-                cell.unregister(leaves);
+                cell.state.unregister(leaves);
             }
-            let waits = cell.register_beside(stays, 9);
+            let waits = cell.state.register_beside(stays, 9);
             if !leaves_first {
-                cell.unregister(leaves);
+                cell.state.unregister(leaves);
             }
             assert!(runner.join().unwrap());
             assert_eq!(left.pop_or_register(seam::current), Some(7));
             match waits {
                 true => assert_eq!(stays.pop_or_register(seam::current), Some(9)),
-                false => assert!(cell.is_done()),
+                false => assert!(cell.state.is_done()),
             }
             drop(cell.take());
             ledger.assert_even();

@@ -23,7 +23,7 @@
 //!    A scoped job may lie in the queue, claimed long ago, when the borrows of its types have
 //!    ended; its cell must not run their drop glue then. A forgotten handle therefore leaks the
 //!    outcome.
-//! 5. Exactly one of [`complete`](Promise::complete) and [`detach`](JobState::detach) sees the
+//! 5. Exactly one of [`complete`](Promise::complete) and [`detach`](State::detach) sees the
 //!    other's bit already set, and that one owes the drop of the outcome.
 
 use std::mem::ManuallyDrop;
@@ -50,24 +50,29 @@ union Body<W, O> {
     outcome: ManuallyDrop<O>,
 }
 
-/// See the module's documentation.
-pub(crate) struct JobState<W, O> {
-    state: AtomicU64,
+/// How far a job is, and who waits for it: what is the same for jobs of all types.
+pub(crate) struct State {
+    word: AtomicU64,
     waiter: Mutex<Option<Arc<Waiter>>>,
+}
+
+/// See the module's documentation.
+pub(crate) struct JobCell<W, O> {
+    pub(super) state: State,
     body: UnsafeCell<Body<W, O>>,
 }
 
 #[expect(unsafe_code, reason = "shares the body between the claimer and the taker")]
 // SAFETY: by invariants 2 and 3 one thread at a time touches the body, and what it moves between
 // threads is a `W` or an `O`; both are `Send`.
-unsafe impl<W: Send, O: Send> Sync for JobState<W, O> {}
+unsafe impl<W: Send, O: Send> Sync for JobCell<W, O> {}
 
 /// The one right to publish the outcome of a claimed job. It must end in
 /// [`complete`](Promise::complete).
 #[must_use = "a claimed job must be completed, or its waiters wait for ever"]
 pub(crate) struct Promise<'a, W, O> {
-    cell: &'a JobState<W, O>,
-    /// Whether the job was to be [cancelled at its claim](JobState::cancel_at_claim).
+    cell: &'a JobCell<W, O>,
+    /// Whether the job was to be [cancelled at its claim](State::cancel_at_claim).
     pub(crate) is_unwanted: bool,
 }
 
@@ -99,84 +104,39 @@ pub(crate) enum Detached {
     Caller,
 }
 
-impl<W, O> JobState<W, O> {
-    /// Makes the state of the task with this number.
-    #[inline]
-    pub(crate) fn new(number: u64, work: W) -> Self {
-        Self {
-            state: AtomicU64::new(number << NUMBER),
-            waiter: Mutex::new(None),
-            body: UnsafeCell::new(Body { work: ManuallyDrop::new(work) }),
-        }
-    }
-
+impl State {
     /// Returns the task's number.
     pub(crate) fn number(&self) -> u64 {
         // Relaxed: it never changes.
-        self.state.load(Ordering::Relaxed) >> NUMBER
-    }
-
-    /// Claims the job, to run it or to cancel it: moves its work out. `None` if somebody else did
-    /// before.
-    #[inline]
-    #[expect(unsafe_code, reason = "moves the work out of the shared body")]
-    pub(crate) fn claim(&self) -> Option<(W, Promise<'_, W, O>)> {
-        // Relaxed: the winner reads only what was written before the job was shared, and sharing it
-        // (the queue, the handle) orders that; a loser reads nothing.
-        let before = self.state.fetch_or(CLAIMED, Ordering::Relaxed);
-        if before & CLAIMED != 0 {
-            return None;
-        }
-        // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
-        let body = unsafe { &mut *self.body.get() };
-        // SAFETY: invariant 2: it is there until the claim, which was now.
-        let work = unsafe { ManuallyDrop::take(&mut body.work) };
-        Some((work, Promise { cell: self, is_unwanted: before & CANCELLED != 0 }))
+        self.word.load(Ordering::Relaxed) >> NUMBER
     }
 
     /// Has the job cancelled by whoever claims it; returns whether nobody has claimed it yet, nor
     /// done this.
     pub(crate) fn cancel_at_claim(&self) -> bool {
-        let unclaimed = |state| (state & (CLAIMED | CANCELLED) == 0).then_some(state | CANCELLED);
+        let unclaimed = |word| (word & (CLAIMED | CANCELLED) == 0).then_some(word | CANCELLED);
         // Relaxed: only the order with the claim matters, which changes the same word.
-        self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unclaimed).is_ok()
+        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unclaimed).is_ok()
     }
 
     /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.
     pub(crate) fn is_claimed(&self) -> bool {
         // Relaxed: nothing is read on the strength of it.
-        self.state.load(Ordering::Relaxed) & CLAIMED != 0
+        self.word.load(Ordering::Relaxed) & CLAIMED != 0
     }
 
     /// Returns whether the job is done; what it did is visible to the caller then.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         // Acquire: pairs with the Release of `complete`, so that the outcome may be read.
-        self.state.load(Ordering::Acquire) & DONE != 0
+        self.word.load(Ordering::Acquire) & DONE != 0
     }
 
     /// Returns whether the job is done and its work was cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
         // Acquire: as in `is_done`; the bit is set before that one.
-        let state = self.state.load(Ordering::Acquire);
-        state & DONE != 0 && state & CANCELLED != 0
-    }
-
-    /// Takes the outcome; `None` if the job is not done or the outcome was taken before.
-    #[expect(unsafe_code, reason = "moves the outcome out of the shared body")]
-    pub(crate) fn take(&self) -> Option<O> {
-        if !self.is_done() {
-            return None;
-        }
-        // Acquire: as in `is_done`, which has seen `DONE` already. Only one caller finds the bit
-        // unset.
-        if self.state.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
-            return None;
-        }
-        // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the body.
-        let body = unsafe { &mut *self.body.get() };
-        // SAFETY: invariants 2 and 3: `DONE` says that it is an outcome, and it is taken once.
-        Some(unsafe { ManuallyDrop::take(&mut body.outcome) })
+        let word = self.word.load(Ordering::Acquire);
+        word & DONE != 0 && word & CANCELLED != 0
     }
 
     /// Leaves `waiter` to be told of the completion, in place of any left before.
@@ -185,7 +145,7 @@ impl<W, O> JobState<W, O> {
         // AcqRel: the Acquire half pairs with `complete`, as in `is_done`; the bit itself needs no
         // Release, since the waiter is read under the lock. If `DONE` is not set here, this section
         // of the lock comes before the completer's, which will find the waiter.
-        let before = self.state.fetch_or(WAITER, Ordering::AcqRel);
+        let before = self.word.fetch_or(WAITER, Ordering::AcqRel);
         if before & DONE != 0 {
             return Registration::Done(waiter);
         }
@@ -197,7 +157,7 @@ impl<W, O> JobState<W, O> {
     pub(crate) fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
         let mut place = self.waiter.lock();
         // AcqRel: as in `register`.
-        if self.state.fetch_or(WAITER, Ordering::AcqRel) & DONE != 0 {
+        if self.word.fetch_or(WAITER, Ordering::AcqRel) & DONE != 0 {
             return false;
         }
         let others = place.take();
@@ -216,9 +176,70 @@ impl<W, O> JobState<W, O> {
     pub(crate) fn detach(&self) -> (Detached, Option<Arc<Waiter>>) {
         // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
         // orders what the handle did before the runner's drop of the outcome.
-        let before = self.state.fetch_or(DETACHED, Ordering::AcqRel);
+        let before = self.word.fetch_or(DETACHED, Ordering::AcqRel);
         let waiter = if before & WAITER != 0 { self.waiter.lock().take() } else { None };
         (if before & DONE != 0 { Detached::Caller } else { Detached::Runner }, waiter)
+    }
+
+    /// Publishes what the completing thread did before.
+    fn complete(&self) -> Completion {
+        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
+        // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
+        // ours of the outcome.
+        let before = self.word.fetch_or(DONE, Ordering::AcqRel);
+        if before & DETACHED != 0 {
+            return Completion::Detached;
+        }
+        if before & WAITER == 0 {
+            return Completion::Attached(None);
+        }
+        Completion::Attached(self.waiter.lock().take())
+    }
+}
+
+impl<W, O> JobCell<W, O> {
+    /// Makes the cell of the task with this number.
+    #[inline]
+    pub(crate) fn new(number: u64, work: W) -> Self {
+        Self {
+            state: State { word: AtomicU64::new(number << NUMBER), waiter: Mutex::new(None) },
+            body: UnsafeCell::new(Body { work: ManuallyDrop::new(work) }),
+        }
+    }
+
+    /// Claims the job, to run it or to cancel it: moves its work out. `None` if somebody else did
+    /// before.
+    #[inline]
+    #[expect(unsafe_code, reason = "moves the work out of the shared body")]
+    pub(crate) fn claim(&self) -> Option<(W, Promise<'_, W, O>)> {
+        // Relaxed: the winner reads only what was written before the job was shared, and sharing it
+        // (the queue, the handle) orders that; a loser reads nothing.
+        let before = self.state.word.fetch_or(CLAIMED, Ordering::Relaxed);
+        if before & CLAIMED != 0 {
+            return None;
+        }
+        // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
+        let body = unsafe { &mut *self.body.get() };
+        // SAFETY: invariant 2: it is there until the claim, which was now.
+        let work = unsafe { ManuallyDrop::take(&mut body.work) };
+        Some((work, Promise { cell: self, is_unwanted: before & CANCELLED != 0 }))
+    }
+
+    /// Takes the outcome; `None` if the job is not done or the outcome was taken before.
+    #[expect(unsafe_code, reason = "moves the outcome out of the shared body")]
+    pub(crate) fn take(&self) -> Option<O> {
+        if !self.state.is_done() {
+            return None;
+        }
+        // Acquire: as in `is_done`, which has seen `DONE` already. Only one caller finds the bit
+        // unset.
+        if self.state.word.fetch_or(TAKEN, Ordering::Acquire) & TAKEN != 0 {
+            return None;
+        }
+        // SAFETY: invariant 3: this thread set `TAKEN`, after `DONE`; nobody else touches the body.
+        let body = unsafe { &mut *self.body.get() };
+        // SAFETY: invariants 2 and 3: `DONE` says that it is an outcome, and it is taken once.
+        Some(unsafe { ManuallyDrop::take(&mut body.outcome) })
     }
 }
 
@@ -232,30 +253,19 @@ impl<W, O> Drop for Promise<'_, W, O> {
 }
 
 impl<W, O> Promise<'_, W, O> {
-    /// Notes that the work was cancelled, for whoever asks once the job is done.
-    pub(crate) fn note_cancelled(&self) {
-        // Relaxed: published by `complete`, which changes the same word.
-        self.cell.state.fetch_or(CANCELLED, Ordering::Relaxed);
-    }
-
-    /// Publishes the outcome. Everything that the task made must be gone by now.
+    /// Publishes the outcome, and whether the work was cancelled for good. Everything that the task
+    /// made must be gone by now.
     #[inline]
     #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
-    pub(crate) fn complete(self, outcome: O) -> Completion {
+    pub(crate) fn complete(self, outcome: O, is_cancelled: bool) -> Completion {
         let cell = ManuallyDrop::new(self).cell;
+        if is_cancelled {
+            // Relaxed: published by `complete`, which changes the same word.
+            cell.state.word.fetch_or(CANCELLED, Ordering::Relaxed);
+        }
         // SAFETY: invariant 2, as in `claim`; `DONE` is set below, after the last access.
         let body = unsafe { &mut *cell.body.get() };
         body.outcome = ManuallyDrop::new(outcome);
-        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
-        // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
-        // ours of the outcome.
-        let before = cell.state.fetch_or(DONE, Ordering::AcqRel);
-        if before & DETACHED != 0 {
-            return Completion::Detached;
-        }
-        if before & WAITER == 0 {
-            return Completion::Attached(None);
-        }
-        Completion::Attached(cell.waiter.lock().take())
+        cell.state.complete()
     }
 }

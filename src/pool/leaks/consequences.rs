@@ -50,7 +50,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn watched<R>(
         &self,
-        label: &impl Labelled,
+        label: &dyn Labelled,
         item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
@@ -66,22 +66,43 @@ impl Core {
     fn run_watched<R>(
         &self,
         config: &Config,
-        label: &impl Labelled,
+        label: &dyn Labelled,
         item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        let Some(index) = current::index_in(self.id) else { return f() };
+        let (mut f, mut outcome) = (Some(f), None);
+        let mut call = || outcome = f.take().map(|f| f());
+        let fails = self.call_watched(config, label, item, &mut call);
+        let Some(outcome) = outcome else { unreachable!("what is watched is called") };
+        match fails {
+            Some(report) => self.fail(label, &report, outcome),
+            None => outcome,
+        }
+    }
+
+    /// Returns the report of a task that has to fail for it.
+    fn call_watched(
+        &self,
+        config: &Config,
+        label: &dyn Labelled,
+        item: Option<usize>,
+        f: &mut dyn FnMut(),
+    ) -> Option<Report> {
+        let Some(index) = current::index_in(self.id) else {
+            f();
+            return None;
+        };
         item::reset();
-        let (outcome, finding) = config.run(f, |finding| match finding {
+        let finding = config.run(f, |finding| match finding {
             Finding::Nothing => {}
             Finding::Leaks(report) => self.leaked(config, label, item, index, report),
             Finding::RenewAlways => self.slots[index].retire(),
         });
         match finding {
             Some(Finding::Leaks(report)) if matches!(config.sentinel.action(), Action::Panic) => {
-                self.fail(label, &report, outcome)
+                Some(report)
             }
-            _ => outcome,
+            _ => None,
         }
     }
 
@@ -90,7 +111,7 @@ impl Core {
     fn leaked(
         &self,
         config: &Config,
-        label: &impl Labelled,
+        label: &dyn Labelled,
         item: Option<usize>,
         index: usize,
         report: &Report,
@@ -119,7 +140,7 @@ impl Core {
     #[cold]
     fn fail<R>(
         &self,
-        label: &impl Labelled,
+        label: &dyn Labelled,
         report: &Report,
         outcome: Result<R, Failure>,
     ) -> Result<R, Failure> {

@@ -27,7 +27,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn watched<R>(
         &self,
-        _label: &impl Labelled,
+        _label: &dyn Labelled,
         _item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {

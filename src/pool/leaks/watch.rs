@@ -117,31 +117,35 @@ impl Config {
         }
     }
 
-    /// Runs `f`, and `then` with what was found, which is not watched itself. Neither may unwind.
+    /// Calls `f`, and `then` with what was found, which is not watched itself. Neither may unwind.
     ///
     /// `None` on top of another watch.
-    pub(super) fn run<R>(
-        &self,
-        f: impl FnOnce() -> R,
-        then: impl FnOnce(&Finding),
-    ) -> (R, Option<Finding>) {
-        let Some(mut mode) = take_out() else { return (f(), None) };
+    pub(super) fn run(&self, f: &mut dyn FnMut(), then: impl FnOnce(&Finding)) -> Option<Finding> {
+        let Some(mut mode) = take_out() else {
+            f();
+            return None;
+        };
         if let Mode::WatchLater = mode {
             mode = self.look().0;
         }
-        let (outcome, finding) = match &mut mode {
+        let finding = match &mut mode {
             Mode::Watch(watcher) => {
                 watcher.begin();
-                let outcome = call(f);
-                let finding = watcher.finish().map_or(Finding::Nothing, Finding::Leaks);
-                (outcome, finding)
+                call(f);
+                watcher.finish().map_or(Finding::Nothing, Finding::Leaks)
             }
-            Mode::WatchLater => (f(), Finding::Nothing),
-            Mode::RenewAlways => (f(), Finding::RenewAlways),
+            Mode::WatchLater => {
+                f();
+                Finding::Nothing
+            }
+            Mode::RenewAlways => {
+                f();
+                Finding::RenewAlways
+            }
         };
         then(&finding);
         put_back(mode);
-        (outcome, Some(finding))
+        Some(finding)
     }
 }
 
@@ -161,8 +165,8 @@ fn ignore_own_state() {
 /// Keeps the task from being merged with its surroundings: a store to a thread-local that nobody
 /// else can see could otherwise be moved past the comparison.
 #[inline(never)]
-fn call<R>(f: impl FnOnce() -> R) -> R {
-    f()
+fn call(f: &mut dyn FnMut()) {
+    f();
 }
 
 /// `None` below a watch, and where a thread in its teardown drops what belongs to a pool.
