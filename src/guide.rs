@@ -49,6 +49,7 @@ pages! {
     comparison = "comparison.md";
     contexts = "contexts.md";
     /// [src/context/mod.rs]: ../../../src/cleanslate/context/mod.rs.html
+    /// [src/context/call.rs]: ../../../src/cleanslate/context/call.rs.html
     /// [src/context/run.rs]: ../../../src/cleanslate/context/run.rs.html
     /// [src/frame/capture.rs]: ../../../src/cleanslate/frame/capture.rs.html
     /// [src/frame/task.rs]: ../../../src/cleanslate/frame/task.rs.html

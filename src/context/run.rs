@@ -6,24 +6,16 @@
 //! their frame closes, which resets what they touched. A task without carriers has the one frame.
 
 use super::Context;
-use super::call::{Call, Called, Once};
+use super::call::{Call, Called};
 use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around, reattach};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
 
 const CALLED: &str = "the body is called unless a carrier is refused";
 
-/// Runs one task. Never unwinds.
+/// Runs one task, which keeps its result. Never unwinds.
 ///
 /// If the clean-up fails, the result is dropped here, in a frame of its own.
-#[inline]
-pub(crate) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> Result<R, Failure> {
-    let mut task = Once::new(f);
-    call(context, &mut task)?;
-    Ok(task.into_result())
-}
-
-/// The same for a task that keeps its result.
 pub(crate) fn call(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
     if context.carriers.is_some() {
         return call_attached(context, task);

@@ -45,26 +45,15 @@ impl Isolation {
     }
 }
 
-/// One task after another on one thread, with nothing but what separates them in between: chosen
-/// once, outside of a loop over items, so that the loop of an isolated pool has the engine's one
-/// load and one branch an item, and that of a leaky one nothing.
-pub(crate) trait Tasks<'c>: Sized {
-    /// Begins the first task.
-    fn enter(context: &'c Context) -> Self;
+/// One task after another on one thread, with nothing but what separates them in between.
+pub(crate) trait Tasks {
     /// Returns whether the task has left nothing to undo, so that `next_task` would do nothing.
     fn is_clean(&self) -> bool;
     /// Ends a task and begins the next.
     fn next_task(&mut self) -> Result<(), CleanupError>;
-    /// Ends the last task.
-    fn end(self) -> Result<(), CleanupError>;
 }
 
-impl<'c> Tasks<'c> for Frame<'c> {
-    #[inline]
-    fn enter(context: &'c Context) -> Self {
-        Frame::enter(context.inherits())
-    }
-
+impl Tasks for Frame<'_> {
     #[inline]
     fn is_clean(&self) -> bool {
         Frame::is_clean(self)
@@ -74,22 +63,12 @@ impl<'c> Tasks<'c> for Frame<'c> {
     fn next_task(&mut self) -> Result<(), CleanupError> {
         Frame::next_task(self)
     }
-
-    #[inline]
-    fn end(self) -> Result<(), CleanupError> {
-        Frame::end(self)
-    }
 }
 
-/// The tasks of a leaky pool: nothing separates them.
+/// The tasks of a leaky pool, and code outside of every task: nothing separates them.
 pub(crate) struct Unseparated;
 
-impl<'c> Tasks<'c> for Unseparated {
-    #[inline]
-    fn enter(_context: &'c Context) -> Self {
-        Self
-    }
-
+impl Tasks for Unseparated {
     #[inline]
     fn is_clean(&self) -> bool {
         true
@@ -99,9 +78,49 @@ impl<'c> Tasks<'c> for Unseparated {
     fn next_task(&mut self) -> Result<(), CleanupError> {
         Ok(())
     }
+}
+
+/// Either of them. Asked once, outside of the innermost loop over items, so that the loop of an
+/// isolated pool has the engine's one load and one branch an item, and that of a leaky one nothing.
+pub(crate) enum Series<'c> {
+    Isolated(Frame<'c>),
+    Leaky(Unseparated),
+}
+
+impl<'c> Series<'c> {
+    /// Begins the first task.
+    #[inline]
+    pub(crate) fn enter(isolation: Isolation, context: &'c Context) -> Self {
+        match isolation {
+            Isolation::Reset => Self::Isolated(Frame::enter(context.inherits())),
+            Isolation::Leaky => Self::Leaky(Unseparated),
+        }
+    }
+
+    /// Ends the last task.
+    #[inline]
+    pub(crate) fn end(self) -> Result<(), CleanupError> {
+        match self {
+            Self::Isolated(frame) => frame.end(),
+            Self::Leaky(_) => Ok(()),
+        }
+    }
+}
+
+impl Tasks for Series<'_> {
+    #[inline]
+    fn is_clean(&self) -> bool {
+        match self {
+            Self::Isolated(frame) => frame.is_clean(),
+            Self::Leaky(_) => true,
+        }
+    }
 
     #[inline]
-    fn end(self) -> Result<(), CleanupError> {
-        Ok(())
+    fn next_task(&mut self) -> Result<(), CleanupError> {
+        match self {
+            Self::Isolated(frame) => frame.next_task(),
+            Self::Leaky(_) => Ok(()),
+        }
     }
 }

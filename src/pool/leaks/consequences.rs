@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::item;
 use super::watch::{Config, Finding};
-use crate::context::{self, Context};
+use crate::context::{self, Context, Once};
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
 use crate::pool::core::Core;
@@ -40,7 +40,7 @@ impl Core {
         if let Ok(context) = context {
             // A carrier that fails here fails with the first task, too, which then reports it.
             // Replacing the worker for it before it has run anything would go on for ever.
-            let _reported_by_the_first_task = context::run(&context, || ());
+            let _reported_by_the_first_task = context::call(&context, &mut Once::new(|| ()));
             self.slots[index].stay();
         }
     }

@@ -3,7 +3,7 @@
 
 use super::Source;
 use super::output;
-use super::shared::{Input, Map, drop_given};
+use super::shared::{Input, Map, Run, drop_given};
 use super::step::Step;
 use super::verdict::StopReason;
 use crate::context::Context;
@@ -99,7 +99,7 @@ where
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
         let input = Input { source: taken, position: 0, expected: hint.1, ended: false, places };
         let with_owner = helpers + usize::from(core.helps_here());
-        let map = Map::new(core, context, label, step, with_owner, input);
+        let map = Map::new(Run::new(core, context, label, with_owner), step, input);
         Owner::<Ticket>::run(core, &map, helpers);
         let _in_drop = current::enter(core.id, Doing::DROP);
         let (input, pieces, reason) = map.into_parts();

@@ -4,19 +4,20 @@
 use std::mem::needs_drop;
 use std::ops::ControlFlow;
 
+use super::Source;
 use super::chunk_size::ChunkSize;
 use super::kept::of_item;
 use super::output::{Piece, Stop};
-use super::shared::{Input, Map, drop_given};
+use super::pull::Pull;
+use super::shared::{Input, Map, Run, drop_given};
 use super::step::{InFrame, Step};
 use super::verdict::StopReason;
-use super::{Pull, Source};
-use crate::context::{self, Context};
+use crate::context;
 use crate::foreign::AttachedCarriers;
-use crate::frame::{self, CleanupError, Failure, Frame};
+use crate::frame::{CleanupError, Failure, Frame};
 use crate::panic::{AbortOnUnwind, catch};
 use crate::pool::group::{Body, Help, Shift};
-use crate::pool::isolation::{Isolation, Tasks, Unseparated};
+use crate::pool::isolation::{Series, Tasks, Unseparated};
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current::{self, Doing};
 
@@ -59,7 +60,7 @@ where
     }
 
     fn cancel(&self) -> Help {
-        self.stop(StopReason::Cancelled);
+        self.run.stop(StopReason::Cancelled);
         Help::Exhausted
     }
 }
@@ -70,20 +71,20 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    let tally = map.core.tally();
+    let Run { core, context, label, .. } = map.run;
+    let tally = core.tally();
     tally.add(|c| &c.running, 1);
-    let _in_task = current::enter(map.core.id, Doing::TASK);
-    let kept = map.step.begin(map.core.isolation, map.context);
+    let _in_task = current::enter(core.id, Doing::TASK);
+    let kept = map.step.begin(core.isolation, context);
     let (chunk, pieces, awake) = (S::Chunk::default(), Vec::new(), Awake::NEW);
     let mut helper = Helper { map, chunk, pieces, kept, failures: 0, awake, shift };
-    let alone = P::EACH || map.core.leak_watch.is_on();
-    let help = match (alone || map.context.has_carriers(), map.core.isolation) {
-        (true, _) => helper.outside_of_frames(alone),
-        (false, Isolation::Reset) => helper.all::<Frame<'_>>(),
-        (false, Isolation::Leaky) => helper.all::<Unseparated>(),
+    let alone = P::EACH || core.leak_watch.is_on();
+    let help = match alone || context.has_carriers() {
+        true => outside_of_frames(&mut helper, &map.run, shift, alone),
+        false => helper.all(),
     };
     for unstarted in helper.chunk.by_ref() {
-        map.core.drop_contained(unstarted, map.label);
+        core.drop_contained(unstarted, label);
     }
     let mut written = 0;
     for piece in &helper.pieces {
@@ -95,9 +96,9 @@ where
     let completed = written - helper.failures;
     map.keep(&mut helper.pieces);
     if const { needs_drop::<P::Kept<'_>>() } {
-        let dropped = map.core.watched(map.label, None, || drop_given(helper.kept));
+        let dropped = core.watched(label, None, || drop_given(helper.kept));
         if let Err(failure) = dropped {
-            fail(map, failure);
+            map.run.fail(failure);
         }
     }
     tally.ended(completed, None);
@@ -111,33 +112,34 @@ where
 {
     /// Runs the fast loop: one frame, and between two items what the engine needs to end one task
     /// and begin the next.
-    fn all<T: Tasks<'h>>(&mut self) -> Help {
-        let map = self.map;
+    fn all(&mut self) -> Help {
+        let Map { run, .. } = self.map;
         let mut help = Help::Exhausted;
         let ran = catch(|| {
-            let mut tasks = T::enter(map.context);
+            let mut tasks = Series::enter(run.core.isolation, run.context);
             match self.chunks(&mut tasks) {
                 Ok(said) => help = said,
-                Err(failure) => self.fail(failure),
+                Err(failure) => run.fail(failure),
             }
             if let Err(error) = tasks.end() {
-                self.fail(Failure::Cleanup(error));
+                run.fail(Failure::Cleanup(error));
             }
         });
         if let Err(payload) = ran {
-            self.fail(Failure::Panic(payload));
+            run.fail(Failure::Panic(payload));
         }
         help
     }
 
-    fn chunks(&mut self, tasks: &mut impl Tasks<'h>) -> Result<Help, Failure> {
+    fn chunks(&mut self, tasks: &mut Series<'_>) -> Result<Help, Failure> {
         let map = self.map;
-        let mut size = map.chunk_size(self.shift);
+        let Map { run, .. } = map;
+        let mut size = run.chunk_size(self.shift);
         // Kept while nobody else could have it.
         let mut turn = None;
-        while !map.is_over() {
+        while !run.is_over() {
             let mut mine = turn.take().unwrap_or_else(|| map.input.take(&mut self.awake));
-            let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, &Direct { map })?;
+            let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, false)?;
             turn = self.shift.is_alone().then_some(mine);
             self.run_chunk(size.block(), tasks)?;
             self.end_chunk()?;
@@ -149,20 +151,22 @@ where
                 self.shift.more();
             }
             if self.shift.is_over() {
-                map.keep_chunk_size(size);
+                run.keep_chunk_size(size);
                 return Ok(Help::GaveWay);
             }
         }
         Ok(Help::Exhausted)
     }
 
-    /// Claims a chunk, of which each item has a place in the last piece.
+    /// Claims a chunk, of which each item has a place in the last piece. The items are pulled as
+    /// some of `tasks`, or `apart`.
+    #[inline(always)]
     fn claim(
         &mut self,
         input: &mut Input<'m, S, P::Out>,
         size: &ChunkSize,
-        tasks: &mut impl Tasks<'h>,
-        pull: &impl Pull,
+        tasks: &mut Series<'_>,
+        apart: bool,
     ) -> Result<Claim, Failure> {
         let Input { source, position, expected, ended, places } = input;
         if *ended {
@@ -175,7 +179,10 @@ where
         }
         // Stays so if the source fails or panics.
         *ended = true;
-        let len = source.take(most, &mut self.chunk, tasks, pull)?;
+        let Map { run, .. } = self.map;
+        let Run { core, context, label, .. } = *run;
+        let pull = Pull { core, context, label, apart, is_over: &|| run.is_over() };
+        let len = source.take(most, &mut self.chunk, tasks, &pull)?;
         if len != 0 {
             self.pieces.push(Piece::carve(*position, places, len));
             *position += len;
@@ -186,22 +193,30 @@ where
 
     /// Runs a chunk, and looks before each block of it whether the map is over.
     #[inline(always)]
-    fn run_chunk(&mut self, block: usize, tasks: &mut impl Tasks<'h>) -> Result<(), Failure> {
-        let Self { map, chunk, pieces, kept, .. } = self;
+    fn run_chunk(&mut self, block: usize, tasks: &mut Series<'_>) -> Result<(), Failure> {
+        match tasks {
+            Series::Isolated(frame) => self.run_items(block, frame),
+            Series::Leaky(tasks) => self.run_items(block, tasks),
+        }
+    }
+
+    #[inline(always)]
+    fn run_items(&mut self, block: usize, tasks: &mut impl Tasks) -> Result<(), Failure> {
+        let Self { map: Map { run, step, .. }, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return Ok(()) };
-        while piece.left() != 0 && !map.is_over() {
-            let run = |item, tasks: &mut _| map.step.run(kept, item, &mut InFrame(tasks));
-            match piece.fill(chunk, tasks, run, block) {
+        while piece.left() != 0 && !run.is_over() {
+            let call = |item, tasks: &mut _| step.run(kept, item, &mut InFrame(tasks));
+            match piece.fill(chunk, tasks, call, block) {
                 None => {}
                 Some(Stop::Item(with)) => {
                     if let Err(error) = tasks.next_task() {
-                        map.core.drop_contained(with, map.label);
+                        run.core.drop_contained(with, run.label);
                         return Err(Failure::Cleanup(error));
                     }
-                    map.stop_at(piece.position(), with);
+                    run.stop_at(piece.position(), with);
                 }
                 Some(Stop::Cleanup(error, out)) => {
-                    map.core.drop_contained(out, map.label);
+                    run.core.drop_contained(out, run.label);
                     return Err(Failure::Cleanup(error));
                 }
             }
@@ -219,82 +234,31 @@ where
         }
     }
 
-    /// Runs the slow loop, which claims in no frame. For contexts with carriers; and, each item
-    /// `alone`, for maps in which a failure costs its item only, and under a sentinel, which
-    /// watches each item.
-    fn outside_of_frames(&mut self, alone: bool) -> Help {
-        // A carrier that stays attached has the worker retired, and so may a leak, so
-        // none is claimed ahead, unless the map ends with such a failure.
-        let map = self.map;
-        let may_retire = alone && map.context.has_carriers() || map.core.leak_watch.may_renew();
-        let mut size = match may_retire {
-            true => ChunkSize::one_by_one(),
-            false => map.chunk_size(self.shift),
-        };
-        while !map.is_over() {
-            let claimed = catch(|| {
-                let mut turn = map.input.take(&mut self.awake);
-                self.claim(&mut turn, &size, &mut Unseparated, &EachForItself { map })
-            });
-            let claimed = claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)));
-            let Claim { len, is_last } = match claimed {
-                Ok(claim) => claim,
-                Err(failure) => {
-                    self.fail(failure);
-                    break;
-                }
-            };
-            if alone {
-                self.run_each();
-            } else {
-                self.run_attached();
-            }
-            if let Err(failure) = self.end_chunk() {
-                self.fail(failure);
-                break;
-            }
-            if is_last {
-                break;
-            }
-            if may_retire && current::is_retiring() && !self.shift.is_owner() {
-                return Help::Elsewhere;
-            }
-            if size.done(len) {
-                self.shift.more();
-            }
-            if self.shift.is_over() {
-                map.keep_chunk_size(size);
-                return Help::GaveWay;
-            }
-        }
-        Help::Exhausted
-    }
-
     /// Runs a chunk item by item, each in a frame of its own and caught for itself.
     fn run_each(&mut self) {
-        let map = self.map;
+        let Map { run, step, .. } = self.map;
+        let Run { core, context, label, .. } = *run;
         let Some(piece) = self.pieces.last_mut() else { return };
-        while piece.left() != 0 && !map.is_over() {
+        while piece.left() != 0 && !run.is_over() {
             let Some(item) = self.chunk.next() else { return };
             let position = piece.position();
-            let ended = map.core.watched(map.label, Some(position), || {
-                map.core
-                    .isolation
-                    .run(map.context, || map.step.run(&mut self.kept, item, &mut map.on_top()))
+            let ended = core.watched(label, Some(position), || {
+                let on_top = &mut run.on_top();
+                core.isolation.run(context, || step.run(&mut self.kept, item, on_top))
             });
             let out = match ended {
                 Ok(ControlFlow::Continue(out)) => out,
-                Ok(ControlFlow::Break(with)) => return map.stop_at(position, with),
+                Ok(ControlFlow::Break(with)) => return run.stop_at(position, with),
                 Err(failure) => {
                     let failure = of_item(failure);
-                    count(map, &failure);
-                    match map.step.failed(position, failure) {
+                    run.count(&failure);
+                    match step.failed(position, failure) {
                         ControlFlow::Continue(out) => {
                             self.failures += 1;
                             out
                         }
                         ControlFlow::Break(failure) => {
-                            return map.stop(StopReason::Failed(failure));
+                            return run.stop(StopReason::Failed(failure));
                         }
                     }
                 }
@@ -308,43 +272,93 @@ where
     fn run_attached(&mut self) {
         let Self { map, chunk, pieces, kept, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };
-        while piece.left() != 0 && !map.is_over() {
+        while piece.left() != 0 && !map.run.is_over() {
             let mut tasks = |carriers: AttachedCarriers<'_>| {
                 run_until_changed(map, chunk, piece, kept, carriers)
             };
-            if let Err(failure) = context::run_several(map.context, &mut tasks) {
-                return self.fail(failure);
+            if let Err(failure) = context::run_several(map.run.context, &mut tasks) {
+                return map.run.fail(failure);
             }
         }
     }
-
-    fn fail(&self, failure: Failure) {
-        fail(self.map, failure);
-    }
 }
 
-/// Fails the map.
-fn fail<S, P>(map: &Map<'_, '_, S, P>, failure: Failure)
+/// What the slow loop asks of a helper, without its types.
+trait Slow {
+    /// Claims a chunk, in no frame; each pull has one of its own.
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Claim, Failure>;
+    /// Runs the chunk, each item `alone` or with the carriers attached.
+    fn run(&mut self, alone: bool);
+    /// See [`Helper::end_chunk`].
+    fn end(&mut self) -> Result<(), Failure>;
+}
+
+impl<S, P> Slow for Helper<'_, '_, S, P>
 where
     S: Source,
     P: Step<S::Item>,
 {
-    let failure = of_item(failure);
-    count(map, &failure);
-    map.stop(StopReason::Failed(failure));
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Claim, Failure> {
+        let claimed = catch(|| {
+            let mut turn = self.map.input.take(&mut self.awake);
+            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true)
+        });
+        claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
+    }
+
+    fn run(&mut self, alone: bool) {
+        if alone { self.run_each() } else { self.run_attached() }
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        self.end_chunk()
+    }
 }
 
-/// Counts a failure.
-fn count<S, P>(map: &Map<'_, '_, S, P>, failure: &Failure)
-where
-    S: Source,
-    P: Step<S::Item>,
-{
-    let tally = map.core.tally();
-    match failure {
-        Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
-        _ => tally.add(|c| &c.failed, 1),
+/// Runs the slow loop, which claims in no frame. For contexts with carriers; and, each item
+/// `alone`, for maps in which a failure costs its item only, and under a sentinel, which
+/// watches each item.
+fn outside_of_frames<E>(
+    helper: &mut dyn Slow,
+    run: &Run<'_, E>,
+    shift: &dyn Shift,
+    alone: bool,
+) -> Help {
+    // A carrier that stays attached has the worker retired, and so may a leak, so
+    // none is claimed ahead, unless the map ends with such a failure.
+    let may_retire = alone && run.context.has_carriers() || run.core.leak_watch.may_renew();
+    let mut size = match may_retire {
+        true => ChunkSize::one_by_one(),
+        false => run.chunk_size(shift),
+    };
+    while !run.is_over() {
+        let Claim { len, is_last } = match helper.claim_apart(&size) {
+            Ok(claim) => claim,
+            Err(failure) => {
+                run.fail(failure);
+                break;
+            }
+        };
+        helper.run(alone);
+        if let Err(failure) = helper.end() {
+            run.fail(failure);
+            break;
+        }
+        if is_last {
+            break;
+        }
+        if may_retire && current::is_retiring() && !shift.is_owner() {
+            return Help::Elsewhere;
+        }
+        if size.done(len) {
+            shift.more();
+        }
+        if shift.is_over() {
+            run.keep_chunk_size(size);
+            return Help::GaveWay;
+        }
     }
+    Help::Exhausted
 }
 
 /// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the
@@ -360,92 +374,31 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    let mut frame = Frame::enter(map.context.inherits());
-    while !map.is_over() {
+    let Map { run, step, .. } = map;
+    let Run { core, context, label, .. } = *run;
+    let mut frame = Frame::enter(context.inherits());
+    while !run.is_over() {
         let Some(item) = chunk.next() else { break };
-        match map.step.run(kept, item, &mut map.on_top()) {
+        match step.run(kept, item, &mut run.on_top()) {
             ControlFlow::Continue(out) => {
                 if let Err(error) = frame.next_task() {
-                    map.core.drop_contained(out, map.label);
+                    core.drop_contained(out, label);
                     return Err(error);
                 }
                 piece.push(out);
             }
             ControlFlow::Break(with) => {
                 if let Err(error) = frame.next_task() {
-                    map.core.drop_contained(with, map.label);
+                    core.drop_contained(with, label);
                     return Err(error);
                 }
-                map.stop_at(piece.position(), with);
+                run.stop_at(piece.position(), with);
                 break;
             }
         }
-        if piece.left() == 0 || !context::ready_for_next(map.context, carriers)? {
+        if piece.left() == 0 || !context::ready_for_next(context, carriers)? {
             break;
         }
     }
     frame.end()
-}
-
-/// Pulls in the helper's frame.
-struct Direct<'p, 'm, S: Source, P: Step<S::Item>> {
-    map: &'p Map<'p, 'm, S, P>,
-}
-
-impl<S, P> Pull for Direct<'_, '_, S, P>
-where
-    S: Source,
-    P: Step<S::Item>,
-{
-    #[inline(always)]
-    fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
-        Ok(items.next())
-    }
-
-    fn is_over(&self) -> bool {
-        self.map.is_over()
-    }
-
-    fn discard<T>(&self, item: T) {
-        self.map.core.drop_contained(item, self.map.label);
-    }
-}
-
-/// Pulls in frames of their own, which need no other tasks around them.
-struct EachForItself<'p, 'm, S: Source, P: Step<S::Item>> {
-    map: &'p Map<'p, 'm, S, P>,
-}
-
-impl<S, P> Pull for EachForItself<'_, '_, S, P>
-where
-    S: Source,
-    P: Step<S::Item>,
-{
-    fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
-        let Map { core, context, label, .. } = self.map;
-        core.watched(*label, None, || pull(core.isolation, context, items))
-    }
-
-    fn is_over(&self) -> bool {
-        self.map.is_over()
-    }
-
-    fn discard<T>(&self, item: T) {
-        self.map.core.drop_contained(item, self.map.label);
-    }
-}
-
-/// Pulls an item in a task of its own, which inherits from `context` but carries nothing: a carrier
-/// that cannot attach costs the items for which it cannot, and not the map. Never unwinds.
-fn pull<I: Iterator>(
-    isolation: Isolation,
-    context: &Context,
-    items: &mut I,
-) -> Result<Option<I::Item>, Failure> {
-    match isolation {
-        Isolation::Leaky => catch(|| items.next()).map_err(Failure::Panic),
-        Isolation::Reset => catch(|| frame::run(context.inherits(), || items.next()))
-            .map_err(Failure::Panic)?
-            .map_err(Failure::Cleanup),
-    }
 }

@@ -5,7 +5,7 @@ use std::slice;
 
 use super::{Pull, Source};
 use crate::frame::Failure;
-use crate::pool::isolation::Tasks;
+use crate::pool::isolation::Series;
 
 impl<'s, T: Sync> Source for &'s [T] {
     type Item = &'s T;
@@ -17,12 +17,12 @@ impl<'s, T: Sync> Source for &'s [T] {
         (self.len(), Some(self.len()))
     }
 
-    fn take<'c>(
+    fn take(
         &mut self,
         most: usize,
         chunk: &mut slice::Iter<'s, T>,
-        _tasks: &mut impl Tasks<'c>,
-        _pull: &impl Pull,
+        _tasks: &mut Series<'_>,
+        _pull: &Pull<'_>,
     ) -> Result<usize, Failure> {
         let (taken, left) = self.split_at(most.min(self.len()));
         *self = left;
@@ -64,12 +64,12 @@ impl<N: RangeIndex> Source for Numbers<N> {
         self.offsets.size_hint()
     }
 
-    fn take<'c>(
+    fn take(
         &mut self,
         most: usize,
         chunk: &mut Self,
-        _tasks: &mut impl Tasks<'c>,
-        _pull: &impl Pull,
+        _tasks: &mut Series<'_>,
+        _pull: &Pull<'_>,
     ) -> Result<usize, Failure> {
         let from = self.offsets.start;
         self.offsets.start += most.min(self.offsets.len());

@@ -10,6 +10,7 @@ mod helper;
 mod indexed;
 mod kept;
 mod output;
+mod pull;
 mod pulled;
 mod shared;
 mod step;
@@ -24,7 +25,8 @@ pub(crate) use pulled::Pulled;
 pub(crate) use shared::{Given, drop_given};
 pub(crate) use step::{Every, Plain, Step, Trying};
 
-use super::isolation::Tasks;
+use self::pull::Pull;
+use super::isolation::Series;
 use crate::frame::Failure;
 
 /// Where the items of a map come from. The helpers share it, one at a time.
@@ -49,23 +51,11 @@ pub(crate) trait Source: Send {
     /// Puts the next `most` items into the empty `chunk`, fewer if there are no more or the map is
     /// over, and returns how many. User code is called through `pull`, each call one of `tasks`. If
     /// that fails or unwinds, the items before are in the chunk.
-    fn take<'c>(
+    fn take(
         &mut self,
         most: usize,
         chunk: &mut Self::Chunk,
-        tasks: &mut impl Tasks<'c>,
-        pull: &impl Pull,
+        tasks: &mut Series<'_>,
+        pull: &Pull<'_>,
     ) -> Result<usize, Failure>;
-}
-
-/// How a helper calls the user's iterator.
-pub(crate) trait Pull {
-    /// Calls `next`.
-    fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure>;
-
-    /// Returns whether nothing more is to be pulled.
-    fn is_over(&self) -> bool;
-
-    /// Drops an item whose pull could not be cleaned up.
-    fn discard<T>(&self, item: T);
 }

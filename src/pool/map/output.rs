@@ -74,7 +74,7 @@ impl<'m, R> Piece<'m, R> {
     /// Runs `f` for the next items, `most` at most, each one of `tasks`, and writes the results.
     /// Returns why it ended early.
     #[inline(always)]
-    pub(crate) fn fill<'c, I, T, E>(
+    pub(crate) fn fill<I, T, E>(
         &mut self,
         items: &mut I,
         tasks: &mut T,
@@ -83,7 +83,7 @@ impl<'m, R> Piece<'m, R> {
     ) -> Option<Stop<R, E>>
     where
         I: Iterator + Default,
-        T: Tasks<'c>,
+        T: Tasks,
     {
         let Self { places, written, .. } = self;
         let places = &mut places.as_mut_slice()[*written..];
@@ -131,10 +131,30 @@ pub(crate) fn collect<R, E>(
     map: impl for<'m> FnOnce(&'m mut [MaybeUninit<R>]) -> Result<Vec<Piece<'m, R>>, E>,
 ) -> Result<Vec<R>, E> {
     let mut results = reserve(hint);
-    let mut end = results.as_ptr();
-    let mut pieces = map(results.spare_capacity_mut())?;
-    let mut in_place = 0;
-    let mut beyond = Vec::new();
+    let begin = results.as_ptr();
+    let pieces = map(results.spare_capacity_mut())?;
+    let (in_place, beyond) = put_in_order(pieces, begin);
+    // SAFETY:
+    // - `in_place` is at most the capacity: the pieces are parts of it that do not overlap, since
+    //   each is borrowed mutably;
+    // - each begins where the one before ends, the first at the vector's begin, so together they
+    //   are the first `in_place` places. All of those are written.
+    unsafe { results.set_len(in_place) };
+    append(&mut results, beyond);
+    Ok(results)
+}
+
+/// Returns how many results lie in place, from `begin` on, one piece behind the other; and the
+/// others, in their order. All of them are written.
+///
+/// # Panics
+///
+/// Panics as [`collect`] does.
+// Compiled once for a type of results, whatever the maps are that make them; so is `append`.
+#[expect(unsafe_code, reason = "takes over results that were written to places")]
+#[inline(never)]
+fn put_in_order<R>(mut pieces: Vec<Piece<'_, R>>, begin: *const R) -> (usize, Vec<Box<[R]>>) {
+    let (mut end, mut in_place, mut beyond) = (begin, 0, Vec::new());
     for n in in_order(pieces.iter().map(|piece| piece.base).enumerate().collect()) {
         let piece = &mut pieces[n];
         assert_eq!(piece.left(), 0, "every item has one result");
@@ -149,13 +169,11 @@ pub(crate) fn collect<R, E>(
             Places::Beyond(places) => beyond.push(unsafe { places.assume_init() }),
         }
     }
-    // SAFETY:
-    // - `in_place` is at most the capacity: the pieces are parts of it that do not overlap, since
-    //   each is borrowed mutably;
-    // - each begins where the one before ends, the first at the vector's begin, so together they
-    //   are the first `in_place` places. All of those are written, by the first assertion and the
-    //   pieces' invariant.
-    unsafe { results.set_len(in_place) };
+    (in_place, beyond)
+}
+
+#[inline(never)]
+fn append<R>(results: &mut Vec<R>, beyond: Vec<Box<[R]>>) {
     if !beyond.is_empty() {
         results.reserve_exact(beyond.iter().map(|results| results.len()).sum());
         for others in beyond {
@@ -165,7 +183,6 @@ pub(crate) fn collect<R, E>(
     if results.len() < results.capacity() / 2 {
         results.shrink_to_fit();
     }
-    Ok(results)
 }
 
 /// Returns the numbers of pieces, given with their positions, in the order of these. (To sort the
@@ -206,7 +223,7 @@ pub(crate) enum Stop<R, E> {
 /// through, and once an item otherwise. And it has nothing else to do: what it changes from item to
 /// item has to stay in registers across the call of `f`, of which there are six.
 #[inline(never)]
-fn fill<'c, I: Iterator + Default, T: Tasks<'c>, R, E>(
+fn fill<I: Iterator + Default, T: Tasks, R, E>(
     places: &mut [MaybeUninit<R>],
     items: &mut I,
     tasks: &mut T,

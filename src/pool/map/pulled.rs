@@ -6,7 +6,7 @@ use std::vec;
 use super::chunk_size::BLOCK;
 use super::{Pull, Source};
 use crate::frame::Failure;
-use crate::pool::isolation::Tasks;
+use crate::pool::isolation::{Series, Tasks};
 
 /// The most bytes of items that a helper pulls at a time: about what the first-level cache holds.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -39,12 +39,12 @@ impl<I: Iterator + Send> Source for Pulled<I> {
         (CHUNK_BYTES / size_of::<I::Item>().max(1)).max(1)
     }
 
-    fn take<'c>(
+    fn take(
         &mut self,
         most: usize,
         chunk: &mut vec::IntoIter<I::Item>,
-        tasks: &mut impl Tasks<'c>,
-        pull: &impl Pull,
+        tasks: &mut Series<'_>,
+        pull: &Pull<'_>,
     ) -> Result<usize, Failure> {
         // It is empty. This keeps its memory.
         let mut items: Vec<_> = mem::take(chunk).take(0).collect();
@@ -55,9 +55,9 @@ impl<I: Iterator + Send> Source for Pulled<I> {
         let Buffer { items, written, .. } = &mut pulled;
         let places = &mut items.spare_capacity_mut()[..most];
         let ended = if const { size_of::<I>() <= SMALL } {
-            pull_all(&mut self.0, places, written, tasks, pull)
+            pull_as(&mut self.0, places, written, tasks, pull)
         } else {
-            pull_all(&mut self.0.as_mut(), places, written, tasks, pull)
+            pull_as(&mut self.0.as_mut(), places, written, tasks, pull)
         };
         match ended {
             Ok(()) => Ok(pulled.written),
@@ -97,18 +97,38 @@ struct Unpulled<T> {
     item: Option<T>,
 }
 
+/// Calls [`pull_all`] for tasks of this kind: asked once, and not for each item.
+#[inline(always)]
+fn pull_as<I: Iterator>(
+    from: &mut Option<I>,
+    places: &mut [MaybeUninit<I::Item>],
+    count: &mut usize,
+    tasks: &mut Series<'_>,
+    pull: &Pull<'_>,
+) -> Result<(), Unpulled<I::Item>> {
+    match tasks {
+        Series::Isolated(frame) => {
+            pull_all(from, places, count, frame, pull, |items| Ok(items.next()))
+        }
+        Series::Leaky(tasks) => {
+            pull_all(from, places, count, tasks, pull, |items| pull.next(items))
+        }
+    }
+}
+
 /// Pulls items into `places` until they are full, there are no more or the map is over, each call
 /// one of `tasks`, and adds how many there were to `count`, also when a pull fails or unwinds.
 ///
 /// As fast as it is for the same reasons as `fill` in `output.rs`; and the iterator is moved out of
 /// its place meanwhile, so that what a simple one consists of stays in registers, too.
 #[inline(never)]
-fn pull_all<'c, I: Iterator>(
+fn pull_all<I: Iterator>(
     from: &mut Option<I>,
     places: &mut [MaybeUninit<I::Item>],
     count: &mut usize,
-    tasks: &mut impl Tasks<'c>,
-    pull: &impl Pull,
+    tasks: &mut impl Tasks,
+    pull: &Pull<'_>,
+    next: impl Fn(&mut I) -> Result<Option<I::Item>, Failure>,
 ) -> Result<(), Unpulled<I::Item>> {
     /// How far the loop is; its drop says so, also while unwinding.
     struct Progress<'p, I> {
@@ -133,7 +153,7 @@ fn pull_all<'c, I: Iterator>(
             // again.
             let was_clean = tasks.is_clean();
             while *done < block {
-                let item = pull.pull(items).map_err(|failure| Unpulled { failure, item: None })?;
+                let item = next(items).map_err(|failure| Unpulled { failure, item: None })?;
                 let Some(item) = item else { break 'clean None };
                 // The price of isolation: a load and a branch.
                 if !was_clean || !tasks.is_clean() {
@@ -156,32 +176,32 @@ fn pull_all<'c, I: Iterator>(
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::panic::Location;
     use std::sync::Arc;
 
     use super::*;
+    use crate::context::Context;
     use crate::panic::catch;
+    use crate::pool::core::testing::core;
+    use crate::pool::error::Label;
     use crate::pool::isolation::Unseparated;
-
-    struct Bare;
-
-    impl Pull for Bare {
-        fn pull<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
-            Ok(items.next())
-        }
-
-        fn is_over(&self) -> bool {
-            false
-        }
-
-        fn discard<T>(&self, _item: T) {}
-    }
 
     #[test]
     fn items_that_came_before_a_panic_are_in_the_chunk() {
         let items: Vec<_> = (0..10).map(Arc::new).collect();
         let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
         let mut chunk = vec::IntoIter::default();
-        assert!(catch(|| source.take(8, &mut chunk, &mut Unseparated, &Bare)).is_err());
+        let label = Label { name: None, at: Location::caller(), id: 0 };
+        let (core, context) = (core(1), Context::empty());
+        let pull = Pull {
+            core: &core,
+            context: &context,
+            label: &label,
+            apart: false,
+            is_over: &|| false,
+        };
+        let mut tasks = Series::Leaky(Unseparated);
+        assert!(catch(|| source.take(8, &mut chunk, &mut tasks, &pull)).is_err());
         assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);
         assert!(items.iter().all(|n| Arc::strong_count(n) == 1));
     }

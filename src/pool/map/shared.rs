@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::Source;
 use super::chunk_size::ChunkSize;
+use super::kept::of_item;
 use super::output::Piece;
 use super::step::{OnTop, Step};
 use super::turns::Turns;
@@ -63,19 +64,27 @@ impl<T> Drop for Given<'_, T> {
 
 /// One map, on its caller's stack.
 pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
+    pub(super) run: Run<'e, P::Stop>,
+    pub(super) step: &'e P,
+    pub(super) input: Turns<Input<'m, S, P::Out>>,
+    /// Filled by the helpers when they leave.
+    pieces: Mutex<Vec<Piece<'m, P::Out>>>,
+}
+
+/// What is the same for maps of all items: compiled once for each kind of stop.
+pub(super) struct Run<'e, E> {
     pub(super) core: &'e Core,
     pub(super) context: &'e Context,
     pub(super) label: &'e Label,
-    pub(super) step: &'e P,
     /// How many helpers there are at most.
-    pub(super) helpers: usize,
-    pub(super) input: Turns<Input<'m, S, P::Out>>,
-    pub(super) verdict: Verdict<P::Stop>,
-    /// Filled by the helpers when they leave.
-    pieces: Mutex<Vec<Piece<'m, P::Out>>>,
+    helpers: usize,
+    verdict: Verdict<E>,
     /// What helpers that gave way have learned about the items.
-    sizes: Mutex<Vec<ChunkSize>>,
+    sizes: Sizes,
 }
+
+#[derive(Default)]
+struct Sizes(Mutex<Vec<ChunkSize>>);
 
 /// What is left to be claimed.
 pub(super) struct Input<'m, S, R> {
@@ -102,34 +111,40 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    /// Makes a map with at most `helpers` helpers.
-    pub(super) fn new(
-        core: &'e Core,
-        context: &'e Context,
-        label: &'e Label,
-        step: &'e P,
-        helpers: usize,
-        input: Input<'m, S, P::Out>,
-    ) -> Self {
-        Self {
-            core,
-            context,
-            label,
-            step,
-            helpers,
-            input: Turns::new(input),
-            verdict: Verdict::new(),
-            pieces: Mutex::new(Vec::new()),
-            sizes: Mutex::new(Vec::new()),
-        }
+    /// Makes a map.
+    pub(super) fn new(run: Run<'e, P::Stop>, step: &'e P, input: Input<'m, S, P::Out>) -> Self {
+        Self { run, step, input: Turns::new(input), pieces: Mutex::new(Vec::new()) }
     }
 
     /// Returns what is left when the last helper has left: the input, what was made, and why it
     /// stopped.
     #[inline]
     pub(super) fn into_parts(self) -> Parts<'m, S, P> {
-        let reason = self.verdict.into_reason();
+        let reason = self.run.verdict.into_reason();
         (self.input.into_inner(), self.pieces.into_inner(), reason)
+    }
+
+    /// Takes over what a helper has written.
+    #[inline]
+    pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
+        let mut kept = self.pieces.lock();
+        if kept.is_empty() {
+            std::mem::swap(&mut *kept, pieces);
+        } else {
+            kept.append(pieces);
+        }
+    }
+}
+
+impl<'e, E> Run<'e, E> {
+    /// Begins one with at most `helpers` helpers.
+    pub(super) fn new(
+        core: &'e Core,
+        context: &'e Context,
+        label: &'e Label,
+        helpers: usize,
+    ) -> Self {
+        Self { core, context, label, helpers, verdict: Verdict::new(), sizes: Sizes::default() }
     }
 
     /// Returns how a step calls closures where there is no frame for their tasks.
@@ -138,7 +153,7 @@ where
     }
 
     /// Stops the map, unless something else has already that takes precedence.
-    pub(super) fn stop(&self, reason: StopReason<P::Stop>) {
+    pub(super) fn stop(&self, reason: StopReason<E>) {
         match self.verdict.stop(reason) {
             StopReason::None | StopReason::Cancelled => {}
             StopReason::Stop { with, .. } => self.core.drop_contained(with, self.label),
@@ -148,9 +163,25 @@ where
 
     /// Stops the map at an item that is over, and counts it: it has returned, though with no result
     /// that is kept.
-    pub(super) fn stop_at(&self, position: usize, with: P::Stop) {
+    pub(super) fn stop_at(&self, position: usize, with: E) {
         self.core.tally().add(|c| &c.completed, 1);
         self.stop(StopReason::Stop { position, with });
+    }
+
+    /// Fails the map.
+    pub(super) fn fail(&self, failure: Failure) {
+        let failure = of_item(failure);
+        self.count(&failure);
+        self.stop(StopReason::Failed(failure));
+    }
+
+    /// Counts a failure.
+    pub(super) fn count(&self, failure: &Failure) {
+        let tally = self.core.tally();
+        match failure {
+            Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
+            _ => tally.add(|c| &c.failed, 1),
+        }
     }
 
     /// Returns whether nothing new is to start: something stops the map, or the pool was shut down
@@ -167,26 +198,21 @@ where
         true
     }
 
-    /// Takes over what a helper has written.
-    #[inline]
-    pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
-        let mut kept = self.pieces.lock();
-        if kept.is_empty() {
-            std::mem::swap(&mut *kept, pieces);
-        } else {
-            kept.append(pieces);
-        }
-    }
-
     /// Returns how much a helper that comes is to claim: as much as one before it that gave way, as
     /// no owner does.
     pub(super) fn chunk_size(&self, shift: &dyn Shift) -> ChunkSize {
-        let kept = if shift.is_owner() { None } else { self.sizes.lock().pop() };
+        let kept = if shift.is_owner() { None } else { self.sizes.0.lock().pop() };
         kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
     }
 
     /// Keeps what a helper that gives way has learned.
     pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
-        self.sizes.lock().push(size);
+        self.sizes.keep(size);
+    }
+}
+
+impl Sizes {
+    fn keep(&self, size: ChunkSize) {
+        self.0.lock().push(size);
     }
 }

@@ -57,7 +57,7 @@ pub(crate) trait Call {
 /// In the helper's frame, one task after the other.
 pub(crate) struct InFrame<'t, T>(pub(crate) &'t mut T);
 
-impl<'c, T: Tasks<'c>> Call for InFrame<'_, T> {
+impl<T: Tasks> Call for InFrame<'_, T> {
     #[inline(always)]
     fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure> {
         let result = f();
