@@ -153,8 +153,8 @@ impl Pool {
         JoinHandle { job: Some(job), core: Arc::clone(core) }
     }
 
-    /// Makes a job of a task and puts it on the queue, or ends it, if it was not let in: the one way
-    /// into the pool.
+    /// Makes a job of a task and puts it on the queue, or ends it, if it was not let in: the one
+    /// way into the pool.
     #[inline]
     pub(crate) fn job<F, R, E>(
         &self,
