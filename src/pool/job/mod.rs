@@ -7,6 +7,7 @@
 mod model;
 pub(crate) mod state;
 
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -188,8 +189,9 @@ impl Claimed<'_> {
             core.call_contained(&mut dropping(task, context), self.label);
         };
         if !current::drop_refused(drop) {
+            // They are one value that is leaked, and `leak` counts it.
+            let _leaked = ManuallyDrop::new(context);
             task.leak();
-            frame::leak(context);
         }
         self.end.failing(&cause);
         Err(cause)
