@@ -1,9 +1,7 @@
 //! What a task runs, without its types: so that what stands around a task is compiled once, and not
 //! for every closure that an application submits.
 
-use std::mem::ManuallyDrop;
-
-use crate::frame::{self, Failure};
+use crate::frame;
 
 /// A closure, and then its result.
 pub(crate) trait Call {
@@ -23,11 +21,6 @@ pub(crate) enum Once<F, R> {
 }
 
 impl<F: FnOnce() -> R, R> Once<F, R> {
-    #[inline]
-    pub(crate) fn new(f: F) -> Self {
-        Self::Closure(f)
-    }
-
     /// Returns the result of a closure that was called and has returned.
     #[inline]
     pub(crate) fn into_result(self) -> R {
@@ -53,29 +46,5 @@ impl<F: FnOnce() -> R, R> Call for Once<F, R> {
     #[cold]
     fn leak(&mut self) {
         frame::leak(std::mem::replace(self, Self::Neither));
-    }
-}
-
-/// A closure that has returned: its drop gives the result up.
-pub(super) struct Called<'t>(&'t mut dyn Call);
-
-impl<'t> Called<'t> {
-    #[inline]
-    pub(super) fn now(task: &'t mut dyn Call) -> Self {
-        task.call();
-        Self(task)
-    }
-
-    /// Leaves the result where it is.
-    #[inline]
-    pub(super) fn keep(self) -> Result<(), Failure> {
-        let _kept = ManuallyDrop::new(self);
-        Ok(())
-    }
-}
-
-impl Drop for Called<'_> {
-    fn drop(&mut self) {
-        self.0.give_up();
     }
 }

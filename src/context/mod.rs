@@ -325,7 +325,7 @@ impl Context {
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
         if self.carriers.is_some() {
-            let mut task = Once::new(f);
+            let mut task = Once::Closure(f);
             self.try_call_attached(&mut task)?;
             return Ok(task.into_result());
         }

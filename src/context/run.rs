@@ -6,7 +6,7 @@
 //! their frame closes, which resets what they touched. A task without carriers has the one frame.
 
 use super::Context;
-use super::call::{Call, Called};
+use super::call::Call;
 use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around, reattach};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::catch;
@@ -20,33 +20,34 @@ pub(crate) fn call(context: &Context, task: &mut dyn Call) -> Result<(), Failure
     if context.carriers.is_some() {
         return call_attached(context, task);
     }
-    match catch(|| frame::run(context.inherits(), || Called::now(task))) {
-        Ok(Ok(called)) => called.keep(),
-        Ok(Err(error)) => Err(Failure::Cleanup(error)),
+    match catch(|| frame::run(context.inherits(), || task.call())) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failure::Cleanup(frame::give_up(|| task.give_up(), error))),
         Err(payload) => Err(Failure::Panic(payload)),
     }
 }
 
 /// The same for a task with carriers, which have to be detached whatever happens.
 pub(crate) fn call_attached(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
-    let (mut task, mut ended) = (Some(task), None);
+    let mut ended = None;
     let attached = attached(context, |frame| {
-        if let Some(task) = task.take() {
-            ended = Some(catch(|| frame.run_inside(context.inherits(), || Called::now(task))));
-        }
+        let ran = catch(|| frame.run_inside(context.inherits(), || task.call()));
+        ended = Some(
+            ran.map(|cleaned| cleaned.map_err(|error| frame::give_up(|| task.give_up(), error))),
+        );
     });
     let detached = match attached {
         Ok(error) => error,
         Err(refused) => {
             // What the closure owns may use slots. The refusal is what the caller hears of.
-            let _second = frame::contained(|| task.map_or((), Call::give_up));
+            let _second = frame::contained(|| task.give_up());
             return Err(Failure::Carrier(refused));
         }
     };
     match ended {
-        Some(Ok(Ok(called))) => match detached {
-            None => called.keep(),
-            Some(error) => Err(Failure::Cleanup(frame::give_up(called, error))),
+        Some(Ok(Ok(()))) => match detached {
+            None => Ok(()),
+            Some(error) => Err(Failure::Cleanup(frame::give_up(|| task.give_up(), error))),
         },
         Some(Ok(Err(error))) => Err(Failure::Cleanup(match detached {
             None => error,

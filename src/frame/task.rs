@@ -197,7 +197,7 @@ impl<'c> Frame<'c> {
         let result = f();
         match ManuallyDrop::new(unwinding).0.next_task() {
             Ok(()) => Ok(result),
-            Err(error) => Err(give_up(result, error)),
+            Err(error) => Err(give_up(|| drop(result), error)),
         }
     }
 
@@ -256,14 +256,14 @@ pub(crate) fn run<R>(
     let _returned = ManuallyDrop::new(unwinding);
     match open.close() {
         None => Ok(result),
-        Some(error) => Err(give_up(result, error)),
+        Some(error) => Err(give_up(|| drop(result), error)),
     }
 }
 
-/// Drops the result of a task whose clean-up failed.
+/// Calls what drops the result of a task whose clean-up failed.
 #[cold]
-pub(crate) fn give_up<R>(result: R, error: CleanupError) -> CleanupError {
-    match contained(|| drop(result)) {
+pub(crate) fn give_up(drop: impl FnOnce(), error: CleanupError) -> CleanupError {
+    match contained(drop) {
         Ok(()) => error,
         Err(later) => error.merge(CleanupError::from_failure(later)),
     }

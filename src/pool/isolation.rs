@@ -31,7 +31,7 @@ impl Isolation {
     /// Runs one whole task.
     #[inline]
     pub(crate) fn run<R>(self, context: &Context, task: impl FnOnce() -> R) -> Result<R, Failure> {
-        let mut task = Once::new(task);
+        let mut task = Once::Closure(task);
         self.call(context, &mut task)?;
         Ok(task.into_result())
     }

@@ -126,7 +126,7 @@ impl Permit {
         let work = self.pool.work(f);
         // From here on the place is the task's.
         self.is_unused = false;
-        self.pool.submit_work(work, at, Place::Taken)
+        self.pool.submit_work(work, at, self.pool.core().admit(Place::Taken))
     }
 }
 

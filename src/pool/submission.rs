@@ -45,7 +45,8 @@ impl Pool {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        self.submit_work(self.work(f), Location::caller(), Place::Wait)
+        let work = self.work(f);
+        self.submit_work(work, Location::caller(), self.core().admit(Place::Wait))
     }
 
     /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits.
@@ -79,7 +80,7 @@ impl Pool {
         let work = self.work(f);
         let admitted = core.admit(Place::Refuse);
         match admitted {
-            Ok(_) => Ok(self.submit_admitted(work, at, admitted)),
+            Ok(_) => Ok(self.submit_work(work, at, admitted)),
             Err(why) => {
                 let (f, context) = work;
                 core.drop_contained(context, &self.label(core.next_number(), at));
@@ -121,24 +122,10 @@ impl Pool {
         }
     }
 
-    /// Submits a task that has its context. The handle of one that is not let in is that of a
+    /// Submits a task that has its context. The handle of one that was not let in is that of a
     /// cancelled one.
     #[inline]
     pub(crate) fn submit_work<F, R>(
-        &self,
-        work: Work<F>,
-        at: &'static Location<'static>,
-        place: Place,
-    ) -> JoinHandle<R>
-    where
-        F: FnOnce() -> R + Send + 'static,
-        R: Send + 'static,
-    {
-        self.submit_admitted(work, at, self.core().admit(place))
-    }
-
-    #[inline]
-    fn submit_admitted<F, R>(
         &self,
         work: Work<F>,
         at: &'static Location<'static>,

@@ -31,7 +31,7 @@ fn run_plain<R>(context: &Context, f: impl FnOnce() -> R) -> R {
 
 #[inline]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
-    let mut task = Once::new(f);
+    let mut task = Once::Closure(f);
     call_attached(context, &mut task);
     task.into_result()
 }

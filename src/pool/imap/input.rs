@@ -117,7 +117,8 @@ impl<I: Iterator, F> LazyInput<I, F> {
             drop(f);
             result.into_inner()
         };
-        Some(self.pool.submit_work((task, self.context.clone()), self.at, Place::Wait))
+        let work = (task, self.context.clone());
+        Some(self.pool.submit_work(work, self.at, self.pool.core().admit(Place::Wait)))
     }
 
     pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

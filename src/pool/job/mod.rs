@@ -346,7 +346,7 @@ where
 
     fn claim(&self, core: &Core, how: How<'_>) -> bool {
         let Some(((closure, context), promise)) = self.cell.claim() else { return false };
-        let mut task = Once::new(closure);
+        let mut task = Once::Closure(closure);
         let is_unwanted = promise.is_unwanted;
         let claimed = Claimed { label: self, end: &self.end, context, is_unwanted };
         let (ended, activity) = claimed.end(core, how, &mut task);

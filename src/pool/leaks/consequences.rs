@@ -40,7 +40,7 @@ impl Core {
         if let Ok(context) = context {
             // A carrier that fails here fails with the first task, too, which then reports it.
             // Replacing the worker for it before it has run anything would go on for ever.
-            let _reported_by_the_first_task = context::call(&context, &mut Once::new(|| ()));
+            let _reported_by_the_first_task = context::call(&context, &mut Once::Closure(|| ()));
             self.slots[index].stay();
         }
     }

@@ -63,7 +63,7 @@ impl<T: Tasks> Call for InFrame<'_, T> {
         let result = f();
         if !self.0.is_clean() {
             if let Err(error) = self.0.next_task() {
-                return Err(Failure::Cleanup(frame::give_up(result, error)));
+                return Err(Failure::Cleanup(frame::give_up(|| drop(result), error)));
             }
         }
         Ok(result)
