@@ -106,21 +106,3 @@ impl<'c> Series<'c> {
         }
     }
 }
-
-impl Tasks for Series<'_> {
-    #[inline]
-    fn is_clean(&self) -> bool {
-        match self {
-            Self::Isolated(frame) => frame.is_clean(),
-            Self::Leaky(_) => true,
-        }
-    }
-
-    #[inline]
-    fn next_task(&mut self) -> Result<(), CleanupError> {
-        match self {
-            Self::Isolated(frame) => frame.next_task(),
-            Self::Leaky(_) => Ok(()),
-        }
-    }
-}
