@@ -183,3 +183,66 @@ fn an_adopted_number_is_fresh_for_every_item() {
         assert_eq!(pool.detached().broadcast(|| LEVEL.get()), vec![0; workers]);
     }
 }
+
+/// Can be told how many more times it can be detached.
+#[derive(Clone)]
+struct Detaches(Arc<AtomicUsize>);
+
+impl Carrier for Detaches {
+    type Captured = ();
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "detaches"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        let left = |left: usize| left.checked_sub(1);
+        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("not any more, on purpose".into()),
+        }
+    }
+
+    fn reattach(&self, (): &(), (): &mut ()) -> bool {
+        true
+    }
+}
+
+// Broke: the chunk whose last item was over was joined with its neighbour on the worker on which
+// the carrier had stayed attached.
+#[test]
+fn nothing_is_reduced_where_a_carrier_has_stayed_attached() {
+    quiet();
+    // One worker: another one's chunk could take what is left of the detaches.
+    let pool = Pool::new(1).unwrap();
+    let detaches = Detaches(Arc::new(AtomicUsize::new(usize::MAX)));
+    let context = Context::empty().carry(detaches.clone());
+    let pool = pool.in_context(&context);
+    let reduced = AtomicUsize::new(0);
+    let map = |n: usize| {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        if n == 1 {
+            // That of the closure, and not that of the chunk.
+            detaches.0.store(1, Ordering::SeqCst);
+        }
+        n
+    };
+    let reduce = |a, b| {
+        if detaches.0.load(Ordering::SeqCst) == 0 {
+            reduced.fetch_add(1, Ordering::SeqCst);
+        }
+        a + b
+    };
+    let said = panic_of(|| pool.map_reduce(0..2_usize, map, || 0, reduce));
+    assert!(said.contains("not any more"), "{said}");
+    assert_eq!(reduced.into_inner(), 0);
+}

@@ -227,7 +227,7 @@ where
     /// Tells the step that a chunk is over, unless something has stopped it.
     fn end_chunk(&mut self) -> Result<(), Failure> {
         match self.pieces.last() {
-            Some(piece) if piece.left() == 0 => {
+            Some(piece) if piece.left() == 0 && !self.map.run.is_stopped() => {
                 self.map.step.chunk_done(&mut self.kept, piece.positions())
             }
             _ => Ok(()),

@@ -184,11 +184,16 @@ impl<'e, E> Run<'e, E> {
         }
     }
 
+    /// Returns whether something has stopped the map.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.verdict.is_stopped()
+    }
+
     /// Returns whether nothing new is to start: something stops the map, or the pool was shut down
     /// for good.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.verdict.is_stopped() || self.core.is_cancelled() && self.is_cancelled()
+        self.is_stopped() || self.core.is_cancelled() && self.is_cancelled()
     }
 
     /// Stops the map, since the pool is cancelled.
