@@ -69,10 +69,15 @@ impl Carrier for Logger {
 
 /// A context with carriers `a`, `b`, `c`, of which `b` has the fault.
 pub(super) fn three(fault: Fault) -> (Context, Log) {
+    three_beside(Context::empty(), fault)
+}
+
+/// The same with what another context has.
+pub(super) fn three_beside(context: Context, fault: Fault) -> (Context, Log) {
     quiet();
     let log = Log::default();
     let logger = |name, fault| Logger { name, fault, log: Arc::clone(&log) };
-    let context = Context::empty()
+    let context = context
         .carry(logger("a", Fault::Never))
         .carry(logger("b", fault))
         .carry(logger("c", Fault::Never));

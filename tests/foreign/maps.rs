@@ -229,7 +229,6 @@ fn nothing_is_reduced_where_a_carrier_has_stayed_attached() {
     let pool = pool.in_context(&context);
     let reduced = AtomicUsize::new(0);
     let map = |n: usize| {
-        std::thread::sleep(std::time::Duration::from_millis(2));
         if n == 1 {
             // That of the closure, and not that of the chunk.
             detaches.0.store(1, Ordering::SeqCst);

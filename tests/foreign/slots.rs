@@ -3,14 +3,18 @@
 
 use std::sync::Arc;
 
-use super::carriers::{Fault, Log, notes, three};
+use super::carriers::{Fault, Log, notes, three, three_beside};
 use crate::support::{OnDrop, SHAPES, panic_of, quiet};
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, task_local};
 use futures_lite::future::{block_on, yield_now};
 
-task_local! { static TOUCHED: u32 = 0; }
+task_local! {
+    static TOUCHED: u32 = 0;
+    #[inherit]
+    static GIVEN: u32 = 0;
+}
 
 struct Toucher;
 
@@ -147,4 +151,24 @@ fn what_a_refused_task_owns_is_dropped_without_a_trace() {
         }
         assert_eq!(pool.stats().workers, workers);
     }
+}
+
+// Its task has not begun: as with one that is cancelled, there is nothing that it inherits.
+#[test]
+fn what_a_refused_task_owns_is_dropped_in_an_empty_frame() {
+    let (context, _) = three_beside(GIVEN.scope(5, Context::capture), Fault::Attach);
+    let seen = Log::default();
+    let owned = || {
+        let seen = Arc::clone(&seen);
+        OnDrop::new(move || seen.lock().unwrap().push(format!("{}", GIVEN.get())))
+    };
+    let guard = owned();
+    assert!(context.try_run(move || drop(guard)).unwrap_err().is_carrier());
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap().in_context(&context);
+        let guard = owned();
+        assert!(pool.submit(move || drop(guard)).join().is_err());
+        assert!(pool.map_results([owned()], drop)[0].is_err());
+    }
+    assert_eq!(notes(&seen), ["0"; 1 + 2 * SHAPES.len()]);
 }
