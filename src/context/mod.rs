@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 pub(crate) use call::{Call, Once};
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{attached, call, call_attached, make_for_nobody, ready_for_next, run_several};
+pub(crate) use run::{
+    attached, call, call_attached, call_bare, make_for_nobody, ready_for_next, run_several,
+};
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{

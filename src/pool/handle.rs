@@ -387,6 +387,9 @@ impl<R> Future for JoinHandle<R> {
     /// to this worker do not: they wait until `block_on` returns, where a `join` runs them. So what
     /// is awaited by `block_on` inside a task should not broadcast on the same pool.
     ///
+    /// A poll that is ready has taken the result, also if that is an error because tasks are nested
+    /// too deep, or because this is a forked child.
+    ///
     /// # Panics
     ///
     /// Panics if the result was taken before.

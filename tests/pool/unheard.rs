@@ -3,9 +3,36 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use cleanslate::Pool;
+use cleanslate::foreign::{BoxError, Carrier};
+use cleanslate::{Context, Pool, task_local};
 
 use crate::support::{Census, Fails, SHAPES, finishes, panic_of, quiet};
+
+task_local! { static SLOT: Option<Fails> = None; }
+
+/// Carries nothing. Maps with carriers go another way.
+struct Nothing;
+
+impl Carrier for Nothing {
+    type Captured = ();
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "nothing"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
 
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -111,6 +138,47 @@ fn of_an_imap_the_hook_hears_of_the_second_drop_and_of_items_that_nobody_asks_fo
         drop(lazy);
         pool.wait_idle();
         assert!(heard().iter().all(|words| words.ends_with("panicked: item 1")));
+    });
+}
+
+#[test]
+fn of_a_clean_up_that_fails_the_hook_does_not_hear_since_the_error_says_it_all() {
+    each_shape(|pool, heard| {
+        let census = Census::new();
+        // Two drops fail: that of what was left, and that of what was returned.
+        let leaves = |n: usize| {
+            (n == 3).then(|| {
+                SLOT.set(Some(Fails::new(&census)));
+                Fails::new(&census)
+            })
+        };
+        let carrying = pool.in_context(&Context::empty().carry(Nothing));
+        for pool in [pool, &carrying] {
+            let pull = || (0..20).map(leaves);
+            let stops = |n| leaves(n).map_or(Ok(()), Err);
+            let of_submit = pool.scope(|s| s.submit(|| leaves(3)).join().err()).unwrap();
+            let of_one = pool.map_results(0..20, leaves).remove(3).err().unwrap();
+            assert!(of_submit.is_cleanup() && of_one.is_cleanup());
+            let all = [
+                ("submit", of_submit.to_string()),
+                ("map_results", of_one.to_string()),
+                ("map", panic_of(|| drop(pool.map(0..20, leaves)))),
+                ("map_range", panic_of(|| drop(pool.map_range(0..20, leaves)))),
+                ("map_slice", panic_of(|| drop(pool.map_slice(&[1, 2, 3], |n| leaves(*n))))),
+                ("try_map", panic_of(|| drop(pool.try_map(0..20, stops)))),
+                ("a pull", panic_of(|| drop(pool.map(pull(), |_| ())))),
+                ("a pull of map_results", panic_of(|| drop(pool.map_results(pull(), |_| ())))),
+                ("broadcast", panic_of(|| drop(pool.broadcast(|| leaves(3))))),
+            ];
+            let others = pool.workers() - 1;
+            assert_eq!(heard().len(), others, "the other visits of the broadcast");
+            for (what, words) in all {
+                assert!(words.contains("SLOT"), "{what}: {words}");
+                let faults = words.matches("a drop, on purpose").count();
+                assert_eq!(faults, 2, "{what}: {words}");
+            }
+        }
+        assert_eq!(census.alive(), 0);
     });
 }
 

@@ -148,8 +148,8 @@ impl Claimed<'_> {
         tally.add(|c| &c.running, 1);
         let activity = Activity::begin(core, tally, Doing::TASK);
         let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
-        if ended.is_err() {
-            // It may have a result, and fail for what it has leaked.
+        if ended.is_err() && !task.is_over() {
+            // It has a result, and fails for what it has leaked.
             core.call_contained(&mut || task.give_up(), self.label);
         }
         if !self.context.is_empty() {

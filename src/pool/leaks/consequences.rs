@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use super::item;
-use super::watch::{Config, Finding};
+use super::watch::{Config, Finding, Watch};
 use crate::context::{self, Context, Once};
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Labelled};
 use crate::pool::isolation::Isolation;
-use crate::pool::scheduler::current;
 use crate::sentinel::{Action, Incident, Report};
 
 impl Core {
@@ -54,10 +53,18 @@ impl Core {
         item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        match self.leak_watch.config() {
+        match self.take_up_watch() {
             None => f(),
-            Some(config) => self.run_watched(config, label, item, f),
+            Some(watch) => self.run_watched(watch, label, item, f),
         }
+    }
+
+    /// Returns the watch of this worker, if the pool has a sentinel and this is a worker of it on
+    /// which nothing is watched yet: what runs on top of another task belongs to the watch of that
+    /// one.
+    #[inline(always)]
+    fn take_up_watch(&self) -> Option<Watch<'_>> {
+        self.leak_watch.config()?.take_up(self.id)
     }
 
     /// Not inlined, so that a pool without a sentinel runs its tasks as if there were no such
@@ -65,14 +72,14 @@ impl Core {
     #[inline(never)]
     fn run_watched<R>(
         &self,
-        config: &Config,
+        watch: Watch<'_>,
         label: &dyn Labelled,
         item: Option<usize>,
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let (mut f, mut outcome) = (Some(f), None);
         let mut call = || outcome = f.take().map(|f| f());
-        let fails = self.call_watched(config, label, item, &mut call);
+        let fails = self.call_watched(watch, label, item, &mut call);
         let Some(outcome) = outcome else { unreachable!("what is watched is called") };
         match fails {
             Some(report) => self.fail(label, &report, outcome),
@@ -83,23 +90,20 @@ impl Core {
     /// Returns the report of a task that has to fail for it.
     fn call_watched(
         &self,
-        config: &Config,
+        watch: Watch<'_>,
         label: &dyn Labelled,
         item: Option<usize>,
         f: &mut dyn FnMut(),
     ) -> Option<Report> {
-        let Some(index) = current::index_in(self.id) else {
-            f();
-            return None;
-        };
         item::reset();
-        let finding = config.run(f, |finding| match finding {
+        let (config, index) = (watch.config, watch.worker);
+        let finding = watch.run(f, |finding| match finding {
             Finding::Nothing => {}
             Finding::Leaks(report) => self.leaked(config, label, item, index, report),
             Finding::RenewAlways => self.slots[index].retire(),
         });
         match finding {
-            Some(Finding::Leaks(report)) if matches!(config.sentinel.action(), Action::Panic) => {
+            Finding::Leaks(report) if matches!(config.sentinel.action(), Action::Panic) => {
                 Some(report)
             }
             _ => None,

@@ -39,6 +39,14 @@ pub(super) struct Config {
     pub(super) budget: Option<Budget>,
 }
 
+/// The mode of this worker, out of its place: whoever has it watches what runs next.
+#[must_use]
+pub(super) struct Watch<'c> {
+    pub(super) config: &'c Config,
+    pub(super) worker: usize,
+    mode: Mode,
+}
+
 /// What a watch found.
 pub(super) enum Finding {
     Nothing,
@@ -109,6 +117,8 @@ impl Config {
         result
     }
 
+    #[cold]
+    #[inline(never)]
     fn look(&self) -> (Mode, Result<(), Unsupported>) {
         match self.sentinel.watcher() {
             Ok(watcher) => (Mode::Watch(Box::new(watcher)), Ok(())),
@@ -117,16 +127,19 @@ impl Config {
         }
     }
 
+    /// Begins a watch, unless this is no worker of that pool, or something is watched already.
+    pub(super) fn take_up(&self, pool: u64) -> Option<Watch<'_>> {
+        let worker = current::index_in(pool)?;
+        Some(Watch { config: self, worker, mode: take_out()? })
+    }
+}
+
+impl Watch<'_> {
     /// Calls `f`, and `then` with what was found, which is not watched itself. Neither may unwind.
-    ///
-    /// `None` on top of another watch.
-    pub(super) fn run(&self, f: &mut dyn FnMut(), then: impl FnOnce(&Finding)) -> Option<Finding> {
-        let Some(mut mode) = take_out() else {
-            f();
-            return None;
-        };
+    pub(super) fn run(self, f: &mut dyn FnMut(), then: impl FnOnce(&Finding)) -> Finding {
+        let mut mode = self.mode;
         if let Mode::WatchLater = mode {
-            mode = self.look().0;
+            mode = self.config.look().0;
         }
         let finding = match &mut mode {
             Mode::Watch(watcher) => {
@@ -145,7 +158,7 @@ impl Config {
         };
         then(&finding);
         put_back(mode);
-        Some(finding)
+        finding
     }
 }
 
@@ -169,7 +182,7 @@ fn call(f: &mut dyn FnMut()) {
     f();
 }
 
-/// `None` below a watch, and where a thread in its teardown drops what belongs to a pool.
+/// `None` on top of another watch, and where a thread in its teardown drops what belongs to a pool.
 fn take_out() -> Option<Mode> {
     MODE.try_with(Cell::take).ok().flatten()
 }

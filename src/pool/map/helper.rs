@@ -14,7 +14,7 @@ use super::step::{InFrame, Step};
 use super::verdict::StopReason;
 use crate::context;
 use crate::foreign::AttachedCarriers;
-use crate::frame::{CleanupError, Failure, Frame};
+use crate::frame::{self, CleanupError, Failure, Frame};
 use crate::panic::{AbortOnUnwind, catch};
 use crate::pool::group::{Body, Help, Shift};
 use crate::pool::isolation::{Series, Tasks, Unseparated};
@@ -210,14 +210,12 @@ where
                 None => {}
                 Some(Stop::Item(with)) => {
                     if let Err(error) = tasks.next_task() {
-                        run.core.drop_contained(with, run.label);
-                        return Err(Failure::Cleanup(error));
+                        return Err(Failure::Cleanup(frame::give_up(|| drop(with), error)));
                     }
                     run.stop_at(piece.position(), with);
                 }
                 Some(Stop::Cleanup(error, out)) => {
-                    run.core.drop_contained(out, run.label);
-                    return Err(Failure::Cleanup(error));
+                    return Err(Failure::Cleanup(frame::give_up(|| drop(out), error)));
                 }
             }
         }
@@ -375,22 +373,20 @@ where
     P: Step<S::Item>,
 {
     let Map { run, step, .. } = map;
-    let Run { core, context, label, .. } = *run;
+    let context = run.context;
     let mut frame = Frame::enter(context.inherits());
     while !run.is_over() {
         let Some(item) = chunk.next() else { break };
         match step.run(kept, item, &mut run.on_top()) {
             ControlFlow::Continue(out) => {
                 if let Err(error) = frame.next_task() {
-                    core.drop_contained(out, label);
-                    return Err(error);
+                    return Err(frame::give_up(|| drop(out), error));
                 }
                 piece.push(out);
             }
             ControlFlow::Break(with) => {
                 if let Err(error) = frame.next_task() {
-                    core.drop_contained(with, label);
-                    return Err(error);
+                    return Err(frame::give_up(|| drop(with), error));
                 }
                 run.stop_at(piece.position(), with);
                 break;

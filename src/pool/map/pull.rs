@@ -1,7 +1,7 @@
 //! How a helper calls the user's iterator.
 
-use crate::context::Context;
-use crate::frame::{self, Failure};
+use crate::context::{self, Call, Context, Once};
+use crate::frame::Failure;
 use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
@@ -30,30 +30,25 @@ impl Pull<'_> {
     #[cold]
     #[inline(never)]
     fn next_apart<I: Iterator>(&self, items: &mut I) -> Result<Option<I::Item>, Failure> {
-        let mut item = None;
-        let called = self.call_apart(&mut || item = items.next());
-        if called.is_err() {
-            self.discard(item.take());
-        }
-        called.map(|()| item)
+        let mut pull = Once::Closure(|| items.next());
+        self.call_apart(&mut pull)?;
+        Ok(pull.into_result())
     }
 
-    fn call_apart(&self, next: &mut dyn FnMut()) -> Result<(), Failure> {
-        self.core.watched(self.label, None, || match self.core.isolation {
-            Isolation::Leaky => catch(next).map_err(Failure::Panic),
-            Isolation::Reset => catch(|| frame::run(self.context.inherits(), next))
-                .map_err(Failure::Panic)?
-                .map_err(Failure::Cleanup),
-        })
+    fn call_apart(&self, pull: &mut dyn Call) -> Result<(), Failure> {
+        let called = self.core.watched(self.label, None, || match self.core.isolation {
+            Isolation::Leaky => catch(|| pull.call()).map_err(Failure::Panic),
+            Isolation::Reset => context::call_bare(self.context, pull),
+        });
+        if called.is_err() && !pull.is_over() {
+            // It has pulled an item, and fails for what it has leaked.
+            self.core.call_contained(&mut || pull.give_up(), self.label);
+        }
+        called
     }
 
     /// Returns whether nothing more is to be pulled.
     pub(super) fn is_over(&self) -> bool {
         (self.is_over)()
-    }
-
-    /// Drops an item whose pull could not be cleaned up.
-    pub(super) fn discard<T>(&self, item: T) {
-        self.core.drop_contained(item, self.label);
     }
 }

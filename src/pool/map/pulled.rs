@@ -5,7 +5,7 @@ use std::vec;
 
 use super::chunk_size::BLOCK;
 use super::{Pull, Source};
-use crate::frame::Failure;
+use crate::frame::{self, Failure};
 use crate::pool::isolation::{Series, Tasks};
 
 /// The most bytes of items that a helper pulls at a time: about what the first-level cache holds.
@@ -54,18 +54,12 @@ impl<I: Iterator + Send> Source for Pulled<I> {
         let mut pulled = Buffer { items, written: 0, chunk };
         let Buffer { items, written, .. } = &mut pulled;
         let places = &mut items.spare_capacity_mut()[..most];
-        let ended = if const { size_of::<I>() <= SMALL } {
-            pull_as(&mut self.0, places, written, tasks, pull)
+        if const { size_of::<I>() <= SMALL } {
+            pull_as(&mut self.0, places, written, tasks, pull)?;
         } else {
-            pull_as(&mut self.0.as_mut(), places, written, tasks, pull)
-        };
-        match ended {
-            Ok(()) => Ok(pulled.written),
-            Err(Unpulled { failure, item }) => {
-                pull.discard(item);
-                Err(failure)
-            }
+            pull_as(&mut self.0.as_mut(), places, written, tasks, pull)?;
         }
+        Ok(pulled.written)
     }
 }
 
@@ -91,12 +85,6 @@ impl<T> Drop for Buffer<'_, T> {
     }
 }
 
-/// A pull that failed. If it could not be cleaned up, the item that it returned is to be dropped.
-struct Unpulled<T> {
-    failure: Failure,
-    item: Option<T>,
-}
-
 /// Calls [`pull_all`] for tasks of this kind: asked once, and not for each item.
 #[inline(always)]
 fn pull_as<I: Iterator>(
@@ -105,7 +93,7 @@ fn pull_as<I: Iterator>(
     count: &mut usize,
     tasks: &mut Series<'_>,
     pull: &Pull<'_>,
-) -> Result<(), Unpulled<I::Item>> {
+) -> Result<(), Failure> {
     match tasks {
         Series::Isolated(frame) => {
             pull_all(from, places, count, frame, pull, |items| Ok(items.next()))
@@ -129,7 +117,7 @@ fn pull_all<I: Iterator>(
     tasks: &mut impl Tasks,
     pull: &Pull<'_>,
     next: impl Fn(&mut I) -> Result<Option<I::Item>, Failure>,
-) -> Result<(), Unpulled<I::Item>> {
+) -> Result<(), Failure> {
     /// How far the loop is; its drop says so, also while unwinding.
     struct Progress<'p, I> {
         items: Option<I>,
@@ -153,8 +141,7 @@ fn pull_all<I: Iterator>(
             // again.
             let was_clean = tasks.is_clean();
             while *done < block {
-                let item = next(items).map_err(|failure| Unpulled { failure, item: None })?;
-                let Some(item) = item else { break 'clean None };
+                let Some(item) = next(items)? else { break 'clean None };
                 // The price of isolation: a load and a branch.
                 if !was_clean || !tasks.is_clean() {
                     break 'clean Some(item);
@@ -165,7 +152,7 @@ fn pull_all<I: Iterator>(
             continue 'blocks;
         };
         if let Err(error) = tasks.next_task() {
-            return Err(Unpulled { failure: Failure::Cleanup(error), item });
+            return Err(Failure::Cleanup(frame::give_up(|| drop(item), error)));
         }
         let Some(item) = item else { return Ok(()) };
         places[*done].write(item);

@@ -77,6 +77,29 @@ fn what_a_map_keeps_is_watched_where_it_belongs_to_no_item() {
     );
 }
 
+// Broke: a task that ran on top took the item's number away.
+#[test]
+fn an_item_that_waits_for_another_task_is_reported_by_its_number() {
+    each_shape_of(
+        |workers| {
+            let log = Log::default();
+            (pool(workers, log.of(Sentinel::new())), log)
+        },
+        |(pool, log)| {
+            let inner = pool.detached();
+            let item = move |n: usize| {
+                if n.is_multiple_of(7) {
+                    dirty();
+                }
+                inner.submit(|| ()).join().unwrap();
+            };
+            assert_eq!(pool.imap_unordered(0..50, item).count(), 50);
+            let items: HashSet<_> = log.take().into_iter().map(|told| told.item).collect();
+            assert_eq!(items, (0..50).step_by(7).map(Some).collect());
+        },
+    );
+}
+
 #[test]
 fn every_way_into_a_pool_is_watched_task_by_task() {
     each_shape_of(
