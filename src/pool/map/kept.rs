@@ -204,11 +204,11 @@ where
     ) -> ControlFlow<Infallible, ()> {
         let input = Guarded::new(input);
         let result = calls.call(|| (self.f)(input.into_inner())).unwrap_or_else(|f| resume(f));
-        let result = match kept.value.take() {
+        // The last call for the item: its task is what is left of the item's.
+        kept.value = Some(match kept.value.take() {
             None => result,
-            Some(before) => self.put_together(calls, before, result).unwrap_or_else(|f| resume(f)),
-        };
-        kept.value = Some(result);
+            Some(before) => (self.reduce)(before, result),
+        });
         ControlFlow::Continue(())
     }
 
