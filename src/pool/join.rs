@@ -10,9 +10,9 @@ impl Pool {
     /// Runs two closures, in parallel if a worker is free, each in a task of its own, and returns
     /// their results. They may borrow.
     ///
-    /// Inside a task, the waiting thread itself runs what nobody else has begun, `a` first. So a
-    /// recursion that halves its work cannot deadlock, as deep as tasks may
-    /// [nest](Pool#waiting). It costs two tasks, so halve only what is worth it.
+    /// Inside a task, this thread runs `a` itself, and then `b`, unless a worker has begun that. So
+    /// a recursion that halves its work cannot deadlock, as deep as tasks may [nest](Pool#waiting).
+    /// It costs two tasks, so halve only what is worth it.
     ///
     /// # Panics
     ///
@@ -50,11 +50,19 @@ impl Pool {
         // If one is refused, both may be dropped by one panic.
         let (a, b) = (Guarded::new(a), Guarded::new(b));
         let joined = self.scope(|s| {
-            let (a, b) = (s.submit_at(at, a.into_inner()), s.submit_at(at, b.into_inner()));
-            // Whatever nobody has begun, before the first wait.
-            a.help();
+            if !self.core().runs_here() {
+                let (a, b) = (s.submit_at(at, a.into_inner()), s.submit_at(at, b.into_inner()));
+                // Whatever nobody has begun, before the first wait.
+                a.help();
+                b.help();
+                return (a.join(), b.join());
+            }
+            // What this thread runs anyway need not be put on the queue, where it would have a
+            // worker called that mostly finds it gone.
+            let b = s.submit_at(at, b.into_inner());
+            let a = self.run_here(a.into_inner(), at);
             b.help();
-            (a.join(), b.join())
+            (a, b.join())
         });
         match joined {
             (Ok(a), Ok(b)) => (a, b),

@@ -5,10 +5,10 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::core::{Place, Refused};
-use super::error::{Cause, SubmitError};
+use super::error::{Cause, SubmitError, TaskError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
-use super::job::{AnyJob, End, How, Job, Work};
+use super::job::{self, AnyJob, End, How, Job, Work};
 use super::pool::{Inherits, Pool};
 use crate::context::Context;
 use crate::panic::Guarded;
@@ -162,10 +162,35 @@ impl Pool {
         let ends = match admitted {
             Ok(_) if enqueue(Arc::clone(&job)) => How::Cancel(Cause::ShutDown),
             Ok(_) => return job,
-            Err(Refused::Forked) => How::Refuse(Cause::Forked),
-            Err(_) => How::Refuse(Cause::ShutDown),
+            Err(why) => refuse(why),
         };
         let _ended = job.claim(core, ends);
         job
     }
+
+    /// Runs a task here and now, which need not become a job for that: nobody else ever sees it.
+    #[track_caller]
+    pub(crate) fn run_here<F, R>(
+        &self,
+        f: F,
+        at: &'static Location<'static>,
+    ) -> Result<R, TaskError>
+    where
+        F: FnOnce() -> R,
+    {
+        let core = self.core();
+        let work = self.work(f);
+        let admitted = core.admit(Place::Wait);
+        let label = self.label(admitted.unwrap_or_else(|_| core.next_number()), at);
+        job::end_here(core, &label, work, admitted.map_or_else(refuse, |_| How::Here))
+    }
+}
+
+/// Returns how a task ends that was not let in.
+#[cold]
+fn refuse<'t>(why: Refused) -> How<'t> {
+    How::Refuse(match why {
+        Refused::Forked => Cause::Forked,
+        Refused::Full | Refused::ShutDown => Cause::ShutDown,
+    })
 }

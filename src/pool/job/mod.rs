@@ -71,6 +71,8 @@ pub(crate) enum How<'t> {
     Run(Tally<'t>),
     /// It is run by a thread that waits for it.
     Inline,
+    /// It is run by the thread that submits it, and nobody else ever sees it.
+    Here,
     /// It is cancelled where it lies on the queue, for this cause.
     Cancel(Cause),
     /// It was not let in, for this cause. Nothing counts it.
@@ -136,10 +138,8 @@ impl Claimed<'_> {
                 return self.abandon(core, Cause::ShutDown, task);
             }
             How::Run(tally) => tally,
-            How::Inline if !current::may_nest() => {
-                return self.abandon(core, Cause::TooDeep, task);
-            }
-            How::Inline => {
+            _ if !current::may_nest() => return self.abandon(core, Cause::TooDeep, task),
+            How::Inline | How::Here => {
                 let tally = core.tally();
                 tally.add(|c| &c.inline, 1);
                 tally
@@ -253,6 +253,27 @@ impl dyn AnyJob + '_ {
         if let Some(waiter) = waiter {
             drop_waiter(core, waiter, self.labelled());
         }
+    }
+}
+
+/// Brings a task to its end without making it a job.
+pub(crate) fn end_here<F, R>(
+    core: &Core,
+    label: &Label,
+    work: Work<F>,
+    how: How<'_>,
+) -> Result<R, TaskError>
+where
+    F: FnOnce() -> R,
+{
+    let (closure, context) = work;
+    let mut task = Once::Closure(closure);
+    let claimed = Claimed { label, end: &(), context, is_unwanted: false };
+    let (ended, activity) = not_in_carrier(|| claimed.end(core, how, &mut task));
+    drop(activity);
+    match ended {
+        Ok(()) => Ok(task.into_result()),
+        Err(cause) => Err(TaskError::new(label.clone(), cause)),
     }
 }
 
