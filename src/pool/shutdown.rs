@@ -129,7 +129,8 @@ impl Pool {
 
     /// Closes the pool and cancels what has not started, without waiting; the last handle does not
     /// wait either. What is cancelled is dropped here and now. Works anywhere, on the pool's own
-    /// workers too.
+    /// workers too. (Should the drop of each cancelled task call this as well, those that lie too
+    /// deep for one thread are dropped by the calls below, or by a worker.)
     ///
     /// # Examples
     ///

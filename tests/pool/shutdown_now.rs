@@ -201,3 +201,38 @@ fn what_is_cancelled_may_leave_the_wait_for_another_task_to_a_thread() {
         assert_eq!(pool.stats().cancelled, 2);
     });
 }
+
+// Broke: each lay on top of the one before, until the stack was at its end.
+#[test]
+fn what_is_cancelled_may_shut_the_pool_down_in_its_drop() {
+    const TASKS: usize = 20_000;
+
+    for on_a_worker in [false, true] {
+        finishes("shutdowns in drops", move || {
+            let census = Census::default();
+            let pool = Pool::new(1).unwrap();
+            let busy = occupy(&pool);
+            let weak = pool.downgrade();
+            let stop = move || {
+                if let Some(pool) = weak.upgrade() {
+                    pool.shutdown_background_now();
+                }
+            };
+            if on_a_worker {
+                drop(pool.submit(stop.clone()));
+            }
+            for _ in 0..TASKS {
+                let (token, stop) = (census.token(), stop.clone());
+                let stops = OnDrop::new(move || (drop(token), stop()).1);
+                drop(pool.submit(move || drop(stops)));
+            }
+            if !on_a_worker {
+                stop();
+                assert_eq!(census.alive(), 0, "here and now");
+            }
+            drop(busy);
+            pool.shutdown().unwrap();
+            assert_eq!((census.alive(), pool.stats().cancelled), (0, TASKS as u64));
+        });
+    }
+}

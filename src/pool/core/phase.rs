@@ -94,18 +94,19 @@ impl Core {
 
     /// Cancels what has not started: what is directed to the workers first, since that is soon
     /// done, and the queue may be long.
+    ///
+    /// The drop of a task may shut the pool down as well, and so come to the next one. What would
+    /// lie too deep is left to those below, and to the workers, who have been woken.
     #[cold]
     fn cancel_unstarted(&self) {
         self.cancel_directed();
-        loop {
-            while let Some(entry) = self.queue.pop() {
-                entry.run(self, self.tally());
-            }
-            // What a sweep moves is out of sight for a moment. It runs no user code.
-            if self.queue.is_being_swept() {
-                seam::yield_now();
-            } else if self.queue.is_empty() {
-                return;
+        while current::may_end() {
+            match self.queue.pop() {
+                Some(entry) => entry.run(self, self.tally()),
+                // What a sweep moves is out of sight for a moment. It runs no user code.
+                None if self.queue.is_being_swept() => seam::yield_now(),
+                None if self.queue.is_empty() => return,
+                None => {}
             }
         }
     }
