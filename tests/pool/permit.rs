@@ -127,6 +127,28 @@ fn a_wait_that_is_given_up_loses_nothing() {
     });
 }
 
+// Broke: each that left the line looked at all the others, under the lock that every submission
+// takes.
+#[test]
+fn of_a_long_line_many_may_leave() {
+    finishes("a long line", || {
+        let pool = bounded(1, 1);
+        let place = pool.try_reserve().unwrap();
+        let (count, waker) = waker();
+        let mut line: Vec<_> = (0..200_000).map(|_| pool.reserve()).collect();
+        for reserve in &mut line {
+            assert!(poll(reserve, &waker).is_pending());
+        }
+        // The youngest first; the oldest is left.
+        while line.len() != 1 {
+            drop(line.pop());
+        }
+        drop(place);
+        assert_eq!(woken(&count), 1);
+        assert!(matches!(poll(&mut line[0], &waker), Poll::Ready(Ok(_))));
+    });
+}
+
 #[test]
 fn whoever_runs_a_task_has_room_at_once() {
     finishes("tasks pass", || {

@@ -14,7 +14,7 @@
 #[cfg(all(loom, test))]
 mod model;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
@@ -33,7 +33,10 @@ pub(crate) struct Capacity {
 struct CapacityState {
     used: usize,
     closed: bool,
-    line: VecDeque<Arc<Mutex<InLine>>>,
+    /// By the numbers of those who came: one in the middle leaves as quickly as the first.
+    line: BTreeMap<u64, Arc<Mutex<InLine>>>,
+    /// The number of the next who comes.
+    next: u64,
 }
 
 /// How one that waits in the line stands.
@@ -69,7 +72,7 @@ pub(crate) enum Place {
 
 impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
-        let state = CapacityState { used: 0, closed: false, line: VecDeque::new() };
+        let state = CapacityState { used: 0, closed: false, line: BTreeMap::new(), next: 0 };
         Self { limit, state: Mutex::new(state), process: Process::current() }
     }
 
@@ -127,7 +130,7 @@ impl Capacity {
     pub(crate) fn release(&self) {
         let Some(mut state) = self.state() else { return };
         if state.used <= self.limit {
-            while let Some(next) = state.line.pop_front() {
+            while let Some((_, next)) = state.line.pop_first() {
                 let mut turn = next.lock();
                 if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Granted) {
                     drop(turn);
@@ -148,7 +151,7 @@ impl Capacity {
             state.closed = true;
             std::mem::take(&mut state.line)
         };
-        for waiting in line {
+        for waiting in line.into_values() {
             let before = std::mem::replace(&mut *waiting.lock(), InLine::Closed);
             if let InLine::Waiting(waker) = before {
                 wake(waker);
@@ -244,13 +247,14 @@ impl Wake for Unpark {
 /// leaves the line, and passes on a place that it was handed.
 pub(crate) struct Waiting<'c> {
     capacity: &'c Capacity,
-    turn: Option<Arc<Mutex<InLine>>>,
+    /// With its number in the line.
+    turn: Option<(u64, Arc<Mutex<InLine>>)>,
 }
 
 impl Waiting<'_> {
     /// Takes a place, or has `waker` woken when it is worth another look.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
-        let Some(turn) = &self.turn else { return self.arrive(waker) };
+        let Some((_, turn)) = &self.turn else { return self.arrive(waker) };
         // A clone and a drop of the waker are user code: outside of the lock.
         let new = waker.clone();
         let mut turn = turn.lock();
@@ -289,22 +293,24 @@ impl Waiting<'_> {
         }
         let Some(waker) = waker.take() else { unreachable!("it enters once") };
         let turn = Arc::new(Mutex::new(InLine::Waiting(waker)));
-        state.line.push_back(Arc::clone(&turn));
+        let number = state.next;
+        state.next += 1;
+        let _nobody = state.line.insert(number, Arc::clone(&turn));
         drop(state);
-        self.turn = Some(turn);
+        self.turn = Some((number, turn));
         Poll::Pending
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let Some(turn) = self.turn.take() else { return };
+        let Some((number, turn)) = self.turn.take() else { return };
         let before = std::mem::replace(&mut *turn.lock(), InLine::Over);
         match before {
             InLine::Granted => self.capacity.release(),
             InLine::Waiting(waker) => {
                 if let Some(mut state) = self.capacity.state() {
-                    state.line.retain(|other| !Arc::ptr_eq(other, &turn));
+                    let _turn = state.line.remove(&number);
                 }
                 discard(waker);
             }
