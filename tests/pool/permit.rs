@@ -417,3 +417,55 @@ fn a_waker_that_is_told_of_room_is_called_in_no_task() {
         assert!(poll(&mut reserve, &waker).is_ready());
     });
 }
+
+/// Has no items; `asked` is called where the map asks how many.
+struct Asked<F>(F);
+
+impl<F: Fn()> Iterator for Asked<F> {
+    type Item = ();
+
+    fn next(&mut self) -> Option<()> {
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0)();
+        (0, None)
+    }
+}
+
+// Broke: with a bounded queue it was refused.
+#[test]
+fn what_a_map_submits_on_a_plain_thread_while_its_pool_closes_is_let_in() {
+    finishes("a map of a pool that closes", || {
+        let pools = [Pool::new(1).unwrap(), bounded(1, 1), bounded(1, 1), bounded(1, 1)];
+        for (how, pool) in pools.into_iter().enumerate() {
+            let closing = pool.clone();
+            let ran = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&ran);
+            let begun = AtomicUsize::new(0);
+            let asked = Asked(move || {
+                if begun.fetch_add(1, Ordering::SeqCst) != 0 {
+                    return;
+                }
+                let mut waits = closing.reserve();
+                let place = (how == 3).then(|| closing.try_reserve().unwrap());
+                if how == 3 {
+                    assert!(poll(&mut waits, &waker().1).is_pending());
+                }
+                closing.shutdown_background();
+                drop(place);
+                let count = Arc::clone(&count);
+                let task = move || count.fetch_add(1, Ordering::SeqCst);
+                match how {
+                    0 | 1 => drop(closing.submit(task)),
+                    2 => drop(closing.try_reserve().unwrap().submit(task)),
+                    _ => drop(block_on(waits).unwrap().submit(task)),
+                }
+            });
+            assert!(pool.map(asked, |()| ()).is_empty());
+            pool.wait_idle();
+            assert_eq!((ran.load(Ordering::SeqCst), pool.stats().cancelled), (1, 0), "{how}");
+        }
+    });
+}

@@ -172,14 +172,21 @@ impl Core {
             Place::Wait => capacity.take(|| self.is_forked()),
             Place::Refuse => capacity.try_take(),
         };
-        taken.map_err(|why| self.refusal(why))
+        taken.or_else(|why| self.pass_or_refuse(capacity, why))
     }
 
-    fn refusal(&self, why: NoPlace) -> Refused {
+    /// Lets in what keeps a closed pool open, as where there is no limit: a plain thread may be
+    /// about to start a map. Else says why there is no place.
+    #[cold]
+    fn pass_or_refuse(&self, capacity: &Capacity, why: NoPlace) -> Result<(), Refused> {
         match why {
-            NoPlace::Full => Refused::Full,
-            NoPlace::Closed if self.is_forked() => Refused::Forked,
-            NoPlace::Closed => Refused::ShutDown,
+            NoPlace::Full => Err(Refused::Full),
+            NoPlace::Closed if self.is_forked() => Err(Refused::Forked),
+            NoPlace::Closed if self.is_closed_here() => Err(Refused::ShutDown),
+            NoPlace::Closed => {
+                capacity.take_anyway();
+                Ok(())
+            }
         }
     }
 
@@ -211,7 +218,7 @@ impl Core {
         if taken.is_pending() && self.is_forked() {
             return Poll::Ready(Err(Refused::Forked));
         }
-        taken.map_err(|why| self.refusal(why))
+        taken.map(|taken| taken.or_else(|why| self.pass_or_refuse(capacity, why)))
     }
 
     /// Gives back a place in a bounded queue that no task came for.
