@@ -98,7 +98,8 @@ impl Permit {
         Self { pool: pool.clone(), is_unused: true }
     }
 
-    /// Submits a task, as [`Pool::submit`] does. Never waits.
+    /// Submits a task, as [`Pool::submit`] does. Never waits for room. (But a permit is a handle:
+    /// the last one drains and joins the pool when it goes, which is at the end of this call.)
     ///
     /// The task inherits what surrounds this call, not what surrounded the reservation. After a
     /// shutdown it does not run: the handle is that of a cancelled one.

@@ -148,7 +148,8 @@ where
     }
 
     /// Returns the next result, or `Pending` if none is there within `limit`. Runs no item on this
-    /// thread, so that the limit holds; pulling from the input takes the time that it takes.
+    /// thread, so that the limit holds; pulling from the input takes the time that it takes, and so
+    /// does the wait for room in a bounded queue that is full.
     ///
     /// # Panics
     ///
