@@ -201,7 +201,7 @@ impl Core {
         if error.is_panic() || error.is_cleanup() || error.is_carrier() {
             // Relaxed: a statistic.
             self.unobserved.fetch_add(1, Ordering::Relaxed);
-            self.hooks.report(error);
+            self.unwatched(|| self.hooks.report(error));
         }
     }
 

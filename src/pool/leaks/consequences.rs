@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::item;
-use super::watch::{Config, Finding, Watch};
+use super::watch::{self, Config, Finding, Watch};
 use crate::context::{self, Context, Once};
 use crate::frame::{self, Failure};
 use crate::panic::Payload;
@@ -56,6 +56,15 @@ impl Core {
         match self.take_up_watch() {
             None => f(),
             Some(watch) => self.run_watched(watch, label, item, f),
+        }
+    }
+
+    /// Runs user code that is no part of a task, and the tasks that it waits for, without a watch.
+    /// It must not unwind.
+    pub(crate) fn unwatched(&self, f: impl FnOnce()) {
+        match self.leak_watch.config() {
+            None => f(),
+            Some(_) => watch::unwatched(f),
         }
     }
 

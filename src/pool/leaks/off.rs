@@ -33,6 +33,12 @@ impl Core {
     ) -> Result<R, Failure> {
         f()
     }
+
+    /// Runs `f`.
+    #[inline(always)]
+    pub(crate) fn unwatched(&self, f: impl FnOnce()) {
+        f();
+    }
 }
 
 /// Does nothing.

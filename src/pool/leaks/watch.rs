@@ -127,9 +127,10 @@ impl Config {
         }
     }
 
-    /// Begins a watch, unless this is no worker of that pool, or something is watched already.
+    /// Begins a watch, unless this is no worker of that pool, or something is watched already, or a
+    /// hook of the worker runs.
     pub(super) fn take_up(&self, pool: u64) -> Option<Watch<'_>> {
-        let worker = current::index_in(pool)?;
+        let worker = current::serves_in(pool)?;
         Some(Watch { config: self, worker, mode: take_out()? })
     }
 }
@@ -180,6 +181,15 @@ fn ignore_own_state() {
 #[inline(never)]
 fn call(f: &mut dyn FnMut()) {
     f();
+}
+
+/// Calls `f`, which must not unwind; what runs on top of it is not watched.
+pub(super) fn unwatched(f: impl FnOnce()) {
+    let mode = take_out();
+    f();
+    if let Some(mode) = mode {
+        put_back(mode);
+    }
 }
 
 /// `None` on top of another watch, and where a thread in its teardown drops what belongs to a pool.

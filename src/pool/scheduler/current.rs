@@ -183,10 +183,11 @@ pub(crate) fn is_awaited() -> bool {
     is_working(here) || here.innermost != 0
 }
 
-/// Returns whether the task that this thread runs runs on top of no other.
+/// Returns whether the task that this thread runs runs on top of no other, and of no drop.
 #[cfg(feature = "sentinel")]
 pub(crate) fn is_outermost() -> bool {
-    HERE.get().depth == 1
+    let here = HERE.get();
+    here.depth == 1 && here.drops == 0
 }
 
 /// Returns whether one more task may run on top of those that this thread runs already.

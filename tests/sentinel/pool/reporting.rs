@@ -100,6 +100,90 @@ fn an_item_that_waits_for_another_task_is_reported_by_its_number() {
     );
 }
 
+// Broke: the report said that the task was the last item that its drop had run.
+#[test]
+fn a_task_whose_drop_runs_items_is_none_of_them() {
+    struct RunsItems(Pool);
+    impl Drop for RunsItems {
+        fn drop(&mut self) {
+            assert_eq!(self.0.imap(0..5, |n| n).count(), 5);
+            dirty();
+        }
+    }
+    const STACK: usize = 1 << 20;
+    finishes("a drop that runs items", || {
+        let log = Log::default();
+        let watched = pool(1, log.of(Sentinel::new()));
+        let canceller = Pool::builder().workers(1).stack_size(STACK).build().unwrap();
+        let other = Pool::new(1).unwrap();
+        let (go, gate) = mpsc::channel::<()>();
+        let (stop, stopped) = mpsc::channel::<()>();
+        // Keep the worker of `other` busy, so that its items run where they are waited for, and the
+        // task in the queue until it is cancelled.
+        let busy = other.submit(move || stopped.recv().unwrap());
+        let first = watched.submit(move || gate.recv().unwrap());
+        let value = RunsItems(other);
+        let handle = watched.named("cancelled").submit(move || drop(value));
+        // Where hardly any stack is left, the drop is left to the worker.
+        let cancel = move || {
+            let room = [0_u8; STACK / 10 * 9];
+            let is_cancelled = handle.cancel();
+            black_box(&room);
+            is_cancelled
+        };
+        assert!(canceller.submit(cancel).join().unwrap());
+        go.send(()).unwrap();
+        first.join().unwrap();
+        watched.submit(|| ()).join().unwrap();
+        stop.send(()).unwrap();
+        busy.join().unwrap();
+        let [told] = &log.all()[..] else { panic!("{:?}", log.all()) };
+        assert_eq!((told.task.as_deref(), told.item), (Some("cancelled"), None));
+    });
+}
+
+// Broke: what the stop hook and the panic hook waited for was watched, counted, and renewed for.
+#[test]
+fn no_hook_is_watched_nor_the_tasks_that_it_waits_for() {
+    quiet();
+    finishes("hooks that wait for tasks", || {
+        let log = Log::default();
+        let place: Arc<Mutex<Option<Pool>>> = Arc::default();
+        let (tell, told) = mpsc::channel();
+        let theirs = Arc::clone(&place);
+        let leaves = move |hook: &'static str| {
+            let pool = theirs.lock().unwrap().clone();
+            if let Some(pool) = pool {
+                pool.submit(dirty).join().unwrap();
+                pool.map(0..3, |_| dirty());
+                tell.send(hook).unwrap();
+            }
+        };
+        let leaves = Arc::new(leaves);
+        let (starts, stops, fails) = (leaves.clone(), leaves.clone(), leaves);
+        let pool = builder(1, log.of(Sentinel::new().renew(u32::MAX, HOUR)))
+            .on_worker_start(move |_| starts("start"))
+            .on_worker_stop(move |_| stops("stop"))
+            .panic_hook(move |_| fails("panic"))
+            .build()
+            .unwrap();
+        pool.submit(|| ()).join().unwrap();
+        *place.lock().unwrap() = Some(pool.clone());
+        drop(pool.submit(|| panic!("on purpose")));
+        assert_eq!(told.recv(), Ok("panic"));
+        pool.named("the only one").submit(dirty).join().unwrap();
+        // In either order: the successor does not wait for the end of the old thread.
+        let mut hooks = [told.recv().unwrap(), told.recv().unwrap()];
+        hooks.sort_unstable();
+        assert_eq!(hooks, ["start", "stop"]);
+        place.lock().unwrap().take();
+        pool.shutdown().unwrap();
+        let tasks: Vec<_> = log.take().into_iter().map(|told| told.task).collect();
+        assert_eq!(tasks, [Some("the only one".to_owned())]);
+        assert_eq!((pool.stats().leaks, pool.stats().renewed), (1, 1));
+    });
+}
+
 #[test]
 fn every_way_into_a_pool_is_watched_task_by_task() {
     each_shape_of(
