@@ -44,8 +44,7 @@ fn split(path: &str) -> Vec<&str> {
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
             b'<' | b'{' | b'(' | b'[' => depth += 1,
-            // The arrow of a function type closes nothing.
-            b'>' if at > 0 && bytes[at - 1] == b'-' => {}
+            b'>' if is_arrow(bytes, at) => {}
             b'>' | b'}' | b')' | b']' => depth = depth.saturating_sub(1),
             b':' if depth == 0 && at >= start && path[at..].starts_with("::") => {
                 components.push(&path[start..at]);
@@ -56,6 +55,12 @@ fn split(path: &str) -> Vec<&str> {
     }
     components.push(&path[start..]);
     components
+}
+
+/// Returns whether the `>` at `at` is that of a function type, which closes nothing: `->`, which
+/// the legacy scheme turns into `.>`.
+fn is_arrow(bytes: &[u8], at: usize) -> bool {
+    at > 0 && matches!(bytes[at - 1], b'-' | b'.')
 }
 
 /// Drops what only the compiler and std's macro put there.
@@ -94,6 +99,7 @@ fn top_level_as(path: &str) -> Option<(&str, &str)> {
     for (at, byte) in path.bytes().enumerate() {
         match byte {
             b'<' => depth += 1,
+            b'>' if is_arrow(path.as_bytes(), at) => {}
             b'>' => depth = depth.saturating_sub(1),
             b' ' if depth == 0 && path[at..].starts_with(" as ") => {
                 return Some((&path[..at], &path[at + 4..]));
@@ -108,25 +114,28 @@ fn top_level_as(path: &str) -> Option<(&str, &str)> {
 fn first_crate(component: &str) -> Option<String> {
     let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     if let Some((left, right)) = inner.and_then(top_level_as) {
-        // By the orphan rule one of the two is at home; std is it only if both are std's.
-        let (left, right) = (leading_identifier(left), leading_identifier(right));
-        return left.filter(|name| !is_std(name)).or(right);
+        // By the orphan rule one of the two is at home; std is it only if both are std's. What is
+        // no path is a primitive type or a parameter: `str`, `T`.
+        let crate_of = |path| leading_identifier(path).filter(|(_, is_path)| *is_path);
+        let (left, right) = (crate_of(left), crate_of(right));
+        return left.filter(|(name, _)| !is_std(name)).or(right).map(|(name, _)| name);
     }
-    leading_identifier(component)
+    leading_identifier(component).map(|(name, _)| name)
 }
 
 pub(super) fn is_std(crate_name: &str) -> bool {
     matches!(crate_name, "std" | "core" | "alloc")
 }
 
-fn leading_identifier(path: &str) -> Option<String> {
+/// Returns the name that a path starts with, and whether more of the path follows.
+fn leading_identifier(path: &str) -> Option<(String, bool)> {
     let path = path.trim_start_matches(['<', '&', '*', '(', '[']);
     let path = path.trim_start_matches("mut ").trim_start_matches("const ");
     let path = path.trim_start_matches("dyn ");
     let (name, rest) =
         path.split_at(path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len()));
-    // A primitive type is not a crate: `u8`, but `my_app::…`.
-    (!name.is_empty() && (rest.starts_with("::") || rest.is_empty())).then(|| name.to_owned())
+    let is_path = rest.starts_with("::");
+    (!name.is_empty() && (is_path || rest.is_empty())).then(|| (name.to_owned(), is_path))
 }
 
 /// Returns the crate in whose namespace a v0 symbol was defined.
@@ -217,6 +226,23 @@ mod tests {
             "<alloc::vec::Vec<T> as t::Tr>::go::X",
             Some("t"),
         );
+    }
+
+    // Broke: such a type passed for a crate of its name, to which the rules for the real one did
+    // not apply.
+    #[test]
+    fn a_trait_implemented_for_what_has_no_path_belongs_to_the_crate_that_did_so() {
+        for (mangled, of) in [
+            ("$RF$str", "&str"),
+            ("u8", "u8"),
+            ("T", "T"),
+            ("fn$LP$u8$RP$$u20$.$GT$$u20$u8", "fn(u8) .> u8"),
+        ] {
+            let implementation = format!("_$LT${mangled}$u20$as$u20$t..Tr$GT$");
+            let symbol =
+                format!("_ZN{}{implementation}2go1X17h247a34da8ef26c24E", implementation.len());
+            check(&symbol, &format!("<{of} as t::Tr>::go::X"), Some("t"));
+        }
     }
 
     #[test]
