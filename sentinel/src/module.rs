@@ -97,19 +97,34 @@ impl Module {
             }
             Ok(_) | Err(_) => (Vec::new(), false),
         };
-        // The program itself is read through /proc, where its name is a link.
-        let path = fs::read_link(&origin.path).unwrap_or_else(|_| origin.path.clone());
+        // A library goes by the name that it was loaded by, which may be a link: before glibc 2.34
+        // `libc.so.6` was one to `libc-2.31.so`.
+        let path = match origin.path.to_str() {
+            Some(EXE) => fs::read_link(EXE).map_or_else(|_| EXE.into(), before_deletion),
+            _ => origin.path.clone(),
+        };
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Module { file, path, symbols, is_named, size: origin.size, origin })
     }
 }
 
+/// The program itself. The link works also when the file was moved or deleted.
+const EXE: &str = "/proc/self/exe";
+
 fn file_of(loaded: &Loaded) -> PathBuf {
     if loaded.name.is_empty() {
-        // The link works also when the file was moved or deleted.
-        return PathBuf::from("/proc/self/exe");
+        return EXE.into();
     }
     path_of(&loaded.name)
+}
+
+/// Returns the path that a file had, of which the kernel says that it was deleted: another one may
+/// have taken its place, and rules still name it.
+fn before_deletion(path: PathBuf) -> PathBuf {
+    match path.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
+        Some(before) if !path.exists() => before.into(),
+        _ => path,
+    }
 }
 
 #[cfg(unix)]
@@ -126,4 +141,54 @@ fn path_of(name: &[u8]) -> PathBuf {
 fn version_of(path: &Path) -> Option<Version> {
     let data = fs::metadata(path).ok()?;
     Some(Version { len: data.len(), modified: data.modified().ok()? })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::{env, fs, os, process};
+
+    use super::{Module, before_deletion};
+    use crate::tls::Loaded;
+
+    /// Returns a name for a test's file.
+    fn place(name: &str) -> PathBuf {
+        env::temp_dir().join(format!("cleanslate-{}-{name}", process::id()))
+    }
+
+    // Broke: it went by the name of the file behind the link, to which no rule for the C library
+    // applied.
+    #[test]
+    fn a_library_goes_by_the_name_that_it_was_loaded_by() {
+        let (file, link) = (place("libc-2.31.so"), place("libc.so.6"));
+        fs::write(&file, "no library").unwrap();
+        os::unix::fs::symlink(file.file_name().unwrap(), &link).unwrap();
+        let loaded = Loaded {
+            id: 1,
+            place: 0,
+            base: 0,
+            name: link.to_str().unwrap().into(),
+            headers: Vec::new(),
+            image: Vec::new(),
+            size: 8,
+        };
+        let module = Module::of(&loaded).unwrap();
+        fs::remove_file(&link).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(module.file.ends_with("-libc.so.6"), "{module:?}");
+        assert_eq!(module.path, link);
+    }
+
+    // Broke: once the file was replaced, no rule for the program's name applied.
+    #[test]
+    fn a_program_whose_file_was_deleted_keeps_its_name() {
+        let file = place("program");
+        let deleted = PathBuf::from(format!("{} (deleted)", file.display()));
+        assert_eq!(before_deletion(deleted.clone()), file);
+        fs::write(&deleted, "it is called so").unwrap();
+        assert_eq!(before_deletion(deleted.clone()), deleted);
+        fs::remove_file(&deleted).unwrap();
+        assert_eq!(before_deletion(deleted), file);
+        assert_eq!(before_deletion(PathBuf::from("/")), Path::new("/"));
+    }
 }
