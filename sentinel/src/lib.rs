@@ -54,6 +54,33 @@
 //! [`watch()`] works in any task of any executor. An executor that watches each task keeps a
 //! [`Watcher`] for each thread, and names its own state with [`ignore()`].
 //!
+//! What runs on top of a task while it waits is a part of its watch: on rayon a closure that calls
+//! `join` or a parallel iterator may run other items meanwhile, and what they leave is put down to
+//! it as well.
+//!
+//! A future is watched poll by poll, since other tasks run on its thread in between:
+//!
+//! ```
+//! use std::future::{Future, poll_fn};
+//! use std::pin::pin;
+//! use cleanslate_sentinel as sentinel;
+//!
+//! async fn watched<F: Future>(name: &str, future: F) -> F::Output {
+//!     let mut future = pin!(future);
+//!     poll_fn(|cx| {
+//!         let (poll, report) = sentinel::watch(|| future.as_mut().poll(cx));
+//!         if !report.leaks().is_empty() {
+//!             eprintln!("{name}: {report}");
+//!         }
+//!         poll
+//!     })
+//!     .await
+//! }
+//! # let waker = std::task::Waker::noop();
+//! # let mut cx = std::task::Context::from_waker(waker);
+//! # assert!(pin!(watched("ready", async { 1 })).poll(&mut cx).is_ready());
+//! ```
+//!
 //! # What it cannot see
 //!
 //! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that grows is seen because
