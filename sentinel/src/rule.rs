@@ -183,6 +183,11 @@ const BUILT_IN: &[Standing] = &[
         "what wakes the thread",
     ),
     Standing::new(
+        "metrics::recorder::LOCAL_RECORDER",
+        Verdict::Unset,
+        "the recorder of the closure around, with which it ends",
+    ),
+    Standing::new(
         "minijinja::compiler::codegen",
         Verdict::Allowed,
         "buffers that are there to be used again",
@@ -215,12 +220,23 @@ const BUILT_IN: &[Standing] = &[
         "a lock on which a thread outside the pool waits",
     ),
     Standing::new("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "sdd::collector",
+        Verdict::FirstTouch,
+        "the thread's membership in the collector",
+    ),
     Standing::new("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
     Standing::new("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
     Standing::new(
         "slog_scope::TL_SCOPES",
         Verdict::FirstTouch,
         "the loggers of the scopes that surround the code; each ends with its closure",
+    ),
+    Standing::new("stacker::STACK_LIMIT", Verdict::FirstTouch, "where the thread's stack ends"),
+    Standing::new(
+        "textwrap::word_separators::LINE_SEGMENTER",
+        Verdict::FirstTouch,
+        "tables that nobody can change",
     ),
     Standing::new("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
     Standing::new(

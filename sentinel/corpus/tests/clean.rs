@@ -180,6 +180,12 @@ const CRATES: &[Exercise] = &[
         assert_eq!(cache.get(&round), Some(&round));
     }),
     ("memchr", |_| assert_eq!(memchr::memmem::find(b"abcabd", b"abd"), Some(3))),
+    ("metrics", |round| {
+        metrics::counter!("tasks").increment(round);
+        metrics::with_local_recorder(&metrics::NoopRecorder, || {
+            metrics::counter!("tasks").increment(round);
+        });
+    }),
     ("mimalloc", |_| {
         use std::alloc::{GlobalAlloc, Layout};
         let layout = Layout::new::<[u64; 100]>();
@@ -256,6 +262,12 @@ const CRATES: &[Exercise] = &[
         let found = PATTERN.captures("see item-42 there").unwrap();
         assert_eq!(&found[2], "42");
     }),
+    ("scc", |round| {
+        let (map, index) = (scc::HashMap::new(), scc::HashIndex::new());
+        assert!(map.insert(round, 1).is_ok() && index.insert(round, 2).is_ok());
+        assert_eq!(index.peek_with(&round, |_, value| *value), Some(2));
+        assert!(map.remove(&round).is_some() && index.remove(&round));
+    }),
     ("serde_json", |round| {
         #[derive(serde::Serialize, serde::Deserialize)]
         struct Record {
@@ -284,10 +296,17 @@ const CRATES: &[Exercise] = &[
         let vec: smallvec::SmallVec<[u64; 2]> = (0..round + 3).collect();
         assert!(vec.spilled());
     }),
+    ("stacker", |round| {
+        let value = stacker::maybe_grow(64 << 10, 1 << 20, || {
+            stacker::grow(1 << 20, || stacker::remaining_stack().map(|_| round))
+        });
+        assert_eq!(value, Some(round));
+    }),
     ("tempfile", |_| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"x").unwrap();
     }),
+    ("textwrap", |_| assert_eq!(textwrap::wrap("two words", 5), ["two", "words"])),
     ("thread_local", |round| {
         let local = thread_local::ThreadLocal::new();
         assert_eq!(*local.get_or(|| round), round);

@@ -49,6 +49,19 @@ fn default_dispatchers_that_come_and_go_are_no_leak() {
 }
 
 #[test]
+fn a_recorder_that_stays_is_found() {
+    let reports = rounds(|round| {
+        // The first one only looks whether there is a recorder.
+        metrics::counter!("tasks").increment(1);
+        if round > 1 {
+            forget(metrics::set_default_local_recorder(&metrics::NoopRecorder));
+        }
+    });
+    assert!(reports[0].is_clean(), "{}", reports[0]);
+    assert_found(&reports[1], "metrics::recorder::LOCAL_RECORDER");
+}
+
+#[test]
 fn a_runtime_that_stays_entered_is_found() {
     let runtimes = [
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap(),
