@@ -266,7 +266,8 @@ const BUILT_IN: &[Standing] = &[
 /// glibc's names those that nobody else has), the runtime of a sanitizer.
 const LINKED_IN: &[&str] = &[
     "errno",
-    "tcache*",
+    "tcache",
+    "tcache_shutting_down",
     "thread_arena",
     "__libc_*",
     "__h_errno",

@@ -245,3 +245,26 @@ fn nothing_is_reduced_where_a_carrier_has_stayed_attached() {
     assert!(said.contains("not any more"), "{said}");
     assert_eq!(reduced.into_inner(), 0);
 }
+
+// Broke: an item whose carrier could not be detached counted as completed and as failed.
+#[test]
+fn an_item_after_which_a_carrier_stays_attached_counts_once() {
+    quiet();
+    for workers in SHAPES {
+        for left in [0, 1, 7] {
+            let pool = Pool::new(workers).unwrap();
+            let detaches = Detaches(Arc::new(AtomicUsize::new(left)));
+            let pool = pool.in_context(&Context::empty().carry(detaches));
+            let ran = AtomicUsize::new(0);
+            let said = panic_of(|| {
+                for items in [10_000; 20] {
+                    pool.for_each(0..items, |_| _ = ran.fetch_add(1, Ordering::SeqCst));
+                }
+            });
+            assert!(said.contains("not any more"), "{said}");
+            let stats = pool.stats();
+            assert!(stats.failed >= 1);
+            assert_eq!(stats.completed + stats.failed, ran.into_inner() as u64, "{stats:?}");
+        }
+    }
+}

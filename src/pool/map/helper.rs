@@ -39,7 +39,7 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     pieces: Vec<Piece<'m, P::Out>>,
     /// What the step keeps from item to item.
     kept: P::Kept<'h>,
-    /// How many results are failures, of items that have not returned.
+    /// How many results are of items that have failed.
     failures: u64,
     /// What it has learned about its waits for turns.
     awake: Awake,
@@ -268,14 +268,24 @@ where
     /// Runs a chunk with the carriers attached, anew whenever an item has left something that they
     /// have to take away.
     fn run_attached(&mut self) {
-        let Self { map, chunk, pieces, kept, .. } = self;
+        let Self { map, chunk, pieces, kept, failures, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };
         while piece.left() != 0 && !map.run.is_over() {
+            let mut last = None;
             let mut tasks = |carriers: AttachedCarriers<'_>| {
-                run_until_changed(map, chunk, piece, kept, carriers)
+                run_until_changed(map, chunk, piece, kept, carriers, &mut last)
             };
-            if let Err(failure) = context::run_several(map.run.context, &mut tasks) {
-                return map.run.fail(failure);
+            match (context::run_several(map.run.context, &mut tasks), last) {
+                (Ok(()), _) => {}
+                // No task has failed: others had stopped the map before one began.
+                (Err(failure @ Failure::Cleanup(_)), None) => {
+                    return map.run.stop(StopReason::Failed(failure));
+                }
+                (Err(failure), last) => {
+                    // Its task was not over before the carriers were detached.
+                    *failures += u64::from(last == Some(Last::HasResult));
+                    return map.run.fail(failure);
+                }
             }
         }
     }
@@ -359,6 +369,13 @@ fn outside_of_frames<E>(
     Help::Exhausted
 }
 
+/// How far the last item has come that a helper has run with the carriers attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Began,
+    HasResult,
+}
+
 /// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the
 /// next one in passing.
 fn run_until_changed<'m, S, P>(
@@ -367,6 +384,7 @@ fn run_until_changed<'m, S, P>(
     piece: &mut Piece<'m, P::Out>,
     kept: &mut P::Kept<'_>,
     carriers: AttachedCarriers<'_>,
+    last: &mut Option<Last>,
 ) -> Result<(), CleanupError>
 where
     S: Source,
@@ -377,12 +395,14 @@ where
     let mut frame = Frame::enter(context.inherits());
     while !run.is_over() {
         let Some(item) = chunk.next() else { break };
+        *last = Some(Last::Began);
         match step.run(kept, item, &mut run.on_top()) {
             ControlFlow::Continue(out) => {
                 if let Err(error) = frame.next_task() {
                     return Err(frame::give_up(|| drop(out), error));
                 }
                 piece.push(out);
+                *last = Some(Last::HasResult);
             }
             ControlFlow::Break(with) => {
                 if let Err(error) = frame.next_task() {
