@@ -169,7 +169,13 @@ fn no_hook_is_watched_nor_the_tasks_that_it_waits_for() {
             .unwrap();
         pool.submit(|| ()).join().unwrap();
         *place.lock().unwrap() = Some(pool.clone());
-        drop(pool.submit(|| panic!("on purpose")));
+        // Not before its handle is gone, or this thread would hear of it.
+        let (go, gate) = mpsc::channel::<()>();
+        drop(pool.submit(move || {
+            let _gone = gate.recv();
+            panic!("on purpose");
+        }));
+        drop(go);
         assert_eq!(told.recv(), Ok("panic"));
         pool.named("the only one").submit(dirty).join().unwrap();
         // In either order: the successor does not wait for the end of the old thread.
