@@ -268,3 +268,29 @@ fn an_item_after_which_a_carrier_stays_attached_counts_once() {
         }
     }
 }
+
+// Broke: the same, where the item was the one that stopped the others.
+#[test]
+fn an_item_with_an_error_after_which_a_carrier_stays_attached_counts_once() {
+    quiet();
+    for workers in SHAPES {
+        for left in [0, 1] {
+            let pool = Pool::new(workers).unwrap();
+            let detaches = Detaches(Arc::new(AtomicUsize::new(left)));
+            let there = pool.in_context(&Context::empty().carry(detaches));
+            let ran = AtomicUsize::new(0);
+            let stops = |_| {
+                ran.fetch_add(1, Ordering::SeqCst);
+                Err::<(), _>("on purpose")
+            };
+            for _ in 0..left {
+                assert_eq!(there.try_map(0..1, stops), Err("on purpose"));
+            }
+            let said = panic_of(|| there.try_map(0..1, stops));
+            assert!(said.contains("not any more"), "{said}");
+            let stats = pool.stats();
+            assert_eq!((stats.completed, stats.failed), (left as u64, 1), "{stats:?}");
+            assert_eq!(ran.into_inner(), left + 1);
+        }
+    }
+}

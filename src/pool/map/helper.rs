@@ -276,6 +276,8 @@ where
                 run_until_changed(map, chunk, piece, kept, carriers, &mut last)
             };
             match (context::run_several(map.run.context, &mut tasks), last) {
+                // Not before the carriers are detached: it may fail for that.
+                (Ok(()), Some(Last::HasStopped)) => map.run.count_stopped(),
                 (Ok(()), _) => {}
                 // No task has failed: others had stopped the map before one began.
                 (Err(failure @ Failure::Cleanup(_)), None) => {
@@ -374,6 +376,8 @@ fn outside_of_frames<E>(
 enum Last {
     Began,
     HasResult,
+    /// It has stopped the map, and is not counted yet.
+    HasStopped,
 }
 
 /// Runs items of a chunk, each as a task, for as long as the carriers can be made ready for the
@@ -408,7 +412,8 @@ where
                 if let Err(error) = frame.next_task() {
                     return Err(frame::give_up(|| drop(with), error));
                 }
-                run.stop_at(piece.position(), with);
+                run.stop(StopReason::Stop { position: piece.position(), with });
+                *last = Some(Last::HasStopped);
                 break;
             }
         }

@@ -164,8 +164,13 @@ impl<'e, E> Run<'e, E> {
     /// Stops the map at an item that is over, and counts it: it has returned, though with no result
     /// that is kept.
     pub(super) fn stop_at(&self, position: usize, with: E) {
-        self.core.tally().add(|c| &c.completed, 1);
+        self.count_stopped();
         self.stop(StopReason::Stop { position, with });
+    }
+
+    /// Counts an item that has stopped the map.
+    pub(super) fn count_stopped(&self) {
+        self.core.tally().add(|c| &c.completed, 1);
     }
 
     /// Fails the map.
