@@ -46,15 +46,22 @@ pub struct ScopedFuture<T: Send + 'static, F> {
     /// `None` once it is over (Q1).
     future: Option<F>,
     declaration: &'static Declaration<T>,
-    header: NonNull<Header>,
+    header: Held,
     /// See Q2.
     is_shown: bool,
 }
 
-// SAFETY: the box is owned (Q2), its value is `Send`, and it is used through `&mut self` only.
-unsafe impl<T: Send + 'static, F: Send> Send for ScopedFuture<T, F> {}
+/// The box of a `ScopedFuture`.
+///
+/// A type of its own, so that no implementation of `Send` has to say `T: 'static`: inside a future
+/// that is spawned the compiler cannot tell that of a `&'static str`.
+struct Held(NonNull<Header>);
+
+// SAFETY: the box is owned (Q2), its value is `Send`, which `ScopedFuture` asks for, and it is used
+// through `&mut ScopedFuture` only.
+unsafe impl Send for Held {}
 // SAFETY: `&ScopedFuture` gives access to the slot's name only.
-unsafe impl<T: Send + 'static, F: Sync> Sync for ScopedFuture<T, F> {}
+unsafe impl Sync for Held {}
 
 // A poll that panics ends the future, and what it left in the slot is whole.
 impl<T: Send + 'static, F> UnwindSafe for ScopedFuture<T, F> {}
@@ -76,7 +83,7 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         let header = value::alloc::<T>();
         // SAFETY: just made for this type.
         unsafe { Boxed::from_header(header) }.fill(value);
-        Self { future: Some(future), declaration, header, is_shown: false }
+        Self { future: Some(future), declaration, header: Held(header), is_shown: false }
     }
 
     /// Takes the value out: what the slot holds between two polls, or after the last one.
@@ -96,7 +103,7 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
     /// ```
     pub fn take_value(self: Pin<&mut Self>) -> Option<T> {
         // SAFETY: Q2: ours, unless a poll is running, which is looked at first.
-        let boxed = unsafe { Boxed::<T>::from_header(self.header) };
+        let boxed = unsafe { Boxed::<T>::from_header(self.header.0) };
         (!self.is_shown && boxed.header.is_idle()).then(|| boxed.take())
     }
 
@@ -109,13 +116,13 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
             return None;
         }
         let place = Place { cell, source: Inherited(this.declaration) };
-        place.show(this.header);
+        place.show(this.header.0);
         this.is_shown = true;
         // SAFETY: Q1.
         let future = unsafe { Pin::new_unchecked(&mut this.future) };
         let called = catch(|| f(future));
         // If its task has ended meanwhile the box is not ours any more.
-        this.is_shown = !place.take_away(this.header);
+        this.is_shown = !place.take_away(this.header.0);
         match called {
             Ok(result) => Some(result),
             Err(payload) => payload.resume(),
@@ -169,7 +176,7 @@ impl<T: Send + 'static, F> Drop for ScopedFuture<T, F> {
         drops.contain(|| future.set(None));
         if !self.is_shown {
             // SAFETY: Q2.
-            drops.add(unsafe { value::end(self.header) });
+            drops.add(unsafe { value::end(self.header.0) });
         }
         drops.resume();
     }

@@ -14,6 +14,7 @@ use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of};
 task_local! {
     static USER: &'static str = "nobody";
     static LEVEL: u32 = 0;
+    static CALL: fn(&str) -> &str = |name| name;
     static HELD: Option<Counted> = None;
     static HOOK: Option<OnDrop> = None;
 }
@@ -127,4 +128,17 @@ fn a_scope_around_a_closure_that_makes_a_future_is_over_before_it_runs() {
     assert_eq!(late, "nobody");
     let made = block_on(USER.scope_future("alice", async { USER.get() }));
     assert_eq!(made, "alice");
+}
+
+// Broke: with a type that borrows for ever, such a future could not be spawned. What it awaits is
+// seen without its lifetimes there, so an implementation of `Send` must not ask for `'static`.
+#[test]
+fn one_can_be_awaited_in_what_is_spawned_whatever_its_type() {
+    fn spawned<F: Future<Output: Send> + Send + 'static>(future: F) -> F::Output {
+        std::thread::spawn(|| block_on(future)).join().unwrap()
+    }
+    let inner = || USER.scope_future("alice", see_twice());
+    assert_eq!(spawned(async move { inner().await }), ("alice", "alice"));
+    let outer = || CALL.scope_future(|name| &name[1..], async { CALL.get()("alice") });
+    assert_eq!(spawned(async move { outer().await }.isolated()), "lice");
 }
