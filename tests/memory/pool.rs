@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::support::{self, finishes};
-use crate::{allocations, alone, bytes};
+use crate::{allocations, alone, bytes, least};
 use cleanslate::{JoinHandle, Pool};
 
 #[test]
@@ -26,6 +26,17 @@ fn a_submitted_task_is_one_allocation_besides_the_queues_blocks() {
             "{made} allocations, {workers} workers"
         );
     }
+}
+
+#[test]
+fn a_join_in_a_task_is_three_allocations_besides_the_queues_blocks() {
+    let _alone = alone();
+    let pool = Pool::new(1).unwrap();
+    let made = least(|| {
+        let joins = || (0..310).for_each(|n| _ = pool.join(move || n, move || n));
+        allocations(|| pool.for_each(0..1, |_| joins()))
+    });
+    assert!((3 * 310..3 * 310 + 40).contains(&made), "{made} allocations");
 }
 
 #[test]

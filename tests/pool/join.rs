@@ -63,6 +63,19 @@ fn with_two_workers_both_run_at_the_same_time() {
 }
 
 #[test]
+fn the_first_one_runs_on_the_thread_of_the_task_that_calls() {
+    each_shape(|pool| {
+        pool.for_each(0..100, |_| {
+            let here = std::thread::current().id();
+            for _ in 0..20 {
+                let (a, _b) = pool.join(|| std::thread::current().id(), || ());
+                assert_eq!(a, here);
+            }
+        });
+    });
+}
+
+#[test]
 fn a_task_runs_both_itself_where_nobody_else_does_the_first_one_first() {
     finishes("1 worker", || {
         let pool = Pool::new(1).unwrap();

@@ -1,6 +1,7 @@
 //! Panics beside the one that resumes: the pool's hook hears of each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cleanslate::foreign::{BoxError, Carrier};
@@ -156,6 +157,12 @@ fn of_a_clean_up_that_fails_the_hook_does_not_hear_since_the_error_says_it_all()
         for pool in [pool, &carrying] {
             let pull = || (0..20).map(leaves);
             let stops = |n| leaves(n).map_or(Ok(()), Err);
+            let reductions = AtomicUsize::new(0);
+            let reduce = |_, _| match reductions.fetch_add(1, Ordering::SeqCst) {
+                // Late enough to lie within a chunk.
+                5_000 => leaves(3),
+                _ => None,
+            };
             let of_submit = pool.scope(|s| s.submit(|| leaves(3)).join().err()).unwrap();
             let of_one = pool.map_results(0..20, leaves).remove(3).err().unwrap();
             assert!(of_submit.is_cleanup() && of_one.is_cleanup());
@@ -166,6 +173,10 @@ fn of_a_clean_up_that_fails_the_hook_does_not_hear_since_the_error_says_it_all()
                 ("map_range", panic_of(|| drop(pool.map_range(0..20, leaves)))),
                 ("map_slice", panic_of(|| drop(pool.map_slice(&[1, 2, 3], |n| leaves(*n))))),
                 ("try_map", panic_of(|| drop(pool.try_map(0..20, stops)))),
+                (
+                    "map_reduce",
+                    panic_of(|| drop(pool.map_reduce(0..10_000, |_| None, || None, reduce))),
+                ),
                 ("a pull", panic_of(|| drop(pool.map(pull(), |_| ())))),
                 ("a pull of map_results", panic_of(|| drop(pool.map_results(pull(), |_| ())))),
                 ("broadcast", panic_of(|| drop(pool.broadcast(|| leaves(3))))),
@@ -178,7 +189,7 @@ fn of_a_clean_up_that_fails_the_hook_does_not_hear_since_the_error_says_it_all()
                 assert_eq!(faults, 2, "{what}: {words}");
             }
         }
-        assert_eq!(census.alive(), 0);
+        assert_eq!((census.alive(), pool.stats().panicked), (0, 0));
     });
 }
 

@@ -110,7 +110,7 @@ where
     }
 }
 
-/// A claimed job, but for its closure.
+/// A claimed job, or a task that became none, but for its closure.
 struct Claimed<'j> {
     label: &'j dyn Labelled,
     end: &'j dyn End,

@@ -215,7 +215,7 @@ where
                     run.stop_at(piece.position(), with);
                 }
                 Some(Stop::Cleanup(error, out)) => {
-                    return Err(Failure::Cleanup(frame::give_up(|| drop(out), error)));
+                    return Err(Failure::Cleanup(give_up::<S, P>(out, kept, error)));
                 }
             }
         }
@@ -242,7 +242,13 @@ where
             let position = piece.position();
             let ended = core.watched(label, Some(position), || {
                 let on_top = &mut run.on_top();
-                core.isolation.run(context, || step.run(&mut self.kept, item, on_top))
+                let ran = core.isolation.run(context, || step.run(&mut self.kept, item, on_top));
+                ran.map_err(|failure| match failure {
+                    Failure::Cleanup(error) => {
+                        Failure::Cleanup(give_up::<S, P>((), &mut self.kept, error))
+                    }
+                    failure => failure,
+                })
             });
             let out = match ended {
                 Ok(ControlFlow::Continue(out)) => out,
@@ -371,6 +377,18 @@ fn outside_of_frames<E>(
     Help::Exhausted
 }
 
+/// Drops what an item has come to that could not be cleaned up: its result, as far as that is still
+/// there, and what is kept of it.
+#[cold]
+fn give_up<S, P>(out: impl Sized, kept: &mut P::Kept<'_>, error: CleanupError) -> CleanupError
+where
+    S: Source,
+    P: Step<S::Item>,
+{
+    let error = frame::give_up(|| drop(out), error);
+    frame::give_up(|| P::give_up(kept), error)
+}
+
 /// How far the last item has come that a helper has run with the carriers attached.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
@@ -403,7 +421,7 @@ where
         match step.run(kept, item, &mut run.on_top()) {
             ControlFlow::Continue(out) => {
                 if let Err(error) = frame.next_task() {
-                    return Err(frame::give_up(|| drop(out), error));
+                    return Err(give_up::<S, P>(out, kept, error));
                 }
                 piece.push(out);
                 *last = Some(Last::HasResult);

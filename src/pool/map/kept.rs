@@ -212,6 +212,10 @@ where
         ControlFlow::Continue(())
     }
 
+    fn give_up(kept: &mut Kept<'_, R>) {
+        kept.value = None;
+    }
+
     fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {
         let Some(mut part) = kept.value.take() else { return Ok(()) };
         // It belongs to no item, whose watch would see what it leaves.

@@ -39,6 +39,12 @@ pub(crate) trait Step<In>: Sync {
         Ok(())
     }
 
+    /// Drops what an item has left in what is kept, where its task could not be cleaned up: that is
+    /// a part of its result.
+    fn give_up(kept: &mut Self::Kept<'_>) {
+        let _nothing = kept;
+    }
+
     /// Drops the result of an item of a map that has none itself, contained.
     fn discard(out: Self::Out, core: &Core, label: &Label) {
         core.drop_contained(out, label);

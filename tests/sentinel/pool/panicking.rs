@@ -101,3 +101,28 @@ fn a_detached_task_that_leaked_goes_to_the_panic_hook() {
     assert_eq!(error.task_name(), Some("lost"));
     assert!(error.message().unwrap().contains("sentinel::pool::TENANT"));
 }
+
+// Under a sentinel each item of a map is a task of its own, and goes another way.
+#[test]
+fn a_reduction_that_cannot_be_cleaned_up_says_all_that_failed() {
+    task_local! { static SLOT: Option<Fails> = None; }
+    quiet();
+    each_shape_of(
+        |workers| pool(workers, Sentinel::new().panic()),
+        |pool| {
+            let (census, reductions) = (Census::default(), AtomicUsize::new(0));
+            let reduce = |_, _| {
+                // Late enough to lie within a chunk.
+                (reductions.fetch_add(1, Ordering::SeqCst) == 5_000).then(|| {
+                    SLOT.set(Some(Fails::new(&census)));
+                    Fails::new(&census)
+                })
+            };
+            let said = panic_of(|| drop(pool.map_reduce(0..10_000, |_| None, || None, reduce)));
+            assert_eq!(said.matches("a drop, on purpose").count(), 2, "{said}");
+            let stats = pool.stats();
+            assert_eq!((stats.failed, stats.panicked, stats.unobserved), (1, 0, 0));
+            assert_eq!(census.alive(), 0);
+        },
+    );
+}
