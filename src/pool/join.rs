@@ -50,7 +50,7 @@ impl Pool {
         // If one is refused, both may be dropped by one panic.
         let (a, b) = (Guarded::new(a), Guarded::new(b));
         let joined = self.scope(|s| {
-            if !self.core().runs_here() {
+            if !self.core().helps_here() {
                 let (a, b) = (s.submit_at(at, a.into_inner()), s.submit_at(at, b.into_inner()));
                 // Whatever nobody has begun, before the first wait.
                 a.help();

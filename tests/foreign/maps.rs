@@ -3,7 +3,8 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::support::{Census, Counted, SHAPES, panic_of, quiet};
 use cleanslate::foreign::{BoxError, Carrier, Scoped, ScopedCarrier, adopt_with};
@@ -292,5 +293,69 @@ fn an_item_with_an_error_after_which_a_carrier_stays_attached_counts_once() {
             assert_eq!((stats.completed, stats.failed), (left as u64, 1), "{stats:?}");
             assert_eq!(ran.into_inner(), left + 1);
         }
+    }
+}
+
+/// Is attached a second time only when an item has panicked, and cannot be detached then.
+#[derive(Clone, Default)]
+struct Late {
+    attached: Arc<AtomicUsize>,
+    is_attaching: Arc<AtomicBool>,
+    has_panicked: Arc<AtomicBool>,
+}
+
+impl Carrier for Late {
+    type Captured = ();
+    type Attached = bool;
+
+    fn name(&self) -> &str {
+        "late"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<bool, BoxError> {
+        if self.attached.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Ok(true);
+        }
+        self.is_attaching.store(true, Ordering::SeqCst);
+        while !self.has_panicked.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        // Until the map knows; where that takes longer, an item runs here and counts.
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(false)
+    }
+
+    fn detach(&self, is_first: bool) -> Result<(), BoxError> {
+        if is_first { Ok(()) } else { Err("too late, on purpose".into()) }
+    }
+}
+
+// Broke: a worker that had run no item counted one.
+#[test]
+fn a_carrier_that_stays_attached_where_no_item_has_run_counts_none() {
+    quiet();
+    for workers in [2, 5] {
+        let late = Late::default();
+        let pool = Pool::new(workers).unwrap();
+        let there = pool.in_context(&Context::empty().carry(late.clone()));
+        let ran = AtomicUsize::new(0);
+        let said = panic_of(|| {
+            there.for_each(0..2, |_| {
+                ran.fetch_add(1, Ordering::SeqCst);
+                while !late.is_attaching.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                late.has_panicked.store(true, Ordering::SeqCst);
+                panic!("an item, on purpose");
+            });
+        });
+        assert_eq!(said, "an item, on purpose");
+        let stats = pool.stats();
+        let counted = stats.completed + stats.panicked + stats.failed;
+        assert_eq!(counted, ran.into_inner() as u64, "{stats:?}");
     }
 }

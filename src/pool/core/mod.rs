@@ -158,12 +158,6 @@ impl Core {
         current::in_task() || self.caller_helps && !frame::thread::current().is_gone()
     }
 
-    /// Returns whether the current thread runs what it waits for, and one more task may run here.
-    #[inline]
-    pub(crate) fn runs_here(&self) -> bool {
-        self.helps_here() && current::may_nest()
-    }
-
     /// Notes that `n` entries of the queue have become stale there.
     pub(crate) fn mark_stale(&self, n: u64) {
         if n != 0 && self.queue.mark_stale(n as isize) {

@@ -24,7 +24,9 @@ use std::time::Duration;
 use crate::support::{Bomb, Census, Fails, SHAPES, finishes, panic_of, quiet};
 use cleanslate::foreign::adopt;
 use cleanslate::sentinel::{Incident, Sentinel};
-use cleanslate::{Context, Isolation, JoinHandle, Pool, PoolBuilder, task_local, worker_local};
+use cleanslate::{
+    Context, Isolation, JoinHandle, Pool, PoolBuilder, TaskError, task_local, worker_local,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const BURST: usize = 20_000;

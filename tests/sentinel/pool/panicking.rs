@@ -35,6 +35,53 @@ fn the_result_of_a_task_that_leaked_is_dropped_before_the_failure_is_seen() {
     }
 }
 
+/// Panics when it is dropped, and wants a slot as it is before a task.
+struct Particular(#[expect(dead_code, reason = "it fails when it is dropped")] Fails);
+
+task_local! { static TOUCHED: bool = false; }
+
+impl Drop for Particular {
+    fn drop(&mut self) {
+        assert!(!TOUCHED.replace(true), "a drop saw what the task left");
+    }
+}
+
+// What has leaked there returns like any other, and fails afterwards.
+#[test]
+fn what_a_failing_task_returns_is_dropped_in_a_task_whose_panic_is_heard() {
+    quiet();
+    each_shape_of(
+        |workers| {
+            let heard = Arc::new(Mutex::new(Vec::new()));
+            let theirs = Arc::clone(&heard);
+            let hears = move |error: TaskError| {
+                theirs.lock().unwrap().push(error.message().unwrap_or("?").to_owned());
+            };
+            let pool = builder(workers, Sentinel::new().panic()).panic_hook(hears);
+            (pool.build().unwrap(), heard)
+        },
+        |(pool, heard)| {
+            let census = Census::default();
+            let returned = || {
+                dirty();
+                TOUCHED.set(true);
+                Particular(Fails::new(&census))
+            };
+            let items = || std::iter::once(0).map(|_| returned());
+            let says = |way: &str, said: &str| {
+                assert!(said.contains("sentinel::pool::TENANT"), "{way}: {said}");
+                assert_eq!(std::mem::take(&mut *heard.lock().unwrap()), ["a drop, on purpose"]);
+                assert_eq!(census.alive(), 0, "{way}");
+            };
+            let error = pool.scope(|s| s.submit(returned).join().err().unwrap());
+            says("submit", error.message().unwrap());
+            says("map", &message_of(|| drop(pool.map(items(), drop))));
+            says("map_results", &message_of(|| drop(pool.map_results(items(), drop))));
+            says("for_each", &message_of(|| pool.for_each(items(), drop)));
+        },
+    );
+}
+
 #[test]
 fn a_task_that_panics_by_itself_keeps_its_own_panic() {
     quiet();
