@@ -155,8 +155,13 @@ pub(crate) fn collect<R, E>(
 #[inline(never)]
 fn put_in_order<R>(mut pieces: Vec<Piece<'_, R>>, begin: *const R) -> (usize, Vec<Box<[R]>>) {
     let (mut end, mut in_place, mut beyond) = (begin, 0, Vec::new());
-    for n in in_order(pieces.iter().map(|piece| piece.base).enumerate().collect()) {
-        let piece = &mut pieces[n];
+    // One helper's are in order.
+    let order = match pieces.is_sorted_by_key(|piece| piece.base) {
+        true => Vec::new(),
+        false => in_order(pieces.iter().map(|piece| piece.base).enumerate().collect()),
+    };
+    for n in 0..pieces.len() {
+        let piece = &mut pieces[order.get(n).map_or(n, |(n, _)| *n)];
         assert_eq!(piece.left(), 0, "every item has one result");
         piece.written = 0;
         match mem::replace(&mut piece.places, Places::Promised(&mut [])) {
@@ -185,11 +190,12 @@ fn append<R>(results: &mut Vec<R>, beyond: Vec<Box<[R]>>) {
     }
 }
 
-/// Returns the numbers of pieces, given with their positions, in the order of these. (To sort the
-/// pieces themselves would be a sort for each type of results: an eighth of what a map compiles.)
-fn in_order(mut pieces: Vec<(usize, usize)>) -> impl Iterator<Item = usize> {
+/// Sorts the numbers of pieces by their positions. (To sort the pieces themselves would be a sort for
+/// each type of results: an eighth of what a map compiles.)
+#[cold]
+fn in_order(mut pieces: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     pieces.sort_unstable_by_key(|(_, base)| *base);
-    pieces.into_iter().map(|(n, _)| n)
+    pieces
 }
 
 /// Makes a vector with room for as many results as there may be, if that is not excessive, or else
