@@ -190,8 +190,8 @@ fn append<R>(results: &mut Vec<R>, beyond: Vec<Box<[R]>>) {
     }
 }
 
-/// Sorts the numbers of pieces by their positions. (To sort the pieces themselves would be a sort for
-/// each type of results: an eighth of what a map compiles.)
+/// Sorts the numbers of pieces by their positions. (To sort the pieces themselves would be a sort
+/// for each type of results: an eighth of what a map compiles.)
 #[cold]
 fn in_order(mut pieces: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     pieces.sort_unstable_by_key(|(_, base)| *base);
