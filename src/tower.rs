@@ -289,6 +289,9 @@ impl<B: Body, E> fmt::Debug for ResponseFuture<B, E> {
 
 /// The body of a response, in the task of its request, which ends with it.
 ///
+/// The default is an empty one in no task, for layers outside of this one that answer by themselves
+/// (to a preflight request, or when the time is up).
+///
 /// # Examples
 ///
 /// ```
@@ -355,6 +358,12 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
             Some(_) => self.out.lock().size,
             None => SizeHint::with_exact(0),
         }
+    }
+}
+
+impl<B: Body, E> Default for IsolatedBody<B, E> {
+    fn default() -> Self {
+        Self { task: None, out: Arc::default() }
     }
 }
 

@@ -429,6 +429,49 @@ impl HttpBody for Measured {
     }
 }
 
+/// Answers some requests itself, with an empty body, as layers for CORS and time-outs do.
+struct Refuses<S>(S);
+
+impl<S, B> Service<Request> for Refuses<S>
+where
+    S: Service<Request, Response = Response<B>, Future: Send + 'static>,
+    B: Default,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if request.headers().contains_key("user") {
+            return Box::pin(self.0.call(request));
+        }
+        Box::pin(async { Ok(Response::new(B::default())) })
+    }
+}
+
+// Broke: such a layer could not be put outside of it.
+#[test]
+fn a_layer_outside_of_it_may_answer_with_an_empty_body() {
+    let make = |_: Request| {
+        let frames = [Ok(Frame::data(Bytes::from("one")))];
+        ready(Ok(Response::new(Measured { left: VecDeque::from(frames) })))
+    };
+    let mut service = Refuses(IsolateLayer::new(fill).layer(Called(make)));
+    futures_lite::future::block_on(async {
+        for (header, expected) in [("user", "one"), ("other", "")] {
+            let request = Request::builder().header(header, "alice").body(Body::empty()).unwrap();
+            let body = service.call(request).await.unwrap().into_body();
+            assert_eq!(body.size_hint().exact(), Some(expected.len() as u64));
+            assert_eq!(body.is_end_stream(), expected.is_empty());
+            assert_eq!(body.collect().await.unwrap().to_bytes(), expected);
+        }
+    });
+}
+
 #[test]
 fn a_request_inherits_nothing_of_what_surrounds_its_connection() {
     let look = |_: Request| {
