@@ -51,8 +51,9 @@ pub trait FutureExt: Future + Sized {
     ///
     /// Its slots are put in place for each poll and taken away after it, so tasks that share a
     /// thread do not see each other's, and the future finds its own on whatever thread polls it
-    /// next. They are dropped when it completes, or when it is dropped, after the future itself and
-    /// before its output is returned, on the thread that does so.
+    /// next. (On one that is ending, once its slots have ended, they stay with the future.) They
+    /// are dropped when it completes, or when it is dropped, after the future itself and before its
+    /// output is returned, on the thread that does so.
     ///
     /// A poll costs O(slots that the future holds).
     ///

@@ -11,7 +11,8 @@
 //! - **P4 (linked).** During a poll the items are the undo list of their values, which have no
 //!   entry on the trail. All are linked before user code runs in the frame, so each is its cell's
 //!   top again when the poll returns, unless the owner of its slot took it away (C4). A poll that
-//!   completes or unwinds hands them over to the trail.
+//!   completes or unwinds hands them over to the trail. Where the thread's slots have ended none is
+//!   linked: they stay with the `Parked`, `home` is not `LINKED`, and nothing is touched.
 //! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that
 //!   thread's and admitted, and stay in place: those of declared slots are permanent, the others
 //!   are kept by the items themselves. In any other case they are looked up first.
@@ -27,7 +28,7 @@ use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, undo};
 use super::thread::{self, DIVERGED, Inherits, NOBODY, Thread};
-use super::thread_end::admit;
+use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 
@@ -55,7 +56,7 @@ impl ParkedItem {
         unsafe { self.cell.as_ref() }
     }
 
-    /// Links the value on this thread. False: the slot's owner is gone, or the thread's slots are.
+    /// Links the value on this thread. False: the slot's owner is gone.
     fn move_in(&mut self, thread: &Thread, epoch: u64) -> bool {
         match &mut self.slot {
             SlotHandle::Declared(slot) => self.cell = slot.cell(),
@@ -172,15 +173,18 @@ impl Parked {
         }
     }
 
-    /// The same on another thread than the last time, on one that ends, or where owners may be
-    /// gone.
+    /// The same on another thread than the last time, or where owners may be gone.
     #[cold]
     #[inline(never)]
     fn put_slow(&mut self) {
         let thread = thread::current();
-        if self.home & !SEVERAL == LINKED {
+        if self.is_linked() {
             // P1.
             let _not_ours = ManuallyDrop::new(take(&mut self.items));
+            return;
+        }
+        if register(thread).is_err() {
+            // They are not linked, and wait for another thread or for the task's end.
             return;
         }
         let epoch = thread.own_epoch();
@@ -237,7 +241,7 @@ impl Parked {
     #[inline(never)]
     fn take_slow(&mut self, is_plain: bool, is_open: bool) {
         let thread = thread::current();
-        if !is_open {
+        if !is_open || !self.items.is_empty() && !self.is_linked() {
             return;
         }
         if is_plain && self.locked_if_whole(|parked| parked.unlink_all(thread)) {
@@ -262,6 +266,12 @@ impl Parked {
             cell.remove_entry();
         }
         self.settle(thread);
+    }
+
+    /// Returns whether the items, of which there are some, are in their cells during a poll: they
+    /// are unless the thread's slots have ended.
+    fn is_linked(&self) -> bool {
+        self.home & !SEVERAL == LINKED
     }
 
     /// Calls `f` with the lock of the home's owned cells, if there are any (C4): one lock for all
@@ -311,7 +321,7 @@ impl Parked {
         self.items.iter().any(|item| unsafe { item.cell() }.has_ended())
     }
 
-    /// Drops the values of owners that are gone, or that cannot be used on this thread.
+    /// Drops the values of owners that are gone, or of a task that ends where slots are gone.
     #[cold]
     fn end_lost(&mut self, lost: Vec<ParkedItem>) {
         for ParkedItem { header, slot, .. } in lost.into_iter().rev() {
@@ -392,7 +402,10 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
     CleanupError::add(&mut error, end_task(thread, clean));
     // They keep the cells of owned slots in place until the task has ended.
     let items = take(&mut parked.items);
-    if !items.is_empty() {
+    if !items.is_empty() && !parked.is_linked() {
+        parked.end_lost(items);
+        CleanupError::add(&mut error, parked.failed.take());
+    } else if !items.is_empty() {
         for item in &items {
             // SAFETY: P5.
             unsafe { item.cell() }.add_entry();

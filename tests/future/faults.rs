@@ -13,7 +13,7 @@ use cleanslate::future::FutureExt;
 use cleanslate::{OwnedLocal, task_local};
 
 use crate::support::{
-    Census, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet, retiring,
+    Census, Counted, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet, retiring,
 };
 
 type Polled<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -198,4 +198,63 @@ fn what_is_dropped_between_two_polls_ends_with_its_carriers_attached() {
     assert!(poll(&mut future).is_pending());
     drop(future);
     assert_eq!((*seen.lock().unwrap(), USER.get()), (Some("fresh"), "bob"));
+}
+
+task_local! {
+    static HELD: Option<Counted> = None;
+    static LATER: Option<Counted> = None;
+}
+
+/// Pauses for ever; says what it found in a slot that it has set before.
+fn keeps_two(census: &Census) -> Polled<u64> {
+    let census = census.clone();
+    let task = async move {
+        let _own = census.one("future");
+        NUMBER.set(5);
+        HELD.set(Some(census.one("first")));
+        LATER.set(Some(census.one("second")));
+        loop {
+            pause().await;
+            if let Ok(found) = NUMBER.try_get() {
+                return found;
+            }
+        }
+    };
+    Box::pin(task.isolated())
+}
+
+/// Polls a future on a thread of its own, and calls `f` with it when the slots there have ended.
+fn at_the_end_of_a_thread(mut future: Polled<u64>, f: impl FnOnce(Polled<u64>) + Send + 'static) {
+    // Destructors run in reverse order of the first use, on the systems that are tested.
+    thread_local! { static LAST: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    on_a_thread(move || {
+        LAST.with_borrow(|_| ());
+        assert!(poll(&mut future).is_pending());
+        LAST.set(Some(OnDrop::new(move || f(future))));
+    });
+}
+
+// Broke: the values went before the future.
+#[test]
+fn a_future_that_ends_where_slots_have_ended_goes_before_its_values() {
+    let census = Census::new();
+    at_the_end_of_a_thread(keeps_two(&census), drop);
+    assert_eq!(census.notes(), ["future", "second", "first"]);
+}
+
+// Broke: they were dropped there, and the next poll found its slots fresh.
+#[test]
+fn a_poll_where_slots_have_ended_leaves_the_values_to_the_next_one() {
+    let census = Census::new();
+    let (give, given) = std::sync::mpsc::channel();
+    at_the_end_of_a_thread(keeps_two(&census), move |mut future| {
+        let found = poll(&mut future);
+        assert!(found.is_pending() || cfg!(cleanslate_keyed));
+        give.send((future, found)).unwrap();
+    });
+    let (mut future, found) = given.recv().unwrap();
+    if found.is_pending() {
+        assert_eq!((census.alive(), poll(&mut future)), (3, Poll::Ready(5)));
+    }
+    assert_eq!(census.notes(), ["future", "second", "first"]);
 }
