@@ -26,13 +26,13 @@ use std::sync::Arc;
 use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
-use super::task::{EXTRA, Open, end_task, undo};
+use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
 use super::thread::{self, DIVERGED, Inherits, NOBODY, Thread};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 
-/// Added to the id of a home: there is more than one item, or an owned slot's.
+/// Added to the id of a home: there is more than one item, or an owned slot's, or a capture.
 const SEVERAL: u64 = 1;
 /// Instead of an id, to which `SEVERAL` may be added: a poll is running (P1).
 const LINKED: u64 = NOBODY + 2;
@@ -84,6 +84,9 @@ pub(crate) struct Parked {
     lock: Option<Arc<OwnersLock>>,
     /// One of the slots is inheritable.
     diverges: bool,
+    /// The task's last capture, if it is still what a new one would give (R8), between two polls.
+    /// Only if it diverges: otherwise one costs no more than a look.
+    capture: Option<Arc<Snapshot>>,
     /// What went wrong so far: values that ended before their task, and leases, which end with
     /// their poll.
     failed: Option<CleanupError>,
@@ -100,7 +103,14 @@ unsafe impl Sync for Parked {}
 
 impl Default for Parked {
     fn default() -> Self {
-        Self { items: Vec::new(), home: NOWHERE, lock: None, diverges: false, failed: None }
+        Self {
+            items: Vec::new(),
+            home: NOWHERE,
+            lock: None,
+            diverges: false,
+            capture: None,
+            failed: None,
+        }
     }
 }
 
@@ -166,7 +176,8 @@ impl Parked {
     #[inline(never)]
     fn put_several(&mut self) {
         let thread = thread::current();
-        if self.home == thread.id.get() + SEVERAL && self.lock.is_none() {
+        let is_plain = self.lock.is_none() && self.capture.is_none();
+        if self.home == thread.id.get() + SEVERAL && is_plain {
             self.link_all(thread.fresh_epoch());
         } else {
             self.put_slow();
@@ -191,7 +202,7 @@ impl Parked {
         if self.home == thread.id.get() + SEVERAL
             && self.locked_if_whole(|parked| parked.link_all(epoch))
         {
-            return;
+            return self.recall(thread);
         }
         let mut lost = Vec::new();
         for mut item in take(&mut self.items) {
@@ -203,8 +214,16 @@ impl Parked {
         }
         self.settle(thread);
         self.home = LINKED + (self.home & SEVERAL);
+        self.recall(thread);
         // After the rest is linked (P4).
         self.end_lost(lost);
+    }
+
+    /// Gives the thread the task's last capture, until something changes or the poll ends.
+    fn recall(&mut self, thread: &Thread) {
+        if let Some(capture) = self.capture.take() {
+            thread.keep_capture(capture);
+        }
     }
 
     /// Takes the values back, and those that the poll has added, and closes the frame.
@@ -266,6 +285,10 @@ impl Parked {
             cell.remove_entry();
         }
         self.settle(thread);
+        if self.diverges {
+            self.capture = thread.take_capture();
+            self.home |= if self.capture.is_some() { SEVERAL } else { 0 };
+        }
     }
 
     /// Returns whether the items, of which there are some, are in their cells during a poll: they
@@ -405,6 +428,9 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
     if !items.is_empty() && !parked.is_linked() {
         parked.end_lost(items);
         CleanupError::add(&mut error, parked.failed.take());
+        if let Some(capture) = parked.capture.take() {
+            give_up_capture(capture);
+        }
     } else if !items.is_empty() {
         for item in &items {
             // SAFETY: P5.

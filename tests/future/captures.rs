@@ -1,16 +1,20 @@
-//! What an isolated future has captured ends with it, and not with whoever holds it.
+//! What an isolated future has captured, or what was captured in it.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::support::{panic_of, quiet};
+use crate::support::{Census, Counted, on_a_thread, panic_of, quiet};
 use cleanslate::future::FutureExt;
-use cleanslate::task_local;
+use cleanslate::{Context as Captured, OwnedLocal, task_local};
+use futures_lite::future::yield_now;
 
 task_local! {
     #[inherit]
     static TENANT: Option<Arc<()>> = None;
+    #[inherit]
+    static USER: Option<Counted> = None;
+    static NUMBER: u32 = 0;
 }
 
 /// Polls a future that was isolated where a tenant is set; returns how often that is held then.
@@ -44,4 +48,67 @@ fn a_future_that_is_over_holds_nothing_that_it_has_captured() {
         drop(tenant);
     };
     assert!(held_after(pending, |poll| assert!(poll().is_pending())) > 0);
+}
+
+// Broke: each poll copied all of it anew.
+#[test]
+fn a_capture_is_copied_anew_only_if_something_has_changed_also_in_another_poll() {
+    for (moves, owner) in [(false, None), (true, None), (false, Some(OwnedLocal::new(|| 0)))] {
+        let census = Census::new();
+        let theirs = census.clone();
+        let (mut found, seen) = (Vec::new(), |captured: Captured| {
+            captured.run(|| USER.with(|user| user.as_ref().map(|user| user.name)))
+        });
+        let mut task = Box::pin(
+            async {
+                USER.set(Some(theirs.one("alice")));
+                NUMBER.set(owner.as_ref().map_or(1, |owner| owner.replace(1) + 1));
+                for round in 0..12 {
+                    let before = theirs.cloned();
+                    drop((Captured::capture(), Captured::capture()));
+                    found.push(theirs.cloned() - before);
+                    match round {
+                        3 => USER.set(Some(theirs.one("bob"))),
+                        5 => NUMBER.with_mut(|number| *number += 1),
+                        7 => USER.scope_future(None, yield_now()).await,
+                        9 => drop(USER.take()),
+                        _ => yield_now().await,
+                    }
+                }
+                assert_eq!(seen(Captured::capture()), None);
+                USER.set(Some(theirs.one("carol")));
+                assert_eq!(seen(Captured::capture()), Some("carol"));
+                std::future::pending::<()>().await;
+            }
+            .isolated(),
+        );
+        let mut poll = || task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        for _ in 0..10 {
+            assert!(if moves { on_a_thread(&mut poll) } else { poll() });
+            assert!(!USER.is_set());
+        }
+        drop(task);
+        assert_eq!(found, [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], "moves: {moves}");
+        assert_eq!(census.alive(), 0);
+    }
+}
+
+#[test]
+fn a_capture_that_is_kept_between_polls_ends_with_the_task() {
+    let census = Census::new();
+    let theirs = census.clone();
+    let mut task = Box::pin(
+        async move {
+            USER.set(Some(theirs.one("alice")));
+            drop(Captured::capture());
+            yield_now().await;
+            yield_now().await;
+        }
+        .isolated(),
+    );
+    let mut poll = || task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    assert!(!poll() && !poll());
+    assert_eq!(census.alive(), 2);
+    assert!(poll());
+    assert_eq!(census.alive(), 0);
 }
