@@ -26,7 +26,7 @@ use std::task::{self, Poll};
 use crate::context::{self, Context, RunError};
 use crate::foreign::CarrierError;
 use crate::frame::{CleanupError, Parked, contained};
-use crate::panic::{Guarded, Payload, catch};
+use crate::panic::{Payload, catch};
 
 pub use crate::slot::ScopedFuture;
 
@@ -79,9 +79,11 @@ pub trait FutureExt: Future + Sized {
     /// ```
     #[track_caller]
     fn isolated(self) -> Isolated<Self> {
-        let future = Guarded::new(self);
-        let context = Context::capture();
-        future.into_inner().isolated_in(&context)
+        // In its place at once: where nothing is optimised a future is copied at each step.
+        let mut task =
+            Isolated { future: Some(self), context: Context::empty(), parked: Parked::default() };
+        task.context = Context::capture();
+        task
     }
 
     /// Makes a task of the future like [`isolated`](Self::isolated), in a context that you choose.

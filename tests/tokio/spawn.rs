@@ -82,6 +82,24 @@ fn local_tasks_are_isolated_too() {
     });
 }
 
+// Broke in debug builds: it was moved half a dozen times, each time to another place on the stack.
+#[test]
+fn a_large_future_can_be_spawned_where_a_bare_one_can() {
+    const SIZE: usize = 256 << 10;
+    let large = async |byte: u8| {
+        let bytes = std::hint::black_box([byte; SIZE]);
+        yield_now().await;
+        bytes[SIZE - 1]
+    };
+    // A worker's stack has 2 MiB.
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let spawner = runtime.spawn(async move {
+        assert_eq!(tokio::spawn(large(1)).await.unwrap(), 1);
+        assert_eq!(spawn(large(2)).await.unwrap(), 2);
+    });
+    runtime.block_on(spawner).unwrap();
+}
+
 #[test]
 fn an_aborted_task_takes_its_slots_with_it() {
     for runtime in runtimes() {
