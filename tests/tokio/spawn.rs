@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Census, Counted, in_a_process_of_its_own, panic_of, quiet};
 use cleanslate::foreign::{Scoped, install};
+use cleanslate::future::FutureExt;
 use cleanslate::tokio::{JoinSet, RuntimeCarrier, spawn, spawn_blocking, spawn_local};
 use cleanslate::{Pool, task_local};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -98,6 +99,24 @@ fn a_large_future_can_be_spawned_where_a_bare_one_can() {
         assert_eq!(spawn(large(2)).await.unwrap(), 2);
     });
     runtime.block_on(spawner).unwrap();
+}
+
+#[test]
+fn what_an_executor_inside_of_a_task_runs_bare_is_part_of_the_task() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let found = cleanslate::isolated(|| {
+        LEFT.set(1);
+        let seen = runtime.block_on(async { tokio::spawn(async { look().1 }).await.unwrap() });
+        (seen, LEFT.get())
+    });
+    assert_eq!(found(), (1, 7));
+    let task = async {
+        LEFT.set(1);
+        let bare = async { tokio::task::spawn_local(async { look().1 }).await.unwrap() };
+        (LocalSet::new().run_until(bare).await, LEFT.get())
+    };
+    assert_eq!(runtime.block_on(task.isolated()), (1, 7));
+    assert!(!LEFT.is_set());
 }
 
 #[test]
