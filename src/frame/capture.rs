@@ -57,6 +57,7 @@ pub(crate) fn inherits(thread: &Thread, slot: &dyn Inheritance) -> bool {
 #[inline(never)]
 pub(crate) fn diverge(thread: &Thread) {
     thread.leave(DIVERGED);
+    thread.changes.set(thread.changes.get().wrapping_add(1));
     forget_capture(thread);
 }
 
@@ -90,17 +91,17 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
     if !has_diverged && !parent.is_some_and(|parent| parent.derives()) {
         return Ok(parent.cloned());
     }
-    let snapshot = match parent {
+    let (snapshot, is_current) = match parent {
         None => rebuild(thread, &[]),
         Some(parent) => {
             let _lent = Lent::new(thread);
             rebuild(thread, parent.items())
         }
     }?;
-    // A copy is user code: it may have captured, or changed a slot, in which case what was captured
-    // then is dropped in favour of this one.
+    // A copy is user code: it may have captured, in which case that is dropped in favour of this
+    // one.
     forget_capture(thread);
-    if let Some(snapshot) = &snapshot {
+    if let Some(snapshot) = snapshot.as_ref().filter(|_| is_current) {
         if register(thread).is_ok() {
             thread.keep_capture(Arc::clone(snapshot));
         }
@@ -108,14 +109,16 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
     Ok(snapshot)
 }
 
-/// Copies what the current task holds, and shares what it has `inherited` and not touched.
+/// Copies what the current task holds, and shares what it has `inherited` and not touched. Also
+/// returns whether another capture would give the same: making a copy may have changed a slot.
 #[cold]
-fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<Option<Arc<Snapshot>>, Borrowed> {
+fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>, bool), Borrowed> {
     for item in inherited {
         if item.slot.derives() {
             item.slot.materialise();
         }
     }
+    let changes = thread.changes.get();
     let mut items = Items::default();
     let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
     for slot in thread.inheritable() {
@@ -134,7 +137,7 @@ fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<Option<Arc<Snapshot>>,
             items.push(item.clone());
         }
     }
-    Ok(Snapshot::new(items))
+    Ok((Snapshot::new(items), thread.changes.get() == changes))
 }
 
 #[cfg(all(test, not(loom)))]

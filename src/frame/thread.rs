@@ -89,6 +89,8 @@ pub(crate) struct Thread {
     pub(crate) on_stuck: Cell<Option<fn()>>,
     /// What else ends with the thread's slots.
     pub(super) at_end: Cell<Option<fn()>>,
+    /// How often tasks have changed inheritable slots.
+    pub(super) changes: Cell<u32>,
     /// Whether what the user threw is being dropped: see [`discard`](super::discard).
     pub(super) discards: Cell<bool>,
 }
@@ -115,6 +117,7 @@ impl Thread {
             captures: RefCell::new(ManuallyDrop::new(Vec::new())),
             on_stuck: Cell::new(None),
             at_end: Cell::new(None),
+            changes: Cell::new(0),
             discards: Cell::new(false),
         }
     }

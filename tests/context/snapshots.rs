@@ -347,3 +347,34 @@ fn a_copy_that_captures_pins_nothing() {
         assert!(!CAPTURES.load(Ordering::SeqCst), "it has captured");
     });
 }
+
+/// Counts its clones in another inheritable slot.
+struct CountsClones;
+
+impl Clone for CountsClones {
+    fn clone(&self) -> Self {
+        CLONES.with_mut(|n| *n += 1);
+        Self
+    }
+}
+
+task_local! {
+    #[inherit]
+    static CLONES: u32 = 0;
+    #[inherit]
+    static COUNTED: Option<CountsClones> = None;
+}
+
+// Broke: what the clone had changed was handed down as it had been before, by every later capture.
+#[test]
+fn a_copy_that_changes_another_slot_is_seen_by_the_next_capture() {
+    on_a_thread(|| {
+        CLONES.set(0);
+        COUNTED.set(Some(CountsClones));
+        let handed_down = || Context::capture().run(|| CLONES.get());
+        assert_eq!((handed_down(), CLONES.get()), (0, 1));
+        assert_eq!((handed_down(), CLONES.get()), (1, 2));
+        COUNTED.take();
+        assert_eq!((handed_down(), handed_down()), (2, 2));
+    });
+}
