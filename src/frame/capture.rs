@@ -110,14 +110,13 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
 }
 
 /// Copies what the current task holds, and shares what it has `inherited` and not touched. Also
-/// returns whether another capture would give the same: making a copy may have changed a slot.
+/// returns whether a later capture would give the same: making a copy may have changed a slot.
 #[cold]
 fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>, bool), Borrowed> {
-    for item in inherited {
-        if item.slot.derives() {
-            item.slot.materialise();
-        }
-    }
+    let derived = || inherited.iter().map(|item| item.slot).filter(|slot| slot.derives());
+    derived().for_each(Inheritance::materialise);
+    // Else this is the code that makes one: what is captured now has what that is made of.
+    let are_all_made = derived().all(Inheritance::is_touched);
     let changes = thread.changes.get();
     let mut items = Items::default();
     let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
@@ -137,7 +136,7 @@ fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>
             items.push(item.clone());
         }
     }
-    Ok((Snapshot::new(items), thread.changes.get() == changes))
+    Ok((Snapshot::new(items), are_all_made && thread.changes.get() == changes))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -39,10 +39,10 @@ const SHARED_MAX: u32 = 0x0fff_ffff;
 const EXCLUSIVE: u32 = 0x1000_0000;
 /// Touched in this task, but without a value: taken, or its initialiser panicked.
 const EMPTY: u32 = 0x2000_0000;
-/// Touched in this task, but making the value that the task inherits has panicked. It counts as
-/// untouched, or whoever catches that panic would find the declared default in its place.
+/// Touched in this task, but the value that the task inherits is not made: that has panicked. It
+/// counts as untouched, or whoever catches that panic would find the declared default in its place.
 const UNMADE: u32 = 0x4000_0000;
-/// The initialiser is running.
+/// Added to one of the two while the value is made.
 const INIT: u32 = 0x8000_0000;
 /// The bits of a word that say that somebody uses the box.
 const IN_USE: u32 = SHARED_MAX | EXCLUSIVE | INIT;
@@ -60,7 +60,7 @@ pub(crate) enum Status {
     Empty,
     /// No value, because making the inherited one has panicked.
     Unmade,
-    /// The initialiser is running.
+    /// No value, since it is just being made.
     Initialising,
 }
 
@@ -182,20 +182,25 @@ impl Header {
             EXCLUSIVE => Status::Exclusive,
             EMPTY => Status::Empty,
             UNMADE => Status::Unmade,
-            INIT => Status::Initialising,
+            INIT.. => Status::Initialising,
             _ => Status::Shared,
         }
     }
 
-    /// Marks the initialiser as running. The box is empty before.
-    pub(crate) fn begin_init(&self) {
-        debug_assert!(matches!(self.status(), Status::Empty | Status::Unmade));
-        self.word.set(INIT);
+    /// Returns whether the value that the task inherits is not made, or is just being made.
+    pub(crate) fn is_unmade(&self) -> bool {
+        self.word.get() & UNMADE != 0
     }
 
-    /// Notes that no value was made, and whether it was to be the inherited one.
-    pub(crate) fn abandon_init(&self, inheriting: bool) {
-        self.word.set(if inheriting { UNMADE } else { EMPTY });
+    /// Notes that the value is being made, and whether it is the inherited one.
+    pub(crate) fn begin_init(&self, inheriting: bool) {
+        debug_assert!(!matches!(self.status(), Status::Idle | Status::Shared | Status::Exclusive));
+        self.word.set(INIT | if inheriting { UNMADE } else { EMPTY });
+    }
+
+    /// Notes that it was not made.
+    pub(crate) fn abandon_init(&self) {
+        self.word.set(self.word.get() & !INIT);
     }
 
     /// Returns whether nobody uses the box.

@@ -128,22 +128,19 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
 
     /// Makes a value for an empty box.
     fn initialise(self, boxed: &'c Boxed<T>, inherits: bool) -> Result<(), AccessError> {
-        struct Abandon<'b> {
-            header: &'b Header,
-            inheriting: bool,
-        }
+        struct Abandon<'b>(&'b Header);
         impl Drop for Abandon<'_> {
             fn drop(&mut self) {
-                self.header.abandon_init(self.inheriting);
+                self.0.abandon_init();
             }
         }
-        boxed.header.begin_init();
-        let mut abandon = Abandon { header: &boxed.header, inheriting: true };
+        boxed.header.begin_init(inherits);
+        let abandon = Abandon(&boxed.header);
         let inherited = if inherits { self.source.inherit() } else { None };
-        abandon.inheriting = false;
         let value = match inherited {
             Some(value) => value,
             None => {
+                boxed.header.begin_init(false);
                 let value = self.source.init().map_err(|reason| self.error(reason))?;
                 self.changed(thread::current());
                 value
@@ -456,12 +453,14 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         }
     }
 
-    /// Returns whether the current task has touched the slot.
+    /// Returns whether the current task has touched the slot. Not until it has the value that it
+    /// inherits.
     pub(super) fn is_touched(self) -> bool {
-        self.shown(thread::current()).is_some_and(|boxed| boxed.header.status() != Status::Unmade)
+        self.shown(thread::current()).is_some_and(|boxed| !boxed.header.is_unmade())
     }
 
-    /// Makes the current task hold the value that it inherits, unless it has touched the slot.
+    /// Makes the current task hold the value that it inherits, unless it has touched the slot or is
+    /// just making it.
     pub(super) fn fill_now(self) {
         if !self.is_touched() {
             // An error means that the thread is ending.

@@ -1,7 +1,7 @@
 //! What a task inherits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::support::{SHAPES, on_a_thread, panic_of};
 use cleanslate::{Context, Pool, task_local};
@@ -287,4 +287,65 @@ fn a_chain_of_derived_generations_does_not_grow() {
         }
     }
     assert_eq!(context.run(|| DEPTH.get()), GENERATIONS + 1);
+}
+
+/// Captures when a clone is made of it, if it is to.
+struct Capturing(u32);
+
+static CAPTURED: Mutex<Option<Context>> = Mutex::new(None);
+
+impl Clone for Capturing {
+    fn clone(&self) -> Self {
+        if WATCHED.get() {
+            *CAPTURED.lock().unwrap() = Some(Context::capture());
+        }
+        Self(self.0)
+    }
+}
+
+fn captures_and_adds(n: &u32) -> u32 {
+    *CAPTURED.lock().unwrap() = Some(Context::capture());
+    n + 1
+}
+
+task_local! {
+    static WATCHED: bool = false;
+    #[inherit]
+    static CHANGED: u32 = 0;
+    #[inherit]
+    static CAPTURING: Capturing = Capturing(0);
+    #[inherit(with = captures_and_adds)]
+    static DERIVING: u32 = 0;
+}
+
+// Broke: the slot was missing in what was captured then, and in every later capture of the task.
+#[test]
+fn a_capture_while_an_inherited_value_is_made_has_what_it_is_made_of() {
+    let context = on_a_thread(|| {
+        CAPTURING.set(Capturing(7));
+        Context::capture()
+    });
+    context.run(|| {
+        CHANGED.set(1);
+        WATCHED.set(true);
+        assert_eq!(CAPTURING.with(|c| c.0), 7);
+        WATCHED.set(false);
+        let then = CAPTURED.lock().unwrap().take().unwrap();
+        for captured in [then, Context::capture()] {
+            assert_eq!(captured.run(|| (CAPTURING.with(|c| c.0), CHANGED.get())), (7, 1));
+        }
+        CAPTURING.take();
+        assert_eq!(Context::capture().run(|| CAPTURING.with(|c| c.0)), 0, "taken is taken");
+    });
+    let context = on_a_thread(|| {
+        DERIVING.set(7);
+        CHANGED.set(1);
+        Context::capture()
+    });
+    context.run(|| {
+        assert_eq!(DERIVING.get(), 8);
+        let then = CAPTURED.lock().unwrap().take().unwrap();
+        assert_eq!(then.run(|| DERIVING.get()), 8, "made of the same");
+        assert_eq!(Context::capture().run(|| DERIVING.get()), 9);
+    });
 }
