@@ -20,8 +20,10 @@ impl<T> Drop for Contained<T> {
         let Some(value) = self.0.take() else { return };
         let thread = thread::current();
         // What panics on the way is dropped in the same frame, where its generations are counted.
-        // One frame on top of the other would have no end.
-        let is_inside = thread.discards.replace(true);
+        // One frame on top of the other would have no end. But not in that of a task which runs on
+        // top of it.
+        let outer = thread.discards.get();
+        let is_inside = outer == Some(thread.depth());
         let mut thrown = discard(value, is_inside);
         for _ in 1..ROUNDS {
             match thrown.take() {
@@ -29,7 +31,7 @@ impl<T> Drop for Contained<T> {
                 None => break,
             }
         }
-        thread.discards.set(is_inside);
+        thread.discards.set(outer);
         if let Some(payload) = thrown {
             leak(payload);
         }
@@ -40,7 +42,11 @@ impl<T> Drop for Contained<T> {
 fn discard<T>(value: T, is_inside: bool) -> Option<Box<dyn Any + Send>> {
     let dropped = match is_inside {
         true => catch(|| drop(value)).map_err(Failure::Panic),
-        false => contained(|| drop(value)),
+        false => contained(|| {
+            let thread = thread::current();
+            thread.discards.set(Some(thread.depth()));
+            drop(value);
+        }),
     };
     match dropped.err()? {
         Failure::Panic(payload) => Some(payload.into_inner()),

@@ -91,8 +91,9 @@ pub(crate) struct Thread {
     pub(super) at_end: Cell<Option<fn()>>,
     /// How often tasks have changed inheritable slots.
     pub(super) changes: Cell<u32>,
-    /// Whether what the user threw is being dropped: see [`discard`](super::discard).
-    pub(super) discards: Cell<bool>,
+    /// How deep the innermost frame is in which what the user threw is being dropped, if there is
+    /// one: see [`discard`](super::discard).
+    pub(super) discards: Cell<Option<u32>>,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
@@ -118,7 +119,7 @@ impl Thread {
             on_stuck: Cell::new(None),
             at_end: Cell::new(None),
             changes: Cell::new(0),
-            discards: Cell::new(false),
+            discards: Cell::new(None),
         }
     }
 

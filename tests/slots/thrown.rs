@@ -145,6 +145,31 @@ fn what_a_task_threw_is_no_part_of_the_one_below() {
     assert_eq!(ALIVE.load(Ordering::SeqCst), 0);
 }
 
+/// Runs a task in its drop, which throws in turn.
+struct RunsATask;
+
+impl Drop for RunsATask {
+    fn drop(&mut self) {
+        isolated(|| {
+            OUTER.set(1);
+            caught(|| Context::empty().run(throw_twice));
+            assert_eq!((OUTER.get(), LEFT.is_set()), (1, false));
+            TASKS_IN_DROPS.fetch_add(1, Ordering::SeqCst);
+        })();
+    }
+}
+
+static TASKS_IN_DROPS: AtomicIsize = AtomicIsize::new(0);
+
+// Broke: it was dropped in the innermost task that a payload's drop was running.
+#[test]
+fn what_is_thrown_while_a_payload_is_dropped_is_no_part_of_the_task_below_either() {
+    quiet();
+    let pool = Pool::new(1).unwrap();
+    drop(pool.submit(|| panic_any(RunsATask)).join().unwrap_err());
+    assert_eq!(TASKS_IN_DROPS.load(Ordering::SeqCst), 1);
+}
+
 /// Throws itself again and again, through a value that it leaves in a slot.
 struct Endless;
 
