@@ -333,6 +333,26 @@ macro_rules! __task_local {
     ([$($kept:tt)*] [] #[inherit $($odd:tt)*] $($rest:tt)*) => {
         ::core::compile_error!("expected #[inherit] or #[inherit(with = function)]");
     };
+    // Many lines at a step, since there is a limit of 128 steps.
+    (
+        [$($kept:tt)*] [$($policy:tt)*]
+        #[doc $($a:tt)*] #[doc $($b:tt)*] #[doc $($c:tt)*] #[doc $($d:tt)*]
+        #[doc $($e:tt)*] #[doc $($f:tt)*] #[doc $($g:tt)*] #[doc $($h:tt)*]
+        #[doc $($i:tt)*] #[doc $($j:tt)*] #[doc $($k:tt)*] #[doc $($l:tt)*]
+        #[doc $($m:tt)*] #[doc $($n:tt)*] #[doc $($o:tt)*] #[doc $($p:tt)*]
+        $($rest:tt)*
+    ) => {
+        $crate::__task_local! {
+            [
+                $($kept)*
+                #[doc $($a)*] #[doc $($b)*] #[doc $($c)*] #[doc $($d)*]
+                #[doc $($e)*] #[doc $($f)*] #[doc $($g)*] #[doc $($h)*]
+                #[doc $($i)*] #[doc $($j)*] #[doc $($k)*] #[doc $($l)*]
+                #[doc $($m)*] #[doc $($n)*] #[doc $($o)*] #[doc $($p)*]
+            ]
+            [$($policy)*] $($rest)*
+        }
+    };
     ([$($kept:tt)*] [$($policy:tt)*] #[$($attribute:tt)*] $($rest:tt)*) => {
         $crate::__task_local! { [$($kept)* #[$($attribute)*]] [$($policy)*] $($rest)* }
     };

@@ -227,13 +227,14 @@ impl<T: 'static> WorkerLocal<T> {
 /// ```
 #[macro_export]
 macro_rules! worker_local {
-    () => {};
+    // One step for all declarations, so that their number meets no limit of the compiler.
+    ($($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr);* $(;)?) => {
+        $($crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init })*
+    };
+    // For an error that says what is wrong.
     ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr; $($rest:tt)*) => {
         $crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init }
         $crate::worker_local! { $($rest)* }
-    };
-    ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr) => {
-        $crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init }
     };
     ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty $(; $($rest:tt)*)?) => {
         $crate::__no_initialiser! { $name }

@@ -224,6 +224,18 @@ fn a_block_declares_any_number_of_slots() {
             fn all() -> usize {
                 [$($name.get()),*].len()
             }
+            mod of_workers {
+                cleanslate::worker_local! { $(pub(super) static $name: u8 = 1;)* }
+            }
+            fn all_of_workers() -> usize {
+                [$(of_workers::$name.with(|n| *n)),*].len()
+            }
+            task_local! {
+                $(#[doc = stringify!($name)])*
+                #[inherit]
+                $(#[doc = stringify!($name)])*
+                static DOCUMENTED: u8 = 2;
+            }
         };
     }
     many! {
@@ -235,7 +247,8 @@ fn a_block_declares_any_number_of_slots() {
         F00 F01 F02 F03 F04 F05 F06 F07 F08 F09 F10 F11 F12 F13 F14 F15 F16 F17 F18 F19
         G00 G01 G02 G03 G04 G05 G06 G07 G08 G09 G10 G11 G12 G13 G14 G15 G16 G17 G18 G19
     }
-    assert_eq!(all(), 140);
+    assert_eq!((all(), all_of_workers()), (140, 140));
+    assert!(DOCUMENTED.is_inherited(), "under any number of lines");
 }
 
 // The value of a scope belongs to its task only: a nested task, and the next one, do not see it.
