@@ -247,7 +247,8 @@ pub trait Carrier: Send + Sync + 'static {
     /// type.
     ///
     /// Of an [installed](super::install) carrier and another one with the same identity that a pool
-    /// or a context has, only the latter is attached.
+    /// or a context has, only the latter is attached; of a pool's and a context's only the
+    /// context's. Where one context, or one pool, is given several, all of them are.
     ///
     /// # Examples
     ///

@@ -82,10 +82,9 @@ impl Carriers {
     ) -> Self {
         let before = before.map_or(&[][..], Self::as_slice).iter().cloned();
         let (installed, given): (Vec<_>, Vec<_>) = before.partition(Carried::is_installed);
-        let added: Vec<_> = of_pool.into_iter().chain(given).chain(last).collect();
-        let identities: Vec<_> = added.iter().map(Carried::identity).collect();
-        let left = installed.into_iter().filter(|one| !identities.contains(&one.identity()));
-        Self(Arc::new(left.chain(added).collect()))
+        let nearest: Vec<_> = given.into_iter().chain(last).collect();
+        let nearer = before_nearer(of_pool, nearest);
+        Self(Arc::new(before_nearer(installed, nearer)))
     }
 
     pub(crate) fn as_slice(&self) -> &[Carried] {
@@ -106,6 +105,13 @@ impl Carriers {
     ) -> Option<CarrierError> {
         attached::around_tasks(these.map_or(&[], Self::as_slice), body)
     }
+}
+
+/// Puts those that have no identity of `nearer` ones before these.
+fn before_nearer(these: impl IntoIterator<Item = Carried>, nearer: Vec<Carried>) -> Vec<Carried> {
+    let identities: Vec<_> = nearer.iter().map(Carried::identity).collect();
+    let left = these.into_iter().filter(|one| !identities.contains(&one.identity()));
+    left.chain(nearer).collect()
 }
 
 /// Calls `body`, which must not unwind, as if it ran for nobody: each carrier that is installed or

@@ -308,6 +308,43 @@ fn what_a_context_was_given_has_the_last_word_over_what_the_pool_carries() {
 
 thread_local! { static SEES_USER: RefCell<String> = const { RefCell::new(String::new()) }; }
 
+/// Only keeps tasks apart, and counts how often it is attached.
+struct Apart(Arc<Mutex<Vec<&'static str>>>, &'static str);
+
+impl Carrier for Apart {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        self.1
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        self.0.lock().unwrap().push(self.1);
+        Ok(())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+// Broke: the pool's was attached as well, around the context's.
+#[test]
+fn of_a_pools_and_a_contexts_carrier_with_one_identity_the_contexts_counts() {
+    let attached = Arc::default();
+    let apart = |name| Apart(Arc::clone(&attached), name);
+    let seen = || std::mem::take(&mut *attached.lock().unwrap());
+    let pool = Pool::builder().workers(1).carry(apart("pool")).build().unwrap();
+    pool.submit(|| ()).join().unwrap();
+    assert_eq!(seen(), ["pool"]);
+    let context = Context::empty().carry(apart("context"));
+    pool.in_context(&context).submit(|| ()).join().unwrap();
+    assert_eq!(seen(), ["context"]);
+    pool.in_context(&Context::empty()).submit(|| ()).join().unwrap();
+    assert_eq!(seen(), ["pool"], "of a context without one");
+}
+
 #[test]
 fn a_task_run_inline_restores_its_waiter() {
     let pool = Arc::new(Pool::builder().workers(1).carry(User).build().unwrap());
