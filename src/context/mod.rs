@@ -29,7 +29,9 @@ use crate::frame::{self, Failure, capture};
 /// same context, or to give a task another one than the surrounding.
 ///
 /// Cloning and dropping cost a reference count each. A context keeps the captured values alive, and
-/// nothing else.
+/// nothing else. One that is put into an inheritable slot is captured like any other value: where
+/// each generation of tasks puts its own there, all of them are kept, and the end of the last ends
+/// them one inside the other, on one stack. A slot that is not inherited has no such chain.
 ///
 /// # Examples
 ///
