@@ -1,14 +1,13 @@
 //! Adaptors of any parallel iterator that call a closure.
 //!
-//! Those that keep an indexed iterator indexed return rayon's type, since only that says so.
+//! Those that keep an indexed iterator indexed return a type with a name, since only that says so.
 
-#![expect(clippy::type_complexity, reason = "a closure's type has no name to make an alias of")]
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use rayon::iter::{Inspect, IntoParallelIterator, Map, MapInit, MapWith, ParallelIterator, Update};
-
+use super::adapted::{Inspect, Map, MapInit, MapWith, Update};
 use super::fallible::Try;
 use super::isolated::Isolated;
-use super::task::{change, look, merge, step, step_with, supplier};
+use super::task::{look, merge, step, supplier};
 
 impl<I: ParallelIterator> Isolated<I> {
     /// Applies a closure to every item, each call a task.
@@ -25,12 +24,12 @@ impl<I: ParallelIterator> Isolated<I> {
     /// let sums: Vec<_> = (0..100).into_par_iter().isolated().map(add).collect();
     /// assert_eq!(sums, Vec::from_iter(0..100));
     /// ```
-    pub fn map<F, R>(self, map_op: F) -> Isolated<Map<I, impl Fn(I::Item) -> R + Sync + Send>>
+    pub fn map<F, R>(self, map_op: F) -> Isolated<Map<I, F>>
     where
         F: Fn(I::Item) -> R + Sync + Send,
         R: Send,
     {
-        self.adapt(|base, context| base.map(step(context.clone(), map_op)))
+        self.adapt(|base, context| Map { base, context: context.clone(), map_op })
     }
 
     /// Applies a closure to every item and a clone of `init`, which is kept from item to item until
@@ -49,17 +48,13 @@ impl<I: ParallelIterator> Isolated<I> {
     /// });
     /// assert_eq!(shouted.collect::<Vec<_>>(), ["A", "B"]);
     /// ```
-    pub fn map_with<F, T, R>(
-        self,
-        init: T,
-        map_op: F,
-    ) -> Isolated<MapWith<I, T, impl Fn(&mut T, I::Item) -> R + Sync + Send>>
+    pub fn map_with<F, T, R>(self, init: T, map_op: F) -> Isolated<MapWith<I, T, F>>
     where
         F: Fn(&mut T, I::Item) -> R + Sync + Send,
         T: Send + Clone,
         R: Send,
     {
-        self.adapt(|base, context| base.map_with(init, step_with(context.clone(), map_op)))
+        self.adapt(|base, context| MapWith { base, context: context.clone(), init, map_op })
     }
 
     /// Applies a closure to every item and a value that `init` makes, which is kept from item to
@@ -78,21 +73,13 @@ impl<I: ParallelIterator> Isolated<I> {
     /// });
     /// assert_eq!(squares.collect::<Vec<_>>(), [0, 1, 4, 9]);
     /// ```
-    pub fn map_init<F, INIT, T, R>(
-        self,
-        init: INIT,
-        map_op: F,
-    ) -> Isolated<
-        MapInit<I, impl Fn() -> T + Sync + Send, impl Fn(&mut T, I::Item) -> R + Sync + Send>,
-    >
+    pub fn map_init<F, INIT, T, R>(self, init: INIT, map_op: F) -> Isolated<MapInit<I, INIT, F>>
     where
         F: Fn(&mut T, I::Item) -> R + Sync + Send,
         INIT: Fn() -> T + Sync + Send,
         R: Send,
     {
-        self.adapt(|base, context| {
-            base.map_init(supplier(context.clone(), init), step_with(context.clone(), map_op))
-        })
+        self.adapt(|base, context| MapInit { base, context: context.clone(), init, map_op })
     }
 
     /// Shows every item to a closure, each call a task.
@@ -106,14 +93,11 @@ impl<I: ParallelIterator> Isolated<I> {
     /// let positive = |n: &i32| assert!(*n > 0);
     /// assert_eq!([1, 2].par_iter().copied().isolated().inspect(positive).sum::<i32>(), 3);
     /// ```
-    pub fn inspect<OP>(
-        self,
-        inspect_op: OP,
-    ) -> Isolated<Inspect<I, impl Fn(&I::Item) + Sync + Send>>
+    pub fn inspect<OP>(self, inspect_op: OP) -> Isolated<Inspect<I, OP>>
     where
         OP: Fn(&I::Item) + Sync + Send,
     {
-        self.adapt(|base, context| base.inspect(look(context.clone(), inspect_op)))
+        self.adapt(|base, context| Inspect { base, context: context.clone(), inspect_op })
     }
 
     /// Lets a closure change every item in its place, each call a task.
@@ -127,11 +111,11 @@ impl<I: ParallelIterator> Isolated<I> {
     /// let next: Vec<_> = (0..3).into_par_iter().isolated().update(|n| *n += 1).collect();
     /// assert_eq!(next, [1, 2, 3]);
     /// ```
-    pub fn update<F>(self, update_op: F) -> Isolated<Update<I, impl Fn(&mut I::Item) + Sync + Send>>
+    pub fn update<F>(self, update_op: F) -> Isolated<Update<I, F>>
     where
         F: Fn(&mut I::Item) + Sync + Send,
     {
-        self.adapt(|base, context| base.update(change(context.clone(), update_op)))
+        self.adapt(|base, context| Update { base, context: context.clone(), update_op })
     }
 
     /// Keeps the items of which a closure returns `true`, each call a task.

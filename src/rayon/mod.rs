@@ -24,11 +24,13 @@
 // | a task: one call of one closure | `task` |
 // | the isolated iterator | `isolated` |
 // | its adaptors: with closures, without, of indexed ones | `adaptors`, `forwarded`, `indexed` |
+// | the types that those with closures return | `adapted` |
 // | methods that end a chain; closures that may fail | `consume`, `fallible` |
 // | functions, the pool and its maps | `join`, `spawn`, `pool`, `map` |
 // | scopes: opening one, spawning in it | `scope`, `scoped` |
 // | what several tasks have come to | `outcome` |
 
+pub mod adapted;
 mod adaptors;
 mod consume;
 mod fallible;

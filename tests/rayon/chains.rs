@@ -90,6 +90,25 @@ chains! {
         items().iso().map(|i| p.pass(i)).iso().map(|i| p.pass(i)).collect::<Vec<_>>();
 }
 
+/// Puts eight closures on a chain.
+macro_rules! eight {
+    ($p:ident, $chain:expr) => {
+        $chain
+            .map(|i| $p.pass(i))
+            .inspect(|_| $p.mark())
+            .map_with(1, |one, i| $p.pass(i * *one))
+            .update(|i| *i += $p.pass(1))
+            .map_init(|| $p.pass(1), |one, i| $p.pass(i * *one))
+            .map(|i| $p.pass(i))
+            .map(|i| $p.pass(i))
+    };
+}
+
+// Broke: every closure doubled the time that the compiler took, twenty cost minutes.
+chains! {
+    many_closures: |p| eight!(p, eight!(p, eight!(p, items().iso()))).rev().collect::<Vec<_>>();
+}
+
 // Two chains in one.
 chains! {
     zip_isolated: |p|
@@ -190,6 +209,23 @@ fn what_a_closure_leaves_the_next_one_does_not_see() {
     let chain = items().isolated().map(|i| (i, SEEN.replace(true)));
     let chain = chain.map(|(i, first)| first || SEEN.replace(true) || i > N);
     assert!(!chain.any(|before| before || SEEN.replace(true)));
+}
+
+#[test]
+fn a_chain_can_be_cloned_with_closures_that_keep_it_indexed() {
+    let all = N as usize;
+    let chain = (0..all)
+        .into_par_iter()
+        .isolated()
+        .map(|i| i + 1)
+        .inspect(|i| assert!(*i > 0))
+        .map_with(2, |two, i| i * *two)
+        .update(|i| *i += 1)
+        .map_init(|| 3, |three, i| i * *three);
+    assert!(format!("{chain:?}").starts_with("Isolated { base: MapInit { base: Update {"));
+    let expected: Vec<_> = (0..all).map(|i| ((i + 1) * 2 + 1) * 3).collect();
+    assert_eq!(chain.clone().collect::<Vec<_>>(), expected);
+    assert_eq!(chain.rev().collect::<Vec<_>>(), Vec::from_iter(expected.into_iter().rev()));
 }
 
 #[test]
