@@ -31,8 +31,9 @@ pub trait ParallelIteratorExt: ParallelIterator {
     /// or the `init` of `map_init`, are called as tasks too.
     ///
     /// What is *not* covered: closures upstream of the isolation, closures that generic code adds
-    /// to a chain it knows as a [`ParallelIterator`] only, and iterators that a `flat_map` returns.
-    /// They are bare, as without isolation.
+    /// to a chain it knows as a [`ParallelIterator`] only, closures of a tuple, an `Either` or a
+    /// bare iterator's `zip` that has the isolated one in it, and iterators that a `flat_map`
+    /// returns. They are bare, as without isolation.
     ///
     /// # Panics
     ///

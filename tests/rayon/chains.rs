@@ -4,6 +4,7 @@
 use super::probe::{Probe, compare, in_pool};
 use cleanslate::rayon::ParallelIteratorExt;
 use cleanslate::task_local;
+use rayon::iter::Either;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -201,6 +202,31 @@ fn closures_that_no_method_of_the_isolated_iterator_takes_are_bare() {
         let returned = items().isolated().flat_map(inner).filter(|seen| *seen).count();
         let all = N as usize;
         assert_eq!((in_generic_code, upstream, returned), (all - 1, all - 1, 9 * all - 1));
+    });
+}
+
+#[test]
+fn what_has_an_isolated_iterator_in_it_is_bare_until_it_is_isolated() {
+    fn either<T>(left: T) -> Either<T, T> {
+        Either::Left(left)
+    }
+    fn first<A, B>(pair: (A, B)) -> A {
+        pair.0
+    }
+    let isolated = || items().isolated();
+    let dirty = |item: &u64| seen(*item);
+    in_pool(1, || {
+        let mut counts = vec![];
+        let mut count = |dirty: usize| {
+            SEEN.take();
+            counts.push(dirty);
+        };
+        count(either(isolated()).filter(dirty).count());
+        count((isolated(), isolated()).into_par_iter().map(first).filter(dirty).count());
+        count(items().zip(isolated()).map(first).filter(dirty).count());
+        count(either(isolated()).isolated().filter(dirty).count());
+        count(items().zip(isolated()).isolated().map(first).filter(dirty).count());
+        assert_eq!(counts, [N as usize - 1, N as usize - 1, N as usize - 1, 0, 0]);
     });
 }
 
