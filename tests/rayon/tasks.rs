@@ -297,6 +297,57 @@ fn nothing_runs_without_its_carriers() {
     assert_eq!(ran.into_inner(), 0);
 }
 
+/// Cannot be detached.
+struct Stays;
+
+impl Carrier for Stays {
+    type Captured = ();
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "stays"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        LEVEL.set(7);
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Err("not today".into())
+    }
+}
+
+#[test]
+fn what_cannot_be_detached_fails_the_call_and_stays_on_the_thread() {
+    let bare = RayonPool::new(1).unwrap();
+    let context = Context::empty().carry(Stays);
+    let pool = bare.in_context(&context);
+    let ways: [&(dyn Fn() + Sync); 8] = [
+        &|| drop(pool.map_range(0..9, |n| n)),
+        &|| drop(pool.map([1, 2], |n| n)),
+        &|| _ = pool.join(|| 1, || 2),
+        &|| drop(pool.broadcast(|| 1)),
+        &|| _ = pool.scope(|_| 1),
+        &|| pool.in_place_scope(|s| s.spawn(|_| ())),
+        &|| pool.in_place_scope(|s| s.spawn_broadcast(|_, _| ())),
+        &|| bare.install(|| (0..9).into_par_iter().isolated_in(&context).for_each(|_| ())),
+    ];
+    for way in ways {
+        assert!(text_of(catch_unwind(AssertUnwindSafe(way))).contains("`stays` failed to detach"));
+        // The items of an iterator are pulled by the caller.
+        assert_eq!(bare.install(|| LEVEL.replace(0)) + LEVEL.replace(0), 7);
+    }
+    // The task's own panic wins.
+    let panics = || drop(pool.map_range(0..9, |n| assert!(n != 0, "item")));
+    assert_eq!(text_of(catch_unwind(AssertUnwindSafe(panics))), "item");
+    assert_eq!(bare.install(|| LEVEL.replace(0)), 7);
+}
+
 /// Counts how often it is attached, and can say whether a task has changed the level.
 struct Counting(Arc<AtomicUsize>);
 
