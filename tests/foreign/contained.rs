@@ -14,7 +14,7 @@ use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, worker_local};
 use futures_lite::future::block_on;
 
-use crate::support::{Bomb, Census, Fails, OnDrop, on_a_thread, panic_of, quiet};
+use crate::support::{Bomb, Census, Fails, Inert, OnDrop, on_a_thread, panic_of, quiet};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -334,29 +334,8 @@ fn a_pool_that_ends_inside_a_task_drops_its_carriers_contained() {
     let itself = Arc::new(AtomicUsize::new(0));
     let (gone, wait) = mpsc::channel();
     let last = OnDrop::new(move || gone.send(()).unwrap());
-    struct Both(Crumbling, #[expect(dead_code, reason = "for its drop")] Mutex<OnDrop>);
-    impl Carrier for Both {
-        type Captured = ();
-        type Attached = ();
-        fn name(&self) -> &str {
-            self.0.name()
-        }
-        fn capture(&self) -> Result<(), BoxError> {
-            Ok(())
-        }
-        fn attach(&self, (): &()) -> Result<(), BoxError> {
-            Ok(())
-        }
-        fn detach(&self, (): ()) -> Result<(), BoxError> {
-            Ok(())
-        }
-    }
-    let crumbling = Crumbling {
-        captured: Arc::default(),
-        attached: Arc::default(),
-        _itself: Fragile(Arc::clone(&itself)),
-    };
-    let pool = Pool::builder().workers(1).carry(Both(crumbling, Mutex::new(last))).build().unwrap();
+    let owned = (Fragile(Arc::clone(&itself)), Mutex::new(last));
+    let pool = Pool::builder().workers(1).carry(Inert(owned)).build().unwrap();
     let inner = Arc::new(Mutex::new(None));
     let held = Arc::clone(&inner);
     let (go, start) = mpsc::channel::<()>();

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use cleanslate::foreign::{BoxError, Carrier, Scoped, ScopedCarrier, adopt};
 use cleanslate::{Context, Pool, task_local};
 
+use crate::support::Inert;
+
 thread_local! {
     static USER: Cell<&'static str> = const { Cell::new("nobody") };
     static KEY: Cell<u8> = const { Cell::new(0) };
@@ -179,29 +181,8 @@ fn a_carrier_is_dropped_in_no_task_of_others() {
         }
     }
 
-    impl Carrier for Tells {
-        type Captured = ();
-        type Attached = ();
-
-        fn name(&self) -> &str {
-            "tells"
-        }
-
-        fn capture(&self) -> Result<(), BoxError> {
-            Ok(())
-        }
-
-        fn attach(&self, (): &()) -> Result<(), BoxError> {
-            Ok(())
-        }
-
-        fn detach(&self, (): ()) -> Result<(), BoxError> {
-            Ok(())
-        }
-    }
-
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let wrapped = Context::empty().carry(Tells(Arc::clone(&seen))).wrap(|| ());
+    let wrapped = Context::empty().carry(Inert(Tells(Arc::clone(&seen)))).wrap(|| ());
     let left = Context::empty().run(|| {
         AROUND.set(7);
         drop(wrapped);

@@ -6,8 +6,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
-use crate::support::{Census, Counted, OnDrop, SHAPES, each_shape, finishes, occupy, on_a_thread};
-use cleanslate::foreign::{BoxError, Carrier};
+use crate::support::{
+    Census, Counted, Inert, OnDrop, SHAPES, each_shape, finishes, occupy, on_a_thread,
+};
 use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local, worker_local};
 
 task_local! {
@@ -399,28 +400,11 @@ fn errors_are_errors_and_say_what_they_are() {
 #[test]
 fn what_a_pool_was_given_is_dropped_in_no_task_of_others() {
     task_local! { static AROUND: u32 = 0; }
-    struct Carries(#[expect(dead_code, reason = "for its drop")] Mutex<OnDrop>);
-    impl Carrier for Carries {
-        type Captured = ();
-        type Attached = ();
-        fn name(&self) -> &str {
-            "carries"
-        }
-        fn capture(&self) -> Result<(), BoxError> {
-            Ok(())
-        }
-        fn attach(&self, (): &()) -> Result<(), BoxError> {
-            Ok(())
-        }
-        fn detach(&self, (): ()) -> Result<(), BoxError> {
-            Ok(())
-        }
-    }
     let ways: &[fn(PoolBuilder, Mutex<OnDrop>) -> PoolBuilder] = &[
         |builder, owned| builder.on_worker_start(move |_| drop(owned.lock())),
         |builder, owned| builder.on_worker_stop(move |_| drop(owned.lock())),
         |builder, owned| builder.panic_hook(move |_| drop(owned.lock())),
-        |builder, owned| builder.carry(Carries(owned)),
+        |builder, owned| builder.carry(Inert(owned)),
         #[cfg(feature = "sentinel")]
         |builder, owned| {
             let sentinel = cleanslate::sentinel::Sentinel::new();

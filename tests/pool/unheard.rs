@@ -4,36 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::{Context, Pool, task_local};
 
-use crate::support::{Census, Fails, SHAPES, finishes, panic_of, quiet};
+use crate::support::{Census, Fails, Inert, SHAPES, finishes, panic_of, quiet};
 
 task_local! { static SLOT: Option<Fails> = None; }
-
-/// Carries nothing. Maps with carriers go another way.
-struct Nothing;
-
-impl Carrier for Nothing {
-    type Captured = ();
-    type Attached = ();
-
-    fn name(&self) -> &str {
-        "nothing"
-    }
-
-    fn capture(&self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn attach(&self, (): &()) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
 
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -153,7 +128,7 @@ fn of_a_clean_up_that_fails_the_hook_does_not_hear_since_the_error_says_it_all()
                 Fails::new(&census)
             })
         };
-        let carrying = pool.in_context(&Context::empty().carry(Nothing));
+        let carrying = pool.in_context(&Context::empty().carry(Inert(())));
         for pool in [pool, &carrying] {
             let pull = || (0..20).map(leaves);
             let stops = |n| leaves(n).map_or(Ok(()), Err);

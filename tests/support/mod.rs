@@ -4,6 +4,7 @@
 mod alone;
 mod census;
 mod fails;
+mod inert;
 mod occupied;
 mod panics;
 mod retire;
@@ -19,6 +20,7 @@ pub(crate) use alone::{
 };
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use fails::{Fails, FailsToClone};
+pub(crate) use inert::Inert;
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};
 pub(crate) use retire::{Stuck, retiring};
