@@ -13,7 +13,7 @@ pub(crate) fn patience() -> Duration {
 }
 
 /// How long a side waits that has a turn of a single run: until the threads of the one before are
-/// asleep. Sixty-four of rayon's look for work for some milliseconds when they have none, and on two
+/// asleep. Sixty-four of rayon's look for work for some milliseconds when they have none; on two
 /// cores a map of ten milliseconds that began meanwhile took a fifth longer.
 fn pause() -> Duration {
     patience() / 100
