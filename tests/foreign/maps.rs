@@ -2,11 +2,11 @@
 //! has left something.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 
-use crate::support::{Census, Counted, SHAPES, panic_of, quiet};
+use crate::support::{Census, Counted, OnDrop, SHAPES, finishes, panic_of, quiet};
 use cleanslate::foreign::{BoxError, Carrier, Scoped, ScopedCarrier, adopt_with};
 use cleanslate::{Context, Pool, task_local};
 
@@ -296,12 +296,12 @@ fn an_item_with_an_error_after_which_a_carrier_stays_attached_counts_once() {
     }
 }
 
-/// Is attached a second time only when an item has panicked, and cannot be detached then.
+/// Is attached on a second thread only when its map has stopped, and cannot be detached there.
 #[derive(Clone, Default)]
 struct Late {
-    attached: Arc<AtomicUsize>,
+    first: Arc<OnceLock<ThreadId>>,
     is_attaching: Arc<AtomicBool>,
-    has_panicked: Arc<AtomicBool>,
+    has_stopped: Arc<AtomicBool>,
 }
 
 impl Carrier for Late {
@@ -317,15 +317,14 @@ impl Carrier for Late {
     }
 
     fn attach(&self, (): &()) -> Result<bool, BoxError> {
-        if self.attached.fetch_add(1, Ordering::SeqCst) == 0 {
+        let here = std::thread::current().id();
+        if *self.first.get_or_init(|| here) == here {
             return Ok(true);
         }
         self.is_attaching.store(true, Ordering::SeqCst);
-        while !self.has_panicked.load(Ordering::SeqCst) {
+        while !self.has_stopped.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
-        // Until the map knows; where that takes longer, an item runs here and counts.
-        std::thread::sleep(Duration::from_millis(20));
         Ok(false)
     }
 
@@ -339,23 +338,30 @@ impl Carrier for Late {
 fn a_carrier_that_stays_attached_where_no_item_has_run_counts_none() {
     quiet();
     for workers in [2, 5] {
-        let late = Late::default();
-        let pool = Pool::new(workers).unwrap();
-        let there = pool.in_context(&Context::empty().carry(late.clone()));
-        let ran = AtomicUsize::new(0);
-        let said = panic_of(|| {
-            there.for_each(0..2, |_| {
-                ran.fetch_add(1, Ordering::SeqCst);
-                while !late.is_attaching.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
-                late.has_panicked.store(true, Ordering::SeqCst);
-                panic!("an item, on purpose");
-            });
-        });
-        assert_eq!(said, "an item, on purpose");
-        let stats = pool.stats();
-        let counted = stats.completed + stats.panicked + stats.failed;
-        assert_eq!(counted, ran.into_inner() as u64, "{stats:?}");
+        finishes(&format!("{workers} workers"), move || counts_none(workers));
     }
+}
+
+fn counts_none(workers: usize) {
+    let late = Late::default();
+    let pool = Pool::new(workers).unwrap();
+    let there = pool.in_context(&Context::empty().carry(late.clone()));
+    let ran = AtomicUsize::new(0);
+    // What is made for a worker's items goes when its part of the map has ended.
+    let made = || {
+        let has_stopped = Arc::clone(&late.has_stopped);
+        OnDrop::new(move || has_stopped.store(true, Ordering::SeqCst))
+    };
+    let panics = |_: &mut OnDrop, _| {
+        ran.fetch_add(1, Ordering::SeqCst);
+        while !late.is_attaching.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        panic!("an item, on purpose");
+    };
+    let said = panic_of(|| drop(there.map_init(0..2, made, panics)));
+    assert_eq!(said, "an item, on purpose");
+    let stats = pool.stats();
+    assert_eq!((stats.completed, stats.panicked, stats.failed), (0, 1, 0), "{stats:?}");
+    assert_eq!(ran.into_inner(), 1);
 }
