@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use cleanslate::foreign::adopt_with;
 use cleanslate::future::FutureExt;
-use cleanslate::{OwnedLocal, task_local};
+use cleanslate::{Context as Captured, OwnedLocal, task_local};
 
 use crate::support::{
     Census, Counted, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet, retiring,
@@ -201,6 +201,8 @@ fn what_is_dropped_between_two_polls_ends_with_its_carriers_attached() {
 }
 
 task_local! {
+    #[inherit]
+    static USER_OF_TASK: Option<Counted> = None;
     static HELD: Option<Counted> = None;
     static LATER: Option<Counted> = None;
 }
@@ -240,6 +242,20 @@ fn a_future_that_ends_where_slots_have_ended_goes_before_its_values() {
     let census = Census::new();
     at_the_end_of_a_thread(keeps_two(&census), drop);
     assert_eq!(census.notes(), ["future", "second", "first"]);
+}
+
+#[test]
+fn a_future_that_ends_where_slots_have_ended_gives_up_what_it_has_captured() {
+    let census = Census::new();
+    let theirs = census.clone();
+    let task = async move {
+        USER_OF_TASK.set(Some(theirs.one("user")));
+        drop(Captured::capture());
+        std::future::pending::<()>().await;
+        0
+    };
+    at_the_end_of_a_thread(Box::pin(task.isolated()), drop);
+    assert_eq!((census.cloned(), census.alive()), (1, 0));
 }
 
 // Broke: they were dropped there, and the next poll found its slots fresh.
