@@ -51,15 +51,25 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(3_220))]
+#[library_benchmark(config = limit(2_310))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
+    frames(&context);
+}
+
+fn frames(context: &Context) {
     for n in 0..ROUNDS {
         black_box(context.run(|| black_box(n)));
     }
 }
 
-#[library_benchmark(config = limit(5_900))]
+#[library_benchmark(config = limit(5_220))]
+#[bench::it(context())]
+fn frame_in_a_frame(context: Context) {
+    context.run(|| frames(&context));
+}
+
+#[library_benchmark(config = limit(4_970))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -70,7 +80,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(31_300))]
+#[library_benchmark(config = limit(31_000))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -78,7 +88,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(3_245))]
+#[library_benchmark(config = limit(2_840))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
@@ -169,6 +179,7 @@ library_benchmark_group!(
     name = hot_paths,
     benchmarks = [
         empty_frame,
+        frame_in_a_frame,
         frame_with_a_u64,
         frame_with_an_empty_string,
         isolated_closure,

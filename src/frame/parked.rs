@@ -27,7 +27,7 @@ use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
-use super::thread::{self, DIVERGED, Inherits, NOBODY, Thread};
+use super::thread::{self, DIVERGED, NOBODY, Thread};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
@@ -38,6 +38,9 @@ const SEVERAL: u64 = 1;
 const LINKED: u64 = NOBODY + 2;
 /// Instead of an id: there is no home.
 const NOWHERE: u64 = NOBODY + 1;
+
+/// Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the trail.
+type PollFrame = Open<0>;
 
 /// A value, and where it was linked last (P5).
 struct ParkedItem {
@@ -132,19 +135,22 @@ impl Parked {
         f: impl FnOnce() -> R,
         is_over: impl FnOnce(&R) -> bool,
     ) -> (R, Option<CleanupError>) {
-        // Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the
-        // trail.
-        let frame = Open::enter(inherits, if self.diverges { DIVERGED } else { 0 });
-        self.put();
-        let unwinding = FinishOnUnwind { parked: self, frame };
-        let result = f();
-        let error = if is_over(&result) {
-            finish(unwinding.parked, frame)
+        let mut frame = PollFrame::new();
+        if self.diverges {
+            frame.enter_with(inherits, DIVERGED);
         } else {
-            unwinding.parked.take(frame);
+            frame.enter(inherits);
+        }
+        self.put();
+        let unwinding = FinishOnUnwind { parked: self, frame: &frame };
+        let result = f();
+        let parked = &mut *ManuallyDrop::new(unwinding).parked;
+        let error = if is_over(&result) {
+            finish(parked, &frame)
+        } else {
+            parked.take(&frame);
             None
         };
-        let _returned = ManuallyDrop::new(unwinding);
         (result, error)
     }
 
@@ -227,10 +233,10 @@ impl Parked {
     }
 
     /// Takes the values back, and those that the poll has added, and closes the frame.
-    #[inline]
-    fn take(&mut self, frame: Open) {
+    #[inline(always)]
+    fn take(&mut self, frame: &PollFrame) {
         let thread = thread::current();
-        let is_plain = thread.flags.get() == frame.clean;
+        let is_plain = frame.is_plain();
         match self.items.as_slice() {
             [] if is_plain => frame.close_plain(),
             [item, ..] if is_plain && self.home == LINKED => {
@@ -381,37 +387,34 @@ impl Parked {
 /// Ends a task whose poll unwinds; its values see that the thread is panicking.
 struct FinishOnUnwind<'p> {
     parked: &'p mut Parked,
-    frame: Open,
+    frame: &'p PollFrame,
 }
 
 impl Drop for FinishOnUnwind<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Open { epoch, flags, inherits, clean } = self.frame;
-        finish_discarding(self.parked, epoch, flags, inherits, clean);
+        finish_discarding(self.parked, self.frame);
     }
 }
 
-// Word by word, so that the frame need not lie in memory.
 #[cold]
 #[inline(never)]
-fn finish_discarding(parked: &mut Parked, epoch: u64, flags: u32, inherits: Inherits, clean: u32) {
-    if let Some(error) = finish_slow(parked, clean) {
+fn finish_discarding(parked: &mut Parked, frame: &PollFrame) {
+    if let Some(error) = finish_slow(parked, frame.clean()) {
         // The poll's own panic is on its way.
         drop(error);
     }
     // Nothing is left in it that could fail.
-    Open { epoch, flags, inherits, clean }.close();
+    frame.close();
 }
 
 /// Ends the task in its frame, what the poll has added and then the values that it had before, and
 /// closes the frame.
 #[inline]
-fn finish(parked: &mut Parked, frame: Open) -> Option<CleanupError> {
+fn finish(parked: &mut Parked, frame: &PollFrame) -> Option<CleanupError> {
     let mut error = None;
-    let is_plain = thread::current().flags.get() == frame.clean;
-    if !is_plain || !parked.items.is_empty() || parked.failed.is_some() {
-        error = finish_slow(parked, frame.clean);
+    if !frame.is_plain() || !parked.items.is_empty() || parked.failed.is_some() {
+        error = finish_slow(parked, frame.clean());
     }
     CleanupError::add(&mut error, frame.close());
     error

@@ -14,8 +14,9 @@
 //! - **S1 (order).** Frames are closed in reverse order, each once, by whoever opened it: the code
 //!   between is one call. Where that is not so, because stackful coroutines switch in between, the
 //!   flags tell another depth and the process is aborted.
-//! - **S2 (saved).** An open frame keeps what the one below had: epoch, flags and what it inherits.
-//!   It is put back exactly when that frame becomes the innermost one again.
+//! - **S2 (saved).** An open frame keeps what the one below had: epoch, flags and what it inherits;
+//!   or nothing, if that is what T6 says. It is put back exactly when that frame becomes the
+//!   innermost one again.
 //! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of
 //!   the thread leads to a live `Arc`.
 //! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or
@@ -23,6 +24,7 @@
 
 #![expect(unsafe_code, reason = "entries reach cells by pointer and drop erased values")]
 
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
@@ -33,7 +35,9 @@ use super::epoch::{CLEAN, GONE};
 use super::failure::{CleanupError, Failure};
 use super::leak;
 use super::snapshot::Snapshot;
-use super::thread::{self, DEPTH, DIRECT, Inherits, ONE_DEEPER, Thread, UNOPENED};
+use super::thread::{
+    self, DEPTH, DIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNMARKED_ROOT, UNOPENED,
+};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
@@ -45,102 +49,168 @@ const ROUNDS: u32 = 8;
 /// otherwise branch at every generation.
 pub(super) const EXTRA: usize = 4096;
 
-/// An open frame without its guard: whoever opens it closes it, also when user code unwinds. By
-/// value, so that it need not lie in memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
+/// A frame without its guard: whoever opens it closes it, also when user code unwinds. Its tasks
+/// start with the flags `OWN`.
+///
+/// Most frames lie on a thread's own level, where what they put back is known (T6): they keep
+/// nothing, and are opened and closed with a few constants.
+#[derive(Debug)]
+pub(super) struct Open<const OWN: u32>(Option<Below>);
+
+/// What a frame keeps that may lie on another one.
+#[derive(Debug)]
+struct Below {
     /// What the frame below had (S2).
-    pub(super) epoch: u64,
-    pub(super) flags: u32,
-    pub(super) inherits: Inherits,
-    /// The thread's flags while a task of this frame has left nothing that is undone one by one
-    /// (T5). `UNOPENED` on a thread in its teardown: there tasks run without slots, and every
-    /// access fails (R12).
-    pub(super) clean: u32,
+    epoch: u64,
+    flags: u32,
+    inherits: Inherits,
+    /// See [`Open::clean`].
+    clean: u32,
 }
 
-impl Open {
-    /// Opens a frame in which every slot is fresh, and whose tasks start with the flags `own`.
-    /// `DIRECT` is left out where a task below has touched anything.
+impl<const OWN: u32> Open<OWN> {
+    /// The flags of a frame on a thread's own level, as long as there is nothing to undo. No other
+    /// frame has them.
+    const ON_ROOT: u32 = OWN + ONE_DEEPER;
+
+    /// Makes a frame that is to be opened. It had better stay where it is: to move it costs as much
+    /// as the rest of an empty task.
+    pub(super) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Opens the frame: every slot is fresh.
     #[inline]
-    pub(super) fn enter(inherits: Option<&Arc<Snapshot>>, own: u32) -> Self {
+    pub(super) fn enter(&mut self, inherits: Option<&Arc<Snapshot>>) {
         let thread = thread::current();
-        let (epoch, flags, below) = (thread.epoch.get(), thread.flags.get(), thread.inherits.get());
-        // Without the reset, for tests that are to fail then, tasks share their thread's slots. A
-        // branch and no arithmetic: it goes one way nearly always.
-        let kept = match epoch {
-            ..=CLEAN if cfg!(not(cleanslate_no_reset)) => DEPTH | own & DIRECT,
-            _ if cfg!(not(cleanslate_no_reset)) && epoch != GONE => DEPTH,
-            _ => return Self { epoch, flags, inherits: below, clean: UNOPENED },
-        };
-        let clean = (flags & kept).wrapping_add(ONE_DEEPER) | own & !DIRECT;
-        thread.epoch.set(CLEAN);
-        thread.flags.set(clean);
-        let inherits: Inherits = inherits.map_or(ptr::null(), ptr::from_ref);
-        // Mostly both inherit nothing.
-        if inherits != below {
-            thread.inherits.set(inherits);
+        if thread.flags.get() != UNMARKED_ROOT || cfg!(cleanslate_no_reset) {
+            return self.enter_with(inherits, 0);
         }
-        Self { epoch, flags, inherits: below, clean }
+        thread.epoch.set(CLEAN);
+        thread.flags.set(Self::ON_ROOT);
+        thread.inherits.set(pointer(inherits));
+    }
+
+    /// Opens the frame, whose tasks start with these flags, too.
+    #[inline]
+    pub(super) fn enter_with(&mut self, inherits: Option<&Arc<Snapshot>>, flags: u32) {
+        self.0 = Some(Below::enter(pointer(inherits), OWN | flags));
+        // To memory, not to registers that frames without it would have to save as well.
+        black_box(self);
+    }
+
+    /// Returns the thread's flags while a task of this frame has left nothing that is undone one by
+    /// one (T5). `UNOPENED` on a thread in its teardown: there tasks run without slots, and every
+    /// access fails (R12).
+    #[inline]
+    pub(super) fn clean(&self) -> u32 {
+        self.0.as_ref().map_or(Self::ON_ROOT, |below| below.clean)
     }
 
     #[inline]
-    pub(super) fn is_open(self) -> bool {
-        self.clean != UNOPENED
+    pub(super) fn is_open(&self) -> bool {
+        self.clean() != UNOPENED
+    }
+
+    /// Returns whether the frame is the innermost, and its task has left nothing that is undone one
+    /// by one (T5).
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        let flags = thread::current().flags.get();
+        flags == Self::ON_ROOT || flags == self.clean()
     }
 
     #[cold]
     #[inline(never)]
-    fn next_task_slow(self) -> Option<CleanupError> {
+    fn next_task_slow(&self) -> Option<CleanupError> {
         let thread = thread::current();
-        let error = end_task(thread, self.clean);
+        let error = end_task(thread, self.clean());
         if self.is_open() {
             thread.epoch.set(CLEAN);
-            thread.flags.set(self.clean);
+            thread.flags.set(self.clean());
         }
         error
     }
 
     /// Ends the last task and closes the frame: the one below is the innermost again (S2).
     #[inline]
-    pub(super) fn close(self) -> Option<CleanupError> {
-        let Self { epoch, flags, inherits, clean } = self;
-        if thread::current().flags.get() != clean {
-            return close_slow(epoch, flags, inherits, clean);
+    pub(super) fn close(&self) -> Option<CleanupError> {
+        if !self.is_plain() {
+            return self.close_slow();
         }
         self.close_plain();
         None
     }
 
+    #[cold]
+    #[inline(never)]
+    fn close_slow(&self) -> Option<CleanupError> {
+        let error = end_task(thread::current(), self.clean());
+        self.put_back();
+        error
+    }
+
     /// Closes the frame when nothing is left that is undone one by one.
     #[inline]
-    pub(super) fn close_plain(self) {
+    pub(super) fn close_plain(&self) {
+        // Without a look at what the frame keeps, which is nothing then.
         let thread = thread::current();
-        thread.epoch.set(self.epoch);
-        thread.flags.set(self.flags);
-        if thread.inherits.get() != self.inherits {
-            thread.inherits.set(self.inherits);
+        if thread.flags.get() == Self::ON_ROOT {
+            thread.back_on_root();
+        } else {
+            self.put_back();
+        }
+    }
+
+    #[inline]
+    fn put_back(&self) {
+        match &self.0 {
+            None => thread::current().back_on_root(),
+            Some(below) => below.put_back(),
         }
     }
 }
 
-// Word by word: passed as one it would have to lie in memory, which the hot path would pay for.
-#[cold]
-#[inline(never)]
-fn close_slow(epoch: u64, flags: u32, inherits: Inherits, clean: u32) -> Option<CleanupError> {
-    let open = Open { epoch, flags, inherits, clean };
-    if !open.is_open() {
-        return None;
+#[inline]
+fn pointer(inherits: Option<&Arc<Snapshot>>) -> Inherits {
+    inherits.map_or(ptr::null(), ptr::from_ref)
+}
+
+impl Below {
+    #[inline]
+    fn enter(inherits: Inherits, own: u32) -> Self {
+        let thread = thread::current();
+        let (epoch, below) = (thread.epoch.get(), thread.inherits.get());
+        let flags = thread.flags_below();
+        // Without the reset, for tests that are to fail then, tasks share their thread's slots.
+        if epoch == GONE || cfg!(cleanslate_no_reset) {
+            return Self { epoch, flags, inherits: below, clean: UNOPENED };
+        }
+        // `DIRECT` is left out where a task below has touched anything.
+        let kept = if epoch <= CLEAN { DEPTH | own & DIRECT } else { DEPTH };
+        let clean = (flags & kept).wrapping_add(ONE_DEEPER) | own & !DIRECT | NESTED;
+        thread.epoch.set(CLEAN);
+        thread.flags.set(clean);
+        thread.inherits.set(inherits);
+        Self { epoch, flags, inherits: below, clean }
     }
-    let error = end_task(thread::current(), clean);
-    open.close_plain();
-    error
+
+    #[inline]
+    fn put_back(&self) {
+        if self.clean == UNOPENED {
+            return;
+        }
+        let thread = thread::current();
+        thread.epoch.set(self.epoch);
+        thread.flags.set(self.flags);
+        thread.inherits.set(self.inherits);
+    }
 }
 
 /// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on
 /// its way up. What fails then is discarded, since the panic is what the caller hears of.
 pub(crate) struct Frame<'c> {
-    open: Open,
+    open: Open<DIRECT>,
     /// Kept, so that a look at it is one load.
     thread: &'static Thread,
     /// What its tasks inherit is borrowed (S3).
@@ -151,11 +221,9 @@ impl<'c> Frame<'c> {
     /// Opens a frame in which every slot is fresh.
     #[inline]
     pub(crate) fn enter(inherits: Option<&'c Arc<Snapshot>>) -> Self {
-        Self {
-            open: Open::enter(inherits, DIRECT),
-            thread: thread::current(),
-            inherits: PhantomData,
-        }
+        let mut open = Open::new();
+        open.enter(inherits);
+        Self { open, thread: thread::current(), inherits: PhantomData }
     }
 
     /// Returns whether the current task is known to have left nothing to undo, so that
@@ -169,11 +237,10 @@ impl<'c> Frame<'c> {
     /// failed.
     #[inline]
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
-        let thread = thread::current();
         // It has touched nothing, or values that need no drop (T5): without its epoch, nobody finds
         // them any more.
-        if thread.flags.get() == self.open.clean {
-            thread.epoch.set(CLEAN);
+        if self.open.is_plain() {
+            thread::current().epoch.set(CLEAN);
             return Ok(());
         }
         self.open.next_task_slow().map_or(Ok(()), Err)
@@ -189,8 +256,7 @@ impl<'c> Frame<'c> {
         inherits: Option<&Arc<Snapshot>>,
         f: impl FnOnce() -> R,
     ) -> Result<R, CleanupError> {
-        // With the same flags it is the innermost, since those tell the depth.
-        if !self.is_clean() || self.thread.flags.get() != self.open.clean {
+        if !self.is_clean() || !self.open.is_plain() {
             return run(inherits, f);
         }
         let unwinding = NextOnUnwind(self);
@@ -211,8 +277,17 @@ impl<'c> Frame<'c> {
 impl Drop for Frame<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Open { epoch, flags, inherits, clean } = self.open;
-        close_discarding(epoch, flags, inherits, clean);
+        close_discarding(&self.open);
+    }
+}
+
+/// The same for a frame that stays where it is.
+struct CloseOnUnwind<'o>(&'o Open<DIRECT>);
+
+impl Drop for CloseOnUnwind<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        close_discarding(self.0);
     }
 }
 
@@ -230,8 +305,8 @@ impl Drop for NextOnUnwind<'_, '_> {
 
 #[cold]
 #[inline(never)]
-fn close_discarding(epoch: u64, flags: u32, inherits: Inherits, clean: u32) {
-    if let Some(error) = close_slow(epoch, flags, inherits, clean) {
+fn close_discarding(open: &Open<DIRECT>) {
+    if let Some(error) = open.close_slow() {
         drop(error);
     }
 }
@@ -250,8 +325,9 @@ pub(crate) fn run<R>(
     inherits: Option<&Arc<Snapshot>>,
     f: impl FnOnce() -> R,
 ) -> Result<R, CleanupError> {
-    let open = Open::enter(inherits, DIRECT);
-    let unwinding = Frame { open, thread: thread::current(), inherits: PhantomData };
+    let mut open = Open::new();
+    open.enter(inherits);
+    let unwinding = CloseOnUnwind(&open);
     let result = f();
     let _returned = ManuallyDrop::new(unwinding);
     match open.close() {

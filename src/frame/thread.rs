@@ -15,6 +15,10 @@
 //!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
 //!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
 //!   drop glue.
+//! - **T6 (root).** The flags are `UNMARKED_ROOT` only outside of any frame; then the epoch is
+//!   `ROOT` and nothing is inherited. A frame that is opened in any other state has `NESTED`, at
+//!   whatever depth. So one that is opened on `UNMARKED_ROOT` knows what to put back, and has flags
+//!   that no other one has.
 
 #![cfg_attr(
     feature = "sentinel",
@@ -43,6 +47,8 @@ pub(super) const DIVERGED: u32 = 1 << 2;
 pub(super) const CAPTURED: u32 = 1 << 3;
 /// Never set here: marks a frame that was not opened.
 pub(super) const UNOPENED: u32 = 1 << 4;
+/// The innermost frame keeps what is put back when it closes.
+pub(super) const NESTED: u32 = 1 << 5;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
 const GENERATIONS: u32 = 0xf << GENERATION;
@@ -50,6 +56,9 @@ const GENERATIONS: u32 = 0xf << GENERATION;
 /// inherits. So one that is closed before what is above it is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
 pub(super) const ONE_DEEPER: u32 = 1 << 12;
+
+/// The flags of a thread outside of any frame (T6).
+pub(super) const UNMARKED_ROOT: u32 = DIRECT;
 
 /// The id of a thread whose end is not noticed.
 pub(super) const NOBODY: u64 = 0;
@@ -111,7 +120,7 @@ impl Thread {
             id: Cell::new(NOBODY),
             inherits: Cell::new(std::ptr::null()),
             next_epoch: Cell::new(serial + FIRST),
-            flags: Cell::new(DIRECT),
+            flags: Cell::new(UNMARKED_ROOT),
             trail: Trail::new(),
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),
             inheritable: RefCell::new(ManuallyDrop::new(Vec::new())),
@@ -144,6 +153,22 @@ impl Thread {
     /// Returns whether the slots have been torn down.
     pub(crate) fn is_gone(&self) -> bool {
         self.epoch.get() == GONE
+    }
+
+    /// Returns the flags for a frame on top to put back. That the thread itself has touched slots
+    /// is forgotten: it concerns no frame, and without it the next one finds `UNMARKED_ROOT`.
+    #[inline]
+    pub(super) fn flags_below(&self) -> u32 {
+        let flags = self.flags.get();
+        if flags & (DEPTH | NESTED) == 0 { flags & !TRAILED } else { flags }
+    }
+
+    /// Puts back what a frame on `UNMARKED_ROOT` has found (T6).
+    #[inline]
+    pub(super) fn back_on_root(&self) {
+        self.epoch.set(ROOT);
+        self.flags.set(UNMARKED_ROOT);
+        self.inherits.set(std::ptr::null());
     }
 
     /// Notes that the innermost task leaves something that is undone one by one (T5).
