@@ -51,7 +51,7 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(2_310))]
+#[library_benchmark(config = limit(2_410))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
     frames(&context);
@@ -63,13 +63,13 @@ fn frames(context: &Context) {
     }
 }
 
-#[library_benchmark(config = limit(5_220))]
+#[library_benchmark(config = limit(5_010))]
 #[bench::it(context())]
 fn frame_in_a_frame(context: Context) {
     context.run(|| frames(&context));
 }
 
-#[library_benchmark(config = limit(4_970))]
+#[library_benchmark(config = limit(5_080))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -80,7 +80,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(31_000))]
+#[library_benchmark(config = limit(33_000))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -88,7 +88,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(2_840))]
+#[library_benchmark(config = limit(2_950))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
@@ -102,7 +102,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(33_900))]
+#[library_benchmark(config = limit(36_400))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {
@@ -110,7 +110,7 @@ fn task_with_a_carrier(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(107_500))]
+#[library_benchmark(config = limit(111_700))]
 #[bench::it(carrying::<8>())]
 fn task_with_eight_carriers(context: Context) {
     for n in 0..ROUNDS {
@@ -123,7 +123,7 @@ fn tenant() {
     drop(Context::capture());
 }
 
-#[library_benchmark(config = limit(3_010))]
+#[library_benchmark(config = limit(3_320))]
 #[bench::it(tenant())]
 fn capture_and_release(_warm: ()) {
     for _ in 0..ROUNDS {
@@ -146,7 +146,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(14_800))]
+#[library_benchmark(config = limit(15_440))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());
@@ -166,7 +166,7 @@ fn busy() -> (mpsc::Sender<()>, Pool) {
 }
 
 // What the submitting thread does; nobody has to be woken.
-#[library_benchmark(config = limit(50_900))]
+#[library_benchmark(config = limit(53_000))]
 #[bench::it(args = (busy()), teardown = drop)]
 fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {

@@ -31,13 +31,11 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::cell::RawCell;
-use super::epoch::{CLEAN, GONE};
+use super::epoch::{CLEAN, GONE, ROOT};
 use super::failure::{CleanupError, Failure};
 use super::leak;
 use super::snapshot::Snapshot;
-use super::thread::{
-    self, DEPTH, DIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNMARKED_ROOT, UNOPENED,
-};
+use super::thread::{self, DEPTH, DIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
@@ -52,8 +50,8 @@ pub(super) const EXTRA: usize = 4096;
 /// A frame without its guard: whoever opens it closes it, also when user code unwinds. Its tasks
 /// start with the flags `OWN`.
 ///
-/// Most frames lie on a thread's own level, where what they put back is known (T6): they keep
-/// nothing, and are opened and closed with a few constants.
+/// Most frames are the only one of their thread, and know what to put back (T6): they keep nothing.
+/// To open one takes two comparisons and a store, to close it one of each.
 #[derive(Debug)]
 pub(super) struct Open<const OWN: u32>(Option<Below>);
 
@@ -69,10 +67,6 @@ struct Below {
 }
 
 impl<const OWN: u32> Open<OWN> {
-    /// The flags of a frame on a thread's own level, as long as there is nothing to undo. No other
-    /// frame has them.
-    const ON_ROOT: u32 = OWN + ONE_DEEPER;
-
     /// Makes a frame that is to be opened. It had better stay where it is: to move it costs as much
     /// as the rest of an empty task.
     pub(super) const fn new() -> Self {
@@ -83,12 +77,17 @@ impl<const OWN: u32> Open<OWN> {
     #[inline]
     pub(super) fn enter(&mut self, inherits: Option<&Arc<Snapshot>>) {
         let thread = thread::current();
-        if thread.flags.get() != UNMARKED_ROOT || cfg!(cleanslate_no_reset) {
+        // Without the reset, for tests that are to fail then, tasks share their thread's slots.
+        if !thread.is_on_root() || cfg!(cleanslate_no_reset) {
+            seldom();
             return self.enter_with(inherits, 0);
         }
+        debug_assert!(thread.inherits.get().is_null(), "T6");
         thread.epoch.set(CLEAN);
-        thread.flags.set(Self::ON_ROOT);
-        thread.inherits.set(pointer(inherits));
+        if OWN != DIRECT {
+            thread.flags.set(OWN);
+        }
+        thread.hand_down(pointer(inherits));
     }
 
     /// Opens the frame, whose tasks start with these flags, too.
@@ -104,7 +103,7 @@ impl<const OWN: u32> Open<OWN> {
     /// access fails (R12).
     #[inline]
     pub(super) fn clean(&self) -> u32 {
-        self.0.as_ref().map_or(Self::ON_ROOT, |below| below.clean)
+        self.0.as_ref().map_or(OWN, |below| below.clean)
     }
 
     #[inline]
@@ -117,17 +116,15 @@ impl<const OWN: u32> Open<OWN> {
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         let flags = thread::current().flags.get();
-        flags == Self::ON_ROOT || flags == self.clean()
+        (flags == OWN || flags == self.clean()) && !cfg!(cleanslate_no_reset)
     }
 
     #[cold]
     #[inline(never)]
     fn next_task_slow(&self) -> Option<CleanupError> {
-        let thread = thread::current();
-        let error = end_task(thread, self.clean());
+        let error = self.end_task();
         if self.is_open() {
-            thread.epoch.set(CLEAN);
-            thread.flags.set(self.clean());
+            thread::current().epoch.set(CLEAN);
         }
         error
     }
@@ -145,29 +142,37 @@ impl<const OWN: u32> Open<OWN> {
     #[cold]
     #[inline(never)]
     fn close_slow(&self) -> Option<CleanupError> {
-        let error = end_task(thread::current(), self.clean());
-        self.put_back();
+        let error = self.end_task();
+        self.close_plain();
+        error
+    }
+
+    /// Undoes what the task has left, and leaves the thread's flags as it has found them.
+    fn end_task(&self) -> Option<CleanupError> {
+        let thread = thread::current();
+        let error = end_task(thread, self.clean());
+        if self.is_open() {
+            thread.flags.set(self.clean());
+        }
         error
     }
 
     /// Closes the frame when nothing is left that is undone one by one.
     #[inline]
     pub(super) fn close_plain(&self) {
-        // Without a look at what the frame keeps, which is nothing then.
         let thread = thread::current();
-        if thread.flags.get() == Self::ON_ROOT {
-            thread.back_on_root();
-        } else {
-            self.put_back();
+        // First the flags, which say mostly that the frame keeps nothing (T6).
+        if thread.flags.get() != OWN {
+            if let Some(below) = &self.0 {
+                seldom();
+                return below.put_back();
+            }
         }
-    }
-
-    #[inline]
-    fn put_back(&self) {
-        match &self.0 {
-            None => thread::current().back_on_root(),
-            Some(below) => below.put_back(),
+        thread.epoch.set(ROOT);
+        if OWN != DIRECT {
+            thread.flags.set(DIRECT);
         }
+        thread.hand_down(ptr::null());
     }
 }
 
@@ -180,9 +185,7 @@ impl Below {
     #[inline]
     fn enter(inherits: Inherits, own: u32) -> Self {
         let thread = thread::current();
-        let (epoch, below) = (thread.epoch.get(), thread.inherits.get());
-        let flags = thread.flags_below();
-        // Without the reset, for tests that are to fail then, tasks share their thread's slots.
+        let (epoch, flags, below) = (thread.epoch.get(), thread.flags.get(), thread.inherits.get());
         if epoch == GONE || cfg!(cleanslate_no_reset) {
             return Self { epoch, flags, inherits: below, clean: UNOPENED };
         }
@@ -191,7 +194,7 @@ impl Below {
         let clean = (flags & kept).wrapping_add(ONE_DEEPER) | own & !DIRECT | NESTED;
         thread.epoch.set(CLEAN);
         thread.flags.set(clean);
-        thread.inherits.set(inherits);
+        thread.hand_down(inherits);
         Self { epoch, flags, inherits: below, clean }
     }
 
@@ -203,7 +206,7 @@ impl Below {
         let thread = thread::current();
         thread.epoch.set(self.epoch);
         thread.flags.set(self.flags);
-        thread.inherits.set(self.inherits);
+        thread.hand_down(self.inherits);
     }
 }
 

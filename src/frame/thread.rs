@@ -15,10 +15,10 @@
 //!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
 //!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
 //!   drop glue.
-//! - **T6 (root).** The flags are `UNMARKED_ROOT` only outside of any frame; then the epoch is
-//!   `ROOT` and nothing is inherited. A frame that is opened in any other state has `NESTED`, at
-//!   whatever depth. So one that is opened on `UNMARKED_ROOT` knows what to put back, and has flags
-//!   that no other one has.
+//! - **T6 (root).** Outside of any frame the epoch is `ROOT`, the flags are `DIRECT`, nothing is
+//!   inherited, and what the thread itself leaves is noted in `root`; until the slots end. So a frame
+//!   that is opened there knows what to put back. Every other one has `NESTED`, at whatever depth,
+//!   so none has the flags of that one.
 
 #![cfg_attr(
     feature = "sentinel",
@@ -47,18 +47,15 @@ pub(super) const DIVERGED: u32 = 1 << 2;
 pub(super) const CAPTURED: u32 = 1 << 3;
 /// Never set here: marks a frame that was not opened.
 pub(super) const UNOPENED: u32 = 1 << 4;
-/// The innermost frame keeps what is put back when it closes.
+/// The innermost frame keeps what it puts back; or the slots are ending.
 pub(super) const NESTED: u32 = 1 << 5;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
 const GENERATIONS: u32 = 0xf << GENERATION;
-/// How deep the innermost frame lies on others, and one more while a value is made of what it
+/// On how many others the innermost frame lies, and one more while a value is made of what it
 /// inherits. So one that is closed before what is above it is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
 pub(super) const ONE_DEEPER: u32 = 1 << 12;
-
-/// The flags of a thread outside of any frame (T6).
-pub(super) const UNMARKED_ROOT: u32 = DIRECT;
 
 /// The id of a thread whose end is not noticed.
 pub(super) const NOBODY: u64 = 0;
@@ -85,6 +82,8 @@ pub(crate) struct Thread {
     /// See T5 and the constants above. One word: a load that gathers what several narrower stores
     /// have just left waits for them to reach the cache.
     pub(super) flags: Cell<u32>,
+    /// What of the flags concerns the thread itself (T6).
+    pub(super) root: Cell<u32>,
     pub(super) trail: Trail,
     /// The declared slots' cells that were touched on this thread.
     cells: RefCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
@@ -113,6 +112,10 @@ pub(crate) fn current() -> &'static Thread {
     permanent::get(&THREAD)
 }
 
+/// Called on a way that is seldom gone, for the compiler to lay it out beside the usual one.
+#[cold]
+pub(super) fn seldom() {}
+
 impl Thread {
     const fn new(serial: u64) -> Self {
         Self {
@@ -120,7 +123,8 @@ impl Thread {
             id: Cell::new(NOBODY),
             inherits: Cell::new(std::ptr::null()),
             next_epoch: Cell::new(serial + FIRST),
-            flags: Cell::new(UNMARKED_ROOT),
+            flags: Cell::new(DIRECT),
+            root: Cell::new(0),
             trail: Trail::new(),
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),
             inheritable: RefCell::new(ManuallyDrop::new(Vec::new())),
@@ -155,27 +159,31 @@ impl Thread {
         self.epoch.get() == GONE
     }
 
-    /// Returns the flags for a frame on top to put back. That the thread itself has touched slots
-    /// is forgotten: it concerns no frame, and without it the next one finds `UNMARKED_ROOT`.
+    /// Sets what the innermost frame's tasks inherit.
     #[inline]
-    pub(super) fn flags_below(&self) -> u32 {
-        let flags = self.flags.get();
-        if flags & (DEPTH | NESTED) == 0 { flags & !TRAILED } else { flags }
-    }
-
-    /// Puts back what a frame on `UNMARKED_ROOT` has found (T6).
-    #[inline]
-    pub(super) fn back_on_root(&self) {
-        self.epoch.set(ROOT);
-        self.flags.set(UNMARKED_ROOT);
-        self.inherits.set(std::ptr::null());
+    pub(super) fn hand_down(&self, inherits: Inherits) {
+        // Mostly nothing is inherited: a load is cheaper than a store.
+        if self.inherits.get() != inherits {
+            self.inherits.set(inherits);
+        }
     }
 
     /// Notes that the innermost task leaves something that is undone one by one (T5).
     #[inline]
     pub(super) fn leave(&self, flags: u32) {
-        self.own_epoch();
-        self.flags.set(self.flags.get() | flags | TRAILED);
+        let marks = self.marks_of(self.own_epoch());
+        marks.set(marks.get() | flags | TRAILED);
+    }
+
+    /// Returns the word that says what the innermost task has left (T6).
+    #[inline]
+    pub(super) fn marks(&self) -> &Cell<u32> {
+        self.marks_of(self.epoch.get())
+    }
+
+    #[inline]
+    fn marks_of(&self, epoch: u64) -> &Cell<u32> {
+        if epoch == ROOT { &self.root } else { &self.flags }
     }
 
     /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
@@ -185,13 +193,21 @@ impl Thread {
         // Read for both, or the compiler would write one byte of the word, and whoever reads it
         // whole would wait until that has reached the cache.
         let flags = self.flags.get();
-        self.flags.set(flags | TRAILED);
+        if self.epoch.get() != ROOT {
+            self.flags.set(flags | TRAILED);
+        }
         (flags & GENERATIONS) >> GENERATION
+    }
+
+    /// Returns whether no frame is open, and the slots are not ending (T6).
+    #[inline]
+    pub(super) fn is_on_root(&self) -> bool {
+        self.epoch.get() == ROOT && self.flags.get() == DIRECT
     }
 
     /// Returns whether a frame is open, so that what is touched belongs to a task.
     pub(crate) fn is_in_frame(&self) -> bool {
-        self.depth() != 0
+        !matches!(self.epoch.get(), ROOT | GONE)
     }
 
     /// Tells the innermost frame from those below it.
@@ -227,7 +243,7 @@ impl Thread {
 
     /// Keeps a capture of the innermost task, which keeps none.
     pub(super) fn keep_capture(&self, snapshot: Arc<Snapshot>) {
-        debug_assert!(self.flags.get() & CAPTURED == 0);
+        debug_assert!(self.marks().get() & CAPTURED == 0);
         self.captures.borrow_mut().push(snapshot);
         self.leave(CAPTURED);
     }
@@ -235,13 +251,14 @@ impl Thread {
     /// Takes the innermost task's capture away.
     #[inline]
     pub(super) fn take_capture(&self) -> Option<Arc<Snapshot>> {
-        if self.flags.get() & CAPTURED != 0 { self.take_any_capture() } else { None }
+        if self.marks().get() & CAPTURED != 0 { self.take_any_capture() } else { None }
     }
 
     /// The same for whatever task keeps one.
     #[cold]
     pub(super) fn take_any_capture(&self) -> Option<Arc<Snapshot>> {
-        self.flags.set(self.flags.get() & !CAPTURED);
+        let marks = self.marks();
+        marks.set(marks.get() & !CAPTURED);
         self.captures.borrow_mut().pop()
     }
 
@@ -266,9 +283,7 @@ impl Thread {
     /// Returns whether no task is open and the thread itself holds nothing.
     #[cfg(all(test, not(loom)))]
     pub(super) fn has_nothing(&self) -> bool {
-        self.flags.get() & DEPTH == 0
-            && self.trail.last_epoch().is_none()
-            && self.captures.borrow().is_empty()
+        self.depth() == 0 && self.trail.last_epoch().is_none() && self.captures.borrow().is_empty()
     }
 
     /// Frees what the vectors take up, at the end of the thread.

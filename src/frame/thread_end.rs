@@ -2,13 +2,14 @@
 
 #![expect(unsafe_code, reason = "cells are reached by pointer")]
 
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::RawCell;
 use super::epoch::GONE;
 use super::permanent::{self, Gone};
 use super::task::{give_up_capture, unwind};
-use super::thread::{self, ID_STEP, NOBODY, Thread};
+use super::thread::{self, ID_STEP, NESTED, NOBODY, Thread};
 
 /// The id that the next thread gets. None is used twice.
 static NEXT_ID: AtomicU64 = AtomicU64::new(NOBODY + ID_STEP);
@@ -66,20 +67,25 @@ pub(crate) fn at_end(thread: &Thread, f: fn()) {
 /// A panic here would abort the process, so what a value's drop throws is swallowed.
 fn teardown() {
     let thread = thread::current();
+    thread.root.set(0);
     // The process may exit from within tasks: then they end here, the innermost first.
     while let Some(epoch) = thread.trail.last_epoch() {
+        if epoch != thread.epoch.get() {
+            // The innermost task inherits it, and nobody below.
+            thread.inherits.set(ptr::null());
+        }
         thread.epoch.set(epoch);
-        thread.flags.set(0);
+        thread.flags.set(NESTED);
         if let Some(error) = unwind(thread) {
             drop(error);
         }
     }
     end_captures(thread);
-    thread.flags.set(0);
+    thread.flags.set(NESTED);
     thread.id.set(NOBODY);
     thread.epoch.set(GONE);
     // Whoever opened a frame may keep its snapshot, but nothing is inherited from here on.
-    thread.inherits.set(std::ptr::null());
+    thread.inherits.set(ptr::null());
     if let Some(f) = thread.at_end.take() {
         f();
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{SHAPES, on_a_thread, panic_of};
+use crate::support::{OnDrop, SHAPES, exits_in_a_process_of_its_own, on_a_thread, panic_of};
 use cleanslate::{Context, Pool, task_local};
 
 task_local! {
@@ -347,5 +347,32 @@ fn a_capture_while_an_inherited_value_is_made_has_what_it_is_made_of() {
         let then = CAPTURED.lock().unwrap().take().unwrap();
         assert_eq!(then.run(|| DERIVING.get()), 8, "made of the same");
         assert_eq!(Context::capture().run(|| DERIVING.get()), 9);
+    });
+}
+
+// Broke: they inherited what the task did.
+#[test]
+fn a_threads_own_values_see_nothing_of_the_task_that_exits() {
+    task_local! { static LAST: Option<OnDrop> = None; }
+    let name = "inherit::a_threads_own_values_see_nothing_of_the_task_that_exits";
+    exits_in_a_process_of_its_own(name, &["inherited", "captured"], |case| {
+        let inherited = match case {
+            "inherited" => TENANT.scope("task".to_owned(), Context::capture),
+            _ => Context::empty(),
+        };
+        TENANT.set("thread".to_owned());
+        drop(Context::capture());
+        LAST.set(Some(OnDrop::new(|| {
+            if Context::capture().run(|| TENANT.get()) == "task" {
+                std::process::abort();
+            }
+        })));
+        inherited.run(|| {
+            if case == "captured" {
+                TENANT.set("task".to_owned());
+                drop(Context::capture());
+            }
+            std::process::exit(0);
+        })
     });
 }
