@@ -27,7 +27,7 @@ use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
-use super::thread::{self, DIVERGED, NOBODY, Thread};
+use super::thread::{self, DIVERGED, NOBODY, Thread, seldom};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
@@ -137,6 +137,7 @@ impl Parked {
     ) -> (R, Option<CleanupError>) {
         let mut frame = PollFrame::new();
         if self.diverges {
+            seldom();
             frame.enter_with(inherits, DIVERGED);
         } else {
             frame.enter(inherits);
@@ -235,31 +236,31 @@ impl Parked {
     /// Takes the values back, and those that the poll has added, and closes the frame.
     #[inline(always)]
     fn take(&mut self, frame: &PollFrame) {
-        let thread = thread::current();
-        let is_plain = frame.is_plain();
-        match self.items.as_slice() {
-            [] if is_plain => frame.close_plain(),
-            [item, ..] if is_plain && self.home == LINKED => {
-                // SAFETY: P4 and P5.
-                unsafe { item.cell() }.unlink_top(item.header);
-                self.home = thread.id.get();
-                frame.close_plain();
-            }
-            _ => {
-                self.take_several(is_plain, frame.is_open());
-                // Nothing is left in it that could fail, at most what the poll has captured.
-                frame.close();
+        if frame.is_plain() {
+            match self.items.as_slice() {
+                [] => return frame.close_plain(),
+                [item, ..] if self.home == LINKED => {
+                    // SAFETY: P4 and P5.
+                    unsafe { item.cell() }.unlink_top(item.header);
+                    self.home = thread::current().id.get();
+                    return frame.close_plain();
+                }
+                _ => {}
             }
         }
+        self.take_several(frame);
     }
 
     #[inline(never)]
-    fn take_several(&mut self, is_plain: bool, is_open: bool) {
+    fn take_several(&mut self, frame: &PollFrame) {
+        let is_plain = frame.is_plain();
         if is_plain && self.home == LINKED + SEVERAL && self.lock.is_none() {
             self.unlink_all(thread::current());
         } else {
-            self.take_slow(is_plain, is_open);
+            self.take_slow(is_plain, frame.is_open());
         }
+        // Nothing is left in it that could fail, at most what the poll has captured.
+        frame.close();
     }
 
     #[cold]
