@@ -80,7 +80,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(33_000))]
+#[library_benchmark(config = limit(31_650))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -102,7 +102,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(36_400))]
+#[library_benchmark(config = limit(36_350))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {
@@ -110,7 +110,7 @@ fn task_with_a_carrier(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(111_700))]
+#[library_benchmark(config = limit(111_650))]
 #[bench::it(carrying::<8>())]
 fn task_with_eight_carriers(context: Context) {
     for n in 0..ROUNDS {
@@ -123,7 +123,7 @@ fn tenant() {
     drop(Context::capture());
 }
 
-#[library_benchmark(config = limit(3_320))]
+#[library_benchmark(config = limit(3_010))]
 #[bench::it(tenant())]
 fn capture_and_release(_warm: ()) {
     for _ in 0..ROUNDS {
@@ -146,7 +146,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(15_440))]
+#[library_benchmark(config = limit(15_110))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());
@@ -166,7 +166,7 @@ fn busy() -> (mpsc::Sender<()>, Pool) {
 }
 
 // What the submitting thread does; nobody has to be woken.
-#[library_benchmark(config = limit(53_000))]
+#[library_benchmark(config = limit(52_750))]
 #[bench::it(args = (busy()), teardown = drop)]
 fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {

@@ -66,14 +66,14 @@ pub(crate) fn diverge(thread: &Thread) {
 #[inline]
 pub(crate) fn unchanged() -> Option<Option<Arc<Snapshot>>> {
     let thread = thread::current();
-    let marks = thread.marks().get();
-    if marks & CAPTURED != 0 {
+    let flags = thread.flags.get();
+    if flags & CAPTURED != 0 {
         // Unguarded: to count the borrow takes two stores, for which the locked instruction waits.
         // SAFETY: T3: nobody else borrows the captures while this looks at the last one.
         let captures = unsafe { thread.captures.try_borrow_unguarded() };
         return captures.ok().map(|captures| captures.last().cloned());
     }
-    if marks & DIVERGED == 0 && thread.inherits.get().is_null() { Some(None) } else { None }
+    if flags & DIVERGED == 0 && thread.inherits.get().is_null() { Some(None) } else { None }
 }
 
 /// Captures what the current task would hand down, if there is anything. O(1) if nothing
@@ -87,7 +87,7 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
     }
     let thread = thread::current();
     let parent = inherited_by(thread);
-    let has_diverged = thread.marks().get() & DIVERGED != 0;
+    let has_diverged = thread.flags.get() & DIVERGED != 0;
     if !has_diverged && !parent.is_some_and(|parent| parent.derives()) {
         return Ok(parent.cloned());
     }

@@ -185,7 +185,8 @@ impl Below {
     #[inline]
     fn enter(inherits: Inherits, own: u32) -> Self {
         let thread = thread::current();
-        let (epoch, flags, below) = (thread.epoch.get(), thread.flags.get(), thread.inherits.get());
+        let (epoch, below) = (thread.epoch.get(), thread.inherits.get());
+        let flags = thread.flags_below();
         if epoch == GONE || cfg!(cleanslate_no_reset) {
             return Self { epoch, flags, inherits: below, clean: UNOPENED };
         }

@@ -15,10 +15,10 @@
 //!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
 //!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
 //!   drop glue.
-//! - **T6 (root).** Outside of any frame the epoch is `ROOT`, the flags are `DIRECT`, nothing is
-//!   inherited, and what the thread itself leaves is noted in `root`; until the slots end. So a frame
-//!   that is opened there knows what to put back. Every other one has `NESTED`, at whatever depth,
-//!   so none has the flags of that one.
+//! - **T6 (root).** Outside of any frame the epoch is `ROOT`, nothing is inherited, and the flags are
+//!   `DIRECT`, unless the thread itself has touched or captured something or its slots are ending.
+//!   Nothing else looks like that. So a frame that is opened there knows what to put back. Every
+//!   other one has `NESTED`, at whatever depth, so none has the flags of that one.
 
 #![cfg_attr(
     feature = "sentinel",
@@ -82,8 +82,6 @@ pub(crate) struct Thread {
     /// See T5 and the constants above. One word: a load that gathers what several narrower stores
     /// have just left waits for them to reach the cache.
     pub(super) flags: Cell<u32>,
-    /// What of the flags concerns the thread itself (T6).
-    pub(super) root: Cell<u32>,
     pub(super) trail: Trail,
     /// The declared slots' cells that were touched on this thread.
     cells: RefCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
@@ -124,7 +122,6 @@ impl Thread {
             inherits: Cell::new(std::ptr::null()),
             next_epoch: Cell::new(serial + FIRST),
             flags: Cell::new(DIRECT),
-            root: Cell::new(0),
             trail: Trail::new(),
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),
             inheritable: RefCell::new(ManuallyDrop::new(Vec::new())),
@@ -171,19 +168,8 @@ impl Thread {
     /// Notes that the innermost task leaves something that is undone one by one (T5).
     #[inline]
     pub(super) fn leave(&self, flags: u32) {
-        let marks = self.marks_of(self.own_epoch());
-        marks.set(marks.get() | flags | TRAILED);
-    }
-
-    /// Returns the word that says what the innermost task has left (T6).
-    #[inline]
-    pub(super) fn marks(&self) -> &Cell<u32> {
-        self.marks_of(self.epoch.get())
-    }
-
-    #[inline]
-    fn marks_of(&self, epoch: u64) -> &Cell<u32> {
-        if epoch == ROOT { &self.root } else { &self.flags }
+        self.own_epoch();
+        self.flags.set(self.flags.get() | flags | TRAILED);
     }
 
     /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
@@ -193,16 +179,22 @@ impl Thread {
         // Read for both, or the compiler would write one byte of the word, and whoever reads it
         // whole would wait until that has reached the cache.
         let flags = self.flags.get();
-        if self.epoch.get() != ROOT {
-            self.flags.set(flags | TRAILED);
-        }
+        self.flags.set(flags | TRAILED);
         (flags & GENERATIONS) >> GENERATION
     }
 
-    /// Returns whether no frame is open, and the slots are not ending (T6).
+    /// Returns whether a frame that is opened now would know what to put back (T6).
     #[inline]
     pub(super) fn is_on_root(&self) -> bool {
         self.epoch.get() == ROOT && self.flags.get() == DIRECT
+    }
+
+    /// Returns the flags that a frame on top puts back. That the thread itself has touched slots is
+    /// forgotten: it concerns no frame, and the next one is to know what to put back.
+    #[inline]
+    pub(super) fn flags_below(&self) -> u32 {
+        let flags = self.flags.get();
+        if self.epoch.get() == ROOT { flags & !TRAILED } else { flags }
     }
 
     /// Returns whether a frame is open, so that what is touched belongs to a task.
@@ -210,9 +202,10 @@ impl Thread {
         !matches!(self.epoch.get(), ROOT | GONE)
     }
 
-    /// Tells the innermost frame from those below it.
+    /// Tells the innermost frame from those below it, and from none.
     pub(crate) fn depth(&self) -> u32 {
-        self.flags.get() & DEPTH
+        // The thread itself has the flags of one that lies on no other.
+        self.flags.get() & DEPTH | u32::from(self.is_in_frame())
     }
 
     /// Sets how many drops of one clean-up led to the code that runs next: see
@@ -243,7 +236,7 @@ impl Thread {
 
     /// Keeps a capture of the innermost task, which keeps none.
     pub(super) fn keep_capture(&self, snapshot: Arc<Snapshot>) {
-        debug_assert!(self.marks().get() & CAPTURED == 0);
+        debug_assert!(self.flags.get() & CAPTURED == 0);
         self.captures.borrow_mut().push(snapshot);
         self.leave(CAPTURED);
     }
@@ -251,14 +244,13 @@ impl Thread {
     /// Takes the innermost task's capture away.
     #[inline]
     pub(super) fn take_capture(&self) -> Option<Arc<Snapshot>> {
-        if self.marks().get() & CAPTURED != 0 { self.take_any_capture() } else { None }
+        if self.flags.get() & CAPTURED != 0 { self.take_any_capture() } else { None }
     }
 
     /// The same for whatever task keeps one.
     #[cold]
     pub(super) fn take_any_capture(&self) -> Option<Arc<Snapshot>> {
-        let marks = self.marks();
-        marks.set(marks.get() & !CAPTURED);
+        self.flags.set(self.flags.get() & !CAPTURED);
         self.captures.borrow_mut().pop()
     }
 
@@ -283,7 +275,9 @@ impl Thread {
     /// Returns whether no task is open and the thread itself holds nothing.
     #[cfg(all(test, not(loom)))]
     pub(super) fn has_nothing(&self) -> bool {
-        self.depth() == 0 && self.trail.last_epoch().is_none() && self.captures.borrow().is_empty()
+        !self.is_in_frame()
+            && self.trail.last_epoch().is_none()
+            && self.captures.borrow().is_empty()
     }
 
     /// Frees what the vectors take up, at the end of the thread.

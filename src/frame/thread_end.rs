@@ -67,7 +67,8 @@ pub(crate) fn at_end(thread: &Thread, f: fn()) {
 /// A panic here would abort the process, so what a value's drop throws is swallowed.
 fn teardown() {
     let thread = thread::current();
-    thread.root.set(0);
+    // Should the process exit from within such a drop, this is no part of it.
+    thread.discards.set(None);
     // The process may exit from within tasks: then they end here, the innermost first.
     while let Some(epoch) = thread.trail.last_epoch() {
         if epoch != thread.epoch.get() {

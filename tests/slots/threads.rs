@@ -46,6 +46,30 @@ fn what_drops_at_the_end_of_a_thread_leave_is_dropped_as_well() {
     assert_eq!((census.made(), census.alive()), (3, 0));
 }
 
+/// Runs a task whenever it is dropped, and then comes back.
+struct Phoenix;
+
+static RISEN: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Phoenix {
+    fn drop(&mut self) {
+        Context::empty().run(|| NUMBER.set(1));
+        // It would have no end.
+        if RISEN.fetch_add(1, Ordering::SeqCst) < 1000 {
+            ASHES.set(Some(Phoenix));
+        }
+    }
+}
+
+task_local! { static ASHES: Option<Phoenix> = None; }
+
+#[test]
+fn what_comes_back_at_the_end_of_a_thread_ends_though_it_runs_tasks() {
+    on_a_thread(|| ASHES.set(Some(Phoenix)));
+    let risen = RISEN.load(Ordering::SeqCst);
+    assert!((2..20).contains(&risen), "{risen}");
+}
+
 #[test]
 fn a_panicking_drop_at_the_end_of_a_thread_ends_neither_the_others_nor_the_process() {
     let census = Census::new();

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-use crate::support::{SHAPES, quiet};
+use crate::support::{OnDrop, SHAPES, exits_in_a_process_of_its_own, on_a_thread, quiet};
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::{Context, Pool, isolated, task_local};
 
@@ -168,6 +168,50 @@ fn what_is_thrown_while_a_payload_is_dropped_is_no_part_of_the_task_below_either
     let pool = Pool::new(1).unwrap();
     drop(pool.submit(|| panic_any(RunsATask)).join().unwrap_err());
     assert_eq!(TASKS_IN_DROPS.load(Ordering::SeqCst), 1);
+}
+
+task_local! { static LAST: Option<OnDrop> = None; }
+
+// Broke: outside of any task it was dropped among the thread's own values.
+#[test]
+fn what_is_thrown_while_a_payload_is_dropped_is_no_part_of_the_thread_either() {
+    let throw = || {
+        LAST.set(Some(OnDrop::new(|| panic_any(OnDrop::new(throw_twice)))));
+        panic!("on purpose");
+    };
+    let outer = || {
+        OUTER.set(1);
+        caught(|| Context::empty().run(throw));
+        assert_eq!((OUTER.get(), LEFT.is_set()), (1, false));
+    };
+    on_a_thread(outer);
+    on_a_thread(|| Context::empty().run(outer));
+}
+
+// Broke: the thread's own values dropped it as if they were that payload.
+#[test]
+fn what_is_thrown_after_an_exit_from_within_a_payload_is_no_part_of_the_thread() {
+    let name =
+        "thrown::what_is_thrown_after_an_exit_from_within_a_payload_is_no_part_of_the_thread";
+    exits_in_a_process_of_its_own(name, &["value", "task"], |case| {
+        quiet();
+        let outer = || {
+            OUTER.set(1);
+            caught(|| Context::empty().run(throw_twice));
+            if (OUTER.get(), LEFT.is_set()) != (1, false) {
+                std::process::abort();
+            }
+        };
+        LAST.set(Some(match case {
+            "value" => OnDrop::new(outer),
+            _ => OnDrop::new(move || Context::empty().run(outer)),
+        }));
+        let exit = || panic_any(OnDrop::new(|| std::process::exit(0)));
+        Context::empty().run(move || {
+            LAST.set(Some(OnDrop::new(exit)));
+            panic!("on purpose");
+        });
+    });
 }
 
 /// Throws itself again and again, through a value that it leaves in a slot.
