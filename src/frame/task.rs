@@ -472,3 +472,23 @@ fn is_recurring(generation: u32, extra: &mut usize) -> bool {
     *extra -= 1;
     false
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_whose_depth_starts_anew_puts_back_what_is_below() {
+        let state = || (thread::current().epoch.get(), thread::current().flags.get());
+        run(None, || {
+            let flags = &thread::current().flags;
+            let mine = flags.replace(flags.get() | DEPTH);
+            let below = state();
+            run(None, || assert_eq!(state().1 & DEPTH, 0)).unwrap();
+            assert_eq!(state(), below);
+            flags.set(mine);
+        })
+        .unwrap();
+        assert_eq!(state(), (ROOT, DIRECT));
+    }
+}

@@ -15,10 +15,10 @@
 //!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
 //!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
 //!   drop glue.
-//! - **T6 (root).** Outside of any frame the epoch is `ROOT`, nothing is inherited, and the flags are
-//!   `DIRECT`, unless the thread itself has touched or captured something or its slots are ending.
-//!   Nothing else looks like that. So a frame that is opened there knows what to put back. Every
-//!   other one has `NESTED`, at whatever depth, so none has the flags of that one.
+//! - **T6 (root).** Outside of any frame the epoch is `ROOT`, nothing is inherited, and the flags
+//!   are `DIRECT`, unless the thread itself has touched or captured something or its slots are
+//!   ending. Nothing else looks like that. So a frame that is opened there knows what to put back.
+//!   Every other one has `NESTED`, at whatever depth, so none has the flags of that one.
 
 #![cfg_attr(
     feature = "sentinel",

@@ -1,12 +1,18 @@
 //! Slots outside of tasks: the life and the end of a thread.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
+use std::task::{self, Poll, Waker};
 
 use crate::support::{Census, Counted, OnDrop, each_shape, on_a_thread};
-use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
+use cleanslate::future::FutureExt;
+use cleanslate::{
+    Context, OwnedLocal, OwnedWorkerLocal, Pool, is_isolated, task_local, worker_local,
+};
 
 task_local! {
     static COUNTED: Option<Counted> = None;
@@ -184,18 +190,25 @@ fn tasks_run_after_the_end_of_the_slots_just_without_them() {
         || {
             let context = Context::capture().carry(cleanslate::foreign::adopt(&FOREIGN));
             let carried = context.run(|| (FOREIGN.replace(5), NUMBER.try_get().is_ok()));
-            let plain = Context::empty().run(|| (0, NUMBER.try_get().is_ok()));
+            let look = || (u32::from(is_isolated()), NUMBER.try_get().is_ok());
+            let plain = Context::empty().run(look);
+            let mut task = pin!(async { look() }.isolated());
+            let Poll::Ready(polled) =
+                task.as_mut().poll(&mut task::Context::from_waker(Waker::noop()))
+            else {
+                unreachable!("it waits for nothing");
+            };
             let text = crate::support::panic_of(|| Context::empty().run(|| panic!("on purpose")));
             assert_eq!((FOREIGN.get(), text.as_str()), (4, "on purpose"));
-            (carried, plain)
+            [carried, plain, polled, look()]
         },
     );
-    assert_eq!(found, [((0, true), (0, true)), ((0, false), (0, false))]);
+    let before = [(0, true), (1, true), (1, true), (0, true)];
+    assert_eq!(found, [before, [(0, false); 4]]);
 }
 
 #[test]
 fn an_isolated_future_ends_well_on_a_thread_that_ends() {
-    use cleanslate::future::FutureExt;
     use futures_lite::future::yield_now;
     use std::task::{Context as PollContext, Poll, Waker};
     let census = Census::new();
