@@ -414,7 +414,7 @@ fn finish_discarding(parked: &mut Parked, frame: &PollFrame) {
 #[inline]
 fn finish(parked: &mut Parked, frame: &PollFrame) -> Option<CleanupError> {
     let mut error = None;
-    if !frame.is_plain() || !parked.items.is_empty() || parked.failed.is_some() {
+    if !parked.items.is_empty() || parked.failed.is_some() {
         error = finish_slow(parked, frame.clean());
     }
     CleanupError::add(&mut error, frame.close());

@@ -185,8 +185,8 @@ impl Below {
     #[inline]
     fn enter(inherits: Inherits, own: u32) -> Self {
         let thread = thread::current();
-        let (epoch, below) = (thread.epoch.get(), thread.inherits.get());
-        let flags = thread.flags_below();
+        let (epoch, flags) = (thread.epoch.get(), thread.flags_below());
+        let below = thread.inherits.get();
         if epoch == GONE || cfg!(cleanslate_no_reset) {
             return Self { epoch, flags, inherits: below, clean: UNOPENED };
         }
@@ -201,9 +201,6 @@ impl Below {
 
     #[inline]
     fn put_back(&self) {
-        if self.clean == UNOPENED {
-            return;
-        }
         let thread = thread::current();
         thread.epoch.set(self.epoch);
         thread.flags.set(self.flags);
@@ -489,6 +486,14 @@ mod tests {
             flags.set(mine);
         })
         .unwrap();
-        assert_eq!(state(), (ROOT, DIRECT));
+        assert!(thread::current().is_on_root());
+    }
+
+    #[test]
+    fn a_frame_of_other_flags_leaves_the_thread_as_it_was() {
+        let mut poll = Open::<0>::new();
+        poll.enter(None);
+        assert_eq!(thread::current().flags.get(), 0);
+        assert!(poll.close().is_none() && thread::current().is_on_root());
     }
 }

@@ -191,13 +191,13 @@ fn tasks_run_after_the_end_of_the_slots_just_without_them() {
             let context = Context::capture().carry(cleanslate::foreign::adopt(&FOREIGN));
             let carried = context.run(|| (FOREIGN.replace(5), NUMBER.try_get().is_ok()));
             let look = || (u32::from(is_isolated()), NUMBER.try_get().is_ok());
-            let plain = Context::empty().run(look);
             let mut task = pin!(async { look() }.isolated());
             let Poll::Ready(polled) =
                 task.as_mut().poll(&mut task::Context::from_waker(Waker::noop()))
             else {
                 unreachable!("it waits for nothing");
             };
+            let plain = Context::empty().run(look);
             let text = crate::support::panic_of(|| Context::empty().run(|| panic!("on purpose")));
             assert_eq!((FOREIGN.get(), text.as_str()), (4, "on purpose"));
             [carried, plain, polled, look()]

@@ -193,7 +193,7 @@ fn what_is_thrown_while_a_payload_is_dropped_is_no_part_of_the_thread_either() {
 fn what_is_thrown_after_an_exit_from_within_a_payload_is_no_part_of_the_thread() {
     let name =
         "thrown::what_is_thrown_after_an_exit_from_within_a_payload_is_no_part_of_the_thread";
-    exits_in_a_process_of_its_own(name, &["value", "task"], |case| {
+    exits_in_a_process_of_its_own(name, &["value", "task", "nested task"], |case| {
         quiet();
         let outer = || {
             OUTER.set(1);
@@ -204,13 +204,18 @@ fn what_is_thrown_after_an_exit_from_within_a_payload_is_no_part_of_the_thread()
         };
         LAST.set(Some(match case {
             "value" => OnDrop::new(outer),
-            _ => OnDrop::new(move || Context::empty().run(outer)),
+            "task" => OnDrop::new(move || Context::empty().run(outer)),
+            _ => OnDrop::new(move || Context::empty().run(|| Context::empty().run(outer))),
         }));
         let exit = || panic_any(OnDrop::new(|| std::process::exit(0)));
-        Context::empty().run(move || {
+        let throw = move || {
             LAST.set(Some(OnDrop::new(exit)));
             panic!("on purpose");
-        });
+        };
+        match case {
+            "nested task" => Context::empty().run(|| Context::empty().run(throw)),
+            _ => Context::empty().run(throw),
+        }
     });
 }
 
