@@ -123,6 +123,14 @@ fn resets() {
             ("a call", Box::new(|| CALLS.iter().for_each(|run| run(&empty)))),
         ],
     );
+    // On a thread of its own: one that has captured something itself opens frames as if they lay
+    // on another one.
+    std::thread::scope(|scope| {
+        scope.spawn(captures);
+    });
+}
+
+fn captures() {
     TENANT.set(8);
     drop(Context::capture());
     row(

@@ -197,18 +197,16 @@ impl<F: Future> Future for Isolated<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         // SAFETY: F1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
-        let unwinding = GiveUpOnUnwind(&mut *this);
-        let polled = match unwinding.0.context.has_carriers() {
-            true => unwinding.0.poll_attached(cx),
-            false => unwinding.0.visit(cx),
-        };
-        let _returned = ManuallyDrop::new(unwinding);
-        match polled {
-            (Poll::Pending, None) => Poll::Pending,
-            (poll, error) => this.over(poll, error),
+        match this.context.has_carriers() {
+            true => this.poll_attached(cx),
+            false => this.visit(cx, None),
         }
     }
 }
+
+/// Where a poll leaves what went wrong with the whole task, while carriers are attached. With
+/// `None` it panics.
+type Errors<'e> = Option<&'e mut Option<CleanupError>>;
 
 /// Gives up what a task has captured if its poll unwinds and it is over.
 struct GiveUpOnUnwind<'f, F: Future>(&'f mut Isolated<F>);
@@ -221,33 +219,43 @@ impl<F: Future> Drop for GiveUpOnUnwind<'_, F> {
 }
 
 impl<F: Future> Isolated<F> {
-    /// Polls once, with the values in their slots. The error is that of the whole task, which is
-    /// over then.
-    #[inline]
-    fn visit(&mut self, cx: &mut task::Context<'_>) -> (Poll<F::Output>, Option<CleanupError>) {
+    /// Polls once, with the values in their slots.
+    // Compiled once for both of its callers: where it is inlined into two, the future's own code is
+    // inlined into neither.
+    #[inline(never)]
+    fn visit(&mut self, cx: &mut task::Context<'_>, errors: Errors<'_>) -> Poll<F::Output> {
+        let unwinding = GiveUpOnUnwind(self);
+        let Self { future, context, parked } = &mut *unwinding.0;
         // SAFETY: F1: the field is pinned, as the callers' `self` is.
-        let future = unsafe { Pin::new_unchecked(&mut self.future) };
-        let inherits = self.context.inherits();
+        let future = unsafe { Pin::new_unchecked(future) };
         let (Polled { poll, dropped }, ended) =
-            self.parked.poll(inherits, || poll_once(future, cx), |polled| polled.poll.is_ready());
-        match dropped {
-            Ok(()) => (poll, ended),
-            Err(payload) => {
-                let mut error = Some(CleanupError::other(payload));
-                CleanupError::add(&mut error, ended);
-                (poll, error)
-            }
+            parked.poll(context.inherits(), || poll_once(future, cx), |p| p.poll.is_ready());
+        let mut unwinding = ManuallyDrop::new(unwinding);
+        match (poll, dropped, ended) {
+            (Poll::Pending, Ok(()), None) => Poll::Pending,
+            (poll, dropped, ended) => unwinding.0.over(poll, dropped, ended, errors),
         }
     }
 
-    /// Ends the task, or its poll where a carrier has failed. Panics with the error, if there is
-    /// one.
+    /// Ends the task.
     #[inline(never)]
-    fn over(&mut self, poll: Poll<F::Output>, error: Option<CleanupError>) -> Poll<F::Output> {
+    fn over(
+        &mut self,
+        poll: Poll<F::Output>,
+        dropped: Result<(), Payload>,
+        ended: Option<CleanupError>,
+        errors: Errors<'_>,
+    ) -> Poll<F::Output> {
         self.give_up_if_over();
-        match error {
-            None => poll,
-            Some(error) => fail(poll, error),
+        let mut error = dropped.err().map(CleanupError::other);
+        CleanupError::add(&mut error, ended);
+        match (errors, error) {
+            (_, None) => poll,
+            (None, Some(error)) => fail(poll, error),
+            (Some(errors), error) => {
+                *errors = error;
+                poll
+            }
         }
     }
 
@@ -263,28 +271,27 @@ impl<F: Future> Isolated<F> {
         }
     }
 
-    /// Polls once, with the context's carriers attached; returns what `visit` does.
+    /// Polls once, with the context's carriers attached.
     #[cold]
     #[inline(never)]
-    fn poll_attached(
-        &mut self,
-        cx: &mut task::Context<'_>,
-    ) -> (Poll<F::Output>, Option<CleanupError>) {
+    fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let context = self.context.clone();
-        let mut visited = None;
-        let mut visit = || visited = Some(catch(|| self.visit(cx)));
-        let later = match attached(&context, &mut visit) {
-            Ok(later) => later,
-            Err(error) => panic_any(RunError::carrier(error)),
-        };
-        match visited {
+        let (mut visited, mut error) = (None, None);
+        let mut visit = || visited = Some(catch(|| self.visit(cx, Some(&mut error))));
+        let later = attached(&context, &mut visit);
+        // If the task is over, this is the last of what it has captured.
+        let _unreportable = contained(|| drop(context));
+        let later = later.unwrap_or_else(|error| panic_any(RunError::carrier(error)));
+        let poll = match visited {
             None => unreachable!("it is called unless a carrier is refused"),
             // The poll's own panic wins.
             Some(Err(payload)) => payload.resume(),
-            Some(Ok((poll, mut error))) => {
-                CleanupError::add(&mut error, later);
-                (poll, error)
-            }
+            Some(Ok(poll)) => poll,
+        };
+        CleanupError::add(&mut error, later);
+        match error {
+            None => poll,
+            Some(error) => fail(poll, error),
         }
     }
 

@@ -236,14 +236,14 @@ impl Parked {
     /// Takes the values back, and those that the poll has added, and closes the frame.
     #[inline(always)]
     fn take(&mut self, frame: &PollFrame) {
-        if frame.is_plain() {
+        if let Some(flags) = frame.plain() {
             match self.items.as_slice() {
-                [] => return frame.close_plain(),
+                [] => return frame.close_plain(flags),
                 [item, ..] if self.home == LINKED => {
                     // SAFETY: P4 and P5.
                     unsafe { item.cell() }.unlink_top(item.header);
                     self.home = thread::current().id.get();
-                    return frame.close_plain();
+                    return frame.close_plain(flags);
                 }
                 _ => {}
             }
@@ -253,7 +253,7 @@ impl Parked {
 
     #[inline(never)]
     fn take_several(&mut self, frame: &PollFrame) {
-        let is_plain = frame.is_plain();
+        let is_plain = frame.plain().is_some();
         if is_plain && self.home == LINKED + SEVERAL && self.lock.is_none() {
             self.unlink_all(thread::current());
         } else {

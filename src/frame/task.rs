@@ -111,12 +111,13 @@ impl<const OWN: u32> Open<OWN> {
         self.clean() != UNOPENED
     }
 
-    /// Returns whether the frame is the innermost, and its task has left nothing that is undone one
-    /// by one (T5).
+    /// Returns the thread's flags if the frame is the innermost, and its task has left nothing that
+    /// is undone one by one (T5).
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
+    pub(super) fn plain(&self) -> Option<u32> {
         let flags = thread::current().flags.get();
-        (flags == OWN || flags == self.clean()) && !cfg!(cleanslate_no_reset)
+        let is_plain = flags == OWN || flags == self.clean();
+        (is_plain && !cfg!(cleanslate_no_reset)).then_some(flags)
     }
 
     #[cold]
@@ -132,10 +133,8 @@ impl<const OWN: u32> Open<OWN> {
     /// Ends the last task and closes the frame: the one below is the innermost again (S2).
     #[inline]
     pub(super) fn close(&self) -> Option<CleanupError> {
-        if !self.is_plain() {
-            return self.close_slow();
-        }
-        self.close_plain();
+        let Some(flags) = self.plain() else { return self.close_slow() };
+        self.close_plain(flags);
         None
     }
 
@@ -143,7 +142,7 @@ impl<const OWN: u32> Open<OWN> {
     #[inline(never)]
     fn close_slow(&self) -> Option<CleanupError> {
         let error = self.end_task();
-        self.close_plain();
+        self.close_plain(thread::current().flags.get());
         error
     }
 
@@ -157,16 +156,15 @@ impl<const OWN: u32> Open<OWN> {
         error
     }
 
-    /// Closes the frame when nothing is left that is undone one by one.
+    /// Closes the frame when nothing is left that is undone one by one, and the thread has these
+    /// flags.
     #[inline]
-    pub(super) fn close_plain(&self) {
+    pub(super) fn close_plain(&self, flags: u32) {
         let thread = thread::current();
-        // First the flags, which say mostly that the frame keeps nothing (T6).
-        if thread.flags.get() != OWN {
-            if let Some(below) = &self.0 {
-                seldom();
-                return below.put_back();
-            }
+        if flags != OWN {
+            seldom();
+            // There is one (T6).
+            return self.0.as_ref().map_or((), Below::put_back);
         }
         thread.epoch.set(ROOT);
         if OWN != DIRECT {
@@ -240,7 +238,7 @@ impl<'c> Frame<'c> {
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
         // It has touched nothing, or values that need no drop (T5): without its epoch, nobody finds
         // them any more.
-        if self.open.is_plain() {
+        if self.open.plain().is_some() {
             thread::current().epoch.set(CLEAN);
             return Ok(());
         }
@@ -257,7 +255,7 @@ impl<'c> Frame<'c> {
         inherits: Option<&Arc<Snapshot>>,
         f: impl FnOnce() -> R,
     ) -> Result<R, CleanupError> {
-        if !self.is_clean() || !self.open.is_plain() {
+        if !self.is_clean() || self.open.plain().is_none() {
             return run(inherits, f);
         }
         let unwinding = NextOnUnwind(self);

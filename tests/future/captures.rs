@@ -1,10 +1,13 @@
 //! What an isolated future has captured, or what was captured in it.
 
-use std::pin::pin;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::support::{Census, Counted, on_a_thread, panic_of, quiet};
+use cleanslate::foreign::adopt;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context as Captured, OwnedLocal, task_local};
 use futures_lite::future::yield_now;
@@ -111,4 +114,54 @@ fn a_capture_that_is_kept_between_polls_ends_with_the_task() {
     assert_eq!(census.alive(), 2);
     assert!(poll());
     assert_eq!(census.alive(), 0);
+}
+
+/// One whose copies touch a slot in their drop and panic.
+struct FailsInDrop {
+    is_copy: bool,
+}
+
+impl Clone for FailsInDrop {
+    fn clone(&self) -> Self {
+        Self { is_copy: true }
+    }
+}
+
+impl Drop for FailsInDrop {
+    fn drop(&mut self) {
+        if self.is_copy {
+            NUMBER.set(NUMBER.get() + 1);
+            panic!("a copy");
+        }
+    }
+}
+
+task_local! {
+    #[inherit]
+    static FAILING: Option<FailsInDrop> = None;
+}
+
+thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+
+#[test]
+fn what_is_given_up_at_the_end_touches_slots_and_fails_on_its_own() {
+    quiet();
+    let poll = |mut task: Pin<&mut dyn Future<Output = u8>>| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        }));
+        assert!(!NUMBER.is_set());
+        polled.map_err(|payload| payload.downcast_ref::<&str>().copied())
+    };
+    for carries in [false, true] {
+        let context = || {
+            let original = FailsInDrop { is_copy: false };
+            let context = FAILING.scope(Some(original), Captured::capture);
+            if carries { context.carry(adopt(&LEVEL)) } else { context }
+        };
+        let ready = pin!(async { 7 }.isolated_in(&context()));
+        assert_eq!(poll(ready), Ok(Poll::Ready(7)), "carries: {carries}");
+        let panics = pin!(async { panic!("on purpose") }.isolated_in(&context()));
+        assert_eq!(poll(panics), Err(Some("on purpose")), "carries: {carries}");
+    }
 }
