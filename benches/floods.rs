@@ -12,6 +12,14 @@ use crate::{heading, row};
 
 /// Tasks of a flood.
 const FLOOD: usize = 10_000;
+/// How many floods come one after the other in a turn: one, for which sleeping workers are woken,
+/// or several, most of which find them at work.
+const FLOODS: [(usize, &str); 2] = [(1, "after a pause"), (8, "eight in a row")];
+
+/// A side that does this so often.
+fn times<'a>(n: usize, flood: impl Fn() + 'a) -> Box<dyn Fn() + 'a> {
+    Box::new(move || (0..n).for_each(|_| flood()))
+}
 
 fn threads(n: usize) -> String {
     if n == 1 { "one thread".into() } else { format!("{n} threads") }
@@ -27,13 +35,14 @@ fn by_threads(n: usize, produce: &(dyn Fn() + Sync)) {
     });
 }
 
-/// A flood of which every producer keeps the handles and then takes the results.
+/// Floods of which every producer keeps the handles and then takes the results.
 fn with_results<'a, H>(
+    floods: usize,
     producers: usize,
     submit: impl Fn() -> H + Sync + 'a,
     join: impl Fn(H) -> i32 + Sync + 'a,
 ) -> Box<dyn Fn() + 'a> {
-    Box::new(move || {
+    times(floods, move || {
         by_threads(producers, &|| {
             let tasks: Vec<_> = (0..FLOOD / producers).map(|_| submit()).collect();
             tasks.into_iter().for_each(|task| _ = black_box(join(task)));
@@ -44,10 +53,11 @@ fn with_results<'a, H>(
 /// The same with a pool that has no handles: the results come through a channel for each producer,
 /// as threadpool's documentation has it.
 fn by_channel<'a>(
+    floods: usize,
     producers: usize,
     submit: impl Fn(mpsc::Sender<i32>) + Sync + 'a,
 ) -> Box<dyn Fn() + 'a> {
-    Box::new(move || {
+    times(floods, move || {
         by_threads(producers, &|| {
             let (tell, told) = mpsc::channel();
             (0..FLOOD / producers).for_each(|_| submit(tell.clone()));
@@ -69,7 +79,8 @@ pub(crate) fn rows() {
     let affinity = affinitypool::Builder::new().worker_threads(2).build();
     let done = Arc::new(AtomicUsize::new(0));
     let tick = |done: Arc<AtomicUsize>| _ = done.fetch_add(1, Ordering::Release);
-    for producers in [1, 2, 4, 8] {
+    let kinds = [1, 2, 4, 8].map(|producers| FLOODS.map(|(floods, how)| (producers, floods, how)));
+    for (producers, floods, how) in kinds.into_iter().flatten() {
         let flood = |submit: &(dyn Fn(Arc<AtomicUsize>) + Sync)| {
             by_threads(producers, &|| {
                 (0..FLOOD / producers).for_each(|_| submit(Arc::clone(&done)));
@@ -80,30 +91,34 @@ pub(crate) fn rows() {
             done.store(0, Ordering::Release);
         };
         row(
-            &format!("a flood by {}, per task", threads(producers)),
+            &format!("a flood by {}, {how}, per task", threads(producers)),
             "1.0",
-            FLOOD,
+            floods * FLOOD,
             &[
-                ("", Box::new(|| flood(&|done| drop(pool.submit(move || tick(done)))))),
-                ("rayon", Box::new(|| flood(&|done| rayon.spawn(move || tick(done))))),
-                ("threadpool", Box::new(|| flood(&|done| threadpool.execute(move || tick(done))))),
-                ("rusty_pool", Box::new(|| flood(&|done| rusty.execute(move || tick(done))))),
+                ("", times(floods, || flood(&|done| drop(pool.submit(move || tick(done)))))),
+                ("rayon", times(floods, || flood(&|done| rayon.spawn(move || tick(done))))),
+                (
+                    "threadpool",
+                    times(floods, || flood(&|done| threadpool.execute(move || tick(done)))),
+                ),
+                ("rusty_pool", times(floods, || flood(&|done| rusty.execute(move || tick(done))))),
                 (
                     "tokio",
-                    Box::new(|| flood(&|done| drop(tokio.spawn_blocking(move || tick(done))))),
+                    times(floods, || flood(&|done| drop(tokio.spawn_blocking(move || tick(done))))),
                 ),
             ],
         );
     }
-    for producers in [1, 2, 4, 8] {
+    for (producers, floods, how) in kinds.into_iter().flatten() {
         row(
-            &format!("the same with results, by {}", threads(producers)),
+            &format!("the same with results, by {}, {how}", threads(producers)),
             "1.0",
-            FLOOD,
+            floods * FLOOD,
             &[
                 (
                     "",
                     with_results(
+                        floods,
                         producers,
                         || pool.submit(|| black_box(1)),
                         |task| task.join().unwrap(),
@@ -112,6 +127,7 @@ pub(crate) fn rows() {
                 (
                     "rusty_pool",
                     with_results(
+                        floods,
                         producers,
                         || rusty.evaluate(|| black_box(1)),
                         rusty_pool::JoinHandle::await_complete,
@@ -120,6 +136,7 @@ pub(crate) fn rows() {
                 (
                     "tokio",
                     with_results(
+                        floods,
                         producers,
                         || tokio.spawn_blocking(|| black_box(1)),
                         |task| tokio.block_on(task).unwrap(),
@@ -127,17 +144,17 @@ pub(crate) fn rows() {
                 ),
                 (
                     "affinitypool",
-                    with_results(producers, || affinity.spawn(|| black_box(1)), block_on),
+                    with_results(floods, producers, || affinity.spawn(|| black_box(1)), block_on),
                 ),
                 (
                     "rayon, a channel",
-                    by_channel(producers, |tell| {
+                    by_channel(floods, producers, |tell| {
                         rayon.spawn(move || tell.send(black_box(1)).unwrap());
                     }),
                 ),
                 (
                     "threadpool, a channel",
-                    by_channel(producers, |tell| {
+                    by_channel(floods, producers, |tell| {
                         threadpool.execute(move || tell.send(black_box(1)).unwrap());
                     }),
                 ),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use cleanslate::{Context, Isolation, Pool, task_local};
 use rayon::prelude::*;
 
-use self::turns::{Way, median, patience, turns, work};
+use self::turns::{LEAST, Turns, Way, median, patience, turns, work};
 
 task_local! {
     static WORD: u64 = 0;
@@ -43,16 +43,23 @@ fn call<R>(f: impl FnOnce() -> R) -> R {
 
 /// Prints a row: the first side, the others, and the ratio to the best of them.
 fn row(what: &str, budget: &str, units: usize, ways: &[Way<'_>]) {
-    let (nanos, [ratio, low, high]) = turns(ways, units);
+    print_row(what, budget, ways, &turns(ways, units, patience(), LEAST));
+}
+
+fn print_row(what: &str, budget: &str, ways: &[Way<'_>], turns: &Turns) {
+    let nanos = &turns.medians;
     let others: Vec<_> = ways[1..]
         .iter()
         .zip(&nanos[1..])
         .map(|(way, nanos)| format!("{} {}", way.0, time(*nanos)))
         .collect();
     println!(
-        "| {what} | {} | {} | {ratio:.2} ({low:.2}–{high:.2}) | {budget} |",
+        "| {what} | {} | {} | {:.2} ({:.2}–{:.2}) | {budget} |",
         time(nanos[0]),
         others.join(", "),
+        turns.decile(5),
+        turns.decile(1),
+        turns.decile(9),
     );
 }
 
@@ -61,7 +68,7 @@ fn heading(title: &str) {
     println!("|---|---|---|---|---|");
 }
 
-/// A map of 1 ns an item, compiled several times: where a loop comes to lie in memory makes more
+/// A map that adds two numbers, compiled several times: where a loop comes to lie in memory makes more
 /// of a difference than the reset, and these lie in different places.
 const LOOPS: [fn(&Pool, &[u64]); 16] = {
     macro_rules! loops {
@@ -94,13 +101,27 @@ fn resets() {
     let reset = Pool::new(1).unwrap();
     let leaky = Pool::builder().workers(1).isolation(Isolation::Leaky).build().unwrap();
     let items: Vec<u64> = (0..1_000_000).collect();
-    let all = |pool: &Pool| LOOPS.iter().for_each(|each| each(pool, &items));
-    row(
-        "a task that touches nothing, 1 ns of work",
-        "1.02",
-        LOOPS.len() * items.len(),
-        &[("", Box::new(|| all(&reset))), ("`Leaky`", Box::new(|| all(&leaky)))],
-    );
+    // A turn takes a few milliseconds, so that there are many, and the items lie in the cache.
+    let few = &items[..50_000];
+    let add = |pool: &Pool| LOOPS.iter().for_each(|map| map(pool, few));
+    let work = |pool: &Pool| SLICES.iter().for_each(|map| map(pool, few, 1));
+    let clean: [(&str, usize, [Way<'_>; 2]); 2] = [
+        (
+            "a task that touches nothing and adds two numbers",
+            LOOPS.len(),
+            [("", Box::new(|| add(&reset))), ("`Leaky`", Box::new(|| add(&leaky)))],
+        ),
+        (
+            "a task that touches nothing, 1 ns of work",
+            COPIES,
+            [("", Box::new(|| work(&reset))), ("`Leaky`", Box::new(|| work(&leaky)))],
+        ),
+    ];
+    let intervals = clean.map(|(what, maps, ways)| {
+        let turns = turns(&ways, maps * few.len(), 5 * patience(), LEAST);
+        print_row(what, "1.02", &ways, &turns);
+        turns.interval()
+    });
     row(
         "set, get and reset of a `u64`",
         "+ 2 ns",
@@ -128,6 +149,12 @@ fn resets() {
     std::thread::scope(|scope| {
         scope.spawn(captures);
     });
+    let intervals = intervals.map(|[low, high]| format!("{low:.3} and {high:.3}"));
+    println!(
+        "\nIn 95 of 100 cases the median of ever more turns of this run would come to lie between\n\
+         {} in the first row, between {} in the second.",
+        intervals[0], intervals[1],
+    );
 }
 
 fn captures() {
