@@ -68,8 +68,8 @@ fn heading(title: &str) {
     println!("|---|---|---|---|---|");
 }
 
-/// A map that adds two numbers, compiled several times: where a loop comes to lie in memory makes more
-/// of a difference than the reset, and these lie in different places.
+/// A map that adds two numbers, compiled several times: where a loop comes to lie in memory makes
+/// more of a difference than the reset, and these lie in different places.
 const LOOPS: [fn(&Pool, &[u64]); 16] = {
     macro_rules! loops {
         ($($n:literal)*) => {

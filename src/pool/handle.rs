@@ -113,7 +113,7 @@ impl<R> JoinHandle<R> {
             Err(error) => return Some(Err(error)),
         }
         let job = self.job.take()?;
-        Some(taken(&*job))
+        Some(job.take())
     }
 
     /// Returns whether the task is done, so that [`join`](JoinHandle::join) would not wait.
@@ -263,7 +263,7 @@ const TAKEN: &str = "the result of this task was taken before";
 #[track_caller]
 pub(crate) fn join<R>(job: &(impl Joinable<R> + ?Sized), core: &Core) -> Result<R, TaskError> {
     wait(job.any(), core)?;
-    taken(job)
+    job.take()
 }
 
 /// Waits until `job` is done, running it here if this thread may.
@@ -370,15 +370,6 @@ fn give_back(job: &dyn AnyJob, core: &Core, before: Option<Arc<Waiter>>) -> bool
     }
 }
 
-/// Takes the result of a job that is done.
-#[track_caller]
-fn taken<R>(job: &(impl Joinable<R> + ?Sized)) -> Result<R, TaskError> {
-    match job.take() {
-        Some(result) => result,
-        None => unreachable!("the result of a job is taken once, by its handle"),
-    }
-}
-
 impl<R> Future for JoinHandle<R> {
     type Output = Result<R, TaskError>;
 
@@ -398,7 +389,7 @@ impl<R> Future for JoinHandle<R> {
         let Some(job) = &this.job else { panic!("{TAKEN}") };
         let result = match poll(job.any(), &this.core, cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(done) => done.and_then(|()| taken(&**job)),
+            Poll::Ready(done) => done.and_then(|()| job.take()),
         };
         this.job = None;
         Poll::Ready(result)

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::core::{Place, Refused};
-use super::error::{Cause, SubmitError, TaskError};
+use super::error::{SubmitError, TaskError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
 use super::job::{self, AnyJob, End, How, Job, Work};
@@ -160,9 +160,9 @@ impl Pool {
         let number = admitted.unwrap_or_else(|_| core.next_number());
         let job = Arc::new(Job::new(number, self.name.clone(), at, work, end));
         let ends = match admitted {
-            Ok(_) if enqueue(Arc::clone(&job)) => How::Cancel(Cause::ShutDown),
+            Ok(_) if enqueue(Arc::clone(&job)) => How::ShutDown,
             Ok(_) => return job,
-            Err(why) => refuse(why),
+            Err(why) => How::Refuse(why),
         };
         let _ended = job.claim(core, ends);
         job
@@ -182,15 +182,6 @@ impl Pool {
         let work = self.work(f);
         let admitted = core.admit(Place::Wait);
         let label = self.label(admitted.unwrap_or_else(|_| core.next_number()), at);
-        job::end_here(core, &label, work, admitted.map_or_else(refuse, |_| How::Here))
+        job::end_here(core, &label, work, admitted.map_or_else(How::Refuse, |_| How::Here))
     }
-}
-
-/// Returns how a task ends that was not let in.
-#[cold]
-fn refuse<'t>(why: Refused) -> How<'t> {
-    How::Refuse(match why {
-        Refused::Forked => Cause::Forked,
-        Refused::Full | Refused::ShutDown => Cause::ShutDown,
-    })
 }

@@ -61,14 +61,17 @@ impl<'c> Activity<'c> {
     pub(crate) fn begin(core: &'c Core, tally: Tally<'c>, what: Doing) -> Self {
         let mark = current::enter(core.id, what);
         tally.add(|c| &c.claimed, 1);
-        if let Some(capacity) = &core.capacity {
-            if what != Doing::OTHER {
-                // Wakes whoever waits for the job's place: user code, which must not wait for this
-                // job, so the mark comes first.
-                capacity.release();
-            }
-        }
         Self { core, tally, _mark: mark }
+    }
+
+    /// Gives a job's place in a bounded queue to the next one.
+    #[inline]
+    pub(crate) fn release_place(&self) {
+        if let Some(capacity) = &self.core.capacity {
+            // Wakes whoever waits for it: user code, which must not wait for this job, so the mark
+            // comes first.
+            capacity.release();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use self::state::{Completion, Detached, JobCell, State};
-use super::core::{Activity, Core, Entry, Tally};
+use super::core::{Activity, Core, Entry, Refused, Tally};
 use super::error::{Cause, Label, Labelled, Name, TaskError};
 use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
@@ -61,11 +61,12 @@ pub(crate) trait AnyJob: Send + Sync {
 /// A job as its handle sees it.
 pub(crate) trait Joinable<R>: Send + Sync {
     fn any(&self) -> &dyn AnyJob;
-    /// Takes the result, if the job is done and nobody took it before.
-    fn take(&self) -> Option<Result<R, TaskError>>;
+    /// Takes the result of a job that is done, once.
+    fn take(&self) -> Result<R, TaskError>;
 }
 
 /// How a job that is claimed comes to its end.
+#[derive(Clone, Copy)]
 pub(crate) enum How<'t> {
     /// It is run by a thread that has taken it off the queue, and counts on this.
     Run(Tally<'t>),
@@ -73,10 +74,12 @@ pub(crate) enum How<'t> {
     Inline,
     /// It is run by the thread that submits it, and nobody else ever sees it.
     Here,
-    /// It is cancelled where it lies on the queue, for this cause.
-    Cancel(Cause),
-    /// It was not let in, for this cause. Nothing counts it.
-    Refuse(Cause),
+    /// It is cancelled where it lies on the queue: by its handle.
+    CancelByHandle,
+    /// The same, since the pool is shut down.
+    ShutDown,
+    /// It was not let in. Nothing counts it.
+    Refuse(Refused),
 }
 
 /// A job that nobody has claimed was left as it is, since too many tasks lie on top of one another
@@ -111,29 +114,29 @@ where
 }
 
 /// A claimed job, or a task that became none, but for its closure.
-struct Claimed<'j> {
+struct Claimed<'j, 'c> {
     label: &'j dyn Labelled,
     end: &'j dyn End,
     context: Context,
     /// Whether the job was to be cancelled by whoever claims it.
     is_unwanted: bool,
+    /// Where it is noted what is under way until the end is published. (Returned, it would be moved
+    /// from place to place, which took a tenth of the time of an empty task.)
+    activity: &'j mut Option<Activity<'c>>,
 }
 
-/// How a job has ended, and what lasts until that is published. If it is an error, nothing is left
-/// of the closure and of its result.
-type Ended<'c> = (Result<(), Cause>, Option<Activity<'c>>);
-
-impl Claimed<'_> {
+impl<'c> Claimed<'_, 'c> {
     /// Brings it to its end. Everything that the task made, its closure and its context are gone
-    /// afterwards.
-    fn end<'c>(self, core: &'c Core, how: How<'c>, task: &mut dyn Call) -> Ended<'c> {
-        if let How::Inline | How::Cancel(_) = how {
+    /// afterwards; after an error, its result, too.
+    fn end(self, core: &'c Core, how: How<'c>, task: &mut dyn Call) -> Result<(), Cause> {
+        if let How::Inline | How::CancelByHandle | How::ShutDown = how {
             // Before it runs, so that a deep recursion cannot pile them up.
             core.mark_stale(1);
         }
         let tally = match how {
-            How::Refuse(cause) => return (self.refuse(core, cause, task), None),
-            How::Cancel(cause) => return self.abandon(core, cause, task),
+            How::Refuse(why) => return self.refuse(core, why, task),
+            How::CancelByHandle => return self.abandon(core, Cause::CancelledByHandle, task),
+            How::ShutDown => return self.abandon(core, Cause::ShutDown, task),
             _ if self.is_unwanted || core.is_cancelled() => {
                 return self.abandon(core, Cause::ShutDown, task);
             }
@@ -146,7 +149,7 @@ impl Claimed<'_> {
             }
         };
         tally.add(|c| &c.running, 1);
-        let activity = Activity::begin(core, tally, Doing::TASK);
+        self.activity.insert(Activity::begin(core, tally, Doing::TASK)).release_place();
         let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
         if ended.is_err() && !task.is_over() {
             // It has a result, and fails for what it has leaked.
@@ -160,29 +163,29 @@ impl Claimed<'_> {
         if let Err(cause) = &ended {
             self.end.failing(cause);
         }
-        (ended, Some(activity))
+        ended
     }
 
     /// Ends it for this cause, unless its handle has cancelled it: its closure and its context are
     /// dropped here and now.
     #[cold]
-    fn abandon<'c>(self, core: &'c Core, cause: Cause, task: &mut dyn Call) -> Ended<'c> {
+    fn abandon(self, core: &'c Core, cause: Cause, task: &mut dyn Call) -> Result<(), Cause> {
         let cause = if self.is_unwanted { Cause::CancelledByHandle } else { cause };
         // The drops are user code, and so is what hears of the end.
         let tally = core.tally();
-        let activity = Activity::begin(core, tally, Doing::DROP);
+        self.activity.insert(Activity::begin(core, tally, Doing::DROP)).release_place();
         core.call_contained(&mut dropping(task, self.context), self.label);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
         if !matches!(cause, Cause::CancelledByHandle) {
             self.end.failing(&cause);
         }
-        (Err(cause), Some(activity))
+        Err(cause)
     }
 
     /// Ends it without counting it.
     #[cold]
-    fn refuse(self, core: &Core, cause: Cause, task: &mut dyn Call) -> Result<(), Cause> {
+    fn refuse(self, core: &Core, why: Refused, task: &mut dyn Call) -> Result<(), Cause> {
         let mut context = Some(self.context);
         let drop = || {
             let context = context.take().unwrap_or_else(Context::empty);
@@ -193,6 +196,10 @@ impl Claimed<'_> {
             let _leaked = ManuallyDrop::new(context);
             task.leak();
         }
+        let cause = match why {
+            Refused::Forked => Cause::Forked,
+            Refused::Full | Refused::ShutDown => Cause::ShutDown,
+        };
         self.end.failing(&cause);
         Err(cause)
     }
@@ -226,7 +233,7 @@ impl dyn AnyJob + '_ {
         if !current::may_end() {
             return self.state().cancel_at_claim();
         }
-        self.claim(core, How::Cancel(Cause::CancelledByHandle))
+        self.claim(core, How::CancelByHandle)
     }
 
     /// Lets go of the job for a handle that has not taken the result.
@@ -268,8 +275,9 @@ where
 {
     let (closure, context) = work;
     let mut task = Once::Closure(closure);
-    let claimed = Claimed { label, end: &(), context, is_unwanted: false };
-    let (ended, activity) = not_in_carrier(|| claimed.end(core, how, &mut task));
+    let mut activity = None;
+    let claimed = Claimed { label, end: &(), context, is_unwanted: false, activity: &mut activity };
+    let ended = not_in_carrier(|| claimed.end(core, how, &mut task));
     drop(activity);
     match ended {
         Ok(()) => Ok(task.into_result()),
@@ -347,7 +355,7 @@ where
     }
 
     fn cancel_on_queue(&self, core: &Core) {
-        let _cancelled = self.claim(core, How::Cancel(Cause::ShutDown));
+        let _cancelled = self.claim(core, How::ShutDown);
     }
 }
 
@@ -369,15 +377,29 @@ where
         let Some(((closure, context), promise)) = self.cell.claim() else { return false };
         let mut task = Once::Closure(closure);
         let is_unwanted = promise.is_unwanted;
-        let claimed = Claimed { label: self, end: &self.end, context, is_unwanted };
-        let (ended, activity) = claimed.end(core, how, &mut task);
-        let is_cancelled = matches!(ended, Err(Cause::CancelledByHandle | Cause::ShutDown));
-        match promise.complete(ended.map(|()| task.into_result()), is_cancelled) {
-            Completion::Attached(None) => {}
-            Completion::Attached(Some(waiter)) => wake(core, waiter, self),
-            Completion::Detached => self.discard(core),
+        // A block, since `drop(activity)` would move it first.
+        {
+            let mut activity = None;
+            let claimed = Claimed {
+                label: self,
+                end: &self.end,
+                context,
+                is_unwanted,
+                activity: &mut activity,
+            };
+            let completion = match claimed.end(core, how, &mut task) {
+                Ok(()) => promise.complete(Ok(task.into_result()), false),
+                Err(cause) => {
+                    let is_cancelled = matches!(cause, Cause::CancelledByHandle | Cause::ShutDown);
+                    promise.complete(Err(cause), is_cancelled)
+                }
+            };
+            match completion {
+                Completion::Attached(None) => {}
+                Completion::Attached(Some(waiter)) => wake(core, waiter, self),
+                Completion::Detached => self.discard(core),
+            }
         }
-        drop(activity);
         self.end.over();
         true
     }
@@ -401,8 +423,12 @@ where
         self
     }
 
-    fn take(&self) -> Option<Result<R, TaskError>> {
-        Some(self.cell.take()?.map_err(|cause| seen(self, &self.end, cause)))
+    fn take(&self) -> Result<R, TaskError> {
+        match self.cell.take() {
+            Some(Ok(result)) => Ok(result),
+            Some(Err(cause)) => Err(seen(self, &self.end, cause)),
+            None => unreachable!("the result of a job is taken once, by its handle"),
+        }
     }
 }
 

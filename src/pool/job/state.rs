@@ -176,7 +176,9 @@ impl State {
     pub(crate) fn detach(&self) -> (Detached, Option<Arc<Waiter>>) {
         // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
         // orders what the handle did before the runner's drop of the outcome.
-        let before = self.word.fetch_or(DETACHED, Ordering::AcqRel);
+        // Added, since it is set once: with `fetch_or` a look at two bits would make it a loop.
+        let before = self.word.fetch_add(DETACHED, Ordering::AcqRel);
+        debug_assert!(before & DETACHED == 0, "a handle goes once");
         let waiter = if before & WAITER != 0 { self.waiter.lock().take() } else { None };
         (if before & DONE != 0 { Detached::Caller } else { Detached::Runner }, waiter)
     }
@@ -185,8 +187,9 @@ impl State {
     fn complete(&self) -> Completion {
         // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
         // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
-        // ours of the outcome.
-        let before = self.word.fetch_or(DONE, Ordering::AcqRel);
+        // ours of the outcome. Added: as in `detach`.
+        let before = self.word.fetch_add(DONE, Ordering::AcqRel);
+        debug_assert!(before & DONE == 0, "invariant 1");
         if before & DETACHED != 0 {
             return Completion::Detached;
         }
@@ -214,15 +217,17 @@ impl<W, O> JobCell<W, O> {
     pub(crate) fn claim(&self) -> Option<(W, Promise<'_, W, O>)> {
         // Relaxed: the winner reads only what was written before the job was shared, and sharing it
         // (the queue, the handle) orders that; a loser reads nothing.
-        let before = self.state.word.fetch_or(CLAIMED, Ordering::Relaxed);
-        if before & CLAIMED != 0 {
+        if self.state.word.fetch_or(CLAIMED, Ordering::Relaxed) & CLAIMED != 0 {
             return None;
         }
+        // Relaxed: set before the claim or never, by changes to the same word. (Asked for this bit,
+        // too, the line above would be a loop.)
+        let is_unwanted = self.state.word.load(Ordering::Relaxed) & CANCELLED != 0;
         // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
         let body = unsafe { &mut *self.body.get() };
         // SAFETY: invariant 2: it is there until the claim, which was now.
         let work = unsafe { ManuallyDrop::take(&mut body.work) };
-        Some((work, Promise { cell: self, is_unwanted: before & CANCELLED != 0 }))
+        Some((work, Promise { cell: self, is_unwanted }))
     }
 
     /// Takes the outcome; `None` if the job is not done or the outcome was taken before.
