@@ -12,7 +12,7 @@ use cleanslate::{Context, OwnedLocal, Pool, TaskLocal, task_local};
 use plotters::prelude::*;
 use rayon::prelude::*;
 
-use self::turns::{LEAST, Way, patience, turns, work};
+use self::turns::{Way, patience, turns, work};
 
 task_local! { static WORD: u64 = 0; }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
@@ -142,7 +142,7 @@ impl Series {
 
 /// The median nanoseconds of a unit, for each side.
 fn nanos(ways: &[Way<'static>], units: usize) -> Vec<(&'static str, f64)> {
-    let nanos = turns(ways, units, patience(), LEAST).medians;
+    let (nanos, _ratios) = turns(ways, units, patience());
     ways.iter().map(|way| way.0).zip(nanos).collect()
 }
 

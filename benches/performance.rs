@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use cleanslate::{Context, Isolation, Pool, task_local};
 use rayon::prelude::*;
 
-use self::turns::{LEAST, Turns, Way, median, patience, turns, work};
+use self::turns::{Way, median, patience, turns, work};
 
 task_local! {
     static WORD: u64 = 0;
@@ -43,11 +43,19 @@ fn call<R>(f: impl FnOnce() -> R) -> R {
 
 /// Prints a row: the first side, the others, and the ratio to the best of them.
 fn row(what: &str, budget: &str, units: usize, ways: &[Way<'_>]) {
-    print_row(what, budget, ways, &turns(ways, units, patience(), LEAST));
+    let _ratios = row_for(patience(), what, budget, units, ways);
 }
 
-fn print_row(what: &str, budget: &str, ways: &[Way<'_>], turns: &Turns) {
-    let nanos = &turns.medians;
+/// Does the same for so long; returns the ratios, in order.
+fn row_for(
+    patience: Duration,
+    what: &str,
+    budget: &str,
+    units: usize,
+    ways: &[Way<'_>],
+) -> Vec<f64> {
+    let (nanos, ratios) = turns(ways, units, patience);
+    let decile = |tenths| ratios[(ratios.len() - 1) * tenths / 10];
     let others: Vec<_> = ways[1..]
         .iter()
         .zip(&nanos[1..])
@@ -57,10 +65,20 @@ fn print_row(what: &str, budget: &str, ways: &[Way<'_>], turns: &Turns) {
         "| {what} | {} | {} | {:.2} ({:.2}–{:.2}) | {budget} |",
         time(nanos[0]),
         others.join(", "),
-        turns.decile(5),
-        turns.decile(1),
-        turns.decile(9),
+        decile(5),
+        decile(1),
+        decile(9),
     );
+    ratios
+}
+
+/// Returns between what the median of ever more ratios would come to lie, in 95 of 100 cases. By
+/// the ranks that the sign test gives: how many of them lie above it is as many tosses of a coin
+/// (Conover, Practical Nonparametric Statistics, 3rd edition, 1999, section 3.2).
+fn interval(ratios: &[f64]) -> [f64; 2] {
+    let n = ratios.len() as f64;
+    let ranks = [n / 2.0 - 0.98 * n.sqrt(), n / 2.0 + 0.98 * n.sqrt()];
+    ranks.map(|rank| ratios[(rank as usize).min(ratios.len() - 1)])
 }
 
 fn heading(title: &str) {
@@ -118,9 +136,7 @@ fn resets() {
         ),
     ];
     let intervals = clean.map(|(what, maps, ways)| {
-        let turns = turns(&ways, maps * few.len(), 5 * patience(), LEAST);
-        print_row(what, "1.02", &ways, &turns);
-        turns.interval()
+        interval(&row_for(5 * patience(), what, "1.02", maps * few.len(), &ways))
     });
     row(
         "set, get and reset of a `u64`",

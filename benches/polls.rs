@@ -8,6 +8,13 @@ use std::task::{self, Poll, Waker};
 use cleanslate::future::FutureExt;
 use cleanslate::{OwnedLocal, TaskLocal};
 
+#[cfg(feature = "rayon")]
+use cleanslate::rayon::ParallelIteratorExt;
+#[cfg(feature = "rayon")]
+use rayon::prelude::*;
+
+#[cfg(feature = "rayon")]
+use crate::turns::work;
 use crate::{COPIES, TENANT, WORD, heading, row};
 
 macro_rules! declared {
@@ -111,41 +118,33 @@ pub(crate) fn rows() {
     }
     #[cfg(feature = "rayon")]
     {
-        use crate::turns::work;
-        use cleanslate::rayon::ParallelIteratorExt;
-        use rayon::prelude::*;
-        let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        for (nanos, touches, budget) in [(10, false, "1.3"), (100, false, "1.03"), (1, true, "5")] {
-            let f = move |n: u64| {
-                if touches {
-                    WORD.set(n);
-                }
-                n + work(nanos)
-            };
-            let plain = move |n: u64| n + work(nanos);
-            let sum = |sum: u64| _ = black_box(sum);
-            let what = if touches { ", one `u64` touched" } else { "" };
-            row(
-                &format!("`.isolated().map(f)`, {nanos} ns an item{what}"),
-                budget,
-                100_000,
-                &[
-                    (
-                        "",
-                        Box::new(|| {
-                            let items = || (0..100_000_u64).into_par_iter();
-                            sum(rayon.install(|| items().isolated().map(f).sum()));
-                        }),
-                    ),
-                    (
-                        "bare rayon",
-                        Box::new(|| {
-                            let items = || (0..100_000_u64).into_par_iter();
-                            sum(rayon.install(|| items().map(plain).sum()));
-                        }),
-                    ),
-                ],
-            );
-        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        on_rayon(&pool, "10 ns an item", "1.3", 10, |n| n + work(10));
+        on_rayon(&pool, "100 ns an item", "1.03", 100, |n| n + work(100));
+        on_rayon(&pool, "1 ns an item, one `u64` touched", "5", 1, |n| {
+            WORD.set(n);
+            n + work(1)
+        });
     }
+}
+
+/// A map of isolated closures beside one of bare closures that do so much work.
+#[cfg(feature = "rayon")]
+fn on_rayon(
+    pool: &rayon::ThreadPool,
+    what: &str,
+    budget: &str,
+    nanos: u64,
+    isolated: impl Fn(u64) -> u64 + Copy + Send + Sync,
+) {
+    let items = || (0..100_000_u64).into_par_iter();
+    let bare = move |n| n + work(nanos);
+    let map = || _ = black_box(pool.install(|| items().isolated().map(isolated).sum::<u64>()));
+    let map_bare = || _ = black_box(pool.install(|| items().map(bare).sum::<u64>()));
+    row(
+        &format!("`.isolated().map(f)`, {what}"),
+        budget,
+        100_000,
+        &[("", Box::new(map)), ("bare rayon", Box::new(map_bare))],
+    );
 }

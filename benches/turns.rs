@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub(crate) type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
 
 /// How many turns there are at least.
-pub(crate) const LEAST: usize = 15;
+const LEAST: usize = 15;
 
 /// How long the sides of a row take turns.
 pub(crate) fn patience() -> Duration {
@@ -45,36 +45,13 @@ fn time(way: &Way<'_>, runs: usize) -> Duration {
     began.elapsed()
 }
 
-/// What turns have shown.
-pub(crate) struct Turns {
-    /// The median nanoseconds of each side per unit.
-    pub(crate) medians: Vec<f64>,
-    /// The first side's ratios to that of the others with the best median, in order.
-    ratios: Vec<f64>,
-}
-
-impl Turns {
-    /// Returns the ratio that so many tenths of the turns do not exceed.
-    pub(crate) fn decile(&self, tenths: usize) -> f64 {
-        self.ratios[(self.ratios.len() - 1) * tenths / 10]
-    }
-
-    /// Returns between what the median of ever more turns would come to lie, in 95 of 100 cases.
-    /// By the ranks that the sign test gives: how many of them lie above it is as many tosses of a
-    /// coin (Conover, Practical Nonparametric Statistics, 3rd edition, 1999, section 3.2).
-    pub(crate) fn interval(&self) -> [f64; 2] {
-        let n = self.ratios.len() as f64;
-        let ranks = [n / 2.0 - 0.98 * n.sqrt(), n / 2.0 + 0.98 * n.sqrt()];
-        ranks.map(|rank| self.ratios[(rank as usize).min(self.ratios.len() - 1)])
-    }
-}
-
-/// Runs the sides in turns that take equally long, for this long and so many turns at least.
-pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration, least: usize) -> Turns {
+/// Runs the sides in turns that take equally long, for so long; returns the median nanoseconds of
+/// each per unit, and the first side's ratios to that of the others with the best median, in order.
+pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration) -> (Vec<f64>, Vec<f64>) {
     let runs: Vec<usize> = ways.iter().map(runs).collect();
     let mut took: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     let began = Instant::now();
-    while took[0].len() < least || began.elapsed() < patience {
+    while took[0].len() < LEAST || began.elapsed() < patience {
         let first = took[0].len();
         for n in 0..ways.len() {
             // Who is first changes with every round.
@@ -93,7 +70,7 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration, least: u
     let mut ratios: Vec<f64> =
         took[0].iter().zip(&took[best]).map(|(own, best)| own / best).collect();
     ratios.sort_by(f64::total_cmp);
-    Turns { medians, ratios }
+    (medians, ratios)
 }
 
 /// About as many nanoseconds of work, seen alone: a core does several short ones at once. Returns a

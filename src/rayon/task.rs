@@ -29,14 +29,14 @@ fn run_plain<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     }
 }
 
-#[inline]
+#[cold]
+#[inline(never)]
 fn run_attached<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     let mut task = Once::Closure(f);
     call_attached(context, &mut task);
     task.into_result()
 }
 
-#[cold]
 fn call_attached(context: &Context, task: &mut dyn Call) {
     context::call_attached(context, task).unwrap_or_else(|failure| raise(failure));
 }
