@@ -80,7 +80,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(31_650))]
+#[library_benchmark(config = limit(31_240))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -146,7 +146,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(15_110))]
+#[library_benchmark(config = limit(14_820))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());
@@ -166,7 +166,7 @@ fn busy() -> (mpsc::Sender<()>, Pool) {
 }
 
 // What the submitting thread does; nobody has to be woken.
-#[library_benchmark(config = limit(52_750))]
+#[library_benchmark(config = limit(52_240))]
 #[bench::it(args = (busy()), teardown = drop)]
 fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {

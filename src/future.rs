@@ -204,8 +204,8 @@ impl<F: Future> Future for Isolated<F> {
     }
 }
 
-/// Where a poll leaves what went wrong with the whole task, while carriers are attached. With
-/// `None` it panics.
+/// Where a poll leaves what went wrong with the whole task, while carriers are attached. Without
+/// them there is no such place, and the poll panics with it.
 type Errors<'e> = Option<&'e mut Option<CleanupError>>;
 
 /// Gives up what a task has captured if its poll unwinds and it is over.
@@ -220,8 +220,8 @@ impl<F: Future> Drop for GiveUpOnUnwind<'_, F> {
 
 impl<F: Future> Isolated<F> {
     /// Polls once, with the values in their slots.
-    // Compiled once for both of its callers: where it is inlined into two, the future's own code is
-    // inlined into neither.
+    // Not inlined, so that there is one copy of it: with two, the compiler inlines the future's own
+    // poll into neither.
     #[inline(never)]
     fn visit(&mut self, cx: &mut task::Context<'_>, errors: Errors<'_>) -> Poll<F::Output> {
         let unwinding = GiveUpOnUnwind(self);
@@ -279,7 +279,7 @@ impl<F: Future> Isolated<F> {
         let (mut visited, mut error) = (None, None);
         let mut visit = || visited = Some(catch(|| self.visit(cx, Some(&mut error))));
         let later = attached(&context, &mut visit);
-        // If the task is over, this is the last of what it has captured.
+        // If the task is over, this may be the last of what it has captured.
         let _unreportable = contained(|| drop(context));
         let later = later.unwrap_or_else(|error| panic_any(RunError::carrier(error)));
         let poll = match visited {

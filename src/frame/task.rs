@@ -163,7 +163,7 @@ impl<const OWN: u32> Open<OWN> {
         let thread = thread::current();
         if flags != OWN {
             seldom();
-            // There is one (T6).
+            debug_assert!(self.0.is_some(), "T6");
             return self.0.as_ref().map_or((), Below::put_back);
         }
         thread.epoch.set(ROOT);

@@ -305,13 +305,13 @@ fn wait_until(job: &dyn AnyJob, core: &Core, deadline: Option<Instant>) -> Resul
     Ok(give_back(job, core, before))
 }
 
-/// Polls whether `job` is done, running it here if this thread may. After an error the handle has
-/// let go of it.
-fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), TaskError>> {
+/// Polls whether `job` is done, running it here if this thread may. The error says why it cannot be
+/// waited for.
+fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), Cause>> {
     let state = job.state();
     let claims = current::in_task() || core.is_cancelled();
     if !state.is_done() && claims && job.run_inline(core).is_err() {
-        return Poll::Ready(Err(given_up(job, core, Cause::TooDeep)));
+        return Poll::Ready(Err(Cause::TooDeep));
     }
     if state.is_done() {
         return Poll::Ready(Ok(()));
@@ -323,7 +323,7 @@ fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), 
             if !core.is_forked() {
                 return Poll::Pending;
             }
-            return Poll::Ready(Err(given_up(job, core, Cause::Forked)));
+            return Poll::Ready(Err(Cause::Forked));
         }
     }
     Poll::Ready(Ok(()))
@@ -387,12 +387,14 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
-        let result = match poll(job.any(), &this.core, cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(done) => done.and_then(|()| job.take()),
-        };
-        this.job = None;
-        Poll::Ready(result)
+        let Poll::Ready(done) = poll(job.any(), &this.core, cx) else { return Poll::Pending };
+        // The handle is done with the job before it lets go of it, which may exit the process from
+        // within a drop, and so drop this handle.
+        let Some(job) = this.job.take() else { unreachable!("a poll leaves the job") };
+        Poll::Ready(match done {
+            Ok(()) => job.take(),
+            Err(cause) => Err(given_up(job.any(), &this.core, cause)),
+        })
     }
 }
 

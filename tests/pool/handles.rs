@@ -3,13 +3,16 @@
 use std::cell::RefCell;
 use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::{Wake, Waker};
 
 use crate::support::{
-    Census, Counted, Inert, OnDrop, SHAPES, each_shape, finishes, occupy, on_a_thread,
+    Census, Counted, Inert, OnDrop, SHAPES, each_shape, exits_in_a_process_of_its_own, finishes,
+    occupy, on_a_thread,
 };
-use cleanslate::{Context, Pool, PoolBuilder, WeakPool, task_local, worker_local};
+use cleanslate::{Context, JoinHandle, Pool, PoolBuilder, WeakPool, task_local, worker_local};
 
 task_local! {
     #[inherit]
@@ -358,8 +361,8 @@ fn what_is_public_goes_where_it_is_expected_to_go() {
     everywhere::<PoolBuilder>();
     everywhere::<cleanslate::Isolation>();
     everywhere::<cleanslate::Stats>();
-    everywhere::<cleanslate::JoinHandle<Item>>();
-    everywhere::<cleanslate::JoinHandle<std::cell::Cell<u8>>>();
+    everywhere::<JoinHandle<Item>>();
+    everywhere::<JoinHandle<std::cell::Cell<u8>>>();
     everywhere::<cleanslate::ScopedJoinHandle<'_, Item>>();
     everywhere::<cleanslate::Scope<'_, '_>>();
     everywhere::<cleanslate::Imap<Input, Call, Item>>();
@@ -425,4 +428,52 @@ fn what_a_pool_was_given_is_dropped_in_no_task_of_others() {
         });
         assert_eq!((found.join().unwrap(), seen.recv().unwrap()), (7, 0));
     }
+}
+
+/// A waker whose drop exits the process.
+struct ExitOnDrop;
+
+impl Wake for ExitOnDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for ExitOnDrop {
+    fn drop(&mut self) {
+        std::process::exit(0);
+    }
+}
+
+// Broke: the handle, which a thread-local owned, let go of its task a second time.
+#[test]
+fn an_exit_from_within_a_poll_that_gives_up_lets_go_of_the_task_once() {
+    thread_local! { static KEPT: RefCell<Option<JoinHandle<()>>> = const { RefCell::new(None) }; }
+    fn poll(handle: &mut JoinHandle<()>, waker: &Waker) -> bool {
+        Pin::new(handle).poll(&mut std::task::Context::from_waker(waker)).is_ready()
+    }
+    /// Polls beneath as many tasks as one thread runs.
+    fn nest(pool: &Pool, tasks: u32) {
+        if tasks == 0 {
+            let polls = OnDrop::new(|| {
+                KEPT.with_borrow_mut(|kept| poll(kept.as_mut().unwrap(), Waker::noop()));
+            });
+            drop(pool.submit(move || drop(polls)).join());
+        } else {
+            let theirs = pool.clone();
+            drop(pool.submit(move || nest(&theirs, tasks - 1)).join());
+        }
+    }
+    let name = "handles::an_exit_from_within_a_poll_that_gives_up_lets_go_of_the_task_once";
+    exits_in_a_process_of_its_own(name, &["too deep"], |_| {
+        let pool = Pool::builder().workers(1).stack_size(64 << 20).build().unwrap();
+        let (give, given) = mpsc::channel();
+        let theirs = pool.clone();
+        let nests = pool.submit(move || {
+            KEPT.set(Some(given.recv().unwrap()));
+            nest(&theirs, 255);
+        });
+        let mut handle = pool.submit(|| ());
+        assert!(!poll(&mut handle, &Waker::from(Arc::new(ExitOnDrop))));
+        give.send(handle).unwrap();
+        drop(nests.join());
+    });
 }

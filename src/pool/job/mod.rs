@@ -61,7 +61,7 @@ pub(crate) trait AnyJob: Send + Sync {
 /// A job as its handle sees it.
 pub(crate) trait Joinable<R>: Send + Sync {
     fn any(&self) -> &dyn AnyJob;
-    /// Takes the result of a job that is done, once.
+    /// Takes the result. Panics unless the job is done and nobody has taken it before.
     fn take(&self) -> Result<R, TaskError>;
 }
 
@@ -74,9 +74,9 @@ pub(crate) enum How<'t> {
     Inline,
     /// It is run by the thread that submits it, and nobody else ever sees it.
     Here,
-    /// It is cancelled where it lies on the queue: by its handle.
+    /// It is cancelled by its handle, where it lies on the queue.
     CancelByHandle,
-    /// The same, since the pool is shut down.
+    /// It is cancelled where it lies on the queue, since the pool is shut down.
     ShutDown,
     /// It was not let in. Nothing counts it.
     Refuse(Refused),
@@ -120,8 +120,8 @@ struct Claimed<'j, 'c> {
     context: Context,
     /// Whether the job was to be cancelled by whoever claims it.
     is_unwanted: bool,
-    /// Where it is noted what is under way until the end is published. (Returned, it would be moved
-    /// from place to place, which took a tenth of the time of an empty task.)
+    /// Where the activity lies, which lasts until the end is published. (Returned, it would be
+    /// moved several times, which took a tenth of the time of an empty task.)
     activity: &'j mut Option<Activity<'c>>,
 }
 
@@ -375,10 +375,11 @@ where
 
     fn claim(&self, core: &Core, how: How<'_>) -> bool {
         let Some(((closure, context), promise)) = self.cell.claim() else { return false };
-        let mut task = Once::Closure(closure);
         let is_unwanted = promise.is_unwanted;
-        // A block, since `drop(activity)` would move it first.
+        // What has the task's types, and the activity, are gone before `over`. (By a block, since
+        // `drop(activity)` would move it first.)
         {
+            let mut task = Once::Closure(closure);
             let mut activity = None;
             let claimed = Claimed {
                 label: self,

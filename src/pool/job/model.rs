@@ -121,6 +121,28 @@ fn a_job_is_run_or_cancelled_never_both() {
 }
 
 #[test]
+fn whoever_claims_a_job_knows_whether_it_is_to_be_cancelled() {
+    explore(4, || {
+        let ledger = StdArc::new(Ledger::default());
+        let cell = Arc::new(JobCell::new(0, 1));
+        let (theirs, made) = (Arc::clone(&cell), StdArc::clone(&ledger));
+        let runner = thread::spawn(move || {
+            let (_work, promise) = theirs.claim().expect("nobody else claims it");
+            let is_unwanted = promise.is_unwanted;
+            finish(&theirs, promise.complete(made.token(0), is_unwanted));
+            is_unwanted
+        });
+        let cancels = cell.state.cancel_at_claim();
+        assert!(!cell.state.cancel_at_claim());
+        if cell.state.detach().0 == Detached::Caller {
+            drop(cell.take().expect("the caller owns the outcome"));
+        }
+        assert_eq!(runner.join().unwrap(), cancels);
+        ledger.assert_even();
+    });
+}
+
+#[test]
 fn the_outcome_of_a_detached_job_is_dropped_once() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());

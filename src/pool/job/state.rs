@@ -23,7 +23,9 @@
 //!    A scoped job may lie in the queue, claimed long ago, when the borrows of its types have
 //!    ended; its cell must not run their drop glue then. A forgotten handle therefore leaks the
 //!    outcome.
-//! 5. Exactly one of [`complete`](Promise::complete) and [`detach`](State::detach) sees the
+//! 5. `DONE` and `DETACHED` are each set once, by the promise and by the handle, so they are added:
+//!    on x86 a `fetch_or` that is asked for more than one bit of what was there is a loop.
+//!    Exactly one of [`complete`](Promise::complete) and [`detach`](State::detach) sees the
 //!    other's bit already set, and that one owes the drop of the outcome.
 
 use std::mem::ManuallyDrop;
@@ -176,9 +178,8 @@ impl State {
     pub(crate) fn detach(&self) -> (Detached, Option<Arc<Waiter>>) {
         // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
         // orders what the handle did before the runner's drop of the outcome.
-        // Added, since it is set once: with `fetch_or` a look at two bits would make it a loop.
         let before = self.word.fetch_add(DETACHED, Ordering::AcqRel);
-        debug_assert!(before & DETACHED == 0, "a handle goes once");
+        debug_assert!(before & DETACHED == 0, "invariant 5");
         let waiter = if before & WAITER != 0 { self.waiter.lock().take() } else { None };
         (if before & DONE != 0 { Detached::Caller } else { Detached::Runner }, waiter)
     }
@@ -187,7 +188,7 @@ impl State {
     fn complete(&self) -> Completion {
         // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
         // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
-        // ours of the outcome. Added: as in `detach`.
+        // ours of the outcome.
         let before = self.word.fetch_add(DONE, Ordering::AcqRel);
         debug_assert!(before & DONE == 0, "invariant 1");
         if before & DETACHED != 0 {
@@ -220,8 +221,8 @@ impl<W, O> JobCell<W, O> {
         if self.state.word.fetch_or(CLAIMED, Ordering::Relaxed) & CLAIMED != 0 {
             return None;
         }
-        // Relaxed: set before the claim or never, by changes to the same word. (Asked for this bit,
-        // too, the line above would be a loop.)
+        // Relaxed: others set it before the claim or never, and it lies in the same word. (Asked
+        // for this bit, too, the change above would be a loop on x86.)
         let is_unwanted = self.state.word.load(Ordering::Relaxed) & CANCELLED != 0;
         // SAFETY: invariant 2: this thread set `CLAIMED`; nobody else touches the body.
         let body = unsafe { &mut *self.body.get() };
