@@ -153,7 +153,7 @@ impl Thread {
 
     /// Returns whether the slots have been torn down.
     pub(crate) fn is_gone(&self) -> bool {
-        self.epoch.get() == GONE
+        self.epoch.get() == GONE || permanent::is_late()
     }
 
     /// Sets what the innermost frame's tasks inherit.

@@ -131,6 +131,11 @@ pub(crate) fn serial() -> u64 {
     BLOCKS.fetch_add(1, Ordering::Relaxed) << 32
 }
 
+/// Returns whether this thread's values were made after its slots had been torn down.
+pub(crate) fn is_late() -> bool {
+    block().is_late
+}
+
 /// Lists what this module keeps per thread beside its boxes.
 #[cfg(feature = "sentinel")]
 pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
@@ -140,7 +145,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
 
 /// Calls `teardown` when this thread ends. `Err`: it is ending.
 pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
-    if block().is_late {
+    if is_late() {
         return Err(Gone);
     }
     END.try_with(|end| end.teardown.set(Some(teardown))).map_err(|_| Gone)

@@ -46,6 +46,11 @@ pub(crate) const fn serial() -> u64 {
     0
 }
 
+/// Returns whether this thread's values are not those that its end has torn down: never.
+pub(crate) const fn is_late() -> bool {
+    false
+}
+
 thread_local! {
     static END: ThreadEnd = const { ThreadEnd(Cell::new(None)) };
 }
