@@ -112,6 +112,16 @@ impl Core {
         Refused::ShutDown
     }
 
+    /// Gives back a place in a bounded queue: its task is off the queue, or never came.
+    ///
+    /// This may wake whoever waits for one: user code, which must not wait for that task.
+    #[inline]
+    pub(crate) fn give_place_back(&self) {
+        if let Some(capacity) = &self.capacity {
+            capacity.release();
+        }
+    }
+
     /// Returns the number that the next task will have, for one that never gets one.
     pub(crate) fn next_number(&self) -> u64 {
         self.admission.count()

@@ -220,13 +220,6 @@ impl Core {
         }
         taken.map(|taken| taken.or_else(|why| self.pass_or_refuse(capacity, why)))
     }
-
-    /// Gives back a place in a bounded queue that no task came for.
-    pub(crate) fn give_place_back(&self) {
-        if let Some(capacity) = &self.capacity {
-            capacity.release();
-        }
-    }
 }
 
 /// A waker may be user code, which has nothing to do with what this thread runs: in a frame of its

@@ -63,16 +63,6 @@ impl<'c> Activity<'c> {
         tally.add(|c| &c.claimed, 1);
         Self { core, tally, _mark: mark }
     }
-
-    /// Gives a job's place in a bounded queue to the next one.
-    #[inline]
-    pub(crate) fn release_place(&self) {
-        if let Some(capacity) = &self.core.capacity {
-            // Wakes whoever waits for it: user code, which must not wait for this job, so the mark
-            // comes first.
-            capacity.release();
-        }
-    }
 }
 
 impl Drop for Activity<'_> {

@@ -149,7 +149,9 @@ impl<'c> Claimed<'_, 'c> {
             }
         };
         tally.add(|c| &c.running, 1);
-        self.activity.insert(Activity::begin(core, tally, Doing::TASK)).release_place();
+        *self.activity = Some(Activity::begin(core, tally, Doing::TASK));
+        // After the mark: whom it wakes is user code.
+        core.give_place_back();
         let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
         if ended.is_err() && !task.is_over() {
             // It has a result, and fails for what it has leaked.
@@ -173,7 +175,8 @@ impl<'c> Claimed<'_, 'c> {
         let cause = if self.is_unwanted { Cause::CancelledByHandle } else { cause };
         // The drops are user code, and so is what hears of the end.
         let tally = core.tally();
-        self.activity.insert(Activity::begin(core, tally, Doing::DROP)).release_place();
+        *self.activity = Some(Activity::begin(core, tally, Doing::DROP));
+        core.give_place_back();
         core.call_contained(&mut dropping(task, self.context), self.label);
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.

@@ -183,22 +183,6 @@ impl State {
         let waiter = if before & WAITER != 0 { self.waiter.lock().take() } else { None };
         (if before & DONE != 0 { Detached::Caller } else { Detached::Runner }, waiter)
     }
-
-    /// Publishes what the completing thread did before.
-    fn complete(&self) -> Completion {
-        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
-        // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
-        // ours of the outcome.
-        let before = self.word.fetch_add(DONE, Ordering::AcqRel);
-        debug_assert!(before & DONE == 0, "invariant 1");
-        if before & DETACHED != 0 {
-            return Completion::Detached;
-        }
-        if before & WAITER == 0 {
-            return Completion::Attached(None);
-        }
-        Completion::Attached(self.waiter.lock().take())
-    }
 }
 
 impl<W, O> JobCell<W, O> {
@@ -264,14 +248,23 @@ impl<W, O> Promise<'_, W, O> {
     #[inline]
     #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
     pub(crate) fn complete(self, outcome: O, is_cancelled: bool) -> Completion {
-        let cell = ManuallyDrop::new(self).cell;
+        let JobCell { state, body } = ManuallyDrop::new(self).cell;
         if is_cancelled {
-            // Relaxed: published by `complete`, which changes the same word.
-            cell.state.word.fetch_or(CANCELLED, Ordering::Relaxed);
+            // Relaxed: published below, by a change of the same word.
+            state.word.fetch_or(CANCELLED, Ordering::Relaxed);
         }
         // SAFETY: invariant 2, as in `claim`; `DONE` is set below, after the last access.
-        let body = unsafe { &mut *cell.body.get() };
+        let body = unsafe { &mut *body.get() };
         body.outcome = ManuallyDrop::new(outcome);
-        cell.state.complete()
+        // AcqRel: Release publishes the outcome to whoever sees `DONE` (`is_done`, `take`,
+        // `register`, `detach`). Acquire pairs with `detach`: its drop of the handle comes before
+        // ours of the outcome.
+        let before = state.word.fetch_add(DONE, Ordering::AcqRel);
+        debug_assert!(before & DONE == 0, "invariant 1");
+        if before & DETACHED != 0 {
+            return Completion::Detached;
+        }
+        let is_waited_for = before & WAITER != 0;
+        Completion::Attached(is_waited_for.then(|| state.waiter.lock().take()).flatten())
     }
 }
