@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as PollContext, Poll};
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::error::{Cause, TaskError};
+use super::error::{Cause, FORKED, TOO_DEEP, TaskError};
 use super::job::state::Registration;
 use super::job::{AnyJob, Joinable, TooDeep};
-use super::pool::{FORKED, SHUT_DOWN, TOO_DEEP};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::current;
 use super::scheduler::waiter::Waiter;
@@ -332,18 +331,7 @@ fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), 
 /// Returns the result of a task, or resumes its panic.
 #[track_caller]
 pub(super) fn result_of<R>(joined: Result<R, TaskError>) -> R {
-    joined.unwrap_or_else(|error| resume(error))
-}
-
-/// Unwinds with the panic of a task, or with words that say why it has no result: where a value's
-/// drop panicked, with its slot, which says more than that panic's payload does.
-#[track_caller]
-pub(super) fn resume(error: TaskError) -> ! {
-    match error.try_into_panic() {
-        Ok(payload) => resume_unwind(payload),
-        Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
-        Err(error) => panic!("{error}"),
-    }
+    joined.unwrap_or_else(|error| error.resume())
 }
 
 /// Lets go of a job that cannot be waited for; returns the error that says why.

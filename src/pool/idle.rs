@@ -1,6 +1,7 @@
 //! [`Pool::wait_idle`].
 
-use super::pool::{FORKED, Pool};
+use super::error::FORKED;
+use super::pool::Pool;
 use super::scheduler::current;
 
 impl Pool {

@@ -2,7 +2,6 @@
 
 use std::panic::Location;
 
-use super::handle::resume;
 use super::pool::Pool;
 use crate::panic::Guarded;
 
@@ -68,15 +67,15 @@ impl Pool {
             (Ok(a), Ok(b)) => (a, b),
             (Err(error), Ok(b)) => {
                 self.core().drop_contained(b, &self.label(0, at));
-                resume(error)
+                error.resume()
             }
             (Err(error), Err(second)) => {
                 self.core().report_error(second);
-                resume(error)
+                error.resume()
             }
             (Ok(a), Err(error)) => {
                 self.core().drop_contained(a, &self.label(0, at));
-                resume(error)
+                error.resume()
             }
         }
     }

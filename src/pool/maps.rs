@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::panic::Location;
 
-use super::error::TaskError;
+use super::error::{Cause, SHUT_DOWN, TaskError};
 use super::imap::{Imap, ImapUnordered};
 use super::map::{self, Given, Numbers, Parts, Pulled, RangeIndex, Unfinished};
-use super::pool::{Pool, SHUT_DOWN, resume};
+use super::pool::Pool;
 use crate::context::Context;
 use crate::panic::Guarded;
 
@@ -329,7 +329,9 @@ impl Pool {
                 None => unreachable!("one item has one result"),
             },
         };
-        identity.end(result).unwrap_or_else(|failure| resume(label, failure))
+        identity
+            .end(result)
+            .unwrap_or_else(|failure| TaskError::new(label, Cause::Failed(failure)).resume())
     }
 
     #[track_caller]
@@ -357,7 +359,9 @@ impl Pool {
         match map::run(core, context, label, source.into_inner(), step.into_inner()) {
             Ok(results) => Ok(results),
             Err(Unfinished::Stopped(with)) => Err(with),
-            Err(Unfinished::Failed(failure)) => resume(label.clone(), failure),
+            Err(Unfinished::Failed(failure)) => {
+                TaskError::new(label.clone(), Cause::Failed(failure)).resume()
+            }
             Err(Unfinished::Cancelled) => self.fail_cancelled(),
         }
     }

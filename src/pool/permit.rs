@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use super::core::capacity::Waiting;
 use super::core::{Place, Refused};
+use super::error::{FORKED, SHUT_DOWN};
 use super::handle::JoinHandle;
-use super::pool::{FORKED, Pool, SHUT_DOWN};
+use super::pool::Pool;
 
 impl Pool {
     /// Waits until the bounded queue has room, without blocking the thread, and returns a

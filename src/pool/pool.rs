@@ -1,24 +1,17 @@
 //! [`Pool`]: a handle to the workers, and everything through which they are given work.
 
 use std::fmt;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
 use super::core::{Activity, Core, Place};
-use super::error::{Cause, Label, Name, TaskError};
+use super::error::{Cause, FORKED, Label, Name, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::group::broadcast;
 use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
 use crate::context::Context;
-use crate::frame::Failure;
 use crate::panic::Guarded;
 use crate::sync::seam::atomic::Ordering;
-
-pub(crate) const SHUT_DOWN: &str = "the pool is shut down";
-pub(crate) const FORKED: &str =
-    "the pool has no workers in this process, a forked child of the one that built it";
-pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on this thread (at \
-                                   most 256 may, or as many as three quarters of its stack hold)";
 
 /// A pool of worker threads, each task of which starts from a clean slate.
 ///
@@ -330,7 +323,7 @@ impl Pool {
         let (_activity, label) = self.activity(Location::caller());
         match broadcast::run(self.core(), context, &label, f.into_inner()) {
             Ok(results) => results,
-            Err(Cause::Failed(failure)) => resume(label, failure),
+            Err(Cause::Failed(failure)) => TaskError::new(label, Cause::Failed(failure)).resume(),
             Err(_cancelled) => self.fail_cancelled(),
         }
     }
@@ -356,16 +349,6 @@ impl Pool {
             panic!("{FORKED}");
         }
         panic!("{SHUT_DOWN}")
-    }
-}
-
-/// Unwinds with the failure of a task: with its own payload if it panicked, else with words that
-/// name it.
-#[track_caller]
-pub(crate) fn resume(label: Label, failure: Failure) -> ! {
-    match TaskError::new(label, Cause::Failed(failure)).try_into_panic() {
-        Ok(payload) => resume_unwind(payload),
-        Err(error) => panic!("{error}"),
     }
 }
 

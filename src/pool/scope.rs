@@ -19,10 +19,10 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::core::{Core, Entry, Place};
-use super::error::{Cause, TaskError};
+use super::error::{Cause, FORKED, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
-use super::pool::{FORKED, Pool, SHUT_DOWN, TOO_DEEP};
+use super::pool::Pool;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};

@@ -5,6 +5,12 @@ use std::sync::Arc;
 
 use crate::frame::Failure;
 
+pub(crate) const SHUT_DOWN: &str = "the pool is shut down";
+pub(crate) const FORKED: &str =
+    "the pool has no workers in this process, a forked child of the one that built it";
+pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on this thread (at \
+                                   most 256 may, or as many as three quarters of its stack hold)";
+
 /// The name that the user gave a task. One word, since every queued task has one.
 pub(crate) type Name = Arc<Arc<str>>;
 

@@ -12,4 +12,4 @@ pub use submit::SubmitError;
 pub use task::TaskError;
 
 pub(crate) use build::BuildErrorKind;
-pub(crate) use cause::{Cause, Label, Labelled, Name};
+pub(crate) use cause::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP};

@@ -4,9 +4,9 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 
-use super::{Cause, Label};
+use super::{Cause, Label, SHUT_DOWN, TOO_DEEP};
 use crate::frame::{CleanupError, Failure};
 use crate::panic::Payload;
 use crate::sync::seam::Mutex;
@@ -71,6 +71,17 @@ impl TaskError {
             }
         };
         Self(Box::new(TaskFailure { label, kind, message }))
+    }
+
+    /// Unwinds with the panic of the task, or with words that say why it has no result: where a
+    /// value's drop panicked, with its slot, which says more than that panic's payload does.
+    #[track_caller]
+    pub(crate) fn resume(self) -> ! {
+        match self.try_into_panic() {
+            Ok(payload) => resume_unwind(payload),
+            Err(error) if error.is_cancelled() => panic!("{SHUT_DOWN}"),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Returns whether the task panicked.
@@ -368,11 +379,8 @@ impl fmt::Display for TaskError {
         f.write_str(match self.0.kind {
             TaskErrorKind::Panic(_) => " panicked",
             TaskErrorKind::Cancelled => " was cancelled",
-            TaskErrorKind::ShutDown => " was cancelled: the pool is shut down",
-            TaskErrorKind::TooDeep => {
-                " did not run here: too many tasks lie on top of one another on this thread (at \
-                 most 256 may, or as many as three quarters of its stack hold)"
-            }
+            TaskErrorKind::ShutDown => return write!(f, " was cancelled: {SHUT_DOWN}"),
+            TaskErrorKind::TooDeep => return write!(f, " did not run here: {TOO_DEEP}"),
             TaskErrorKind::Forked => {
                 " cannot be waited for in a forked child: the workers are the parent's"
             }

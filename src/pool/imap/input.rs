@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::panic::Guarded;
 use crate::pool::core::Place;
-use crate::pool::error::{Cause, Label};
+use crate::pool::error::{Cause, Label, TaskError};
 use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
 use crate::pool::map::drop_given;
-use crate::pool::pool::{Pool, resume};
+use crate::pool::pool::Pool;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
 const AHEAD: usize = 2;
@@ -100,7 +100,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
                 let label = Label { name: Some(Arc::new(PULL.into())), at: self.at, id: 0 };
                 self.pool.core().drop_contained(context, &label);
                 if let Err(failure) = ended {
-                    resume(label, failure);
+                    TaskError::new(label, Cause::Failed(failure)).resume();
                 }
                 return None;
             }

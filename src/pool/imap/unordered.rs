@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::input::{LazyInput, results};
 use crate::context::Context;
+use crate::pool::error::{FORKED, TOO_DEEP};
 use crate::pool::handle::{JoinHandle, result_of};
-use crate::pool::pool::{FORKED, Pool, TOO_DEEP};
+use crate::pool::pool::Pool;
 use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::current;
 use crate::sync::seam;
