@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "levels are found through pointers into the stack")]
 
 use std::cell::Cell;
-use std::ptr::{self, null};
+use std::ptr::null;
 
 use super::carried::{Attached, Carried, around_one, around_several};
 use super::error::CarrierError;
@@ -23,37 +23,30 @@ struct Level {
 }
 
 thread_local! {
-    static INNERMOST: Innermost = const { Cell::new(null()) };
+    static INNERMOST: Cell<*const Level> = const { Cell::new(null()) };
 }
 
-type Innermost = Cell<*const Level>;
-
 /// Takes the innermost level away, also when the call unwinds.
-struct Leave<'i> {
-    innermost: &'i Innermost,
+struct Leave {
     outer: *const Level,
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Leave {
     #[inline]
     fn drop(&mut self) {
-        self.innermost.set(self.outer);
+        INNERMOST.set(self.outer);
     }
 }
 
 /// Calls `f` with a level for these carriers, whose code runs there at first, and with whether a
 /// carrier's code called this.
 #[inline]
-fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Innermost, bool) -> R) -> R {
-    // A reference and not a callback: `LocalKey::with` is inlined only around small closures.
-    let innermost = INNERMOST.with(ptr::from_ref);
-    // SAFETY: used in this call only, and a thread-local stays in place while code runs that could
-    // have looked at it: its thread ends later.
-    let innermost = unsafe { &*innermost };
-    let level = Level { carriers, outer: innermost.get(), in_carrier: Cell::new(true) };
-    let _leave = Leave { innermost, outer: level.outer };
-    innermost.set(&raw const level);
-    f(innermost, is_in_carrier_on(level.outer))
+fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(bool) -> R) -> R {
+    let outer = INNERMOST.get();
+    let level = Level { carriers, outer, in_carrier: Cell::new(true) };
+    let _leave = Leave { outer };
+    INNERMOST.set(&raw const level);
+    f(is_in_carrier_on(outer))
 }
 
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
@@ -61,9 +54,7 @@ fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Innermost, bool) -> R) ->
 #[inline]
 pub(super) fn around(carriers: &[Carried], mut body: impl FnMut()) -> Option<CarrierError> {
     // By value, one in the other: each reference would be one more load for the task.
-    on_a_level(carriers, |innermost, before| {
-        around_one(carriers, &mut move || marked(innermost, before, &mut body))
-    })
+    on_a_level(carriers, |before| around_one(carriers, &mut move || marked(before, &mut body)))
 }
 
 /// The same for a body that calls [`reattach`].
@@ -71,19 +62,19 @@ pub(super) fn around_tasks(
     carriers: &[Carried],
     mut body: impl FnMut(Attached<'_>),
 ) -> Option<CarrierError> {
-    on_a_level(carriers, |innermost, before| {
+    on_a_level(carriers, |before| {
         around_several(Attached::NOTHING, carriers, &mut |attached| {
-            marked(innermost, before, || body(attached));
+            marked(before, || body(attached));
         })
     })
 }
 
 /// Calls what carriers are attached around, which is a carrier's code only if that was so before.
 #[inline]
-fn marked(innermost: &Innermost, before: bool, body: impl FnOnce()) {
+fn marked(before: bool, body: impl FnOnce()) {
     // Not always the caller's: a scoped carrier may call its body inside a context.
     // SAFETY: C1; not null, since the caller's level is there.
-    let level = unsafe { &*innermost.get() };
+    let level = unsafe { &*INNERMOST.get() };
     let marked = level.in_carrier.replace(before);
     body();
     level.in_carrier.set(marked);
@@ -97,7 +88,7 @@ pub(crate) fn reattach(attached: Attached<'_>) -> bool {
 
 /// Calls a carrier's code, marked as such.
 pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
-    on_a_level(&[], |_, _| f())
+    on_a_level(&[], |_| f())
 }
 
 /// Calls what a wait of a carrier's code runs on top of it: tasks, which are not its code.
@@ -109,9 +100,9 @@ pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
 #[cold]
 #[inline(never)]
 fn not_in_carrier_slow<R>(f: impl FnOnce() -> R) -> R {
-    on_a_level(&[], |innermost, _| {
+    on_a_level(&[], |_| {
         // SAFETY: C1; not null, since this call's level is there.
-        unsafe { &*innermost.get() }.in_carrier.set(false);
+        unsafe { &*INNERMOST.get() }.in_carrier.set(false);
         f()
     })
 }
