@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use call::{Call, Once};
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{
-    attached, call, call_attached, call_bare, make_for_nobody, ready_for_next, run_several,
-};
+pub(crate) use run::{attached, call, call_attached, make_for_nobody, ready_for_next, run_several};
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{
@@ -178,6 +176,11 @@ impl Context {
     #[must_use]
     pub const fn empty() -> Self {
         Self { snapshot: None, carriers: None }
+    }
+
+    /// Returns what is inherited, without what is attached.
+    pub(crate) fn without_carriers(&self) -> Self {
+        Self { snapshot: self.snapshot.clone(), carriers: None }
     }
 
     /// Gives an inheritable slot a value, in place of what was captured for it.

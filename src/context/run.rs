@@ -17,11 +17,9 @@ const CALLED: &str = "the body is called unless a carrier is refused";
 ///
 /// If the clean-up fails, the result is dropped here, in a frame of its own.
 pub(crate) fn call(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
-    if context.carriers.is_some() { call_attached(context, task) } else { call_bare(context, task) }
-}
-
-/// The same without the carriers, if there are any.
-pub(crate) fn call_bare(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
+    if context.has_carriers() {
+        return call_attached(context, task);
+    }
     match catch(|| frame::run(context.inherits(), || task.call())) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failure::Cleanup(frame::give_up(|| task.give_up(), error))),

@@ -8,6 +8,7 @@ use super::core::{Place, Refused};
 use super::error::{SubmitError, TaskError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
+use super::job::state::JobCell;
 use super::job::{self, AnyJob, End, How, Job, Work};
 use super::pool::{Inherits, Pool};
 use crate::context::Context;
@@ -158,7 +159,8 @@ impl Pool {
     {
         let core = self.core();
         let number = admitted.unwrap_or_else(|_| core.next_number());
-        let job = Arc::new(Job::new(number, self.name.clone(), at, work, end));
+        let job =
+            Arc::new(Job { cell: JobCell::new(number, work), name: self.name.clone(), at, end });
         let ends = match admitted {
             Ok(_) if enqueue(Arc::clone(&job)) => How::ShutDown,
             Ok(_) => return job,

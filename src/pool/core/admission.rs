@@ -133,8 +133,8 @@ impl Core {
     }
 
     /// Puts an entry on the queue and wakes somebody for it, if need be. Returns whether the pool
-    /// was cancelled meanwhile: then nobody may come for the entry, and the caller has to
-    /// [cancel](Entry::cancel_on_queue) it.
+    /// was cancelled meanwhile: then nobody may come for the entry, and the caller has to cancel
+    /// it.
     ///
     /// That one and no other: what else is on the queue has nothing to do with what this thread
     /// runs, and its drop may wait for just that.

@@ -41,10 +41,9 @@ use crate::sync::seam::{Mutex, Process};
 /// What the queue holds: a job, or a ticket of a group.
 pub(crate) trait Entry: Stale {
     /// Runs it, on a thread that has taken it off the queue and counts on `tally`; or ends it
-    /// without running it, if the pool is cancelled.
-    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>);
-    /// Ends it where it lies on the queue: it came there when the pool had been cancelled.
-    fn cancel_on_queue(&self, core: &Core);
+    /// without running it, if the pool is cancelled. Returns `false` if it was stale.
+    #[must_use]
+    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) -> bool;
 }
 
 /// What the builder decides.

@@ -14,27 +14,23 @@ use crate::sync::model::explore;
 /// A worker's loop without directed tasks and renewal: until the pool is quiescent.
 fn work(core: &Core) {
     let mut sleeper = Sleeper::of_this_thread();
-    let mut searching = false;
     let has_work = || !core.queue.is_empty();
     loop {
         if let Some(entry) = core.queue.pop() {
-            if searching {
-                core.sleepers.stop_searching(has_work);
-                searching = false;
+            core.sleepers.stop_searching(&mut sleeper, has_work);
+            if !entry.run(core, core.tally()) {
+                core.queue.removed_stale();
             }
-            entry.run(&core, core.tally());
             continue;
         }
         core.sleepers.fall_asleep(
             &mut sleeper,
-            searching,
             || {
                 core.tell_if_idle();
                 has_work() || core.is_quiescent()
             },
             || false,
         );
-        searching = true;
         if core.is_quiescent() {
             return core.sleepers.notify_all();
         }

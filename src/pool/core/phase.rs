@@ -102,7 +102,12 @@ impl Core {
         self.cancel_directed();
         while current::may_end() {
             match self.queue.pop() {
-                Some(entry) => entry.run(self, self.tally()),
+                Some(entry) => {
+                    let was_live = entry.run(self, self.tally());
+                    if !was_live {
+                        self.queue.removed_stale();
+                    }
+                }
                 // What a sweep moves is out of sight for a moment. It runs no user code.
                 None if self.queue.is_being_swept() => seam::yield_now(),
                 None if self.queue.is_empty() => return,

@@ -62,8 +62,9 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Task<F> {
     /// Submits it as [`Pool::submit`](crate::Pool::submit) does.
     pub(crate) fn submit(self: &Arc<Self>, core: &Core) -> Result<u64, Refused> {
         let number = core.admit(Place::Refuse)?;
-        if core.enqueue(Arc::clone(self) as Arc<dyn Entry>) {
-            self.cancel_on_queue(core);
+        if core.enqueue(Arc::clone(self) as Arc<dyn Entry>) && self.claim() {
+            core.mark_stale(1);
+            self.end(core);
         }
         Ok(number)
     }
@@ -87,24 +88,19 @@ impl<F: Send + Sync> Stale for Task<F> {
 }
 
 impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
-    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) {
+    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) -> bool {
         if !self.claim() {
-            return core.queue.removed_stale();
+            return false;
         }
         if core.is_cancelled() {
-            return self.end(core);
+            self.end(core);
+            return true;
         }
         let activity = Activity::begin(core, tally, Doing::TASK);
         (self.call)(core);
         self.fate.runs.fetch_add(1, Ordering::SeqCst);
         drop(activity);
-    }
-
-    fn cancel_on_queue(&self, core: &Core) {
-        if self.claim() {
-            core.mark_stale(1);
-            self.end(core);
-        }
+        true
     }
 }
 
@@ -113,7 +109,7 @@ impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
 pub(crate) struct Directed(pub(crate) Fate);
 
 impl DirectedTask for Directed {
-    fn run(&self, _index: usize) {
+    fn run(&self) {
         self.0.runs.fetch_add(1, Ordering::SeqCst);
     }
 

@@ -78,7 +78,7 @@ fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
     task.submit(&core).unwrap();
     let entry = core.queue.pop().unwrap();
     core.cancel();
-    entry.run(&core, core.tally());
+    assert!(entry.run(&core, core.tally()));
     assert_eq!(task.fate.seen(), (0, 1));
     assert!(core.is_quiescent());
 }
@@ -94,7 +94,7 @@ fn asleep(core: &Arc<Core>) -> (std::thread::JoinHandle<()>, mpsc::Receiver<()>)
             tell.send(()).unwrap();
             false
         };
-        theirs.sleepers.fall_asleep(&mut sleeper, false, has_work, || false);
+        theirs.sleepers.fall_asleep(&mut sleeper, has_work, || false);
         tell.send(()).unwrap();
     });
     told.recv().unwrap();
@@ -136,7 +136,7 @@ fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
     assert!(woken.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
     sleeper.join().unwrap();
     while let Some(entry) = core.queue.pop() {
-        entry.run(&core, core.tally());
+        assert!(entry.run(&core, core.tally()));
     }
 }
 
@@ -149,14 +149,14 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
     task.submit(&core).unwrap();
     core.close();
     assert!(!core.is_quiescent(), "a task and a hook");
-    core.queue.pop().unwrap().run(&core, core.tally());
+    assert!(core.queue.pop().unwrap().run(&core, core.tally()));
     assert!(!core.is_quiescent(), "a hook");
     // Which may submit.
     let late = Task::new(|_| ());
     late.submit(&core).unwrap();
     drop(hook);
     assert!(!core.is_quiescent(), "its task");
-    core.queue.pop().unwrap().run(&core, core.tally());
+    assert!(core.queue.pop().unwrap().run(&core, core.tally()));
     assert!(core.is_quiescent());
     assert!(HookRun::begin(&core).is_none(), "a hook does not count any more");
     assert_eq!(late.submit(&core), Err(Refused::ShutDown));
@@ -181,7 +181,7 @@ fn a_task_that_drains_submits_and_one_of_a_cancelled_pool_does_not() {
 fn cancelled_visits_leave_the_others_in_their_order() {
     struct Keeps(bool, usize, std::sync::Mutex<mpsc::Sender<usize>>);
     impl DirectedTask for Keeps {
-        fn run(&self, _index: usize) {
+        fn run(&self) {
             self.2.lock().unwrap().send(self.1).unwrap();
         }
         fn may_cancel(&self) -> bool {

@@ -91,8 +91,9 @@ where
     F: Fn() -> R + Sync,
     R: Send,
 {
-    fn help(&self, index: usize, _shift: &dyn Shift) -> Help {
+    fn help(&self, _shift: &dyn Shift) -> Help {
         let core = self.core;
+        let Some(index) = current::index_in(core.id) else { unreachable!("workers are visited") };
         let tally = core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter(core.id, Doing::TASK);

@@ -36,8 +36,8 @@ use crate::sync::seam::{self, Thread};
 
 /// What a group does, on its owner's stack.
 pub(crate) trait Body: Sync {
-    /// Helps on a worker with `index`. Never unwinds. Asks `shift` between two pieces of its work.
-    fn help(&self, index: usize, shift: &dyn Shift) -> Help;
+    /// Helps. Never unwinds. Asks `shift` between two pieces of its work.
+    fn help(&self, shift: &dyn Shift) -> Help;
     /// Called when the pool was shut down before one of the tickets was taken: nothing new is to
     /// start. Returns whether that was the last that the group waited for.
     fn cancel(&self) -> Help;
@@ -110,9 +110,9 @@ impl Group {
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
-    fn help(&self, index: usize, shift: &dyn Shift) -> Help {
+    fn help(&self, shift: &dyn Shift) -> Help {
         // SAFETY: called between `enter` and `leave` only: invariant 1.
-        unsafe { &*self.body }.help(index, shift)
+        unsafe { &*self.body }.help(shift)
     }
 
     #[expect(unsafe_code, reason = "calls the erased body")]
@@ -150,6 +150,12 @@ impl Ticket {
                 self.cancel_on_queue(core);
             }
         }
+    }
+
+    /// Called inside, or by the owner, if the pool was cancelled when they came on the queue.
+    fn cancel_on_queue(&self, core: &Core) {
+        let _nothing_starts = self.group.cancel_body();
+        core.mark_stale(self.group.latch.close());
     }
 
     /// Puts the tickets on the queue that were held back, once.
@@ -206,11 +212,10 @@ impl Shift for OwnerShift<'_> {
 }
 
 impl Entry for Ticket {
-    fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) {
-        let index = current::index_in(core.id).unwrap_or_default();
-        let entered = self.group.inside(|group| {
+    fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) -> bool {
+        self.group.inside(|group| {
             // The body looks for itself whether the pool is cancelled: it has to, between chunks.
-            match group.help(index, &TicketShift { ticket: &self, core }) {
+            match group.help(&TicketShift { ticket: &self, core }) {
                 Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
                 Help::Elsewhere => self.offer(core, 1),
@@ -222,16 +227,7 @@ impl Entry for Ticket {
                     }
                 }
             }
-        });
-        if !entered {
-            core.queue.removed_stale();
-        }
-    }
-
-    /// Called inside, or by the owner.
-    fn cancel_on_queue(&self, core: &Core) {
-        let _nothing_starts = self.group.cancel_body();
-        core.mark_stale(self.group.latch.close());
+        })
     }
 }
 
@@ -276,10 +272,10 @@ impl Visits {
 }
 
 impl DirectedTask for Visits {
-    fn run(&self, index: usize) {
+    fn run(&self) {
         self.enter(|group| match self.settle(BEGUN) {
             CANCELLED => group.cancel_body(),
-            _ => not_in_carrier(|| group.help(index, &ToTheEnd)),
+            _ => not_in_carrier(|| group.help(&ToTheEnd)),
         });
     }
 
@@ -357,8 +353,7 @@ impl<'b> Owner<'b, Ticket> {
         if current::in_task() {
             shift.more();
         }
-        let index = current::index_in(core.id).unwrap_or_default();
-        let _exhausted = not_in_carrier(|| body.help(index, &shift));
+        let _exhausted = not_in_carrier(|| body.help(&shift));
         if let Some(owner) = shift.owner.into_inner() {
             let group = &owner.shared.group;
             let inside = Inside(group);

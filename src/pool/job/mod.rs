@@ -42,10 +42,10 @@ pub(crate) type Work<F> = (F, Context);
 
 /// See the module's documentation.
 pub(crate) struct Job<F, R, E> {
-    cell: JobCell<Work<F>, Outcome<R>>,
-    name: Option<Name>,
-    at: &'static Location<'static>,
-    end: E,
+    pub(super) cell: JobCell<Work<F>, Outcome<R>>,
+    pub(super) name: Option<Name>,
+    pub(super) at: &'static Location<'static>,
+    pub(super) end: E,
 }
 
 /// A job without its types.
@@ -93,24 +93,6 @@ pub(crate) trait Claimable: Send + Sync {
     /// Claims the job if nobody has and runs it on this thread, or ends it where that is not
     /// possible; returns whether it did.
     fn claim_and_run(&self, core: &Core) -> bool;
-}
-
-impl<F, R, E> Job<F, R, E>
-where
-    F: FnOnce() -> R + Send,
-    R: Send,
-    E: End,
-{
-    #[inline]
-    pub(crate) fn new(
-        number: u64,
-        name: Option<Name>,
-        at: &'static Location<'static>,
-        work: Work<F>,
-        end: E,
-    ) -> Self {
-        Self { cell: JobCell::new(number, work), name, at, end }
-    }
 }
 
 /// A claimed job, or a task that became none, but for its closure.
@@ -351,14 +333,8 @@ where
     R: Send,
     E: End,
 {
-    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) {
-        if !self.claim(core, How::Run(tally)) {
-            core.queue.removed_stale();
-        }
-    }
-
-    fn cancel_on_queue(&self, core: &Core) {
-        let _cancelled = self.claim(core, How::ShutDown);
+    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) -> bool {
+        self.claim(core, How::Run(tally))
     }
 }
 

@@ -51,7 +51,7 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    fn help(&self, _index: usize, shift: &dyn Shift) -> Help {
+    fn help(&self, shift: &dyn Shift) -> Help {
         // The owner waits for the helper to leave, and what it has claimed must be known by then.
         let promise = AbortOnUnwind::new("a helper of a map was unwound");
         let help = help(self, shift);
@@ -159,7 +159,8 @@ where
     }
 
     /// Claims a chunk, of which each item has a place in the last piece. The items are pulled as
-    /// some of `tasks`, or `apart`.
+    /// some of `tasks`, or `apart`: with what the map's tasks inherit, but with no carrier, since
+    /// one that cannot attach is to cost the items for which it cannot, and not the map.
     #[inline(always)]
     fn claim(
         &mut self,
@@ -181,7 +182,8 @@ where
         *ended = true;
         let Map { run, .. } = self.map;
         let Run { core, context, label, .. } = *run;
-        let pull = Pull { core, context, label, apart, is_over: &|| run.is_over() };
+        let apart = apart.then(|| context.without_carriers());
+        let pull = Pull { core, label, apart: apart.as_ref(), is_over: &|| run.is_over() };
         let len = source.take(most, &mut self.chunk, tasks, &pull)?;
         if len != 0 {
             self.pieces.push(Piece::carve(*position, places, len));

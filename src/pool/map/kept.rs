@@ -79,8 +79,6 @@ where
     type Stop = Infallible;
     type Kept<'c> = Kept<'c, S>;
 
-    const EACH: bool = false;
-
     fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, S> {
         Kept::new(isolation, context)
     }
@@ -97,10 +95,6 @@ where
             Some(value) => ControlFlow::Continue((self.f)(value, input)),
             None => unreachable!("made above"),
         }
-    }
-
-    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, R> {
-        ControlFlow::Break(failure)
     }
 }
 
@@ -189,8 +183,6 @@ where
     type Stop = Infallible;
     type Kept<'c> = Kept<'c, R>;
 
-    const EACH: bool = false;
-
     fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, R> {
         Kept::new(isolation, context)
     }
@@ -225,9 +217,5 @@ where
             }
             Ok(())
         })
-    }
-
-    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, ()> {
-        ControlFlow::Break(failure)
     }
 }

@@ -167,7 +167,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::context::Context;
     use crate::panic::catch;
     use crate::pool::core::testing::core;
     use crate::pool::error::Label;
@@ -179,14 +178,8 @@ mod tests {
         let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
         let mut chunk = vec::IntoIter::default();
         let label = Label { name: None, at: Location::caller(), id: 0 };
-        let (core, context) = (core(1), Context::empty());
-        let pull = Pull {
-            core: &core,
-            context: &context,
-            label: &label,
-            apart: false,
-            is_over: &|| false,
-        };
+        let core = core(1);
+        let pull = Pull { core: &core, label: &label, apart: None, is_over: &|| false };
         let mut tasks = Series::Leaky(Unseparated);
         assert!(catch(|| source.take(8, &mut chunk, &mut tasks, &pull)).is_err());
         assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);

@@ -80,11 +80,8 @@ pub(super) struct Run<'e, E> {
     helpers: usize,
     verdict: Verdict<E>,
     /// What helpers that gave way have learned about the items.
-    sizes: Sizes,
+    sizes: Mutex<Vec<ChunkSize>>,
 }
-
-#[derive(Default)]
-struct Sizes(Mutex<Vec<ChunkSize>>);
 
 /// What is left to be claimed.
 pub(super) struct Input<'m, S, R> {
@@ -144,7 +141,7 @@ impl<'e, E> Run<'e, E> {
         label: &'e Label,
         helpers: usize,
     ) -> Self {
-        Self { core, context, label, helpers, verdict: Verdict::new(), sizes: Sizes::default() }
+        Self { core, context, label, helpers, verdict: Verdict::new(), sizes: Mutex::default() }
     }
 
     /// Returns how a step calls closures where there is no frame for their tasks.
@@ -211,18 +208,12 @@ impl<'e, E> Run<'e, E> {
     /// Returns how much a helper that comes is to claim: as much as one before it that gave way, as
     /// no owner does.
     pub(super) fn chunk_size(&self, shift: &dyn Shift) -> ChunkSize {
-        let kept = if shift.is_owner() { None } else { self.sizes.0.lock().pop() };
+        let kept = if shift.is_owner() { None } else { self.sizes.lock().pop() };
         kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
     }
 
     /// Keeps what a helper that gives way has learned.
     pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
-        self.sizes.keep(size);
-    }
-}
-
-impl Sizes {
-    fn keep(&self, size: ChunkSize) {
-        self.0.lock().push(size);
+        self.sizes.lock().push(size);
     }
 }

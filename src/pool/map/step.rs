@@ -20,7 +20,7 @@ pub(crate) trait Step<In>: Sync {
     type Kept<'c>;
 
     /// Whether each item is caught for itself, so that a failure costs that item only.
-    const EACH: bool;
+    const EACH: bool = false;
 
     /// Called by each helper that comes, before its first item; runs no user code.
     fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Self::Kept<'c>;
@@ -51,7 +51,10 @@ pub(crate) trait Step<In>: Sync {
     }
 
     /// Returns what becomes of a failure of one item, if each is caught for itself.
-    fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out>;
+    fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out> {
+        let _stops_the_others = index;
+        ControlFlow::Break(failure)
+    }
 }
 
 /// How a step calls several closures for one item, each in a task of its own.
@@ -100,17 +103,11 @@ where
     type Stop = Infallible;
     type Kept<'c> = ();
 
-    const EACH: bool = false;
-
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
     #[inline(always)]
     fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<Infallible, R> {
         ControlFlow::Continue((self.0)(input))
-    }
-
-    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, R> {
-        ControlFlow::Break(failure)
     }
 }
 
@@ -127,8 +124,6 @@ where
     type Stop = E;
     type Kept<'c> = ();
 
-    const EACH: bool = false;
-
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
     #[inline(always)]
@@ -137,10 +132,6 @@ where
             Ok(result) => ControlFlow::Continue(result),
             Err(error) => ControlFlow::Break(error),
         }
-    }
-
-    fn failed(&self, _index: usize, failure: Failure) -> ControlFlow<Failure, R> {
-        ControlFlow::Break(failure)
     }
 }
 

@@ -37,6 +37,8 @@ const SEARCHER: usize = 1 << (usize::BITS / 2);
 /// One worker's sleep: what its thread keeps for itself.
 pub(crate) struct Sleeper {
     listed: Arc<Listed>,
+    /// Whether it is counted as a searcher.
+    searching: bool,
     /// Whether the last work *arrived* so soon after the worker had run out of it that to stay
     /// awake would have caught it. (The worker's own clock at the moment when it runs again would
     /// count the wake-up as idleness: where wake-ups take long it would then never stay awake.)
@@ -59,7 +61,7 @@ impl Sleeper {
             notified: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
         };
-        Self { listed: Arc::new(listed), in_burst: false, awake: Awake::NEW }
+        Self { listed: Arc::new(listed), searching: false, in_burst: false, awake: Awake::NEW }
     }
 }
 
@@ -150,16 +152,16 @@ impl Sleepers {
         }
     }
 
-    /// Sleeps until notified, or until `called` says that there is something else to do.
-    /// `searching` says whether the worker is counted as a searcher; afterwards it is. `has_work`
-    /// is asked after it has been counted as a sleeper.
+    /// Sleeps until notified, or until `called` says that there is something else to do. Afterwards
+    /// the worker is counted as a searcher. `has_work` is asked after it has been counted as a
+    /// sleeper.
     pub(crate) fn fall_asleep(
         &self,
         sleeper: &mut Sleeper,
-        searching: bool,
         has_work: impl Fn() -> bool,
         called: impl Fn() -> bool,
     ) {
+        let was_searching = std::mem::replace(&mut sleeper.searching, true);
         let me = &sleeper.listed;
         {
             let mut idle = self.idle.lock();
@@ -168,7 +170,7 @@ impl Sleepers {
             me.notified.store(false, Ordering::Relaxed);
             idle.push(Arc::clone(me));
             // Relaxed: ordered by the fence below.
-            let searcher = if searching { SEARCHER } else { 0 };
+            let searcher = if was_searching { SEARCHER } else { 0 };
             self.counts.fetch_add(SLEEPER.wrapping_sub(searcher), Ordering::Relaxed);
         }
         // SeqCst: invariant 3, the sleeper before the queue.
@@ -204,9 +206,18 @@ impl Sleepers {
         }
     }
 
-    /// Counts out a searcher that has found work or something else to do. If it was the
-    /// last one and there is more work, somebody else is woken.
-    pub(crate) fn stop_searching(&self, has_work: impl Fn() -> bool) {
+    /// Counts out a worker that has found work or something else to do, if it is a searcher. If it
+    /// was the last one and there is more work, somebody else is woken.
+    #[inline]
+    pub(crate) fn stop_searching(&self, sleeper: &mut Sleeper, has_work: impl Fn() -> bool) {
+        if sleeper.searching {
+            sleeper.searching = false;
+            self.count_out(has_work);
+        }
+    }
+
+    #[cold]
+    fn count_out(&self, has_work: impl Fn() -> bool) {
         // Relaxed: ordered by the fence below.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::Relaxed);
         if before / SEARCHER != 1 || before % SEARCHER == 0 {
@@ -242,7 +253,7 @@ mod tests {
             }
             false
         };
-        sleepers.fall_asleep(&mut sleeper, false, || false, notify_once);
+        sleepers.fall_asleep(&mut sleeper, || false, notify_once);
         assert!(told.get());
         sleeper.in_burst
     }

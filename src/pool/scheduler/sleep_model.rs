@@ -49,13 +49,9 @@ impl Jobs {
     /// The loop of a worker, as in `worker::run`, until all jobs have been run.
     fn work(&self) {
         let mut me = Sleeper::of_this_thread();
-        let mut searching = false;
         loop {
             if self.pop() {
-                if searching {
-                    self.sleepers.stop_searching(|| self.has_work());
-                    searching = false;
-                }
+                self.sleepers.stop_searching(&mut me, || self.has_work());
                 if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
                     self.sleepers.notify_all();
                     return;
@@ -63,8 +59,7 @@ impl Jobs {
                 continue;
             }
             let awake = || self.has_work() || self.is_over();
-            self.sleepers.fall_asleep(&mut me, searching, awake, || false);
-            searching = true;
+            self.sleepers.fall_asleep(&mut me, awake, || false);
             if self.is_over() {
                 return;
             }
@@ -112,15 +107,10 @@ fn a_searcher_that_finds_work_passes_the_wake_up_on() {
             let (jobs, begun) = (Arc::clone(&jobs), Arc::clone(&begun));
             thread::spawn(move || {
                 let mut me = Sleeper::of_this_thread();
-                let mut searching = false;
                 while !jobs.pop() {
-                    let has_work = || jobs.has_work();
-                    jobs.sleepers.fall_asleep(&mut me, searching, has_work, || false);
-                    searching = true;
+                    jobs.sleepers.fall_asleep(&mut me, || jobs.has_work(), || false);
                 }
-                if searching {
-                    jobs.sleepers.stop_searching(|| jobs.has_work());
-                }
+                jobs.sleepers.stop_searching(&mut me, || jobs.has_work());
                 begun.fetch_add(1, Ordering::SeqCst);
             })
         });

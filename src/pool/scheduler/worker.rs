@@ -123,15 +123,11 @@ enum Exit {
 fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut sleeper = Sleeper::of_this_thread();
     let has_work = || !core.queue.is_empty();
-    let mut searching = false;
     let mut second = false;
     let tally = slot.tally();
     loop {
         if slot.is_called() {
-            if searching {
-                core.sleepers.stop_searching(has_work);
-                searching = false;
-            }
+            core.sleepers.stop_searching(&mut sleeper, has_work);
             if slot.is_retiring() {
                 return Exit::Replaced;
             }
@@ -139,23 +135,20 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
             continue;
         }
         if let Some(entry) = core.queue.pop_by_turns(&mut second) {
-            if searching {
-                core.sleepers.stop_searching(has_work);
-                searching = false;
+            core.sleepers.stop_searching(&mut sleeper, has_work);
+            if !entry.run(core, tally) {
+                core.queue.removed_stale();
             }
-            entry.run(core, tally);
             continue;
         }
         core.sleepers.fall_asleep(
             &mut sleeper,
-            searching,
             || {
                 core.tell_if_idle();
                 has_work() || core.is_quiescent()
             },
             || slot.is_called(),
         );
-        searching = true;
         if core.is_quiescent() {
             core.sleepers.notify_all();
             return Exit::Quiescent;

@@ -11,8 +11,8 @@ use crate::sync::seam::{Mutex, MutexGuard, Process, Thread, lock_unless};
 
 /// A task that is addressed to one worker and to no other: a broadcast's visit.
 pub(crate) trait DirectedTask: Send + Sync {
-    /// Runs on the worker with `index`.
-    fn run(&self, index: usize);
+    /// Runs on the worker.
+    fn run(&self);
     /// Called when the pool is shut down for good. Returns whether the task is cancelled, as
     /// [`cancel`](DirectedTask::cancel) is then called outside of any lock; one that has to run all
     /// the same stays where it is. No user code.
@@ -175,7 +175,7 @@ impl WorkerSlot {
     #[cold]
     fn run_directed_now(&self) -> bool {
         let Some(task) = self.next_directed() else { return false };
-        task.run(self.index);
+        task.run();
         true
     }
 
