@@ -10,7 +10,7 @@
 //! [installed](install) in the process.
 //!
 //! ```
-//! use cleanslate::foreign::{adopt};
+//! use cleanslate::foreign::adopt;
 //! use std::cell::Cell;
 //!
 //! thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }

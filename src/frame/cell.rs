@@ -158,10 +158,6 @@ impl RawCell {
         self.is_inheritable
     }
 
-    pub(super) fn in_futures(&self) -> InFutures {
-        self.in_futures
-    }
-
     /// Returns whether its values are leases of a worker-local.
     pub(crate) fn is_lease(&self) -> bool {
         self.in_futures == InFutures::EndsWithPoll

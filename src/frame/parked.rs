@@ -23,7 +23,7 @@ use std::mem::{ManuallyDrop, take};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::cell::{InFutures, OwnersLock, RawCell, SlotHandle};
+use super::cell::{OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
@@ -463,7 +463,7 @@ fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEn
         }
         let (leases, others): (Vec<_>, Vec<_>) = touched.into_iter().partition(|entry| {
             // SAFETY: C1: in place while it has an entry.
-            unsafe { entry.cell.as_ref() }.in_futures() == InFutures::EndsWithPoll
+            unsafe { entry.cell.as_ref() }.is_lease()
         });
         kept.extend(others);
         for lease in leases.iter().rev() {

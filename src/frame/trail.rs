@@ -14,7 +14,7 @@ pub(super) struct TrailEntry {
     pub(super) cell: NonNull<RawCell>,
     /// The task that touched it.
     pub(super) epoch: u64,
-    /// How many drops of one clean-up led to the touch: see [`end`](super::task).
+    /// How many drops of one clean-up led to the touch: see `Thread::set_generation`.
     pub(super) generation: u32,
 }
 

@@ -6,9 +6,9 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::core::Place;
 use super::core::capacity::Waiting;
-use super::core::{Place, Refused};
-use super::error::{FORKED, SHUT_DOWN};
+use super::error::Refused;
 use super::handle::JoinHandle;
 use super::pool::Pool;
 
@@ -247,11 +247,7 @@ impl ReserveError {
 
 impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.refused {
-            Refused::Full => "the queue of the pool is full",
-            Refused::ShutDown => SHUT_DOWN,
-            Refused::Forked => FORKED,
-        })
+        self.refused.fmt(f)
     }
 }
 

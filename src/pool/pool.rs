@@ -295,9 +295,9 @@ impl Pool {
     ///
     /// A worker comes to it when its outermost task is over, or while that one waits (but not while
     /// an executor's `block_on` has the thread): so `f` must not wait for a task that may itself be
-    /// waiting on a worker. Broadcasts that race are run in
-    /// the same order by every worker, so visits of one broadcast may wait for one another. A
-    /// shutdown cancels all visits of a broadcast or none.
+    /// waiting on a worker. Broadcasts that race are run in the same order by every worker, so
+    /// visits of one broadcast may wait for one another. A shutdown cancels all visits of a
+    /// broadcast or none.
     ///
     /// # Panics
     ///

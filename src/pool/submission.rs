@@ -4,8 +4,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::core::{Place, Refused};
-use super::error::{SubmitError, TaskError};
+use super::core::Place;
+use super::error::{Refused, SubmitError, TaskError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
 use super::job::state::JobCell;
@@ -85,10 +85,7 @@ impl Pool {
             Err(why) => {
                 let (f, context) = work;
                 core.drop_contained(context, &self.label(core.next_number(), at));
-                Err(match why {
-                    Refused::Full => SubmitError::full(f),
-                    Refused::ShutDown | Refused::Forked => SubmitError::shut_down(f),
-                })
+                Err(SubmitError::new(f, why))
             }
         }
     }

@@ -122,8 +122,7 @@ impl RayonPool {
     }
 
     /// Spawns like [`spawn`](Self::spawn), behind what the same thread has spawned like this
-    /// before, as
-    /// [`spawn_fifo`] and [`ThreadPool::spawn_fifo`](rayon::ThreadPool::spawn_fifo) do.
+    /// before, as [`spawn_fifo`] and [`ThreadPool::spawn_fifo`](rayon::ThreadPool::spawn_fifo) do.
     ///
     /// # Panics
     ///

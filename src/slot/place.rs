@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason, SetError};
 use super::{fail_with, fail_without};
+use crate::frame;
 use crate::frame::capture::diverge;
 use crate::frame::cell::RawCell;
 use crate::frame::permanent::Gone;
@@ -22,7 +23,6 @@ use crate::frame::thread::{self, Thread};
 use crate::frame::thread_end::{admit, register};
 use crate::frame::touch::{is_direct, touch};
 use crate::frame::value::{self, Boxed, Exclusive, Header, Shared, Status};
-use crate::frame::{self};
 use crate::panic::{Guarded, Payload, catch};
 
 /// A slot's cell with its type.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::support::{Census, each_shape, finishes, occupy};
-use cleanslate::{JoinHandle, Pool, SubmitError, TaskError};
+use cleanslate::{JoinHandle, Pool, TaskError};
 
 #[test]
 fn every_task_of_a_burst_runs_once_and_drops_everything_once() {
@@ -281,17 +281,6 @@ fn a_thread_blocked_by_a_full_queue_is_released_by_a_shutdown() {
         closer.join().unwrap();
         assert_eq!(waiting.join().unwrap(), 1);
     });
-}
-
-#[test]
-fn errors_are_errors() {
-    fn error<E: std::error::Error + Send + Sync + 'static>() {}
-    error::<TaskError>();
-    error::<SubmitError<fn()>>();
-    error::<cleanslate::BuildError>();
-    error::<cleanslate::ShutdownError>();
-    fn unpin<T: Unpin + Send>() {}
-    unpin::<JoinHandle<std::marker::PhantomPinned>>();
 }
 
 // It is what `main` prints of an error that it returns.

@@ -106,7 +106,8 @@ fn begin() -> *const Block {
     let block = Box::into_raw(Box::<Block>::default());
     if END.try_with(|end| end.block.set(block)).is_err() {
         // Rare and small: a destructor that uses a slot after the slots have been torn down. Nobody
-        // is left to free the block. SAFETY: made above, and nobody else has it.
+        // is left to free the block.
+        // SAFETY: made above, and nobody else has it.
         unsafe { (*block).is_late = true };
     }
     BLOCK.set(block);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::capacity::Place;
 use super::{Activity, Core, Entry, Tally};
+use crate::pool::error::Refused;
 use crate::pool::scheduler::current::{self, Doing};
 use crate::pool::scheduler::worker_slot::DirectedTask;
 use crate::sync::seam;
@@ -58,14 +59,6 @@ impl Admission {
         // Acquire: as in `count`.
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
-}
-
-/// Why a submission was not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    Full,
-    ShutDown,
-    Forked,
 }
 
 impl Core {

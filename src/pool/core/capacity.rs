@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
-use super::{Core, Refused};
+use super::Core;
 use crate::frame;
+use crate::pool::error::Refused;
 use crate::pool::scheduler::current;
 use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
 

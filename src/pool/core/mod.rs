@@ -18,7 +18,6 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use self::admission::Admission;
-pub(crate) use self::admission::Refused;
 use self::capacity::Capacity;
 pub(crate) use self::capacity::Place;
 use self::hooks::Hooks;

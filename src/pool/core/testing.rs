@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::hooks::Hooks;
-use super::{Activity, Core, Entry, Place, Refused, Settings, Tally};
+use super::{Activity, Core, Entry, Place, Settings, Tally};
+use crate::pool::error::Refused;
 use crate::pool::isolation::Isolation;
 use crate::pool::leaks::LeakWatch;
 use crate::pool::scheduler::current::Doing;

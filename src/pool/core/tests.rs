@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::testing::{Directed, Task, core};
 use super::*;
+use crate::pool::error::Refused;
 use crate::pool::scheduler::current::Doing;
 use crate::pool::scheduler::sleep::Sleeper;
 use crate::pool::scheduler::worker_slot::DirectedTask;

@@ -13,3 +13,4 @@ pub use task::TaskError;
 
 pub(crate) use build::BuildErrorKind;
 pub(crate) use cause::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP};
+pub(crate) use submit::Refused;

@@ -1,7 +1,27 @@
-//! [`SubmitError`].
+//! Why the pool lets nothing in, and [`SubmitError`].
 
 use std::error::Error;
 use std::fmt;
+
+use super::{FORKED, SHUT_DOWN};
+
+/// Why a submission was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    ShutDown,
+    Forked,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the queue of the pool is full",
+            Self::ShutDown => SHUT_DOWN,
+            Self::Forked => FORKED,
+        })
+    }
+}
 
 /// Why a closure was not accepted by [`Pool::try_submit`](crate::Pool::try_submit); hands it back.
 ///
@@ -18,16 +38,12 @@ use std::fmt;
 /// ```
 pub struct SubmitError<F> {
     task: F,
-    full: bool,
+    refused: Refused,
 }
 
 impl<F> SubmitError<F> {
-    pub(crate) fn full(task: F) -> Self {
-        Self { task, full: true }
-    }
-
-    pub(crate) fn shut_down(task: F) -> Self {
-        Self { task, full: false }
+    pub(crate) fn new(task: F, refused: Refused) -> Self {
+        Self { task, refused }
     }
 
     /// Returns whether the pool's bounded queue was full.
@@ -43,7 +59,7 @@ impl<F> SubmitError<F> {
     /// ```
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.full
+        self.refused == Refused::Full
     }
 
     /// Returns whether the pool was shut down.
@@ -59,7 +75,7 @@ impl<F> SubmitError<F> {
     /// ```
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        !self.full
+        self.refused == Refused::ShutDown
     }
 
     /// Returns the closure that was not accepted.
@@ -82,11 +98,7 @@ impl<F> SubmitError<F> {
 
 impl<F> fmt::Display for SubmitError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.full {
-            "the queue of the pool is full"
-        } else {
-            "the pool is shut down"
-        })
+        self.refused.fmt(f)
     }
 }
 

@@ -12,8 +12,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use self::state::{Completion, Detached, JobCell, State};
-use super::core::{Activity, Core, Entry, Refused, Tally};
-use super::error::{Cause, Label, Labelled, Name, TaskError};
+use super::core::{Activity, Core, Entry, Tally};
+use super::error::{Cause, Label, Labelled, Name, Refused, TaskError};
 use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
 use super::scheduler::waiter::Waiter;

@@ -30,7 +30,7 @@ impl<E> Verdict<E> {
     /// Returns whether nothing new is to start.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        // Relaxed: seen soon; what the owner reads is ordered by the gate.
+        // Relaxed: seen soon; what the owner reads is ordered by the latch.
         self.stopped.load(Ordering::Relaxed)
     }
 

@@ -164,8 +164,8 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, size: usize, data: *mu
         lens: [name_len, size_of_val(headers), tls.p_filesz as usize],
     };
     let parts = [info.dlpi_name.addr(), info.dlpi_phdr.addr(), image];
-    // SAFETY: the name and the headers are as long as was just found; the image is a part of the
-    // module that is mapped and readable (L2).
+    // SAFETY: the name and the headers are as long as was just found (of a name that is null, no
+    // byte is read); the image is a part of the module that is mapped and readable (L2).
     unsafe { walk.add(entry, parts) };
     0
 }
