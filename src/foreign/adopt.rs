@@ -26,6 +26,10 @@ const ROUNDS: usize = 3;
 /// that the surrounding code has borrowed cannot be emptied, and a task that is to run there fails
 /// with an error naming the key's type, or what [`named`](Adopted::named) says.
 ///
+/// A task inherits nothing from the key: [`inherited`](Adopted::inherited) is for that. **In a
+/// future each poll finds it fresh**, so what is put there does not last beyond the next `.await`:
+/// keep such a value in a slot, or set it before the future is isolated and hand it down.
+///
 /// Two carriers of one key count as one where the compiler has given the key one address: a
 /// `thread_local!` is a constant, of which each use may have a copy. So make the carrier in one
 /// place; two of them cost their time twice, and do no harm.
@@ -85,8 +89,8 @@ pub fn adopt_with<K: Adoptable>(key: &'static LocalKey<K>, init: fn() -> K::Valu
 /// assert_eq!(LEVEL.get(), 0);
 /// ```
 pub struct Adopted<K: Adoptable> {
-    key: &'static LocalKey<K>,
-    init: fn() -> K::Value,
+    pub(super) key: &'static LocalKey<K>,
+    pub(super) init: fn() -> K::Value,
     name: &'static str,
 }
 
@@ -156,6 +160,13 @@ mod sealed {
         type Value: 'static;
         /// Gives the value back with the error.
         fn exchange(&self, value: Self::Value) -> Result<Self::Value, (Self::Value, BoxError)>;
+        /// Calls `look`, which must not unwind, with the value; `stand_in` is there meanwhile, if
+        /// it has to be taken out for that, and is handed back, or what has taken its place.
+        fn look(
+            &self,
+            stand_in: Self::Value,
+            look: &mut dyn FnMut(&Self::Value),
+        ) -> (Self::Value, Result<(), BoxError>);
     }
 
     impl<T: 'static> Exchange for Cell<T> {
@@ -163,6 +174,12 @@ mod sealed {
 
         fn exchange(&self, value: T) -> Result<T, (T, BoxError)> {
             Ok(self.replace(value))
+        }
+
+        fn look(&self, stand_in: T, look: &mut dyn FnMut(&T)) -> (T, Result<(), BoxError>) {
+            let value = self.replace(stand_in);
+            look(&value);
+            (self.replace(value), Ok(()))
         }
     }
 
@@ -175,13 +192,24 @@ mod sealed {
                 Err(_) => Err((value, "it is borrowed by the code around the task".into())),
             }
         }
+
+        fn look(&self, stand_in: T, look: &mut dyn FnMut(&T)) -> (T, Result<(), BoxError>) {
+            let looked = match self.try_borrow() {
+                Ok(value) => {
+                    look(&value);
+                    Ok(())
+                }
+                Err(_) => Err("it is mutably borrowed by the code that submits".into()),
+            };
+            (stand_in, looked)
+        }
     }
 }
 
 impl<K: Adoptable> Adopted<K> {
     /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped,
     /// contained.
-    fn exchange(&self, value: K::Value) -> Result<K::Value, BoxError> {
+    pub(super) fn exchange(&self, value: K::Value) -> Result<K::Value, BoxError> {
         let mut value = Some(value);
         // The first access runs the key's own initialiser, which may panic.
         let exchanged = catch(|| {

@@ -27,6 +27,7 @@ mod carried;
 mod carrier;
 mod carriers;
 mod error;
+mod inherited;
 mod installed;
 mod kinds;
 #[cfg(feature = "opentelemetry")]
@@ -45,6 +46,7 @@ pub(crate) use carriers::Carriers;
 pub(crate) use carriers::attach_nothing_around;
 pub(crate) use error::RenderedCause;
 pub use error::{BoxError, CarrierError};
+pub use inherited::Inherited;
 pub(crate) use installed::INSTALLED;
 pub use installed::{InstallError, install};
 #[cfg(feature = "opentelemetry")]

@@ -13,8 +13,11 @@ use crate::frame::contained;
 pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
     all: Vec<PoolCarrier>,
-    /// Those that only keep tasks apart, for contexts that inherit nothing.
-    stateless: CarriedList,
+    /// What they say for contexts that inherit nothing: those that only keep tasks apart, and of
+    /// the others what nothing is, as far as they can say so.
+    nothing: CarriedList,
+    /// Whether one of them captures anything.
+    captures: bool,
 }
 
 enum PoolCarrier {
@@ -41,28 +44,31 @@ impl Drop for CarrierSet {
         for member in self.all.drain(..) {
             let _contained = contained(|| drop(member));
         }
-        let stateless = std::mem::take(&mut self.stateless);
-        let _contained = contained(|| drop(stateless));
+        let nothing = std::mem::take(&mut self.nothing);
+        let _contained = contained(|| drop(nothing));
     }
 }
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
-        if carrier.captures_state() {
+        let nothing = if carrier.captures_state() {
+            let nothing = carrier.nothing()?;
+            self.captures = true;
             self.all.push(PoolCarrier::Capturing(carrier));
+            nothing
         } else {
             let added = carrier.capture()?;
-            Arc::make_mut(&mut self.stateless).push(added.clone());
-            self.all.push(PoolCarrier::Stateless(added));
-        }
+            self.all.push(PoolCarrier::Stateless(added.clone()));
+            Some(added)
+        };
+        Arc::make_mut(&mut self.nothing).extend(nothing);
         Ok(())
     }
 
-    /// Returns what a task has to attach, in order. What travels is left out if it is to inherit
-    /// nothing.
+    /// Returns what a task has to attach, in order.
     pub(crate) fn capture(&self, inherits: bool) -> Result<CarriedList, CarrierError> {
-        if !inherits || self.stateless.len() == self.all.len() {
-            return Ok(Arc::clone(&self.stateless));
+        if !(inherits && self.captures) {
+            return Ok(Arc::clone(&self.nothing));
         }
         let all = self.all.iter().map(|member| match member {
             PoolCarrier::Stateless(carried) => Ok(carried.clone()),

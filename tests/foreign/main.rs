@@ -6,6 +6,7 @@ mod support;
 mod adopt;
 mod carriers;
 mod contained;
+mod inherited;
 mod installed;
 #[cfg(feature = "tracing")]
 mod late;

@@ -236,6 +236,21 @@ impl Carrier for Failing {
 }
 
 #[test]
+fn what_an_adopted_thread_local_hands_down_goes_through_nested_chains() {
+    let adopted = || Context::empty().carry(adopt_with(&LEVEL, || 0).inherited());
+    LEVEL.set(7);
+    let level = || LEVEL.replace(9);
+    let nested = |_| {
+        LEVEL.set(LEVEL.get() + 1);
+        let inner = (0..20).into_par_iter().isolated_in(&adopted());
+        (inner.map(|_| level()).collect::<Vec<_>>(), LEVEL.get())
+    };
+    let chain = (0..100).into_par_iter().isolated_in(&adopted()).map(nested);
+    assert!(chain.collect::<Vec<_>>().iter().all(|found| *found == (vec![8; 20], 8)));
+    assert_eq!(LEVEL.replace(0), 7);
+}
+
+#[test]
 fn carriers_are_attached_around_every_task() {
     let context = Context::empty().carry(adopt_with(&LEVEL, || 3).named("LEVEL"));
     let level = || LEVEL.replace(9);
