@@ -101,6 +101,7 @@ impl Context {
     /// assert_eq!(context.run(|| USER.get()), 7);
     /// ```
     #[inline]
+    #[must_use]
     #[track_caller]
     pub fn capture() -> Self {
         match Self::try_capture() {

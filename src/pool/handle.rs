@@ -209,7 +209,6 @@ impl<R> JoinHandle<R> {
     #[doc(alias = "as_completed")]
     #[track_caller]
     pub fn wait_any(handles: &[Self]) -> usize {
-        let Some(any) = handles.first() else { panic!("there is no handle to wait for") };
         if let Some(done) = handles.iter().position(Self::is_finished) {
             return done;
         }
@@ -221,6 +220,54 @@ impl<R> JoinHandle<R> {
                 return index;
             }
         }
+        let done = Self::first_of(handles, |core, look| core.wait_until(look));
+        done.unwrap_or_else(|| panic!("{FORKED}"))
+    }
+
+    /// Waits like [`wait_any`](Self::wait_any), until `limit` is over: `None` then. Runs none of
+    /// the tasks on this thread, so that the limit holds.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are no handles, and in a forked child.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::{JoinHandle, Pool};
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let (go, gate) = mpsc::channel();
+    /// let busy = [pool.submit(move || gate.recv().unwrap())];
+    /// assert_eq!(JoinHandle::wait_any_timeout(&busy, Duration::from_millis(1)), None);
+    /// go.send(7).unwrap();
+    /// assert_eq!(JoinHandle::wait_any_timeout(&busy, Duration::MAX), Some(0));
+    /// ```
+    #[track_caller]
+    pub fn wait_any_timeout(handles: &[Self], limit: Duration) -> Option<usize> {
+        if let Some(done) = handles.iter().position(Self::is_finished) {
+            return Some(done);
+        }
+        // A limit beyond the clock's range is no limit.
+        let deadline = Instant::now().checked_add(limit);
+        let done = Self::first_of(handles, |core, look| {
+            current::wait_until_deadline(look, deadline, || core.is_forked())
+        });
+        if done.is_none() && handles.iter().any(|handle| handle.core.is_forked()) {
+            panic!("{FORKED}");
+        }
+        done
+    }
+
+    /// Returns the index of the first one that tells that it is done, unless `wait` gives up: it
+    /// waits until the function that it is given returns `true`, and says whether it did.
+    #[track_caller]
+    fn first_of(
+        handles: &[Self],
+        wait: impl FnOnce(&Core, &mut dyn FnMut() -> bool) -> bool,
+    ) -> Option<usize> {
+        let Some(any) = handles.first() else { panic!("there is no handle to wait for") };
         let ready = Arc::new(CompletionQueue::new());
         for (index, handle) in handles.iter().enumerate() {
             if handle.notify(&ready, index) {
@@ -228,17 +275,14 @@ impl<R> JoinHandle<R> {
             }
         }
         let mut done = None;
-        let in_this_process = any.core.wait_until(|| {
+        let is_done = wait(&any.core, &mut || {
             done = ready.pop_or_register(seam::current);
             done.is_some()
         });
         for job in handles.iter().filter_map(|handle| handle.job.as_ref()) {
             job.any().state().unregister(&ready);
         }
-        match done {
-            Some(index) if in_this_process => index,
-            _ => panic!("{FORKED}"),
-        }
+        done.filter(|_| is_done)
     }
 
     /// Has `queue` told of the completion, beside others; returns whether the task is done already.

@@ -54,6 +54,38 @@ fn waiting_again_and_again_comes_to_every_result() {
 }
 
 #[test]
+fn a_wait_for_the_first_ends_at_its_limit() {
+    for workers in SHAPES {
+        finishes(&format!("{workers} workers"), move || {
+            let pool = Pool::new(workers).unwrap();
+            let (gates, handles): (Vec<_>, Vec<_>) = (0..2).map(|_| gated(&pool)).unzip();
+            for limit in [Duration::ZERO, Duration::from_millis(1)] {
+                assert_eq!(JoinHandle::wait_any_timeout(&handles, limit), None);
+            }
+            gates[0].send(()).unwrap();
+            assert_eq!(JoinHandle::wait_any_timeout(&handles, Duration::MAX), Some(0));
+            assert_eq!(JoinHandle::wait_any_timeout(&handles, Duration::ZERO), Some(0));
+            drop(gates);
+            handles.into_iter().for_each(|handle| handle.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn inside_a_task_a_wait_with_a_limit_runs_nothing() {
+    finishes("one worker", || {
+        let pool = Pool::new(1).unwrap();
+        let inner = pool.clone();
+        let outer = pool.submit(move || {
+            let handles = [inner.submit(|| ()), inner.submit(|| ())];
+            let waited = JoinHandle::wait_any_timeout(&handles, Duration::from_millis(1));
+            (waited, handles.map(|handle| handle.is_finished()))
+        });
+        assert_eq!(outer.join().unwrap(), (None, [false; 2]));
+    });
+}
+
+#[test]
 fn inside_a_task_one_that_nobody_has_begun_runs_there() {
     each_shape(|pool| {
         let inner = pool.clone();
@@ -145,6 +177,9 @@ fn the_waker_of_an_earlier_poll_is_woken_after_a_wait_that_was_too_short() {
         let waker = Waker::from(Arc::clone(&counts));
         assert!(Pin::new(&mut slow).poll(&mut Context::from_waker(&waker)).is_pending());
         assert!(slow.join_timeout(Duration::from_millis(1)).is_none());
+        let handles = [slow];
+        assert!(JoinHandle::wait_any_timeout(&handles, Duration::from_millis(1)).is_none());
+        let [slow] = handles;
         drop(go);
         while counts.0.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
@@ -189,6 +224,8 @@ fn the_waker_of_a_task_that_ends_during_the_wait_is_woken_too() {
 #[test]
 fn no_handles_are_nothing_to_wait_for() {
     assert!(panic_of(|| JoinHandle::<()>::wait_any(&[])).contains("no handle"));
+    let limited = || JoinHandle::<()>::wait_any_timeout(&[], Duration::ZERO);
+    assert!(panic_of(limited).contains("no handle"));
 }
 
 #[test]

@@ -120,6 +120,9 @@ fn nothing_waits_in_a_forked_child() {
     forked("wait_any", || {
         let handles = [theirs().submit(|| 1), theirs().submit(|| 2)];
         names_the_fork(|| JoinHandle::wait_any(&handles));
+        for limit in LIMITS {
+            names_the_fork(|| JoinHandle::wait_any_timeout(&handles, limit));
+        }
         assert!(!handles[0].is_cancelled());
     });
     forked("broadcast", || names_the_fork(|| theirs().broadcast(|| 1)));

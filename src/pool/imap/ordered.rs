@@ -26,6 +26,7 @@ use crate::pool::pool::Pool;
 /// let squares: Imap<_, _, u64> = pool.imap(1.., |n| n * n);
 /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [1, 4, 9]);
 /// ```
+#[must_use = "no item runs before the first `next`"]
 pub struct Imap<I, F, R> {
     input: LazyInput<I, F>,
     pulled: VecDeque<JoinHandle<R>>,
@@ -55,7 +56,6 @@ impl<I, F, R> Imap<I, F, R> {
     /// let squares = pool.imap(1_u64.., |n| n * n).buffer(4);
     /// assert_eq!(squares.take(3).collect::<Vec<_>>(), [1, 4, 9]);
     /// ```
-    #[must_use]
     pub fn buffer(mut self, n: usize) -> Self {
         self.input.buffer = n.max(1);
         self

@@ -30,6 +30,7 @@ use crate::sync::seam;
 /// let squares: ImapUnordered<_, _, u64> = pool.imap_unordered(1..4, |n| n * n);
 /// assert_eq!(squares.sum::<u64>(), 14);
 /// ```
+#[must_use = "no item runs before the first `next`"]
 pub struct ImapUnordered<I, F, R> {
     input: LazyInput<I, F>,
     /// The items that were pulled and not yet yielded, each at its number.
@@ -68,7 +69,6 @@ impl<I, F, R> ImapUnordered<I, F, R> {
     /// squares.sort();
     /// assert_eq!(squares, [1, 4, 9]);
     /// ```
-    #[must_use]
     pub fn buffer(mut self, n: usize) -> Self {
         self.input.buffer = n.max(1);
         self
