@@ -65,6 +65,7 @@ pages! {
     /// [src/pool/scheduler/current.rs]: ../../../src/cleanslate/pool/scheduler/current.rs.html
     /// [src/pool/scheduler/queue.rs]: ../../../src/cleanslate/pool/scheduler/queue.rs.html
     /// [src/pool/scheduler/sleep.rs]: ../../../src/cleanslate/pool/scheduler/sleep.rs.html
+    /// [src/pool/scheduler/tally.rs]: ../../../src/cleanslate/pool/scheduler/tally.rs.html
     /// [src/pool/scheduler/waiter.rs]: ../../../src/cleanslate/pool/scheduler/waiter.rs.html
     /// [src/pool/scheduler/worker.rs]: ../../../src/cleanslate/pool/scheduler/worker.rs.html
     /// [src/pool/scheduler/worker_slot.rs]: ../../../src/cleanslate/pool/scheduler/worker_slot.rs.html

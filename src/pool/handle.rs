@@ -13,8 +13,8 @@ use super::error::{Cause, FORKED, TOO_DEEP, TaskError};
 use super::job::state::Registration;
 use super::job::{AnyJob, Joinable, TooDeep};
 use super::scheduler::completions::CompletionQueue;
-use super::scheduler::current;
 use super::scheduler::waiter::Waiter;
+use super::scheduler::{current, wait};
 use crate::sync::seam;
 
 /// A handle to a submitted task, and the right to its result.
@@ -252,7 +252,7 @@ impl<R> JoinHandle<R> {
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
         let done = Self::first_of(handles, |core, look| {
-            current::wait_until_deadline(look, deadline, || core.is_forked())
+            wait::wait_until_deadline(look, deadline, || core.is_forked())
         });
         if done.is_none() && handles.iter().any(|handle| handle.core.is_forked()) {
             panic!("{FORKED}");
@@ -337,7 +337,7 @@ fn wait_until(job: &dyn AnyJob, core: &Core, deadline: Option<Instant>) -> Resul
         return Ok(true);
     };
     let is_forked = || core.is_forked();
-    if current::wait_until_deadline(|| state.is_done(), deadline, is_forked) {
+    if wait::wait_until_deadline(|| state.is_done(), deadline, is_forked) {
         job.drop_waiter(core, before);
         return Ok(true);
     }

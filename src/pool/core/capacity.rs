@@ -21,7 +21,7 @@ use std::task::{Poll, Wake, Waker};
 use super::Core;
 use crate::frame;
 use crate::pool::error::Refused;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::{current, wait};
 use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
 
 /// See the module's documentation.
@@ -111,7 +111,7 @@ impl Capacity {
             if give_up() {
                 return Err(NoPlace::Closed);
             }
-            current::wait_until(|| {
+            wait::wait_until(|| {
                 taken = waiting.poll(&unpark);
                 taken.is_ready()
             });

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::frame::{self, Failure};
 use crate::pool::error::TaskError;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::wait;
 use crate::sync::seam::{self, Mutex, Thread};
 
 type OnWorker = Box<dyn Fn(usize) + Send + Sync>;
@@ -69,7 +69,7 @@ impl Startup {
     /// meanwhile.
     pub(crate) fn wait(&self, workers: usize) -> Option<(usize, String)> {
         self.0.lock().builder = Some(seam::current());
-        current::wait_until(|| self.0.lock().settled == workers);
+        wait::wait_until(|| self.0.lock().settled == workers);
         let mut state = self.0.lock();
         state.built = true;
         state.builder = None;

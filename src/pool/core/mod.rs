@@ -26,12 +26,13 @@ pub(crate) use self::running::{Activity, HookRun};
 use super::error::{Cause, Label, Labelled, TaskError};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
-use super::scheduler::current;
 use super::scheduler::queue::{Queue, Stale};
 use super::scheduler::sleep::Sleepers;
+use super::scheduler::tally::Counters;
+pub(crate) use super::scheduler::tally::Tally;
 use super::scheduler::threads::Threads;
-pub(crate) use super::scheduler::worker_slot::Tally;
-use super::scheduler::worker_slot::{Counters, WorkerSlot};
+use super::scheduler::worker_slot::WorkerSlot;
+use super::scheduler::{current, wait};
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -175,7 +176,7 @@ impl Core {
     /// Blocks until `done`, whose change must unpark this thread; returns false if it never will
     /// be, since the workers live in another process.
     pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> bool {
-        current::wait_until_or(done, || self.is_forked())
+        wait::wait_until_or(done, || self.is_forked())
     }
 
     // --- Failures that nobody waits for ---

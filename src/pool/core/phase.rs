@@ -1,7 +1,7 @@
 //! How far a pool is on its way to its end: open, closing, cancelled; and whether it is there.
 
 use super::Core;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::{current, wait};
 use crate::sync::seam;
 use crate::sync::seam::atomic::{Ordering, fence};
 
@@ -58,7 +58,7 @@ impl Core {
             is_busy
         };
         if cfg!(feature = "tokio") && (0..YIELDS).all(is_busy) {
-            current::note_wait();
+            wait::note_wait();
         }
     }
 

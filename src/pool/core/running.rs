@@ -1,9 +1,8 @@
 //! What runs on a thread of the pool: what it is counted as, and what it owes at its end.
 
 use super::Core;
-use crate::frame::Failure;
 use crate::pool::scheduler::current::{self, Doing, InTask};
-use crate::pool::scheduler::worker_slot::{Counters, Tally};
+use crate::pool::scheduler::tally::{Counters, Tally};
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
 
 impl Core {
@@ -23,23 +22,6 @@ impl Core {
         self.slots
             .iter()
             .fold(read(&self.shared), |sum, slot| sum.wrapping_add(read(&slot.counters)))
-    }
-}
-
-impl Tally<'_> {
-    /// Counts how something that ran has ended: `completed` tasks went well, and one failed, if
-    /// there is a failure. Comes before the end can be seen by anybody.
-    #[inline]
-    pub(crate) fn ended(self, completed: u64, failure: Option<&Failure>) {
-        if completed != 0 {
-            self.add(|c| &c.completed, completed);
-        }
-        match failure {
-            None => {}
-            Some(Failure::Panic(_)) => self.add(|c| &c.panicked, 1),
-            Some(_) => self.add(|c| &c.failed, 1),
-        }
-        self.add(|c| &c.running, 1_u64.wrapping_neg());
     }
 }
 

@@ -28,6 +28,7 @@ use self::latch::{Entered, HelperLatch};
 use super::core::{Core, Entry, Tally};
 use super::scheduler::current;
 use super::scheduler::queue::Stale;
+use super::scheduler::wait;
 use super::scheduler::worker_slot::DirectedTask;
 use crate::foreign::not_in_carrier;
 use crate::panic::AbortOnUnwind;
@@ -372,11 +373,11 @@ impl<'b> Owner<'b, Ticket> {
     fn leave_to_workers(core: &'b Core, body: &'b dyn Body, helpers: usize) {
         let owner = Self::of_tickets(core, body);
         let ticket = &owner.shared;
-        let first = if current::stays_awake() { 1 } else { helpers };
+        let first = if wait::stays_awake() { 1 } else { helpers };
         // Relaxed: the queue orders it before the first ticket is taken.
         ticket.rest.store(helpers - first, Ordering::Relaxed);
         ticket.offer(core, first);
-        if first != helpers && !current::stay_awake_until(|| ticket.group.latch.is_over()) {
+        if first != helpers && !wait::stay_awake_until(|| ticket.group.latch.is_over()) {
             ticket.offer_rest(core);
         }
         owner.wait();

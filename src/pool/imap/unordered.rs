@@ -13,7 +13,7 @@ use crate::pool::error::{FORKED, TOO_DEEP};
 use crate::pool::handle::{JoinHandle, result_of};
 use crate::pool::pool::Pool;
 use crate::pool::scheduler::completions::CompletionQueue;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::wait;
 use crate::sync::seam;
 
 /// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
@@ -95,7 +95,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         let core = self.input.pool.core();
         if let Some(deadline) = deadline {
             let is_forked = || core.is_forked();
-            if !current::wait_until_deadline(&mut look, deadline, is_forked) && is_forked() {
+            if !wait::wait_until_deadline(&mut look, deadline, is_forked) && is_forked() {
                 panic!("{FORKED}");
             }
             return done;

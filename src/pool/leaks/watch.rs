@@ -12,7 +12,7 @@ use std::sync::Once;
 use super::budget::Budget;
 use super::item;
 use crate::frame;
-use crate::pool::scheduler::current;
+use crate::pool::scheduler::{self, current};
 use crate::sentinel::{Action, Report, Sentinel, Unsupported, Watcher};
 use crate::slot;
 
@@ -171,7 +171,7 @@ fn ignore_own_state() {
         crate::sentinel::ignore(|ignored| {
             ignored.key(&MODE);
             item::list(ignored);
-            current::list(ignored);
+            scheduler::list(ignored);
         });
     });
 }

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{current, stack};
+use super::{stack, wait};
 use crate::sync::seam::{self, Builder, JoinHandle, Mutex, Thread};
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Threads {
         }
         state.waiting.push(seam::current());
         drop(state);
-        let joined = current::wait_directed_until(|| self.state.lock().joined, deadline);
+        let joined = wait::wait_directed_until(|| self.state.lock().joined, deadline);
         if !joined {
             let me = seam::current().id();
             let mut state = self.state.lock();
