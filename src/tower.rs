@@ -261,13 +261,15 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Some(task) = &mut this.task else { panic!("a response was polled after it had ended") };
-        let poll = Pin::new(task).poll(cx);
-        let head = this.out.lock().head.take();
+        // There is one from before if a poll has panicked since a carrier failed to detach.
+        let mut head = this.out.lock().head.take();
+        if head.is_none() {
+            let poll = Pin::new(task).poll(cx);
+            head = this.out.lock().head.take();
+            assert!(poll.is_pending() || head.is_some(), "a task ends with a response");
+        }
         match head.map(Contained::into_inner) {
-            None => {
-                assert!(poll.is_pending(), "a task ends with a response");
-                Poll::Pending
-            }
+            None => Poll::Pending,
             Some(Err(error)) => {
                 let error = Guarded::new(error);
                 this.task = None;
@@ -340,12 +342,15 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.get_mut();
         let Some(task) = &mut this.task else { return Poll::Ready(None) };
-        let poll = Pin::new(task).poll(cx);
-        if poll.is_ready() {
-            this.task = None;
-            return Poll::Ready(None);
+        // As with the head.
+        let mut frame = this.out.lock().frame.take();
+        if frame.is_none() {
+            if Pin::new(task).poll(cx).is_ready() {
+                this.task = None;
+                return Poll::Ready(None);
+            }
+            frame = this.out.lock().frame.take();
         }
-        let frame = this.out.lock().frame.take();
         frame.map_or(Poll::Pending, |frame| Poll::Ready(Some(frame.into_inner())))
     }
 

@@ -82,11 +82,10 @@ pub(super) async fn serve<S, Request, B>(
         });
         let Some((now, frame)) = next.await else { return };
         let frame = Contained::new(frame.into_inner());
-        let _left_over = {
-            let mut out = out.lock();
-            (out.size, out.is_at_end) = now;
-            out.frame.replace(frame)
-        };
+        let mut out = out.lock();
+        (out.size, out.is_at_end) = now;
+        // It takes nothing's place: there was none before the poll.
+        out.frame = Some(frame);
     }
 }
 

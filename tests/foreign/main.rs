@@ -16,5 +16,7 @@ mod marks;
 mod opentelemetry;
 mod scoped;
 mod slots;
+#[cfg(feature = "tower")]
+mod tower;
 #[cfg(feature = "tracing")]
 mod tracing;

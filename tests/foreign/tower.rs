@@ -1,0 +1,122 @@
+//! Requests whose carriers fail.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use cleanslate::foreign::{self, BoxError, Carrier};
+use cleanslate::tower::IsolateLayer;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::support::{in_a_process_of_its_own, quiet};
+
+thread_local! {
+    /// How many more times it can be detached before it fails, once.
+    static DETACHES: Cell<i32> = const { Cell::new(0) };
+}
+
+struct FailsToDetach;
+
+impl Carrier for FailsToDetach {
+    type Captured = u8;
+    type Attached = ();
+    fn name(&self) -> &str {
+        "fails to detach"
+    }
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(0)
+    }
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        DETACHES.set(DETACHES.get() - 1);
+        if DETACHES.get() == -1 { Err("on purpose".into()) } else { Ok(()) }
+    }
+}
+
+/// Has so many frames left, each of which says how many come after it.
+struct Frames(u8);
+
+impl Body for Frames {
+    type Data = &'static [u8];
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Infallible>>> {
+        if self.0 == 0 {
+            return Poll::Ready(None);
+        }
+        self.0 -= 1;
+        Poll::Ready(Some(Ok(Frame::data(&[b'0', b'1', b'2'][self.0.into()..]))))
+    }
+}
+
+#[derive(Clone)]
+struct Servant;
+
+impl Service<Request<bool>> for Servant {
+    type Response = Response<Frames>;
+    type Error = &'static str;
+    type Future = Ready<Result<Response<Frames>, &'static str>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<bool>) -> Self::Future {
+        ready(if request.into_body() { Ok(Response::new(Frames(3))) } else { Err("refused") })
+    }
+}
+
+/// Polls until there is something, once more after each panic; returns how many there were.
+fn persist<T>(mut poll: impl FnMut() -> Poll<T>) -> (T, usize) {
+    let mut panics = 0;
+    loop {
+        match catch_unwind(AssertUnwindSafe(&mut poll)) {
+            Err(_) => panics += 1,
+            Ok(Poll::Ready(value)) => return (value, panics),
+            Ok(Poll::Pending) => {}
+        }
+        assert!(panics < 3, "it goes on and on");
+    }
+}
+
+// Broke: what the poll had put out was replaced by what came next, and nobody missed it.
+#[test]
+fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
+    if !in_a_process_of_its_own(
+        "tower::a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls",
+    ) {
+        return;
+    }
+    quiet();
+    foreign::install(FailsToDetach).unwrap();
+    let mut service = IsolateLayer::new(|_: &Request<bool>| ()).layer(Servant);
+    let mut cx = Context::from_waker(Waker::noop());
+    for failing in 0..4 {
+        DETACHES.set(failing);
+        let mut response = service.call(Request::new(true));
+        let (response, mut panics) = persist(|| Pin::new(&mut response).poll(&mut cx));
+        let mut body = response.unwrap().into_body();
+        for left in [&b"2"[..], b"12", b"012"] {
+            let (frame, more) = persist(|| Pin::new(&mut body).poll_frame(&mut cx));
+            assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), left, "poll {failing}");
+            panics += more;
+        }
+        assert_eq!(panics, 1, "poll {failing}");
+        assert!(persist(|| Pin::new(&mut body).poll_frame(&mut cx)).0.is_none());
+    }
+    DETACHES.set(0);
+    let mut refused = service.call(Request::new(false));
+    let (refused, panics) = persist(|| Pin::new(&mut refused).poll(&mut cx));
+    assert_eq!((refused.err(), panics), (Some("refused"), 1));
+}
