@@ -28,7 +28,8 @@ pub struct Stats {
     pub running: usize,
     /// Submitted tasks that wait to start. Items of a map, helpers and visits do not count.
     pub queued: usize,
-    /// Tasks that returned, items of maps and visits of broadcasts included.
+    /// Tasks that returned, items of maps and visits of broadcasts included; not the calls that
+    /// reduce results.
     pub completed: u64,
     /// Tasks that panicked.
     pub panicked: u64,
@@ -42,8 +43,8 @@ pub struct Stats {
     pub unobserved: u64,
     /// Worker threads that were replaced by fresh ones.
     pub renewed: u64,
-    /// Tasks that left a thread-local changed, as the sentinel saw; 0 in a pool without one, which
-    /// does not look.
+    /// Tasks that left a thread-local changed, as the sentinel saw, calls that reduce results
+    /// included; 0 in a pool without one, which does not look.
     pub leaks: u64,
 }
 

@@ -97,6 +97,26 @@ fn panic_later() -> Option<i32> {
 }
 
 #[test]
+fn a_pull_that_cannot_be_cleaned_up_names_what_the_pool_names_its_tasks() {
+    struct Throws;
+    impl Drop for Throws {
+        fn drop(&mut self) {
+            std::panic::panic_any(7);
+        }
+    }
+    task_local! { static LEFT: Option<Throws> = None; }
+    let pool = Pool::new(1).unwrap();
+    for (pool, name) in [(pool.clone(), "`pull of"), (pool.named("thumbs"), "`thumbs: pull of")] {
+        let items = std::iter::from_fn(|| {
+            LEFT.set(Some(Throws));
+            None::<()>
+        });
+        let said = panic_of(|| pool.imap(items, drop).next());
+        assert!(said.contains(name), "{said}");
+    }
+}
+
+#[test]
 fn an_input_that_panics_is_not_pulled_again() {
     each_shape(|pool| {
         let pulls = Arc::new(AtomicUsize::new(0));

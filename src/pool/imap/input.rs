@@ -97,7 +97,11 @@ impl<I: Iterator, F> LazyInput<I, F> {
             ended => {
                 // Nobody needs it any more (R9).
                 let context = std::mem::replace(&mut self.context, Context::empty());
-                let label = Label { name: Some(Arc::new(PULL.into())), at: self.at, id: 0 };
+                let name = match self.pool.label(0, self.at).name {
+                    Some(name) => format!("{name}: {PULL}").into(),
+                    None => PULL.into(),
+                };
+                let label = Label { name: Some(Arc::new(name)), at: self.at, id: 0 };
                 self.pool.core().drop_contained(context, &label);
                 if let Err(failure) = ended {
                     TaskError::new(label, Cause::Failed(failure)).resume();
