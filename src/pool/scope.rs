@@ -152,7 +152,7 @@ impl Data {
         let Some(unstarted) = &self.unstarted else { return };
         let mut list = unstarted.lock();
         if list.len() == list.capacity() {
-            list.retain(|job| !job.is_claimed());
+            list.retain(|job| !job.is_stale());
         }
         list.push_back(job);
         drop(list);

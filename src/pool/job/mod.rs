@@ -88,8 +88,7 @@ pub(crate) enum How<'t> {
 pub(crate) struct TooDeep;
 
 /// A job as those see it who may run it while they wait for its group.
-pub(crate) trait Claimable: Send + Sync {
-    fn is_claimed(&self) -> bool;
+pub(crate) trait Claimable: Stale {
     /// Claims the job if nobody has and runs it on this thread, or ends it where that is not
     /// possible; returns whether it did.
     fn claim_and_run(&self, core: &Core) -> bool;
@@ -427,10 +426,6 @@ where
     R: Send,
     E: End,
 {
-    fn is_claimed(&self) -> bool {
-        self.cell.state.is_claimed()
-    }
-
     fn claim_and_run(&self, core: &Core) -> bool {
         claim_inline(self, core)
     }

@@ -12,6 +12,7 @@ mod kept;
 mod output;
 mod pull;
 mod pulled;
+mod reduce;
 mod shared;
 mod step;
 mod turns;
@@ -20,8 +21,9 @@ mod verdict;
 pub(crate) use engine::{Unfinished, run};
 pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
-pub(crate) use kept::{Lending, Parts, Reducing};
+pub(crate) use kept::Lending;
 pub(crate) use pulled::Pulled;
+pub(crate) use reduce::{Parts, Reducing};
 pub(crate) use shared::{Given, drop_given};
 pub(crate) use step::{Every, Plain, Step, Trying};
 

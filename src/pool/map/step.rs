@@ -30,7 +30,7 @@ pub(crate) trait Step<In>: Sync {
         &self,
         kept: &mut Self::Kept<'_>,
         input: In,
-        calls: &mut impl Call,
+        calls: &mut impl Calls,
     ) -> ControlFlow<Self::Stop, Self::Out>;
 
     /// Called when all items of a chunk have results: those at these positions. Never unwinds.
@@ -58,7 +58,7 @@ pub(crate) trait Step<In>: Sync {
 }
 
 /// How a step calls several closures for one item, each in a task of its own.
-pub(crate) trait Call {
+pub(crate) trait Calls {
     /// Calls one of them. Its panic may go on.
     fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure>;
 }
@@ -66,7 +66,7 @@ pub(crate) trait Call {
 /// In the helper's frame, one task after the other.
 pub(crate) struct InFrame<'t, T>(pub(crate) &'t mut T);
 
-impl<T: Tasks> Call for InFrame<'_, T> {
+impl<T: Tasks> Calls for InFrame<'_, T> {
     #[inline(always)]
     fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure> {
         let result = f();
@@ -85,7 +85,7 @@ pub(crate) struct OnTop<'c> {
     pub(crate) context: &'c Context,
 }
 
-impl Call for OnTop<'_> {
+impl Calls for OnTop<'_> {
     fn call<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Failure> {
         self.isolation.run(self.context, f)
     }
@@ -106,7 +106,7 @@ where
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
     #[inline(always)]
-    fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<Infallible, R> {
+    fn run(&self, (): &mut (), input: In, _: &mut impl Calls) -> ControlFlow<Infallible, R> {
         ControlFlow::Continue((self.0)(input))
     }
 }
@@ -127,7 +127,7 @@ where
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
     #[inline(always)]
-    fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<E, R> {
+    fn run(&self, (): &mut (), input: In, _: &mut impl Calls) -> ControlFlow<E, R> {
         match (self.0)(input) {
             Ok(result) => ControlFlow::Continue(result),
             Err(error) => ControlFlow::Break(error),
@@ -155,7 +155,12 @@ where
 
     fn begin(&self, _isolation: Isolation, _context: &Context) {}
 
-    fn run(&self, (): &mut (), input: In, _: &mut impl Call) -> ControlFlow<Infallible, Self::Out> {
+    fn run(
+        &self,
+        (): &mut (),
+        input: In,
+        _: &mut impl Calls,
+    ) -> ControlFlow<Infallible, Self::Out> {
         ControlFlow::Continue(Ok((self.f)(input)))
     }
 

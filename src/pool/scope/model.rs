@@ -9,6 +9,7 @@ use super::{Data, Member};
 use crate::pool::core::{Core, testing};
 use crate::pool::error::Cause;
 use crate::pool::job::{Claimable, End};
+use crate::pool::scheduler::queue::Stale;
 use crate::sync::model::explore;
 use crate::sync::seam;
 use loom::cell::UnsafeCell;
@@ -47,11 +48,13 @@ impl Task {
     }
 }
 
-impl Claimable for Task {
-    fn is_claimed(&self) -> bool {
+impl Stale for Task {
+    fn is_stale(&self) -> bool {
         self.claimed.load(Ordering::SeqCst) != 0
     }
+}
 
+impl Claimable for Task {
     fn claim_and_run(&self, _core: &Core) -> bool {
         self.run()
     }

@@ -1,0 +1,138 @@
+//! Reductions: each helper reduces its chunks, and each chunk with its neighbours.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::mem;
+use std::ops::{ControlFlow, Range};
+
+use super::kept::{Kept, resume};
+use super::step::{Calls, Step};
+use crate::context::Context;
+use crate::frame::Failure;
+use crate::panic::Guarded;
+use crate::pool::core::Core;
+use crate::pool::error::Label;
+use crate::pool::isolation::Isolation;
+use crate::sync::seam::Mutex;
+
+/// What consecutive items have come to, by the position of the first one; with it the position
+/// after the last one. Neighbours are put together as soon as both are there, so there are never
+/// more than chunks under way, and one.
+pub(crate) struct Parts<'p, R> {
+    core: &'p Core,
+    label: Label,
+    parts: Mutex<BTreeMap<usize, (usize, R)>>,
+}
+
+impl<'p, R> Parts<'p, R> {
+    pub(crate) fn new(core: &'p Core, label: Label) -> Self {
+        Self { core, label, parts: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Returns what all items have come to; `None` if there were none.
+    pub(crate) fn into_result(mut self) -> Option<R> {
+        self.take_all().into_values().next().map(|(_end, result)| result)
+    }
+
+    fn take_all(&mut self) -> BTreeMap<usize, (usize, R)> {
+        mem::take(&mut *self.parts.lock())
+    }
+
+    /// Takes out a neighbour of the part `at`, which is extended by it, or leaves `part` with the
+    /// others.
+    fn pair(&self, at: &mut Range<usize>, part: R) -> Option<(R, R)> {
+        let mut parts = self.parts.lock();
+        let before = parts.range(..at.start).next_back();
+        if let Some(start) =
+            before.filter(|(_, (end, _))| *end == at.start).map(|(start, _)| *start)
+        {
+            let (_end, left) = parts.remove(&start)?;
+            at.start = start;
+            return Some((left, part));
+        }
+        if let Some((end, right)) = parts.remove(&at.end) {
+            at.end = end;
+            return Some((part, right));
+        }
+        let _before = parts.insert(at.start, (at.end, part));
+        None
+    }
+}
+
+impl<R> Drop for Parts<'_, R> {
+    /// What a reduction that fails leaves behind.
+    fn drop(&mut self) {
+        for (_end, part) in self.take_all().into_values() {
+            self.core.drop_contained(part, &self.label);
+        }
+    }
+}
+
+/// `map_reduce`: each helper reduces the items of a chunk in their order, then the chunk with its
+/// neighbours.
+///
+/// Guarded, as there are two of them: the drops of both may panic.
+pub(crate) struct Reducing<'p, F, G, R> {
+    pub(crate) f: Guarded<F>,
+    pub(crate) reduce: Guarded<G>,
+    pub(crate) parts: &'p Parts<'p, R>,
+}
+
+impl<F, G, R> Reducing<'_, F, G, R>
+where
+    G: Fn(R, R) -> R,
+{
+    #[inline(always)]
+    fn put_together(&self, calls: &mut impl Calls, left: R, right: R) -> Result<R, Failure> {
+        // If a carrier fails they are dropped uncalled.
+        let (left, right) = (Guarded::new(left), Guarded::new(right));
+        calls.call(|| (self.reduce)(left.into_inner(), right.into_inner()))
+    }
+}
+
+impl<In, R, F, G> Step<In> for Reducing<'_, F, G, R>
+where
+    F: Fn(In) -> R + Sync,
+    G: Fn(R, R) -> R + Sync,
+    R: Send,
+{
+    type Out = ();
+    type Stop = Infallible;
+    type Kept<'c> = Kept<'c, R>;
+
+    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, R> {
+        Kept::new(isolation, context)
+    }
+
+    #[inline(always)]
+    fn run(
+        &self,
+        kept: &mut Kept<'_, R>,
+        input: In,
+        calls: &mut impl Calls,
+    ) -> ControlFlow<Infallible, ()> {
+        let input = Guarded::new(input);
+        let result = calls.call(|| (self.f)(input.into_inner())).unwrap_or_else(|f| resume(f));
+        // The last call for the item: its task is what is left of the item's.
+        kept.value = Some(match kept.value.take() {
+            None => result,
+            Some(before) => (self.reduce)(before, result),
+        });
+        ControlFlow::Continue(())
+    }
+
+    fn give_up(kept: &mut Kept<'_, R>) {
+        kept.value = None;
+    }
+
+    fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {
+        let Some(mut part) = kept.value.take() else { return Ok(()) };
+        // It belongs to no item, whose watch would see what it leaves.
+        self.parts.core.watched(&self.parts.label, None, || {
+            while let Some((left, right)) = self.parts.pair(&mut at, part) {
+                part = self.put_together(&mut kept.on_top, left, right)?;
+            }
+            Ok(())
+        })
+    }
+}
