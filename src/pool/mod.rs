@@ -7,7 +7,6 @@ mod error;
 mod global;
 mod group;
 mod handle;
-mod idle;
 mod imap;
 mod isolation;
 mod job;
@@ -23,6 +22,7 @@ mod scope;
 mod shutdown;
 mod stats;
 mod submission;
+mod wait_idle;
 
 pub use builder::PoolBuilder;
 pub use cancel_on_drop::CancelOnDrop;

@@ -6,14 +6,14 @@ mod budget;
 mod consequences;
 #[cfg(feature = "sentinel")]
 mod item;
-#[cfg(not(feature = "sentinel"))]
-mod off;
 #[cfg(feature = "sentinel")]
 mod watch;
+#[cfg(not(feature = "sentinel"))]
+mod without_sentinel;
 
 #[cfg(feature = "sentinel")]
 pub(crate) use self::item::begin_item;
-#[cfg(not(feature = "sentinel"))]
-pub(crate) use self::off::{LeakWatch, begin_item};
 #[cfg(feature = "sentinel")]
 pub(crate) use self::watch::LeakWatch;
+#[cfg(not(feature = "sentinel"))]
+pub(crate) use self::without_sentinel::{LeakWatch, begin_item};
