@@ -83,6 +83,16 @@ fn what_inherits_nothing_starts_with_nothing_and_leaves_nothing() {
 }
 
 #[test]
+fn a_pool_whose_carrier_cannot_say_what_nothing_is_is_not_built() {
+    quiet();
+    let carrier = adopt_with(&LEVEL, || panic!("on purpose")).named("app::LEVEL").inherited();
+    let error = Pool::builder().workers(1).carry(carrier).build().unwrap_err();
+    assert!(error.is_carrier(), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("`app::LEVEL` panicked to say what nothing is"), "{said}");
+}
+
+#[test]
 fn each_poll_of_a_future_starts_with_what_was_captured() {
     USER.set("alice".to_owned());
     let context = Context::empty().carry(adopt(&USER).inherited());

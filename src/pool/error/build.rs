@@ -143,7 +143,8 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Name(_))
     }
 
-    /// Returns whether a carrier that captures once, for all tasks, could not do so.
+    /// Returns whether a carrier that captures once, for all tasks, could not do so, or one could
+    /// not say what [nothing](crate::foreign::Carrier::nothing) is.
     ///
     /// # Examples
     ///
