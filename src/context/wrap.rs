@@ -117,6 +117,9 @@ pub fn is_isolated() -> bool {
 /// Short for `Context::capture().wrap(f)`. Wrap where you submit, not inside the job: a context
 /// that is captured on the worker is the worker's. Wrapping twice is harmless.
 ///
+/// For a future there is [`FutureExt::isolated`](crate::future::FutureExt::isolated). The compiler
+/// advises `isolated(|| async { … })()`, whose task is over before the future runs.
+///
 /// # Panics
 ///
 /// Panics as [`Context::capture`] does. The closure panics as [`Context::run`] does.
@@ -160,6 +163,10 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
 /// Makes every call of a closure of one argument a task, for the `map` of whatever executor or
 /// iterator: each call starts with fresh slots and inherits what the current task hands down *now*.
 ///
+/// A key or comparison function of a sort does not fit: its arguments are references of any
+/// lifetime ("implementation of `Fn` is not general enough"), or two. Capture once and run each
+/// call in the context, as in the second example.
+///
 /// # Panics
 ///
 /// Panics as [`Context::capture`] does. The closure panics as [`Context::run`] does.
@@ -179,6 +186,17 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
 /// let step = isolated_fn(|n: u32| (n * FACTOR.get(), CALLS.replace(1)));
 /// assert_eq!([1, 2, 3].map(step), [(10, 0), (20, 0), (30, 0)]);
 /// ```
+///
+/// ```
+/// use cleanslate::{Context, task_local};
+///
+/// task_local! { static CALLS: usize = 0; }
+///
+/// let context = Context::capture();
+/// let mut words = ["c", "bbb", "aa"];
+/// words.sort_by_key(|word| context.run(|| CALLS.replace(1) + word.len()));
+/// assert_eq!(words, ["c", "aa", "bbb"]);
+/// ```
 #[track_caller]
 pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
     let f = Guarded::new(f);
@@ -187,6 +205,8 @@ pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
 }
 
 /// Makes every call of a closure a task like [`isolated_fn`], in a context that you choose.
+///
+/// It does not take the functions of a sort either: call those in `context.run`.
 ///
 /// # Panics
 ///
