@@ -213,6 +213,9 @@ impl PoolBuilder {
     /// Sets what runs on each worker before its first task, with the worker's index. A panic of it
     /// is contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     ///
+    /// Tasks do not see what it leaves in a [`task_local!`](crate::task_local): each starts fresh.
+    /// What it is to set up for them is a [`worker_local!`](crate::worker_local).
+    ///
     /// # Examples
     ///
     /// ```
