@@ -4,7 +4,7 @@
 //! of the response's body.
 //!
 //! ```
-//! use cleanslate::tower::{IsolateLayer};
+//! use cleanslate::tower::IsolateLayer;
 //! use http::{Request, Response};
 //! # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
 //! use tower_layer::Layer;
@@ -58,7 +58,9 @@ use crate::panic::{Contained, Guarded};
 ///
 /// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
 /// thread on which anybody may have left something. A closure fills them from the request, inside
-/// the task and before the service is called. [Installed](crate::foreign::install) carriers come
+/// the task and before the service is called. What has to wait for that, such as authentication
+/// against a database, is a layer inside of this one, whose closure then does nothing; [the
+/// guide](mod@crate::guide::async) has both, and the order of layers. [Installed](crate::foreign::install) carriers come
 /// along, so a layer outside of this one may open a span.
 ///
 /// What the handler spawns is not part of the task:
