@@ -28,6 +28,7 @@ macro_rules! pages {
         /// [carriers.md#your-own]: crate::guide::carriers#your-own
         /// [comparison.md]: crate::guide::comparison
         /// [contexts.md]: crate::guide::contexts
+        /// [contexts.md#worker-locals-are-leased]: crate::guide::contexts#worker-locals-are-leased
         /// [engine.md]: crate::guide::engine
         /// [from-python.md]: crate::guide::from_python
         /// [from-rayon.md]: crate::guide::from_rayon

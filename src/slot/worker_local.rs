@@ -212,6 +212,9 @@ impl<T: 'static> WorkerLocal<T> {
 /// Declares worker-locals, with the syntax of [`std::thread_local!`]: see
 /// [`WorkerLocal`](crate::WorkerLocal).
 ///
+/// An initialiser that fails can only panic here: for one that opens a connection there is
+/// [`OwnedWorkerLocal::fallible`](crate::OwnedWorkerLocal::fallible).
+///
 /// # Examples
 ///
 /// ```
