@@ -32,6 +32,7 @@ macro_rules! pages {
         /// [engine.md]: crate::guide::engine
         /// [from-python.md]: crate::guide::from_python
         /// [from-rayon.md]: crate::guide::from_rayon
+        /// [migrating.md#leaks-in-a-service-and-on-rayon]: crate::guide::migrating#leaks-in-a-service-and-on-rayon
         /// [performance.md]: crate::guide::performance
         /// [pool.md]: crate::guide::pool
         /// [rayon.md]: crate::guide::rayon

@@ -60,8 +60,9 @@ use crate::panic::{Contained, Guarded};
 /// thread on which anybody may have left something. A closure fills them from the request, inside
 /// the task and before the service is called. What has to wait for that, such as authentication
 /// against a database, is a layer inside of this one, whose closure then does nothing; [the
-/// guide](mod@crate::guide::async) has both, and the order of layers. [Installed](crate::foreign::install) carriers come
-/// along, so a layer outside of this one may open a span.
+/// guide](mod@crate::guide::async) has both, and the order of layers.
+/// [Installed](crate::foreign::install) carriers come along, so a layer outside of this one may
+/// open a span.
 ///
 /// What the handler spawns is not part of the task:
 /// `cleanslate::tokio::spawn` and a [`Pool`](crate::Pool) hand down what is
