@@ -58,7 +58,7 @@ use crate::panic::{Contained, Guarded};
 ///
 /// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
 /// thread on which anybody may have left something. A closure fills them from the request, inside
-/// the task and before the service is called. What has to wait for that, such as authentication
+/// the task and before the service is called. What has to wait first, such as authentication
 /// against a database, is a layer inside of this one, whose closure then does nothing; [the
 /// guide](mod@crate::guide::async) has both, and the order of layers.
 /// [Installed](crate::foreign::install) carriers come along, so a layer outside of this one may
