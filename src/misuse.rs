@@ -110,6 +110,14 @@ pub(crate) struct InheritedIsSync;
 /// ```compile_fail
 /// cleanslate::task_local! { #[inherit(clone)] static SLOT: u8 = 1; }
 /// ```
+///
+/// ```compile_fail
+/// cleanslate::task_local! { #[inherited] static SLOT: u8 = 1; }
+/// ```
+///
+/// ```
+/// cleanslate::task_local! { #[inherit] static SLOT: u8 = 1; }
+/// ```
 pub(crate) struct Policies;
 
 /// A declaration has an initialiser.
@@ -127,6 +135,22 @@ pub(crate) struct Policies;
 /// cleanslate::worker_local! { static WORKER: u8 = 1; }
 /// ```
 pub(crate) struct Initialisers;
+
+/// A declaration ends with a semicolon.
+///
+/// ```compile_fail
+/// cleanslate::task_local! { static FIRST: u8 = 1, static SECOND: u8 = 2 }
+/// ```
+///
+/// ```compile_fail
+/// cleanslate::worker_local! { static FIRST: u8 = 1, static SECOND: u8 = 2 }
+/// ```
+///
+/// ```
+/// cleanslate::task_local! { static FIRST: u8 = 1; static SECOND: u8 = 2 }
+/// cleanslate::worker_local! { static THIRD: u8 = 1; static FOURTH: u8 = 2 }
+/// ```
+pub(crate) struct Semicolons;
 
 /// A borrow ends with its closure.
 ///

@@ -316,6 +316,19 @@ macro_rules! __no_initialiser {
     };
 }
 
+/// Says that a declaration ends with a semicolon.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __no_semicolon {
+    ($name:ident) => {
+        ::core::compile_error!(::core::concat!(
+            "the declaration of `",
+            ::core::stringify!($name),
+            "` ends with a `;`, not with a `,`"
+        ));
+    };
+}
+
 /// Takes declarations apart: `[attributes kept] [policy] rest`.
 #[doc(hidden)]
 #[macro_export]
@@ -331,6 +344,9 @@ macro_rules! __task_local {
         $crate::__task_local! { [$($kept)*] [with $f] $($rest)* }
     };
     ([$($kept:tt)*] [] #[inherit $($odd:tt)*] $($rest:tt)*) => {
+        ::core::compile_error!("expected #[inherit] or #[inherit(with = function)]");
+    };
+    ([$($kept:tt)*] [$($policy:tt)*] #[inherited $($odd:tt)*] $($rest:tt)*) => {
         ::core::compile_error!("expected #[inherit] or #[inherit(with = function)]");
     };
     // Many lines at a step, since there is a limit of 128 steps.
@@ -365,6 +381,12 @@ macro_rules! __task_local {
     };
     ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty $(; $($rest:tt)*)?) => {
         $crate::__no_initialiser! { $name }
+    };
+    (
+        [$($kept:tt)*] [$($policy:tt)*]
+        $vis:vis static $name:ident: $t:ty = $init:expr, $($rest:tt)*
+    ) => {
+        $crate::__no_semicolon! { $name }
     };
     ([$($kept:tt)*] [$($policy:tt)*] $vis:vis static $name:ident: $t:ty = $init:expr) => {
         $crate::__task_local! { @declare [$($kept)*] [$($policy)*] $vis $name, $t, $init }

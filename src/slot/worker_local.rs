@@ -239,6 +239,9 @@ macro_rules! worker_local {
         $crate::__worker_local! { [$(#[$($attribute)*])*] $vis $name, $t, $init }
         $crate::worker_local! { $($rest)* }
     };
+    ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty = $init:expr, $($rest:tt)*) => {
+        $crate::__no_semicolon! { $name }
+    };
     ($(#[$($attribute:tt)*])* $vis:vis static $name:ident: $t:ty $(; $($rest:tt)*)?) => {
         $crate::__no_initialiser! { $name }
     };
