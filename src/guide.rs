@@ -30,6 +30,7 @@ macro_rules! pages {
         /// [contexts.md]: crate::guide::contexts
         /// [contexts.md#worker-locals-are-leased]: crate::guide::contexts#worker-locals-are-leased
         /// [engine.md]: crate::guide::engine
+        /// [engine.md#how-threads-wait]: crate::guide::engine#how-threads-wait
         /// [from-python.md]: crate::guide::from_python
         /// [from-rayon.md]: crate::guide::from_rayon
         /// [migrating.md#leaks-in-a-service-and-on-rayon]: crate::guide::migrating#leaks-in-a-service-and-on-rayon

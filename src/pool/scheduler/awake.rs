@@ -27,7 +27,7 @@
 //!   learned it for itself, some stayed awake, which to the system looks like work: it spread them
 //!   over the busy processors, and woke them there.)
 //!
-//! `docs/pool.md` says what each of the constants was measured to buy.
+//! `docs/engine.md` says what each of the constants was measured to buy.
 
 use std::time::Duration;
 
