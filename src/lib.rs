@@ -55,6 +55,16 @@
 //!
 //! [README]: https://docs.rs/crate/cleanslate/latest/source/README.md
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+#![cfg_attr(
+    not(feature = "document-features"),
+    doc = "
+- `rayon`: tasks on rayon: `.isolated()` on parallel iterators, `join`, `scope`, `RayonPool`
+- `tokio`: tasks on tokio: `spawn`, `spawn_blocking`, `JoinSet`
+- `tower`: requests as tasks, in axum, hyper, tonic
+- `tracing`, `opentelemetry`: carriers for spans and contexts
+- `sentinel`: finds what tasks left in thread-locals (on Linux with glibc)
+"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Makes the `Debug` of an error its text: that is what `main` prints of one that it returns.
