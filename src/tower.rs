@@ -59,8 +59,8 @@ use crate::panic::{Contained, Guarded};
 /// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
 /// thread on which anybody may have left something. A closure fills them from the request, inside
 /// the task and before the service is called. What has to wait first, such as authentication
-/// against a database, is a layer inside of this one, whose closure then does nothing; [the
-/// guide](mod@crate::guide::async) has both, and the order of layers.
+/// against a database, is a layer inside of this one, which is the [default](IsolateLayer::default)
+/// then; [the guide](mod@crate::guide::async) has both, and the order of layers.
 /// [Installed](crate::foreign::install) carriers come along, so a layer outside of this one may
 /// open a span.
 ///
@@ -132,6 +132,20 @@ impl<F> IsolateLayer<F> {
     #[must_use]
     pub const fn new(fill: F) -> Self {
         Self { fill }
+    }
+}
+
+/// A layer that fills nothing: for services whose inner layers do.
+///
+/// ```
+/// use cleanslate::tower::IsolateLayer;
+/// use http::Request;
+///
+/// let layer: IsolateLayer<fn(&Request<()>)> = IsolateLayer::default();
+/// ```
+impl<Request> Default for IsolateLayer<fn(&Request)> {
+    fn default() -> Self {
+        Self::new(|_| ())
     }
 }
 
