@@ -5,16 +5,18 @@
 #[path = "../cli/mod.rs"]
 pub(crate) mod cli;
 mod clients;
+pub(crate) mod http;
 
 use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};
 use cli::{Cli, Failure, Opt, counted};
 use clients::Tally;
+use http::{Answer, Request, Server};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
-use tiny_http::{Header, Method, Request, Response, Server};
 
 task_local! {
     /// Who asks: nobody, unless the request says so. Parallel steps of the request inherit it.
@@ -30,33 +32,28 @@ fn render(part: &str) -> String {
     format!("{part} for {user} (request {})\n", REQUEST.get())
 }
 
-/// Answers one request. Returns its line in the access log.
-///
-/// `tiny_http` reads the whole body that a request announces, so a client that never sends it holds
-/// the worker until it hangs up.
-fn answer(pool: &Pool, request: Request) -> String {
+/// Answers one request, and writes its line into the access log.
+fn answer(pool: &Pool, request: &Request, log: &Sender<String>) -> Answer {
     // The header stands for whatever tells users apart. Anonymous requests do without, and this is
     // where a pool that leaks answers them in the name of whoever came before.
-    if let Some(user) = request.headers().iter().find(|header| header.field.equiv("X-User")) {
-        USER.set(Some(user.value.to_string()));
+    if let Some(user) = request.header("X-User") {
+        USER.set(Some(user.to_owned()));
     }
-    let (status, body) = match (request.method(), request.url()) {
-        (Method::Get, "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
-        (Method::Get, _) => (404, render("no such page")),
-        _ => (405, render("only GET")),
+    let mut headers = vec![("X-Request-Id", REQUEST.get().to_string())];
+    let (status, body) = match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
+        ("GET", _) => (404, render("no such page")),
+        _ => {
+            headers.push(("Allow", "GET".to_owned()));
+            (405, render("only GET"))
+        }
     };
     let who = USER.get().unwrap_or_else(|| "-".to_owned());
     // Escaped, as in `{:?}`: both may hold what a terminal obeys.
-    let (who, method) = (who.escape_debug(), request.method().as_str().escape_debug());
-    let line = format!("#{} {who} {method} {:?} {status}", REQUEST.get(), request.url());
-    let mut response = Response::from_string(body).with_status_code(status);
-    if let Ok(id) = Header::from_bytes("X-Request-Id", REQUEST.get().to_string()) {
-        response.add_header(id);
-    }
-    match request.respond(response) {
-        Ok(()) => line,
-        Err(error) => format!("{line} (not delivered: {error})"),
-    }
+    let (who, Request { method, target, .. }) = (who.escape_debug(), request);
+    // An error: nobody reads the log any more.
+    drop(log.send(format!("#{} {who} {method} {target:?} {status}", REQUEST.get())));
+    Answer { status, headers, body }
 }
 
 /// Answers requests until `stop` is set. Those that have arrived by then are answered before it
@@ -67,26 +64,17 @@ pub(crate) fn serve(
     stop: &Event,
     log: &Sender<String>,
 ) -> Result<(), Failure> {
-    let submit = |id, request| {
+    let ids = AtomicU64::new(1);
+    server.serve(stop, |request| {
+        // Relaxed: the numbers are only to differ.
+        let id = ids.fetch_add(1, Ordering::Relaxed);
         let (inner, log) = (Arc::clone(pool), log.clone());
-        // Nobody waits for the result. A handler that panics drops its request, which answers 500.
-        drop(pool.submit(move || {
+        let task = pool.submit(move || {
             REQUEST.set(id);
-            // An error: nobody reads the log any more.
-            drop(log.send(answer(&inner, request)));
-        }));
-    };
-    thread::scope(|s| {
-        s.spawn(|| {
-            stop.wait();
-            server.unblock();
+            answer(&inner, &request, &log)
         });
-        let mut ids = 1..;
-        server.incoming_requests().zip(&mut ids).for_each(|(request, id)| submit(id, request));
-        let arrived = std::iter::from_fn(|| server.try_recv().ok().flatten());
-        arrived.zip(ids).for_each(|(request, id)| submit(id, request));
-        // The listener may have failed without being asked to stop.
-        stop.set();
+        // An error: the handler has panicked.
+        task.join().unwrap_or_else(|_| Answer::refusal(500))
     });
     Ok(pool.shutdown()?)
 }
@@ -100,9 +88,9 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn open(port: u16) -> Result<(Server, String), Failure> {
-    let server = Server::http(("127.0.0.1", port))
+    let server = Server::open(("127.0.0.1", port))
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
-    let url = format!("http://{}/", server.server_addr());
+    let url = format!("http://{}/", server.address);
     Ok((server, url))
 }
 

@@ -12,6 +12,7 @@ mod logging_context;
 mod own_copy;
 mod program;
 mod request_server;
+mod rude_clients;
 mod spinner;
 mod temporary;
 mod tls_inventory;

@@ -164,13 +164,22 @@ fn a_request_writes_no_control_characters_into_the_log() {
     let stop = Event::new();
     thread::scope(|s| {
         s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
-        let mut client = TcpStream::connect(server.server_addr().to_ip().unwrap()).unwrap();
-        let request = "G\x1bET / HTTP/1.1\r\nX-User: \x1b[2J\rann\r\nConnection: close\r\n\r\n";
-        client.write_all(request.as_bytes()).unwrap();
-        client.read_to_end(&mut Vec::new()).unwrap();
+        for (request, status) in [
+            ("GET / HTTP/1.1\r\nX-User: \x1b[2J\r\n\r\n", "400"),
+            ("G\x1bET / HTTP/1.1\r\n\r\n", "400"),
+            ("GET /\x1b HTTP/1.1\r\n\r\n", "400"),
+            // One that turns the direction of writing, and one that moves the rest of the line.
+            ("GE'T /\u{202e} HTTP/1.1\r\nX-User: a\tn\r\nConnection: close\r\n\r\n", "405"),
+        ] {
+            let mut client = TcpStream::connect(server.address).unwrap();
+            client.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        }
         stop.set();
     });
     drop(log);
     let lines: Vec<_> = lines.iter().collect();
-    assert_eq!(lines, [r#"#1 \u{1b}[2J\rann G\u{1b}ET "/" 405"#]);
+    assert_eq!(lines, [r#"#1 a\tn GE'T "/\u{202e}" 405"#]);
 }

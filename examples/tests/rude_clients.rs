@@ -1,0 +1,269 @@
+//! The example `request_server`, and clients that do not keep to the rules: they harm themselves.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use cleanslate::Isolation;
+use cleanslate::sync::Event;
+
+use crate::request_server::example::{self, http::Server};
+
+/// What a client reads takes no longer, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server while it serves.
+struct Service {
+    address: SocketAddr,
+}
+
+/// Stops the server also where a test fails.
+struct StopOnDrop<'a>(&'a Event);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// Serves with one worker, which nobody can share, while `test` runs. Returns the access log.
+fn serving(test: impl FnOnce(&Service)) -> Vec<String> {
+    serving_with(|_server| (), test)
+}
+
+/// The same, with a server that has other limits.
+fn serving_with(limit: impl FnOnce(&mut Server), test: impl FnOnce(&Service)) -> Vec<String> {
+    let (mut server, _url) = example::open(0).unwrap();
+    server.patience = PATIENCE;
+    limit(&mut server);
+    let address = server.address;
+    let pool = example::pool(1, Isolation::Reset).unwrap();
+    let (log, lines) = mpsc::channel();
+    let stop = Event::new();
+    thread::scope(|s| {
+        s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
+        let _stop = StopOnDrop(&stop);
+        test(&Service { address });
+    });
+    drop(log);
+    lines.iter().collect()
+}
+
+impl Service {
+    /// A connection over which `bytes` were sent.
+    fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        // The server may have had enough.
+        let _sent = client.write_all(bytes);
+        client
+    }
+
+    /// All that is answered to `bytes`, until the server closes the connection.
+    fn answers(&self, bytes: &[u8]) -> String {
+        let mut answers = Vec::new();
+        // Whatever the client sent that nobody reads may cut the connection off.
+        let _closed = self.send(bytes).read_to_end(&mut answers);
+        String::from_utf8(answers).unwrap()
+    }
+
+    /// Somebody else asks, and is answered.
+    #[track_caller]
+    fn answers_others(&self) {
+        let answer = self.answers(b"GET / HTTP/1.1\r\nX-User: ann\r\nConnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("\r\n\r\ngreeting for ann "), "{answer}");
+    }
+}
+
+/// The first bytes that are answered.
+fn first(mut client: &TcpStream) -> String {
+    let mut start = [0; 13];
+    client.read_exact(&mut start).unwrap();
+    String::from_utf8(start.to_vec()).unwrap()
+}
+
+/// Requests whose end never comes.
+const UNFINISHED: [&str; 7] = [
+    "POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\nabc",
+    "POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\nabc",
+    "POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\nabc",
+    "GET / HTTP/1.1\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n",
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\nab",
+    "GET / HTTP/1.1\r\nX-User: an",
+];
+
+// Broke: the process ended, since it wanted as much memory as the client had promised bytes.
+#[test]
+fn a_request_that_promises_more_than_it_sends_costs_nobody_else() {
+    serving(|service| {
+        for request in UNFINISHED {
+            let client = service.send(request.as_bytes());
+            if request.contains("\r\n\r\n") {
+                let expected = if request.starts_with("GET") { "200 " } else { "405 " };
+                assert_eq!(first(&client), format!("HTTP/1.1 {expected}"), "{request:?}");
+            }
+            drop(client);
+            service.answers_others();
+        }
+    });
+}
+
+// Broke: the worker waited for the rest.
+#[test]
+fn nor_does_one_whose_client_keeps_everybody_waiting() {
+    serving(|service| {
+        let waiting: Vec<_> =
+            UNFINISHED.iter().map(|request| service.send(request.as_bytes())).collect();
+        service.answers_others();
+        drop(waiting);
+    });
+}
+
+#[test]
+fn a_client_that_reads_no_answers_keeps_nobody_waiting_and_is_hung_up_on() {
+    let limit = |server: &mut Server| server.patience = Duration::from_millis(200);
+    serving_with(limit, |service| {
+        let client = service.send(b"");
+        thread::scope(|s| {
+            let asking = s.spawn(|| {
+                let many = "GET / HTTP/1.1\r\n\r\n".repeat(1000);
+                while (&client).write_all(many.as_bytes()).is_ok() {}
+            });
+            while !asking.is_finished() {
+                service.answers_others();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_refused_and_an_idle_connection_closed() {
+    let limit = |server: &mut Server| server.patience = Duration::from_millis(200);
+    serving_with(limit, |service| {
+        let answers = service.answers(b"GET / HTTP/1.1\r\nX-User: an");
+        assert!(answers.starts_with("HTTP/1.1 408 "), "{answers}");
+        assert_eq!(service.answers(b""), "");
+        service.answers_others();
+    });
+}
+
+#[test]
+fn a_client_that_never_pauses_does_not_keep_the_server_from_stopping() {
+    let (server, _url) = example::open(0).unwrap();
+    let pool = example::pool(1, Isolation::Reset).unwrap();
+    let (log, lines) = mpsc::channel();
+    let stop = Event::new();
+    thread::scope(|s| {
+        s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
+        let _stop = StopOnDrop(&stop);
+        let client = TcpStream::connect(server.address).unwrap();
+        let mut answers = client.try_clone().unwrap();
+        s.spawn(move || while answers.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {});
+        s.spawn(move || {
+            let many = "GET / HTTP/1.1\r\n\r\n".repeat(1000);
+            while (&client).write_all(many.as_bytes()).is_ok() {}
+        });
+        lines.iter().take(100).for_each(drop);
+    });
+}
+
+#[test]
+fn more_clients_than_there_is_room_for_are_told_so() {
+    let limit = |server: &mut Server| server.room = 2;
+    serving_with(limit, |service| {
+        let clients: Vec<_> = (0..3).map(|_| service.send(b"")).collect();
+        let told = "HTTP/1.1 503 ";
+        assert_eq!(first(clients.last().unwrap()), told);
+        drop(clients);
+        // Their places are free as soon as the server has seen that they have gone.
+        while service.answers(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").starts_with(told) {
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn a_length_that_is_none_is_refused() {
+    serving(|service| {
+        for length in ["-1", "three", "+3", "3, 3", ""] {
+            let request = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\nabc");
+            let answers = service.answers(request.as_bytes());
+            assert!(answers.starts_with("HTTP/1.1 400 "), "{length:?}: {answers}");
+        }
+        service.answers_others();
+    });
+}
+
+#[test]
+fn a_head_without_end_is_refused() {
+    serving(|service| {
+        let long = "x".repeat(100_000);
+        let many = "X: y\r\n".repeat(1_000);
+        for request in [
+            format!("GET /{long} HTTP/1.1\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nX-User: {long}\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\n{many}\r\n"),
+        ] {
+            let client = service.send(request.as_bytes());
+            assert_eq!(first(&client), "HTTP/1.1 431 ");
+        }
+        service.answers_others();
+    });
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let log = serving(|service| {
+        for request in ["\0\0\0\0", "hello\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/1.1\r\n:\r\n\r\n"]
+        {
+            let answers = service.answers(request.as_bytes());
+            assert!(answers.starts_with("HTTP/1.1 400 "), "{request:?}: {answers}");
+        }
+        service.answers_others();
+    });
+    assert_eq!(log.len(), 1, "{log:?}");
+}
+
+#[test]
+fn the_body_of_a_request_is_not_taken_for_another_one() {
+    let body = "GET / HTTP/1.1\r\nX-User: mallory\r\n\r\n";
+    let log = serving(|service| {
+        for header in ["Content-Length: 36", "Transfer-Encoding: chunked"] {
+            let request = format!("POST / HTTP/1.1\r\n{header}\r\n\r\n{body}");
+            let answers = service.answers(request.as_bytes());
+            assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{header}: {answers}");
+        }
+    });
+    assert_eq!(log, ["#1 - POST \"/\" 405", "#2 - POST \"/\" 405"]);
+}
+
+#[test]
+fn requests_in_one_go_are_answered_in_order() {
+    let asked = ["ann", "bob", "cid"].map(|user| format!("GET / HTTP/1.1\r\nX-User: {user}\r\n"));
+    let log = serving(|service| {
+        let answers =
+            service.answers((asked.join("\r\n") + "Connection: close\r\n\r\n").as_bytes());
+        let greetings: Vec<_> = answers.lines().filter(|line| line.starts_with("greet")).collect();
+        let expected = ["ann (request 1)", "bob (request 2)", "cid (request 3)"];
+        assert_eq!(greetings, expected.map(|whom| format!("greeting for {whom}")), "{answers}");
+    });
+    assert_eq!(log.len(), 3);
+}
+
+// Broke: the connection was closed without an answer, and there was a greeting for nobody at all.
+#[test]
+fn a_name_that_is_none_is_anonymous() {
+    let log = serving(|service| {
+        for name in ["é", "", "  ", "\u{2028}"] {
+            let request = format!("GET / HTTP/1.1\r\nX-User: {name}\r\nConnection: close\r\n\r\n");
+            let answer = service.answers(request.as_bytes());
+            assert!(answer.contains("\r\n\r\ngreeting for anonymous "), "{name:?}: {answer}");
+        }
+    });
+    assert!(log.len() == 4 && log.iter().all(|line| line.contains(" - GET ")), "{log:?}");
+}
