@@ -47,6 +47,7 @@ pub(crate) struct Found {
 impl Asked {
     pub(crate) fn new(id: u64, request: &Request) -> Self {
         let user = request.headers().get("x-user").and_then(|user| user.to_str().ok());
+        let user = user.filter(|user| !user.is_empty());
         let query = request.uri().query().unwrap_or_default();
         Self {
             id,

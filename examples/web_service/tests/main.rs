@@ -71,3 +71,19 @@ fn every_answer_and_every_line_says_whose_it_is() {
         ]
     );
 }
+
+// Broke: an empty name was one, of nobody that a page could show.
+#[test]
+fn a_name_that_is_none_is_anonymous() {
+    let Some(service) = Service::start() else { return };
+    for name in ["é", "", "  ", "\u{2028}"] {
+        let answer = service.get("/work", Some(name)).expect("an answer");
+        assert!(answer.contains("\r\nx-user: anonymous\r\n"), "{name:?}: {answer}");
+    }
+    let lines = service.stop("TERM");
+    assert_eq!(
+        lines.iter().filter(|line| line.contains(" of anonymous] ")).count(),
+        8,
+        "{lines:?}"
+    );
+}
