@@ -94,3 +94,41 @@ fn every_example_has_help_and_refuses_what_is_odd() {
     check!(transaction_scope);
     check!(worker_database);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_example_panics_where_nothing_can_be_written() {
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
+    let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
+    for (example, args) in [
+        ("cleanup_pattern", &[][..]),
+        ("context_copies", &[]),
+        ("database_switch", &[]),
+        ("executor_leak", &[]),
+        ("initialised_local", &[]),
+        ("logging_context", &[]),
+        ("own_copy", &[]),
+        ("request_server", &["--requests", "100"]),
+        ("request_server", &["--serve"]),
+        ("spinner", &["--below", "100"]),
+        ("tls_inventory", &["/proc/self/exe"]),
+        ("transaction_scope", &[]),
+        ("word_index", &[env!("CARGO_MANIFEST_DIR")]),
+        ("worker_database", &[]),
+    ] {
+        let Some(path) = program::beside_this_test(example) else { continue };
+        for args in [args, &["--help"], &["--nonsense"]] {
+            let mut command = Command::new(&path);
+            let status = command.args(args).stdout(full()).stderr(full()).status();
+            let code = status.expect("the example starts").code();
+            assert!(matches!(code, Some(1..=3)), "{example} {args:?}: {code:?}");
+        }
+        if args != ["--serve"] {
+            let mut command = Command::new(&path);
+            let status = command.args(args).stdout(Stdio::null()).stderr(full()).status();
+            assert_eq!(status.expect("the example starts").code(), Some(0), "{example} {args:?}");
+        }
+    }
+}

@@ -74,7 +74,7 @@ pub(crate) fn run(
         Ok(Asked::Help) => {
             out.write_all(args::HELP.as_bytes()).map(|()| exit::CLEAN).map_err(cannot_write)
         }
-        Ok(Asked::Run(plan)) => demonstrate(&plan, screen, out),
+        Ok(Asked::Run(plan)) => demonstrate(&plan, screen, out, err),
         Err(wrong) => {
             let _told = writeln!(err, "leak_demo: {wrong}\n\n{}", args::USAGE);
             return exit::USAGE;
@@ -101,13 +101,20 @@ fn cannot_write(error: io::Error) -> Failure {
     }
 }
 
-fn demonstrate(plan: &Plan, screen: Screen, out: &mut impl Write) -> Result<u8, Failure> {
+fn demonstrate(
+    plan: &Plan,
+    screen: Screen,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<u8, Failure> {
     let cannot_create = |path: &Path, error| Failure(format!("{}: {error}", path.display()));
     let create = |path: &PathBuf| match File::create(path) {
         Ok(file) => Ok((path.clone(), file)),
         Err(error) => Err(cannot_create(path, error)),
     };
-    let told = |path: &Path| eprintln!("wrote {}", path.display());
+    let mut tell = |path: &Path| {
+        let _told = writeln!(err, "wrote {}", path.display());
+    };
     // Before anything runs, so that nobody waits for an error.
     let svg = plan.svg.as_ref().map(create).transpose()?;
     let html = plan.html.as_ref().map(create).transpose()?;
@@ -126,12 +133,12 @@ fn demonstrate(plan: &Plan, screen: Screen, out: &mut impl Write) -> Result<u8, 
     if let Some((path, mut file)) = svg {
         let drawn = picture::svg::file(plan, &done);
         file.write_all(drawn.as_bytes()).map_err(|error| cannot_create(&path, error))?;
-        told(&path);
+        tell(&path);
     }
     if let Some((path, mut file)) = html {
         let page = picture::page::file(plan, &done);
         file.write_all(page.as_bytes()).map_err(|error| cannot_create(&path, error))?;
-        told(&path);
+        tell(&path);
     }
     Ok(if rows::kept_promise(&done) { exit::CLEAN } else { exit::LEAKED })
 }

@@ -1,12 +1,13 @@
 //! The command line, and the program as others start it.
 
+use std::io::{self, Write};
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::leak_demo::Screen;
+use crate::leak_demo::{self, Screen};
 use crate::program::{beside_this_test, spawn};
-use crate::{demo, ends};
+use crate::{demo, ends, file};
 
 #[test]
 fn bad_arguments_get_the_usage_and_exit_2() {
@@ -79,6 +80,32 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_runs() {
         assert_eq!((ran.code, ran.out.as_str()), (3, ""));
         assert!(ran.err.contains("/no/such/folder/file: "), "{}", ran.err);
     }
+}
+
+/// A full disk.
+struct Full;
+
+impl Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// Broke: it panicked when it could not say that it had written a file.
+#[test]
+fn whoever_cannot_be_told_of_the_files_still_gets_them() {
+    let (svg, html) = (file("untold.svg"), file("untold.html"));
+    let args = ["--tasks", "50", "--svg", &svg, "--html", &html].map(Into::into);
+    assert_eq!(leak_demo::run(args, Screen::default(), &mut Vec::new(), &mut Full), 0);
+    for path in [svg, html] {
+        assert!(std::fs::metadata(&path).is_ok_and(|written| written.len() > 0), "{path}");
+    }
+    let told = demo(&["--tasks", "50", "--svg", &file("told.svg")]).err;
+    assert_eq!(told, format!("wrote {}\n", file("told.svg")));
 }
 
 #[test]

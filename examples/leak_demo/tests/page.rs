@@ -12,7 +12,7 @@ use crate::{demo, ends, file};
 fn page(name: &str, tasks: &str) -> (String, Value) {
     let path = file(name);
     let ran = demo(&["--json", "--tasks", tasks, "--workers", "2", "--html", &path]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!((ran.code, ran.err), (0, format!("wrote {path}\n")));
     (path, serde_json::from_str(&ran.out).expect("the output is one JSON value"))
 }
 

@@ -11,7 +11,7 @@ use crate::{demo, file};
 fn draw(name: &str, tasks: &str, workers: &str) -> (Value, String, String) {
     let path = file(name);
     let ran = demo(&["--json", "--tasks", tasks, "--workers", workers, "--svg", &path]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!((ran.code, ran.err), (0, format!("wrote {path}\n")));
     let svg = fs::read_to_string(path).expect("the picture was written");
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"), "{svg}");
     let numbers = serde_json::from_str(&ran.out).expect("the output is one JSON value");
