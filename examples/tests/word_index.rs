@@ -98,8 +98,10 @@ fn odd_files_are_listed_and_cost_nothing_else() {
     for listed in
         ["bad.txt:2: not UTF-8", "binary:1: binary", "long.txt:1: a word of 3000000 letters"]
     {
-        assert!(ran.out.contains(listed), "{listed}:\n{}", ran.out);
+        assert!(ran.err.contains(listed), "{listed}:\n{}", ran.err);
     }
+    // Broke: the lists came before the table, for whatever reads that.
+    assert!(ran.out.starts_with("word "), "{}", ran.out);
     assert!(ran.out.contains("in 3 files"), "{}", ran.out);
     assert!(ran.out.contains("passed over 2;"), "{}", ran.out);
 }
@@ -110,8 +112,8 @@ fn a_file_that_is_too_long_is_not_read() {
     let tree = Tree::new().with("short.txt", "word");
     fs::File::create(tree.0.join("long.txt")).unwrap().set_len(1 << 33).unwrap();
     let ran = index(&[tree.path()]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.contains("long.txt: longer than 256 MiB"), "{}", ran.out);
+    assert_eq!(ran.code, 0);
+    assert!(ran.err.contains("long.txt: longer than 256 MiB"), "{}", ran.err);
     assert!(ran.out.contains("\n1 word in 1 file, "), "{}", ran.out);
 }
 
@@ -130,9 +132,9 @@ fn links_are_neither_followed_in_circles_nor_counted_twice() {
     let ran = index(&[tree.path(), inner.to_str().expect("Unicode"), tree.path()]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(line(&ran, "once")[1..3], ["1", "1"]);
-    assert!(ran.out.contains("in/up: a symbolic link to a directory"), "{}", ran.out);
-    assert!(ran.out.contains("in/itself: "), "{}", ran.out);
-    assert!(ran.out.contains("in/dangling: "), "{}", ran.out);
+    assert!(ran.err.contains("in/up: a symbolic link to a directory"), "{}", ran.err);
+    assert!(ran.err.contains("in/itself: "), "{}", ran.err);
+    assert!(ran.err.contains("in/dangling: "), "{}", ran.err);
 }
 
 #[test]
@@ -154,8 +156,8 @@ fn the_top_is_cut_and_the_lists_are_unless_all_are_asked_for() {
     let ran = index(&["--top=2", tree.path()]);
     assert!(ran.out.contains("\nthree") && ran.out.contains("\ntwo"), "{}", ran.out);
     assert!(!ran.out.contains("\none"), "{}", ran.out);
-    assert!(ran.out.contains("and 20 more"), "{}", ran.out);
-    assert!(!index(&["--all", tree.path()]).out.contains(" more "));
+    assert!(ran.err.contains("and 20 more"), "{}", ran.err);
+    assert!(!index(&["--all", tree.path()]).err.contains(" more "));
 }
 
 #[test]
@@ -178,9 +180,10 @@ fn bad_arguments_get_the_usage_and_exit_2() {
 }
 
 #[test]
-fn the_program_indexes_the_crate_itself_and_is_quiet_when_piped() {
+fn the_program_indexes_the_crate_itself_and_draws_nothing_when_piped() {
     let Some(ran) = spawn("word_index", &[]) else { return };
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(ran.code, 0);
+    assert!(!ran.err.contains('\x1b'), "{}", ran.err);
     assert!(ran.out.contains("\nthe "), "{}", ran.out);
     assert!(!ran.out.contains('\x1b'), "{}", ran.out);
 }

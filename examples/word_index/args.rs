@@ -22,7 +22,8 @@ usage: word_index [--top N] [--workers N] [--all] [--] [PATH...]
   --help        this text
 
 Directories named target and .git below a path are left out, as are symbolic links to
-directories. What cannot be read, or is not UTF-8 text, is listed and costs nothing else.
+directories. What cannot be read, or is not UTF-8 text, is listed on standard error and costs
+nothing else.
 
 exit status: 0, or 1 if a path does not exist, 2 for bad arguments, 3 if it could not run
 ";

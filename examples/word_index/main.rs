@@ -64,6 +64,7 @@ pub(crate) fn run(
     for path in &files.missing {
         let _told = writeln!(err, "word_index: {}: {}", path.place, path.why);
     }
+    let _told = report::remarks(&plan, &index, err);
     let code = if files.missing.is_empty() { exit::DONE } else { exit::NO_SUCH_PATH };
     ended(report::print(&plan, &index, out), code, err)
 }

@@ -11,14 +11,18 @@ use super::index::Index;
 /// How many files passed over, and how many remarks, are listed without `--all`.
 const LISTED: usize = 10;
 
-pub(super) fn print(plan: &Plan, index: &Index, out: &mut impl Write) -> io::Result<()> {
+/// What was passed over and remarked on: for whoever watches, not for what reads the table.
+pub(super) fn remarks(plan: &Plan, index: &Index, err: &mut impl Write) -> io::Result<()> {
     let passed: Vec<_> =
         index.skipped.iter().map(|file| format!("{}: {}", file.place, file.why)).collect();
-    list(plan, "passed over", &passed, out)?;
+    list(plan, "passed over", &passed, err)?;
     let remarks: Vec<_> =
         index.remarks.iter().map(|remark| format!("{}: {}", remark.place, remark.text)).collect();
-    list(plan, "remarked", &remarks, out)?;
+    list(plan, "remarked", &remarks, err)
+}
 
+/// The table, and what it cost.
+pub(super) fn print(plan: &Plan, index: &Index, out: &mut impl Write) -> io::Result<()> {
     let top = index.top(plan.top);
     if !top.is_empty() {
         let mut table = Table::new();
