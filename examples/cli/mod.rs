@@ -32,14 +32,30 @@ pub(crate) struct Cli {
 
 /// One option.
 pub(crate) enum Opt {
-    Flag { name: &'static str, help: &'static str },
-    Number { name: &'static str, help: &'static str, range: RangeInclusive<u64>, default: u64 },
+    Flag {
+        name: &'static str,
+        help: &'static str,
+    },
+    /// A flag with which the example does something else. Some options have an effect only with
+    /// it, and some only without.
+    Mode {
+        name: &'static str,
+        help: &'static str,
+        with: &'static [&'static str],
+        without: &'static [&'static str],
+    },
+    Number {
+        name: &'static str,
+        help: &'static str,
+        range: RangeInclusive<u64>,
+        default: u64,
+    },
 }
 
 impl Opt {
     fn name(&self) -> &'static str {
         match self {
-            Self::Flag { name, .. } | Self::Number { name, .. } => name,
+            Self::Flag { name, .. } | Self::Mode { name, .. } | Self::Number { name, .. } => name,
         }
     }
 }
@@ -93,7 +109,7 @@ impl Cli {
                 return Err(format!("{name} is given twice").into());
             }
             match option {
-                Opt::Flag { name, .. } => args.flags.push(name),
+                Opt::Flag { name, .. } | Opt::Mode { name, .. } => args.flags.push(name),
                 Opt::Number { name, range, .. } => {
                     let value = parser.value()?.parse_with(|text| {
                         let value = text.parse().ok().filter(|value| range.contains(value));
@@ -104,6 +120,7 @@ impl Cli {
                 }
             }
         }
+        self.refuse_what_has_no_effect(&args)?;
         for option in self.options {
             if let Opt::Number { name, default, .. } = option
                 && !args.numbers.iter().any(|(known, _)| known == name)
@@ -114,11 +131,27 @@ impl Cli {
         Ok(Asked::Run(args))
     }
 
+    /// Of `args` as they were given, without defaults.
+    fn refuse_what_has_no_effect(&self, args: &Args) -> Result<(), lexopt::Error> {
+        for option in self.options {
+            let Opt::Mode { name, with, without, .. } = option else { continue };
+            let (useless, when) =
+                if args.has(name) { (without, "with") } else { (with, "without") };
+            if let Some((given, _)) = args.numbers.iter().find(|(given, _)| useless.contains(given))
+            {
+                return Err(format!("{given} has no effect {when} {name}").into());
+            }
+        }
+        Ok(())
+    }
+
     fn help(&self) -> String {
         let mut text = format!("{}\n\nUsage: {} [OPTIONS]\n\nOptions:\n", self.about, self.name);
         for option in self.options {
             text += &match option {
-                Opt::Flag { name, help } => format!("  {name:<16}{help}\n"),
+                Opt::Flag { name, help } | Opt::Mode { name, help, .. } => {
+                    format!("  {name:<16}{help}\n")
+                }
                 Opt::Number { name, help, default, .. } => {
                     format!("  {:<16}{help} [{default}]\n", format!("{name} N"))
                 }

@@ -153,7 +153,12 @@ pub(crate) const CLI: Cli = Cli {
             Without --serve it sends itself a batch of requests, and ends.",
     options: &[
         Opt::Flag { name: "--leaky", help: "with a pool that leaks: see users mixed up" },
-        Opt::Flag { name: "--serve", help: "serve until Ctrl-C or SIGTERM instead of testing" },
+        Opt::Mode {
+            name: "--serve",
+            help: "serve until Ctrl-C or SIGTERM instead of testing",
+            with: &["--port"],
+            without: &["--requests", "--clients"],
+        },
         Opt::Number { name: "--port", help: "with --serve; 0: any", range: 0..=65535, default: 0 },
         Opt::Number { name: "--workers", help: "threads of the pool", range: 1..=64, default: 4 },
         Opt::Number {

@@ -35,7 +35,7 @@ macro_rules! check {
         assert_eq!(refused(&["-x"]), "invalid option '-x'");
         for option in cli.options {
             match option {
-                Opt::Flag { name: flag, help: what } => {
+                Opt::Flag { name: flag, help: what } | Opt::Mode { name: flag, help: what, .. } => {
                     assert!(help.contains(flag) && help.contains(what), "{help}");
                     let valued = refused(&[&format!("{flag}=1")]);
                     assert_eq!(valued, format!("unexpected argument for option '{flag}': \"1\""));
@@ -54,8 +54,14 @@ macro_rules! check {
                     let value = default.to_string();
                     let twice = refused(&[number, &value, &format!("{number}={value}")]);
                     assert_eq!(twice, format!("{number} is given twice"));
+                    let mode = cli.options.iter().find_map(|option| match option {
+                        Opt::Mode { name, with, .. } if with.contains(number) => Some(*name),
+                        _ => None,
+                    });
                     for edge in [range.start(), range.end()] {
-                        let Ok(Asked::Run(args)) = cli.parse([format!("{number}={edge}")]) else {
+                        let edged = format!("{number}={edge}");
+                        let arguments = mode.into_iter().chain([edged.as_str()]);
+                        let Ok(Asked::Run(args)) = cli.parse(arguments) else {
                             panic!("{name} refuses {number} {edge}");
                         };
                         assert_eq!(args.number::<u64>(number), *edge);
@@ -78,6 +84,25 @@ macro_rules! check {
 fn one_is_in_the_singular() {
     use cleanup_pattern::cli::counted;
     assert_eq!([0, 1, 2].map(|n| counted(n, "task")), ["0 tasks", "1 task", "2 tasks"]);
+}
+
+// Broke: it was as if the option had not been given.
+#[test]
+fn an_option_without_effect_is_refused() {
+    let refused = |arguments: &[&str]| request_server::CLI.parse(arguments).err().unwrap();
+    for (arguments, sentence) in [
+        (&["--port", "8080"][..], "--port has no effect without --serve"),
+        (&["--port=0", "--leaky"], "--port has no effect without --serve"),
+        (&["--serve", "--requests=1"], "--requests has no effect with --serve"),
+        (&["--clients", "1", "--serve"], "--clients has no effect with --serve"),
+    ] {
+        assert_eq!(refused(arguments).to_string(), sentence);
+    }
+    assert!(request_server::CLI.parse(["--port=80", "--leaky", "--workers=2", "--serve"]).is_ok());
+    if let Some(ran) = program::spawn("request_server", &["--port", "8080"]) {
+        let sentence = "request_server: --port has no effect without --serve; see --help\n";
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (2, "", sentence));
+    }
 }
 
 #[test]

@@ -70,7 +70,12 @@ const CLI: Cli = Cli {
     about: "Shows a service on axum that computes on a pool and never mixes up its requests.\n\
             Without --serve it sends itself requests, checks the answers, and ends.",
     options: &[
-        Opt::Flag { name: "--serve", help: "serve until Ctrl-C or SIGTERM instead of checking" },
+        Opt::Mode {
+            name: "--serve",
+            help: "serve until Ctrl-C or SIGTERM instead of checking",
+            with: &["--port"],
+            without: &["--requests", "--clients"],
+        },
         Opt::Number { name: "--port", help: "with --serve; 0: any", range: 0..=65535, default: 0 },
         Opt::Number { name: "--workers", help: "threads of the pool", range: 1..=64, default: 4 },
         Opt::Number {

@@ -34,6 +34,9 @@ fn it_has_help_and_refuses_what_is_odd() {
     let odd = run(&["--workers", "none"]).expect("it was there just now");
     assert_eq!(odd.code, 2);
     assert!(odd.err.contains("--workers takes a number from 1 to 64"), "{}", odd.err);
+    let idle = run(&["--port", "8080"]).expect("it was there just now");
+    let sentence = "web_service: --port has no effect without --serve; see --help\n";
+    assert_eq!((idle.code, idle.out.as_str(), idle.err.as_str()), (2, "", sentence));
 }
 
 #[test]
