@@ -157,3 +157,15 @@ fn no_example_panics_where_nothing_can_be_written() {
         }
     }
 }
+
+#[test]
+fn every_example_is_in_the_list_of_examples() {
+    let (list, manifest) = (include_str!("../README.md"), include_str!("../Cargo.toml"));
+    let (_, examples) = manifest.split_once("[[example]]").expect("there are some");
+    let names: Vec<_> = examples.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+    let named = |name: &str| list.contains(&format!("--example {}", name.trim_matches('"')));
+    // The last one is that of the tests.
+    for name in &names[..names.len() - 1] {
+        assert!(named(name), "{name}");
+    }
+}
