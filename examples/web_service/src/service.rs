@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
@@ -13,6 +14,8 @@ use axum::{Router, serve};
 use cleanslate::tower::IsolateLayer;
 use cleanslate::{Isolation, Pool};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tower_service::Service as _;
 use tracing::{Instrument, info, info_span};
 
@@ -23,6 +26,9 @@ use super::{page, spans};
 
 /// Tasks that wait for a worker; more requests than that wait for room.
 const QUEUE: usize = 64;
+
+/// How long clients may take for what they have begun when the service is to stop.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -49,13 +55,24 @@ impl Service {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Serves until `stop` ends; returns when what has arrived by then is answered.
+    /// Serves until `stop` ends; returns when what has arrived by then is answered. Clients that
+    /// are in the middle of a request have a while to finish it.
     pub(crate) async fn run(
         self,
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, Failure> {
-        serve(listener, router(&self.shared)).with_graceful_shutdown(stop).await?;
+        let (end, ended) = oneshot::channel::<()>();
+        let serving = serve(listener, router(&self.shared))
+            .with_graceful_shutdown(async { drop(ended.await) })
+            .into_future();
+        let serving = tokio::spawn(serving);
+        stop.await;
+        drop(end);
+        // Over time: the runtime hangs up on whoever is left.
+        if let Ok(served) = timeout(PATIENCE, serving).await {
+            served??;
+        }
         Ok(self)
     }
 

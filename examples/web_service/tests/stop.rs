@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -45,4 +47,24 @@ fn a_stop_cuts_no_answer_off_and_says_that_it_is_over() {
         let answered = lines.iter().filter(|line| line.contains(" answered /work ")).count();
         assert!(answered >= answers.into_inner());
     }
+}
+
+// Broke: it waited for ever for the rest of the requests.
+#[test]
+fn clients_that_never_finish_do_not_keep_it_from_stopping() {
+    let Some(service) = Service::start() else { return };
+    let unfinished = [
+        "GET /work HTTP/1.1\r\nx-user: an",
+        "POST /work HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\nabc",
+    ];
+    let waiting = unfinished.map(|request| {
+        let mut client = TcpStream::connect(&service.address).expect("it listens");
+        client.write_all(request.as_bytes()).expect("it reads");
+        client
+    });
+    // Whoever came before has been let in.
+    get(&service.address, "/work", None).expect("an answer");
+    let lines = service.stop("TERM");
+    assert_eq!(lines.last().map(String::as_str), Some("stopped"));
+    drop(waiting);
 }
