@@ -1,286 +1,120 @@
-//! As much of HTTP/1.1 as the example needs. Each connection has a thread, which reads its requests
-//! and writes the answers: no worker waits for a client, and a client only for itself.
+//! The side of the network: hyper, on the thread that serves. A client has nothing of the pool
+//! before its request is there, and no worker waits for one.
 
 use cleanslate::sync::Event;
-use httparse::{Error, Status};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 
-/// How many bytes and headers a request may have before its body.
+/// How many bytes and headers a request may have before its body, which nobody reads.
 const LONGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
-/// For how long what a client still sends is read when all is said, so that it sees the answer.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// How often whoever waits for a client looks whether the server is to stop.
-const GLANCE: Duration = Duration::from_millis(50);
-
-/// The first lines of a request. Nobody reads the body: a request that has one is the last of its
-/// connection.
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) target: String,
-    headers: Vec<(String, Vec<u8>)>,
-    is_last: bool,
-}
-
-impl Request {
-    /// The value of a header, if it is in ASCII and not empty.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let value = str::from_utf8(self.values(name).next()?).ok()?;
-        (value.is_ascii() && !value.is_empty()).then_some(value)
-    }
-
-    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let named = self.headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name));
-        named.map(|(_, value)| &**value)
-    }
-
-    /// Reads the first request of `bytes`, if all of it is there, and says where its head ends.
-    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, u16> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut parsed = httparse::Request::new(&mut headers);
-        let end = match parsed.parse(bytes) {
-            Ok(Status::Complete(end)) if end <= LONGEST_HEAD => end,
-            Ok(Status::Partial) if bytes.len() <= LONGEST_HEAD => return Ok(None),
-            Ok(_) | Err(Error::TooManyHeaders) => return Err(431),
-            Err(_) => return Err(400),
-        };
-        let headers = parsed.headers.iter();
-        let mut request = Self {
-            method: parsed.method.unwrap_or_default().to_owned(),
-            target: parsed.path.unwrap_or_default().to_owned(),
-            headers: headers.map(|h| (h.name.to_owned(), h.value.to_owned())).collect(),
-            is_last: parsed.version == Some(0),
-        };
-        let is_number = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        if !request.values("Content-Length").all(is_number) {
-            return Err(400);
-        }
-        let closes = |value: &[u8]| value.to_ascii_lowercase().windows(5).any(|w| w == b"close");
-        request.is_last |= request.values("Connection").any(closes) || request.has_body();
-        Ok(Some((request, end)))
-    }
-
-    fn has_body(&self) -> bool {
-        let mut lengths = self.values("Content-Length");
-        lengths.any(|length| length != b"0") || self.values("Transfer-Encoding").next().is_some()
-    }
-}
-
-/// What is sent back.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    /// The answer to what is no request, or cannot be answered.
-    pub(crate) fn refusal(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: format!("{}\n", reason(status)) }
-    }
-
-    fn bytes(&self, is_head: bool, is_last: bool) -> Vec<u8> {
-        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
-        let length = self.body.len();
-        text += &format!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n");
-        for (name, value) in &self.headers {
-            text += &format!("{name}: {value}\r\n");
-        }
-        text += if is_last { "Connection: close\r\n\r\n" } else { "\r\n" };
-        if !is_head {
-            text += &self.body;
-        }
-        text.into_bytes()
-    }
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        _ => "Internal Server Error",
-    }
-}
+/// How long the server waits if the system has no connection for it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens for clients.
 pub(crate) struct Server {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     pub(crate) address: SocketAddr,
-    /// How long a client may take for one request, or to take an answer.
+    /// How long a client may take for the head of a request, and to read what it is still answered
+    /// when the server stops.
     pub(crate) patience: Duration,
-    /// How many clients are served at a time.
+    /// How many clients are served at a time; others wait.
     pub(crate) room: usize,
 }
 
 impl Server {
     pub(crate) fn open(address: (&str, u16)) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, patience: Duration::from_secs(10), room: 512 })
     }
 
     /// Answers requests until `stop` is set. Those that have arrived by then are answered before it
     /// returns.
-    pub(crate) fn serve(&self, stop: &Event, answer: impl Fn(Request) -> Answer + Sync) {
-        let connections = AtomicUsize::new(0);
+    pub(crate) fn serve<F>(
+        &self,
+        stop: &Event,
+        answer: impl Fn(Parts) -> F + Clone + Send + Sync + 'static,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = Response<String>> + Send + 'static,
+    {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (tell, stopped) = oneshot::channel();
         thread::scope(|s| {
             s.spawn(|| {
                 stop.wait();
-                // Whoever has connected by now is let in, and after that nobody; the listener is
-                // waiting for somebody. Either can only fail where it has failed, too.
-                drop(self.listener.set_nonblocking(true));
-                drop(TcpStream::connect(self.address));
+                // An error: the server has failed, and is gone.
+                let _gone = tell.send(());
             });
-            loop {
-                let stream = match self.listener.accept() {
-                    Ok((stream, _)) => stream,
-                    Err(_) if stop.is_set() => break,
-                    // One client has gone, or the process has no more files for now.
-                    Err(_) => {
-                        let _stopping = stop.wait_timeout(GLANCE);
-                        continue;
-                    }
-                };
-                let mut connection =
-                    Connection { stream, arrived: Vec::new(), patience: self.patience, stop };
-                let Some(place) = Place::take(&connections, self.room) else {
-                    drop(connection.send(&Answer::refusal(503), false, true));
-                    continue;
-                };
-                let answer = &answer;
-                // Errors: the client has gone, or there is no thread for it, and it is hung up on.
-                drop(thread::Builder::new().spawn_scoped(s, move || {
-                    let _place = place;
-                    drop(connection.serve(answer));
-                }));
-            }
-        });
+            runtime.block_on(self.run(stopped, answer))
+        })
     }
-}
 
-/// One of the connections that there may be at a time.
-struct Place<'c>(&'c AtomicUsize);
-
-impl<'c> Place<'c> {
-    fn take(connections: &'c AtomicUsize, room: usize) -> Option<Self> {
-        // Relaxed: the count is all that is shared.
-        let others = connections.fetch_add(1, Ordering::Relaxed);
-        Some(Self(connections)).filter(|_place| others < room)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Connection<'s> {
-    stream: TcpStream,
-    /// What has been read and not been answered.
-    arrived: Vec<u8>,
-    patience: Duration,
-    stop: &'s Event,
-}
-
-impl Connection<'_> {
-    fn serve(&mut self, answer: &impl Fn(Request) -> Answer) -> io::Result<()> {
-        self.stream.set_nonblocking(false)?;
-        self.stream.set_nodelay(true)?;
-        self.stream.set_read_timeout(Some(GLANCE))?;
-        self.stream.set_write_timeout(Some(self.patience))?;
+    async fn run<F>(
+        &self,
+        mut stopped: oneshot::Receiver<()>,
+        answer: impl Fn(Parts) -> F + Clone + Send + Sync + 'static,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = Response<String>> + Send + 'static,
+    {
+        let listener = TcpListener::from_std(self.listener.try_clone()?)?;
+        let (connections, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(self.room)));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.patience);
+        http.max_headers(MOST_HEADERS).max_buf_size(LONGEST_HEAD);
+        let begin = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
+            let answer = answer.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answered = answer(request.into_parts().0);
+                async { Ok::<_, Infallible>(answered.await) }
+            });
+            let served = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                // An error: the client has gone, or has not kept to the rules.
+                drop(served.await);
+                drop(place);
+            });
+        };
         loop {
-            let request = match self.request()? {
-                Ok(Some(request)) => request,
-                Ok(None) => return Ok(()),
-                Err(status) => {
-                    self.send(&Answer::refusal(status), false, true)?;
-                    return self.part();
-                }
-            };
-            let (is_head, has_body) = (request.method == "HEAD", request.has_body());
-            let is_last = request.is_last;
-            let answer = answer(request);
-            // A client that never pauses must not keep the server from stopping.
-            let is_last = is_last || self.stop.is_set() && !self.has_another();
-            self.send(&answer, is_head, is_last)?;
-            if is_last {
-                return if has_body || !self.arrived.is_empty() { self.part() } else { Ok(()) };
+            let next =
+                async { (Arc::clone(&room).acquire_owned().await.ok(), listener.accept().await) };
+            tokio::select! {
+                (place, accepted) = next => match accepted {
+                    Ok((stream, _)) => begin(stream, place),
+                    // The client has gone, or the process has no more files for now.
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                },
+                _stopped = &mut stopped => break,
             }
         }
-    }
-
-    /// Whether a whole request has been read already.
-    fn has_another(&self) -> bool {
-        matches!(Request::parse(&self.arrived), Ok(Some(_)))
-    }
-
-    /// The next request, or the status to refuse it with, or nothing if none comes.
-    fn request(&mut self) -> io::Result<Result<Option<Request>, u16>> {
-        let mut deadline = Instant::now() + self.patience;
-        loop {
-            match Request::parse(&self.arrived) {
-                Ok(None) => {}
-                Ok(Some((request, end))) => {
-                    self.arrived.drain(..end);
-                    return Ok(Ok(Some(request)));
-                }
-                Err(status) => return Ok(Err(status)),
-            }
-            let mut bytes = [0; 1024];
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return Ok(Ok(None)),
-                Ok(read) => {
-                    if self.arrived.is_empty() {
-                        // Until then the client had nothing to ask.
-                        deadline = Instant::now() + self.patience;
-                    }
-                    self.arrived.extend(&bytes[..read]);
-                }
-                Err(error) if is_timeout(&error) => {
-                    if self.stop.is_set() {
-                        return Ok(Ok(None));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-            if Instant::now() >= deadline {
-                return Ok(if self.arrived.is_empty() { Ok(None) } else { Err(408) });
-            }
+        // Whoever has connected by now is let in, and after that nobody.
+        let waiting = || poll_fn(|cx| Poll::Ready(listener.poll_accept(cx)));
+        while let Poll::Ready(Ok((stream, _))) = waiting().await {
+            begin(stream, None);
         }
-    }
-
-    fn send(&mut self, answer: &Answer, is_head: bool, is_last: bool) -> io::Result<()> {
-        self.stream.write_all(&answer.bytes(is_head, is_last))
-    }
-
-    /// Ends a connection over which more may come. Closed at once, it would be reset, and the
-    /// answer lost on its way.
-    fn part(&mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)?;
-        let deadline = Instant::now() + FAREWELL;
-        while Instant::now() < deadline {
-            match self.stream.read(&mut [0; 4096]) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if is_timeout(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        drop(listener);
+        // Over time: the runtime hangs up on whoever is left.
+        let _in_time = timeout(self.patience, connections.shutdown()).await;
         Ok(())
     }
-}
-
-/// Which of the two it is depends on the platform. A signal is no reason to give up, either.
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

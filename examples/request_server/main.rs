@@ -10,7 +10,9 @@ pub(crate) mod http;
 use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};
 use cli::{Cli, Failure, Opt, counted};
 use clients::Tally;
-use http::{Answer, Request, Server};
+use http::Server;
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,27 +35,39 @@ fn render(part: &str) -> String {
 }
 
 /// Answers one request, and writes its line into the access log.
-fn answer(pool: &Pool, request: &Request, log: &Sender<String>) -> Answer {
+fn answer(pool: &Pool, request: &Parts, log: &Sender<String>) -> Response<String> {
     // The header stands for whatever tells users apart. Anonymous requests do without, and this is
     // where a pool that leaks answers them in the name of whoever came before.
-    if let Some(user) = request.header("X-User") {
+    let user = request.headers.get("X-User").and_then(|user| user.to_str().ok());
+    if let Some(user) = user.filter(|user| !user.is_empty()) {
         USER.set(Some(user.to_owned()));
     }
-    let mut headers = vec![("X-Request-Id", REQUEST.get().to_string())];
-    let (status, body) = match (request.method.as_str(), request.target.as_str()) {
+    let (method, target) = (&request.method, request.uri.to_string());
+    let (status, body) = match (method.as_str(), target.as_str()) {
         ("GET", "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
         ("GET", _) => (404, render("no such page")),
-        _ => {
-            headers.push(("Allow", "GET".to_owned()));
-            (405, render("only GET"))
-        }
+        _ => (405, render("only GET")),
     };
     let who = USER.get().unwrap_or_else(|| "-".to_owned());
     // Escaped, as in `{:?}`: both may hold what a terminal obeys.
-    let (who, Request { method, target, .. }) = (who.escape_debug(), request);
+    let who = who.escape_debug();
     // An error: nobody reads the log any more.
     drop(log.send(format!("#{} {who} {method} {target:?} {status}", REQUEST.get())));
-    Answer { status, headers, body }
+    let mut response = Response::builder().status(status).header("X-Request-Id", REQUEST.get());
+    if status == 405 {
+        response = response.header("Allow", "GET");
+    }
+    response
+        .header("Content-Type", "text/plain; charset=utf-8")
+        .body(body)
+        .unwrap_or_else(|_| unreachable!("all of it is valid"))
+}
+
+/// The answer where the handler has failed.
+fn failed() -> Response<String> {
+    let mut response = Response::new("something went wrong\n".to_owned());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
 }
 
 /// Answers requests until `stop` is set. Those that have arrived by then are answered before it
@@ -64,18 +78,19 @@ pub(crate) fn serve(
     stop: &Event,
     log: &Sender<String>,
 ) -> Result<(), Failure> {
-    let ids = AtomicU64::new(1);
-    server.serve(stop, |request| {
+    let ids = Arc::new(AtomicU64::new(1));
+    let (pool_of_all, log) = (Arc::clone(pool), log.clone());
+    server.serve(stop, move |request| {
         // Relaxed: the numbers are only to differ.
         let id = ids.fetch_add(1, Ordering::Relaxed);
-        let (inner, log) = (Arc::clone(pool), log.clone());
-        let task = pool.submit(move || {
+        let (pool, log) = (Arc::clone(&pool_of_all), log.clone());
+        let task = pool_of_all.submit(move || {
             REQUEST.set(id);
-            answer(&inner, &request, &log)
+            answer(&pool, &request, &log)
         });
-        // An error: the handler has panicked.
-        task.join().unwrap_or_else(|_| Answer::refusal(500))
-    });
+        // A handle is a future. An error: the handler has panicked.
+        async { task.await.unwrap_or_else(|_| failed()) }
+    })?;
     Ok(pool.shutdown()?)
 }
 
