@@ -4,6 +4,14 @@
 //! Needs nothing of the crate. Everything that catches a panic does so through [`catch`], so that a
 //! payload is a [`Payload`] from the first moment on: wherever one is dropped, that is contained,
 //! and in no task.
+//!
+//! Three wrappers hold a value of the user's, so that a panic of its drop does no harm:
+//!
+//! | | is dropped | that panic |
+//! |---|---|---|
+//! | [`Guarded`] | in the task that drops it | goes on, unless the thread unwinds already |
+//! | `Alone`, of `frame`, if it is shared | in a frame of its own | the same |
+//! | [`Contained`] | in a frame of its own | is contained |
 
 use std::any::Any;
 use std::borrow::Cow;
