@@ -372,14 +372,16 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.task.is_none() || self.out.lock().is_at_end
+        let Some(_) = self.task else { return true };
+        let out = self.out.lock();
+        out.frame.is_none() && out.is_at_end
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.task {
-            Some(_) => self.out.lock().size,
-            None => SizeHint::with_exact(0),
-        }
+        let Some(_) = self.task else { return SizeHint::with_exact(0) };
+        let out = self.out.lock();
+        // What the body says is said of what comes after a frame that was kept.
+        if out.frame.is_some() { SizeHint::default() } else { out.size }
     }
 }
 

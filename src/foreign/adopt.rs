@@ -113,6 +113,14 @@ impl<K: Adoptable> Adopted<K> {
     }
 }
 
+impl<K: Adoptable> Copy for Adopted<K> {}
+
+impl<K: Adoptable> Clone for Adopted<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
 impl<K: Adoptable> fmt::Debug for Adopted<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Adopted").field("name", &self.name).finish_non_exhaustive()
@@ -160,13 +168,13 @@ mod sealed {
         type Value: 'static;
         /// Gives the value back with the error.
         fn exchange(&self, value: Self::Value) -> Result<Self::Value, (Self::Value, BoxError)>;
-        /// Calls `look`, which must not unwind, with the value; `stand_in` is there meanwhile, if
-        /// it has to be taken out for that, and is handed back, or what has taken its place.
+        /// Calls `look`, which must not unwind, with the value. If it has to be taken out for that,
+        /// a `stand_in` takes its place, and what is there afterwards is returned.
         fn look(
             &self,
-            stand_in: Self::Value,
+            stand_in: fn() -> Self::Value,
             look: &mut dyn FnMut(&Self::Value),
-        ) -> (Self::Value, Result<(), BoxError>);
+        ) -> Result<Option<Self::Value>, BoxError>;
     }
 
     impl<T: 'static> Exchange for Cell<T> {
@@ -176,10 +184,14 @@ mod sealed {
             Ok(self.replace(value))
         }
 
-        fn look(&self, stand_in: T, look: &mut dyn FnMut(&T)) -> (T, Result<(), BoxError>) {
-            let value = self.replace(stand_in);
+        fn look(
+            &self,
+            stand_in: fn() -> T,
+            look: &mut dyn FnMut(&T),
+        ) -> Result<Option<T>, BoxError> {
+            let value = self.replace(stand_in());
             look(&value);
-            (self.replace(value), Ok(()))
+            Ok(Some(self.replace(value)))
         }
     }
 
@@ -193,15 +205,12 @@ mod sealed {
             }
         }
 
-        fn look(&self, stand_in: T, look: &mut dyn FnMut(&T)) -> (T, Result<(), BoxError>) {
-            let looked = match self.try_borrow() {
-                Ok(value) => {
-                    look(&value);
-                    Ok(())
-                }
-                Err(_) => Err("it is mutably borrowed by the code that submits".into()),
-            };
-            (stand_in, looked)
+        fn look(&self, _: fn() -> T, look: &mut dyn FnMut(&T)) -> Result<Option<T>, BoxError> {
+            match self.try_borrow() {
+                Ok(value) => look(&value),
+                Err(_) => return Err("it is mutably borrowed by the code that submits".into()),
+            }
+            Ok(None)
         }
     }
 }

@@ -20,8 +20,18 @@ use crate::panic::catch;
 #[derive(Clone)]
 pub(crate) struct Carried {
     load: Arc<dyn AnyLoad>,
-    /// It comes from the process's list, and gives way to one of a pool or a context.
-    is_installed: bool,
+    source: Source,
+}
+
+/// Where it comes from. Of two with one identity one may have to give way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It was given to a context, or to a pool.
+    Given,
+    /// It comes from the process's list, and gives way to a given one.
+    Installed,
+    /// It stands for a pool's where nothing is inherited, and gives way to both.
+    Fallback,
 }
 
 /// A list that contexts share. Not `Arc<[Carried]>`, which is two words.
@@ -148,15 +158,15 @@ impl fmt::Debug for Carried {
 impl Carried {
     pub(super) fn new<H: Hold>(carrier: Arc<Identified<H>>, captured: H::Captured) -> Self {
         let load = Load { captured: Alone::new(captured), carrier };
-        Self { load: Arc::new(load), is_installed: false }
+        Self { load: Arc::new(load), source: Source::Given }
     }
 
-    pub(super) fn installed(self) -> Self {
-        Self { is_installed: true, ..self }
+    pub(super) fn with_source(self, source: Source) -> Self {
+        Self { source, ..self }
     }
 
-    pub(super) fn is_installed(&self) -> bool {
-        self.is_installed
+    pub(super) fn is_from(&self, source: Source) -> bool {
+        self.source == source
     }
 
     pub(super) fn identity(&self) -> Identity {

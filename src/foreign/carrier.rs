@@ -146,9 +146,8 @@ pub trait Carrier: Send + Sync + 'static {
     ///
     /// Attached around whatever runs once and is kept for everybody after, such as the initialiser
     /// of a [`worker_local!`](crate::worker_local), which must not see the user, the tenant or the
-    /// span of the task that happened to come first; and around the tasks of a pool with this
-    /// carrier that inherit nothing. A carrier without such a state stays as it is in the one, and
-    /// is left out in the other. A pool asks once, when it is built.
+    /// span of the task that happened to come first. A carrier without such a state stays as it is
+    /// there.
     ///
     /// # Examples
     ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attached;
-use super::carried::{Attached, Carried, CarriedList};
+use super::carried::{Attached, Carried, CarriedList, Source};
 use super::error::CarrierError;
 use super::installed::{Installed, all_installed};
 use super::set::CarrierSet;
@@ -37,7 +37,7 @@ impl Carriers {
             match (captured, &mut list) {
                 (Ok(captured), list) => {
                     let before = || last.map_or_else(Vec::new, |last| last.nothing().to_vec());
-                    list.get_or_insert_with(before).push(captured.installed());
+                    list.get_or_insert_with(before).push(captured.with_source(Source::Installed));
                 }
                 (Err(nothing), Some(list)) => list.push(nothing.clone()),
                 (Err(_), None) => {}
@@ -81,7 +81,13 @@ impl Carriers {
         last: impl IntoIterator<Item = Carried>,
     ) -> Self {
         let before = before.map_or(&[][..], Self::as_slice).iter().cloned();
-        let (installed, given): (Vec<_>, Vec<_>) = before.partition(Carried::is_installed);
+        let (installed, given): (Vec<_>, Vec<_>) =
+            before.partition(|one| one.is_from(Source::Installed));
+        let is_installed = |one: &Carried| {
+            installed.iter().any(|installed| installed.identity() == one.identity())
+        };
+        let of_pool =
+            of_pool.into_iter().filter(|one| !(one.is_from(Source::Fallback) && is_installed(one)));
         let nearest: Vec<_> = given.into_iter().chain(last).collect();
         let nearer = before_nearer(of_pool, nearest);
         Self(Arc::new(before_nearer(installed, nearer)))

@@ -16,12 +16,13 @@ where
     /// the key held where the task was submitted, and each poll of a future with what it held where
     /// the future was isolated.
     ///
-    /// What the task leaves there ends with it as before. Where nothing is inherited, as in a
-    /// [detached](crate::Pool::detached) pool, a task starts with what [`adopt_with`] was given.
+    /// What the task leaves there ends with it as before. Tasks of a pool with this carrier that
+    /// inherit nothing ([`detached`](crate::Pool::detached),
+    /// [`in_context`](crate::Pool::in_context)) start with what [`adopt_with`] was given.
     ///
-    /// A capture clones the value and allocates once; each task clones what was captured. The value
-    /// of a `Cell` is taken out to be cloned. A `RefCell` that is mutably borrowed cannot be
-    /// captured: an error that names the key.
+    /// A capture clones the value and allocates; each task clones what was captured. The value of a
+    /// `Cell` is taken out to be cloned. A `RefCell` that is mutably borrowed cannot be captured:
+    /// an error that names the key.
     ///
     /// [`adopt_with`]: super::adopt_with
     ///
@@ -41,7 +42,7 @@ where
     /// ```
     #[must_use]
     pub fn inherited(self) -> Inherited<K> {
-        Inherited { adopted: self }
+        Inherited(self)
     }
 }
 
@@ -61,68 +62,89 @@ where
 /// assert_eq!(context.run(|| LEVEL.replace(9)), 3);
 /// assert_eq!(LEVEL.get(), 3);
 /// ```
-pub struct Inherited<K: Adoptable> {
-    adopted: Adopted<K>,
+pub struct Inherited<K: Adoptable>(pub(super) Adopted<K>);
+
+impl<K: Adoptable> Copy for Inherited<K> {}
+
+impl<K: Adoptable> Clone for Inherited<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
 impl<K: Adoptable> fmt::Debug for Inherited<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Inherited").field(&self.adopted).finish()
+        f.debug_tuple("Inherited").field(&self.0).finish()
     }
 }
 
-impl<K: Adoptable> Carrier for Inherited<K>
+/// What captures and attaches. In a pool the [`Adopted`] itself stands for it where nothing is
+/// inherited.
+pub(super) struct HandedDown<K: Adoptable>(pub(super) Adopted<K>);
+
+impl<K: Adoptable> HandedDown<K>
+where
+    K::Value: Clone,
+{
+    /// Puts a copy of what was captured into the key, and returns what was there.
+    fn put(&self, captured: Option<&K::Value>) -> Result<K::Value, BoxError> {
+        self.0.exchange(captured.cloned().unwrap_or_else(self.0.init))
+    }
+}
+
+impl<K: Adoptable> Carrier for HandedDown<K>
 where
     K::Value: Clone + Send + Sync,
 {
-    type Captured = K::Value;
+    /// `None`: nothing, with which each task starts as without this carrier.
+    type Captured = Option<K::Value>;
     type Attached = K::Value;
 
     fn name(&self) -> &str {
-        self.adopted.name()
+        self.0.name()
     }
 
-    fn capture(&self) -> Result<K::Value, BoxError> {
-        let Adopted { key, init, .. } = &self.adopted;
+    fn capture(&self) -> Result<Option<K::Value>, BoxError> {
+        let Adopted { key, init, .. } = self.0;
         let mut copied = Ok(None);
         let looked = key.try_with(|cell| {
             let mut copy = |value: &K::Value| copied = catch(|| Some(value.clone()));
-            let (left, looked) = cell.look(init(), &mut copy);
-            (Guarded::new(left), looked)
+            cell.look(init, &mut copy).map(Guarded::new)
         });
         // A thread whose key has ended has nothing to hand down.
-        let Ok((left, looked)) = looked else { return Ok(init()) };
+        let Ok(left) = looked else { return Ok(None) };
         let copied = match copied {
             Ok(copied) => Guarded::new(copied),
             Err(payload) => payload.resume(),
         };
-        looked?;
-        drop(left);
-        match copied.into_inner() {
-            Some(copy) => Ok(copy),
-            None => unreachable!("it was looked at"),
-        }
+        // Its drop is user code, and may panic.
+        drop(left?);
+        Ok(copied.into_inner())
     }
 
-    fn attach(&self, captured: &K::Value) -> Result<K::Value, BoxError> {
-        self.adopted.exchange(captured.clone())
+    fn attach(&self, captured: &Option<K::Value>) -> Result<K::Value, BoxError> {
+        self.put(captured.as_ref())
     }
 
     fn detach(&self, before: K::Value) -> Result<(), BoxError> {
-        self.adopted.detach(before)
+        self.0.detach(before)
     }
 
-    /// If what the task left needs no drop, putting in another clone is all there is to do.
-    fn reattach(&self, captured: &K::Value, _: &mut K::Value) -> bool {
-        !needs_drop::<K::Value>() && self.adopted.exchange(captured.clone()).is_ok()
+    /// If what the task left needs no drop, putting in another copy is all there is to do.
+    fn reattach(&self, captured: &Option<K::Value>, _: &mut K::Value) -> bool {
+        !needs_drop::<K::Value>() && self.put(captured.as_ref()).is_ok()
     }
 
-    fn nothing(&self) -> Option<K::Value> {
-        Some((self.adopted.init)())
+    fn nothing(&self) -> Option<Option<K::Value>> {
+        Some(None)
+    }
+
+    fn is_nothing(&self, captured: &Option<K::Value>) -> bool {
+        captured.is_none()
     }
 
     /// That of the carrier which it was made of: the two are for the same state.
     fn identity(&self) -> Identity {
-        self.adopted.identity()
+        self.0.identity()
     }
 }

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::carried::{Carried, CarriedList};
+use super::carried::{Carried, CarriedList, Source};
 use super::carrier::Identity;
 use super::error::CarrierError;
 use super::shared::{Carry, SharedCarrier, share};
@@ -101,7 +101,8 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let carrier = share(carrier);
     let identity = carrier.identity();
-    let own = carrier.nothing().map_err(InstallError::carrier)?.map(Carried::installed);
+    let own = carrier.nothing().map_err(InstallError::carrier)?;
+    let own = own.map(|nothing| nothing.with_source(Source::Installed));
     let mut nothing = Vec::new();
     let mut place = &INSTALLED;
     loop {

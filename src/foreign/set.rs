@@ -13,10 +13,10 @@ use crate::frame::contained;
 pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
     all: Vec<PoolCarrier>,
-    /// What they say for contexts that inherit nothing: those that only keep tasks apart, and of
-    /// the others what nothing is, as far as they can say so.
-    nothing: CarriedList,
-    /// Whether one of them captures anything.
+    /// Those that only keep tasks apart, for contexts that inherit nothing, and what stands there
+    /// for others.
+    stateless: CarriedList,
+    /// Whether one of them captures something.
     captures: bool,
 }
 
@@ -44,31 +44,31 @@ impl Drop for CarrierSet {
         for member in self.all.drain(..) {
             let _contained = contained(|| drop(member));
         }
-        let nothing = std::mem::take(&mut self.nothing);
-        let _contained = contained(|| drop(nothing));
+        let stateless = std::mem::take(&mut self.stateless);
+        let _contained = contained(|| drop(stateless));
     }
 }
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
-        let nothing = if carrier.captures_state() {
-            let nothing = carrier.nothing()?;
+        if carrier.captures_state() {
+            let fallback = carrier.fallback().transpose()?;
+            Arc::make_mut(&mut self.stateless).extend(fallback);
             self.captures = true;
             self.all.push(PoolCarrier::Capturing(carrier));
-            nothing
         } else {
             let added = carrier.capture()?;
-            self.all.push(PoolCarrier::Stateless(added.clone()));
-            Some(added)
-        };
-        Arc::make_mut(&mut self.nothing).extend(nothing);
+            Arc::make_mut(&mut self.stateless).push(added.clone());
+            self.all.push(PoolCarrier::Stateless(added));
+        }
         Ok(())
     }
 
-    /// Returns what a task has to attach, in order.
+    /// Returns what a task has to attach, in order. What travels is left out if it is to inherit
+    /// nothing.
     pub(crate) fn capture(&self, inherits: bool) -> Result<CarriedList, CarrierError> {
         if !(inherits && self.captures) {
-            return Ok(Arc::clone(&self.nothing));
+            return Ok(Arc::clone(&self.stateless));
         }
         let all = self.all.iter().map(|member| match member {
             PoolCarrier::Stateless(carried) => Ok(carried.clone()),

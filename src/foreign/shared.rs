@@ -3,18 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::adopt::Adoptable;
 use super::attached::in_carrier;
-use super::carried::{Carried, Identified};
+use super::carried::{Carried, Identified, Source};
 use super::carrier::{Carrier, Identity};
 use super::error::{CarrierError, CarrierStep};
+use super::inherited::{HandedDown, Inherited};
 use super::kinds::{Attaching, Hold};
 use super::scoped::{Scoped, ScopedCarrier};
 use crate::panic::Guarded;
 
-/// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
-/// in a [`Scoped`].
+/// What contexts, pools and the process can carry: every [`Carrier`], every [`ScopedCarrier`] in a
+/// [`Scoped`], and [`Inherited`].
 ///
-/// Sealed: implement one of these.
+/// Sealed: implement one of the first two.
 ///
 /// # Examples
 ///
@@ -40,6 +42,7 @@ pub trait Carry: sealed::Share {}
 
 impl<C: Carrier> Carry for C {}
 impl<C: ScopedCarrier> Carry for Scoped<C> {}
+impl<K: Adoptable<Value: Clone + Send + Sync>> Carry for Inherited<K> {}
 
 /// Takes a carrier's types away.
 pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
@@ -47,7 +50,9 @@ pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
 }
 
 mod sealed {
-    use super::{Attaching, Carrier, Scoped, ScopedCarrier, SharedCarrier};
+    use super::{
+        Adoptable, Attaching, Carrier, HandedDown, Inherited, Scoped, ScopedCarrier, SharedCarrier,
+    };
 
     #[expect(unnameable_types, reason = "seals `Carry`")]
     pub trait Share {
@@ -63,6 +68,13 @@ mod sealed {
     impl<C: ScopedCarrier> Share for Scoped<C> {
         fn share(self) -> SharedCarrier {
             SharedCarrier::new(self)
+        }
+    }
+
+    impl<K: Adoptable<Value: Clone + Send + Sync>> Share for Inherited<K> {
+        fn share(self) -> SharedCarrier {
+            let adopted = self.0;
+            SharedCarrier::new(Attaching(HandedDown(adopted))).with_fallback(Attaching(adopted))
         }
     }
 }
@@ -114,39 +126,55 @@ impl<H: Hold> AnyCarrier for Identified<H> {
 /// A carrier that is shared by all who capture with it.
 #[derive(Clone)]
 #[expect(unnameable_types, reason = "a part of what seals `Carry`")]
-pub struct SharedCarrier(Arc<dyn AnyCarrier>);
+pub struct SharedCarrier {
+    carrier: Arc<dyn AnyCarrier>,
+    /// What a pool has in its place for tasks that inherit nothing: keeps them apart, with the same
+    /// identity. `None`: they find what the thread has.
+    fallback: Option<Arc<dyn AnyCarrier>>,
+}
 
 impl SharedCarrier {
     pub(super) fn new(carrier: impl Hold) -> Self {
-        Self(Arc::new(Identified::new(carrier)))
+        Self { carrier: Arc::new(Identified::new(carrier)), fallback: None }
+    }
+
+    pub(super) fn with_fallback(self, fallback: impl Hold) -> Self {
+        Self { fallback: Some(Arc::new(Identified::new(fallback))), ..self }
+    }
+
+    /// Returns what stands for it where nothing is inherited, if there is anything.
+    pub(super) fn fallback(&self) -> Option<Result<Carried, CarrierError>> {
+        let fallback = Arc::clone(self.fallback.as_ref()?);
+        let carried = in_carrier(|| fallback.capture());
+        Some(carried.map(|carried| carried.with_source(Source::Fallback)))
     }
 
     pub(crate) fn name(&self) -> String {
-        self.0.name()
+        self.carrier.name()
     }
 
     pub(super) fn identity(&self) -> Identity {
-        self.0.identity()
+        self.carrier.identity()
     }
 
     /// Takes the state of this thread.
     pub(super) fn capture(&self) -> Result<Carried, CarrierError> {
-        in_carrier(|| Arc::clone(&self.0).capture())
+        in_carrier(|| Arc::clone(&self.carrier).capture())
     }
 
     /// Takes the state of this thread, unless that is nothing.
     pub(super) fn capture_something(&self) -> Result<Option<Carried>, CarrierError> {
-        in_carrier(|| Arc::clone(&self.0).capture_something())
+        in_carrier(|| Arc::clone(&self.carrier).capture_something())
     }
 
     /// Returns what code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
-        in_carrier(|| Arc::clone(&self.0).nothing())
+        in_carrier(|| Arc::clone(&self.carrier).nothing())
     }
 
     /// Returns whether it captures anything. If not, it only keeps tasks apart.
     pub(super) fn captures_state(&self) -> bool {
-        self.0.captures_state()
+        self.carrier.captures_state()
     }
 }
 

@@ -303,7 +303,7 @@ impl Carrier for TracingCarrier {
         }
     }
 
-    /// No span; the dispatcher stays the thread's.
+    /// No span, and the process's dispatcher, as for a submitter that has no other.
     fn nothing(&self) -> Option<CapturedSpan> {
         Some(CapturedSpan { scoped: None, span: Span::none() })
     }

@@ -186,11 +186,12 @@ impl PoolBuilder {
 
     /// Attaches a carrier around every task, in the order in which they are added here.
     ///
-    /// It captures where a task is submitted. Where the task does not take what surrounds its
-    /// submission ([`Pool::in_context`], [`Pool::detached`]), the carrier attaches what
-    /// [nothing](crate::foreign::Carrier::nothing) is, or is left out if it cannot say that; the
-    /// given context's carriers are attached after the pool's. If a carrier cannot capture, the
-    /// submission panics with its error. A leaky pool attaches none.
+    /// It captures where a task is submitted. A carrier that captures nothing (such as
+    /// [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart; one that does is left out where
+    /// the task does not take what surrounds its submission ([`Pool::in_context`],
+    /// [`Pool::detached`]): the given context says what is inherited then, and its carriers are
+    /// attached after the pool's. If a carrier cannot capture, the submission panics with its
+    /// error. A leaky pool attaches none.
     ///
     /// # Examples
     ///

@@ -54,7 +54,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns the closure in a [`SubmitError`] that says which of the two it was.
+    /// Returns the closure in a [`SubmitError`] that says why.
     ///
     /// # Panics
     ///

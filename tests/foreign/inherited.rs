@@ -1,15 +1,15 @@
 //! Thread-locals of code that cannot be changed, whose values are handed down.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cleanslate::foreign::{adopt, adopt_with};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Isolation, Pool};
 use futures_lite::future::block_on;
 
-use crate::support::{SHAPES, quiet};
+use crate::support::{SHAPES, in_a_process_of_its_own, quiet};
 
 thread_local! {
     static USER: RefCell<String> = const { RefCell::new(String::new()) };
@@ -82,14 +82,56 @@ fn what_inherits_nothing_starts_with_nothing_and_leaves_nothing() {
     }
 }
 
+thread_local! {
+    static SHARES: RefCell<Arc<Mutex<u32>>> = RefCell::default();
+    static INITS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts its calls on this thread.
+fn counts() -> Arc<Mutex<u32>> {
+    INITS.set(INITS.get() + 1);
+    Arc::default()
+}
+
+// Broke: one initial value was made for all of them, of which each got a clone; and the submitter
+// made one for each capture.
 #[test]
-fn a_pool_whose_carrier_cannot_say_what_nothing_is_is_not_built() {
-    quiet();
-    let carrier = adopt_with(&LEVEL, || panic!("on purpose")).named("app::LEVEL").inherited();
-    let error = Pool::builder().workers(1).carry(carrier).build().unwrap_err();
-    assert!(error.is_carrier(), "{error}");
-    let said = error.to_string();
-    assert!(said.contains("`app::LEVEL` panicked to say what nothing is"), "{said}");
+fn what_inherits_nothing_has_an_initial_value_of_its_own_and_the_submitter_makes_none() {
+    let carrier = adopt_with(&SHARES, counts).inherited();
+    let pool = Pool::builder().workers(1).carry(carrier).build().unwrap();
+    let count = |_| SHARES.with_borrow(|shared| std::mem::replace(&mut *shared.lock().unwrap(), 1));
+    assert_eq!(pool.detached().map(0..9, count), [0; 9]);
+    assert_eq!(pool.submit(move || count(0)).join().unwrap(), 0);
+    assert_eq!(pool.submit(move || count(0)).join().unwrap(), 1, "the submitter's, shared");
+    assert_eq!(INITS.get(), 0);
+}
+
+#[test]
+fn a_leaky_pool_does_not_ask_for_the_initial_value() {
+    let carrier = adopt_with(&LEVEL, || panic!("on purpose")).inherited();
+    let leaky = Pool::builder().workers(1).isolation(Isolation::Leaky).carry(carrier).build();
+    assert_eq!(leaky.unwrap().submit(|| 1).join().unwrap(), 1);
+}
+
+// Broke: what keeps a pool's tasks apart took the place of what the context had captured.
+#[test]
+fn what_is_installed_and_captured_in_a_given_context_counts() {
+    if !in_a_process_of_its_own(
+        "inherited::what_is_installed_and_captured_in_a_given_context_counts",
+    ) {
+        return;
+    }
+    let pool = pool(1);
+    cleanslate::foreign::install(adopt(&USER).inherited()).unwrap();
+    USER.set("alice".to_owned());
+    let context = Context::capture();
+    USER.set("bob".to_owned());
+    for _ in 0..2 {
+        let given = pool.in_context(&context).submit(|| look(1)).join().unwrap();
+        assert_eq!(given, ("alice".to_owned(), 7));
+        assert_eq!(pool.submit(|| look(1)).join().unwrap(), ("bob".to_owned(), 0));
+        assert_eq!(pool.detached().submit(|| look(1)).join().unwrap(), (String::new(), 7));
+    }
 }
 
 #[test]
@@ -121,8 +163,7 @@ fn a_leaky_pool_hands_nothing_down() {
 #[test]
 fn a_borrowed_ref_cell_is_captured_unless_it_is_mutably_borrowed() {
     USER.set("alice".to_owned());
-    let carrier = Arc::new(adopt(&USER).named("app::USER").inherited());
-    let capture = || Context::empty().try_carry(Arc::clone(&carrier));
+    let capture = || Context::empty().try_carry(adopt(&USER).named("app::USER").inherited());
     let shared = USER.with_borrow(|_| capture()).unwrap();
     let error = USER.with_borrow_mut(|_| capture()).unwrap_err().to_string();
     assert!(error.contains("`app::USER`") && error.contains("mutably borrowed"), "{error}");

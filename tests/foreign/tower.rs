@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use cleanslate::foreign::{self, BoxError, Carrier};
 use cleanslate::tower::IsolateLayer;
 use http::{Request, Response};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -58,6 +58,14 @@ impl Body for Frames {
         self.0 -= 1;
         Poll::Ready(Some(Ok(Frame::data(&[b'0', b'1', b'2'][self.0.into()..]))))
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.0 == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((0..self.0).map(|left| 3 - u64::from(left)).sum())
+    }
 }
 
 #[derive(Clone)]
@@ -77,11 +85,22 @@ impl Service<Request<bool>> for Servant {
     }
 }
 
-/// Polls until there is something, once more after each panic; returns how many there were.
-fn persist<T>(mut poll: impl FnMut() -> Poll<T>) -> (T, usize) {
+/// Polls until there is something, once more after each panic, before which it calls `between`;
+/// returns how many there were.
+fn persist<T, P>(
+    polled: &mut P,
+    mut poll: impl FnMut(Pin<&mut P>) -> Poll<T>,
+    between: impl Fn(&P),
+) -> (T, usize)
+where
+    P: Unpin,
+{
     let mut panics = 0;
     loop {
-        match catch_unwind(AssertUnwindSafe(&mut poll)) {
+        if panics != 0 {
+            between(polled);
+        }
+        match catch_unwind(AssertUnwindSafe(|| poll(Pin::new(polled)))) {
             Err(_) => panics += 1,
             Ok(Poll::Ready(value)) => return (value, panics),
             Ok(Poll::Pending) => {}
@@ -105,18 +124,25 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
     for failing in 0..4 {
         DETACHES.set(failing);
         let mut response = service.call(Request::new(true));
-        let (response, mut panics) = persist(|| Pin::new(&mut response).poll(&mut cx));
+        let (response, mut panics) = persist(&mut response, |r| r.poll(&mut cx), |_| ());
         let mut body = response.unwrap().into_body();
         for left in [&b"2"[..], b"12", b"012"] {
-            let (frame, more) = persist(|| Pin::new(&mut body).poll_frame(&mut cx));
+            let (frame, more) = persist(
+                &mut body,
+                |body| body.poll_frame(&mut cx),
+                |body| {
+                    assert!(!body.is_end_stream(), "there is a frame");
+                    assert_eq!(body.size_hint().exact(), None);
+                },
+            );
             assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), left, "poll {failing}");
             panics += more;
         }
         assert_eq!(panics, 1, "poll {failing}");
-        assert!(persist(|| Pin::new(&mut body).poll_frame(&mut cx)).0.is_none());
+        assert!(persist(&mut body, |body| body.poll_frame(&mut cx), |_| ()).0.is_none());
     }
     DETACHES.set(0);
     let mut refused = service.call(Request::new(false));
-    let (refused, panics) = persist(|| Pin::new(&mut refused).poll(&mut cx));
+    let (refused, panics) = persist(&mut refused, |r| r.poll(&mut cx), |_| ());
     assert_eq!((refused.err(), panics), (Some("refused"), 1));
 }

@@ -143,8 +143,7 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Name(_))
     }
 
-    /// Returns whether a carrier that captures once, for all tasks, could not do so, or one could
-    /// not say what [nothing](crate::foreign::Carrier::nothing) is.
+    /// Returns whether a carrier that captures once, for all tasks, could not do so.
     ///
     /// # Examples
     ///

@@ -153,7 +153,7 @@ impl Ticket {
         }
     }
 
-    /// Called inside, or by the owner, if the pool was cancelled when they came on the queue.
+    /// Called inside, or by the owner, where tickets came on the queue of a cancelled pool.
     fn cancel_on_queue(&self, core: &Core) {
         let _nothing_starts = self.group.cancel_body();
         core.mark_stale(self.group.latch.close());
