@@ -10,23 +10,23 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How many bytes and headers a request may have before its body, which nobody reads.
 const LONGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 /// How long the server waits if the system has no connection for it.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a stop lets in whoever has connected by then, and has what they have sent read.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Listens for clients.
 pub(crate) struct Server {
@@ -62,10 +62,13 @@ impl Server {
         thread::scope(|s| {
             s.spawn(|| {
                 stop.wait();
-                // An error: the server has failed, and is gone.
-                let _gone = tell.send(());
+                // An error: the server has failed.
+                let _failed = tell.send(());
             });
-            runtime.block_on(self.run(stopped, answer))
+            let served = runtime.block_on(self.run(stopped, answer));
+            // If it has failed.
+            stop.set();
+            served
         })
     }
 
@@ -81,7 +84,7 @@ impl Server {
         let (connections, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(self.room)));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.patience);
-        http.max_headers(MOST_HEADERS).max_buf_size(LONGEST_HEAD);
+        http.max_headers(MOST_HEADERS).max_buf_size(LONGEST_HEAD).half_close(true);
         let begin = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
             let answer = answer.clone();
             let service = service_fn(move |request: Request<Incoming>| {
@@ -102,16 +105,20 @@ impl Server {
                 (place, accepted) = next => match accepted {
                     Ok((stream, _)) => begin(stream, place),
                     // The client has gone, or the process has no more files for now.
-                    Err(_) => tokio::time::sleep(PAUSE).await,
+                    Err(_) => sleep(PAUSE).await,
                 },
                 _stopped = &mut stopped => break,
             }
         }
-        // Whoever has connected by now is let in, and after that nobody.
-        let waiting = || poll_fn(|cx| Poll::Ready(listener.poll_accept(cx)));
-        while let Poll::Ready(Ok((stream, _))) = waiting().await {
-            begin(stream, None);
-        }
+        let late = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => begin(stream, None),
+                    Err(_) => sleep(PAUSE).await,
+                }
+            }
+        };
+        let _let_in = timeout(FAREWELL, late).await;
         drop(listener);
         // Over time: the runtime hangs up on whoever is left.
         let _in_time = timeout(self.patience, connections.shutdown()).await;

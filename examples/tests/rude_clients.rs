@@ -179,6 +179,41 @@ fn more_clients_than_there_is_room_for_wait() {
     });
 }
 
+// Broke: they were closed before anything was read of what they had sent.
+#[test]
+fn who_has_asked_by_the_stop_is_answered() {
+    for room in [1, 512] {
+        let (mut server, _url) = example::open(0).unwrap();
+        server.room = room;
+        let service = Service { address: server.address };
+        let pool = example::pool(1, Isolation::Reset).unwrap();
+        let (log, _lines) = mpsc::channel();
+        let stop = Event::new();
+        thread::scope(|s| {
+            s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
+            let _stop = StopOnDrop(&stop);
+            let _idle = service.send(b"");
+            let clients: Vec<_> =
+                (0..20).map(|_| service.send(b"GET / HTTP/1.1\r\n\r\n")).collect();
+            stop.set();
+            for client in &clients {
+                assert_eq!(first(client), "HTTP/1.1 200 ", "room for {room}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_client_that_has_said_all_is_answered() {
+    serving(|service| {
+        let mut client = service.send(b"GET / HTTP/1.1\r\n\r\n");
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    });
+}
+
 #[test]
 fn a_length_that_is_none_is_refused() {
     serving(|service| {

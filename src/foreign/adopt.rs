@@ -7,6 +7,7 @@ use std::thread::LocalKey;
 
 use super::carrier::{Carrier, Identity};
 use super::error::BoxError;
+use crate::frame::leak;
 use crate::panic::{Drops, catch};
 
 /// How often what is in a key is dropped before the surrounding value is put back: what the task
@@ -242,11 +243,18 @@ impl<K: Adoptable> Adopted<K> {
 
     /// Drops what the task left, while its task's state is still there: the drop must neither see
     /// the surrounding value nor put another one in its place. What it puts into the key itself is
-    /// dropped as well.
-    fn drop_what_is_left(&self, drops: &mut Drops) {
+    /// dropped as well. Returns whether there was an initial value each time, to take its place.
+    fn drop_what_is_left(&self, drops: &mut Drops) -> bool {
         for _ in 0..ROUNDS {
-            drops.contain(|| drop(self.exchange((self.init)())));
+            match catch(self.init) {
+                Ok(initial) => drops.contain(|| drop(self.exchange(initial))),
+                Err(payload) => {
+                    drops.add(Err(payload));
+                    return false;
+                }
+            }
         }
+        true
     }
 }
 
@@ -268,11 +276,15 @@ impl<K: Adoptable> Carrier for Adopted<K> {
 
     fn detach(&self, before: K::Value) -> Result<(), BoxError> {
         let mut drops = Drops::default();
-        if needs_drop::<K::Value>() {
-            self.drop_what_is_left(&mut drops);
-        }
-        let restored = self.exchange(before);
-        let restored = restored.map(|last| drops.contain(|| drop(last)));
+        let is_dropped = !needs_drop::<K::Value>() || self.drop_what_is_left(&mut drops);
+        let restored = self.exchange(before).map(|last| {
+            if is_dropped {
+                drops.contain(|| drop(last));
+            } else {
+                // Its drop would find the surrounding value.
+                leak(last);
+            }
+        });
         drops.resume();
         restored
     }

@@ -74,7 +74,8 @@ impl Carriers {
         })
     }
 
-    /// Puts `of_pool` between the installed ones and the given ones, and `last` behind.
+    /// Puts `of_pool` between the installed ones and the given ones (but fallbacks before all), and
+    /// `last` behind.
     fn merged(
         before: Option<&Self>,
         of_pool: impl IntoIterator<Item = Carried>,
@@ -83,14 +84,13 @@ impl Carriers {
         let before = before.map_or(&[][..], Self::as_slice).iter().cloned();
         let (installed, given): (Vec<_>, Vec<_>) =
             before.partition(|one| one.is_from(Source::Installed));
-        let is_installed = |one: &Carried| {
-            installed.iter().any(|installed| installed.identity() == one.identity())
-        };
-        let of_pool =
-            of_pool.into_iter().filter(|one| !(one.is_from(Source::Fallback) && is_installed(one)));
+        let (fallbacks, of_pool): (Vec<_>, Vec<_>) =
+            of_pool.into_iter().partition(|one| one.is_from(Source::Fallback));
         let nearest: Vec<_> = given.into_iter().chain(last).collect();
         let nearer = before_nearer(of_pool, nearest);
-        Self(Arc::new(before_nearer(installed, nearer)))
+        let all = before_nearer(installed, nearer);
+        // Before all others: two carriers of one key can have two identities.
+        Self(Arc::new(before_nearer(fallbacks, all)))
     }
 
     pub(crate) fn as_slice(&self) -> &[Carried] {

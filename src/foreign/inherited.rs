@@ -18,7 +18,8 @@ where
     ///
     /// What the task leaves there ends with it as before. Tasks of a pool with this carrier that
     /// inherit nothing ([`detached`](crate::Pool::detached),
-    /// [`in_context`](crate::Pool::in_context)) start with what [`adopt_with`] was given.
+    /// [`in_context`](crate::Pool::in_context)) start with what [`adopt_with`] was given. That is
+    /// also in the key while a value that a task has left is dropped, so it must not fail.
     ///
     /// A capture clones the value and allocates; each task clones what was captured. The value of a
     /// `Cell` is taken out to be cloned. A `RefCell` that is mutably borrowed cannot be captured:

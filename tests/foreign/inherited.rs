@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cleanslate::foreign::{adopt, adopt_with};
+use cleanslate::foreign::{Inherited, adopt, adopt_with};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Isolation, Pool};
 use futures_lite::future::block_on;
@@ -122,7 +122,7 @@ fn what_is_installed_and_captured_in_a_given_context_counts() {
         return;
     }
     let pool = pool(1);
-    cleanslate::foreign::install(adopt(&USER).inherited()).unwrap();
+    cleanslate::foreign::install(elsewhere::carrier()).unwrap();
     USER.set("alice".to_owned());
     let context = Context::capture();
     USER.set("bob".to_owned());
@@ -133,6 +133,48 @@ fn what_is_installed_and_captured_in_a_given_context_counts() {
         assert_eq!(pool.detached().submit(|| look(1)).join().unwrap(), (String::new(), 7));
     }
 }
+
+/// Tells what is in its key when it is dropped, unless that is nothing.
+#[derive(Clone)]
+struct Tells(&'static str);
+
+impl Drop for Tells {
+    fn drop(&mut self) {
+        let seen = TELLS.try_with(|key| key.try_borrow().map(|tells| tells.0)).ok();
+        if let Some(Ok(seen)) = seen.filter(|_| self.0 == "left") {
+            TOLD.set(Some(seen));
+        }
+    }
+}
+
+thread_local! {
+    static TELLS: RefCell<Tells> = const { RefCell::new(Tells("")) };
+    static TOLD: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+// Broke: what the task had left was dropped when the submitter's value was back.
+#[test]
+fn what_a_task_leaves_is_leaked_if_there_is_no_initial_value_to_take_its_place() {
+    quiet();
+    let carrier = adopt_with(&TELLS, || panic!("on purpose")).inherited();
+    drop(TELLS.replace(Tells("submitter")));
+    let context = Context::empty().carry(carrier);
+    let leaked = cleanslate::leaked_values();
+    let error = context.try_run(|| drop(TELLS.replace(Tells("left")))).unwrap_err();
+    assert!(error.to_string().contains("on purpose"), "{error}");
+    assert_eq!((TOLD.take(), TELLS.with_borrow(|tells| tells.0)), (None, "submitter"));
+    assert!(cleanslate::leaked_values() > leaked);
+    drop(TELLS.replace(Tells("")));
+}
+
+/// Carriers that have another identity, mostly.
+mod elsewhere {
+    pub(super) fn carrier() -> super::Inherited<super::Key> {
+        super::adopt(&super::USER).inherited()
+    }
+}
+
+type Key = RefCell<String>;
 
 #[test]
 fn each_poll_of_a_future_starts_with_what_was_captured() {
