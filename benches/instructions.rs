@@ -88,7 +88,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(3_040))]
+#[library_benchmark(config = limit(2_950))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
@@ -102,7 +102,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(36_650))]
+#[library_benchmark(config = limit(36_350))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {
@@ -110,7 +110,7 @@ fn task_with_a_carrier(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(114_850))]
+#[library_benchmark(config = limit(111_650))]
 #[bench::it(carrying::<8>())]
 fn task_with_eight_carriers(context: Context) {
     for n in 0..ROUNDS {
