@@ -15,16 +15,15 @@ use crate::request_server::example::{self, http::Server};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server while it serves.
-struct Service {
+struct Service<'s> {
     address: SocketAddr,
+    stop: &'s Event,
 }
 
-/// Stops the server also where a test fails.
-struct StopOnDrop<'a>(&'a Event);
-
-impl Drop for StopOnDrop<'_> {
+impl Drop for Service<'_> {
+    /// Stops the server also where a test fails.
     fn drop(&mut self) {
-        self.0.set();
+        self.stop.set();
     }
 }
 
@@ -44,14 +43,13 @@ fn serving_with(limit: impl FnOnce(&mut Server), test: impl FnOnce(&Service)) ->
     let stop = Event::new();
     thread::scope(|s| {
         s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
-        let _stop = StopOnDrop(&stop);
-        test(&Service { address });
+        test(&Service { address, stop: &stop });
     });
     drop(log);
     lines.iter().collect()
 }
 
-impl Service {
+impl Service<'_> {
     /// A connection over which `bytes` were sent.
     fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut client = TcpStream::connect(self.address).unwrap();
@@ -147,21 +145,18 @@ fn a_client_that_takes_too_long_is_hung_up_on() {
 
 #[test]
 fn a_client_that_never_pauses_does_not_keep_the_server_from_stopping() {
-    let (server, _url) = example::open(0).unwrap();
-    let pool = example::pool(1, Isolation::Reset).unwrap();
-    let (log, lines) = mpsc::channel();
-    let stop = Event::new();
-    thread::scope(|s| {
-        s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
-        let _stop = StopOnDrop(&stop);
-        let client = TcpStream::connect(server.address).unwrap();
-        let mut answers = client.try_clone().unwrap();
-        s.spawn(move || while answers.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {});
-        s.spawn(move || {
-            let many = "GET / HTTP/1.1\r\n\r\n".repeat(1000);
-            while (&client).write_all(many.as_bytes()).is_ok() {}
+    serving(|service| {
+        let client = &service.send(b"");
+        thread::scope(|s| {
+            s.spawn(move || {
+                let (many, mut client) = ("GET / HTTP/1.1\r\n\r\n".repeat(1000), client);
+                while client.write_all(many.as_bytes()).is_ok() {}
+            });
+            let mut answers = client;
+            answers.read_exact(&mut [0; 20_000]).unwrap();
+            service.stop.set();
+            while answers.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
         });
-        lines.iter().take(100).for_each(drop);
     });
 }
 
@@ -183,19 +178,12 @@ fn more_clients_than_there_is_room_for_wait() {
 #[test]
 fn who_has_asked_by_the_stop_is_answered() {
     for room in [1, 512] {
-        let (mut server, _url) = example::open(0).unwrap();
-        server.room = room;
-        let service = Service { address: server.address };
-        let pool = example::pool(1, Isolation::Reset).unwrap();
-        let (log, _lines) = mpsc::channel();
-        let stop = Event::new();
-        thread::scope(|s| {
-            s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
-            let _stop = StopOnDrop(&stop);
+        let limit = |server: &mut Server| server.room = room;
+        serving_with(limit, |service| {
             let _idle = service.send(b"");
             let clients: Vec<_> =
                 (0..20).map(|_| service.send(b"GET / HTTP/1.1\r\n\r\n")).collect();
-            stop.set();
+            service.stop.set();
             for client in &clients {
                 assert_eq!(first(client), "HTTP/1.1 200 ", "room for {room}");
             }

@@ -303,29 +303,32 @@ macro_rules! task_local {
     };
 }
 
-/// Says what is missing in a declaration.
+/// Says what is wrong with a declaration.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __misdeclared {
+    ($name:ident $what:literal) => {
+        ::core::compile_error!(::core::concat!("`", ::core::stringify!($name), "` ", $what));
+    };
+}
+
+/// See above.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __no_initialiser {
     ($name:ident) => {
-        ::core::compile_error!(::core::concat!(
-            "`",
-            ::core::stringify!($name),
-            "` needs an initialiser, which makes each value: `static NAME: Type = value;`"
-        ));
+        $crate::__misdeclared! {
+            $name "needs an initialiser, which makes each value: `static NAME: Type = value;`"
+        }
     };
 }
 
-/// Says that a declaration ends with a semicolon.
+/// See above.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __no_semicolon {
     ($name:ident) => {
-        ::core::compile_error!(::core::concat!(
-            "the declaration of `",
-            ::core::stringify!($name),
-            "` ends with a `;`, not with a `,`"
-        ));
+        $crate::__misdeclared! { $name "ends with a `;`, not with a `,`" }
     };
 }
 

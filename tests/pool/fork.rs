@@ -176,6 +176,11 @@ fn a_full_queue_does_not_block_a_forked_child() {
     });
     drop((busy, in_line));
     assert_eq!(waiting.join().unwrap(), 1);
+    pool.shutdown().unwrap();
+    forked("submit to what was shut down", || {
+        let error = pool.try_submit(|| 2).unwrap_err();
+        assert!(error.is_shut_down() && error.to_string().contains("forked child"), "{error}");
+    });
 }
 
 // Broke: the event's lock was handed to the thread that waited, which is the parent's.

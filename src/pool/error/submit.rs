@@ -62,7 +62,7 @@ impl<F> SubmitError<F> {
         self.refused == Refused::Full
     }
 
-    /// Returns whether the pool was shut down.
+    /// Returns whether the pool was shut down, or has no workers in this process, a forked child.
     ///
     /// # Examples
     ///
@@ -75,7 +75,7 @@ impl<F> SubmitError<F> {
     /// ```
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        self.refused == Refused::ShutDown
+        self.refused != Refused::Full
     }
 
     /// Returns the closure that was not accepted.
