@@ -79,6 +79,10 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration) -> (Vec<
 pub(crate) fn work(nanos: u64) -> u64 {
     // Not through memory: whether the processor forwards a word without waiting for its store is a
     // matter of luck, which made one and the same loop take twice as long at times.
-    let step = |x: u64, _| x.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(1);
-    (0..nanos).fold(black_box(nanos), step) >> 24
+    (0..nanos).fold(black_box(nanos), |x, _| step(x)) >> 24
+}
+
+/// A multiplication and a rotation, which the compiler cannot do for several numbers at once.
+pub(crate) fn step(x: u64) -> u64 {
+    x.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(1)
 }

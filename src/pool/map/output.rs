@@ -224,10 +224,11 @@ pub(crate) enum Stop<R, E> {
 /// A task that touches no slot costs a load and a branch ([`Tasks::is_clean`]), or nothing, for
 /// three reasons. The loop is not inlined: a parameter that is a unique reference is known not to
 /// overlap with anything else, so a result that is stored cannot have changed whether the task is
-/// clean. It leaves to another loop at the first task that is not: as nothing in it writes to the
-/// engine's state then, it is asked once for all items of an `f` that the optimiser can see
-/// through, and once an item otherwise. And it has nothing else to do: what it changes from item to
-/// item has to stay in registers across the call of `f`, of which there are six.
+/// clean. It leaves to another loop at the first task that is not, and asks before the first item
+/// as well: where nothing in it writes to the engine's state, since the optimiser can see through
+/// `f`, the answer is known then, and no item asks again. And it has nothing else to do: what it
+/// changes from item to item has to stay in registers across the call of `f`, of which there are
+/// six.
 #[inline(never)]
 fn fill<I: Iterator + Default, T: Tasks, R, E>(
     places: &mut [MaybeUninit<R>],
@@ -264,7 +265,8 @@ fn fill<I: Iterator + Default, T: Tasks, R, E>(
     let all = places.len();
     let mut progress =
         Progress { left: mem::take(items), places: places.iter_mut(), all, items, written };
-    while progress.places.len() != 0 {
+    let mut is_clean = tasks.is_clean();
+    while is_clean && progress.places.len() != 0 {
         // There are as many items as places.
         let item = progress.left.next()?;
         let result = match f(item, tasks) {
@@ -272,13 +274,12 @@ fn fill<I: Iterator + Default, T: Tasks, R, E>(
             ControlFlow::Break(with) => return Some(Stop::Item(with)),
         };
         // The price of isolation: a load and a branch.
-        if !tasks.is_clean() {
+        is_clean = tasks.is_clean();
+        if !is_clean {
             // Before the result counts: a task is over when its slots are.
             if let Err(error) = tasks.next_task() {
                 return Some(Stop::Cleanup(error, result));
             }
-            progress.write(result);
-            break;
         }
         progress.write(result);
     }
