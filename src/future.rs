@@ -19,7 +19,7 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::panic::{RefUnwindSafe, UnwindSafe, panic_any};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{self, Poll};
 
@@ -281,7 +281,7 @@ impl<F: Future> Isolated<F> {
         let later = attached(&context, &mut visit);
         // If the task is over, this may be the last of what it has captured.
         let _unreportable = contained(|| drop(context));
-        let later = later.unwrap_or_else(|error| panic_any(RunError::carrier(error)));
+        let later = later.unwrap_or_else(|error| RunError::carrier(error).raise(None));
         let poll = match visited {
             None => unreachable!("it is called unless a carrier is refused"),
             // The poll's own panic wins.
@@ -322,7 +322,7 @@ fn attached(
 #[cold]
 fn fail<R>(result: R, error: CleanupError) -> ! {
     let _second = contained(|| drop(result));
-    panic_any(RunError::cleanup(error))
+    RunError::cleanup(error).raise(None)
 }
 
 impl<F: Future> Drop for Isolated<F> {

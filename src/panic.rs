@@ -10,7 +10,7 @@
 //! | | is dropped | that panic |
 //! |---|---|---|
 //! | [`Guarded`] | in the task that drops it | goes on, unless the thread unwinds already |
-//! | `Alone`, of `frame`, if it is shared | in a frame of its own | the same |
+//! | `Alone`, of `frame` | in a frame of its own | the same |
 //! | [`Contained`] | in a frame of its own | is contained |
 
 use std::any::Any;

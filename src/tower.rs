@@ -46,6 +46,7 @@ use tower_service::Service;
 
 use self::serve::{Out, Serving, serve};
 use crate::context::Context;
+use crate::frame::Alone;
 use crate::future::{FutureExt, Isolated};
 use crate::panic::{Contained, Guarded};
 
@@ -210,26 +211,34 @@ where
     type Future = ResponseFuture<B, S::Error>;
 
     /// Asks the service, in a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an installed carrier cannot capture or be attached.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        Context::empty().run(|| self.inner.poll_ready(cx))
+        Context::capture_carriers().run(|| self.inner.poll_ready(cx))
     }
 
     /// Begins the task of the request.
     ///
     /// # Panics
     ///
-    /// Panics if an installed carrier cannot capture. The future panics as
-    /// [`isolated`](FutureExt::isolated) ones do.
+    /// Panics if an installed carrier cannot capture, and if the clone of the inner service, or of
+    /// what fills the slots, panics. The future panics as [`isolated`](FutureExt::isolated) ones
+    /// do.
     fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
-        let request = Guarded::new(request);
-        // The one that was readied is called, and the clone takes its place.
-        let next = Context::empty().run(|| self.inner.clone());
-        let ready = Guarded::new(std::mem::replace(&mut self.inner, next));
+        // Where one of these panics nobody's task is left to drop the others in.
+        let request = Alone::new(request);
+        let context = Context::capture_carriers();
+        let next = Alone::new(Context::empty().run(|| self.inner.clone()));
         let fill = Guarded::new(Context::empty().run(|| self.fill.clone()));
+        // The one that was readied is called, and the clone takes its place.
+        let ready = Guarded::new(std::mem::replace(&mut self.inner, next.into_inner()));
+        let request = Guarded::new(request.into_inner());
         let out = Arc::new(Mutex::new(Out::default()));
         let serve = serve(ready, request, fill, Arc::clone(&out));
         let task: Serving = Box::pin(serve);
-        let task = task.isolated_in(&Context::capture_carriers());
+        let task = task.isolated_in(&context);
         ResponseFuture { task: Some(task), out }
     }
 }

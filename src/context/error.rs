@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::Arc;
 
 use crate::foreign::CarrierError;
 use crate::frame::CleanupError;
 use crate::frame::snapshot::Borrowed;
+use crate::panic::catch;
 
 /// A context could not be captured, because the `with_mut` of an inheritable slot is running, or
 /// because an [installed](crate::foreign::install) carrier failed.
@@ -161,6 +162,18 @@ impl RunError {
 
     pub(crate) fn cleanup(error: CleanupError) -> Self {
         Self { cause: RunErrorKind::Cleanup(error) }
+    }
+
+    /// Panics with this error as the payload. The panic hook hears its words, and `at` whose call
+    /// it was: of a payload that is no string it could say nothing.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn raise(self, at: Option<&Location<'_>>) -> ! {
+        let _said = catch(|| match at {
+            Some(at) => panic!("{self} (in the task at {at})"),
+            None => panic!("{self}"),
+        });
+        resume_unwind(Box::new(self))
     }
 
     /// Returns whether a carrier could not be attached. The closure was not called.

@@ -6,7 +6,7 @@ mod run;
 mod wrap;
 
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 pub(crate) use call::{Call, Once};
@@ -306,7 +306,7 @@ impl Context {
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
         match self.try_run(f) {
             Ok(result) => result,
-            Err(error) => std::panic::panic_any(error),
+            Err(error) => error.raise(Some(Location::caller())),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Closures that carry their context to whatever executor calls them.
 
 use super::Context;
-use crate::frame::{contained, thread};
+use crate::frame::{Alone, contained, thread};
 use crate::panic::{Guarded, catch};
 
 impl Context {
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
     ///
-    /// If the closure is dropped instead, `f` and the context are dropped with it.
+    /// If the closure is dropped instead, `f` and the context are dropped with it: on whatever
+    /// thread that happens, in a frame of their own, so that what their drops leave in slots goes
+    /// with them.
     ///
     /// # Panics
     ///
@@ -27,7 +29,7 @@ impl Context {
     /// assert_eq!(std::thread::spawn(job).join().unwrap(), 17);
     /// ```
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-        let f = Guarded::new(f);
+        let f = Alone::new(f);
         move || {
             let result = self.run(|| f.into_inner()());
             // Its copies are user code, too. If one fails now, the result is not returned.

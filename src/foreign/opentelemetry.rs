@@ -9,7 +9,7 @@ use opentelemetry::{Context, ContextGuard};
 
 use super::Carrier;
 use super::error::BoxError;
-use crate::panic::Drops;
+use crate::panic::{Drops, catch};
 
 /// Carries OpenTelemetry's current context: the active span, the baggage, and whatever else is in
 /// it.
@@ -130,8 +130,10 @@ impl Carrier for OpenTelemetryCarrier {
         "opentelemetry"
     }
 
+    /// Captures nothing where the thread ends and its contexts are gone: to ask for them panics
+    /// there, of which the panic hook hears.
     fn capture(&self) -> Result<Context, BoxError> {
-        Ok(Context::current())
+        Ok(catch(Context::current).unwrap_or_default())
     }
 
     fn attach(&self, captured: &Context) -> Result<AttachedContext, BoxError> {

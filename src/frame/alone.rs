@@ -1,18 +1,26 @@
 //! [`Alone`].
 
-#![expect(unsafe_code, reason = "drops the value elsewhere than in its place")]
+#![expect(unsafe_code, reason = "moves the value out of its place")]
 
 use std::mem::{ManuallyDrop, needs_drop};
 
 use super::task::contained;
 
-/// A value of the user's that is shared, so that anybody may be the last to have it: it is dropped
-/// in none of their tasks, and contained while a panic unwinds.
+/// A value of the user's of which nobody knows in whose task it is dropped: one that is shared, or
+/// the closure of a task that is never called. So it is dropped in none of theirs, and contained
+/// while a panic unwinds.
 pub(crate) struct Alone<T>(ManuallyDrop<T>);
 
 impl<T> Alone<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: it is not used again, since `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
     }
 
     #[inline]

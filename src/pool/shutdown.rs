@@ -78,8 +78,10 @@ impl Pool {
     /// Closes the pool, cancels what has not started, and waits until every worker has ended. What
     /// is cancelled is dropped here and now; nothing of it starts any more.
     ///
-    /// Calls of [`map`](Pool::map), [`scope`](Pool::scope) and [`broadcast`](Pool::broadcast) that
-    /// are not over panic, when what they have started is.
+    /// A call of [`map`](Pool::map), [`scope`](Pool::scope) or [`broadcast`](Pool::broadcast) of
+    /// which something has not started panics, when what it has started is over; one of which
+    /// everything has started returns. (Of an iterator more may come until it has said that nothing
+    /// does.)
     ///
     /// # Errors
     ///

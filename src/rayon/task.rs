@@ -1,6 +1,6 @@
 //! A task on rayon: one call of one closure.
 
-use std::panic::{panic_any, resume_unwind};
+use std::panic::resume_unwind;
 
 use super::outcome::{Outcome, discard};
 use crate::context::{self, Call, Context, Once, RunError};
@@ -123,7 +123,7 @@ fn raise(failure: Failure) -> ! {
     match failure {
         Failure::Panic(payload) => payload.resume(),
         Failure::Cleanup(error) => fail(error),
-        Failure::Carrier(error) => panic_any(RunError::carrier(error)),
+        Failure::Carrier(error) => RunError::carrier(error).raise(None),
     }
 }
 

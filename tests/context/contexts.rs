@@ -6,10 +6,13 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task;
 
-use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of, quiet};
+use crate::support::{
+    Census, Counted, OnDrop, on_a_thread, panic_of, printed_in_a_process_of_its_own, quiet,
+};
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool, isolated, isolated_in, task_local};
+use cleanslate::{Context, Pool, RunError, is_isolated, isolated, isolated_in, task_local};
+use futures_lite::future::block_on;
 
 task_local! {
     #[inherit]
@@ -178,7 +181,7 @@ fn running_hands_on_results_panics_and_failures() {
     let error = context.try_run(fails).unwrap_err();
     assert!(error.is_cleanup() && error.to_string().contains("a drop on purpose"));
     let payload = std::panic::catch_unwind(|| Context::empty().run(fails)).unwrap_err();
-    assert!(payload.downcast_ref::<cleanslate::RunError>().unwrap().is_cleanup());
+    assert!(payload.downcast_ref::<RunError>().unwrap().is_cleanup());
     assert_eq!(context.run(|| SLOT.get()), None);
 }
 
@@ -294,5 +297,68 @@ fn what_a_context_held_is_dropped_in_no_task_of_others() {
             });
             assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), [0]);
         }
+    }
+}
+
+// Broke: a blocking task that was aborted before it began left what its closure's drop had put into
+// a slot on the executor's thread.
+#[test]
+fn a_closure_that_is_never_called_is_dropped_in_a_frame_of_its_own() {
+    let leaves = || {
+        OnDrop::new(|| {
+            assert_eq!(SLOT.replace(Some(1)), None);
+            assert!(is_isolated());
+        })
+    };
+    on_a_thread(move || {
+        let held = leaves();
+        drop(isolated(move || drop(held)));
+        let held = leaves();
+        drop(Context::empty().wrap(move || drop(held)));
+        assert_eq!(SLOT.get(), None);
+    });
+    let held = Census::default();
+    let token = held.token();
+    let broken = OnDrop::new(|| panic!("on purpose"));
+    let job = isolated(move || drop((token, broken)));
+    assert_eq!(panic_of(|| drop(job)), "on purpose");
+    assert_eq!(held.alive(), 0);
+}
+
+// Broke: the hook was given a payload that is no string, and nothing printed named the carrier.
+#[test]
+fn the_panic_hook_hears_which_carrier_has_failed() {
+    let name = "contexts::the_panic_hook_hears_which_carrier_has_failed";
+    let Some(printed) = printed_in_a_process_of_its_own(name) else {
+        let context = Context::empty().carry(Refuses);
+        let run = std::panic::AssertUnwindSafe(|| context.run(|| ()));
+        let payload = std::panic::catch_unwind(run).unwrap_err();
+        assert!(payload.downcast::<RunError>().unwrap().is_carrier());
+        let future = std::panic::AssertUnwindSafe(|| block_on(async {}.isolated_in(&context)));
+        assert!(std::panic::catch_unwind(future).unwrap_err().is::<RunError>());
+        return;
+    };
+    let lines: Vec<_> = printed.lines().filter(|line| line.contains("refuses")).collect();
+    assert_eq!(lines.len(), 2, "{printed}");
+    assert!(lines[0].contains("on purpose") && lines[0].contains("contexts.rs"), "{printed}");
+    assert!(lines[1].contains("on purpose"), "{printed}");
+}
+
+struct Refuses;
+
+impl Carrier for Refuses {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "refuses"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Err("on purpose".into())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
     }
 }

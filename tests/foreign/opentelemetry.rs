@@ -1,6 +1,8 @@
 //! The carrier for OpenTelemetry's current context. With the SDK it is tested in `interop`.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 
 use crate::support::{SHAPES, in_a_process_of_its_own, panic_of, quiet};
 use cleanslate::foreign::{self, OpenTelemetryCarrier};
@@ -230,4 +232,40 @@ fn an_installed_carrier_takes_the_context_along_to_other_executors() {
     drop(acme);
     assert_eq!(late(), mine);
     assert_eq!(std::thread::spawn(isolated(seen)).join().unwrap(), nothing());
+}
+
+// Broke: to ask for a context that is gone panics, which in a destructor ended the process.
+#[test]
+fn a_thread_whose_contexts_are_gone_has_none_to_take_along() {
+    type Seen = (SpanId, Option<String>);
+
+    /// Submits a task where the thread's other thread-locals have ended.
+    struct Late(RefCell<Option<(Pool, mpsc::Sender<Seen>)>>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            if let Some((pool, tell)) = self.0.take() {
+                drop(pool.submit(move || tell.send(seen()).unwrap()));
+            }
+        }
+    }
+
+    thread_local! { static LATE: Late = const { Late(RefCell::new(None)) }; }
+
+    if !in_a_process_of_its_own(
+        "opentelemetry::a_thread_whose_contexts_are_gone_has_none_to_take_along",
+    ) {
+        return;
+    }
+    quiet();
+    foreign::install(OpenTelemetryCarrier::new()).unwrap();
+    let (tell, told) = mpsc::channel();
+    let pool = Pool::new(1).unwrap();
+    std::thread::spawn(move || {
+        LATE.with(|late| *late.0.borrow_mut() = Some((pool, tell)));
+        drop(request("acme").attach());
+    })
+    .join()
+    .unwrap();
+    assert_eq!(told.recv().unwrap(), nothing());
 }

@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use cleanslate::foreign::{self, BoxError, Carrier};
+use cleanslate::foreign::{self, BoxError, Carrier, adopt};
 use cleanslate::tower::IsolateLayer;
+use cleanslate::{is_isolated, task_local};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
@@ -145,4 +146,93 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
     let mut refused = service.call(Request::new(false));
     let (refused, panics) = persist(&mut refused, |r| r.poll(&mut cx), |_| ());
     assert_eq!((refused.err(), panics), (Some("refused"), 1));
+}
+
+thread_local! { static KEY: Cell<u8> = const { Cell::new(7) }; }
+
+task_local! { static LEFT: &'static str = "fresh"; }
+
+/// Leaves its name in a slot when it is dropped.
+struct Leaves(&'static str);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        assert!(is_isolated(), "{} is dropped in a frame", self.0);
+        LEFT.set(self.0);
+    }
+}
+
+/// Looks at the key, and fails to be cloned if it is to.
+struct Looks {
+    left: Leaves,
+    is_broken: bool,
+}
+
+impl Clone for Looks {
+    fn clone(&self) -> Self {
+        assert!(!self.is_broken, "on purpose");
+        Self { left: Leaves(self.left.0), is_broken: false }
+    }
+}
+
+impl Service<Request<Leaves>> for Looks {
+    type Response = Response<Frames>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Frames>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        assert_eq!(KEY.replace(9), 0, "poll_ready");
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: Request<Leaves>) -> Self::Future {
+        assert_eq!(KEY.replace(10), 0, "the call");
+        ready(Ok(Response::new(Frames(0))))
+    }
+}
+
+struct FailsToCapture;
+
+impl Carrier for FailsToCapture {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "fails to capture"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        if DETACHES.get() == 1 { Err("on purpose".into()) } else { Ok(()) }
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+// Broke: the service was asked whether it is ready with nothing attached; and what was given to a
+// call that panicked was dropped in nobody's task.
+#[test]
+fn whatever_a_layer_calls_and_drops_is_isolated() {
+    if !in_a_process_of_its_own("tower::whatever_a_layer_calls_and_drops_is_isolated") {
+        return;
+    }
+    quiet();
+    foreign::install(adopt(&KEY)).unwrap();
+    foreign::install(FailsToCapture).unwrap();
+    let layer = IsolateLayer::new(|_: &Request<Leaves>| assert_eq!(KEY.get(), 0, "the filling"));
+    let mut service = layer.layer(Looks { left: Leaves("service"), is_broken: false });
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    let mut response = service.call(Request::new(Leaves("request")));
+    assert!(Pin::new(&mut response).poll(&mut cx).is_ready());
+    drop(response);
+    let mut broken = layer.layer(Looks { left: Leaves("broken"), is_broken: true });
+    let call = AssertUnwindSafe(|| drop(broken.call(Request::new(Leaves("request")))));
+    assert!(catch_unwind(call).is_err(), "the clone panics");
+    DETACHES.set(1);
+    let call = AssertUnwindSafe(|| drop(service.call(Request::new(Leaves("request")))));
+    assert!(catch_unwind(call).is_err(), "a carrier cannot capture");
+    assert_eq!((KEY.get(), LEFT.get()), (7, "fresh"));
+    cleanslate::Context::empty().run(|| drop((service, broken)));
 }

@@ -395,3 +395,30 @@ fn on_the_smallest_stack_cancels_that_follow_one_another_do_not_overflow() {
         pool.wait_idle();
     });
 }
+
+// Broke: no pool counts a pull, and nothing looked at the stack before the deepest of them.
+#[test]
+fn imaps_in_the_pulls_of_imaps_fail_before_the_stack_ends() {
+    fn nest(pool: &Pool, unordered: bool, left: usize) -> usize {
+        if left == 0 {
+            return 0;
+        }
+        let inner = pool.clone();
+        let pulls = std::iter::once(left).map(move |left| nest(&inner, unordered, left - 1));
+        let next = match unordered {
+            true => pool.imap_unordered(pulls, |n| n).next(),
+            false => pool.imap(pulls, |n| n).next(),
+        };
+        next.unwrap() + 1
+    }
+    quiet();
+    for unordered in [false, true] {
+        let pool = Pool::new(2).unwrap();
+        let inner = pool.clone();
+        assert_eq!(pool.submit(move || nest(&inner, unordered, 20)).join().unwrap(), 20);
+        let inner = pool.clone();
+        let error = pool.submit(move || nest(&inner, unordered, 100_000)).join().unwrap_err();
+        assert!(error.to_string().contains(TOO_DEEP), "{error}");
+        assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
-use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of};
+use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of, quiet};
 use cleanslate::{JoinHandle, Pool};
 use futures_lite::future::block_on;
 
@@ -235,4 +235,63 @@ fn what_is_cancelled_may_shut_the_pool_down_in_its_drop() {
             assert_eq!((census.alive(), pool.stats().cancelled), (0, TASKS as u64));
         });
     }
+}
+
+// Broke: a helper that looked for more found the pool shut down, and all results were lost, though
+// there was nothing more.
+#[test]
+fn shutdown_now_takes_nothing_from_a_map_of_which_everything_has_begun() {
+    each_shape(|pool| {
+        let n = pool.workers();
+        let barrier = Barrier::new(n + 1);
+        let items: Vec<usize> = (0..n).collect();
+        let work = |n: usize| {
+            barrier.wait();
+            while !pool.try_reserve().is_err_and(|error| error.is_shut_down()) {
+                std::thread::yield_now();
+            }
+            n
+        };
+        std::thread::scope(|s| {
+            let closer = s.spawn(|| {
+                barrier.wait();
+                pool.shutdown_now().unwrap();
+            });
+            assert_eq!(pool.map_slice(&items, |n| work(*n)), items);
+            closer.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn what_a_map_returns_is_whole_whenever_the_pool_is_shut_down() {
+    type Way = fn(&Pool, &[u64]) -> u64;
+    let ways: [Way; 4] = [
+        |pool, items| pool.map_slice(items, |n| *n).iter().sum(),
+        |pool, items| pool.map(items, |n| *n).iter().sum(),
+        |pool, items| pool.map_reduce(items, |n| *n, || 0, |a, b| a + b),
+        |pool, items| pool.map_results(items, |n| *n).into_iter().map(Result::unwrap).sum(),
+    ];
+    let items: Vec<u64> = (0..20_000).collect();
+    finishes("maps until a shutdown", move || {
+        quiet();
+        let mut whole = 0;
+        for round in 0..400_u64 {
+            let pool = Pool::new(1 + round as usize / 4 % 3).unwrap();
+            std::thread::scope(|s| {
+                let map = s.spawn(|| {
+                    let sum = || ways[round as usize % 4](&pool, &items);
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(sum))
+                });
+                let began = std::time::Instant::now();
+                while began.elapsed() < std::time::Duration::from_micros(round % 97 * 4) {}
+                pool.shutdown_now().unwrap();
+                if let Ok(sum) = map.join().unwrap() {
+                    assert_eq!(sum, items.iter().sum(), "round {round}");
+                    whole += 1;
+                }
+            });
+        }
+        println!("{whole} of 400 were whole");
+    });
 }

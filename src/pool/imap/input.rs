@@ -11,6 +11,7 @@ use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
 use crate::pool::map::drop_given;
 use crate::pool::pool::Pool;
+use crate::pool::scheduler::current;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
 const AHEAD: usize = 2;
@@ -88,6 +89,11 @@ impl<I: Iterator, F> LazyInput<I, F> {
         if self.ended {
             return None;
         }
+        // It runs here, on top of what lies here, and no pool counts it: an input may well pull
+        // from another imap.
+        if !current::may_nest() {
+            self.fail(Cause::TooDeep);
+        }
         // Stays so if the pull panics.
         self.ended = true;
         let items = self.items.as_mut()?;
@@ -97,14 +103,9 @@ impl<I: Iterator, F> LazyInput<I, F> {
             ended => {
                 // Nobody needs it any more (R9).
                 let context = std::mem::replace(&mut self.context, Context::empty());
-                let name = match self.pool.label(0, self.at).name {
-                    Some(name) => format!("{name}: {PULL}").into(),
-                    None => PULL.into(),
-                };
-                let label = Label { name: Some(Arc::new(name)), at: self.at, id: 0 };
-                self.pool.core().drop_contained(context, &label);
+                self.pool.core().drop_contained(context, &self.label());
                 if let Err(failure) = ended {
-                    TaskError::new(label, Cause::Failed(failure)).resume();
+                    self.fail(Cause::Failed(failure));
                 }
                 return None;
             }
@@ -123,6 +124,22 @@ impl<I: Iterator, F> LazyInput<I, F> {
         };
         let work = (task, self.context.clone());
         Some(self.pool.submit_work(work, self.at, self.pool.core().admit(Place::Wait)))
+    }
+
+    /// Returns what a pull is called.
+    #[cold]
+    fn label(&self) -> Label {
+        let name = match self.pool.label(0, self.at).name {
+            Some(name) => format!("{name}: {PULL}").into(),
+            None => PULL.into(),
+        };
+        Label { name: Some(Arc::new(name)), at: self.at, id: 0 }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn fail(&self, cause: Cause) -> ! {
+        TaskError::new(self.label(), cause).resume()
     }
 
     pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

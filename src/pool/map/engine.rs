@@ -97,15 +97,19 @@ where
     let helpers = core.slots.len().min(hint.1.unwrap_or(usize::MAX)).max(1);
     output::collect(hint, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
-        let input = Input { source: taken, position: 0, expected: hint.1, ended: false, places };
+        let (ended, is_claimed) = (false, false);
+        let input =
+            Input { source: taken, position: 0, expected: hint.1, ended, is_claimed, places };
         let with_owner = helpers + usize::from(core.helps_here());
         let map = Map::new(Run::new(core, context, label, with_owner), step, input);
         Owner::<Ticket>::run(core, &map, helpers);
         let _in_drop = current::enter(core.id, Doing::DROP);
         let (input, pieces, reason) = map.into_parts();
         *source = Some(input.source);
+        let is_whole = || input.is_claimed && pieces.iter().all(|piece| piece.left() == 0);
         let ended = match reason {
             StopReason::None => return Ok(pieces),
+            StopReason::Cancelled if is_whole() => return Ok(pieces),
             StopReason::Stop { with, .. } => Unfinished::Stopped(with),
             StopReason::Failed(failure) => Unfinished::Failed(failure),
             StopReason::Cancelled => Unfinished::Cancelled,

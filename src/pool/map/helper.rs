@@ -169,7 +169,7 @@ where
         tasks: &mut Series<'_>,
         apart: bool,
     ) -> Result<Claim, Failure> {
-        let Input { source, position, expected, ended, places } = input;
+        let Input { source, position, expected, ended, is_claimed, places } = input;
         if *ended {
             return Ok(Claim { len: 0, is_last: true });
         }
@@ -189,7 +189,10 @@ where
             self.pieces.push(Piece::carve(*position, places, len));
             *position += len;
         }
-        *ended = len < most || S::EXACT && *expected == Some(*position);
+        let is_all = S::EXACT && *expected == Some(*position);
+        // Fewer may be left because the map is over.
+        *is_claimed = is_all || len < most && !run.is_stopped();
+        *ended = is_all || len < most;
         Ok(Claim { len, is_last: *ended })
     }
 
@@ -224,10 +227,10 @@ where
         Ok(())
     }
 
-    /// Tells the step that a chunk is over, unless something has stopped it.
+    /// Tells the step that a chunk is over, if it is, unless the results are in vain.
     fn end_chunk(&mut self) -> Result<(), Failure> {
         match self.pieces.last() {
-            Some(piece) if piece.left() == 0 && !self.map.run.is_stopped() => {
+            Some(piece) if piece.left() == 0 && !self.map.run.is_in_vain() => {
                 self.map.step.chunk_done(&mut self.kept, piece.positions())
             }
             _ => Ok(()),

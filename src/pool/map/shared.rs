@@ -92,6 +92,8 @@ pub(super) struct Input<'m, S, R> {
     pub(super) expected: Option<usize>,
     /// Whether the source is not to be asked again: it is at its end, or has failed.
     pub(super) ended: bool,
+    /// Whether every item was claimed.
+    pub(super) is_claimed: bool,
     /// Where results were promised a place.
     pub(super) places: &'m mut [MaybeUninit<R>],
 }
@@ -189,6 +191,11 @@ impl<'e, E> Run<'e, E> {
     /// Returns whether something has stopped the map.
     pub(super) fn is_stopped(&self) -> bool {
         self.verdict.is_stopped()
+    }
+
+    /// Returns whether the results are in vain.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.verdict.is_in_vain()
     }
 
     /// Returns whether nothing new is to start: something stops the map, or the pool was shut down

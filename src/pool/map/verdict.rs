@@ -2,11 +2,15 @@
 
 use crate::frame::Failure;
 use crate::sync::seam::Mutex;
-use crate::sync::seam::atomic::{AtomicBool, Ordering};
+use crate::sync::seam::atomic::{AtomicU8, Ordering};
+
+const NOT_STOPPED: u8 = 0;
+const CANCELLED: u8 = 1;
 
 /// See the module's documentation.
 pub(crate) struct Verdict<E> {
-    stopped: AtomicBool,
+    /// The rank of the reason that is kept, or will be in a moment.
+    rank: AtomicU8,
     reason: Mutex<StopReason<E>>,
 }
 
@@ -14,7 +18,7 @@ pub(crate) struct Verdict<E> {
 pub(crate) enum StopReason<E> {
     /// It does not stop.
     None,
-    /// The pool was shut down.
+    /// The pool was shut down. If nothing was left to start, that does not matter.
     Cancelled,
     /// An item stops the others.
     Stop { position: usize, with: E },
@@ -24,14 +28,20 @@ pub(crate) enum StopReason<E> {
 
 impl<E> Verdict<E> {
     pub(crate) fn new() -> Self {
-        Self { stopped: AtomicBool::new(false), reason: Mutex::new(StopReason::None) }
+        Self { rank: AtomicU8::new(NOT_STOPPED), reason: Mutex::new(StopReason::None) }
     }
 
     /// Returns whether nothing new is to start.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         // Relaxed: seen soon; what the owner reads is ordered by the latch.
-        self.stopped.load(Ordering::Relaxed)
+        self.rank.load(Ordering::Relaxed) != NOT_STOPPED
+    }
+
+    /// Returns whether the results are in vain: something has failed, or an item stops the others.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        // Relaxed: as in `is_stopped`.
+        self.rank.load(Ordering::Relaxed) > CANCELLED
     }
 
     /// Stops the map for a reason. Of several failures the first is kept, of several stops the one
@@ -39,7 +49,7 @@ impl<E> Verdict<E> {
     #[must_use = "a failure is to be reported"]
     pub(crate) fn stop(&self, reason: StopReason<E>) -> StopReason<E> {
         // Relaxed: as in `is_stopped`.
-        self.stopped.store(true, Ordering::Relaxed);
+        self.rank.fetch_max(reason.rank(), Ordering::Relaxed);
         let mut kept = self.reason.lock();
         match reason.takes_precedence_over(&kept) {
             true => std::mem::replace(&mut *kept, reason),
@@ -63,8 +73,8 @@ impl<E> StopReason<E> {
 
     fn rank(&self) -> u8 {
         match self {
-            Self::None => 0,
-            Self::Cancelled => 1,
+            Self::None => NOT_STOPPED,
+            Self::Cancelled => CANCELLED,
             Self::Stop { .. } => 2,
             Self::Failed(_) => 3,
         }
