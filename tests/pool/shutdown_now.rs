@@ -1,7 +1,7 @@
 //! `shutdown_now`, and what becomes of what it cancels.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
 use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of, quiet};
 use cleanslate::{JoinHandle, Pool};
@@ -293,5 +293,54 @@ fn what_a_map_returns_is_whole_whenever_the_pool_is_shut_down() {
             });
         }
         println!("{whole} of 400 were whole");
+    });
+}
+
+#[test]
+fn a_reduction_of_which_everything_has_begun_is_whole() {
+    const LAST: u64 = 999;
+    finishes("the end of a reduction", || {
+        let whole = |_| {
+            let pool = Pool::new(2).unwrap();
+            let first = OnceLock::new();
+            let (second_has_come, last_has_begun) = (AtomicBool::new(false), Barrier::new(2));
+            let until = |is_done: &dyn Fn() -> bool| {
+                while !is_done() {
+                    std::thread::yield_now();
+                }
+            };
+            let is_shut_down = || pool.try_reserve().is_err_and(|error| error.is_shut_down());
+            let item = |n: u64| {
+                let me = std::thread::current().id();
+                if *first.get_or_init(|| me) != me {
+                    // It finds the pool shut down, and leaves.
+                    second_has_come.store(true, Ordering::SeqCst);
+                    until(&is_shut_down);
+                } else if n == 1 || n == 2 {
+                    until(&|| second_has_come.load(Ordering::SeqCst));
+                } else if n == LAST {
+                    last_has_begun.wait();
+                    until(&|| is_shut_down() && pool.stats().running == 1);
+                }
+                n
+            };
+            std::thread::scope(|s| {
+                let closer = s.spawn(|| {
+                    last_has_begun.wait();
+                    pool.shutdown_now().unwrap();
+                });
+                let items = (0..).take_while(|n| *n <= LAST);
+                let sum = || pool.map_reduce(items, item, || 0, |a, b| a + b);
+                let sum = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sum));
+                closer.join().unwrap();
+                sum.is_ok_and(|sum| {
+                    assert_eq!(sum, LAST * (LAST + 1) / 2);
+                    true
+                })
+            })
+        };
+        quiet();
+        // Unless a chunk happens to end with the last item, so that the next one would be empty.
+        assert!((0..20).any(whole));
     });
 }
