@@ -5,12 +5,13 @@
 //! payload is a [`Payload`] from the first moment on: wherever one is dropped, that is contained,
 //! and in no task.
 //!
-//! Three wrappers hold a value of the user's, so that a panic of its drop does no harm:
+//! Four wrappers hold a value of the user's, so that a panic of its drop does no harm:
 //!
 //! | | is dropped | that panic |
 //! |---|---|---|
 //! | [`Guarded`] | in the task that drops it | goes on, unless the thread unwinds already |
-//! | `Alone`, of `frame` | in a frame of its own | the same |
+//! | `Framed`, of `frame` | the same; where there is none, in a frame of its own | the same |
+//! | `Alone`, of `frame`, if it is shared | in a frame of its own | the same |
 //! | [`Contained`] | in a frame of its own | is contained |
 
 use std::any::Any;

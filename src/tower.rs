@@ -46,7 +46,7 @@ use tower_service::Service;
 
 use self::serve::{Out, Serving, serve};
 use crate::context::Context;
-use crate::frame::Alone;
+use crate::frame::Framed;
 use crate::future::{FutureExt, Isolated};
 use crate::panic::{Contained, Guarded};
 
@@ -214,7 +214,7 @@ where
     ///
     /// # Panics
     ///
-    /// Panics if an installed carrier cannot capture or be attached.
+    /// Panics if an installed carrier cannot capture, be attached or be detached.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         Context::capture_carriers().run(|| self.inner.poll_ready(cx))
     }
@@ -227,10 +227,10 @@ where
     /// what fills the slots, panics. The future panics as [`isolated`](FutureExt::isolated) ones
     /// do.
     fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
-        // Where one of these panics nobody's task is left to drop the others in.
-        let request = Alone::new(request);
+        // Where one of these panics there is no task to drop the others in.
+        let request = Framed::new(request);
         let context = Context::capture_carriers();
-        let next = Alone::new(Context::empty().run(|| self.inner.clone()));
+        let next = Framed::new(Context::empty().run(|| self.inner.clone()));
         let fill = Guarded::new(Context::empty().run(|| self.fill.clone()));
         // The one that was readied is called, and the clone takes its place.
         let ready = Guarded::new(std::mem::replace(&mut self.inner, next.into_inner()));

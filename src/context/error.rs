@@ -170,7 +170,7 @@ impl RunError {
     #[inline(never)]
     pub(crate) fn raise(self, at: Option<&Location<'_>>) -> ! {
         let _said = catch(|| match at {
-            Some(at) => panic!("{self} (in the task at {at})"),
+            Some(at) => panic!("{self} (run at {at})"),
             None => panic!("{self}"),
         });
         resume_unwind(Box::new(self))

@@ -1,15 +1,20 @@
 //! Closures that carry their context to whatever executor calls them.
 
 use super::Context;
-use crate::frame::{Alone, contained, thread};
+use crate::frame::{Framed, contained, thread};
 use crate::panic::{Guarded, catch};
 
 impl Context {
+    /// Runs a closure like [`run`](Self::run), for a caller whose place in the source says nothing.
+    #[inline]
+    fn call<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.try_run(f).unwrap_or_else(|error| error.raise(None))
+    }
+
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
     ///
-    /// If the closure is dropped instead, `f` and the context are dropped with it: on whatever
-    /// thread that happens, in a frame of their own, so that what their drops leave in slots goes
-    /// with them.
+    /// If the closure is dropped instead, `f` and the context are dropped with it. Where that
+    /// happens in no task, what their drops leave in slots goes with them.
     ///
     /// # Panics
     ///
@@ -29,9 +34,9 @@ impl Context {
     /// assert_eq!(std::thread::spawn(job).join().unwrap(), 17);
     /// ```
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-        let f = Alone::new(f);
+        let f = Framed::new(f);
         move || {
-            let result = self.run(|| f.into_inner()());
+            let result = self.call(|| f.into_inner()());
             // Its copies are user code, too. If one fails now, the result is not returned.
             match catch(|| drop(self)) {
                 Ok(()) => result,
@@ -62,7 +67,7 @@ impl Context {
     /// ```
     pub fn wrap_fn<R>(self, f: impl Fn() -> R) -> impl Fn() -> R {
         let f = Guarded::new(f);
-        move || self.run(&*f)
+        move || self.call(&*f)
     }
 
     /// Makes a closure like [`wrap_fn`](Self::wrap_fn) of one that changes what it owns from call
@@ -90,7 +95,7 @@ impl Context {
     /// ```
     pub fn wrap_fn_mut<R>(self, f: impl FnMut() -> R) -> impl FnMut() -> R {
         let mut f = Guarded::new(f);
-        move || self.run(&mut *f)
+        move || self.call(&mut *f)
     }
 }
 
@@ -234,6 +239,6 @@ fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + u
     move |argument| {
         // If a carrier is refused it is dropped uncalled.
         let argument = Guarded::new(argument);
-        context.run(|| f(argument.into_inner()))
+        context.call(|| f(argument.into_inner()))
     }
 }

@@ -79,7 +79,8 @@ impl OpenTelemetryCarrier {
 pub struct AttachedContext {
     /// `None` once something else was found on top of it.
     task: Option<ContextGuard>,
-    bottom: ContextGuard,
+    /// `None` where the thread's contexts are gone.
+    bottom: Option<ContextGuard>,
     /// What was current, if it has a span.
     before: Option<Context>,
 }
@@ -137,8 +138,12 @@ impl Carrier for OpenTelemetryCarrier {
     }
 
     fn attach(&self, captured: &Context) -> Result<AttachedContext, BoxError> {
-        let before = Context::map_current(|it| it.has_active_span().then(|| it.clone()));
-        let bottom = bottom().attach();
+        let current = || Context::map_current(|it| it.has_active_span().then(|| it.clone()));
+        // As in `capture`: nobody could find there what is attached.
+        let Ok(before) = catch(current) else {
+            return Ok(AttachedContext { task: None, bottom: None, before: None });
+        };
+        let bottom = Some(bottom().attach());
         let fits = is_at_the_bottom();
         let attached = AttachedContext { task: Some(captured.clone().attach()), bottom, before };
         // A thread's stack of contexts has a limit, beyond which nothing is attached.
@@ -152,6 +157,9 @@ impl Carrier for OpenTelemetryCarrier {
 
     fn detach(&self, attached: AttachedContext) -> Result<(), BoxError> {
         let AttachedContext { task, bottom, before } = attached;
+        if bottom.is_none() {
+            return Ok(());
+        }
         let mut drops = Drops::default();
         // The last one to have a span ends it, which runs the span processors.
         drops.contain(|| drop(task));
@@ -179,6 +187,9 @@ impl Carrier for OpenTelemetryCarrier {
     /// Takes away what the task had, looks for what it has left on top of that, and attaches it
     /// again. Contexts cannot be compared.
     fn reattach(&self, captured: &Context, attached: &mut AttachedContext) -> bool {
+        if attached.bottom.is_none() {
+            return true;
+        }
         attached.task = None;
         let is_alone = is_at_the_bottom();
         if is_alone {

@@ -78,10 +78,11 @@ impl Pool {
     /// Closes the pool, cancels what has not started, and waits until every worker has ended. What
     /// is cancelled is dropped here and now; nothing of it starts any more.
     ///
-    /// A call of [`map`](Pool::map), [`scope`](Pool::scope) or [`broadcast`](Pool::broadcast) of
-    /// which something has not started panics, when what it has started is over; one of which
-    /// everything has started returns. (Of an iterator more may come until it has said that nothing
-    /// does.)
+    /// A call of [`map`](Pool::map) of which something has not started panics, when what it has
+    /// started is over; one of which everything has started returns. (Of an iterator more may come,
+    /// unless it has said before that nothing does.) A [`scope`](Pool::scope) panics if one of its
+    /// tasks is cancelled and its handle was not joined, and a [`broadcast`](Pool::broadcast) if
+    /// none of its visits has begun: they may wait for one another, so all of them run or none.
     ///
     /// # Errors
     ///

@@ -22,6 +22,7 @@ task_local! {
     static SLOT: Option<u32> = None;
     static HELD: Option<Counted> = None;
     static HOOK: Option<OnDrop> = None;
+    static JOB: Option<Box<dyn FnOnce() + Send>> = None;
     #[inherit]
     static SHARED: Option<Arc<Counted>> = None;
 }
@@ -317,12 +318,43 @@ fn a_closure_that_is_never_called_is_dropped_in_a_frame_of_its_own() {
         drop(Context::empty().wrap(move || drop(held)));
         assert_eq!(SLOT.get(), None);
     });
+    // It is too large for the stack.
+    let held = leaves();
+    let job: Box<dyn FnOnce() + Send> = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(move || {
+            let large = [0_u8; 3 << 20];
+            Box::new(isolated(move || drop((held, large)))) as Box<_>
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+    on_a_thread(move || drop(job));
     let held = Census::default();
     let token = held.token();
     let broken = OnDrop::new(|| panic!("on purpose"));
     let job = isolated(move || drop((token, broken)));
     assert_eq!(panic_of(|| drop(job)), "on purpose");
     assert_eq!(held.alive(), 0);
+}
+
+// Broke: each drop had a frame of its own, and so there were no rounds to be counted.
+#[test]
+fn a_slot_that_is_filled_with_closures_by_their_drops_is_leaked_in_the_end() {
+    struct Again;
+
+    impl Drop for Again {
+        fn drop(&mut self) {
+            fill(Self);
+        }
+    }
+
+    fn fill(again: Again) {
+        JOB.set(Some(Box::new(isolated(move || drop(again)))));
+    }
+
+    let error = Context::empty().try_run(|| fill(Again)).unwrap_err();
+    assert!(error.to_string().contains("JOB"), "{error}");
 }
 
 // Broke: the hook was given a payload that is no string, and nothing printed named the carrier.
@@ -336,12 +368,15 @@ fn the_panic_hook_hears_which_carrier_has_failed() {
         assert!(payload.downcast::<RunError>().unwrap().is_carrier());
         let future = std::panic::AssertUnwindSafe(|| block_on(async {}.isolated_in(&context)));
         assert!(std::panic::catch_unwind(future).unwrap_err().is::<RunError>());
+        let wrapped = std::panic::AssertUnwindSafe(isolated_in(&context, || ()));
+        assert!(std::panic::catch_unwind(wrapped).unwrap_err().is::<RunError>());
         return;
     };
     let lines: Vec<_> = printed.lines().filter(|line| line.contains("refuses")).collect();
-    assert_eq!(lines.len(), 2, "{printed}");
-    assert!(lines[0].contains("on purpose") && lines[0].contains("contexts.rs"), "{printed}");
-    assert!(lines[1].contains("on purpose"), "{printed}");
+    assert_eq!(lines.len(), 3, "{printed}");
+    assert!(lines.iter().all(|line| line.contains("on purpose")), "{printed}");
+    let at = |line: &str| line.contains("run at") && line.contains("contexts.rs");
+    assert_eq!(lines.iter().map(|line| at(line)).collect::<Vec<_>>(), [true, false, false]);
 }
 
 struct Refuses;

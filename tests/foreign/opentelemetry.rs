@@ -245,6 +245,9 @@ fn a_thread_whose_contexts_are_gone_has_none_to_take_along() {
     impl Drop for Late {
         fn drop(&mut self) {
             if let Some((pool, tell)) = self.0.take() {
+                assert_eq!(pool.map([1], |n| n), [1]);
+                assert_eq!(pool.imap([1], |n| n).next(), Some(1));
+                assert_eq!(isolated(|| 1)() + Context::capture().run(|| 1), 2);
                 drop(pool.submit(move || tell.send(seen()).unwrap()));
             }
         }

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crate::support::{Census, Counted, SHAPES, finishes, message, occupy, quiet};
 use cleanslate::{CancelOnDrop, JoinHandle, Pool, TaskError};
@@ -421,4 +422,21 @@ fn imaps_in_the_pulls_of_imaps_fail_before_the_stack_ends() {
         assert!(error.to_string().contains(TOO_DEEP), "{error}");
         assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
     }
+}
+
+// Broke: an imap of an idle pool was refused where a join with a limit was not.
+#[test]
+fn an_imap_pulls_on_top_of_as_many_tasks_as_there_may_be() {
+    fn nest(pool: &Pool, idle: &Pool, level: usize) {
+        if level == DEPTH {
+            let one = || idle.imap(0..1, |n| n).next_timeout(Duration::MAX);
+            return assert_eq!(one(), Poll::Ready(Some(0)));
+        }
+        let (inner, others) = (pool.clone(), idle.clone());
+        pool.submit(move || nest(&inner, &others, level + 1)).join().unwrap();
+    }
+    finishes("an imap at the bottom", || {
+        let pool = Pool::builder().workers(1).stack_size(64 << 20).build().unwrap();
+        nest(&pool, &Pool::new(1).unwrap(), 0);
+    });
 }

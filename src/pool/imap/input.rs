@@ -90,8 +90,8 @@ impl<I: Iterator, F> LazyInput<I, F> {
             return None;
         }
         // It runs here, on top of what lies here, and no pool counts it: an input may well pull
-        // from another imap.
-        if !current::may_nest() {
+        // from another imap, and so on.
+        if !current::has_stack_left() {
             self.fail(Cause::TooDeep);
         }
         // Stays so if the pull panics.

@@ -2,7 +2,7 @@
 //! user gave is dropped.
 
 use super::Source;
-use super::output;
+use super::output::{self, Piece};
 use super::shared::{Input, Map, Run, drop_given};
 use super::step::Step;
 use super::verdict::StopReason;
@@ -106,7 +106,9 @@ where
         let _in_drop = current::enter(core.id, Doing::DROP);
         let (input, pieces, reason) = map.into_parts();
         *source = Some(input.source);
-        let is_whole = || input.is_claimed && pieces.iter().all(|piece| piece.left() == 0);
+        // In a forked child what the parent's helpers have claimed is nowhere.
+        let written = || pieces.iter().map(Piece::written).sum::<usize>();
+        let is_whole = || input.is_claimed && written() == input.position;
         let ended = match reason {
             StopReason::None => return Ok(pieces),
             StopReason::Cancelled if is_whole() => return Ok(pieces),

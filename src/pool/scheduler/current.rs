@@ -195,6 +195,12 @@ pub(crate) fn may_nest() -> bool {
     below() < DEEPEST && stack::is_left(4)
 }
 
+/// Returns whether a quarter of a worker's stack is left, for what no pool counts. A plain thread's
+/// is its own affair.
+pub(crate) fn has_stack_left() -> bool {
+    HERE.get().worker_of == 0 || stack::is_left(4)
+}
+
 /// Returns whether a task may be ended here without being run: its drop may wait for others in
 /// turn.
 pub(crate) fn may_end() -> bool {
