@@ -40,8 +40,8 @@ impl<T> Drop for Framed<T> {
     }
 }
 
-// Through a pointer, so that it is compiled once. A frame on top of a task's would have no end where
-// slots fill each other with closures: each frame counts its drops from the beginning.
+// Through a pointer, so that it is compiled once. With a frame on top of the task's a slot that its
+// closures fill again would have no end: each frame counts its drops from the beginning.
 #[cold]
 fn drop_framed(drop: &mut dyn FnMut()) {
     let dropped = match thread::current().is_in_frame() {
