@@ -216,7 +216,7 @@ where
     ///
     /// Panics if an installed carrier cannot capture, be attached or be detached.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        Context::capture_carriers().run(|| self.inner.poll_ready(cx))
+        Context::capture_carriers().call(|| self.inner.poll_ready(cx))
     }
 
     /// Begins the task of the request.
@@ -230,8 +230,8 @@ where
         // Where one of these panics there is no task to drop the others in.
         let request = Framed::new(request);
         let context = Context::capture_carriers();
-        let next = Framed::new(Context::empty().run(|| self.inner.clone()));
-        let fill = Guarded::new(Context::empty().run(|| self.fill.clone()));
+        let next = Framed::new(Context::empty().call(|| self.inner.clone()));
+        let fill = Guarded::new(Context::empty().call(|| self.fill.clone()));
         // The one that was readied is called, and the clone takes its place.
         let ready = Guarded::new(std::mem::replace(&mut self.inner, next.into_inner()));
         let request = Guarded::new(request.into_inner());

@@ -7,7 +7,7 @@ use crate::panic::{Guarded, catch};
 impl Context {
     /// Runs a closure like [`run`](Self::run), for a caller whose place in the source says nothing.
     #[inline]
-    fn call<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
         self.try_run(f).unwrap_or_else(|error| error.raise(None))
     }
 

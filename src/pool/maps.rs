@@ -376,7 +376,8 @@ impl Pool {
     /// # Panics
     ///
     /// Panics if the pool is shut down, and as [`submit`](Pool::submit) does. The iterator's `next`
-    /// panics where an item did, and if the pool is shut down meanwhile.
+    /// panics where an item did, if the pool is shut down meanwhile, if tasks are nested too deep,
+    /// and, before it pulls, if three quarters of the stack of the worker that calls it are used.
     ///
     /// # Examples
     ///
