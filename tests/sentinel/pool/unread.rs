@@ -15,10 +15,12 @@ fn in_a_copy_with_few_descriptors(name: &str) -> bool {
         return true;
     }
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.rsplit("::").next().unwrap());
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // Copied by another process: what is started beside this test meanwhile would inherit the open
+    // copy, and what is open to be written cannot be run ("text file busy").
     let output = Command::new("sh")
-        .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
+        .args(["-c", "cp \"$1\" \"$0\" && shift && ulimit -n 64 && exec \"$0\" \"$@\""])
         .arg(copy)
+        .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(MARK, "")
         .output()
