@@ -424,17 +424,24 @@ impl PoolBuilder {
             caller_helps: self.caller_helps,
         };
         let pool = Pool::from_core(Arc::new(Core::new(settings, id, threads)));
-        // An error drops the pool, which joins the workers that have started.
-        for index in 0..asked {
-            worker::start(pool.core(), index)
-                .map_err(|error| BuildErrorKind::Thread { index, error })?;
-        }
-        if let Some(startup) = &pool.core().hooks.startup {
-            if let Some((index, message)) = startup.wait(asked) {
-                return Err(BuildErrorKind::WorkerStart { index, message }.into());
-            }
+        if let Err(error) = start(pool.core(), asked) {
+            // The last handle would not wait inside a task. (If even that is impossible, since the
+            // system refuses one more thread, the drop of the handle does what it can.)
+            let _ended = pool.shutdown();
+            return Err(error.into());
         }
         Ok(pool)
+    }
+}
+
+/// Starts the workers; returns when their start hooks have ended, if they must not fail.
+fn start(core: &Arc<Core>, workers: usize) -> Result<(), BuildErrorKind> {
+    for index in 0..workers {
+        worker::start(core, index).map_err(|error| BuildErrorKind::Thread { index, error })?;
+    }
+    match core.hooks.startup.as_ref().and_then(|startup| startup.wait(workers)) {
+        Some((index, message)) => Err(BuildErrorKind::WorkerStart { index, message }),
+        None => Ok(()),
     }
 }
 

@@ -137,8 +137,9 @@ impl<R> JoinHandle<R> {
     /// [`is_cancelled`](TaskError::is_cancelled). A task that runs or is done is not touched.
     ///
     /// If the drop of a closure cancels another task, whose closure cancels the next one, and so
-    /// on, those that lie too deep for one thread are dropped by a worker instead: such a task will
-    /// not run either, but is not [cancelled](JoinHandle::is_cancelled) before that.
+    /// on, the first one that lies too deep for one thread is dropped by a worker instead: it will
+    /// not run either, but is not [cancelled](JoinHandle::is_cancelled) before that, and what its
+    /// closure cancels in turn may have run by then.
     ///
     /// # Examples
     ///

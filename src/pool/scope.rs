@@ -180,9 +180,9 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if `f` does (after all tasks are over), if a task panicked, was cancelled or would
-    /// have lain too deep and its handle was not joined, and if the pool is shut down. A panic of a
-    /// task whose handle was dropped goes to the pool's
+    /// Panics if `f` does (after all tasks are over), if a task panicked, was cancelled by a
+    /// shutdown or would have lain too deep and its handle was not joined, and if the pool is shut
+    /// down. A panic of a task whose handle was dropped goes to the pool's
     /// [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
     ///
     /// # Examples

@@ -81,7 +81,7 @@ impl Pool {
     /// A call of [`map`](Pool::map) of which something has not started panics, when what it has
     /// started is over; one of which everything has started returns. (Of an iterator more may come,
     /// unless it has said before that nothing does.) A [`scope`](Pool::scope) panics if one of its
-    /// tasks is cancelled and its handle was not joined, and a [`broadcast`](Pool::broadcast) if
+    /// tasks is cancelled so and its handle was not joined, and a [`broadcast`](Pool::broadcast) if
     /// none of its visits has begun: they may wait for one another, so all of them run or none.
     ///
     /// # Errors

@@ -287,9 +287,9 @@ impl<T: Send + 'static> ValueSource<T> for Owned<'_, T> {
     }
 }
 
-impl<T: Send + 'static> Drop for OwnedLocal<T> {
+impl<T: Send + 'static> OwnedLocal<T> {
     /// Drops the values of all threads, each contained.
-    fn drop(&mut self) {
+    pub(super) fn end(&mut self) -> Drops {
         let cells = self.shared.cells.lock().take();
         let mut boxes = Vec::new();
         for cell in cells.into_iter().flat_map(HashMap::into_values) {
@@ -299,7 +299,13 @@ impl<T: Send + 'static> Drop for OwnedLocal<T> {
         for header in boxes {
             drops.add(end_value(header));
         }
-        drops.resume();
+        drops
+    }
+}
+
+impl<T: Send + 'static> Drop for OwnedLocal<T> {
+    fn drop(&mut self) {
+        self.end().resume();
     }
 }
 

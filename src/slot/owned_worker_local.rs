@@ -19,8 +19,8 @@ use crate::panic::Guarded;
 /// A worker-local that an object owns and that is made at run time.
 ///
 /// It follows the rules of [`WorkerLocal`](crate::WorkerLocal): kept for the worker's life on
-/// purpose, leased to one task at a time. The instances that wait end with their worker, or when
-/// the owner is dropped, on the thread that drops it; one on lease ends with its lease.
+/// purpose, leased to one task at a time. The instances end with their worker, or when the owner is
+/// dropped, on the thread that drops it: those that wait, and those that tasks have on lease, too.
 ///
 /// # Examples
 ///
@@ -180,5 +180,7 @@ impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
         for of_thread in threads.into_iter().flat_map(HashMap::into_values) {
             of_thread.instances.end();
         }
+        // Those that are on lease end here as well, and what they throw with the others'.
+        let _unreportable = self.lease.end();
     }
 }

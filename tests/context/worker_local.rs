@@ -415,6 +415,31 @@ fn an_owner_that_is_dropped_while_another_thread_holds_a_lease_ends_that_one_too
     assert_eq!(census.made(), 1);
 }
 
+// Broke: that of an instance on lease came out of the owner's drop.
+#[test]
+fn what_instances_throw_when_their_owner_is_dropped_is_contained() {
+    quiet();
+    let owned =
+        Arc::new(OwnedWorkerLocal::new(|| OnDrop::new(|| panic!("in the drop, on purpose"))));
+    let (tell, told) = channel();
+    let (go, gate) = channel::<()>();
+    let theirs = Arc::clone(&owned);
+    let leases = std::thread::spawn(move || {
+        Context::empty().run(|| {
+            theirs.with(|_| ());
+            drop(theirs);
+            tell.send(()).unwrap();
+            gate.recv().unwrap();
+        });
+    });
+    // One that waits, too.
+    Context::empty().run(|| owned.with(|_| ()));
+    told.recv().unwrap();
+    drop(owned);
+    go.send(()).unwrap();
+    leases.join().unwrap();
+}
+
 #[test]
 fn owned_instances_end_with_their_threads() {
     let census = Census::new();

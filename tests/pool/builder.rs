@@ -1,9 +1,11 @@
 //! The builder: names, stacks, hooks, and what it refuses. And what a pool says of itself.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::support::{each_shape, finishes, occupy};
+use crate::support::{each_shape, finishes, occupy, quiet};
 use cleanslate::{Pool, TaskError};
 
 #[test]
@@ -173,5 +175,29 @@ fn inline_runs_are_counted() {
         assert_eq!(n, [3]);
         assert_eq!((pool.stats().inline, other.stats().inline), (1, 1));
         assert_eq!((pool.stats().completed, other.stats().completed), (2, 2));
+    });
+}
+
+// Broke: inside a task the failed pool was let go of, and its threads ended at some time after.
+#[test]
+fn a_build_that_fails_inside_a_task_returns_when_every_thread_has_ended() {
+    quiet();
+    each_shape(|pool| {
+        let build = || {
+            let stopped = Arc::new(AtomicUsize::new(0));
+            let theirs = Arc::clone(&stopped);
+            let error = Pool::builder()
+                .workers(3)
+                .require_worker_start(true)
+                .on_worker_start(|index| assert_ne!(index, 2, "on purpose"))
+                .on_worker_stop(move |_| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    theirs.fetch_add(1, Ordering::SeqCst);
+                })
+                .build();
+            assert!(error.unwrap_err().is_worker_start());
+            stopped.load(Ordering::SeqCst)
+        };
+        assert_eq!((build(), pool.submit(build).join().unwrap()), (3, 3));
     });
 }

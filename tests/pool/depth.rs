@@ -440,3 +440,41 @@ fn an_imap_pulls_on_top_of_as_many_tasks_as_there_may_be() {
         nest(&pool, &Pool::new(1).unwrap(), 0);
     });
 }
+
+// Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
+// end.
+#[test]
+fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does() {
+    #[derive(Clone, Copy, Debug)]
+    enum Wait {
+        Join,
+        Scope,
+        Pair,
+    }
+    struct Link(Pool, Wait, usize);
+    impl Drop for Link {
+        fn drop(&mut self) {
+            let Self(pool, way, left @ 1..) = self else { return };
+            let next = Link(pool.clone(), *way, *left - 1);
+            match way {
+                Wait::Join => _ = pool.submit(move || drop(next)).join(),
+                Wait::Scope => pool.scope(|s| drop(s.submit(move || drop(next)))),
+                Wait::Pair => _ = pool.join(|| (), move || drop(next)),
+            }
+        }
+    }
+    quiet();
+    for way in [Wait::Join, Wait::Scope, Wait::Pair] {
+        finishes(&format!("{way:?}"), move || {
+            let pool = Pool::new(1).unwrap();
+            let links = Link(pool.clone(), way, 10_000);
+            let before = cleanslate::leaked_values();
+            let ended = pool.submit(move || drop(links)).join();
+            // The scopes panic, and the last of their tasks is leaked: a scope cannot leave it.
+            assert_eq!(ended.is_ok(), matches!(way, Wait::Join), "{ended:?}");
+            let leaked = cleanslate::leaked_values() - before;
+            assert!(matches!(way, Wait::Join) || leaked != 0);
+            assert_eq!(pool.join(|| 1, || 2), (1, 2));
+        });
+    }
+}

@@ -150,15 +150,21 @@ impl<'c> Claimed<'_, 'c> {
     }
 
     /// Ends it for this cause, unless its handle has cancelled it: its closure and its context are
-    /// dropped here and now.
+    /// dropped here and now, or leaked where even that would lie too deep.
     #[cold]
     fn abandon(self, core: &'c Core, cause: Cause, task: &mut dyn Call) -> Result<(), Cause> {
         let cause = if self.is_unwanted { Cause::CancelledByHandle } else { cause };
+        // A drop may open a scope that ends its tasks, and so on.
+        let leaks = matches!(cause, Cause::TooDeep) && !current::may_end();
         // The drops are user code, and so is what hears of the end.
         let tally = core.tally();
         *self.activity = Some(Activity::begin(core, tally, Doing::DROP));
         core.give_place_back();
-        core.call_contained(&mut dropping(task, self.context), self.label);
+        if leaks {
+            leak(task, self.context);
+        } else {
+            core.call_contained(&mut dropping(task, self.context), self.label);
+        }
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
         if !matches!(cause, Cause::CancelledByHandle) {
@@ -176,9 +182,7 @@ impl<'c> Claimed<'_, 'c> {
             core.call_contained(&mut dropping(task, context), self.label);
         };
         if !current::drop_refused(drop) {
-            // They are one value that is leaked, and `leak` counts it.
-            let _leaked = ManuallyDrop::new(context);
-            task.leak();
+            context.map_or((), |context| leak(task, context));
         }
         let cause = match why {
             Refused::Forked => Cause::Forked,
@@ -187,6 +191,13 @@ impl<'c> Claimed<'_, 'c> {
         self.end.failing(&cause);
         Err(cause)
     }
+}
+
+/// Leaks a closure that does not run, and its context; they count as one value.
+#[cold]
+fn leak(task: &mut dyn Call, context: Context) {
+    let _leaked = ManuallyDrop::new(context);
+    task.leak();
 }
 
 /// Makes what drops a closure that does not run, and then its context.
