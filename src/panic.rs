@@ -116,6 +116,11 @@ impl Drops {
         }
     }
 
+    /// Returns the first panic, if there was one.
+    pub(crate) fn into_result(self) -> Result<(), Payload> {
+        self.first.map_or(Ok(()), Err)
+    }
+
     /// Lets the first panic go on, unless the thread is unwinding already.
     pub(crate) fn resume(self) {
         if let Some(payload) = self.first {

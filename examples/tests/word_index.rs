@@ -119,6 +119,17 @@ fn a_file_that_is_too_long_is_not_read() {
 
 #[cfg(unix)]
 #[test]
+fn names_of_files_do_not_talk_to_the_terminal() {
+    let tree = Tree::new().with("a\u{1b}[31m\n.txt", "found").with("ä\u{7}", "word\0");
+    let ran = index(&[tree.path()]);
+    assert_eq!(ran.code, 0);
+    let place = format!(r"{}/a\u{{1b}}[31m\n.txt:1", tree.path());
+    assert_eq!(line(&ran, "found")[3], place);
+    assert!(ran.err.contains(r"ä\u{7}:1: binary"), "{}", ran.err);
+}
+
+#[cfg(unix)]
+#[test]
 fn links_are_neither_followed_in_circles_nor_counted_twice() {
     use std::os::unix::fs::symlink;
 

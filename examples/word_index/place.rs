@@ -60,7 +60,10 @@ pub(super) fn remarks() -> Vec<Remark> {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        // Whoever named the file may have meant the terminal.
+        for c in self.file.display().to_string().chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }

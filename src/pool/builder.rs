@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::core::hooks::{Hooks, Startup};
 use super::core::{Core, Settings};
-use super::error::{BuildError, BuildErrorKind, TaskError};
+use super::error::{BuildError, BuildErrorKind, TaskError, WORKERS_VARIABLE};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
 use super::pool::Pool;
@@ -390,7 +390,7 @@ impl PoolBuilder {
         };
         let workers = NonZeroUsize::new(asked).ok_or(BuildErrorKind::NoWorkers)?;
         if asked > MOST_WORKERS {
-            return Err(BuildErrorKind::TooManyWorkers(asked).into());
+            return Err(BuildErrorKind::TooManyWorkers(asked, self.workers.is_none()).into());
         }
         if self.queue_capacity == Some(0) {
             return Err(BuildErrorKind::NoCapacity.into());
@@ -447,7 +447,7 @@ fn start(core: &Arc<Core>, workers: usize) -> Result<(), BuildErrorKind> {
 
 /// Returns how many workers a pool has if nobody says.
 fn default_workers() -> usize {
-    let asked = std::env::var("CLEANSLATE_NUM_THREADS").ok().and_then(|n| n.parse().ok());
+    let asked = std::env::var(WORKERS_VARIABLE).ok().and_then(|n| n.parse().ok());
     match asked {
         Some(workers) if workers > 0 => workers,
         _ => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),

@@ -54,27 +54,27 @@ impl Pool {
                 // Whatever nobody has begun, before the first wait.
                 a.help();
                 b.help();
-                return (a.join(), b.join());
+                return ((a.number(), a.join()), (b.number(), b.join()));
             }
             // What this thread runs anyway need not be put on the queue, where it would have a
             // worker called that mostly finds it gone.
             let b = s.submit_at(at, b.into_inner());
             let a = self.run_here(a.into_inner(), at);
             b.help();
-            (a, b.join())
+            (a, (b.number(), b.join()))
         });
         match joined {
-            (Ok(a), Ok(b)) => (a, b),
-            (Err(error), Ok(b)) => {
-                self.core().drop_contained(b, &self.label(0, at));
+            ((_, Ok(a)), (_, Ok(b))) => (a, b),
+            ((_, Err(error)), (number, Ok(b))) => {
+                self.core().drop_contained(b, &self.label(number, at));
                 error.resume()
             }
-            (Err(error), Err(second)) => {
+            ((_, Err(error)), (_, Err(second))) => {
                 self.core().report_error(second);
                 error.resume()
             }
-            (Ok(a), Err(error)) => {
-                self.core().drop_contained(a, &self.label(0, at));
+            ((number, Ok(a)), (_, Err(error))) => {
+                self.core().drop_contained(a, &self.label(number, at));
                 error.resume()
             }
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::panic::Location;
 
-use super::error::{Cause, SHUT_DOWN, TaskError};
+use super::error::{Cause, Labelled, SHUT_DOWN, TaskError};
 use super::imap::{Imap, ImapUnordered};
 use super::map::{self, Given, Numbers, Parts, Pulled, RangeIndex, Unfinished};
 use super::pool::Pool;
@@ -316,10 +316,10 @@ impl Pool {
         N: Fn() -> R + Sync,
         G: Fn(R, R) -> R + Sync,
     {
-        let label = self.label(0, Location::caller());
-        let identity = Given::new(self.core(), label.clone(), identity);
+        let call = self.unnumbered("map_reduce", Location::caller());
+        let identity = Given::new(self.core(), &call, identity);
         let (f, reduce) = (Guarded::new(f), Guarded::new(reduce));
-        let parts = Parts::new(self.core(), label.clone());
+        let parts = Parts::new(self.core(), &call);
         let step = map::Reducing { f, reduce, parts: &parts };
         drop(self.plain(Pulled::new(items.into_iter()), step));
         let result = match parts.into_result() {
@@ -331,7 +331,7 @@ impl Pool {
         };
         identity
             .end(result)
-            .unwrap_or_else(|failure| TaskError::new(label, Cause::Failed(failure)).resume())
+            .unwrap_or_else(|failure| TaskError::new(call.label(), Cause::Failed(failure)).resume())
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
 use super::core::{Activity, Core, Place};
-use super::error::{Cause, FORKED, Label, Name, SHUT_DOWN, TOO_DEEP, TaskError};
+use super::error::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::group::broadcast;
 use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
@@ -290,6 +290,16 @@ impl Pool {
         Label { name: self.name.clone(), at, id }
     }
 
+    /// Names something that is no task, and so has no number.
+    #[inline]
+    pub(crate) fn unnumbered(
+        &self,
+        what: &'static str,
+        at: &'static Location<'static>,
+    ) -> Unnumbered<'_> {
+        Unnumbered { pool: self, what, at }
+    }
+
     /// Runs `f` once on every worker, each in a task of its own; the results are in the order of
     /// the workers.
     ///
@@ -349,6 +359,25 @@ impl Pool {
             panic!("{FORKED}");
         }
         panic!("{SHUT_DOWN}")
+    }
+}
+
+/// Something that runs the user's code, or owns what is the user's, and is no task: what it is
+/// called in errors.
+pub(crate) struct Unnumbered<'p> {
+    pool: &'p Pool,
+    what: &'static str,
+    at: &'static Location<'static>,
+}
+
+impl Labelled for Unnumbered<'_> {
+    #[cold]
+    fn label(&self) -> Label {
+        let name = match &self.pool.name {
+            Some(name) => format!("{name}: {}", self.what).into(),
+            None => self.what.into(),
+        };
+        Label { name: Some(Arc::new(name)), at: self.at, id: 0 }
     }
 }
 

@@ -19,7 +19,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::core::{Core, Entry, Place};
-use super::error::{Cause, FORKED, SHUT_DOWN, TOO_DEEP, TaskError};
+use super::error::{Cause, FORKED, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
 use super::job::{Claimable, End, Job, Joinable};
 use super::pool::Pool;
@@ -242,8 +242,8 @@ impl Pool {
             Ok(result) => {
                 // Its drop may panic as well: that would be the second one.
                 if let Err(second) = panic::catch(|| drop(result)) {
-                    let label = self.label(0, Location::caller());
-                    core.report(label, Cause::Failed(Failure::Panic(second)));
+                    let dropped = self.unnumbered("result of a scope", Location::caller());
+                    core.report(dropped.label(), Cause::Failed(Failure::Panic(second)));
                 }
                 if !scope.data.is_over() {
                     panic!("{FORKED}");
@@ -390,6 +390,11 @@ impl<R> ScopedJoinHandle<'_, R> {
     pub fn join(mut self) -> Result<R, TaskError> {
         let Some(job) = self.job.take() else { unreachable!("joining consumes the handle") };
         handle::join(&*job, self.core)
+    }
+
+    /// Returns the task's number; 0 after the result was taken.
+    pub(super) fn number(&self) -> u64 {
+        self.job.as_ref().map_or(0, |job| job.any().state().number())
     }
 
     /// Runs the task here if nobody has begun it and this thread runs what it waits for.

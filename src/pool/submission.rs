@@ -168,19 +168,21 @@ impl Pool {
     }
 
     /// Runs a task here and now, which need not become a job for that: nobody else ever sees it.
+    /// Returns its number, too.
     #[track_caller]
     pub(crate) fn run_here<F, R>(
         &self,
         f: F,
         at: &'static Location<'static>,
-    ) -> Result<R, TaskError>
+    ) -> (u64, Result<R, TaskError>)
     where
         F: FnOnce() -> R,
     {
         let core = self.core();
         let work = self.work(f);
         let admitted = core.admit(Place::Wait);
-        let label = self.label(admitted.unwrap_or_else(|_| core.next_number()), at);
-        job::end_here(core, &label, work, admitted.map_or_else(How::Refuse, |_| How::Here))
+        let number = admitted.unwrap_or_else(|_| core.next_number());
+        let how = admitted.map_or_else(How::Refuse, |_| How::Here);
+        (number, job::end_here(core, &self.label(number, at), work, how))
     }
 }

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use super::error::Reason;
 use crate::context::make_for_nobody;
-use crate::frame::{self, thread};
+use crate::frame::{self, Failure, thread};
+use crate::panic::Drops;
 
 /// Instances that wait while the worker's own is leased.
 const SPARES: usize = 1;
@@ -113,16 +114,14 @@ impl<T> Instances<T> {
     }
 
     /// Ends the instances that wait, each contained; those on lease end when their lease does.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self) -> Drops {
         let all = self.waiting.lock().take();
+        let mut drops = Drops::default();
         for instance in all.into_iter().flat_map(|all| all.waiting).rev() {
-            contain(|| drop(instance));
+            drops.add(frame::contained(|| drop(instance)).map_err(Failure::into_payload));
         }
+        drops
     }
-}
-
-fn contain(f: impl FnOnce()) {
-    let _unreportable = frame::contained(f);
 }
 
 /// An instance in use by one task.
@@ -167,7 +166,8 @@ pub(super) trait Ends {
 
 impl<T> Ends for Instances<T> {
     fn end(&self) {
-        Instances::end(self);
+        // A thread that ends has nobody to tell.
+        let _unreportable = Instances::end(self);
     }
 }
 
@@ -207,7 +207,7 @@ impl List {
                         if let Some(instances) = instances.upgrade() {
                             // If the owner goes away at this very moment, its initialiser, which is
                             // code of others, ends here.
-                            contain(|| instances.end());
+                            let _unreportable = frame::contained(|| instances.end());
                         }
                     }
                 }

@@ -14,13 +14,14 @@ use super::owned_local::{Init, OwnedLocal};
 use super::worker_local::lends;
 use crate::foreign::BoxError;
 use crate::frame::cell::InFutures;
-use crate::panic::Guarded;
+use crate::panic::{Drops, Guarded};
 
 /// A worker-local that an object owns and that is made at run time.
 ///
 /// It follows the rules of [`WorkerLocal`](crate::WorkerLocal): kept for the worker's life on
 /// purpose, leased to one task at a time. The instances end with their worker, or when the owner is
 /// dropped, on the thread that drops it: those that wait, and those that tasks have on lease, too.
+/// Each is dropped there, whatever the others throw; the first panic goes on then.
 ///
 /// # Examples
 ///
@@ -60,7 +61,7 @@ impl<T: Send + 'static> Ends for OfThread<T> {
             owner.threads.lock().as_mut().and_then(|threads| threads.remove(&self.thread))
         });
         drop(listed);
-        self.instances.end();
+        Ends::end(&self.instances);
     }
 }
 
@@ -177,10 +178,12 @@ impl<T: Send + 'static> fmt::Debug for OwnedWorkerLocal<T> {
 impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
     fn drop(&mut self) {
         let threads = self.shared.threads.lock().take();
+        let mut drops = Drops::default();
         for of_thread in threads.into_iter().flat_map(HashMap::into_values) {
-            of_thread.instances.end();
+            drops.add(of_thread.instances.end().into_result());
         }
-        // Those that are on lease end here as well, and what they throw with the others'.
-        let _unreportable = self.lease.end();
+        // And those that are on lease.
+        drops.add(self.lease.end().into_result());
+        drops.resume();
     }
 }

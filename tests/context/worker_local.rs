@@ -415,27 +415,32 @@ fn an_owner_that_is_dropped_while_another_thread_holds_a_lease_ends_that_one_too
     assert_eq!(census.made(), 1);
 }
 
-// Broke: that of an instance on lease came out of the owner's drop.
+// Broke: one that waited threw in silence, and one on lease did not.
 #[test]
-fn what_instances_throw_when_their_owner_is_dropped_is_contained() {
+fn when_an_owner_is_dropped_every_instance_is_and_the_first_panic_goes_on() {
     quiet();
-    let owned =
-        Arc::new(OwnedWorkerLocal::new(|| OnDrop::new(|| panic!("in the drop, on purpose"))));
+    let drops = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&drops);
+    let owned = Arc::new(OwnedWorkerLocal::new(move || {
+        let counted = Arc::clone(&counted);
+        OnDrop::new(move || panic!("drop {}", counted.fetch_add(1, Ordering::SeqCst)))
+    }));
+    // Two wait, one of them on another thread, and one is on lease.
+    Context::empty().run(|| owned.with(|_| ()));
     let (tell, told) = channel();
     let (go, gate) = channel::<()>();
     let theirs = Arc::clone(&owned);
     let leases = std::thread::spawn(move || {
         Context::empty().run(|| {
-            theirs.with(|_| ());
+            theirs.with(|_| Context::empty().run(|| theirs.with(|_| ())));
             drop(theirs);
             tell.send(()).unwrap();
             gate.recv().unwrap();
         });
     });
-    // One that waits, too.
-    Context::empty().run(|| owned.with(|_| ()));
     told.recv().unwrap();
-    drop(owned);
+    assert_eq!(panic_of(|| drop(owned)), "drop 0");
+    assert_eq!(drops.load(Ordering::SeqCst), 3);
     go.send(()).unwrap();
     leases.join().unwrap();
 }

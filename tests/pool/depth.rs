@@ -457,7 +457,7 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
             let Self(pool, way, left @ 1..) = self else { return };
             let next = Link(pool.clone(), *way, *left - 1);
             match way {
-                Wait::Join => _ = pool.submit(move || drop(next)).join(),
+                Wait::Join => drop(pool.submit(move || drop(next)).join()),
                 Wait::Scope => pool.scope(|s| drop(s.submit(move || drop(next)))),
                 Wait::Pair => _ = pool.join(|| (), move || drop(next)),
             }

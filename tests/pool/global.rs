@@ -69,13 +69,19 @@ fn the_environment_says_how_many_workers_a_pool_has_by_default() {
             // SAFETY: the same.
             None => unsafe { std::env::remove_var("CLEANSLATE_NUM_THREADS") },
         }
-        Pool::builder().build().unwrap().workers()
+        Pool::builder().build().map(|pool| pool.workers())
     };
+    let error = workers(Some("100000")).unwrap_err();
+    assert!(error.is_too_many_workers(), "{error}");
+    assert!(error.to_string().contains("CLEANSLATE_NUM_THREADS"), "{error}");
+    let workers = |said| workers(said).unwrap();
     assert_eq!(workers(Some("7")), 7);
     for nonsense in [Some("0"), Some(""), Some("-1"), Some("many"), None] {
         assert_eq!(workers(nonsense), processors, "{nonsense:?}");
     }
     assert_eq!(workers(Some("5")), 5);
     assert_eq!(Pool::builder().workers(2).build().unwrap().workers(), 2);
+    let asked = Pool::new(100_000).unwrap_err().to_string();
+    assert!(!asked.contains("CLEANSLATE"), "{asked}");
     assert_eq!(Pool::global().workers(), 5);
 }

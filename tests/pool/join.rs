@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 
-use crate::support::{Bomb, Census, SHAPES, each_shape, finishes, occupy, panic_of};
+use crate::support::{Bomb, Census, SHAPES, each_shape, finishes, occupy, panic_of, quiet};
 use cleanslate::{Context, Pool, task_local};
 
 task_local! {
@@ -141,6 +141,37 @@ fn results_that_explode_when_they_are_dropped_cost_one_panic() {
         let said = panic_of(|| pool.join(move || drop(a), move || drop(b)));
         assert!(said.contains("shut down"), "{said}");
     });
+}
+
+// Broke: as that of task #0, whichever that was.
+#[test]
+fn what_the_drop_of_a_result_throws_is_reported_under_the_number_of_its_task() {
+    struct Explodes;
+    impl Drop for Explodes {
+        fn drop(&mut self) {
+            Bomb::explode();
+        }
+    }
+    quiet();
+    for (workers, caller_helps) in [(1, false), (2, false), (1, true)] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let pool = Pool::builder()
+            .workers(workers)
+            .caller_helps(caller_helps)
+            .panic_hook(move |error| tell.send(error.task_id()).unwrap())
+            .build()
+            .unwrap();
+        (0..5).for_each(|_| pool.submit(|| ()).join().unwrap());
+        panic_of(|| pool.join(|| Explodes, || panic!("b, on purpose")));
+        panic_of(|| pool.join(|| panic!("a, on purpose"), || Explodes));
+        // In a task, `b` comes in first.
+        let inside = pool.clone();
+        let join = move || inside.join(|| Explodes, || panic!("b, on purpose"));
+        assert!(pool.submit(move || drop(join())).join().is_err());
+        drop(pool);
+        let numbers = if caller_helps { [6, 7, 11] } else { [5, 8, 11] };
+        assert_eq!(told.iter().collect::<Vec<_>>(), numbers);
+    }
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn of_a_scope_the_hook_hears_of_its_tasks_and_of_the_drop_of_its_result() {
         let words = heard();
         let heard_of = |end: &str| words.iter().any(|words| words.ends_with(end));
         assert!(heard_of("panicked: unseen"), "{words:?}");
-        assert!(heard_of("panicked: a drop, on purpose"), "{words:?}");
+        assert!(heard_of("`result of a scope` (#0) panicked: a drop, on purpose"), "{words:?}");
         assert_eq!(words.len(), 2);
     });
 }

@@ -9,6 +9,9 @@ use crate::foreign::CarrierError;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Unsupported;
 
+/// The environment variable that says how many workers a pool has if nobody else does.
+pub(crate) const WORKERS_VARIABLE: &str = "CLEANSLATE_NUM_THREADS";
+
 /// Why a pool could not be built.
 ///
 /// # Examples
@@ -24,7 +27,8 @@ pub struct BuildError(BuildErrorKind);
 
 pub(crate) enum BuildErrorKind {
     NoWorkers,
-    TooManyWorkers(usize),
+    /// And whether nobody but the environment has asked for them.
+    TooManyWorkers(usize, bool),
     NoCapacity,
     Global,
     StackSize(usize),
@@ -80,7 +84,7 @@ impl BuildError {
     /// ```
     #[must_use]
     pub fn is_too_many_workers(&self) -> bool {
-        matches!(self.0, BuildErrorKind::TooManyWorkers(_))
+        matches!(self.0, BuildErrorKind::TooManyWorkers(..))
     }
 
     /// Returns whether the queue was to hold nothing.
@@ -224,7 +228,10 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             BuildErrorKind::NoWorkers => f.write_str("a pool needs at least one worker"),
-            BuildErrorKind::TooManyWorkers(n) => write!(f, "a pool cannot have {n} workers"),
+            BuildErrorKind::TooManyWorkers(n, false) => write!(f, "a pool cannot have {n} workers"),
+            BuildErrorKind::TooManyWorkers(n, true) => {
+                write!(f, "a pool cannot have {n} workers, as {WORKERS_VARIABLE} says")
+            }
             BuildErrorKind::NoCapacity => f.write_str("a queue needs room for at least one task"),
             BuildErrorKind::Global => f.write_str("the global pool has been built already"),
             BuildErrorKind::StackSize(bytes) => write!(f, "a stack of {bytes} bytes is impossible"),

@@ -23,7 +23,7 @@ pub(crate) struct Label {
 }
 
 /// What has a label, and makes it where something is to be reported.
-pub(crate) trait Labelled {
+pub(crate) trait Labelled: Sync {
     fn label(&self) -> Label;
 }
 

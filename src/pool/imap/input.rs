@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::panic::Guarded;
 use crate::pool::core::Place;
-use crate::pool::error::{Cause, Label, TaskError};
+use crate::pool::error::{Cause, Labelled, TaskError};
 use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
 use crate::pool::map::drop_given;
-use crate::pool::pool::Pool;
+use crate::pool::pool::{Pool, Unnumbered};
 use crate::pool::scheduler::current;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
@@ -18,9 +18,6 @@ const AHEAD: usize = 2;
 /// A larger buffer is filled beyond this number only while no result is there: with one that is
 /// practically endless and an endless input, the first result would never be yielded.
 const EAGER: usize = 1024;
-
-/// What a pull is called where it fails.
-const PULL: &str = "pull of an imap";
 
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
 /// and not again after its end or its panic.
@@ -69,8 +66,8 @@ impl<I, F> Drop for LazyInput<I, F> {
         let dropped = [drop_given(items), drop_given(f)];
         let mut failures = dropped.into_iter().filter_map(Result::err);
         let first = if std::thread::panicking() { None } else { failures.next() };
-        let label = self.pool.label(0, self.at);
-        failures.for_each(|late| self.pool.core().report(label.clone(), Cause::Failed(late)));
+        let input = self.pool.unnumbered("input of an imap", self.at);
+        failures.for_each(|late| self.pool.core().report(input.label(), Cause::Failed(late)));
         if let Some(first) = first {
             first.into_payload().resume();
         }
@@ -103,7 +100,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
             ended => {
                 // Nobody needs it any more (R9).
                 let context = std::mem::replace(&mut self.context, Context::empty());
-                self.pool.core().drop_contained(context, &self.label());
+                self.pool.core().drop_contained(context, &self.pull());
                 if let Err(failure) = ended {
                     self.fail(Cause::Failed(failure));
                 }
@@ -126,20 +123,15 @@ impl<I: Iterator, F> LazyInput<I, F> {
         Some(self.pool.submit_work(work, self.at, self.pool.core().admit(Place::Wait)))
     }
 
-    /// Returns what a pull is called.
-    #[cold]
-    fn label(&self) -> Label {
-        let name = match self.pool.label(0, self.at).name {
-            Some(name) => format!("{name}: {PULL}").into(),
-            None => PULL.into(),
-        };
-        Label { name: Some(Arc::new(name)), at: self.at, id: 0 }
+    /// Names a pull.
+    fn pull(&self) -> Unnumbered<'_> {
+        self.pool.unnumbered("pull of an imap", self.at)
     }
 
     #[cold]
     #[track_caller]
     fn fail(&self, cause: Cause) -> ! {
-        TaskError::new(self.label(), cause).resume()
+        TaskError::new(self.pull().label(), cause).resume()
     }
 
     pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

@@ -182,7 +182,9 @@ impl<'c> Claimed<'_, 'c> {
             core.call_contained(&mut dropping(task, context), self.label);
         };
         if !current::drop_refused(drop) {
-            context.map_or((), |context| leak(task, context));
+            if let Some(context) = context {
+                leak(task, context);
+            }
         }
         let cause = match why {
             Refused::Forked => Cause::Forked,

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::frame::Failure;
 use crate::panic::Guarded;
 use crate::pool::core::Core;
-use crate::pool::error::Label;
+use crate::pool::error::Labelled;
 use crate::pool::isolation::Isolation;
 use crate::sync::seam::Mutex;
 
@@ -20,12 +20,12 @@ use crate::sync::seam::Mutex;
 /// more than chunks under way, and one.
 pub(crate) struct Parts<'p, R> {
     core: &'p Core,
-    label: Label,
+    label: &'p dyn Labelled,
     parts: Mutex<BTreeMap<usize, (usize, R)>>,
 }
 
 impl<'p, R> Parts<'p, R> {
-    pub(crate) fn new(core: &'p Core, label: Label) -> Self {
+    pub(crate) fn new(core: &'p Core, label: &'p dyn Labelled) -> Self {
         Self { core, label, parts: Mutex::new(BTreeMap::new()) }
     }
 
@@ -63,7 +63,7 @@ impl<R> Drop for Parts<'_, R> {
     /// What a reduction that fails leaves behind.
     fn drop(&mut self) {
         for (_end, part) in self.take_all().into_values() {
-            self.core.drop_contained(part, &self.label);
+            self.core.drop_contained(part, self.label);
         }
     }
 }
@@ -128,7 +128,7 @@ where
     fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {
         let Some(mut part) = kept.value.take() else { return Ok(()) };
         // It belongs to no item, whose watch would see what it leaves.
-        self.parts.core.watched(&self.parts.label, None, || {
+        self.parts.core.watched(self.parts.label, None, || {
             while let Some((left, right)) = self.parts.pair(&mut at, part) {
                 part = self.put_together(&mut kept.on_top, left, right)?;
             }

@@ -12,7 +12,7 @@ use super::verdict::{StopReason, Verdict};
 use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::pool::core::Core;
-use crate::pool::error::{Cause, Label};
+use crate::pool::error::{Cause, Label, Labelled};
 use crate::pool::group::Shift;
 use crate::sync::seam::Mutex;
 
@@ -25,13 +25,13 @@ pub(crate) fn drop_given<T>(given: T) -> Result<(), Failure> {
 /// that happens while the thread unwinds, a panic of it is reported.
 pub(crate) struct Given<'e, T> {
     core: &'e Core,
-    label: Label,
+    label: &'e dyn Labelled,
     /// `None` once it is being dropped.
     value: Option<T>,
 }
 
 impl<'e, T> Given<'e, T> {
-    pub(crate) fn new(core: &'e Core, label: Label, value: T) -> Self {
+    pub(crate) fn new(core: &'e Core, label: &'e dyn Labelled, value: T) -> Self {
         Self { core, label, value: Some(value) }
     }
 
@@ -47,7 +47,7 @@ impl<'e, T> Given<'e, T> {
         match drop_given(self.value.take()) {
             Ok(()) => Ok(result),
             Err(failure) => {
-                self.core.drop_contained(result, &self.label);
+                self.core.drop_contained(result, self.label);
                 Err(failure)
             }
         }
@@ -57,7 +57,7 @@ impl<'e, T> Given<'e, T> {
 impl<T> Drop for Given<'_, T> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
-            self.core.drop_contained(value, &self.label);
+            self.core.drop_contained(value, self.label);
         }
     }
 }
