@@ -65,8 +65,8 @@ use crate::panic::{Contained, Guarded};
 /// [Installed](crate::foreign::install) carriers come along, so a layer outside of this one may
 /// open a span.
 ///
-/// A layer that calls its service elsewhere, as tower's `Buffer` does on a task that it has spawned,
-/// takes that call out of the task: put this layer inside of it.
+/// A layer that calls its service elsewhere, as tower's `Buffer` does on a task that it has
+/// spawned, takes that call out of the task: put this layer inside of it.
 ///
 /// What the handler spawns is not part of the task:
 /// `cleanslate::tokio::spawn` and a [`Pool`](crate::Pool) hand down what is
