@@ -47,13 +47,13 @@ impl Inventory {
         let path = path.as_ref();
         let error = |failure| InventoryError { path: path.to_owned(), failure };
         let symbols = Symbols::read(path).map_err(|it| error(InventoryFailure::Unreadable(it)))?;
-        if symbols.list.is_empty() && symbols.block > 0 && !symbols.complete {
+        if symbols.list.is_empty() && symbols.block > 0 {
             return Err(error(InventoryFailure::Stripped));
         }
         let initialised = symbols.initialised;
         let to_variable = |symbol: super::symbols::Symbol| Variable {
+            crate_name: symbol.name.crate_name().map(Into::into),
             path: symbol.name.path,
-            crate_name: symbol.name.crate_name,
             offset: symbol.offset,
             size: symbol.size,
             is_initialised: symbol.offset < initialised,
@@ -61,7 +61,7 @@ impl Inventory {
         Ok(Inventory {
             variables: symbols.list.into_iter().map(to_variable).collect(),
             size: symbols.block,
-            is_complete: symbols.complete,
+            is_complete: symbols.unnamed.is_empty(),
         })
     }
 
@@ -159,7 +159,8 @@ impl Variable {
         &self.path
     }
 
-    /// Returns the crate that declares it; `None` if it is not declared in Rust.
+    /// Returns the crate that declares it; `None` if it is not declared in Rust, or if the symbol
+    /// does not say from which of two crates it is.
     ///
     /// # Examples
     ///

@@ -49,7 +49,7 @@ impl Leak {
         Leak {
             module: Some(Arc::clone(module)),
             path: symbol.map(|symbol| symbol.name.path.clone()),
-            crate_name: symbol.and_then(|symbol| symbol.name.crate_name.clone()),
+            crate_name: symbol.and_then(|symbol| symbol.name.crate_name()).map(Into::into),
             offset,
             before: before.into(),
             after: after.into(),
@@ -115,7 +115,9 @@ impl Leak {
         self.path.as_deref()
     }
 
-    /// Returns the crate that declares it; `None` if it has no name, or is not declared in Rust.
+    /// Returns the crate that declares it; `None` if it has no name, or is not declared in Rust,
+    /// or if the name does not say from which of two crates it is (see
+    /// [`Sentinel::allow`](crate::Sentinel::allow)).
     ///
     /// # Examples
     ///

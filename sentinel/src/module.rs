@@ -1,6 +1,7 @@
 //! What a program's or library's file tells of its thread-locals.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -17,8 +18,8 @@ pub(super) struct Module {
     pub(super) path: PathBuf,
     /// In order of their offsets, not overlapping; empty if the file names none.
     pub(super) symbols: Vec<Symbol>,
-    /// Every thread-local has its name, as it has not in a stripped file.
-    pub(super) is_named: bool,
+    /// The bytes that may belong to a thread-local without a name, as after `strip`.
+    pub(super) unnamed: Vec<Range<usize>>,
     /// The size of a block, in bytes.
     pub(super) size: usize,
     origin: Origin,
@@ -89,13 +90,13 @@ impl Module {
     }
 
     fn read(origin: Origin) -> Result<Module, Unread> {
-        let (symbols, is_named) = match Symbols::read(&origin.path) {
+        let (symbols, unnamed) = match Symbols::read(&origin.path) {
             // A file that was replaced since it was loaded would give wrong names.
-            Ok(file) if file.headers == origin.headers => (file.list, file.complete),
+            Ok(file) if file.headers == origin.headers => (file.list, file.unnamed),
             Err(failure) if failure.is_temporary() => {
                 return Err(Unread { path: origin.path, failure });
             }
-            Ok(_) | Err(_) => (Vec::new(), false),
+            Ok(_) | Err(_) => (Vec::new(), Vec::from([0..origin.size])),
         };
         // A library goes by the name that it was loaded by, which may be a link: before glibc 2.34
         // `libc.so.6` was one to `libc-2.31.so`.
@@ -104,7 +105,7 @@ impl Module {
             _ => origin.path.clone(),
         };
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Module { file, path, symbols, is_named, size: origin.size, origin })
+        Ok(Module { file, path, symbols, unnamed, size: origin.size, origin })
     }
 }
 

@@ -10,29 +10,56 @@ const STD_INNER: &str = "__RUST_STD_INTERNAL_VAL";
 pub(super) struct Name {
     /// `my_app::REQUEST_ID`, or the plain symbol if it comes from C.
     pub(super) path: Box<str>,
-    /// The crate that contains the declaration; `None` if it comes from no Rust crate.
-    pub(super) crate_name: Option<Box<str>>,
+    /// The crates of which one contains the declaration; none if it comes from no Rust crate. Two
+    /// where the symbol does not say which: in rustc's legacy scheme `<a::Type as b::Trait>` is
+    /// what either crate may have implemented.
+    crates: Vec<Box<str>>,
 }
 
 impl Name {
     /// Reads a symbol in rustc's legacy or v0 mangling, or of C.
     pub(super) fn of(symbol: &str) -> Name {
         let Ok(demangled) = try_demangle(symbol) else {
-            return Name { path: symbol.into(), crate_name: None };
+            return Name { path: symbol.into(), crates: Vec::new() };
         };
         let full = format!("{demangled}");
         let short = format!("{demangled:#}");
         let components = split(&short);
         let path = tidy(&components);
-        let crate_name = if symbol.starts_with("_R") {
-            v0_crate(symbol).or_else(|| first_crate(components[0]))
+        let crates = if symbol.starts_with("_R") {
+            v0_crate(symbol).map_or_else(|| crates(components[0]), |name| vec![name])
         } else if full != short {
-            first_crate(components[0])
+            crates(components[0])
         } else {
             // C++ mangles like rustc's legacy scheme, but without the hash.
-            None
+            Vec::new()
         };
-        Name { path: path.into(), crate_name: crate_name.map(Into::into) }
+        Name { path: path.into(), crates: crates.into_iter().map(Into::into).collect() }
+    }
+
+    /// Makes one of a crate, for tests.
+    #[cfg(test)]
+    pub(super) fn of_crate(path: &str, crate_name: Option<&str>) -> Name {
+        Name { path: path.into(), crates: crate_name.map(Into::into).into_iter().collect() }
+    }
+
+    /// Returns the crate that contains the declaration; `None` if it comes from no Rust crate, or
+    /// if the symbol does not say from which of two.
+    pub(super) fn crate_name(&self) -> Option<&str> {
+        match &*self.crates {
+            [name] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it comes from a Rust crate, and that from one that `is_it` says yes to.
+    pub(super) fn is_of(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        !self.crates.is_empty() && self.crates.iter().all(|name| is_it(name))
+    }
+
+    /// Returns whether it comes from a Rust crate.
+    pub(super) fn is_rust(&self) -> bool {
+        !self.crates.is_empty()
     }
 }
 
@@ -110,17 +137,24 @@ fn top_level_as(path: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// Returns the crate of a demangled path's first component.
-fn first_crate(component: &str) -> Option<String> {
+/// Returns the crates of which one holds what a demangled path's first component names.
+fn crates(component: &str) -> Vec<String> {
     let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     if let Some((left, right)) = inner.and_then(top_level_as) {
-        // By the orphan rule one of the two is at home; std is it only if both are std's. What is
-        // no path is a primitive type or a parameter: `str`, `T`.
+        // The implementation lies beside one of the two; in std only if both are std's. What is no
+        // path is a primitive type or a parameter: `str`, `T`.
         let crate_of = |path| leading_identifier(path).filter(|(_, is_path)| *is_path);
-        let (left, right) = (crate_of(left), crate_of(right));
-        return left.filter(|(name, _)| !is_std(name)).or(right).map(|(name, _)| name);
+        let mut both: Vec<_> =
+            [left, right].into_iter().filter_map(crate_of).map(|(name, _)| name).collect();
+        both.dedup();
+        if both.iter().any(|name| !is_std(name)) {
+            both.retain(|name| !is_std(name));
+        } else {
+            both.truncate(1);
+        }
+        return both;
     }
-    leading_identifier(component).map(|(name, _)| name)
+    leading_identifier(component).map(|(name, _)| name).into_iter().collect()
 }
 
 pub(super) fn is_std(crate_name: &str) -> bool {
@@ -178,7 +212,7 @@ mod tests {
     #[track_caller]
     fn check(symbol: &str, path: &str, crate_name: Option<&str>) {
         let name = Name::of(symbol);
-        assert_eq!((&*name.path, name.crate_name.as_deref()), (path, crate_name), "{symbol}");
+        assert_eq!((&*name.path, name.crate_name()), (path, crate_name), "{symbol}");
     }
 
     #[test]
@@ -243,6 +277,21 @@ mod tests {
                 format!("_ZN{}{implementation}2go1X17h247a34da8ef26c24E", implementation.len());
             check(&symbol, &format!("<{of} as t::Tr>::go::X"), Some("t"));
         }
+    }
+
+    // Broke: it passed for the type's crate, whose rules hid what another one had left.
+    #[test]
+    fn a_trait_of_one_crate_implemented_for_a_type_of_another_may_be_either_ones() {
+        let symbol = |of: &str| {
+            let implementation = format!("_$LT${of}..Span$u20$as$u20$app..Audit$GT$");
+            let len = implementation.len();
+            format!("_ZN{len}{implementation}5audit1X17h247a34da8ef26c24E")
+        };
+        check(&symbol("log"), "<log::Span as app::Audit>::audit::X", None);
+        let name = Name::of(&symbol("log"));
+        assert!(name.is_rust() && name.is_of(|name| ["log", "app"].contains(&name)));
+        assert!(!name.is_of(|name| name == "log") && !name.is_of(|name| name == "app"));
+        check(&symbol("app"), "<app::Span as app::Audit>::audit::X", Some("app"));
     }
 
     #[test]

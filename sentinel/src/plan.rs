@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::module::Module;
-use crate::rule::{Rules, Verdict};
+use crate::rule::{Rules, Verdict, is_libc};
 use crate::symbols::Symbol;
 
 /// What a set of rules makes of the thread-locals of one module.
@@ -20,11 +20,13 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(module: Arc<Module>, rules: &Rules) -> Plan {
         let of_module = rules.on_module(&module.file);
+        let has_libc = module.file.starts_with("libc.so")
+            || module.symbols.iter().any(|symbol| is_libc(&symbol.name));
         let mut runs = Vec::new();
         let mut verdicts = Vec::new();
         let mut start = 0;
         for symbol in &module.symbols {
-            let verdict = of_module.max(rules.on_name(&symbol.name));
+            let verdict = of_module.max(rules.on_name(&symbol.name, has_libc));
             verdicts.push(verdict);
             if verdict == Verdict::Allowed {
                 if symbol.offset > start {
@@ -43,15 +45,15 @@ impl Plan {
         plan
     }
 
-    /// Leaves out runs without a name where every variable has one: they are padding.
+    /// Leaves out runs in which no variable lies, with a name or without one: they are padding.
     fn without_padding(&self, mut runs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
-        if self.module.is_named {
-            runs.retain(|&(offset, len)| {
-                let symbols = &self.module.symbols;
-                let is_in = |s: &Symbol| s.offset < offset + len && offset < s.offset + s.size;
-                symbols.iter().any(is_in)
-            });
-        }
+        runs.retain(|&(offset, len)| {
+            let run = offset..offset + len;
+            let is_in = |start, end| start < run.end && run.start < end;
+            let Module { symbols, unnamed, .. } = &*self.module;
+            symbols.iter().any(|symbol| is_in(symbol.offset, symbol.offset + symbol.size))
+                || unnamed.iter().any(|gap| is_in(gap.start, gap.end))
+        });
         runs
     }
 

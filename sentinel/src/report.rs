@@ -117,7 +117,7 @@ impl fmt::Display for Report {
         unnamed.sort_unstable();
         unnamed.dedup();
         for module in unnamed {
-            write!(f, "\n{module} has no symbols, so rules by name cannot apply to it")?;
+            write!(f, "\n{module} has no symbols there, so rules by name cannot apply")?;
         }
         Ok(())
     }

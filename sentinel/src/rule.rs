@@ -164,7 +164,11 @@ const BUILT_IN: &[Standing] = &[
         Verdict::FirstTouch,
         "the thread's number",
     ),
-    Standing::new("env_logger", Verdict::Allowed, "the buffer in which a line is formatted"),
+    Standing::new(
+        "<env_logger::*Logger as log::Log>::log::FORMATTER",
+        Verdict::Allowed,
+        "the buffer in which a line is formatted",
+    ),
     Standing::new("event_listener", Verdict::FirstTouch, "what wakes the thread"),
     Standing::new(
         "fastrand::global_rng::RNG",
@@ -203,7 +207,11 @@ const BUILT_IN: &[Standing] = &[
         "the current context; one that stays attached passes, too, if nothing on the thread has \
          touched contexts before",
     ),
-    Standing::new("parking_lot", Verdict::FirstTouch, "the thread's number, for reentrant locks"),
+    Standing::new(
+        "<parking_lot::*RawThreadId as lock_api::*",
+        Verdict::FirstTouch,
+        "the thread's number, for reentrant locks",
+    ),
     Standing::new(
         "parking_lot_core",
         Verdict::Allowed,
@@ -256,27 +264,30 @@ const BUILT_IN: &[Standing] = &[
         "the current dispatcher",
     ),
     Standing::new(
-        "*tracing_subscriber::*::on_event::BUF",
+        "<tracing_subscriber::*::on_event::BUF",
         Verdict::Allowed,
         "the buffer in which a line is formatted",
     ),
 ];
 
-/// What no crate declares and a program may contain: a C library that is linked statically (of
-/// glibc's names those that nobody else has), the runtime of a sanitizer.
-const LINKED_IN: &[&str] = &[
+/// What no crate declares and a program may contain: the runtime of a sanitizer.
+const LINKED_IN: &[&str] = &["*__sanitizer*", "*__asan*", "*__lsan*"];
+
+/// What no crate declares and a file may contain that has a C library in it, the library's own or
+/// that of a program which is linked statically. Elsewhere such a name is anybody's.
+const OF_LIBC: &[&str] = &[
     "errno",
     "tcache",
     "tcache_shutting_down",
     "thread_arena",
-    "__libc_*",
+    LIBC,
     "__h_errno",
     "__resp",
     "_nl_current_*",
-    "*__sanitizer*",
-    "*__asan*",
-    "*__lsan*",
 ];
+
+/// What tells such a file: glibc's names that nobody else has.
+const LIBC: &str = "__libc_*";
 
 /// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
 /// the name of a crate or module stands for all that is in it.
@@ -285,8 +296,7 @@ struct Pattern(Box<str>);
 
 impl Pattern {
     fn matches(&self, name: &Name) -> bool {
-        if !self.0.contains("::") && name.crate_name.as_deref().is_some_and(|it| glob(&self.0, it))
-        {
+        if !self.0.contains("::") && name.is_of(|it| glob(&self.0, it)) {
             return true;
         }
         let path = &*name.path;
@@ -386,17 +396,26 @@ impl Rules {
         lenient(matching.map(|&(_, verdict)| verdict))
     }
 
-    /// Returns the most lenient verdict of all rules that match a thread-local.
-    pub(super) fn on_name(&self, name: &Name) -> Verdict {
+    /// Returns the most lenient verdict of all rules that match a thread-local of a file, in which
+    /// there is a C library or not.
+    pub(super) fn on_name(&self, name: &Name, beside_libc: bool) -> Verdict {
         // The path of a trait's implementation for a type of std starts with std, too.
-        let of_std = name.crate_name.as_deref().is_some_and(is_std);
-        let linked_in = |pattern: &&str| name.crate_name.is_none() && glob(pattern, &name.path);
-        if of_std || LINKED_IN.iter().any(linked_in) {
+        let is_linked_in = is_any_of(LINKED_IN, name) || beside_libc && is_any_of(OF_LIBC, name);
+        if name.is_of(is_std) || is_linked_in {
             return Verdict::Allowed;
         }
         let matching = self.names.iter().filter(|(pattern, _)| pattern.matches(name));
         lenient(matching.map(|&(_, verdict)| verdict))
     }
+}
+
+/// Returns whether this is a name that only a file with a C library in it has.
+pub(super) fn is_libc(name: &Name) -> bool {
+    is_any_of(&[LIBC], name)
+}
+
+fn is_any_of(patterns: &[&str], name: &Name) -> bool {
+    !name.is_rust() && patterns.iter().any(|pattern| glob(pattern, &name.path))
 }
 
 fn lenient(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
@@ -405,11 +424,10 @@ fn lenient(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, Rules, Verdict, glob};
+    use super::{Name, Rules, Verdict, glob, is_libc};
 
     fn name(path: &str) -> Name {
-        let crate_name = path.split_once("::").map(|(first, _)| first.into());
-        Name { path: path.into(), crate_name }
+        Name::of_crate(path, path.split_once("::").map(|(first, _)| first))
     }
 
     #[test]
@@ -434,10 +452,10 @@ mod tests {
         let mut rules = Rules::built_in();
         rules.add("app::cache", Verdict::Allowed);
         rules.add("other", Verdict::FirstTouch);
-        assert_eq!(rules.on_name(&name("app::cache::X")), Verdict::Allowed);
-        assert_eq!(rules.on_name(&name("app::cached::X")), Verdict::Watched);
-        assert_eq!(rules.on_name(&name("other::a::b::X")), Verdict::FirstTouch);
-        assert_eq!(rules.on_name(&name("another::X")), Verdict::Watched);
+        assert_eq!(rules.on_name(&name("app::cache::X"), false), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("app::cached::X"), false), Verdict::Watched);
+        assert_eq!(rules.on_name(&name("other::a::b::X"), false), Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("another::X"), false), Verdict::Watched);
     }
 
     #[test]
@@ -445,21 +463,18 @@ mod tests {
         let mut rules = Rules::built_in();
         rules.add("app::X", Verdict::Allowed);
         rules.add("app", Verdict::FirstTouch);
-        assert_eq!(rules.on_name(&name("app::X")), Verdict::Allowed);
-        assert_eq!(rules.on_name(&name("app::Y")), Verdict::FirstTouch);
+        assert_eq!(rules.on_name(&name("app::X"), false), Verdict::Allowed);
+        assert_eq!(rules.on_name(&name("app::Y"), false), Verdict::FirstTouch);
     }
 
     #[test]
     fn std_is_allowed_by_crate_not_by_text() {
         let rules = Rules::built_in();
-        assert_eq!(rules.on_name(&name("std::thread::current::ID")), Verdict::Allowed);
-        let mut user = name("<alloc::vec::Vec<T> as app::Tr>::go::X");
-        user.crate_name = Some("app".into());
-        assert_eq!(rules.on_name(&user), Verdict::Watched);
-        let mut errno = Name { path: "errno".into(), crate_name: None };
-        assert_eq!(rules.on_name(&errno), Verdict::Allowed);
-        errno.crate_name = Some("app".into());
-        assert_eq!(rules.on_name(&errno), Verdict::Watched);
+        assert_eq!(rules.on_name(&name("std::thread::current::ID"), false), Verdict::Allowed);
+        let user = Name::of_crate("<alloc::vec::Vec<T> as app::Tr>::go::X", Some("app"));
+        assert_eq!(rules.on_name(&user, false), Verdict::Watched);
+        assert_eq!(rules.on_name(&Name::of_crate("errno", None), true), Verdict::Allowed);
+        assert_eq!(rules.on_name(&Name::of_crate("errno", Some("app")), true), Verdict::Watched);
         // Broke: what glibc keeps beside the first three was watched in a static program.
         for name in [
             "errno",
@@ -472,8 +487,11 @@ mod tests {
             "__resp",
             "_nl_current_LC_CTYPE",
         ] {
-            assert_eq!(rules.on_name(&Name::of(name)), Verdict::Allowed, "{name}");
+            assert_eq!(rules.on_name(&Name::of(name), true), Verdict::Allowed, "{name}");
+            // Broke: such names were allowed in every library.
+            assert_eq!(rules.on_name(&Name::of(name), false), Verdict::Watched, "{name}");
+            assert_eq!(is_libc(&Name::of(name)), name.starts_with("__libc"));
         }
-        assert_eq!(rules.on_name(&Name::of("_ZN11__sanitizerL4dtlsE")), Verdict::Allowed);
+        assert_eq!(rules.on_name(&Name::of("_ZN11__sanitizerL4dtlsE"), false), Verdict::Allowed);
     }
 }

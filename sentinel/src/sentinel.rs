@@ -87,6 +87,10 @@ impl Sentinel {
     /// a crate or a module stands for all that is in it. `module:libfoo.so*` stands for all that a
     /// shared library or program contains, for files without symbols.
     ///
+    /// Unless rustc is told to use the mangling `v0`, the symbol of what is declared inside of an
+    /// `impl a::Trait for b::Type` does not say which of the two crates that is in. The name of one
+    /// crate does not stand for it then: give its path.
+    ///
     /// ```
     /// use cleanslate_sentinel::Sentinel;
     ///

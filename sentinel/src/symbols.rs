@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::{fmt, str};
 
@@ -27,8 +28,8 @@ pub(super) struct Symbol {
 pub(super) struct Symbols {
     /// In order of their offsets, not overlapping.
     pub(super) list: Vec<Symbol>,
-    /// The full table is there, not only the names needed for linking.
-    pub(super) complete: bool,
+    /// The bytes that may belong to a variable without a name, in order.
+    pub(super) unnamed: Vec<Range<usize>>,
     /// The size of a block, in bytes; zero if the file has no thread-locals.
     pub(super) block: usize,
     /// How many bytes at its start have an initial value in the file.
@@ -107,11 +108,12 @@ fn collect<'data, H: FileHeader<Endian = Endianness>>(
     let file = file.map_err(Failure::Malformed)?;
     let endian = file.endian();
     let tls = file.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_TLS);
-    let (block, initialised) = match tls {
-        Some(tls) => (to_usize(tls.p_memsz(endian)), to_usize(tls.p_filesz(endian))),
-        None => (0, 0),
+    let number = |field: fn(&H::ProgramHeader, Endianness) -> H::Word| {
+        tls.map_or(0, |tls| to_usize(field(tls, endian)))
     };
-    let complete = file.symbol_table().is_some();
+    let (block, initialised) = (number(ProgramHeader::p_memsz), number(ProgramHeader::p_filesz));
+    let place =
+        Place { start: number(ProgramHeader::p_vaddr), align: number(ProgramHeader::p_align) };
     let mut list = Vec::new();
     for table in [file.symbol_table(), file.dynamic_symbol_table()].into_iter().flatten() {
         for symbol in table.symbols() {
@@ -130,7 +132,43 @@ fn collect<'data, H: FileHeader<Endian = Endianness>>(
     }
     let headers = object::pod::bytes_of_slice(file.elf_program_headers()).to_vec();
     let list = without_overlaps(list, block);
-    Ok(Symbols { list, complete, block, initialised, headers })
+    // In the other table only what is needed for linking has a name.
+    let place = file.symbol_table().map(|_| place);
+    let unnamed = unnamed(&list, block, place);
+    Ok(Symbols { list, unnamed, block, initialised, headers })
+}
+
+/// Where a block lies, as far as its variables' alignment goes.
+#[derive(Clone, Copy)]
+struct Place {
+    /// An address that the block starts at, up to a multiple of its alignment.
+    start: usize,
+    align: usize,
+}
+
+impl Place {
+    /// Returns whether so many bytes before `end` can be there for the alignment of what begins
+    /// there, or of the block.
+    fn explains(self, len: usize, end: usize, block: usize) -> bool {
+        let address = self.start.wrapping_add(end);
+        let of_next = if end == block { usize::MAX } else { address & address.wrapping_neg() };
+        len < of_next.min(self.align)
+    }
+}
+
+/// Returns the bytes that may belong to a variable without a name: all that have none, if nothing
+/// is known of the `place`, and otherwise those that are not there for alignment. (A file from
+/// which the names of local symbols were taken, by `strip -x` say, still has a table.)
+fn unnamed(list: &[Symbol], block: usize, place: Option<Place>) -> Vec<Range<usize>> {
+    let ends = list.iter().map(|symbol| symbol.offset + symbol.size);
+    let starts = list.iter().map(|symbol| symbol.offset).chain([block]);
+    [0].into_iter()
+        .chain(ends)
+        .zip(starts)
+        .map(|(start, end)| start..end)
+        .filter(|gap| gap.start < gap.end)
+        .filter(|gap| !place.is_some_and(|place| place.explains(gap.len(), gap.end, block)))
+        .collect()
 }
 
 fn to_usize(number: impl Into<u64>) -> usize {
@@ -167,7 +205,7 @@ fn without_overlaps(mut list: Vec<Symbol>, block: usize) -> Vec<Symbol> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, Symbol, without_overlaps};
+    use super::{Name, Place, Symbol, unnamed, without_overlaps};
 
     fn symbol(name: &str, offset: usize, size: usize) -> Symbol {
         Symbol { name: Name::of(name), offset, size }
@@ -185,6 +223,21 @@ mod tests {
         let kept = without_overlaps(list, 24);
         let seen: Vec<_> = kept.iter().map(|s| (&*s.name.path, s.offset, s.size)).collect();
         assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("long", 12, 12)]);
+    }
+
+    // Broke: whatever had no name passed for padding, if there was a table of symbols.
+    #[test]
+    fn what_alignment_does_not_explain_has_lost_its_name() {
+        let list = [symbol("a", 8, 4), symbol("b", 16, 1), symbol("c", 24, 8)];
+        let found = |start, align| unnamed(&list, 40, Some(Place { start, align }));
+        assert_eq!(found(0x1000, 8), [0..8, 32..40]);
+        assert_eq!(found(0x1000, 16), [0..8]);
+        // Where the block begins in the middle of an alignment.
+        assert_eq!(found(0x1008, 16), []);
+        assert_eq!(found(0x1004, 8), [0..8, 12..16, 17..24, 32..40]);
+        assert_eq!(unnamed(&list, 40, None), [0..8, 12..16, 17..24, 32..40]);
+        assert_eq!(unnamed(&[], 0, Some(Place { start: 0, align: 0 })), []);
+        assert_eq!(unnamed(&[], 8, Some(Place { start: 8, align: 8 })), [0..8]);
     }
 
     // Broke: the sum of place and size overflowed.

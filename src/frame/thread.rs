@@ -263,9 +263,9 @@ impl Thread {
     #[cfg(feature = "sentinel")]
     pub(super) fn list(&self, ignored: &mut cleanslate_sentinel::Ignored) {
         ignored.value(self);
-        if self.id.get() != NOBODY {
-            permanent::list(ignored);
-        }
+        // Also where nobody has registered yet: brought to life now, it does not come to life in
+        // the task, and with it the flag by which std knows that, which no address covers.
+        permanent::list(ignored);
         for cell in self.cells.borrow().iter() {
             // SAFETY: C1: declared slots' cells are permanent.
             ignored.value(unsafe { cell.as_ref() });

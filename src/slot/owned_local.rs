@@ -13,7 +13,7 @@
 
 #![expect(unsafe_code, reason = "cells shared between the owner and the threads that use it")]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -93,7 +93,7 @@ struct CellOwner<T: Send + 'static> {
     /// That of the public type, for errors.
     type_name: fn() -> &'static str,
     /// The cells of all threads by address (W1). `None`: the owner is gone.
-    cells: Mutex<Option<HashMap<usize, Arc<TypedCell<T>>>>>,
+    cells: Mutex<Option<BTreeMap<usize, Arc<TypedCell<T>>>>>,
     me: Weak<Self>,
 }
 
@@ -200,7 +200,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
             birth,
             in_futures,
             type_name,
-            cells: Mutex::new(Some(HashMap::new())),
+            cells: Mutex::new(Some(BTreeMap::new())),
             me: Weak::clone(me),
         });
         Self { shared, init: Guarded::new(init) }
@@ -292,7 +292,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
     pub(super) fn end(&mut self) -> Drops {
         let cells = self.shared.cells.lock().take();
         let mut boxes = Vec::new();
-        for cell in cells.into_iter().flat_map(HashMap::into_values) {
+        for cell in cells.into_iter().flat_map(BTreeMap::into_values) {
             boxes.extend(cell.slot.raw.end());
         }
         let mut drops = Drops::default();

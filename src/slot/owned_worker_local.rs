@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use super::error::{AccessError, InitError, Reason};
 use super::instances::{self, Ends, Instances, Lease};
 use super::owned_local::{Init, OwnedLocal};
+use super::table::IdHasher;
 use super::worker_local::lends;
 use crate::foreign::BoxError;
 use crate::frame::cell::InFutures;
@@ -40,11 +42,14 @@ pub struct OwnedWorkerLocal<T: Send + 'static> {
     shared: Arc<OfOwner<T>>,
 }
 
+/// Hashed by what is at hand: std's hasher has a thread-local, which changes for each map.
+type Threads<T> = HashMap<ThreadId, Arc<OfThread<T>>, BuildHasherDefault<IdHasher>>;
+
 /// What the leases know of their owner.
 struct OfOwner<T: Send + 'static> {
     init: Guarded<Init<T>>,
     /// The instances on all threads that have used it. `None`: the owner is gone.
-    threads: Mutex<Option<HashMap<ThreadId, Arc<OfThread<T>>>>>,
+    threads: Mutex<Option<Threads<T>>>,
     me: Weak<Self>,
 }
 
@@ -134,7 +139,7 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
     fn with_init(init: Init<T>) -> Self {
         let shared = Arc::new_cyclic(|me| OfOwner {
             init: Guarded::new(init),
-            threads: Mutex::new(Some(HashMap::new())),
+            threads: Mutex::new(Some(HashMap::default())),
             me: Weak::clone(me),
         });
         let of_lease = Arc::clone(&shared);

@@ -25,7 +25,7 @@ const SLACK: usize = 16;
 
 /// Ids are consecutive; a multiplication spreads them over the table's high bits.
 #[derive(Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

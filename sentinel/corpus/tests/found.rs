@@ -153,6 +153,8 @@ fn set_or_replace<T>(cell: &OnceCell<T>, value: T) {
 }
 
 mod place {
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
     use super::{Case, Cell, black_box};
 
     pub fn set_in_function(round: u64) {
@@ -193,6 +195,33 @@ mod place {
         }
     }
 
+    /// Broke: what lies in here passed for a part of the type's crate, or of the trait's, and a
+    /// rule for that hid it.
+    pub trait Audit {
+        fn audit(&self, round: u64);
+    }
+
+    impl Audit for env_logger::Logger {
+        fn audit(&self, round: u64) {
+            thread_local! { static FORMATTER: Cell<u64> = const { Cell::new(0) }; }
+            FORMATTER.with(|it| black_box(it).set(round));
+        }
+    }
+
+    struct Mine;
+
+    impl<S: tracing::Subscriber> Layer<S> for Mine {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            thread_local! { static BUF: Cell<u64> = const { Cell::new(0) }; }
+            BUF.with(|it| black_box(it).set(it.get() + 1));
+        }
+    }
+
+    pub fn set_in_layer(round: u64) {
+        let layered = tracing_subscriber::registry().with(Mine);
+        tracing::subscriber::with_default(layered, || tracing::info!(round));
+    }
+
     macro_rules! declare {
         ($name:ident) => {
             thread_local! { static $name: Cell<u64> = const { Cell::new(0) }; }
@@ -219,6 +248,14 @@ mod place {
         Case { path: "found::place::set_in_generic::IN_GENERIC", set: set_in_generic::<u64> },
         Case { path: "found::place::*::set::IN_IMPL", set: |round| Own(round).set() },
         Case { path: "*found::place::Set>::set::IN_TRAIT", set: |round| vec![round].set() },
+        Case {
+            path: "<env_logger::*found::place::Audit>::audit::FORMATTER",
+            set: |round| env_logger::Builder::new().build().audit(round),
+        },
+        Case {
+            path: "<found::place::Mine as tracing_subscriber::*::on_event::BUF",
+            set: set_in_layer,
+        },
         Case { path: "found::place::IN_MACRO", set: set_in_macro },
         Case { path: "found::place::a::b::IN_MODULE", set: a::b::set },
     ];
