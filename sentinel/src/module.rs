@@ -1,10 +1,10 @@
 //! What a program's or library's file tells of its thread-locals.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
+use std::{fs, iter};
 
 use crate::error::Unsupported;
 use crate::symbols::{Failure, Symbol, Symbols};
@@ -96,7 +96,7 @@ impl Module {
             Err(failure) if failure.is_temporary() => {
                 return Err(Unread { path: origin.path, failure });
             }
-            Ok(_) | Err(_) => (Vec::new(), Vec::from([0..origin.size])),
+            Ok(_) | Err(_) => (Vec::new(), iter::once(0..origin.size).collect()),
         };
         // A library goes by the name that it was loaded by, which may be a link: before glibc 2.34
         // `libc.so.6` was one to `libc-2.31.so`.

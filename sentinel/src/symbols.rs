@@ -229,15 +229,19 @@ mod tests {
     #[test]
     fn what_alignment_does_not_explain_has_lost_its_name() {
         let list = [symbol("a", 8, 4), symbol("b", 16, 1), symbol("c", 24, 8)];
-        let found = |start, align| unnamed(&list, 40, Some(Place { start, align }));
-        assert_eq!(found(0x1000, 8), [0..8, 32..40]);
-        assert_eq!(found(0x1000, 16), [0..8]);
+        let bounds = |list: &[_], block, place| {
+            unnamed(list, block, place).iter().map(|gap| (gap.start, gap.end)).collect::<Vec<_>>()
+        };
+        let found = |start, align| bounds(&list, 40, Some(Place { start, align }));
+        assert_eq!(found(0x1000, 8), [(0, 8), (32, 40)]);
+        assert_eq!(found(0x1000, 16), [(0, 8)]);
         // Where the block begins in the middle of an alignment.
         assert_eq!(found(0x1008, 16), []);
-        assert_eq!(found(0x1004, 8), [0..8, 12..16, 17..24, 32..40]);
-        assert_eq!(unnamed(&list, 40, None), [0..8, 12..16, 17..24, 32..40]);
-        assert_eq!(unnamed(&[], 0, Some(Place { start: 0, align: 0 })), []);
-        assert_eq!(unnamed(&[], 8, Some(Place { start: 8, align: 8 })), [0..8]);
+        let all = [(0, 8), (12, 16), (17, 24), (32, 40)];
+        assert_eq!(found(0x1004, 8), all);
+        assert_eq!(bounds(&list, 40, None), all);
+        assert_eq!(bounds(&[], 0, Some(Place { start: 0, align: 0 })), []);
+        assert_eq!(bounds(&[], 8, Some(Place { start: 8, align: 8 })), [(0, 8)]);
     }
 
     // Broke: the sum of place and size overflowed.
