@@ -186,7 +186,8 @@ impl<I: ParallelIterator> Isolated<I> {
     /// Replaces every item by those of the serial iterator that a closure returns, each call a
     /// task.
     ///
-    /// The returned iterator is bare.
+    /// The returned iterator is bare: it runs after the call. Collect in the closure what touches
+    /// slots, or do that in a `map` after this.
     ///
     /// # Examples
     ///

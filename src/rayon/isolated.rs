@@ -32,9 +32,10 @@ pub trait ParallelIteratorExt: ParallelIterator {
     ///
     /// What is *not* covered: closures upstream of the isolation, closures that generic code adds
     /// to a chain it knows as a [`ParallelIterator`] only, closures of a tuple, an `Either` or a
-    /// bare iterator's `zip` that has the isolated one in it, iterators that a `flat_map` returns,
-    /// and what is no parallel iterator's method, such as `par_sort_by_key`. They are bare, as
-    /// without isolation; call a sort's functions in [`Context::run`].
+    /// bare iterator's `zip` that has the isolated one in it, iterators that a `flat_map` or a
+    /// `flat_map_iter` returns, and what is no parallel iterator's method, such as
+    /// `par_sort_by_key`. They are bare, as without isolation; call a sort's functions in
+    /// [`Context::run`].
     ///
     /// # Panics
     ///

@@ -336,7 +336,9 @@ impl TaskError {
         self.0.label.name.as_ref().map(|name| &***name)
     }
 
-    /// Returns the number of the task in its pool.
+    /// Returns the number of the task in its pool. Of an item of
+    /// [`map_results`](crate::Pool::map_results) it is the item's; and 0 of what is no task but has
+    /// a [name](TaskError::task_name), such as a hook or the pull of an `imap`.
     ///
     /// # Examples
     ///
