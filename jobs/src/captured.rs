@@ -17,8 +17,9 @@ pub(crate) fn key(name: &str) -> String {
 /// The encoded values of slots, as [`Wire::capture`](crate::Wire::capture) returns them.
 ///
 /// It is [`Metadata`] of a job: pass it to `TaskBuilder::metadata`. In the job's map each slot is
-/// one entry, `cleanslate.` and the slot's name; entries of the same key are replaced.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// one entry, `cleanslate.` and the slot's name; entries of the same key are replaced. Two are equal
+/// if they have the same entries, in whatever order.
+#[derive(Clone, Debug, Default)]
 pub struct Captured {
     entries: Vec<(Cow<'static, str>, String)>,
 }
@@ -45,6 +46,16 @@ impl Captured {
         self.iter().map(|(name, text)| size(name, text)).sum()
     }
 }
+
+impl PartialEq for Captured {
+    fn eq(&self, other: &Self) -> bool {
+        // Names are unique, and few.
+        self.entries.len() == other.entries.len()
+            && self.entries.iter().all(|entry| other.entries.contains(entry))
+    }
+}
+
+impl Eq for Captured {}
 
 /// The bytes of one entry in a job's metadata.
 pub(crate) fn size(name: &str, text: &str) -> usize {

@@ -1,6 +1,7 @@
 //! [`JobLayer`]: each job of a worker is a task of its own, in the context that it brought along.
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -31,8 +32,8 @@ use crate::wire::Wire;
 ///
 /// # Jobs whose context does not decode
 ///
-/// They fail with a [`RestoreError`](crate::RestoreError); the handler is not called. As a layer of
-/// the worker it fails outside of what counts attempts, so the job is marked as killed, which no
+/// They fail with a [`RestoreError`](crate::RestoreError), or with the panic of a `Deserialize`; the
+/// handler is not called. As a layer of the worker it fails outside of what counts attempts, so the job is marked as killed, which no
 /// policy retries. Around the handler itself, it is a failure as any other, and the job's policy
 /// decides:
 ///
@@ -122,14 +123,12 @@ where
     S::Error: Into<BoxDynError>,
 {
     // It lives until the job is over, so no copy within the job is the last.
-    let context = match wire.restore(job.metadata()) {
-        Ok(context) => context,
-        Err(error) => {
-            // Nothing has counted this attempt: a retry would have no end.
-            job.raw_status().store(Status::Killed);
-            return Err(error.into());
-        }
-    };
+    let restored = catch_unwind(AssertUnwindSafe(|| wire.restore(job.metadata())));
+    if !matches!(restored, Ok(Ok(_))) {
+        // Nothing has counted this attempt: a retry would have no end.
+        job.raw_status().store(Status::Killed);
+    }
+    let context = restored.unwrap_or_else(|payload| resume_unwind(payload))?;
     job.inject_data(context.clone());
     let task = async move {
         let mut future = Guarded::new(Box::pin(service.call(job.into_inner())));

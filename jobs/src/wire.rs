@@ -58,16 +58,31 @@ struct Named {
 
 /// What a wire needs of a slot, whatever its type.
 trait Slot: Send + Sync {
-    /// Encodes what the current task holds, if it holds anything.
-    fn encode(&self) -> Option<Result<String, serde_json::Error>>;
+    /// Returns whether the current task holds anything.
+    fn is_set(&self) -> bool;
+
+    /// Encodes what the current task holds, if that can be decoded again.
+    fn encode(&self) -> Result<String, serde_json::Error>;
 
     /// Gives the decoded value to a context.
     fn decode(&self, text: &str, context: Context) -> Result<Context, serde_json::Error>;
 }
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Slot for &'static TaskLocal<T> {
-    fn encode(&self) -> Option<Result<String, serde_json::Error>> {
-        self.is_set().then(|| self.with(serde_json::to_string))
+    fn is_set(&self) -> bool {
+        TaskLocal::is_set(self)
+    }
+
+    fn encode(&self) -> Result<String, serde_json::Error> {
+        let text = self.with(serde_json::to_string)?;
+        // JSON has no infinite numbers, and what is nested too deep only shows here.
+        match serde_json::from_str::<T>(&text) {
+            Ok(_) => Ok(text),
+            Err(error) => {
+                let words = format!("what it encodes to does not decode again: {error}");
+                Err(serde::ser::Error::custom(words))
+            }
+        }
     }
 
     fn decode(&self, text: &str, context: Context) -> Result<Context, serde_json::Error> {
@@ -115,35 +130,34 @@ impl Wire {
     /// Captures what a child of the current task would start with.
     ///
     /// Slots that the task has not set are left out. The function of an `#[inherit(with = f)]` slot
-    /// runs here, and not again on the other side. Costs what [`Context::capture`] does, and a copy
-    /// and an encoding for each slot of the wire.
+    /// runs here, and not again on the other side. Costs what [`Context::capture`] does, and a
+    /// copy, an encoding and a decoding for each slot of the wire that is set.
+    ///
+    /// What JSON does not tell apart arrives as the same: `Some(())`, or an infinite number in an
+    /// `Option`, as `None`.
     ///
     /// # Errors
     ///
     /// If there is nothing to capture, as with [`Context::try_capture`]; if a value does not encode
-    /// as JSON; or if the whole is larger than the limit. The last two name the slot.
+    /// as JSON that decodes again, such as a number that is infinite; or if the whole is larger
+    /// than the limit. The last two name the slot.
     ///
     /// # Panics
     ///
-    /// Panics if the `Clone` or the `Serialize` of a value panics, or the function of its
-    /// `#[inherit(with = f)]`.
+    /// Panics if the `Clone`, the `Serialize` or the `Deserialize` of a value panics, or the
+    /// function of its `#[inherit(with = f)]`.
     pub fn capture(&self) -> Result<Captured, CaptureError> {
-        // In a task of its own, so that `f` runs for its slots, and what serialising leaves in
-        // others is gone.
-        let captured = Context::try_capture()?.try_run(|| self.encode())??;
-        self.within_limit(captured.iter())?;
-        Ok(captured)
-    }
-
-    fn encode(&self) -> Result<Captured, CaptureError> {
+        let context = Context::try_capture()?;
+        let is_set = |named: &&Named| named.slot.is_set();
+        let set: Vec<_> = context.try_run(|| self.slots.iter().filter(is_set).collect())?;
         let mut captured = Captured::default();
-        for Named { name, slot, .. } in &self.slots {
-            match slot.encode() {
-                Some(Ok(text)) => captured.push(name, text),
-                Some(Err(error)) => return Err(CaptureError::encode(name, error)),
-                None => {}
-            }
+        for Named { name, slot, .. } in set {
+            // Each in a task of its own, so that `f` runs, and what it or serialising leaves in
+            // other slots is gone.
+            let encoded = context.try_run(|| slot.encode())?;
+            captured.push(name, encoded.map_err(|error| CaptureError::encode(name, error))?);
         }
+        self.within_limit(captured.iter())?;
         Ok(captured)
     }
 
@@ -243,13 +257,12 @@ impl Wire {
 
     fn decode(&self, found: Vec<(&Named, Cow<'_, str>)>) -> Result<Context, RestoreError> {
         self.within_limit(found.iter().map(|(named, text)| (named.name, &**text)))?;
-        // What deserialising leaves in slots is gone.
-        Context::empty().try_run(|| {
-            found.into_iter().try_fold(Context::empty(), |context, (named, text)| {
-                let decoded = named.slot.decode(&text, context);
-                decoded.map_err(|error| RestoreError::decode(named.name, error))
-            })
-        })?
+        let nothing = Context::empty();
+        found.into_iter().try_fold(Context::empty(), |context, (named, text)| {
+            // What deserialising leaves in slots is gone.
+            let decoded = nothing.try_run(|| named.slot.decode(&text, context))?;
+            decoded.map_err(|error| RestoreError::decode(named.name, error))
+        })
     }
 
     fn within_limit<'a>(

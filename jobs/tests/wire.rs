@@ -96,6 +96,121 @@ fn slots_that_are_not_set_are_left_out() {
     });
 }
 
+fn deeper(level: &u32) -> u32 {
+    level + STEP.get()
+}
+
+/// Its codec uses a slot.
+#[derive(Clone, Debug, Default)]
+struct Logs;
+
+impl Serialize for Logs {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        LOG.with_mut(|log| log.push("written".to_owned()));
+        serializer.serialize_u8(1)
+    }
+}
+
+impl<'de> Deserialize<'de> for Logs {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        LOG.with_mut(|log| log.push("read".to_owned()));
+        u8::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+task_local! {
+    #[inherit(with = deeper)]
+    static LEVEL: u32 = 0;
+    #[inherit]
+    static STEP: u32 = 10;
+    #[inherit]
+    static LOGS: Logs = Logs;
+    #[inherit]
+    static LOG: Vec<String> = Vec::new();
+}
+
+// Broke: what the function of a slot, or its codec, touched in another one was sent as well, if
+// that came later on the wire.
+#[test]
+fn what_is_sent_does_not_depend_on_the_order_of_the_slots() {
+    let there = Wire::new().slot("level", &LEVEL).slot("step", &STEP);
+    let there = there.slot("logs", &LOGS).slot("log", &LOG);
+    let back = Wire::new().slot("log", &LOG).slot("logs", &LOGS);
+    let back = back.slot("step", &STEP).slot("level", &LEVEL);
+    let (few, all) = ([("level", "11"), ("logs", "1")], [("log", r#"["mine"]"#), ("step", "2")]);
+    for wire in [there, back] {
+        let sent = || wire.capture().unwrap();
+        let sorted = |captured: &Captured| {
+            let mut entries: Vec<_> =
+                captured.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+            entries.sort();
+            entries
+        };
+        let own = |entries: Vec<(&str, &str)>| {
+            let mut entries: Vec<_> = entries
+                .into_iter()
+                .map(|(name, text)| (name.to_owned(), text.to_owned()))
+                .collect();
+            entries.sort();
+            entries
+        };
+        fresh(|| {
+            LEVEL.set(1);
+            LOGS.set(Logs);
+            assert_eq!(sorted(&sent()), own(few.to_vec()));
+            LOG.set(vec!["mine".to_owned()]);
+            STEP.set(2);
+            let with_all = [("level", "3"), few[1], all[0], all[1]];
+            assert_eq!(sorted(&sent()), own(with_all.to_vec()));
+            let mut metadata = MetadataStore::new();
+            sent().inject(&mut metadata).unwrap();
+            wire.restore(&metadata).unwrap().run(|| assert_eq!(LOG.get(), ["mine"]));
+        });
+    }
+}
+
+#[test]
+fn what_was_injected_and_extracted_is_equal() {
+    for _ in 0..20 {
+        let captured = fresh(|| {
+            TENANT.set("acme".to_owned());
+            LANG.set(None);
+            DEPTH.set(1);
+            wire().capture().unwrap()
+        });
+        let mut metadata = MetadataStore::new();
+        captured.inject(&mut metadata).unwrap();
+        // The map's order differs from time to time.
+        assert_eq!(Captured::extract(&metadata).unwrap(), captured);
+        metadata.insert("cleanslate.user".to_owned(), "{}".to_owned());
+        assert_ne!(Captured::extract(&metadata).unwrap(), captured);
+    }
+}
+
+task_local! {
+    #[inherit]
+    static SHARE: f64 = 0.0;
+    #[inherit]
+    static NESTED: Nested = Nested::default();
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Nested(Vec<Nested>);
+
+// Broke: it was captured, and killed the job.
+#[test]
+fn a_value_that_would_not_decode_is_refused_where_it_is_sent() {
+    let wire = Wire::new().slot("share", &SHARE).slot("nested", &NESTED);
+    for share in [f64::INFINITY, f64::NAN] {
+        let error = SHARE.scope(share, || wire.capture()).unwrap_err();
+        assert!(error.is_encode() && error.slot() == Some("share"), "{error}");
+        assert!(error.to_string().contains("does not decode"), "{error}");
+    }
+    let nested = (0..200).fold(Nested::default(), |inner, _| Nested(vec![inner]));
+    let error = NESTED.scope(nested, || wire.capture()).unwrap_err();
+    assert!(error.is_encode() && error.slot() == Some("nested"), "{error}");
+}
+
 #[test]
 fn a_slot_that_was_inherited_and_not_touched_travels_on() {
     let metadata = metadata([("cleanslate.tenant", "\"acme\"")]);

@@ -386,6 +386,46 @@ async fn a_context_that_does_not_decode_kills_its_job_and_no_other() {
     assert_eq!(status.load(), Status::Killed);
 }
 
+#[derive(Clone, Debug, Serialize)]
+struct Digit(u32);
+
+impl<'de> Deserialize<'de> for Digit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DECODED.fetch_add(1, Ordering::SeqCst);
+        let number = u32::deserialize(deserializer)?;
+        assert!(number < 10, "no digit");
+        Ok(Self(number))
+    }
+}
+
+static DECODED: AtomicUsize = AtomicUsize::new(0);
+
+task_local! {
+    #[inherit]
+    static DIGIT: Digit = Digit(0);
+}
+
+// Broke: it was repeated for ever, and never let go of the thread.
+#[tokio::test]
+async fn a_context_that_panics_in_decoding_kills_its_job() {
+    let ends = Ends::default();
+    let bad: Task<u32> = TaskBuilder::new(0)
+        .with_metadata([("cleanslate.digit", "10")].into_iter().collect())
+        .build();
+    let status = bad.raw_status().clone();
+    let worker = WorkerBuilder::new("panics")
+        .backend(queue([bad]).await)
+        .retry(RetryPolicy::retries(3))
+        .catch_panic()
+        .layer(JobLayer::new(Wire::new().slot("digit", &DIGIT)))
+        .on_event(ends.clone().note(1))
+        .build(waits);
+    worker.run().await.unwrap();
+    let error = ends.all().remove(0).unwrap_err();
+    assert!(error.contains("no digit"), "{error}");
+    assert_eq!((status.load(), DECODED.load(Ordering::SeqCst)), (Status::Killed, 1));
+}
+
 #[tokio::test]
 async fn around_the_handler_the_policy_of_the_job_decides() {
     for (retries_undecodable, attempts) in [(true, 4), (false, 1)] {
