@@ -182,7 +182,7 @@ fn what_was_injected_and_extracted_is_equal() {
         captured.inject(&mut metadata).unwrap();
         // The map's order differs from time to time.
         assert_eq!(Captured::extract(&metadata).unwrap(), captured);
-        metadata.insert("cleanslate.user".to_owned(), "{}".to_owned());
+        metadata.extend([("cleanslate.user", "{}")]);
         assert_ne!(Captured::extract(&metadata).unwrap(), captured);
     }
 }
