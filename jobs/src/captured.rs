@@ -17,8 +17,9 @@ pub(crate) fn key(name: &str) -> String {
 /// The encoded values of slots, as [`Wire::capture`](crate::Wire::capture) returns them.
 ///
 /// It is [`Metadata`] of a job: pass it to `TaskBuilder::metadata`. In the job's map each slot is
-/// one entry, `cleanslate.` and the slot's name; entries of the same key are replaced. Two are equal
-/// if they have the same entries, in whatever order.
+/// one entry, `cleanslate.` and the slot's name; entries of the same key are replaced.
+///
+/// Two are equal if they have the same entries, in whatever order.
 #[derive(Clone, Debug, Default)]
 pub struct Captured {
     entries: Vec<(Cow<'static, str>, String)>,

@@ -32,10 +32,10 @@ use crate::wire::Wire;
 ///
 /// # Jobs whose context does not decode
 ///
-/// They fail with a [`RestoreError`](crate::RestoreError), or with the panic of a `Deserialize`; the
-/// handler is not called. As a layer of the worker it fails outside of what counts attempts, so the
-/// job is marked as killed, which no policy retries. Around the handler itself, it is a failure as
-/// any other, and the job's policy decides:
+/// They fail with a [`RestoreError`](crate::RestoreError), or with the panic of a `Deserialize`;
+/// the handler is not called. As a layer of the worker it fails outside of what counts attempts, so
+/// the job is marked as killed, which no policy retries. Around the handler itself, it is a failure
+/// as any other, and the job's policy decides:
 ///
 /// ```
 /// # use apalis_core::backend::memory::MemoryStorage;
