@@ -163,9 +163,16 @@ pub(super) fn is_std(crate_name: &str) -> bool {
 
 /// Returns the name that a path starts with, and whether more of the path follows.
 fn leading_identifier(path: &str) -> Option<(String, bool)> {
-    let path = path.trim_start_matches(['<', '&', '*', '(', '[']);
-    let path = path.trim_start_matches("mut ").trim_start_matches("const ");
-    let path = path.trim_start_matches("dyn ");
+    let mut path = path;
+    loop {
+        let rest = path.trim_start_matches(['<', '&', '*', '(', '[']);
+        let prefixes = ["mut ", "const ", "dyn "];
+        let rest = prefixes.iter().find_map(|prefix| rest.strip_prefix(prefix)).unwrap_or(rest);
+        if rest.len() == path.len() {
+            break;
+        }
+        path = rest;
+    }
     let (name, rest) =
         path.split_at(path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len()));
     let is_path = rest.starts_with("::");
@@ -270,6 +277,7 @@ mod tests {
             ("$RF$str", "&str"),
             ("u8", "u8"),
             ("T", "T"),
+            ("$RF$mut$u20$$RF$t..Mine", "&mut &t::Mine"),
             ("fn$LP$u8$RP$$u20$.$GT$$u20$u8", "fn(u8) .> u8"),
         ] {
             let implementation = format!("_$LT${mangled}$u20$as$u20$t..Tr$GT$");

@@ -132,10 +132,21 @@ fn collect<'data, H: FileHeader<Endian = Endianness>>(
     }
     let headers = object::pod::bytes_of_slice(file.elf_program_headers()).to_vec();
     let list = without_overlaps(list, block);
-    // In the other table only what is needed for linking has a name.
-    let place = file.symbol_table().map(|_| place);
-    let unnamed = unnamed(&list, block, place);
+    let unnamed = unnamed(&list, block, Some(place).filter(|_| has_names(&file)));
     Ok(Symbols { list, unnamed, block, initialised, headers })
+}
+
+/// Returns whether nothing was taken out of a file's table of symbols, as far as can be seen: names
+/// of source files are the first that linkers leave out, and `strip -x` leaves nothing else that is
+/// local. (Without a table, only what is needed for linking has a name.)
+fn has_names<'data, H: FileHeader<Endian = Endianness>>(
+    file: &ElfFile<'data, H, &'data ReadCache<File>>,
+) -> bool {
+    let has = |is_it: fn(SymbolKind) -> bool| {
+        file.symbols().any(|symbol| symbol.is_local() && is_it(symbol.kind()))
+    };
+    has(|kind| kind == SymbolKind::File)
+        && has(|kind| matches!(kind, SymbolKind::Text | SymbolKind::Data | SymbolKind::Tls))
 }
 
 /// Where a block lies, as far as its variables' alignment goes.
@@ -148,27 +159,25 @@ struct Place {
 
 impl Place {
     /// Returns whether so many bytes before `end` can be there for the alignment of what begins
-    /// there, or of the block.
-    fn explains(self, len: usize, end: usize, block: usize) -> bool {
-        let address = self.start.wrapping_add(end);
-        let of_next = if end == block { usize::MAX } else { address & address.wrapping_neg() };
-        len < of_next.min(self.align)
+    /// there, or of a block that ends there.
+    fn explains(self, gap: &Range<usize>, block: usize) -> bool {
+        let address = if gap.end == block { block } else { self.start.wrapping_add(gap.end) };
+        gap.len() < self.align.min(address & address.wrapping_neg())
     }
 }
 
-/// Returns the bytes that may belong to a variable without a name: all that have none, if nothing
-/// is known of the `place`, and otherwise those that are not there for alignment. (A file from
-/// which the names of local symbols were taken, by `strip -x` say, still has a table.)
+/// Returns the bytes that may belong to a variable without a name: all that have none, unless each
+/// of them can be there for alignment. Where a `place` is missing, names are.
 fn unnamed(list: &[Symbol], block: usize, place: Option<Place>) -> Vec<Range<usize>> {
     let ends = list.iter().map(|symbol| symbol.offset + symbol.size);
     let starts = list.iter().map(|symbol| symbol.offset).chain([block]);
-    [0].into_iter()
-        .chain(ends)
-        .zip(starts)
-        .map(|(start, end)| start..end)
-        .filter(|gap| gap.start < gap.end)
-        .filter(|gap| !place.is_some_and(|place| place.explains(gap.len(), gap.end, block)))
-        .collect()
+    let mut gaps: Vec<_> =
+        [0].into_iter().chain(ends).zip(starts).map(|(start, end)| start..end).collect();
+    gaps.retain(|gap| gap.start < gap.end);
+    if place.is_some_and(|place| gaps.iter().all(|gap| place.explains(gap, block))) {
+        gaps.clear();
+    }
+    gaps
 }
 
 fn to_usize(number: impl Into<u64>) -> usize {
@@ -232,14 +241,17 @@ mod tests {
         let bounds = |list: &[_], block, place| {
             unnamed(list, block, place).iter().map(|gap| (gap.start, gap.end)).collect::<Vec<_>>()
         };
-        let found = |start, align| bounds(&list, 40, Some(Place { start, align }));
-        assert_eq!(found(0x1000, 8), [(0, 8), (32, 40)]);
-        assert_eq!(found(0x1000, 16), [(0, 8)]);
-        // Where the block begins in the middle of an alignment.
-        assert_eq!(found(0x1008, 16), []);
-        let all = [(0, 8), (12, 16), (17, 24), (32, 40)];
-        assert_eq!(found(0x1004, 8), all);
-        assert_eq!(bounds(&list, 40, None), all);
+        let found = |end, start, align| bounds(&list, end, Some(Place { start, align }));
+        // `a` begins where alignment cannot have put it, or the last of the three.
+        let all = [(0, 8), (12, 16), (17, 24)];
+        assert_eq!(found(32, 0x1000, 8), all);
+        assert_eq!(found(32, 0x1008, 16), []);
+        assert_eq!(found(32, 0x1004, 16), all);
+        assert_eq!(bounds(&list, 32, None), all);
+        // The linker may round up the end of a block, but of a whole one.
+        let more = [(0, 8), (12, 16), (17, 24), (32, 40)];
+        assert_eq!(found(40, 0x1008, 16), more);
+        assert_eq!(found(64, 0x1008, 64), []);
         assert_eq!(bounds(&[], 0, Some(Place { start: 0, align: 0 })), []);
         assert_eq!(bounds(&[], 8, Some(Place { start: 8, align: 8 })), [(0, 8)]);
     }

@@ -25,10 +25,12 @@ pub fn leaked_values() -> u64 {
     LEAKED.load(Ordering::Relaxed)
 }
 
-/// Leaks a value, and counts it.
+/// Leaks a value, and counts it if it has anything to drop.
 #[cold]
 pub(crate) fn leak<T>(value: T) {
-    count_leak();
+    if std::mem::needs_drop::<T>() {
+        count_leak();
+    }
     #[expect(clippy::mem_forget, reason = "that is what leaking is")]
     std::mem::forget(value);
 }

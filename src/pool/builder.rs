@@ -373,7 +373,9 @@ impl PoolBuilder {
     ///
     /// Returns a [`BuildError`] for no workers, a stack size or a name that no thread can have, a
     /// queue without room, a sentinel that has to watch where that does not work, and when the
-    /// system refuses a thread; those that had started have ended then.
+    /// system refuses a thread; those that had started have ended then. (Inside a task the wait for
+    /// that takes a thread. Should the system refuse that one, too, for some two seconds, they end
+    /// later.)
     ///
     /// # Examples
     ///
@@ -425,8 +427,7 @@ impl PoolBuilder {
         };
         let pool = Pool::from_core(Arc::new(Core::new(settings, id, threads)));
         if let Err(error) = start(pool.core(), asked) {
-            // The last handle would not wait inside a task. (If even that is impossible, since the
-            // system refuses one more thread, the drop of the handle does what it can.)
+            // The last handle would not wait inside a task.
             let _ended = pool.shutdown();
             return Err(error.into());
         }

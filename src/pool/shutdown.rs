@@ -16,7 +16,8 @@ impl Pool {
     /// # Errors
     ///
     /// Returns a [`ShutdownError`] inside a task of the pool itself or on one of its threads; the
-    /// pool stays open then. Returns one in a forked child.
+    /// pool stays open then. Returns one in a forked child; and inside a task of another pool if
+    /// the system refuses, for some two seconds, the thread that waits for the workers there.
     ///
     /// # Examples
     ///

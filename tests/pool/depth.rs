@@ -449,6 +449,8 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
     enum Wait {
         Join,
         Scope,
+        Cancelled,
+        ShutDown,
         Pair,
     }
     struct Link(Pool, Wait, usize);
@@ -459,19 +461,30 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
             match way {
                 Wait::Join => drop(pool.submit(move || drop(next)).join()),
                 Wait::Scope => pool.scope(|s| drop(s.submit(move || drop(next)))),
+                Wait::Cancelled => pool.scope(|s| {
+                    s.submit(move || drop(next)).cancel();
+                }),
+                Wait::ShutDown => {
+                    let other = Pool::new(1).unwrap();
+                    other.scope(|s| {
+                        s.submit(move || drop(next));
+                        other.shutdown_background_now();
+                    });
+                }
                 Wait::Pair => _ = pool.join(|| (), move || drop(next)),
             }
         }
     }
     quiet();
-    for way in [Wait::Join, Wait::Scope, Wait::Pair] {
+    for way in [Wait::Join, Wait::Scope, Wait::Cancelled, Wait::ShutDown, Wait::Pair] {
         finishes(&format!("{way:?}"), move || {
             let pool = Pool::new(1).unwrap();
             let links = Link(pool.clone(), way, 10_000);
             let before = cleanslate::leaked_values();
             let ended = pool.submit(move || drop(links)).join();
-            // The scopes panic, and the last of their tasks is leaked: a scope cannot leave it.
-            assert_eq!(ended.is_ok(), matches!(way, Wait::Join), "{ended:?}");
+            // A scope panics unless its task was cancelled by its handle.
+            assert_eq!(ended.is_ok(), matches!(way, Wait::Join | Wait::Cancelled), "{ended:?}");
+            // It cannot leave its task, and so the last one is leaked.
             let leaked = cleanslate::leaked_values() - before;
             assert!(matches!(way, Wait::Join) || leaked != 0);
             assert_eq!(pool.join(|| 1, || 2), (1, 2));

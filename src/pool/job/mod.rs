@@ -7,7 +7,6 @@
 mod model;
 pub(crate) mod state;
 
-use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -116,13 +115,13 @@ impl<'c> Claimed<'_, 'c> {
         }
         let tally = match how {
             How::Refuse(why) => return self.refuse(core, why, task),
-            How::CancelByHandle => return self.abandon(core, Cause::CancelledByHandle, task),
-            How::ShutDown => return self.abandon(core, Cause::ShutDown, task),
+            How::CancelByHandle => return self.abandon(core, how, Cause::CancelledByHandle, task),
+            How::ShutDown => return self.abandon(core, how, Cause::ShutDown, task),
             _ if self.is_unwanted || core.is_cancelled() => {
-                return self.abandon(core, Cause::ShutDown, task);
+                return self.abandon(core, how, Cause::ShutDown, task);
             }
             How::Run(tally) => tally,
-            _ if !current::may_nest() => return self.abandon(core, Cause::TooDeep, task),
+            _ if !current::may_nest() => return self.abandon(core, how, Cause::TooDeep, task),
             How::Inline | How::Here => {
                 let tally = core.tally();
                 tally.add(|c| &c.inline, 1);
@@ -152,10 +151,17 @@ impl<'c> Claimed<'_, 'c> {
     /// Ends it for this cause, unless its handle has cancelled it: its closure and its context are
     /// dropped here and now, or leaked where even that would lie too deep.
     #[cold]
-    fn abandon(self, core: &'c Core, cause: Cause, task: &mut dyn Call) -> Result<(), Cause> {
+    fn abandon(
+        self,
+        core: &'c Core,
+        how: How<'c>,
+        cause: Cause,
+        task: &mut dyn Call,
+    ) -> Result<(), Cause> {
         let cause = if self.is_unwanted { Cause::CancelledByHandle } else { cause };
-        // A drop may open a scope that ends its tasks, and so on.
-        let leaks = matches!(cause, Cause::TooDeep) && !current::may_end();
+        // The drop may open a scope, which ends its tasks in turn, and so on. (Whoever else ends
+        // one has looked at the depth, or has a stack of its own.)
+        let leaks = matches!(how, How::Inline | How::Here) && !current::may_end();
         // The drops are user code, and so is what hears of the end.
         let tally = core.tally();
         *self.activity = Some(Activity::begin(core, tally, Doing::DROP));
@@ -195,10 +201,12 @@ impl<'c> Claimed<'_, 'c> {
     }
 }
 
-/// Leaks a closure that does not run, and its context; they count as one value.
+/// Leaks a closure that does not run, and its context.
 #[cold]
 fn leak(task: &mut dyn Call, context: Context) {
-    let _leaked = ManuallyDrop::new(context);
+    if !context.is_empty() {
+        frame::leak(context);
+    }
     task.leak();
 }
 

@@ -10,7 +10,7 @@ mod model;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{stack, wait};
 use crate::sync::seam::{self, Builder, JoinHandle, Mutex, Thread};
@@ -106,6 +106,11 @@ impl Threads {
     /// a worker that waits runs what is directed to it meanwhile: so a thread of its own does the
     /// joining.
     pub(crate) fn join_until(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<bool> {
+        again_until(deadline, || self.start_reaper())?;
+        Ok(self.wait(deadline))
+    }
+
+    fn start_reaper(self: &Arc<Self>) -> io::Result<()> {
         let mut state = self.state.lock();
         if !state.joining {
             let this = Arc::clone(self);
@@ -113,8 +118,7 @@ impl Threads {
             let _detached = reaper.spawn(move || this.join_all())?;
             state.joining = true;
         }
-        drop(state);
-        Ok(self.wait(deadline))
+        Ok(())
     }
 
     /// Waits for whoever joins the threads.
@@ -149,6 +153,26 @@ impl Threads {
     }
 }
 
+/// Tries to start a thread, again and again where the system refuses: those that are to be joined
+/// may be too many, and end meanwhile. Gives up at the deadline, or after some two seconds.
+fn again_until(
+    deadline: Option<Instant>,
+    mut start: impl FnMut() -> io::Result<()>,
+) -> io::Result<()> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let Err(error) = start() else { return Ok(()) };
+        let now = Instant::now();
+        if pause > Duration::from_secs(1) || deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(error);
+        }
+        let next = now + pause;
+        let next = deadline.map_or(next, |deadline| deadline.min(next));
+        let _time_is_over = wait::wait_directed_until(|| false, Some(next));
+        pause *= 2;
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::mpsc;
@@ -167,5 +191,23 @@ mod tests {
         }
         drop(go);
         assert!(threads.join_until(None).unwrap());
+    }
+    // Broke: a pool that had all threads that there may be could not be waited for inside a task.
+    #[test]
+    fn a_thread_that_the_system_refuses_is_tried_again_until_others_have_ended() {
+        let start_after = |refusals: u32, deadline| {
+            let mut calls = 0;
+            let started = again_until(deadline, || {
+                calls += 1;
+                if calls > refusals { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+            (started.is_ok(), calls)
+        };
+        assert_eq!(start_after(0, None), (true, 1));
+        assert_eq!(start_after(3, None), (true, 4));
+        let now = Instant::now();
+        assert_eq!(start_after(1, Some(now)), (false, 1));
+        let (started, calls) = start_after(u32::MAX, Some(now + Duration::from_millis(20)));
+        assert!(!started && calls > 1 && now.elapsed() >= Duration::from_millis(20));
     }
 }
