@@ -32,6 +32,7 @@ mod stops;
 mod submit;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod successor;
+mod too_deep;
 mod unheard;
 mod user_code;
 mod worker_life;

@@ -1,0 +1,69 @@
+//! What ends where tasks lie too deep, and how deep its drops lie in turn.
+
+use crate::support::{finishes, in_a_process_of_its_own, message};
+use cleanslate::Pool;
+
+// Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
+// end.
+#[test]
+fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does() {
+    // So that nobody else leaks, and nobody misses the panics that are not printed.
+    let name =
+        "too_deep::scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let words = message(info.payload());
+        if !words.contains("a scoped task") && !words.contains("too many tasks lie") {
+            print(info);
+        }
+    }));
+    #[derive(Clone, Copy, Debug)]
+    enum Wait {
+        Join,
+        Scope,
+        Cancelled,
+        ShutDown,
+        Pair,
+    }
+    struct Link(Pool, Wait, usize);
+    impl Drop for Link {
+        fn drop(&mut self) {
+            let Self(pool, way, left @ 1..) = self else { return };
+            let next = Link(pool.clone(), *way, *left - 1);
+            match way {
+                Wait::Join => drop(pool.submit(move || drop(next)).join()),
+                Wait::Scope => pool.scope(|s| drop(s.submit(move || drop(next)))),
+                Wait::Cancelled => pool.scope(|s| {
+                    s.submit(move || drop(next)).cancel();
+                }),
+                Wait::ShutDown => {
+                    let other = Pool::new(1).unwrap();
+                    other.scope(|s| {
+                        s.submit(move || drop(next));
+                        other.shutdown_background_now();
+                    });
+                }
+                Wait::Pair => _ = pool.join(|| (), move || drop(next)),
+            }
+        }
+    }
+    for way in [Wait::Join, Wait::Scope, Wait::Cancelled, Wait::ShutDown, Wait::Pair] {
+        finishes(&format!("{way:?}"), move || {
+            let pool = Pool::new(1).unwrap();
+            let links = Link(pool.clone(), way, 5_000);
+            let before = cleanslate::leaked_values();
+            let ended = pool.submit(move || drop(links)).join();
+            // A scope panics unless its task was cancelled by its handle.
+            assert_eq!(ended.is_ok(), matches!(way, Wait::Join | Wait::Cancelled), "{ended:?}");
+            // It cannot leave its task, and so the last one is leaked; unless a worker ends it, of
+            // a pool of its own.
+            let leaks = matches!(way, Wait::Scope | Wait::Cancelled | Wait::Pair);
+            let leaked = cleanslate::leaked_values() - before;
+            assert!(matches!(way, Wait::ShutDown) || (leaked == 1) == leaks, "{way:?}: {leaked}");
+            assert_eq!(pool.join(|| 1, || 2), (1, 2));
+        });
+    }
+}
