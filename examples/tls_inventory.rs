@@ -95,7 +95,7 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
     let size = counted(inventory.size(), "byte");
     writeln!(out, "{count}, {size} for each thread, padding included")?;
     if !inventory.is_complete() && inventory.size() > 0 {
-        writeln!(out, "the file is stripped: only names that it exports are listed")?;
+        writeln!(out, "the file is stripped: there may be others, without a name")?;
     }
     Ok(())
 }

@@ -99,8 +99,11 @@ impl Inventory {
         self.size
     }
 
-    /// Returns whether every thread-local has a name; in a stripped library only exported ones
-    /// have.
+    /// Returns whether every thread-local has a name, as far as can be seen; in a stripped library
+    /// only exported ones have.
+    ///
+    /// `false` also for a file that has lost other names, and has bytes between its thread-locals
+    /// that may or may not be there for alignment: `strip -g` takes the names of source files.
     ///
     /// # Examples
     ///
