@@ -1,7 +1,7 @@
 //! What a wire captures, and what it restores.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -137,36 +137,45 @@ fn what_is_sent_does_not_depend_on_the_order_of_the_slots() {
     let there = there.slot("logs", &LOGS).slot("log", &LOG);
     let back = Wire::new().slot("log", &LOG).slot("logs", &LOGS);
     let back = back.slot("step", &STEP).slot("level", &LEVEL);
-    let (few, all) = ([("level", "11"), ("logs", "1")], [("log", r#"["mine"]"#), ("step", "2")]);
+    let few = BTreeMap::from([("level", "11"), ("logs", "1")]);
+    let all = [("level", "3"), ("log", r#"["mine"]"#), ("logs", "1"), ("step", "2")];
     for wire in [there, back] {
-        let sent = || wire.capture().unwrap();
-        let sorted = |captured: &Captured| {
-            let mut entries: Vec<_> =
-                captured.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
-            entries.sort();
-            entries
-        };
-        let own = |entries: Vec<(&str, &str)>| {
-            let mut entries: Vec<_> = entries
-                .into_iter()
-                .map(|(name, text)| (name.to_owned(), text.to_owned()))
-                .collect();
-            entries.sort();
-            entries
-        };
         fresh(|| {
             LEVEL.set(1);
             LOGS.set(Logs);
-            assert_eq!(sorted(&sent()), own(few.to_vec()));
+            assert_eq!(wire.capture().unwrap().iter().collect::<BTreeMap<_, _>>(), few);
             LOG.set(vec!["mine".to_owned()]);
             STEP.set(2);
-            let with_all = [("level", "3"), few[1], all[0], all[1]];
-            assert_eq!(sorted(&sent()), own(with_all.to_vec()));
-            let mut metadata = MetadataStore::new();
-            sent().inject(&mut metadata).unwrap();
-            wire.restore(&metadata).unwrap().run(|| assert_eq!(LOG.get(), ["mine"]));
+            let captured = wire.capture().unwrap();
+            assert_eq!(captured.iter().collect::<BTreeMap<_, _>>(), all.into());
         });
     }
+}
+
+/// What its decoding found in a slot, in which it leaves something.
+#[derive(Clone, Debug, Serialize)]
+struct Found(u32);
+
+impl<'de> Deserialize<'de> for Found {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u32::deserialize(deserializer).map(|_| Self(SCRATCH.replace(1)))
+    }
+}
+
+task_local! {
+    #[inherit]
+    static FIRST: Found = Found(9);
+    #[inherit]
+    static SECOND: Found = Found(9);
+}
+
+// Broke: what the first one had left, the second one found.
+#[test]
+fn each_value_is_decoded_as_if_it_were_the_only_one() {
+    let wire = Wire::new().slot("first", &FIRST).slot("second", &SECOND);
+    let job = metadata([("cleanslate.first", "5"), ("cleanslate.second", "5")]);
+    let found = wire.restore(&job).unwrap().run(|| (FIRST.get().0, SECOND.get().0));
+    assert_eq!(found, (0, 0));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::module::Module;
-use crate::rule::{Rules, Verdict, is_libc};
+use crate::rule::{Rules, Verdict, has_libc};
 use crate::symbols::Symbol;
 
 /// What a set of rules makes of the thread-locals of one module.
@@ -20,8 +20,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(module: Arc<Module>, rules: &Rules) -> Plan {
         let of_module = rules.on_module(&module.file);
-        let has_libc = module.file.starts_with("libc.so")
-            || module.symbols.iter().any(|symbol| is_libc(&symbol.name));
+        let has_libc = has_libc(&module.file, module.symbols.iter().map(|symbol| &symbol.name));
         let mut runs = Vec::new();
         let mut verdicts = Vec::new();
         let mut start = 0;

@@ -409,9 +409,10 @@ impl Rules {
     }
 }
 
-/// Returns whether this is a name that only a file with a C library in it has.
-pub(super) fn is_libc(name: &Name) -> bool {
-    is_any_of(&[LIBC], name)
+/// Returns whether a C library is in a file with these names. (glibc's own names none of them
+/// itself before 2.34.)
+pub(super) fn has_libc<'n>(file: &str, mut names: impl Iterator<Item = &'n Name>) -> bool {
+    file.starts_with("libc.so") || names.any(|name| is_any_of(&[LIBC], name))
 }
 
 fn is_any_of(patterns: &[&str], name: &Name) -> bool {
@@ -424,7 +425,7 @@ fn lenient(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, Rules, Verdict, glob, is_libc};
+    use super::{Name, Rules, Verdict, glob, has_libc};
 
     fn name(path: &str) -> Name {
         Name::of_crate(path, path.split_once("::").map(|(first, _)| first))
@@ -490,7 +491,9 @@ mod tests {
             assert_eq!(rules.on_name(&Name::of(name), true), Verdict::Allowed, "{name}");
             // Broke: such names were allowed in every library.
             assert_eq!(rules.on_name(&Name::of(name), false), Verdict::Watched, "{name}");
-            assert_eq!(is_libc(&Name::of(name)), name.starts_with("__libc"));
+            let is_there = has_libc("program", [Name::of(name)].iter());
+            assert_eq!(is_there, name.starts_with("__libc"));
+            assert!(has_libc("libc.so.6", [Name::of(name)].iter()));
         }
         assert_eq!(rules.on_name(&Name::of("_ZN11__sanitizerL4dtlsE"), false), Verdict::Allowed);
     }

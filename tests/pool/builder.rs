@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::support::{each_shape, finishes, occupy, quiet};
 use cleanslate::{Pool, TaskError};
@@ -191,7 +190,8 @@ fn a_build_that_fails_inside_a_task_returns_when_every_thread_has_ended() {
                 .require_worker_start(true)
                 .on_worker_start(|index| assert_ne!(index, 2, "on purpose"))
                 .on_worker_stop(move |_| {
-                    std::thread::sleep(Duration::from_millis(1));
+                    // Long enough for a `build` that does not wait to be over before.
+                    (0..1_000).for_each(|_| std::thread::yield_now());
                     theirs.fetch_add(1, Ordering::SeqCst);
                 })
                 .build();

@@ -12,6 +12,14 @@ task_local! {
     static TENANT: u32 = 0;
 }
 
+struct Explodes;
+
+impl Drop for Explodes {
+    fn drop(&mut self) {
+        Bomb::explode();
+    }
+}
+
 fn sum(pool: &Pool, numbers: &[u64]) -> u64 {
     if let [number] = numbers {
         return *number;
@@ -125,12 +133,6 @@ fn the_first_panic_resumes_when_both_have_ended_and_the_other_result_is_dropped(
 
 #[test]
 fn results_that_explode_when_they_are_dropped_cost_one_panic() {
-    struct Explodes;
-    impl Drop for Explodes {
-        fn drop(&mut self) {
-            Bomb::explode();
-        }
-    }
     each_shape(|pool| {
         let before = pool.stats().unobserved;
         let said = panic_of(|| pool.join(|| panic!("a, on purpose"), || Explodes));
@@ -146,12 +148,6 @@ fn results_that_explode_when_they_are_dropped_cost_one_panic() {
 // Broke: as that of task #0, whichever that was.
 #[test]
 fn what_the_drop_of_a_result_throws_is_reported_under_the_number_of_its_task() {
-    struct Explodes;
-    impl Drop for Explodes {
-        fn drop(&mut self) {
-            Bomb::explode();
-        }
-    }
     quiet();
     for (workers, caller_helps) in [(1, false), (2, false), (1, true)] {
         let (tell, told) = std::sync::mpsc::channel();
