@@ -110,6 +110,7 @@ impl Drops {
     }
 
     /// Notes how one that was contained elsewhere has ended.
+    #[inline]
     pub(crate) fn add(&mut self, dropped: Result<(), Payload>) {
         if let Err(payload) = dropped {
             self.first.get_or_insert(payload);
@@ -122,6 +123,7 @@ impl Drops {
     }
 
     /// Lets the first panic go on, unless the thread is unwinding already.
+    #[inline]
     pub(crate) fn resume(self) {
         if let Some(payload) = self.first {
             payload.resume_unless_panicking();
