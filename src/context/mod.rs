@@ -230,7 +230,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Returns an error if the carrier's `capture` fails or panics.
+    /// Returns an error if the carrier's `capture` fails or panics, or if the context has 256
+    /// carriers.
     ///
     /// # Examples
     ///

@@ -23,8 +23,9 @@ const ROUNDS: usize = 3;
 ///
 /// The key is initialised by the first task on a thread, if nobody did before: std offers no way to
 /// ask whether it is. What the drop of a left value puts into the key is dropped in the same way,
-/// and what the drop of that does; only after that is the surrounding value put back. A `RefCell`
-/// that the surrounding code has borrowed cannot be emptied, and a task that is to run there fails
+/// and what the drop of that does; only after that is the surrounding value put back. (A value that
+/// comes back once more takes its place: which is a value of the key's type that each drop of one
+/// makes anew.) A `RefCell` that the surrounding code has borrowed cannot be emptied, and a task that is to run there fails
 /// with an error naming the key's type, or what [`named`](Adopted::named) says.
 ///
 /// A task inherits nothing from the key: [`inherited`](Adopted::inherited) is for that. **In a

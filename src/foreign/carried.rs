@@ -11,9 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::carrier::Identity;
+use super::code::OfCarrier;
 use super::error::{BoxError, CarrierError, CarrierStep};
 use super::kinds::{self, Hold};
-use crate::frame::Alone;
 use crate::panic::catch;
 
 /// A carrier and what it captured.
@@ -41,6 +41,8 @@ pub(crate) type CarriedList = Arc<Vec<Carried>>;
 trait AnyLoad: Send + Sync {
     fn name(&self) -> String;
     fn identity(&self) -> Identity;
+    /// Returns where the carrier lies, which tells it from all others.
+    fn carrier(&self) -> *const ();
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
     /// Attaches this one and then the rest, calls the body inside, and detaches. It was called
     /// unless something could not be attached.
@@ -84,14 +86,14 @@ impl Attached<'_> {
 
 /// A carrier that is shared by all that it has captured.
 pub(super) struct Identified<H: Hold> {
-    carrier: Alone<H>,
+    carrier: OfCarrier<H>,
     pub(super) identity: Identity,
 }
 
 impl<H: Hold> Identified<H> {
     pub(super) fn new(carrier: H) -> Self {
         let identity = catch(|| carrier.identity()).unwrap_or_else(|_| Identity::of::<H>());
-        Self { carrier: Alone::new(carrier), identity }
+        Self { carrier: OfCarrier::new(carrier), identity }
     }
 
     pub(super) fn name(&self) -> String {
@@ -116,7 +118,7 @@ impl<H: Hold> Identified<H> {
 
 /// What one has captured. Dropped before it, and each contained.
 struct Load<H: Hold> {
-    captured: Alone<H::Captured>,
+    captured: OfCarrier<H::Captured>,
     carrier: Arc<Identified<H>>,
 }
 
@@ -127,6 +129,10 @@ impl<H: Hold> AnyLoad for Load<H> {
 
     fn identity(&self) -> Identity {
         self.carrier.identity
+    }
+
+    fn carrier(&self) -> *const () {
+        Arc::as_ptr(&self.carrier).cast()
     }
 
     fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
@@ -157,7 +163,7 @@ impl fmt::Debug for Carried {
 
 impl Carried {
     pub(super) fn new<H: Hold>(carrier: Arc<Identified<H>>, captured: H::Captured) -> Self {
-        let load = Load { captured: Alone::new(captured), carrier };
+        let load = Load { captured: OfCarrier::new(captured), carrier };
         Self { load: Arc::new(load), source: Source::Given }
     }
 
@@ -171,6 +177,11 @@ impl Carried {
 
     pub(super) fn identity(&self) -> Identity {
         self.load.identity()
+    }
+
+    /// Returns whether both were captured by one carrier.
+    pub(super) fn is_by_the_carrier_of(&self, other: &Self) -> bool {
+        self.load.carrier() == other.load.carrier()
     }
 
     pub(super) fn nothing(&self) -> Result<Option<Self>, CarrierError> {

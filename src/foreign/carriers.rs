@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::attached;
 use super::carried::{Attached, Carried, CarriedList, Source};
+use super::code::{in_carrier, is_in_carrier};
 use super::error::CarrierError;
 use super::installed::{Installed, all_installed};
 use super::set::CarrierSet;
-use super::shared::SharedCarrier;
+use super::shared::{SharedCarrier, room_for};
 use crate::panic::catch;
 
 /// What a context carries besides the snapshot of its slots. Never empty. One word, like the
@@ -23,7 +24,7 @@ impl Carriers {
     /// Returns what the carriers that are installed capture on this thread. Where none of them has
     /// anything, that is the list which is kept with them and hides what a detached task has left.
     pub(crate) fn capture() -> Result<Option<Self>, CarrierError> {
-        if attached::is_in_carrier() {
+        if is_in_carrier() {
             return Ok(None);
         }
         let mut last: Option<&Installed> = None;
@@ -55,6 +56,7 @@ impl Carriers {
         before: Option<&Self>,
         carrier: &SharedCarrier,
     ) -> Result<Self, CarrierError> {
+        room_for(carrier, before.map_or(0, |before| before.0.len()), "context")?;
         let added = carrier.capture()?;
         Ok(Self::merged(before, [], [added]))
     }
@@ -66,7 +68,7 @@ impl Carriers {
         inherits: bool,
     ) -> Result<Option<Self>, CarrierError> {
         // As in `capture`: a carrier that submits does not carry itself.
-        let of_pool = set.capture(inherits && !attached::is_in_carrier())?;
+        let of_pool = set.capture(inherits && !is_in_carrier())?;
         Ok(match before {
             before if of_pool.is_empty() => before,
             None => Some(Self(of_pool)),
@@ -131,7 +133,7 @@ pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierErr
     let mut nothing: Vec<_> = hidden.cloned().collect();
     let mut failed = None;
     for carried in here {
-        match attached::in_carrier(|| carried.nothing()) {
+        match in_carrier(|| carried.nothing()) {
             Ok(one) => nothing.extend(one),
             Err(error) => failed = failed.or(Some(error)),
         }

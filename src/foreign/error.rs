@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::code::in_carrier;
 use crate::panic::{Contained, Payload, catch};
 
 /// The error that a carrier's methods may return.
@@ -53,6 +54,14 @@ impl RenderedCause {
     /// Returns the error itself, for whoever asks for the source.
     pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.0.as_deref().map(|error| error as _)
+    }
+}
+
+impl Drop for RenderedCause {
+    /// A carrier's code, too.
+    fn drop(&mut self) {
+        let error = Contained(self.error.0.take());
+        in_carrier(|| drop(error));
     }
 }
 

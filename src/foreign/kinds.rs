@@ -3,6 +3,7 @@
 //! All of it is user code: it is called under [`catch`], and its errors are rendered where that can
 //! be contained ([`CarrierError`]).
 
+use std::any::type_name;
 use std::cell::RefCell;
 
 use super::carrier::{Carrier, Identity};
@@ -13,6 +14,8 @@ use crate::panic::{Payload, catch};
 /// A carrier of either kind: what a [`Carrier`] and a [`ScopedCarrier`] have in common.
 pub(super) trait Hold: Send + Sync + Sized + 'static {
     type Captured: Send + Sync + 'static;
+    /// Returns the name of the user's type.
+    fn type_name() -> &'static str;
     fn name(&self) -> &str;
     fn identity(&self) -> Identity;
     fn capture(&self) -> Result<Self::Captured, BoxError>;
@@ -60,12 +63,16 @@ fn panicked(carrier: &impl Hold, step: CarrierStep, payload: &Payload) -> Carrie
 /// Returns a carrier's name. One that panics must not keep the other carriers from being detached.
 #[cold]
 pub(super) fn name_of<H: Hold>(carrier: &H) -> String {
-    catch(|| carrier.name().to_owned()).unwrap_or_else(|_| std::any::type_name::<H>().to_owned())
+    catch(|| carrier.name().to_owned()).unwrap_or_else(|_| H::type_name().to_owned())
 }
 
 /// What both kinds leave to the user's carrier, in a tuple struct around it.
 macro_rules! as_the_carrier_says {
     () => {
+        fn type_name() -> &'static str {
+            type_name::<C>()
+        }
+
         fn name(&self) -> &str {
             self.0.name()
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::carried::{Carried, CarriedList};
 use super::error::CarrierError;
-use super::shared::SharedCarrier;
+use super::shared::{SharedCarrier, room_for};
 use crate::frame::contained;
 
 /// The carriers of a pool that has some.
@@ -51,6 +51,7 @@ impl Drop for CarrierSet {
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
+        room_for(&carrier, self.all.len(), "pool")?;
         if carrier.captures_state() {
             let fallback = carrier.fallback().transpose()?;
             Arc::make_mut(&mut self.stateless).extend(fallback);

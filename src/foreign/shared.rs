@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::adopt::Adoptable;
-use super::attached::in_carrier;
 use super::carried::{Carried, Identified, Source};
 use super::carrier::{Carrier, Identity};
+use super::code::in_carrier;
 use super::error::{CarrierError, CarrierStep};
 use super::inherited::{HandedDown, Inherited};
 use super::kinds::{Attaching, Hold};
@@ -176,6 +176,23 @@ impl SharedCarrier {
     pub(super) fn captures_state(&self) -> bool {
         self.carrier.captures_state()
     }
+}
+
+/// The most carriers of one context, or one pool: what each of them keeps lies on the stack of the
+/// thread that runs a task.
+const MOST: usize = 256;
+
+/// Refuses a carrier where there are as many as there can be.
+pub(super) fn room_for(
+    carrier: &SharedCarrier,
+    there_are: usize,
+    of: &str,
+) -> Result<(), CarrierError> {
+    if there_are < MOST {
+        return Ok(());
+    }
+    let why = format!("a {of} has {MOST} carriers at most");
+    Err(CarrierError::new(carrier.name(), CarrierStep::Capture, why.into()))
 }
 
 impl fmt::Debug for SharedCarrier {

@@ -28,7 +28,8 @@ const DEEPEST: usize = 4096;
 ///
 /// A span that the task entered and never exited, say because its guard was forgotten, does not
 /// stay on the worker: it is exited when the task ends, a `WARN` event with the target `cleanslate`
-/// says so, and [`forgotten`](Self::forgotten) counts it. A subscriber from which spans cannot be
+/// says so, and [`forgotten`](Self::forgotten) counts it. (The submitter's own span that a task has
+/// entered once more is exited as well, but not told of.) A subscriber from which spans cannot be
 /// exited makes the task fail and the worker be replaced, and so does a default dispatcher that a
 /// task has left. Subscribers that do not report their current span get the submitter's entered and
 /// exited, and nothing more.
@@ -128,12 +129,15 @@ fn is_process_wide(dispatch: &Dispatch) -> bool {
 }
 
 /// Calls `f` with this thread's default dispatcher, and whether that is the process's.
+///
+/// One that does nothing prints as the global one does; it is a scoped one if that is known.
 fn with_default<R>(mut f: impl FnMut(&Dispatch, bool) -> R) -> R {
     dispatcher::get_default(|dispatch| {
         // A nested call gets the process's, or, if there is a scoped one on any thread, one that
         // does nothing. Quicker to compare than what `is_process_wide` does.
         let is_same = dispatcher::get_default(|nested| ptr::eq(nested, dispatch));
-        f(dispatch, is_same || is_process_wide(dispatch))
+        let is_hidden = || GLOBAL.get().is_some() && dispatch.is::<NoSubscriber>();
+        f(dispatch, is_same || is_process_wide(dispatch) && !is_hidden())
     })
 }
 

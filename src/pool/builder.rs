@@ -191,7 +191,7 @@ impl PoolBuilder {
     /// the task does not take what surrounds its submission ([`Pool::in_context`],
     /// [`Pool::detached`]): the given context says what is inherited then, and its carriers are
     /// attached after the pool's. If a carrier cannot capture, the submission panics with its
-    /// error. A leaky pool attaches none.
+    /// error. A leaky pool attaches none. A pool has 256 carriers at most.
     ///
     /// # Examples
     ///

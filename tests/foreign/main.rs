@@ -6,6 +6,7 @@ mod support;
 mod adopt;
 mod carriers;
 mod contained;
+mod deep;
 mod inherited;
 mod installed;
 #[cfg(feature = "tracing")]
@@ -14,6 +15,7 @@ mod maps;
 mod marks;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
+mod own_code;
 mod scoped;
 mod slots;
 #[cfg(feature = "tower")]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::quiet;
+use crate::support::{in_a_process_of_its_own, quiet};
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool};
@@ -334,4 +334,29 @@ fn a_default_dispatcher_that_a_task_forgot_fails_it() {
     pool.submit(|| info!("next")).join().unwrap();
     assert!(theirs.take().is_empty());
     assert_eq!(pool.stats().workers, 1);
+}
+
+// Broke: it prints as the global one does, and was taken for it: so a task could silence the tasks
+// after it, and one that was submitted from silence was heard.
+#[test]
+fn a_dispatcher_that_does_nothing_is_a_scoped_one_where_there_is_a_global_one() {
+    let name =
+        "tracing::a_dispatcher_that_does_nothing_is_a_scoped_one_where_there_is_a_global_one";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let seen = Seen::default();
+    subscriber::set_global_default(Registry::default().with(seen.clone())).unwrap();
+    let (pool, _) = pool(1);
+    pool.submit(|| info!("before")).join().unwrap();
+    dispatcher::with_default(&Dispatch::none(), || {
+        pool.submit(|| info!("in silence")).join().unwrap();
+        pool.map(0..9, |_| info!("in silence"));
+    });
+    #[expect(clippy::mem_forget, reason = "a guard that stays is what this is about")]
+    let silence = || std::mem::forget(dispatcher::set_default(&Dispatch::none()));
+    let error = pool.submit(silence).join().unwrap_err().to_string();
+    assert!(error.contains("a default dispatcher that the task has set is still there"), "{error}");
+    pool.submit(|| info!("after")).join().unwrap();
+    assert_eq!(seen.take(), ["after < ", "before < "]);
 }

@@ -79,6 +79,7 @@ fn every_thread_local_of_cleanslate_is_named_to_the_sentinel() {
         "slot::table::TABLE",
         // Not named, since they are put back whenever they are set.
         "foreign::attached::INNERMOST",
+        "foreign::code::IN_CARRIER",
         "slot::instances::MAKING",
     ];
     let inventory = Inventory::read(std::env::current_exe().unwrap()).unwrap();

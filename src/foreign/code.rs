@@ -1,0 +1,81 @@
+//! Whether a carrier's code runs on this thread: then installed carriers stay out of what it
+//! captures, since they would carry themselves for ever.
+
+#![expect(unsafe_code, reason = "drops the value where that can be marked")]
+
+use std::cell::Cell;
+use std::mem::{ManuallyDrop, needs_drop};
+
+use crate::frame::Alone;
+
+thread_local! {
+    static IN_CARRIER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts the mark back, also when the code unwinds.
+struct Mark {
+    before: bool,
+}
+
+impl Mark {
+    /// Where thread-locals are not native, a thread that ends has no mark any more.
+    #[inline]
+    fn set(runs: bool) -> Self {
+        Self { before: IN_CARRIER.try_with(|mark| mark.replace(runs)).unwrap_or(false) }
+    }
+}
+
+impl Drop for Mark {
+    #[inline]
+    fn drop(&mut self) {
+        let _gone = IN_CARRIER.try_with(|mark| mark.set(self.before));
+    }
+}
+
+/// Returns whether a carrier's code runs on this thread.
+#[inline]
+pub(super) fn is_in_carrier() -> bool {
+    IN_CARRIER.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Calls a carrier's code, marked as such.
+#[inline]
+pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
+    marked(true, f)
+}
+
+/// Calls what is a carrier's code, or not.
+#[inline]
+pub(super) fn marked<R>(is_carriers: bool, f: impl FnOnce() -> R) -> R {
+    let _mark = Mark::set(is_carriers);
+    f()
+}
+
+/// Calls what a wait of a carrier's code runs on top of it: tasks, which are not its code.
+#[inline]
+pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
+    marked(false, f)
+}
+
+/// A carrier, or what it has captured: shared, and its drop is the carrier's code.
+pub(super) struct OfCarrier<T>(ManuallyDrop<Alone<T>>);
+
+impl<T> OfCarrier<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(Alone::new(value)))
+    }
+
+    #[inline]
+    pub(super) fn get(&self) -> &T {
+        self.0.get()
+    }
+}
+
+impl<T> Drop for OfCarrier<T> {
+    fn drop(&mut self) {
+        if needs_drop::<T>() {
+            // SAFETY: it is not used again, since it is being dropped.
+            in_carrier(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How deep carriers lie: those of initialisers in initialisers, and many of one context.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{on_a_thread, panic_of};
+use cleanslate::foreign::{BoxError, Carrier, adopt};
+use cleanslate::{Context, Pool, worker_local};
+
+thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+
+static ATTACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// Carries the level; nobody's is 0.
+struct Level;
+
+impl Carrier for Level {
+    type Captured = u8;
+    type Attached = u8;
+
+    fn name(&self) -> &str {
+        panic!("no name, on purpose")
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        if LEVEL.get() == 99 { Err("too high".into()) } else { Ok(LEVEL.get()) }
+    }
+
+    fn attach(&self, level: &u8) -> Result<u8, BoxError> {
+        ATTACHED.fetch_add(1, Ordering::SeqCst);
+        Ok(LEVEL.replace(*level))
+    }
+
+    fn detach(&self, before: u8) -> Result<(), BoxError> {
+        LEVEL.set(before);
+        Ok(())
+    }
+
+    fn nothing(&self) -> Option<u8> {
+        Some(0)
+    }
+}
+
+// Broke: each initialiser hid once more what those around it had hidden: twice as much each.
+#[test]
+fn an_initialiser_hides_each_carrier_once_however_deep_it_lies() {
+    worker_local! {
+        static ONE: u32 = u32::from(LEVEL.get()) + 1;
+        static TWO: u32 = ONE.with(|n| *n) + u32::from(LEVEL.replace(3));
+        static THREE: u32 = TWO.with(|n| *n) + u32::from(LEVEL.get());
+        static FOUR: u32 = THREE.with(|n| *n) + u32::from(LEVEL.get());
+        static FIVE: u32 = FOUR.with(|n| *n) + u32::from(LEVEL.get());
+        static ROUND: u32 = Context::empty().run(|| ROUND.with(|n| *n));
+    }
+    on_a_thread(|| {
+        LEVEL.set(7);
+        let context = Context::empty().carry(Level);
+        ATTACHED.store(0, Ordering::SeqCst);
+        context.run(|| {
+            assert_eq!(FIVE.with(|n| *n), 1);
+            assert_eq!(LEVEL.get(), 7);
+        });
+        assert_eq!(ATTACHED.load(Ordering::SeqCst), 6, "the task, and each of five");
+        let said = panic_of(|| context.run(|| ROUND.with(|n| *n)));
+        assert!(said.contains("on top of 32 initialisers"), "{said}");
+    });
+}
+
+#[test]
+fn a_carrier_without_a_name_is_called_by_its_type() {
+    on_a_thread(|| {
+        LEVEL.set(99);
+        let error = Context::empty().try_carry(Level).unwrap_err();
+        assert!(error.carrier().ends_with("deep::Level"), "{error}");
+    });
+}
+
+// Broke: thousands of them filled the stack of whoever ran a task.
+#[test]
+fn more_than_256_carriers_are_refused_by_name() {
+    let one = || adopt(&LEVEL).named("level");
+    let mut context = Context::empty();
+    for _ in 0..256 {
+        context = context.try_carry(one()).unwrap();
+    }
+    assert_eq!(
+        on_a_thread(move || {
+            let said = context.clone().try_carry(one()).unwrap_err().to_string();
+            let expected = "carrier `level` failed to capture: a context has 256 carriers at most";
+            assert_eq!(said, expected);
+            context.run(|| LEVEL.replace(1))
+        }),
+        0
+    );
+    let builder = (0..257).fold(Pool::builder().workers(1), |builder, _| builder.carry(one()));
+    let said = builder.build().unwrap_err().to_string();
+    assert!(said.contains("`level`") && said.contains("a pool has 256 carriers at most"), "{said}");
+}
