@@ -1,9 +1,12 @@
 //! R17: whoever comes while a map runs waits for chunks of it, not for the map.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
-use cleanslate::Pool;
+use cleanslate::foreign::adopt;
+use cleanslate::{Context, Pool};
 
 use crate::support::each_shape;
 
@@ -116,6 +119,40 @@ fn a_shutdown_finds_what_gave_way() {
         for other in others {
             let joined = other.join();
             assert!(joined.is_ok() || joined.unwrap_err().is_cancelled());
+        }
+    });
+}
+
+// Broke: a helper gave way after each item, as items took longer than a chunk, and made its scratch
+// anew for the next one.
+#[test]
+fn scratch_that_took_long_is_not_made_anew_for_each_turn() {
+    const INIT: Duration = Duration::from_millis(2);
+    thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    each_shape(|pool| {
+        let carries = Context::empty().carry(adopt(&LEVEL));
+        for pool in [pool, &pool.in_context(&carries)] {
+            let (over, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    let other = || pool.submit(|| std::thread::sleep(Duration::from_micros(100)));
+                    while !over.load(Ordering::SeqCst) {
+                        let others: Vec<_> = (0..pool.workers()).map(|_| other()).collect();
+                        others.into_iter().for_each(|other| other.join().unwrap());
+                    }
+                });
+                let init = || {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(INIT);
+                };
+                let began = Instant::now();
+                pool.map_init(0..200, init, |(), _| std::thread::sleep(Duration::from_micros(100)));
+                // A worker that has made it stays for ten times as long.
+                let turns = began.elapsed().as_nanos() / (11 * INIT).as_nanos() + 1;
+                over.store(true, Ordering::SeqCst);
+                let made = made.load(Ordering::SeqCst);
+                assert!(made as u128 <= turns * pool.workers() as u128, "{made} in {turns} turns");
+            });
         }
     });
 }

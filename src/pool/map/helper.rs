@@ -150,7 +150,7 @@ where
                 turn = None;
                 self.shift.more();
             }
-            if self.shift.is_over() {
+            if self.shift.is_over() && P::may_leave(&self.kept) {
                 run.keep_chunk_size(size);
                 return Ok(Help::GaveWay);
             }
@@ -312,6 +312,8 @@ trait Slow {
     fn run(&mut self, alone: bool);
     /// See [`Helper::end_chunk`].
     fn end(&mut self) -> Result<(), Failure>;
+    /// See [`Step::may_leave`].
+    fn may_leave(&self) -> bool;
 }
 
 impl<S, P> Slow for Helper<'_, '_, S, P>
@@ -333,6 +335,10 @@ where
 
     fn end(&mut self) -> Result<(), Failure> {
         self.end_chunk()
+    }
+
+    fn may_leave(&self) -> bool {
+        P::may_leave(&self.kept)
     }
 }
 
@@ -374,7 +380,7 @@ fn outside_of_frames<E>(
         if size.done(len) {
             shift.more();
         }
-        if shift.is_over() {
+        if shift.is_over() && helper.may_leave() {
             run.keep_chunk_size(size);
             return Help::GaveWay;
         }

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
 
 use super::step::{Calls, OnTop, Step};
 use crate::context::Context;
@@ -11,25 +12,36 @@ use crate::frame::Failure;
 use crate::panic::{Guarded, Payload};
 use crate::pool::isolation::Isolation;
 
+/// How many times as long as it took to make a value a helper stays that has made it.
+const WORTH: u32 = 10;
+/// How long it stays at most.
+const LONGEST: Duration = Duration::from_millis(100);
+
 /// Keeps a value, and how to call what makes and changes it outside of the helper's frame.
 pub(crate) struct Kept<'c, T> {
     pub(super) on_top: OnTop<'c>,
     pub(super) value: Option<T>,
+    /// Until when the helper is to stay, since it would have to make it anew.
+    stays_until: Option<Instant>,
 }
 
 impl<'c, T> Kept<'c, T> {
     pub(super) fn new(isolation: Isolation, context: &'c Context) -> Self {
-        Self { on_top: OnTop { isolation, context }, value: None }
+        Self { on_top: OnTop { isolation, context }, value: None, stays_until: None }
     }
 
     /// Makes the value; returns the item that it was made for.
     #[cold]
     fn make<In>(&mut self, init: impl FnOnce() -> T, input: In) -> In {
         let input = Guarded::new(input);
+        let began = Instant::now();
         match self.on_top.call(init) {
             Ok(value) => self.value = Some(value),
             Err(failure) => resume(failure),
         }
+        let made = Instant::now();
+        let stays = made.duration_since(began).saturating_mul(WORTH).min(LONGEST);
+        self.stays_until = made.checked_add(stays);
         input.into_inner()
     }
 }
@@ -90,5 +102,9 @@ where
             Some(value) => ControlFlow::Continue((self.f)(value, input)),
             None => unreachable!("made above"),
         }
+    }
+
+    fn may_leave(kept: &Kept<'_, S>) -> bool {
+        kept.stays_until.is_none_or(|until| Instant::now() >= until)
     }
 }

@@ -33,6 +33,12 @@ pub(crate) trait Step<In>: Sync {
         calls: &mut impl Calls,
     ) -> ControlFlow<Self::Stop, Self::Out>;
 
+    /// Returns whether a helper may leave now, to come back later: what it keeps is lost then.
+    fn may_leave(kept: &Self::Kept<'_>) -> bool {
+        let _nothing = kept;
+        true
+    }
+
     /// Called when all items of a chunk have results: those at these positions. Never unwinds.
     fn chunk_done(&self, kept: &mut Self::Kept<'_>, at: Range<usize>) -> Result<(), Failure> {
         let _nothing = (kept, at);
