@@ -40,7 +40,7 @@ pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Fa
             tally.anonymous += u64::from(user.is_none());
             if body.lines().count() != 3 || !body.lines().all(|line| line.ends_with(&own)) {
                 tally.mixed += 1;
-                tally.sample = Some(format!("asked as{own}, answered:\n{body}"));
+                tally.sample = Some(format!("asked{own}, answered:\n{body}"));
             }
         }
     };

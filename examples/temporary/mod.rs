@@ -22,7 +22,8 @@ pub(crate) fn in_a_directory<E: Into<Box<dyn Error + Send + Sync>>>(
         let directory = directory();
         // Whoever is still at work may put a new file there meanwhile.
         let _removed = (0..100).any(|_| std::fs::remove_dir_all(&*directory).is_ok());
-        // What a shell says of a program that SIGINT ended.
+        // What a shell says of a program that SIGINT ended. (Of SIGTERM, too: the handler is not
+        // told which it was.)
         std::process::exit(130);
     })?;
     let made = {

@@ -1,7 +1,7 @@
 //! [`PoolBuilder`]: a pool's settings, and how it starts.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{IntErrorKind, NonZeroUsize};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
@@ -56,7 +56,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns a [`BuildError`] for no workers, or if the system refuses a thread.
+    /// Returns a [`BuildError`] for no workers, for more than a pool can have, or if the system
+    /// refuses a thread.
     ///
     /// # Examples
     ///
@@ -371,9 +372,11 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a [`BuildError`] for no workers, a stack size or a name that no thread can have, a
-    /// queue without room, a sentinel that has to watch where that does not work, and when the
-    /// system refuses a thread; those that had started have ended then. (Inside a task the wait for
+    /// Returns a [`BuildError`] for no workers or more than a pool can have, a stack size or a name
+    /// that no thread can have, a queue without room, a carrier that cannot capture, a sentinel
+    /// that has to watch where that does not work, a start hook that fails where it is
+    /// [required](PoolBuilder::require_worker_start), and when the system refuses a thread; workers
+    /// that had started have ended then. (Inside a task the wait for
     /// that takes a thread. Should the system refuse that one, too, for some two seconds, they end
     /// later.)
     ///
@@ -448,11 +451,14 @@ fn start(core: &Arc<Core>, workers: usize) -> Result<(), BuildErrorKind> {
 
 /// Returns how many workers a pool has if nobody says.
 fn default_workers() -> usize {
-    let asked = std::env::var(WORKERS_VARIABLE).ok().and_then(|n| n.parse().ok());
-    match asked {
-        Some(workers) if workers > 0 => workers,
-        _ => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-    }
+    let said = std::env::var(WORKERS_VARIABLE).ok();
+    let asked = said.and_then(|said| match said.trim().parse::<NonZeroUsize>() {
+        Ok(workers) => Some(workers),
+        // More than any pool can have, so that `build` says so.
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(NonZeroUsize::MAX),
+        Err(_) => None,
+    });
+    asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
 impl fmt::Debug for PoolBuilder {

@@ -19,7 +19,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if the system refuses the threads.
+    /// Panics if the system refuses the threads, or if `CLEANSLATE_NUM_THREADS` says more than a
+    /// pool can have.
     ///
     /// # Examples
     ///

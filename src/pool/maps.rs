@@ -378,7 +378,8 @@ impl Pool {
     /// # Panics
     ///
     /// Panics if the pool is shut down, and as [`submit`](Pool::submit) does. The iterator's `next`
-    /// panics where an item did, if the pool is shut down meanwhile, if tasks are nested too deep,
+    /// panics where an item did, where the input does when it is pulled (the results of what was
+    /// pulled before come with the calls after that), if the pool is shut down meanwhile, if tasks are nested too deep,
     /// and, before it pulls, if three quarters of the stack of the worker that calls it are used.
     ///
     /// # Examples

@@ -29,7 +29,7 @@ pub struct Stats {
     /// Submitted tasks that wait to start. Items of a map, helpers and visits do not count.
     pub queued: usize,
     /// Tasks that returned, items of maps and visits of broadcasts included; not the calls that
-    /// reduce results.
+    /// reduce results, but that which makes the result of no items.
     pub completed: u64,
     /// Tasks that panicked.
     pub panicked: u64,

@@ -71,11 +71,13 @@ fn the_environment_says_how_many_workers_a_pool_has_by_default() {
         }
         Pool::builder().build().map(|pool| pool.workers())
     };
-    let error = workers(Some("100000")).unwrap_err();
-    assert!(error.is_too_many_workers(), "{error}");
-    assert!(error.to_string().contains("CLEANSLATE_NUM_THREADS"), "{error}");
+    for many in ["100000", "99999999999999999999999"] {
+        let error = workers(Some(many)).unwrap_err();
+        assert!(error.is_too_many_workers(), "{error}");
+        assert!(error.to_string().contains("CLEANSLATE_NUM_THREADS"), "{error}");
+    }
     let workers = |said| workers(said).unwrap();
-    assert_eq!(workers(Some("7")), 7);
+    assert_eq!((workers(Some("7")), workers(Some(" 7\n"))), (7, 7));
     for nonsense in [Some("0"), Some(""), Some("-1"), Some("many"), None] {
         assert_eq!(workers(nonsense), processors, "{nonsense:?}");
     }

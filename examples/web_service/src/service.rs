@@ -15,7 +15,7 @@ use cleanslate::tower::IsolateLayer;
 use cleanslate::{Isolation, Pool};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 use tracing::{Instrument, info, info_span};
 
@@ -29,6 +29,10 @@ const QUEUE: usize = 64;
 
 /// How long clients may take for what they have begun when the service is to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the service goes on when it is to stop: requests that have arrived may lie in the
+/// system's queues yet, from where they are read meanwhile.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -68,6 +72,7 @@ impl Service {
             .into_future();
         let serving = tokio::spawn(serving);
         stop.await;
+        sleep(FAREWELL).await;
         drop(end);
         // Over time: the runtime hangs up on whoever is left.
         if let Ok(served) = timeout(PATIENCE, serving).await {

@@ -24,7 +24,8 @@ pub(crate) enum Asked {
 
 pub(crate) struct Plan {
     pub(crate) jobs: usize,
-    /// `None`: a file of SQLite, in a directory that is removed afterwards.
+    /// `None`: a file of SQLite, in a directory that is removed afterwards, unless a signal ends the
+    /// program.
     pub(crate) url: Option<String>,
 }
 
@@ -47,18 +48,23 @@ impl Post {
 }
 
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, lexopt::Error> {
-    let mut plan = Plan { jobs: 200, url: None };
+    let (mut jobs, mut place) = (None, None);
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("jobs") => {
-                plan.jobs = parser.value()?.parse()?;
-                if !(1..=5_000).contains(&plan.jobs) {
-                    return Err("--jobs takes 1 to 5000".into());
-                }
+                let number = parser.value()?.parse_with(|text| {
+                    let number = text.parse().ok().filter(|number| (1..=5_000).contains(number));
+                    number.ok_or("--jobs takes a number from 1 to 5000")
+                })?;
+                once("--jobs is", &mut jobs, number)?;
             }
-            Long("postgres") => plan.url = Some(url(&mut parser, &["postgres:", "postgresql:"])?),
-            Long("redis") => plan.url = Some(url(&mut parser, &["redis:", "redis+unix:"])?),
+            Long("postgres") => {
+                once(PLACE, &mut place, url(&mut parser, &["postgres:", "postgresql:"])?)?;
+            }
+            Long("redis") => {
+                once(PLACE, &mut place, url(&mut parser, &["redis:", "redis+unix:"])?)?
+            }
             Long("help") | Short('h') => return Ok(Asked::Help),
             Value(word) if word == WORK => {
                 let [url, queue, name] = [
@@ -72,7 +78,16 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             _ => return Err(arg.unexpected()),
         }
     }
-    Ok(Asked::Produce(plan))
+    Ok(Asked::Produce(Plan { jobs: jobs.unwrap_or(200), url: place }))
+}
+
+const PLACE: &str = "a place for the jobs is";
+
+fn once<T>(what: &str, place: &mut Option<T>, value: T) -> Result<(), lexopt::Error> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{what} given twice").into()),
+    }
 }
 
 fn url(parser: &mut lexopt::Parser, schemes: &[&str]) -> Result<String, lexopt::Error> {
