@@ -230,8 +230,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Returns an error if the carrier's `capture` fails or panics, or if the context has 256
-    /// carriers.
+    /// Returns an error if the carrier's `capture` fails or panics, or if the context was
+    /// given 256 carriers.
     ///
     /// # Examples
     ///

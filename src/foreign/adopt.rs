@@ -6,6 +6,7 @@ use std::mem::needs_drop;
 use std::thread::LocalKey;
 
 use super::carrier::{Carrier, Identity};
+use super::code::not_in_carrier;
 use super::error::BoxError;
 use crate::frame::leak;
 use crate::panic::{Drops, catch};
@@ -23,10 +24,11 @@ const ROUNDS: usize = 3;
 ///
 /// The key is initialised by the first task on a thread, if nobody did before: std offers no way to
 /// ask whether it is. What the drop of a left value puts into the key is dropped in the same way,
-/// and what the drop of that does; only after that is the surrounding value put back. (A value that
-/// comes back once more takes its place: which is a value of the key's type that each drop of one
-/// makes anew.) A `RefCell` that the surrounding code has borrowed cannot be emptied, and a task that is to run there fails
-/// with an error naming the key's type, or what [`named`](Adopted::named) says.
+/// and what the drop of that does; only after that is the surrounding value put back. (A value
+/// whose drop puts another one into the key each time stays there in the end, in place of the
+/// surrounding value.) A `RefCell` that the surrounding code has borrowed cannot be emptied, and a
+/// task that is to run there fails with an error naming the key's type, or what
+/// [`named`](Adopted::named) says.
 ///
 /// A task inherits nothing from the key: [`inherited`](Adopted::inherited) is for that. **In a
 /// future each poll finds it fresh**, so what is put there does not last beyond the next `.await`:
@@ -217,6 +219,11 @@ mod sealed {
     }
 }
 
+/// Drops what is no carrier's.
+fn drop_what_a_task_left<T>(value: T) {
+    not_in_carrier(|| drop(value));
+}
+
 impl<K: Adoptable> Adopted<K> {
     /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped,
     /// contained.
@@ -248,7 +255,7 @@ impl<K: Adoptable> Adopted<K> {
     fn drop_what_is_left(&self, drops: &mut Drops) -> bool {
         for _ in 0..ROUNDS {
             match catch(self.init) {
-                Ok(initial) => drops.contain(|| drop(self.exchange(initial))),
+                Ok(initial) => drops.contain(|| drop_what_a_task_left(self.exchange(initial))),
                 Err(payload) => {
                     drops.add(Err(payload));
                     return false;
@@ -280,7 +287,7 @@ impl<K: Adoptable> Carrier for Adopted<K> {
         let is_dropped = !needs_drop::<K::Value>() || self.drop_what_is_left(&mut drops);
         let restored = self.exchange(before).map(|last| {
             if is_dropped {
-                drops.contain(|| drop(last));
+                drops.contain(|| drop_what_a_task_left(last));
             } else {
                 // Its drop would find the surrounding value.
                 leak(last);

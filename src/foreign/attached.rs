@@ -37,8 +37,8 @@ impl Drop for Leave {
     }
 }
 
-/// Calls `f` with a level for these carriers, whose code it calls, and with whether a carrier's code
-/// called this.
+/// Calls `f` with a level for these carriers, whose code it calls, and with whether a carrier's
+/// code called this.
 #[inline]
 fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(bool) -> R) -> R {
     let outer = INNERMOST.get();
@@ -75,8 +75,8 @@ pub(crate) fn reattach(attached: Attached<'_>) -> bool {
     in_carrier(|| attached.reattach())
 }
 
-/// Returns the carriers that are attached on this thread, each once: the one that was attached
-/// first comes first, and of one that is attached several times the last one counts.
+/// Returns the carriers that are attached on this thread, each once, in the order in which they
+/// were attached, those several times for the last time.
 pub(super) fn on_this_thread() -> Vec<Carried> {
     let mut all: Vec<Carried> = Vec::new();
     let mut next = INNERMOST.get();

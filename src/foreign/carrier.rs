@@ -15,8 +15,8 @@ use super::error::BoxError;
 /// A carrier that fails, or panics, fails the task with a [`CarrierError`](super::CarrierError)
 /// that names it: those before it are detached, and the task does not run half-switched. After a
 /// failed `detach` a pool replaces the worker. A panic of any other code of the carrier (its name,
-/// the text of its error, a drop) is contained; of a drop of what it has captured it goes on if
-/// that is dropped with a `Context` of the user's.
+/// the text of its error, a drop) is contained; but where the user drops a `Context`, that of the
+/// drop of what was captured goes on.
 ///
 /// # Examples
 ///

@@ -56,7 +56,9 @@ impl Carriers {
         before: Option<&Self>,
         carrier: &SharedCarrier,
     ) -> Result<Self, CarrierError> {
-        room_for(carrier, before.map_or(0, |before| before.0.len()), "context")?;
+        let given = before.map_or(&[][..], Self::as_slice).iter();
+        let given = given.filter(|one| !one.is_from(Source::Installed)).count();
+        room_for(carrier, given, "context is given")?;
         let added = carrier.capture()?;
         Ok(Self::merged(before, [], [added]))
     }

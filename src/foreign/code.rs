@@ -51,7 +51,8 @@ pub(super) fn marked<R>(is_carriers: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Calls what a wait of a carrier's code runs on top of it: tasks, which are not its code.
+/// Calls what a carrier's code leads to that is not its own: a task that it waits for, and drops of
+/// what belongs to tasks.
 #[inline]
 pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
     marked(false, f)

@@ -57,14 +57,6 @@ impl RenderedCause {
     }
 }
 
-impl Drop for RenderedCause {
-    /// A carrier's code, too.
-    fn drop(&mut self) {
-        let error = Contained(self.error.0.take());
-        in_carrier(|| drop(error));
-    }
-}
-
 impl fmt::Debug for RenderedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)
@@ -104,6 +96,14 @@ struct CarrierFault {
     panicked: bool,
     /// Another one could not be detached while this failure was cleared up.
     stuck: Option<CarrierError>,
+}
+
+impl Drop for CarrierFault {
+    /// The drop of a carrier's error is its code, too.
+    fn drop(&mut self) {
+        let error = Contained(self.cause.error.0.take());
+        in_carrier(|| drop(error));
+    }
 }
 
 impl CarrierError {

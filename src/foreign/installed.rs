@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use super::carried::{Carried, CarriedList, Source};
 use super::carrier::Identity;
 use super::error::CarrierError;
-use super::shared::{Carry, SharedCarrier, share};
+use super::shared::{Carry, SharedCarrier, room_for, share};
 
 /// The first of them, if any is installed.
 pub(crate) static INSTALLED: OnceLock<Box<Installed>> = OnceLock::new();
@@ -63,8 +63,8 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 ///
 /// # Errors
 ///
-/// Returns an error if one with the same identity is installed, or if the carrier cannot say what
-/// nothing is.
+/// Returns an error if one with the same identity is installed, if the carrier cannot say what
+/// nothing is, or if 256 are installed.
 ///
 /// # Examples
 ///
@@ -105,6 +105,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let own = own.map(|nothing| nothing.with_source(Source::Installed));
     let mut nothing = Vec::new();
     let mut place = &INSTALLED;
+    let mut there_are = 0;
     loop {
         while let Some(entry) = place.get() {
             if entry.identity == identity {
@@ -112,7 +113,9 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
             }
             nothing = entry.nothing.to_vec();
             place = &entry.next;
+            there_are += 1;
         }
+        room_for(&carrier, there_are, "process has").map_err(InstallError::carrier)?;
         let entry = Installed {
             carrier: carrier.clone(),
             identity,

@@ -51,7 +51,7 @@ impl Drop for CarrierSet {
 
 impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
-        room_for(&carrier, self.all.len(), "pool")?;
+        room_for(&carrier, self.all.len(), "pool has")?;
         if carrier.captures_state() {
             let fallback = carrier.fallback().transpose()?;
             Arc::make_mut(&mut self.stateless).extend(fallback);

@@ -178,20 +178,20 @@ impl SharedCarrier {
     }
 }
 
-/// The most carriers of one context, or one pool: what each of them keeps lies on the stack of the
-/// thread that runs a task.
+/// The most carriers that are given to a context or to a pool, or installed: what each of them
+/// keeps lies on the stack of the thread that runs a task.
 const MOST: usize = 256;
 
 /// Refuses a carrier where there are as many as there can be.
 pub(super) fn room_for(
     carrier: &SharedCarrier,
     there_are: usize,
-    of: &str,
+    what: &str,
 ) -> Result<(), CarrierError> {
     if there_are < MOST {
         return Ok(());
     }
-    let why = format!("a {of} has {MOST} carriers at most");
+    let why = format!("a {what} {MOST} carriers at most");
     Err(CarrierError::new(carrier.name(), CarrierStep::Capture, why.into()))
 }
 

@@ -130,14 +130,14 @@ fn is_process_wide(dispatch: &Dispatch) -> bool {
 
 /// Calls `f` with this thread's default dispatcher, and whether that is the process's.
 ///
-/// One that does nothing prints as the global one does; it is a scoped one if that is known.
+/// One that does nothing prints as the global one does, and is a scoped one unless there is none.
 fn with_default<R>(mut f: impl FnMut(&Dispatch, bool) -> R) -> R {
     dispatcher::get_default(|dispatch| {
         // A nested call gets the process's, or, if there is a scoped one on any thread, one that
         // does nothing. Quicker to compare than what `is_process_wide` does.
         let is_same = dispatcher::get_default(|nested| ptr::eq(nested, dispatch));
-        let is_hidden = || GLOBAL.get().is_some() && dispatch.is::<NoSubscriber>();
-        f(dispatch, is_same || is_process_wide(dispatch) && !is_hidden())
+        let is_nothing = || dispatch.is::<NoSubscriber>();
+        f(dispatch, is_same || is_process_wide(dispatch) && !is_nothing())
     })
 }
 

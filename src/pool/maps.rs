@@ -177,10 +177,10 @@ impl Pool {
     ///
     /// Each helper of the map makes one before its first item and lends it to its items, one after
     /// the other. It is dropped when the helper leaves, and before the map returns. A helper that
-    /// gives way to other work, between two chunks, makes another one when it comes back; so that
-    /// this takes a tenth of its time at most, it stays for ten times as long as `init` took, up to
-    /// 100 ms. What is to outlast that is a [`worker_local!`](crate::worker_local). Each call of
-    /// `init` is a task of its own: what it leaves in slots is reset, what it returns is kept.
+    /// gives way to other work, between two chunks, makes another one when it comes back. It stays
+    /// for ten times as long as `init` took before, but for 100 ms at most; what takes more than 10
+    /// ms to make, and is to outlast that, is a [`worker_local!`](crate::worker_local). Each call
+    /// of `init` is a task of its own: what it leaves in slots is reset, what it returns is kept.
     ///
     /// # Panics
     ///
@@ -379,8 +379,9 @@ impl Pool {
     ///
     /// Panics if the pool is shut down, and as [`submit`](Pool::submit) does. The iterator's `next`
     /// panics where an item did, where the input does when it is pulled (the results of what was
-    /// pulled before come with the calls after that), if the pool is shut down meanwhile, if tasks are nested too deep,
-    /// and, before it pulls, if three quarters of the stack of the worker that calls it are used.
+    /// pulled before come with the calls after that), if the pool is shut down meanwhile, if tasks
+    /// are nested too deep, and, before it pulls, if three quarters of the stack of the worker that
+    /// calls it are used.
     ///
     /// # Examples
     ///

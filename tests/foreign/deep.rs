@@ -86,7 +86,8 @@ fn more_than_256_carriers_are_refused_by_name() {
     assert_eq!(
         on_a_thread(move || {
             let said = context.clone().try_carry(one()).unwrap_err().to_string();
-            let expected = "carrier `level` failed to capture: a context has 256 carriers at most";
+            let expected =
+                "carrier `level` failed to capture: a context is given 256 carriers at most";
             assert_eq!(said, expected);
             context.run(|| LEVEL.replace(1))
         }),

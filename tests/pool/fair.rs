@@ -123,6 +123,28 @@ fn a_shutdown_finds_what_gave_way() {
     });
 }
 
+#[test]
+fn helpers_with_scratch_give_way_all_the_same() {
+    each_shape(|pool| {
+        for makes in [Duration::ZERO, Duration::from_millis(1)] {
+            let over = AtomicBool::new(false);
+            let started = AtomicUsize::new(0);
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    while started.load(Ordering::SeqCst) < 1000 {
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(pool.submit(|| 7).join().unwrap(), 7);
+                    assert_eq!(pool.broadcast(|| 1).len(), pool.workers());
+                    over.store(true, Ordering::SeqCst);
+                });
+                let init = || std::thread::sleep(makes);
+                pool.map_init(until(&over), init, |(), _| started.fetch_add(1, Ordering::SeqCst));
+            });
+        }
+    });
+}
+
 // Broke: a helper gave way after each item, as items took longer than a chunk, and made its scratch
 // anew for the next one.
 #[test]

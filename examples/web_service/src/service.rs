@@ -30,8 +30,8 @@ const QUEUE: usize = 64;
 /// How long clients may take for what they have begun when the service is to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the service goes on when it is to stop: requests that have arrived may lie in the
-/// system's queues yet, from where they are read meanwhile.
+/// How long the service goes on when it is to stop: what has arrived may lie in the system's queues
+/// yet, and is read from there meanwhile.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// What all requests share.

@@ -169,7 +169,8 @@ impl<'c> Claimed<'_, 'c> {
         if leaks {
             leak(task, self.context);
         } else {
-            core.call_contained(&mut dropping(task, self.context), self.label);
+            let mut drops = dropping(task, self.context);
+            not_in_carrier(|| core.call_contained(&mut drops, self.label));
         }
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
@@ -185,7 +186,8 @@ impl<'c> Claimed<'_, 'c> {
         let mut context = Some(self.context);
         let drop = || {
             let context = context.take().unwrap_or_else(Context::empty);
-            core.call_contained(&mut dropping(task, context), self.label);
+            let mut drops = dropping(task, context);
+            not_in_carrier(|| core.call_contained(&mut drops, self.label));
         };
         if !current::drop_refused(drop) {
             if let Some(context) = context {

@@ -24,8 +24,8 @@ pub(crate) enum Asked {
 
 pub(crate) struct Plan {
     pub(crate) jobs: usize,
-    /// `None`: a file of SQLite, in a directory that is removed afterwards, unless a signal ends the
-    /// program.
+    /// `None`: a file of SQLite, in a directory that is removed afterwards, unless a signal ends
+    /// the program.
     pub(crate) url: Option<String>,
 }
 
