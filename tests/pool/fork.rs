@@ -237,20 +237,21 @@ fn what_was_queued_at_the_fork_stays_the_parents() {
     let (go, gate) = mpsc::channel::<()>();
     let busy = pool.submit(move || gate.recv());
     let waiting = pool.submit(|| 7);
-    let mut all = Some((busy, waiting, pool, go));
+    // Not `go`: in the child nobody unlocks what the worker had locked at the fork.
+    let mut all = Some((busy, waiting, pool));
     forked("handles", || {
-        let (busy, waiting, pool, _go) = all.take().unwrap();
+        let (busy, waiting, pool) = all.take().unwrap();
         assert!(waiting.join().unwrap_err().is_forked());
         assert!(busy.join().unwrap_err().is_forked());
         drop(pool);
     });
     let left = all.as_ref().unwrap().2.submit(|| 8);
     forked("shut down", || {
-        let (_busy, _waiting, pool, _go) = all.take().unwrap();
+        let (_busy, _waiting, pool) = all.take().unwrap();
         pool.shutdown_background_now();
         assert!(!left.is_cancelled());
     });
-    let (busy, waiting, pool, go) = all.unwrap();
+    let (busy, waiting, pool) = all.unwrap();
     go.send(()).unwrap();
     assert!(busy.join().unwrap().is_ok());
     assert_eq!(waiting.join().unwrap(), 7);
