@@ -40,7 +40,7 @@ fn a_leaky_pool_mixes_users_up() {
     let (tally, _) = example::run(&plan, &mut out).unwrap();
     assert_eq!(tally.answers, 2_000);
     assert!(tally.mixed > 0);
-    assert!(String::from_utf8(out).unwrap().contains("for example, asked as for"));
+    assert!(String::from_utf8(out).unwrap().contains("for example, asked for"));
 }
 
 #[test]
