@@ -203,7 +203,8 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// Panics if the carrier cannot capture, with a [`CarrierError`]'s text that names it.
+    /// Panics if the carrier cannot capture, or if the context was given 256 of them, with a
+    /// [`CarrierError`]'s text that names it.
     ///
     /// # Examples
     ///

@@ -69,7 +69,7 @@ where
 ///
 /// # Panics
 ///
-/// Panics as [`spawn`] does.
+/// Panics as [`spawn`] does. Of a panic of the drop of the closure itself nobody hears.
 ///
 /// # Examples
 ///
@@ -165,7 +165,7 @@ impl RayonPool {
     ///
     /// # Panics
     ///
-    /// Panics as [`spawn`] does.
+    /// Panics as [`spawn`] does. Of a panic of the drop of the closure itself nobody hears.
     ///
     /// # Examples
     ///
