@@ -226,6 +226,8 @@ mod tests {
         let bob = [carried(User)];
         attached::around(&alice, || {
             assert_eq!(nothing_attached(), ("system", 3));
+            let names: Vec<_> = attached::on_this_thread().iter().map(Carried::name).collect();
+            assert_eq!(names, ["user", "level"], "in order");
             attached::around(&bob, || {
                 assert_eq!(attached::on_this_thread().len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));

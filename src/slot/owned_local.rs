@@ -38,12 +38,11 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// A slot that an object owns, made at run time.
 ///
 /// It has the methods of a [`TaskLocal`](crate::TaskLocal) but for those of inheritance and
-/// `scope_future`, and the same
-/// rules: every task has a value of its own, made by the initialiser at the first touch. It is what
-/// `self._local = threading.local()` is in Python. A value ends with its task, or when the owner is
-/// dropped, whichever comes first: the drop of the owner drops the values of all threads, on the
-/// thread that drops it. (That of a suspended future ends when the future is polled or dropped
-/// next.)
+/// `scope_future`, and the same rules: every task has a value of its own, made by the initialiser
+/// at the first touch. It is what `self._local = threading.local()` is in Python. A value ends with
+/// its task, or when the owner is dropped, whichever comes first: the drop of the owner drops the
+/// values of all threads, on the thread that drops it. (That of a suspended future ends when the
+/// future is polled or dropped next.)
 ///
 /// Access looks the owner up in a per-thread table, which is a comparison for the owner used last.
 /// The first touch on a thread allocates; values are reused as with declared slots. Owned slots are

@@ -1,13 +1,14 @@
-//! What the drops of a carrier's values capture: they are its code. Each test in a process of its
-//! own, since nothing takes installed carriers off the list.
+//! What is a carrier's own code, and what is not: it captures nothing that is installed. Each test
+//! in a process of its own, since nothing takes installed carriers off the list.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::support::in_a_process_of_its_own;
 use cleanslate::foreign::{self, BoxError, Carrier, adopt};
-use cleanslate::{Context, OwnedWorkerLocal, Pool};
+use cleanslate::{Context, JoinHandle, OwnedWorkerLocal, Pool, worker_local};
 
 /// Captures in its drop.
 struct Captures;
@@ -20,11 +21,6 @@ impl Drop for Captures {
 }
 
 static DROPS: AtomicUsize = AtomicUsize::new(0);
-
-/// Keeps, or fails with, what captures in its drop.
-struct Capturing {
-    fails: bool,
-}
 
 #[derive(Debug)]
 struct Bad;
@@ -43,19 +39,30 @@ impl std::fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
-impl Carrier for Capturing {
-    type Captured = Captures;
+/// Captures what a function returns, and does nothing with it.
+struct Capturing<T, F>(F, PhantomData<fn() -> T>);
+
+fn capturing<T, F: Fn() -> Result<T, BoxError>>(f: F) -> Capturing<T, F> {
+    Capturing(f, PhantomData)
+}
+
+impl<T, F> Carrier for Capturing<T, F>
+where
+    T: Send + Sync + 'static,
+    F: Fn() -> Result<T, BoxError> + Send + Sync + 'static,
+{
+    type Captured = T;
     type Attached = ();
 
     fn name(&self) -> &str {
         "capturing"
     }
 
-    fn capture(&self) -> Result<Captures, BoxError> {
-        if self.fails { Err(Bad.into()) } else { Ok(Captures) }
+    fn capture(&self) -> Result<T, BoxError> {
+        (self.0)()
     }
 
-    fn attach(&self, _: &Captures) -> Result<(), BoxError> {
+    fn attach(&self, _: &T) -> Result<(), BoxError> {
         Ok(())
     }
 
@@ -72,7 +79,7 @@ fn what_the_drop_of_something_captured_captures_does_not_carry_it() {
     if !in_a_process_of_its_own(name) {
         return;
     }
-    foreign::install(Capturing { fails: false }).unwrap();
+    foreign::install(capturing(|| Ok(Captures))).unwrap();
     drop(Context::capture());
     assert_eq!(DROPS.swap(0, Ordering::SeqCst), 1);
     let pool = Pool::new(1).unwrap();
@@ -87,7 +94,7 @@ fn what_the_drop_of_an_error_captures_does_not_fail_in_turn() {
     if !in_a_process_of_its_own(name) {
         return;
     }
-    foreign::install(Capturing { fails: true }).unwrap();
+    foreign::install(capturing(|| Err::<(), _>(Bad.into()))).unwrap();
     drop(Context::try_capture().unwrap_err());
     assert_eq!(DROPS.load(Ordering::SeqCst), 1);
 }
@@ -119,37 +126,14 @@ impl std::fmt::Display for Says {
 
 impl std::error::Error for Says {}
 
-/// Cancels a task in the drop of what it has captured.
-struct Cancelling(Mutex<Option<cleanslate::JoinHandle<()>>>);
-
-struct Cancels(Option<cleanslate::JoinHandle<()>>);
+/// Cancels a task in its drop.
+struct Cancels(Option<JoinHandle<()>>);
 
 impl Drop for Cancels {
     fn drop(&mut self) {
         if let Some(task) = self.0.take() {
             assert!(task.cancel());
         }
-    }
-}
-
-impl Carrier for Cancelling {
-    type Captured = Cancels;
-    type Attached = ();
-
-    fn name(&self) -> &str {
-        "cancelling"
-    }
-
-    fn capture(&self) -> Result<Cancels, BoxError> {
-        Ok(Cancels(self.0.lock().unwrap().take()))
-    }
-
-    fn attach(&self, _: &Cancels) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Ok(())
     }
 }
 
@@ -162,7 +146,7 @@ fn what_tasks_do_and_leave_is_no_carriers_code() {
         static LEVEL: Cell<u8> = const { Cell::new(0) };
         static LEFT: RefCell<Says> = const { RefCell::new(Says(None)) };
     }
-    foreign::install(Capturing { fails: false }).unwrap();
+    foreign::install(capturing(|| Ok(Captures))).unwrap();
     let said = Arc::<Mutex<Vec<bool>>>::default();
     let theirs = Arc::clone(&said);
     let says = move || Says(Some(Arc::clone(&theirs)));
@@ -182,8 +166,84 @@ fn what_tasks_do_and_leave_is_no_carriers_code() {
     let busy = pool.submit(move || held.recv().unwrap_or_default());
     let theirs = says();
     let task = pool.submit(move || drop(theirs));
-    drop(Context::empty().carry(Cancelling(Mutex::new(Some(task)))));
+    let task = Mutex::new(Some(task));
+    let cancels = move || Ok(Cancels(task.lock().unwrap().take()));
+    drop(Context::empty().carry(capturing(cancels)));
     drop(hold);
     busy.join().unwrap();
     assert_eq!(*said.lock().unwrap(), [true; 3]);
+}
+
+/// Notes for each of its methods whether what is captured there carries what is installed.
+struct Looks(Arc<Mutex<Vec<(&'static str, bool)>>>);
+
+impl Looks {
+    fn look(&self, at: &'static str) {
+        let carries = carries();
+        self.0.lock().unwrap().push((at, carries));
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        self.look("drop");
+    }
+}
+
+impl Carrier for Looks {
+    type Captured = u8;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "looks"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        self.look("capture");
+        Ok(1)
+    }
+
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        self.look("attach");
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        self.look("detach");
+        Ok(())
+    }
+
+    fn nothing(&self) -> Option<u8> {
+        self.look("nothing");
+        Some(0)
+    }
+
+    fn reattach(&self, _: &u8, (): &mut ()) -> bool {
+        self.look("reattach");
+        true
+    }
+}
+
+#[test]
+fn all_methods_of_a_carrier_and_its_drop_are_its_code() {
+    if !in_a_process_of_its_own("own_code::all_methods_of_a_carrier_and_its_drop_are_its_code") {
+        return;
+    }
+    foreign::install(capturing(|| Ok(Captures))).unwrap();
+    worker_local! { static MADE: u8 = 7; }
+    let looks = Arc::default();
+    let context = Context::empty().carry(Looks(Arc::clone(&looks)));
+    context.run(|| MADE.with(|_| ()));
+    let pool = Pool::new(1).unwrap();
+    pool.in_context(&context).map(0..10_000, |n| n);
+    drop((context, pool));
+    let seen = std::mem::take(&mut *looks.lock().unwrap());
+    for method in ["capture", "attach", "detach", "nothing", "reattach", "drop"] {
+        assert!(seen.contains(&(method, false)), "{method}: {seen:?}");
+    }
+    // That it is asked while it is installed, too.
+    foreign::install(Looks(Arc::clone(&looks))).unwrap();
+    let installed = std::mem::take(&mut *looks.lock().unwrap());
+    assert!(installed.contains(&("nothing", false)), "{installed:?}");
+    assert!(seen.iter().chain(&installed).all(|(_, carries)| !carries), "{seen:?} {installed:?}");
 }

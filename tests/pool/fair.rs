@@ -15,9 +15,30 @@ fn until(over: &AtomicBool) -> impl Iterator<Item = usize> + Send {
     (0..).take_while(|_| !over.load(Ordering::SeqCst))
 }
 
+/// What an item or another task takes.
+const WORK: Duration = Duration::from_micros(100);
+
+/// Has other tasks wait for a worker, until `over`.
+fn keep_busy(pool: &Pool, over: &AtomicBool) {
+    while !over.load(Ordering::SeqCst) {
+        let others: Vec<_> =
+            (0..pool.workers()).map(|_| pool.submit(|| std::thread::sleep(WORK))).collect();
+        others.into_iter().for_each(|other| other.join().unwrap());
+    }
+}
+
 /// Runs `visit` on a plain thread while a map of short items keeps every worker, and ends the map
 /// after it.
 fn beside_a_map(pool: &Pool, visit: impl FnOnce(&Pool) + Send) {
+    beside(pool, |over, item| pool.map(until(over), item), visit);
+}
+
+/// The same beside another kind of map, of items `until` its flag is set.
+fn beside(
+    pool: &Pool,
+    map: impl FnOnce(&AtomicBool, &(dyn Fn(usize) -> usize + Sync)) -> Vec<usize>,
+    visit: impl FnOnce(&Pool) + Send,
+) {
     let over = AtomicBool::new(false);
     let started = AtomicUsize::new(0);
     std::thread::scope(|s| {
@@ -29,7 +50,7 @@ fn beside_a_map(pool: &Pool, visit: impl FnOnce(&Pool) + Send) {
             visit(pool);
             over.store(true, Ordering::SeqCst);
         });
-        let done = pool.map(until(&over), |n| {
+        let done = map(&over, &|n| {
             started.fetch_add(1, Ordering::SeqCst);
             n
         });
@@ -127,19 +148,13 @@ fn a_shutdown_finds_what_gave_way() {
 fn helpers_with_scratch_give_way_all_the_same() {
     each_shape(|pool| {
         for makes in [Duration::ZERO, Duration::from_millis(1)] {
-            let over = AtomicBool::new(false);
-            let started = AtomicUsize::new(0);
-            std::thread::scope(|s| {
-                s.spawn(|| {
-                    while started.load(Ordering::SeqCst) < 1000 {
-                        std::thread::yield_now();
-                    }
-                    assert_eq!(pool.submit(|| 7).join().unwrap(), 7);
-                    assert_eq!(pool.broadcast(|| 1).len(), pool.workers());
-                    over.store(true, Ordering::SeqCst);
-                });
-                let init = || std::thread::sleep(makes);
-                pool.map_init(until(&over), init, |(), _| started.fetch_add(1, Ordering::SeqCst));
+            let init = || std::thread::sleep(makes);
+            let map = |over: &AtomicBool, item: &(dyn Fn(usize) -> usize + Sync)| {
+                pool.map_init(until(over), init, |(), n| item(n))
+            };
+            beside(pool, map, |pool| {
+                assert_eq!(pool.submit(|| 7).join().unwrap(), 7);
+                assert_eq!(pool.broadcast(|| 1).len(), pool.workers());
             });
         }
     });
@@ -156,19 +171,13 @@ fn scratch_that_took_long_is_not_made_anew_for_each_turn() {
         for pool in [pool, &pool.in_context(&carries)] {
             let (over, made) = (AtomicBool::new(false), AtomicUsize::new(0));
             std::thread::scope(|s| {
-                s.spawn(|| {
-                    let other = || pool.submit(|| std::thread::sleep(Duration::from_micros(100)));
-                    while !over.load(Ordering::SeqCst) {
-                        let others: Vec<_> = (0..pool.workers()).map(|_| other()).collect();
-                        others.into_iter().for_each(|other| other.join().unwrap());
-                    }
-                });
+                s.spawn(|| keep_busy(pool, &over));
                 let init = || {
                     made.fetch_add(1, Ordering::SeqCst);
                     std::thread::sleep(INIT);
                 };
                 let began = Instant::now();
-                pool.map_init(0..200, init, |(), _| std::thread::sleep(Duration::from_micros(100)));
+                pool.map_init(0..200, init, |(), _| std::thread::sleep(WORK));
                 // A worker that has made it stays for ten times as long.
                 let turns = began.elapsed().as_nanos() / (11 * INIT).as_nanos() + 1;
                 over.store(true, Ordering::SeqCst);
@@ -177,4 +186,20 @@ fn scratch_that_took_long_is_not_made_anew_for_each_turn() {
             });
         }
     });
+}
+
+#[test]
+fn scratch_that_took_very_long_is_made_anew_all_the_same() {
+    let pool = Pool::new(1).unwrap();
+    let (over, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|s| {
+        s.spawn(|| keep_busy(&pool, &over));
+        let init = || {
+            std::thread::sleep(Duration::from_millis(100));
+            made.fetch_add(1, Ordering::SeqCst);
+        };
+        pool.map_init(0..2_000, init, |(), _| std::thread::sleep(WORK));
+        over.store(true, Ordering::SeqCst);
+    });
+    assert!(made.into_inner() > 1, "a helper gives way after 100 ms");
 }
