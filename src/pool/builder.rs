@@ -376,8 +376,8 @@ impl PoolBuilder {
     /// that no thread can have, a queue without room, a carrier that cannot capture, a sentinel
     /// that has to watch where that does not work, a start hook that fails where it is
     /// [required](PoolBuilder::require_worker_start), and when the system refuses a thread; workers
-    /// that had started have ended then. (Inside a task the wait for that takes a thread. Should the
-    /// system refuse that one, too, for some two seconds, they end later.)
+    /// that had started have ended then. (Inside a task the wait for that takes a thread. Should
+    /// the system refuse that one, too, for some two seconds, they end later.)
     ///
     /// # Examples
     ///

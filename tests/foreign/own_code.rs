@@ -172,6 +172,25 @@ fn what_tasks_do_and_leave_is_no_carriers_code() {
     drop(hold);
     busy.join().unwrap();
     assert_eq!(*said.lock().unwrap(), [true; 3]);
+    // Tasks that run on top of a carrier's code, which waits for them.
+    let inner = pool.clone();
+    let waits = move || {
+        let (one, other) = inner.join(carries, carries);
+        let visits = inner.broadcast(carries);
+        let task = inner.submit(carries).join().unwrap();
+        [one, other, visits[0], task, inner.map([()], |()| carries())[0]]
+    };
+    let task = pool.submit(move || {
+        let ran = Arc::new(Mutex::new(None));
+        let theirs = Arc::clone(&ran);
+        let keeps = move || {
+            *theirs.lock().unwrap() = Some(waits());
+            Ok(())
+        };
+        drop(Context::empty().carry(capturing(keeps)));
+        ran.lock().unwrap().take()
+    });
+    assert_eq!(task.join().unwrap(), Some([true; 5]));
 }
 
 /// Notes for each of its methods whether what is captured there carries what is installed.
