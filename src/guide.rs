@@ -52,7 +52,6 @@ pages! {
     comparison = "comparison.md";
     contexts = "contexts.md";
     /// [src/context/mod.rs]: ../../../src/cleanslate/context/mod.rs.html
-    /// [src/context/call.rs]: ../../../src/cleanslate/context/call.rs.html
     /// [src/context/run.rs]: ../../../src/cleanslate/context/run.rs.html
     /// [src/frame/capture.rs]: ../../../src/cleanslate/frame/capture.rs.html
     /// [src/frame/task.rs]: ../../../src/cleanslate/frame/task.rs.html
@@ -68,7 +67,6 @@ pages! {
     /// [src/pool/scheduler/current.rs]: ../../../src/cleanslate/pool/scheduler/current.rs.html
     /// [src/pool/scheduler/queue.rs]: ../../../src/cleanslate/pool/scheduler/queue.rs.html
     /// [src/pool/scheduler/sleep.rs]: ../../../src/cleanslate/pool/scheduler/sleep.rs.html
-    /// [src/pool/scheduler/tally.rs]: ../../../src/cleanslate/pool/scheduler/tally.rs.html
     /// [src/pool/scheduler/waiter.rs]: ../../../src/cleanslate/pool/scheduler/waiter.rs.html
     /// [src/pool/scheduler/worker.rs]: ../../../src/cleanslate/pool/scheduler/worker.rs.html
     /// [src/pool/scheduler/worker_slot.rs]: ../../../src/cleanslate/pool/scheduler/worker_slot.rs.html

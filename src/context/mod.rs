@@ -1,6 +1,5 @@
 //! Contexts: what a task inherits, and closures that take it along to any executor.
 
-mod call;
 mod error;
 mod run;
 mod wrap;
@@ -9,9 +8,10 @@ use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-pub(crate) use call::{Call, Once};
 pub use error::{CaptureError, RunError};
-pub(crate) use run::{attached, call, call_attached, make_for_nobody, ready_for_next, run_several};
+pub(crate) use run::{
+    Call, Once, attached, call, call_attached, make_for_nobody, ready_for_next, run_several,
+};
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{

@@ -1,8 +1,9 @@
 //! What runs on a thread of the pool: what it is counted as, and what it owes at its end.
 
 use super::Core;
+use crate::frame::Failure;
+use crate::pool::scheduler::counters::Counters;
 use crate::pool::scheduler::current::{self, Doing, InTask};
-use crate::pool::scheduler::tally::{Counters, Tally};
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
 
 impl Core {
@@ -10,7 +11,7 @@ impl Core {
     #[inline]
     pub(crate) fn tally(&self) -> Tally<'_> {
         match current::serves_in(self.id) {
-            Some(index) => self.slots[index].tally(),
+            Some(index) => Tally { counters: &self.slots[index].counters, alone: true },
             None => Tally { counters: &self.shared, alone: false },
         }
     }
@@ -22,6 +23,45 @@ impl Core {
         self.slots
             .iter()
             .fold(read(&self.shared), |sum, slot| sum.wrapping_add(read(&slot.counters)))
+    }
+}
+
+/// The counters that the current thread counts on.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally<'a> {
+    pub(crate) counters: &'a Counters,
+    /// Whether the current thread is the only one that writes to them.
+    pub(crate) alone: bool,
+}
+
+impl Tally<'_> {
+    /// Adds to one of the counters, wrapping.
+    #[inline]
+    pub(crate) fn add(self, counter: impl FnOnce(&Counters) -> &AtomicU64, n: u64) {
+        let counter = counter(self.counters);
+        if self.alone {
+            // Relaxed load: this thread wrote the value. Release: whoever reads `finished` sees
+            // what the task did; the other counters need no order.
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
+        } else {
+            // Release: as above.
+            counter.fetch_add(n, Ordering::Release);
+        }
+    }
+
+    /// Counts how something that ran has ended: `completed` tasks went well, and one failed, if
+    /// there is a failure. Comes before the end can be seen by anybody.
+    #[inline]
+    pub(crate) fn ended(self, completed: u64, failure: Option<&Failure>) {
+        if completed != 0 {
+            self.add(|c| &c.completed, completed);
+        }
+        match failure {
+            None => {}
+            Some(Failure::Panic(_)) => self.add(|c| &c.panicked, 1),
+            Some(_) => self.add(|c| &c.failed, 1),
+        }
+        self.add(|c| &c.running, 1_u64.wrapping_neg());
     }
 }
 

@@ -3,13 +3,13 @@
 
 pub(crate) mod awake;
 pub(crate) mod completions;
+pub(crate) mod counters;
 pub(crate) mod current;
 pub(crate) mod queue;
 pub(crate) mod sleep;
 #[cfg(all(loom, test))]
 mod sleep_model;
 mod stack;
-pub(crate) mod tally;
 pub(crate) mod threads;
 pub(crate) mod wait;
 pub(crate) mod waiter;

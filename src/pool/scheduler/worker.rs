@@ -124,7 +124,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut sleeper = Sleeper::of_this_thread();
     let has_work = || !core.queue.is_empty();
     let mut second = false;
-    let tally = slot.tally();
+    let tally = core.tally();
     loop {
         if slot.is_called() {
             core.sleepers.stop_searching(&mut sleeper, has_work);

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::tally::{Counters, Tally};
+use super::counters::Counters;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
 use crate::sync::seam::{Mutex, MutexGuard, Process, Thread, lock_unless};
 
@@ -56,11 +56,6 @@ impl WorkerSlot {
             process: Process::current(),
             calls: AtomicU8::new(0),
         }
-    }
-
-    /// Returns the counters, for the thread that serves here.
-    pub(crate) fn tally(&self) -> Tally<'_> {
-        Tally { counters: &self.counters, alone: true }
     }
 
     /// `None` if a thread of the parent process held the lock when this one was forked.
