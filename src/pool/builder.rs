@@ -152,7 +152,7 @@ impl PoolBuilder {
 
     /// Limits how many submitted tasks may wait to start. A full queue blocks plain threads that
     /// submit; threads that run a task of a pool are let through, since they would wait for
-    /// themselves. The default is no limit.
+    /// themselves, and so are workers at their end. The default is no limit.
     ///
     /// # Examples
     ///

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::mpsc;
 
 use crate::support::{OnDrop, finishes, in_a_process_of_its_own, quiet, retiring};
-use cleanslate::Pool;
+use cleanslate::{Context, Pool, worker_local};
 
 /// How much memory the process may address.
 mod addresses {
@@ -101,4 +101,46 @@ fn what_a_replaced_worker_leaves_on_its_thread_concerns_its_successor_no_more() 
         }
         assert_eq!(pool.stats().renewed, 1);
     });
+}
+
+// Broke: it waited for room, which the workers that waited for its own pool's end would have made.
+#[test]
+fn a_worker_at_its_end_passes_where_another_pools_queue_is_full() {
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    worker_local! { static KEPT: Option<OnDrop> = None; }
+    quiet();
+    for (is_replaced, is_kept) in [(false, false), (false, true), (true, false), (true, true)] {
+        finishes("the end of a pool inside a task of another one", move || {
+            let outer = Pool::builder().workers(1).queue_capacity(1).build().unwrap();
+            let again = outer.clone();
+            let (tell, told) = mpsc::channel();
+            let task = move || {
+                drop(again.submit(|| ()));
+                assert!(again.try_reserve().is_ok(), "a task passes");
+                let at_end = OnDrop::new(move || {
+                    let passed = futures_lite::future::block_on(again.reserve()).unwrap();
+                    tell.send([again.submit(|| 1), passed.submit(|| 2)]).unwrap();
+                });
+                let leaves = move || {
+                    if is_kept {
+                        KEPT.with(|kept| *kept = Some(at_end));
+                    } else {
+                        AT_EXIT.set(Some(at_end));
+                    }
+                };
+                let inner = Pool::new(1).unwrap();
+                let context = if is_replaced { retiring() } else { Context::empty() };
+                let left = inner.in_context(&context).submit(leaves);
+                while !left.is_finished() {
+                    // Not joined, or this thread would run it.
+                    std::thread::yield_now();
+                }
+                assert_eq!(left.join().is_err(), is_replaced);
+                inner.shutdown().unwrap();
+            };
+            outer.submit(task).join().unwrap();
+            let came = told.recv().unwrap().map(|handle| handle.join().unwrap());
+            assert_eq!(came, [1, 2]);
+        });
+    }
 }

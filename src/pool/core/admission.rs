@@ -65,8 +65,8 @@ impl Core {
     /// Lets something in: takes its place in a bounded queue, and counts it. Returns its number. If
     /// it is refused, its place is given back.
     ///
-    /// Where there is no place, a thread that runs a task passes. One that runs a task of this pool
-    /// is let in until the pool is cancelled.
+    /// Where there is no place, a thread that runs a task passes, and a worker at its end. One that
+    /// runs a task of this pool is let in until the pool is cancelled.
     #[inline]
     pub(crate) fn admit(&self, place: Place) -> Result<u64, Refused> {
         if let Some(capacity) = &self.capacity {

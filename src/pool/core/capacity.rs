@@ -166,7 +166,7 @@ impl Core {
     pub(super) fn take_place(&self, capacity: &Capacity, place: Place) -> Result<(), Refused> {
         let taken = match place {
             Place::Taken | Place::NotNeeded => Ok(()),
-            _ if current::in_task() => {
+            _ if current::is_let_through() => {
                 capacity.take_anyway();
                 Ok(())
             }
@@ -208,7 +208,7 @@ impl Core {
         waker: &Waker,
     ) -> Poll<Result<(), Refused>> {
         let capacity = match &self.capacity {
-            Some(capacity) if !current::in_task() && !self.is_closed_here() => capacity,
+            Some(capacity) if !current::is_let_through() && !self.is_closed_here() => capacity,
             // At once, also out of the line: a task would wait there for itself.
             _ => {
                 *line = None;

@@ -170,6 +170,12 @@ pub(crate) fn in_task() -> bool {
     is_working(here) || here.ending && !frame::thread::current().is_gone()
 }
 
+/// Returns whether this thread passes where a queue is full: it waits as a task does, or is a
+/// worker at its end, whatever is left of it. Who would make room may wait for the end of its pool.
+pub(crate) fn is_let_through() -> bool {
+    in_task() || HERE.get().worker_of != 0
+}
+
 #[inline]
 fn is_working(here: Here) -> bool {
     here.depth + here.drops != 0 || here.bound

@@ -5,13 +5,14 @@
 //! | starting | `on_worker_start` | as a hook | as a task |
 //! | serving | tasks, directed tasks, drops of what is cancelled | as a task | as a task |
 //! | stopping | `on_worker_stop` | as a hook | as a task |
-//! | ending | worker-locals, thread-local destructors | as a plain thread | see below |
+//! | ending | worker-locals, thread-local destructors | past a full queue | see below |
 //!
 //! A hook submits as a task does if the pool was open when it began; else it is refused.
 //!
 //! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what
 //! it waits for and what is directed to it, whatever it does. That goes for the panic hook, too,
-//! which hears of failures in each of them. In the last it is a plain thread.
+//! which hears of failures in each of them. In the last it is a plain thread, but that no queue is
+//! full for it: whoever would make room may wait for the end of its pool.
 //!
 //! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that
 //! was admitted is left, so nothing can come any more, and the hook and the destructors are refused
