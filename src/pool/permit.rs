@@ -11,6 +11,7 @@ use super::core::capacity::Waiting;
 use super::error::Refused;
 use super::handle::JoinHandle;
 use super::pool::Pool;
+use crate::panic::Guarded;
 
 impl Pool {
     /// Waits until the bounded queue has room, without blocking the thread, and returns a
@@ -119,16 +120,20 @@ impl Permit {
     /// assert_eq!(permit.submit(|| 6 * 7).join().unwrap(), 42);
     /// ```
     #[track_caller]
-    pub fn submit<F, R>(mut self, f: F) -> JoinHandle<R>
+    pub fn submit<F, R>(self, f: F) -> JoinHandle<R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
         let at = Location::caller();
-        let work = self.pool.work(f);
+        // If the capture panics, the place is given back first: the closure's drop may wait for it.
+        let f = Guarded::new(f);
+        let mut permit = self;
+        let context = permit.pool.context();
         // From here on the place is the task's.
-        self.is_unused = false;
-        self.pool.submit_work(work, at, self.pool.core().admit(Place::Taken))
+        permit.is_unused = false;
+        let admitted = permit.pool.core().admit(Place::Taken);
+        permit.pool.submit_work((f.into_inner(), context), at, admitted)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::support::{Census, Fails, finishes, occupy, panic_of};
+use crate::support::{Census, Fails, OnDrop, finishes, occupy, panic_of};
 use cleanslate::{Permit, Pool, Reserve, ReserveError, task_local};
 use futures_lite::future::{block_on, poll_once, yield_now};
 
@@ -265,6 +265,19 @@ fn a_permits_task_is_the_handles_and_inherits_where_it_is_submitted() {
 
 // Futures that wait, are handed places, submit and give up at any time, on several threads: every
 // place comes back, and the queue was never longer than its bound.
+// Broke: the closure's drop waited for the place that its own permit held.
+#[test]
+fn a_permit_whose_capture_fails_gives_its_place_back_before_the_closure_goes() {
+    finishes("the drop of a closure", || {
+        let pool = bounded(1, 1);
+        let (permit, again) = (pool.try_reserve().unwrap(), pool.detached());
+        let (tell, told) = mpsc::channel();
+        let waits = OnDrop::new(move || tell.send(again.submit(|| 5).join().unwrap()).unwrap());
+        panic_of(|| USER.with_mut(|_| drop(permit.submit(move || drop(waits)))));
+        assert_eq!(told.try_recv().unwrap(), 5);
+    });
+}
+
 #[test]
 fn no_place_is_lost_however_waits_end() {
     finishes("many waits", || {
