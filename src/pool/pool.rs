@@ -58,9 +58,10 @@ use crate::sync::seam::atomic::Ordering;
 #[doc(alias = "ThreadPoolExecutor")]
 #[derive(Clone)]
 pub struct Pool {
-    owner: Arc<Handles>,
     pub(super) name: Option<Name>,
     pub(super) inherits: Inherits,
+    /// Goes last: the last one waits for the pool's tasks, and one may wait for what is above.
+    owner: Arc<Handles>,
 }
 
 /// What the tasks inherit.
@@ -312,7 +313,7 @@ impl Pool {
     /// # Panics
     ///
     /// The first panic resumes here, after every worker was visited. Panics if the pool is shut
-    /// down.
+    /// down, or if too many tasks and visits lie on top of one another on a worker for one more.
     ///
     /// # Examples
     ///
@@ -334,6 +335,7 @@ impl Pool {
         match broadcast::run(self.core(), context, &label, f.into_inner()) {
             Ok(results) => results,
             Err(Cause::Failed(failure)) => TaskError::new(label, Cause::Failed(failure)).resume(),
+            Err(Cause::TooDeep) => panic!("a worker was not visited: {TOO_DEEP}"),
             Err(_cancelled) => self.fail_cancelled(),
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{Census, Fails, each_shape, finishes, occupy, panic_of, quiet};
@@ -59,7 +59,7 @@ fn unordered_results_overtake() {
     finishes("overtaking", || {
         let pool = Pool::new(2).unwrap();
         let (go, gate) = mpsc::channel::<()>();
-        let gate = std::sync::Mutex::new(gate);
+        let gate = Mutex::new(gate);
         let mut results = pool.imap_unordered(0..3, move |n| {
             if n == 0 {
                 gate.lock().unwrap().recv().unwrap();
@@ -225,7 +225,7 @@ fn a_closure_that_a_task_drops_last_costs_no_second_panic() {
             let (held, made) = (Fails::new(&census), census.clone());
             let (begins, begun) = mpsc::channel();
             let (open, gate) = mpsc::channel::<()>();
-            let gate = std::sync::Mutex::new(gate);
+            let gate = Mutex::new(gate);
             let results = pool.imap(0..1, move |_| {
                 held.held();
                 begins.send(()).unwrap();
@@ -317,4 +317,40 @@ fn one_that_has_come_to_its_end_holds_nothing_that_it_has_captured() {
         assert_eq!(Arc::strong_count(&tenant), 1);
         drop((ordered, unordered, panics));
     });
+}
+
+// Broke: the last handle waited for a task, and that for what a result beside it held.
+#[test]
+fn the_results_of_an_iterator_go_before_its_handle() {
+    for is_ordered in [true, false] {
+        finishes("the drop of the last handle", move || {
+            let pool = Pool::new(1).unwrap();
+            let (begin, begun) = mpsc::channel();
+            let (held, let_go) = mpsc::channel::<()>();
+            let ends = Mutex::new((Some(held), let_go, begin));
+            let f = move |n| {
+                let mut ends = ends.lock().unwrap();
+                match n {
+                    0 => None,
+                    1 => ends.0.take(),
+                    _ => {
+                        ends.2.send(()).unwrap();
+                        assert!(ends.1.recv().is_err(), "the result of the one before is gone");
+                        None
+                    }
+                }
+            };
+            if is_ordered {
+                let mut imap = pool.imap(0..3, f).buffer(3);
+                drop(pool);
+                assert!(imap.next().unwrap().is_none());
+                begun.recv().unwrap();
+            } else {
+                let mut imap = pool.imap_unordered(0..3, f).buffer(3);
+                drop(pool);
+                assert!(imap.next().unwrap().is_none());
+                begun.recv().unwrap();
+            }
+        });
+    }
 }

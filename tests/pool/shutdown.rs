@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{Census, Counted, SHAPES, each_shape, finishes, message, occupy, panic_of};
-use cleanslate::{JoinHandle, Pool};
+use crate::support::{
+    Census, Counted, OnDrop, SHAPES, each_shape, finishes, message, occupy, panic_of,
+};
+use cleanslate::{Context, JoinHandle, Pool, task_local};
 use futures_lite::future::block_on;
 
 thread_local! {
@@ -324,5 +326,64 @@ fn a_thread_that_ran_tasks_of_a_pool_waits_for_its_end_afterwards() {
         drop(busy);
         let other = second.clone();
         first.submit(move || other.shutdown()).join().unwrap().unwrap();
+    });
+}
+
+// Broke: the last handle waited for a task, and that for what the context beside it held.
+#[test]
+fn the_context_of_a_handle_goes_before_the_handle() {
+    #[derive(Clone)]
+    struct Held(#[expect(dead_code, reason = "is dropped")] Option<mpsc::Sender<()>>);
+    task_local! {
+        #[inherit]
+        static HELD: Held = Held(None);
+    }
+    finishes("the drop of the last handle", || {
+        let pool = Pool::new(1).unwrap();
+        let (held, let_go) = mpsc::channel();
+        let given = HELD.scope(Held(Some(held)), || pool.in_context(&Context::capture()));
+        let waits = pool.detached().submit(move || let_go.recv().is_err());
+        drop(pool);
+        drop(given);
+        assert!(waits.join().unwrap());
+    });
+}
+
+// Broke: in a thread's teardown only the innermost of several pools was known.
+#[test]
+fn a_shutdown_from_within_what_the_pool_waits_for_fails_in_a_threads_teardown_too() {
+    struct Hint<F>(F);
+    impl<F: Fn()> Iterator for Hint<F> {
+        type Item = ();
+        fn next(&mut self) -> Option<()> {
+            None
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            self.0();
+            (0, None)
+        }
+    }
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    finishes("the shutdown", || {
+        let pools = [Pool::new(1).unwrap(), Pool::new(1).unwrap()];
+        let failed = Arc::new(AtomicUsize::new(0));
+        let tries = {
+            let failed = Arc::clone(&failed);
+            move || {
+                let [one, other] = &pools;
+                let shuts_down = || {
+                    assert!(one.shutdown().is_err());
+                    failed.fetch_add(1, Ordering::SeqCst);
+                };
+                one.map(Hint(|| drop(other.map(Hint(shuts_down), |()| ()))), |()| ());
+            }
+        };
+        let thread = std::thread::spawn(move || {
+            let again = tries.clone();
+            AT_EXIT.set(Some(OnDrop::new(again)));
+            tries();
+        });
+        thread.join().unwrap();
+        assert!(failed.load(Ordering::SeqCst) >= 2);
     });
 }

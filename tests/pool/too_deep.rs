@@ -1,7 +1,10 @@
 //! What ends where tasks lie too deep, and how deep its drops lie in turn.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+
 use crate::support::{finishes, in_a_process_of_its_own, message};
-use cleanslate::Pool;
+use cleanslate::{JoinHandle, Pool};
 
 // Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
 // end.
@@ -66,4 +69,41 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
             assert_eq!(pool.join(|| 1, || 2), (1, 2));
         });
     }
+}
+
+// Broke: visits lay on top of one another without end, up to the end of the stack.
+#[test]
+fn a_visit_that_would_lie_too_deep_fails_its_broadcast() {
+    const ALL: usize = 300;
+    finishes("the broadcasts", || {
+        let (pool, other) = (Pool::new(1).unwrap(), Pool::new(1).unwrap());
+        let ((begin, begun), (go, gate)) = (mpsc::channel(), mpsc::channel::<()>());
+        let held_up = [other.submit(move || {
+            begin.send(()).unwrap();
+            let _gone = gate.recv();
+        })];
+        // Who waits for it cannot run it.
+        begun.recv().unwrap();
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|s| {
+            for _ in 0..ALL {
+                let (pool, held_up, tell) = (&pool, &held_up, tell.clone());
+                s.spawn(move || {
+                    let waits = || JoinHandle::wait_any(held_up);
+                    let visited = catch_unwind(AssertUnwindSafe(|| pool.broadcast(waits)));
+                    tell.send(visited.map_err(|payload| message(&*payload))).unwrap();
+                });
+            }
+            // Each waits on top of those before, as many as may.
+            for _ in 256..ALL {
+                let words = told.recv().unwrap().unwrap_err();
+                assert!(words.contains("too many tasks lie"), "{words}");
+            }
+            drop(go);
+            for _ in 0..256 {
+                assert_eq!(told.recv().unwrap(), Ok(vec![0]));
+            }
+        });
+        assert_eq!(pool.broadcast(|| 1), [1]);
+    });
 }

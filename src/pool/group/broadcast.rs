@@ -94,6 +94,11 @@ where
     fn help(&self, _shift: &dyn Shift) -> Help {
         let core = self.core;
         let Some(index) = current::index_in(core.id) else { unreachable!("workers are visited") };
+        if !current::may_nest() {
+            // It may lie on top of visits that have nothing to do with one another.
+            self.fail(Cause::TooDeep);
+            return self.one_less();
+        }
         let tally = core.tally();
         tally.add(|c| &c.running, 1);
         let in_task = current::enter(core.id, Doing::TASK);

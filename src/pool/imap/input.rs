@@ -22,7 +22,6 @@ const EAGER: usize = 1024;
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
 /// and not again after its end or its panic.
 pub(super) struct LazyInput<I, F> {
-    pub(super) pool: Pool,
     context: Context,
     at: &'static Location<'static>,
     /// Both are there until the drop.
@@ -33,6 +32,8 @@ pub(super) struct LazyInput<I, F> {
     ended: bool,
     /// At most so many items are pulled and not yet yielded.
     pub(super) buffer: usize,
+    /// Goes last, as in [`Pool`].
+    pub(super) pool: Pool,
 }
 
 impl<I, F> LazyInput<I, F> {

@@ -28,8 +28,9 @@ use crate::pool::pool::Pool;
 /// ```
 #[must_use = "no item runs before the first `next`"]
 pub struct Imap<I, F, R> {
-    input: LazyInput<I, F>,
+    /// Goes first: a task may wait for what a result holds, and the input for the tasks.
     pulled: VecDeque<JoinHandle<R>>,
+    input: LazyInput<I, F>,
 }
 
 impl<I, F, R> Imap<I, F, R> {

@@ -32,11 +32,12 @@ use crate::sync::seam;
 /// ```
 #[must_use = "no item runs before the first `next`"]
 pub struct ImapUnordered<I, F, R> {
-    input: LazyInput<I, F>,
-    /// The items that were pulled and not yet yielded, each at its number.
+    /// The items that were pulled and not yet yielded, each at its number. Goes first: a task may
+    /// wait for what a result holds, and the input for the tasks.
     pulled: Vec<Option<JoinHandle<R>>>,
     free: Vec<usize>,
     ready: Arc<CompletionQueue>,
+    input: LazyInput<I, F>,
 }
 
 impl<I, F, R> ImapUnordered<I, F, R> {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::stack;
@@ -56,8 +57,10 @@ const NOBODY: Here = Here {
 
 seam::thread_local! {
     static HERE: Cell<Here> = const { Cell::new(NOBODY) };
-    /// The pools below the innermost one, wherever they change. Nearly always empty.
-    static OUTER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    /// The pools below the innermost one, wherever they change. Nearly always empty, and then it
+    /// owns nothing. It has no destructor: there are activities in the thread's teardown, too.
+    static OUTER: RefCell<ManuallyDrop<Vec<u64>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static SLOT: OnceCell<Arc<WorkerSlot>> = const { OnceCell::new() };
 }
 
@@ -291,8 +294,19 @@ pub(crate) fn enter(pool: u64, what: Doing) -> InTask {
 
 #[cold]
 fn remember(pool: u64) {
-    // Fails in the thread's teardown only, where no task starts.
+    // Fails in the thread's teardown only, and only where thread-locals are not native.
     let _known = OUTER.try_with(|outer| outer.borrow_mut().push(pool));
+}
+
+#[cold]
+fn forget() {
+    let _known = OUTER.try_with(|outer| {
+        let mut outer = outer.borrow_mut();
+        outer.pop();
+        if outer.is_empty() {
+            drop(std::mem::take(&mut **outer));
+        }
+    });
 }
 
 impl Drop for InTask {
@@ -306,7 +320,7 @@ impl Drop for InTask {
             ..here
         });
         if self.below != here.innermost && self.below != 0 {
-            let _known = OUTER.try_with(|outer| outer.borrow_mut().pop());
+            forget();
         }
     }
 }
