@@ -58,8 +58,9 @@ pub fn on_pool<F>(pool: Pool, f: F) -> OnPool<F> {
 
 /// The handler that [`on_pool`] makes.
 pub struct OnPool<F> {
-    pool: Pool,
     f: Arc<F>,
+    /// Goes last: the last handle waits for tasks, and one may wait for what `f` holds.
+    pool: Pool,
 }
 
 impl<F> Clone for OnPool<F> {

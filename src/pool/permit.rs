@@ -20,7 +20,8 @@ impl Pool {
     /// On any executor. Those that wait for room, futures and blocked threads, get it in the order
     /// in which they came. A pool whose queue is not bounded has room at once; so has any pool for
     /// a thread that runs a task of a pool, which would otherwise wait for itself. (An isolated
-    /// future is no such task: it waits.)
+    /// future is no such task: it waits.) The waker is called where a task begins, before it runs:
+    /// one of your own must not wait for that task.
     ///
     /// # Errors
     ///

@@ -86,7 +86,8 @@ where
     }
 
     /// Returns the next result, or `Pending` if it is not there within `limit`. Runs no item on
-    /// this thread, so that the limit holds; pulling from the input takes the time that it takes,
+    /// this thread, so that the limit holds; pulling from the input takes the time that it takes (a
+    /// buffer that is practically endless is filled until the result is there, whatever the limit),
     /// and so does the wait for room in a bounded queue that is full.
     ///
     /// # Panics

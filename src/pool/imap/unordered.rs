@@ -150,8 +150,9 @@ where
     }
 
     /// Returns the next result, or `Pending` if none is there within `limit`. Runs no item on this
-    /// thread, so that the limit holds; pulling from the input takes the time that it takes, and so
-    /// does the wait for room in a bounded queue that is full.
+    /// thread, so that the limit holds; pulling from the input takes the time that it takes (a
+    /// buffer that is practically endless is filled until a result is there, whatever the limit),
+    /// and so does the wait for room in a bounded queue that is full.
     ///
     /// # Panics
     ///
