@@ -468,3 +468,17 @@ async fn a_handler_that_takes_too_long_is_given_up_and_leaves_nothing() {
     worker.run().await.unwrap();
     assert!(ends.all()[0].is_err() && is_clean());
 }
+
+// Broke: the last handle waited for a task, and that for what the closure beside it held.
+#[test]
+fn a_handler_lets_go_of_its_closure_before_its_pool() {
+    let pool = Pool::new(1).unwrap();
+    let ((held, let_go), (over, is_over)) = (mpsc::channel::<()>(), mpsc::channel());
+    drop(pool.submit(move || let_go.recv().is_err()));
+    let handler = on_pool(pool, move |_: Task<u32>| drop(held.clone()));
+    std::thread::spawn(move || {
+        drop(handler);
+        over.send(()).unwrap();
+    });
+    is_over.recv_timeout(Duration::from_secs(60)).unwrap();
+}
