@@ -79,8 +79,8 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
         table.load_preset(presets::NOTHING).set_header(["crate", "bytes", "starts as", "path"]);
         for variable in &variables {
             let state = if variable.is_initialised() { "initialised" } else { "zero" };
-            let (crate_name, size) = (crate_of(variable), variable.size().to_string());
-            table.add_row([crate_name, &size, state, variable.path()]);
+            let (crate_name, path) = (shortened(crate_of(variable)), shortened(variable.path()));
+            table.add_row([crate_name, variable.size().to_string(), state.to_owned(), path]);
         }
         for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((u16::from(index > 0), 1));
@@ -98,6 +98,17 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "the file is stripped: there may be others, without a name")?;
     }
     Ok(())
+}
+
+/// Leaves out the middle of a long name: a table is as wide as the longest, and those of large types
+/// have no end.
+pub(crate) fn shortened(name: &str) -> String {
+    const PART: usize = 100;
+    let mut ends = name.char_indices().map(|(at, _)| at);
+    match (ends.nth(PART), ends.nth_back(PART - 1)) {
+        (Some(end), Some(start)) => format!("{}…{}", &name[..end], &name[start..]),
+        _ => name.to_owned(),
+    }
 }
 
 fn crate_of(variable: &Variable) -> &str {

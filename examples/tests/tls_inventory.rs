@@ -123,6 +123,24 @@ fn a_stripped_file_is_refused() {
     assert!(err.contains("stripped"), "{err}");
 }
 
+/// It passed for a program that keeps nothing per thread.
+#[test]
+fn an_object_file_is_refused() {
+    let mut bytes = fs::read(this_program()).unwrap();
+    bytes[16] = 1;
+    let path = file("object.o", &bytes);
+    let (code, out, err) = run(&[&path]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.ends_with("object.o: neither a program nor a shared library\n"), "{err}");
+}
+
+#[test]
+fn a_long_name_is_shortened() {
+    let shortened = |len| example::shortened(&format!("<{}>::ZERO", "ü".repeat(len)));
+    assert_eq!(shortened(192), format!("<{}>::ZERO", "ü".repeat(192)));
+    assert_eq!(shortened(5_000), format!("<{}…{}>::ZERO", "ü".repeat(99), "ü".repeat(93)));
+}
+
 #[test]
 fn a_file_that_is_not_there_or_is_a_folder_is_refused() {
     let missing = Path::new(env!("CARGO_TARGET_TMPDIR")).join("missing");

@@ -2,8 +2,8 @@
 
 use crate::leak::Leak;
 use crate::plan::Plan;
-use crate::rule::Verdict;
 use crate::tls::{Identity, Loaded};
+use crate::verdict::Verdict;
 
 /// A run of bytes of one module, before a task and after it.
 #[derive(Debug)]

@@ -31,7 +31,8 @@ impl Inventory {
     /// # Errors
     ///
     /// Returns an error if the file cannot be read, is no regular file (but a named pipe, say), is
-    /// no ELF file, is truncated or malformed, or has thread-locals but no name for any of them.
+    /// no ELF file or an unlinked one (an object file), is truncated or malformed, or has
+    /// thread-locals but no name for any of them.
     ///
     /// # Examples
     ///
@@ -343,7 +344,9 @@ impl std::error::Error for InventoryError {
         match &self.failure {
             InventoryFailure::Unreadable(Failure::Io(error)) => Some(error),
             InventoryFailure::Unreadable(Failure::Malformed(error)) => Some(error),
-            InventoryFailure::Unreadable(Failure::NotAFile | Failure::NotElf)
+            InventoryFailure::Unreadable(
+                Failure::NotAFile | Failure::NotElf | Failure::NotLinked,
+            )
             | InventoryFailure::Stripped => None,
         }
     }

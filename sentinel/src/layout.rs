@@ -62,7 +62,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Returns what there is to watch but for what lies at `ignored`.
+    /// Returns what there is to watch but for what lies at `ignored`; in order of modules and
+    /// offsets.
     pub(super) fn spans(&self, ignored: &[Range<usize>]) -> Vec<Span> {
         let (mut spans, mut at) = (Vec::new(), 0);
         for (module, watched) in self.modules.iter().enumerate() {
@@ -101,14 +102,15 @@ impl Layout {
 
     /// Copies what `buffer` has of a run of bytes of one module; leaves the rest of `to` alone.
     pub(super) fn copy_of(&self, buffer: &[u8], module: usize, offset: usize, to: &mut [u8]) {
-        for span in self.view.spans().iter().filter(|span| span.module == module) {
+        let (spans, end) = (self.view.spans(), offset + to.len());
+        let is_before = |span: &Span| (span.module, span.offset + span.len) <= (module, offset);
+        let from_there = &spans[spans.partition_point(is_before)..];
+        for span in from_there.iter().take_while(|it| it.module == module && it.offset < end) {
             let start = span.offset.max(offset);
-            let end = (span.offset + span.len).min(offset + to.len());
-            if start < end {
-                let from = span.at + start - span.offset;
-                let bytes = &buffer[from..from + end - start];
-                to[start - offset..end - offset].copy_from_slice(bytes);
-            }
+            let end = (span.offset + span.len).min(end);
+            let from = span.at + start - span.offset;
+            let bytes = &buffer[from..from + end - start];
+            to[start - offset..end - offset].copy_from_slice(bytes);
         }
     }
 }

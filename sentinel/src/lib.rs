@@ -119,6 +119,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod built_in;
 mod change;
 mod error;
 mod ignore;
@@ -136,15 +137,16 @@ mod rule;
 mod sentinel;
 mod symbols;
 mod tls;
+mod verdict;
 mod watch;
 mod watcher;
 
+pub use self::built_in::BuiltInRule;
 pub use self::error::{Unsupported, WatchError};
 pub use self::ignore::{Ignored, ignore};
 pub use self::inventory::{Inventory, InventoryError, Variable};
 pub use self::leak::Leak;
 pub use self::report::Report;
-pub use self::rule::BuiltInRule;
 pub use self::sentinel::Sentinel;
 pub use self::watch::{assert_clean, supported, try_watch, watch};
 pub use self::watcher::Watcher;

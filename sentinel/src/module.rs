@@ -22,17 +22,24 @@ pub(super) struct Module {
     pub(super) unnamed: Vec<Range<usize>>,
     /// The size of a block, in bytes.
     pub(super) size: usize,
-    origin: Origin,
 }
 
-/// What tells a file from another one, and from one that replaced it.
+/// What was read of a file, and when.
+#[derive(Debug)]
+struct Known {
+    origin: Origin,
+    /// What the file is like now, which may not be what was read: see [`Module::of`].
+    version: Option<Version>,
+    module: Arc<Module>,
+}
+
+/// What tells a file from another one, and from most that replaced it.
 #[derive(Debug, PartialEq, Eq)]
 struct Origin {
     path: PathBuf,
     /// The program headers, byte for byte.
     headers: Vec<u8>,
     size: usize,
-    version: Option<Version>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +62,7 @@ impl Unread {
 }
 
 /// Reading a symbol table takes milliseconds, so each is read once in a process.
-static MODULES: Mutex<Vec<Arc<Module>>> = Mutex::new(Vec::new());
+static MODULES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 
 /// How many files are remembered. A program may load ever other plugins.
 const REMEMBERED: usize = 256;
@@ -64,7 +71,8 @@ impl Module {
     /// Finds or reads what is known of a loaded module.
     ///
     /// A file that has no symbols, is no longer there or is not the one that was loaded gives a
-    /// module without names.
+    /// module without names, if it had none when it was read before: what is removed, replaced or
+    /// stripped under a program stays loaded as it was.
     ///
     /// # Errors
     ///
@@ -73,28 +81,30 @@ impl Module {
     pub(super) fn of(loaded: &Loaded) -> Result<Arc<Module>, Unread> {
         let path = file_of(loaded);
         let version = version_of(&path);
-        let headers = loaded.headers.clone();
-        let origin = Origin { path, headers, size: loaded.size, version };
+        let origin = Origin { path, headers: loaded.headers.clone(), size: loaded.size };
         let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = modules.iter().find(|module| module.origin == origin) {
-            return Ok(Arc::clone(known));
+        let place = modules.iter().position(|known| known.origin == origin);
+        if let Some(known) = place.map(|place| &modules[place]) {
+            if known.version == version {
+                return Ok(Arc::clone(&known.module));
+            }
         }
-        let module = Arc::new(Module::read(origin)?);
-        // What a file said before it was replaced.
-        modules.retain(|old| old.origin.path != module.origin.path);
+        let read = Arc::new(Module::read(&origin)?);
+        let before = place.map(|place| modules.remove(place).module);
+        let module = before.filter(|_| read.symbols.is_empty()).unwrap_or(read);
         if modules.len() == REMEMBERED {
             modules.remove(0);
         }
-        modules.push(Arc::clone(&module));
+        modules.push(Known { origin, version, module: Arc::clone(&module) });
         Ok(module)
     }
 
-    fn read(origin: Origin) -> Result<Module, Unread> {
+    fn read(origin: &Origin) -> Result<Module, Unread> {
         let (symbols, unnamed) = match Symbols::read(&origin.path) {
             // A file that was replaced since it was loaded would give wrong names.
             Ok(file) if file.headers == origin.headers => (file.list, file.unnamed),
             Err(failure) if failure.is_temporary() => {
-                return Err(Unread { path: origin.path, failure });
+                return Err(Unread { path: origin.path.clone(), failure });
             }
             Ok(_) | Err(_) => (Vec::new(), iter::once(0..origin.size).collect()),
         };
@@ -105,7 +115,7 @@ impl Module {
             _ => origin.path.clone(),
         };
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Module { file, path, symbols, unnamed, size: origin.size, origin })
+        Ok(Module { file, path, symbols, unnamed, size: origin.size })
     }
 }
 
@@ -150,11 +160,45 @@ mod tests {
     use std::{env, fs, os, process};
 
     use super::{Module, before_deletion};
+    use crate::symbols::Symbols;
     use crate::tls::Loaded;
 
     /// Returns a name for a test's file.
     fn place(name: &str) -> PathBuf {
         env::temp_dir().join(format!("cleanslate-{}-{name}", process::id()))
+    }
+
+    fn loaded(path: &Path, headers: Vec<u8>, size: usize) -> Loaded {
+        let name = path.to_str().unwrap().into();
+        Loaded { id: 1, place: 0, base: 0, name, headers, image: Vec::new(), size }
+    }
+
+    // Broke: what was watched by another thread from then on had no names.
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn the_names_of_a_file_that_is_removed_or_replaced_are_kept() {
+        let file = place("library");
+        fs::copy(env::current_exe().unwrap(), &file).unwrap();
+        let Symbols { headers, block, .. } = Symbols::read(&file).unwrap();
+        let names = || {
+            let module = Module::of(&loaded(&file, headers.clone(), block)).unwrap();
+            module.symbols.iter().map(|symbol| symbol.name.path.clone()).collect::<Vec<_>>()
+        };
+        let before = names();
+        assert!(before.iter().any(|name| name.starts_with("std::thread::")), "{before:?}");
+        let mut stripped = fs::read(&file).unwrap();
+        stripped[0x28..0x30].fill(0);
+        stripped[0x3C..0x40].fill(0);
+        fs::write(&file, &stripped).unwrap();
+        assert_eq!(names(), before);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(names(), before);
+        fs::write(&file, "another one").unwrap();
+        assert_eq!(names(), before);
+        // One that was not seen before has none.
+        let other = Module::of(&loaded(&file, headers.clone(), block + 8)).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(other.symbols.is_empty());
     }
 
     // Broke: it went by the name of the file behind the link, to which no rule for the C library
@@ -164,16 +208,7 @@ mod tests {
         let (file, link) = (place("libc-2.31.so"), place("libc.so.6"));
         fs::write(&file, "no library").unwrap();
         os::unix::fs::symlink(file.file_name().unwrap(), &link).unwrap();
-        let loaded = Loaded {
-            id: 1,
-            place: 0,
-            base: 0,
-            name: link.to_str().unwrap().into(),
-            headers: Vec::new(),
-            image: Vec::new(),
-            size: 8,
-        };
-        let module = Module::of(&loaded).unwrap();
+        let module = Module::of(&loaded(&link, Vec::new(), 8)).unwrap();
         fs::remove_file(&link).unwrap();
         fs::remove_file(&file).unwrap();
         assert!(module.file.ends_with("-libc.so.6"), "{module:?}");

@@ -17,12 +17,17 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// Reads a symbol in rustc's legacy or v0 mangling, or of C.
-    pub(super) fn of(symbol: &str) -> Name {
+    /// Reads a symbol in rustc's legacy or v0 mangling, or of C; `None` if it is longer than the
+    /// allowance.
+    pub(super) fn within(allowance: &mut Allowance, symbol: &str) -> Option<Name> {
         let Ok(demangled) = try_demangle(symbol) else {
-            return Name { path: symbol.into(), crates: Vec::new() };
+            let name = || Name { path: symbol.into(), crates: Vec::new() };
+            return allowance.spend(symbol.len()).then(name);
         };
         let full = format!("{demangled}");
+        if !allowance.spend(full.len()) {
+            return None;
+        }
         let short = format!("{demangled:#}");
         let components = split(&short);
         let path = tidy(&components);
@@ -34,7 +39,13 @@ impl Name {
             // C++ mangles like rustc's legacy scheme, but without the hash.
             Vec::new()
         };
-        Name { path: path.into(), crates: crates.into_iter().map(Into::into).collect() }
+        Some(Name { path: path.into(), crates: crates.into_iter().map(Into::into).collect() })
+    }
+
+    /// Reads a symbol, for tests.
+    #[cfg(test)]
+    pub(super) fn of(symbol: &str) -> Name {
+        Name::within(&mut Allowance::new(), symbol).unwrap()
     }
 
     /// Makes one of a crate, for tests.
@@ -60,6 +71,30 @@ impl Name {
     /// Returns whether it comes from a Rust crate.
     pub(super) fn is_rust(&self) -> bool {
         !self.crates.is_empty()
+    }
+}
+
+/// How many bytes the symbols of one file may have together, or the paths that they stand for.
+///
+/// Symbols may share their text, and a short one may stand for a long path: a small file can be
+/// made that has more names than there is memory.
+pub(super) struct Allowance(usize);
+
+impl Allowance {
+    pub(super) fn new() -> Allowance {
+        // Enough for a hundred thousand of a hundred bytes.
+        Allowance(16 << 20)
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.0
+    }
+
+    /// Returns whether so much was left; otherwise nothing is from now on.
+    pub(super) fn spend(&mut self, len: usize) -> bool {
+        let is_enough = len <= self.0;
+        self.0 = self.0.saturating_sub(len);
+        is_enough
     }
 }
 
@@ -214,7 +249,7 @@ fn identifier(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Name;
+    use super::{Allowance, Name};
 
     #[track_caller]
     fn check(symbol: &str, path: &str, crate_name: Option<&str>) {
@@ -323,5 +358,20 @@ mod tests {
         check(&format!("_ZN3app4USER17__CLEANSLATE_CELL{hash}"), "app::USER", Some("app"));
         check(&format!("_ZN3app4user6__HERE{hash}"), "app::user::__HERE", Some("app"));
         check(&format!("_ZN3app6__HERE{hash}"), "app::__HERE", Some("app"));
+    }
+
+    // Broke: some hundred of them took minutes.
+    #[test]
+    fn a_short_symbol_that_stands_for_a_long_path_is_left_out() {
+        // Pairs of pairs; each refers to what it repeats by a place in the symbol.
+        let digits = "0123456789abcdefghijklmnopqrstuvwxyz";
+        let pairs = (7..22).rev().map(|place| format!("B{}_E", &digits[place..=place]));
+        let symbol = format!("_RINvC1a1f{}p{}E", "T".repeat(15), pairs.collect::<String>());
+        let path = Name::of(&symbol).path;
+        assert!(path.len() > symbol.len() << 10, "{path}");
+        let mut allowance = Allowance(10 << 10);
+        assert_eq!(Name::within(&mut allowance, "errno"), Some(Name::of("errno")));
+        assert_eq!(Name::within(&mut allowance, &symbol), None);
+        assert_eq!(Name::within(&mut allowance, "errno"), None);
     }
 }

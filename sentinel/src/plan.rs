@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::module::Module;
-use crate::rule::{Rules, Verdict, has_libc};
+use crate::rule::{Rules, has_libc};
 use crate::symbols::Symbol;
+use crate::verdict::Verdict;
 
 /// What a set of rules makes of the thread-locals of one module.
 #[derive(Debug)]
@@ -47,11 +48,11 @@ impl Plan {
     /// Leaves out runs in which no variable lies, with a name or without one: they are padding.
     fn without_padding(&self, mut runs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
         runs.retain(|&(offset, len)| {
-            let run = offset..offset + len;
-            let is_in = |start, end| start < run.end && run.start < end;
             let Module { symbols, unnamed, .. } = &*self.module;
-            symbols.iter().any(|symbol| is_in(symbol.offset, symbol.offset + symbol.size))
-                || unnamed.iter().any(|gap| is_in(gap.start, gap.end))
+            let symbol = symbols.partition_point(|it| it.offset + it.size <= offset);
+            let gap = unnamed.partition_point(|it| it.end <= offset);
+            symbols.get(symbol).is_some_and(|it| it.offset < offset + len)
+                || unnamed.get(gap).is_some_and(|it| it.start < offset + len)
         });
         runs
     }

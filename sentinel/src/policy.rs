@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use crate::module::Module;
 use crate::plan::Plan;
 use crate::probe::Probe;
-use crate::rule::{Rules, Verdict};
+use crate::rule::Rules;
+use crate::verdict::Verdict;
 
 /// How many plans are remembered. A program that keeps loading and unloading modules must not
 /// collect what is left of them without end.

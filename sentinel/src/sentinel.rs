@@ -3,14 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::built_in::{BuiltInRule, built_in_rules};
 use crate::error::{Unsupported, WatchError};
 use crate::lease;
 use crate::module::Module;
 use crate::policy::Policy;
 use crate::probe::Probe;
 use crate::report::Report;
-use crate::rule::{BuiltInRule, Rules, Verdict, built_in_rules};
+use crate::rule::Rules;
 use crate::tls;
+use crate::verdict::Verdict;
 use crate::watcher::Watcher;
 
 /// What a person can do about each leak, printed below the table.

@@ -1,23 +1,23 @@
 //! Reading the thread-locals that an ELF file declares.
 
+use std::cmp::Reverse;
+use std::ffi::CStr;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::{fmt, str};
 
-use object::elf::PT_TLS;
-use object::read::elf::{ElfFile, FileHeader, ProgramHeader};
-use object::{
-    Endianness, FileKind, Object, ObjectSymbol, ObjectSymbolTable, ReadCache, SymbolKind,
-};
+use object::elf::{PT_TLS, SHN_UNDEF, STT_TLS};
+use object::read::elf::{ElfFile, FileHeader, ProgramHeader, SectionHeader, Sym, SymbolTable};
+use object::{Endianness, FileKind, Object, ObjectKind, ObjectSymbol, ReadCache, SymbolKind};
 
-use crate::name::Name;
+use crate::name::{Allowance, Name};
 
 /// A thread-local that a file's symbol table names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Symbol {
-    pub(super) name: Name,
+pub(super) struct Symbol<N = Name> {
+    pub(super) name: N,
     /// Counted from the start of the module's block.
     pub(super) offset: usize,
     pub(super) size: usize,
@@ -44,6 +44,7 @@ pub(super) enum Failure {
     Io(io::Error),
     NotAFile,
     NotElf,
+    NotLinked,
     Malformed(object::Error),
 }
 
@@ -64,6 +65,7 @@ impl fmt::Display for Failure {
             Failure::Io(error) => write!(f, "{error}"),
             Failure::NotAFile => f.write_str("not a regular file"),
             Failure::NotElf => f.write_str("not an ELF file"),
+            Failure::NotLinked => f.write_str("neither a program nor a shared library"),
             Failure::Malformed(error) => write!(f, "a truncated or malformed ELF file: {error}"),
         }
     }
@@ -92,20 +94,27 @@ impl Symbols {
         let data = ReadCache::new(file);
         match FileKind::parse(&data).map_err(Failure::Malformed)? {
             FileKind::Elf32 => {
-                collect(ElfFile::<object::elf::FileHeader32<Endianness>, _>::parse(&data))
+                collect::<object::elf::FileHeader32<Endianness>>(ElfFile::parse(&data), &data)
             }
             FileKind::Elf64 => {
-                collect(ElfFile::<object::elf::FileHeader64<Endianness>, _>::parse(&data))
+                collect::<object::elf::FileHeader64<Endianness>>(ElfFile::parse(&data), &data)
             }
             _ => Err(Failure::NotElf),
         }
     }
 }
 
+type Elf<'data, H> = ElfFile<'data, H, &'data ReadCache<File>>;
+
 fn collect<'data, H: FileHeader<Endian = Endianness>>(
-    file: object::Result<ElfFile<'data, H, &'data ReadCache<File>>>,
+    file: object::Result<Elf<'data, H>>,
+    data: &'data ReadCache<File>,
 ) -> Result<Symbols, Failure> {
     let file = file.map_err(Failure::Malformed)?;
+    if !matches!(file.kind(), ObjectKind::Executable | ObjectKind::Dynamic) {
+        // In what is not linked yet a thread-local has no place in a block.
+        return Err(Failure::NotLinked);
+    }
     let endian = file.endian();
     let tls = file.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_TLS);
     let number = |field: fn(&H::ProgramHeader, Endianness) -> H::Word| {
@@ -114,34 +123,78 @@ fn collect<'data, H: FileHeader<Endian = Endianness>>(
     let (block, initialised) = (number(ProgramHeader::p_memsz), number(ProgramHeader::p_filesz));
     let place =
         Place { start: number(ProgramHeader::p_vaddr), align: number(ProgramHeader::p_align) };
+    let mut names = Names {
+        symbols: Allowance::new(),
+        paths: Allowance::new(),
+        is_any_missing: !has_names(&file),
+    };
     let mut list = Vec::new();
-    for table in [file.symbol_table(), file.dynamic_symbol_table()].into_iter().flatten() {
+    for table in [file.elf_symbol_table(), file.elf_dynamic_symbol_table()] {
+        let strings = strings(&file, table, data).map_err(Failure::Malformed)?;
         for symbol in table.symbols() {
-            if symbol.kind() != SymbolKind::Tls || symbol.is_undefined() {
+            let offset = to_usize(symbol.st_value(endian));
+            let is_undefined = symbol.st_shndx(endian) == SHN_UNDEF;
+            if symbol.st_type() != STT_TLS || is_undefined || offset >= block {
                 continue;
             }
-            let symbol_name = symbol.name_bytes().map_err(Failure::Malformed)?;
-            let Ok(symbol_name) = str::from_utf8(symbol_name) else { continue };
-            let (offset, size) = (to_usize(symbol.address()), to_usize(symbol.size()));
+            let Some(name) = names.read(strings, symbol.st_name(endian)) else { continue };
             // The linker's own marker for the start of the block is no variable.
-            if offset >= block || symbol_name == "_TLS_MODULE_BASE_" {
-                continue;
+            if name != "_TLS_MODULE_BASE_" {
+                list.push(Symbol { name, offset, size: to_usize(symbol.st_size(endian)) });
             }
-            list.push(Symbol { name: Name::of(symbol_name), offset, size });
         }
     }
     let headers = object::pod::bytes_of_slice(file.elf_program_headers()).to_vec();
-    let list = without_overlaps(list, block);
-    let unnamed = unnamed(&list, block, Some(place).filter(|_| has_names(&file)));
+    let list = names.demangle(without_overlaps(list, block));
+    let unnamed = unnamed(&list, block, Some(place).filter(|_| !names.is_any_missing));
     Ok(Symbols { list, unnamed, block, initialised, headers })
+}
+
+/// Returns the names of a table's symbols, one behind another.
+fn strings<'data, H: FileHeader<Endian = Endianness>>(
+    file: &Elf<'data, H>,
+    table: &SymbolTable<'data, H, &'data ReadCache<File>>,
+    data: &'data ReadCache<File>,
+) -> object::Result<&'data [u8]> {
+    if table.is_empty() {
+        return Ok(&[]);
+    }
+    // As a whole: of single ones `object` reads no more than four kibibytes.
+    file.elf_section_table().section(table.string_section())?.data(file.endian(), data)
+}
+
+/// What reads names, and takes down whether there was one that it could not read.
+struct Names {
+    symbols: Allowance,
+    paths: Allowance,
+    is_any_missing: bool,
+}
+
+impl Names {
+    /// Returns the name that starts at `start`; `None` if there is none, or none that can be read.
+    fn read<'data>(&mut self, strings: &'data [u8], start: u32) -> Option<&'data str> {
+        let rest = strings.get(start as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(self.symbols.left())];
+        let name = CStr::from_bytes_until_nul(rest).ok().and_then(|name| name.to_str().ok());
+        let name = name.filter(|name| !name.is_empty() && self.symbols.spend(name.len()));
+        self.is_any_missing |= name.is_none();
+        name
+    }
+
+    fn demangle(&mut self, list: Vec<Symbol<&str>>) -> Vec<Symbol> {
+        let to_named = |Symbol { name, offset, size }| {
+            let name = Name::within(&mut self.paths, name);
+            self.is_any_missing |= name.is_none();
+            Some(Symbol { name: name?, offset, size })
+        };
+        list.into_iter().filter_map(to_named).collect()
+    }
 }
 
 /// Returns whether nothing was taken out of a file's table of symbols, as far as can be seen: names
 /// of source files are the first that linkers leave out, and `strip -x` leaves nothing else that is
 /// local. (Without a table, only what is needed for linking has a name.)
-fn has_names<'data, H: FileHeader<Endian = Endianness>>(
-    file: &ElfFile<'data, H, &'data ReadCache<File>>,
-) -> bool {
+fn has_names<H: FileHeader<Endian = Endianness>>(file: &Elf<'_, H>) -> bool {
     let has = |is_it: fn(SymbolKind) -> bool| {
         file.symbols().any(|symbol| symbol.is_local() && is_it(symbol.kind()))
     };
@@ -168,7 +221,7 @@ impl Place {
 
 /// Returns the bytes that may belong to a variable without a name: all that have none, unless each
 /// of them can be there for alignment. Where a `place` is missing, names are.
-fn unnamed(list: &[Symbol], block: usize, place: Option<Place>) -> Vec<Range<usize>> {
+fn unnamed<N>(list: &[Symbol<N>], block: usize, place: Option<Place>) -> Vec<Range<usize>> {
     let ends = list.iter().map(|symbol| symbol.offset + symbol.size);
     let starts = list.iter().map(|symbol| symbol.offset).chain([block]);
     let mut gaps: Vec<_> =
@@ -186,12 +239,9 @@ fn to_usize(number: impl Into<u64>) -> usize {
 
 /// Sorts, keeps one of several names for the same bytes, and gives what has no size (a label in
 /// assembly) the bytes up to the next symbol.
-fn without_overlaps(mut list: Vec<Symbol>, block: usize) -> Vec<Symbol> {
-    list.sort_by(|a, b| {
-        let shortest_name = || a.name.path.len().cmp(&b.name.path.len());
-        a.offset.cmp(&b.offset).then(b.size.cmp(&a.size)).then_with(shortest_name)
-    });
-    let mut kept: Vec<Symbol> = Vec::with_capacity(list.len());
+fn without_overlaps(mut list: Vec<Symbol<&str>>, block: usize) -> Vec<Symbol<&str>> {
+    list.sort_by_key(|symbol| (symbol.offset, Reverse(symbol.size), symbol.name.len()));
+    let mut kept: Vec<Symbol<_>> = Vec::with_capacity(list.len());
     for symbol in list {
         if let Some(last) = kept.last_mut() {
             if last.size == 0 && last.offset < symbol.offset {
@@ -214,10 +264,10 @@ fn without_overlaps(mut list: Vec<Symbol>, block: usize) -> Vec<Symbol> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, Place, Symbol, unnamed, without_overlaps};
+    use super::{Place, Symbol, unnamed, without_overlaps};
 
-    fn symbol(name: &str, offset: usize, size: usize) -> Symbol {
-        Symbol { name: Name::of(name), offset, size }
+    fn symbol(name: &str, offset: usize, size: usize) -> Symbol<&str> {
+        Symbol { name, offset, size }
     }
 
     #[test]
@@ -230,7 +280,7 @@ mod tests {
             symbol("long", 12, 400),
         ];
         let kept = without_overlaps(list, 24);
-        let seen: Vec<_> = kept.iter().map(|s| (&*s.name.path, s.offset, s.size)).collect();
+        let seen: Vec<_> = kept.iter().map(|s| (s.name, s.offset, s.size)).collect();
         assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("long", 12, 12)]);
     }
 
@@ -238,7 +288,7 @@ mod tests {
     #[test]
     fn what_alignment_does_not_explain_has_lost_its_name() {
         let list = [symbol("a", 8, 4), symbol("b", 16, 1), symbol("c", 24, 8)];
-        let bounds = |list: &[_], block, place| {
+        let bounds = |list: &[Symbol<&str>], block, place| {
             unnamed(list, block, place).iter().map(|gap| (gap.start, gap.end)).collect::<Vec<_>>()
         };
         let found = |end, start, align| bounds(&list, end, Some(Place { start, align }));

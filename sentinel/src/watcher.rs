@@ -179,25 +179,22 @@ impl Watcher {
             self.ignored = ignored;
             self.watch_anew();
         }
-        let layout = &self.layout;
+        let Layout { loads, modules, view, .. } = &self.layout;
         // Modules may have been unloaded and others loaded all the same. This thread has not used
         // any thread-local of a new one: that would have changed its blocks.
-        let changed = (tls::loads() != layout.loads).then(tls::list);
+        let changed = (tls::loads() != *loads).then(tls::list);
+        let identity = |watched: &Watched| match &changed {
+            None => Some(Identity::Same),
+            Some(now) => now.find(&watched.loaded, *loads),
+        };
+        let identities: Vec<_> = modules.iter().map(identity).collect();
         let mut leaks = Vec::new();
-        for span in layout.view.spans() {
-            let watched = &layout.modules[span.module];
-            let Some(plan) = &watched.plan else { continue };
-            let identity = match &changed {
-                None => Identity::Same,
-                Some(now) => match now.find(&watched.loaded, layout.loads) {
-                    Some(identity) => identity,
-                    // Nobody misses what is left of an unloaded module.
-                    None => continue,
-                },
-            };
+        for span in view.spans() {
+            let Watched { loaded, plan: Some(plan) } = &modules[span.module] else { continue };
+            // Nobody misses what is left of an unloaded module.
+            let Some(identity) = identities[span.module] else { continue };
             let bytes = span.at..span.at + span.len;
             let (before, after) = (&self.before[bytes.clone()], &self.after[bytes]);
-            let loaded = &watched.loaded;
             Change { loaded, plan, offset: span.offset, before, after, identity }.leaks(&mut leaks);
         }
         leaks
@@ -227,6 +224,8 @@ impl Watcher {
             // Reading a symbol table has changed the blocks once more: there is nothing to go by.
             return Vec::new();
         }
+        let past_of = |module| self.layout.past_of(module, &now);
+        let pasts: Vec<_> = (0..now.modules.len()).map(past_of).collect();
         let mut leaks = Vec::new();
         let mut before = Vec::new();
         for span in now.view.spans() {
@@ -234,7 +233,7 @@ impl Watcher {
             let after = &self.after[span.at..span.at + span.len];
             before.clear();
             before.extend_from_slice(after);
-            let identity = match self.layout.past_of(span.module, &now) {
+            let identity = match pasts[span.module] {
                 // What was not watched then counts as unchanged.
                 Past::Seen(module, identity) => {
                     self.layout.copy_of(&self.before, module, span.offset, &mut before);

@@ -1,0 +1,277 @@
+//! What is kept per thread by design, and may change.
+
+use std::fmt;
+
+use crate::verdict::Verdict;
+
+/// A rule that every new [`Sentinel`](crate::Sentinel) has.
+///
+/// ```
+/// use cleanslate_sentinel::Sentinel;
+///
+/// let mut rules = Sentinel::built_in_rules();
+/// let rng = rules.find(|rule| rule.pattern().starts_with("rand::")).unwrap();
+/// assert!(rng.is_first_touch_only());
+/// assert!(rng.to_string().contains("may change at its first touch"));
+/// ```
+#[derive(Clone, Copy)]
+pub struct BuiltInRule(&'static Standing);
+
+impl BuiltInRule {
+    /// Returns what it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut rules = cleanslate_sentinel::Sentinel::built_in_rules();
+    /// assert!(rules.all(|rule| !rule.pattern().is_empty()));
+    /// ```
+    #[must_use]
+    pub fn pattern(&self) -> &'static str {
+        self.0.pattern
+    }
+
+    /// Returns whether only a first touch is allowed, and a later change is a leak.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut rules = cleanslate_sentinel::Sentinel::built_in_rules();
+    /// assert!(rules.any(|rule| !rule.is_first_touch_only()));
+    /// ```
+    #[must_use]
+    pub fn is_first_touch_only(&self) -> bool {
+        self.0.verdict == Verdict::FirstTouch
+    }
+
+    /// Returns what is kept there per thread by design.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut rules = cleanslate_sentinel::Sentinel::built_in_rules();
+    /// assert!(rules.all(|rule| !rule.reason().is_empty()));
+    /// ```
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+}
+
+impl fmt::Display for BuiltInRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing { pattern, verdict, reason } = self.0;
+        write!(f, "{pattern} {}: {reason}", verdict.says())
+    }
+}
+
+impl fmt::Debug for BuiltInRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Standing { pattern, verdict, reason } = self.0;
+        f.debug_struct("BuiltInRule")
+            .field("pattern", pattern)
+            .field("says", &verdict.says())
+            .field("reason", reason)
+            .finish()
+    }
+}
+
+pub(super) fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
+    BUILT_IN.iter().map(BuiltInRule)
+}
+
+pub(super) struct Standing {
+    pub(super) pattern: &'static str,
+    pub(super) verdict: Verdict,
+    reason: &'static str,
+}
+
+impl Standing {
+    const fn new(pattern: &'static str, verdict: Verdict, reason: &'static str) -> Standing {
+        Standing { pattern, verdict, reason }
+    }
+}
+
+/// What keeps something per thread by design, besides std.
+///
+/// The corpus runs each of these crates and fails without the crate's rule, or with one that is
+/// not needed. What changes only at its first touch is held to that.
+pub(super) const BUILT_IN: &[Standing] = &[
+    Standing::new(
+        "module:libc.so*",
+        Verdict::Allowed,
+        "the C library: errno, the allocator's cache, the resolver, dlerror",
+    ),
+    Standing::new("__mi_*", Verdict::Allowed, "mimalloc: the thread's heap"),
+    Standing::new(
+        "arc_swap::debt::list::THREAD_HEAD",
+        Verdict::Allowed,
+        "the thread's node in a list of debts, with a generation",
+    ),
+    Standing::new(
+        "chrono::offset::local::inner::TZ_INFO",
+        Verdict::Allowed,
+        "the time zone, read again when it is old",
+    ),
+    Standing::new(
+        "crossbeam_channel::context",
+        Verdict::Allowed,
+        "the thread's place in a wait, taken out while it waits",
+    ),
+    Standing::new(
+        "crossbeam_channel::waker::current_thread_id::THREAD_ID",
+        Verdict::FirstTouch,
+        "the thread's number",
+    ),
+    Standing::new(
+        "crossbeam_epoch::default::HANDLE",
+        Verdict::FirstTouch,
+        "the thread's membership in the default collector",
+    ),
+    Standing::new(
+        "crossbeam_utils::sync::sharded_lock::REGISTRATION",
+        Verdict::FirstTouch,
+        "the thread's number",
+    ),
+    Standing::new(
+        "<env_logger::*Logger as log::Log>::log::FORMATTER",
+        Verdict::Allowed,
+        "the buffer in which a line is formatted",
+    ),
+    Standing::new("event_listener", Verdict::FirstTouch, "what wakes the thread"),
+    Standing::new(
+        "fastrand::global_rng::RNG",
+        Verdict::Allowed,
+        "the state of a random number generator; after `seed` the numbers of later tasks can be \
+         predicted, and that passes, too",
+    ),
+    Standing::new(
+        "futures_executor::local_pool::CURRENT_THREAD_NOTIFY",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new(
+        "futures_lite::future::block_on::CACHE",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new(
+        "metrics::recorder::LOCAL_RECORDER",
+        Verdict::Unset,
+        "the recorder of the closure around, with which it ends",
+    ),
+    Standing::new(
+        "minijinja::compiler::codegen",
+        Verdict::Allowed,
+        "buffers that are there to be used again",
+    ),
+    Standing::new(
+        "minijinja::macros::*::ENV",
+        Verdict::FirstTouch,
+        "an environment that nobody can change",
+    ),
+    Standing::new(
+        "opentelemetry::context::CURRENT_CONTEXT",
+        Verdict::FirstTouch,
+        "the current context; one that stays attached passes, too, if nothing on the thread has \
+         touched contexts before",
+    ),
+    Standing::new(
+        "<parking_lot::*RawThreadId as lock_api::*",
+        Verdict::FirstTouch,
+        "the thread's number, for reentrant locks",
+    ),
+    Standing::new(
+        "parking_lot_core",
+        Verdict::Allowed,
+        "the thread's place in a wait that is over",
+    ),
+    Standing::new(
+        "rand::rngs::thread::THREAD_RNG_KEY",
+        Verdict::FirstTouch,
+        "a pointer to the thread's random number generator",
+    ),
+    Standing::new(
+        "rayon_core::registry::Registry::in_worker_cold::LOCK_LATCH",
+        Verdict::Allowed,
+        "a lock on which a thread outside the pool waits",
+    ),
+    Standing::new("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "sdd::collector",
+        Verdict::FirstTouch,
+        "the thread's membership in the collector",
+    ),
+    Standing::new("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
+    Standing::new("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "slog_scope::TL_SCOPES",
+        Verdict::FirstTouch,
+        "the loggers of the scopes that surround the code; each ends with its closure",
+    ),
+    Standing::new("stacker::STACK_LIMIT", Verdict::FirstTouch, "where the thread's stack ends"),
+    Standing::new(
+        "textwrap::word_separators::LINE_SEGMENTER",
+        Verdict::FirstTouch,
+        "tables that nobody can change",
+    ),
+    Standing::new("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
+    Standing::new(
+        "tokio::runtime::context::CONTEXT",
+        Verdict::SameKind,
+        "the current runtime, its budget and random numbers",
+    ),
+    Standing::new(
+        "tokio::runtime::park::CURRENT_PARKER",
+        Verdict::FirstTouch,
+        "what wakes the thread",
+    ),
+    Standing::new("tokio::task::local::CURRENT", Verdict::Unset, "the current LocalSet"),
+    Standing::new(
+        "tracing_core::dispatcher::CURRENT_STATE",
+        Verdict::Unset,
+        "the current dispatcher",
+    ),
+    Standing::new(
+        "<tracing_subscriber::*::on_event::BUF",
+        Verdict::Allowed,
+        "the buffer in which a line is formatted",
+    ),
+];
+
+/// What no crate declares and a program may contain: the runtime of a sanitizer. Those names that
+/// are not marked as its own are of functions of the C library that it stands in for.
+pub(super) const LINKED_IN: &[&str] = &[
+    "*__asan*",
+    "*__dfsan*",
+    "*__hwasan*",
+    "*__lsan*",
+    "*__msan*",
+    "*__rtsan*",
+    "*__sancov*",
+    "*__sanitizer*",
+    "*__tsan*",
+    "_ZL10pglob_copy",
+    "_ZL14scandir_*",
+    "_ZL15msan_expect_umr",
+    "_ZL16scandir64_*",
+    "_ZL20dfsan_current_thread",
+    "_ZL20in_interceptor_scope",
+    "_ZL23msan_expected_umr_found",
+];
+
+/// What no crate declares and a file may contain that has a C library in it, the library's own or
+/// that of a program which is linked statically. Elsewhere such a name is anybody's.
+pub(super) const OF_LIBC: &[&str] = &[
+    "errno",
+    "tcache",
+    "tcache_shutting_down",
+    "thread_arena",
+    LIBC,
+    "__h_errno",
+    "__resp",
+    "_nl_current_*",
+];
+
+/// What tells such a file: glibc's names that nobody else has.
+pub(super) const LIBC: &str = "__libc_*";
