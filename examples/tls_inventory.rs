@@ -100,8 +100,8 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves out the middle of a long name: a table is as wide as the longest, and those of large types
-/// have no end.
+/// Leaves out the middle of a long name: a table is as wide as the longest one, and those of large
+/// types have no end.
 pub(crate) fn shortened(name: &str) -> String {
     const PART: usize = 100;
     let mut ends = name.char_indices().map(|(at, _)| at);

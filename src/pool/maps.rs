@@ -273,7 +273,7 @@ impl Pool {
         N: Fn() -> I::Item + Sync,
         G: Fn(I::Item, I::Item) -> I::Item + Sync,
     {
-        self.map_reduce(items, |item| item, identity, reduce)
+        self.reduction("reduce", items, |item| item, identity, reduce)
     }
 
     /// Applies `f` to every item and reduces the results to one, as [`reduce`](Pool::reduce) does.
@@ -318,7 +318,27 @@ impl Pool {
         N: Fn() -> R + Sync,
         G: Fn(R, R) -> R + Sync,
     {
-        let call = self.unnumbered("map_reduce", Location::caller());
+        self.reduction("map_reduce", items, f, identity, reduce)
+    }
+
+    #[track_caller]
+    fn reduction<I, F, R, N, G>(
+        &self,
+        called: &'static str,
+        items: I,
+        f: F,
+        identity: N,
+        reduce: G,
+    ) -> R
+    where
+        I: IntoIterator,
+        I::IntoIter: Send,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send,
+        N: Fn() -> R + Sync,
+        G: Fn(R, R) -> R + Sync,
+    {
+        let call = self.unnumbered(called, Location::caller());
         let identity = Given::new(self.core(), &call, identity);
         let (f, reduce) = (Guarded::new(f), Guarded::new(reduce));
         let parts = Parts::new(self.core(), &call);

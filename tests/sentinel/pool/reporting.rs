@@ -78,6 +78,20 @@ fn what_a_map_keeps_is_watched_where_it_belongs_to_no_item() {
 }
 
 // Broke: a task that ran on top took the item's number away.
+// Broke: it was reported as of a `map_reduce`, which nobody had called.
+#[test]
+fn what_a_reduction_leaves_where_parts_meet_has_its_name() {
+    let log = Log::default();
+    let pool = pool(2, log.of(Sentinel::new()));
+    // Within a chunk the right one is a single item.
+    let add = |a: u64, b: u64| (a + b, (b > 1).then(dirty)).0;
+    let names = || log.take().into_iter().filter_map(|told| told.task).collect::<HashSet<_>>();
+    assert_eq!(pool.reduce(vec![1; BURST], || 0, add), BURST as u64);
+    assert_eq!(names(), HashSet::from(["reduce".to_owned()]));
+    pool.named("sum").map_reduce(0..BURST, |_| 1, || 0, add);
+    assert_eq!(names(), HashSet::from(["sum: map_reduce".to_owned()]));
+}
+
 #[test]
 fn an_item_that_waits_for_another_task_is_reported_by_its_number() {
     each_shape_of(
