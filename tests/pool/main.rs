@@ -33,6 +33,7 @@ mod submit;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod successor;
 mod too_deep;
+mod turns;
 mod unheard;
 mod user_code;
 mod worker_life;

@@ -1,13 +1,15 @@
 //! What still starts after a map has stopped, where items or pulls turn out to take much longer
 //! than those before: a helper has claimed many of them then.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cleanslate::Pool;
+use cleanslate::foreign::adopt;
+use cleanslate::{Context, Pool};
 
-use crate::support::{finishes, quiet};
+use crate::support::{finishes, panic_of, quiet};
 
 /// What a helper may start after a stop, as documented.
 const BLOCK: usize = 256;
@@ -137,4 +139,33 @@ fn with_carriers_or_a_catch_for_each_item_none_starts_after_a_shutdown() {
         assert!(ended.is_err());
         assert_eq!(ran.into_inner(), 50_001);
     });
+}
+
+// Broke: the item with which such a map ended was not among those that ran there.
+#[test]
+fn what_ends_a_map_that_a_task_runs_is_counted_where_it_ran() {
+    quiet();
+    let context = Context::empty().carry(adopt(&VALUE));
+    thread_local! { static VALUE: Cell<u8> = const { Cell::new(0) }; }
+    for context in [Context::empty(), context] {
+        finishes("one worker", move || {
+            let pool = Pool::new(1).unwrap().in_context(&context);
+            let inner = pool.clone();
+            let counts = |ended: u64| {
+                let stats = pool.stats();
+                assert_eq!(stats.completed + stats.panicked, ended);
+                stats.inline
+            };
+            let map = move || {
+                let trying = |n| if n == 3 { Err(n) } else { Ok(()) };
+                assert_eq!(inner.try_map(0..10, trying), Err(3));
+                inner
+            };
+            let inner = pool.submit(map).join().unwrap();
+            assert_eq!(counts(5), 4);
+            let map = move || panic_of(|| drop(inner.map(0..10, |n| assert_ne!(n, 3))));
+            pool.submit(map).join().unwrap();
+            assert_eq!(counts(10), 8);
+        });
+    }
 }

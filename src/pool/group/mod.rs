@@ -53,6 +53,8 @@ pub(crate) trait Shift {
     fn is_over(&self) -> bool {
         false
     }
+    /// Calls a helper in the place of one that has left with [`Help::GoOn`].
+    fn call_back(&self) {}
     /// Returns whether the helper is the owner itself.
     fn is_owner(&self) -> bool {
         true
@@ -74,7 +76,7 @@ impl Shift for ToTheEnd {}
 pub(crate) enum Help {
     /// There is nothing left to start: the latch can be closed.
     Exhausted,
-    /// Others have something left to start, or to come.
+    /// Others have something left to start, or to come, and see to it.
     GoOn,
     /// There is something left to start, but not on this thread: the ticket goes back to the queue.
     Elsewhere,
@@ -159,6 +161,13 @@ impl Ticket {
         core.mark_stale(self.group.latch.close());
     }
 
+    /// Puts a ticket into the second line of the queue, for a helper that has left.
+    fn put_back(self: &Arc<Self>, core: &Core) {
+        if self.group.latch.issue(1) && core.enqueue_second(Arc::clone(self) as Arc<dyn Entry>) {
+            self.cancel_on_queue(core);
+        }
+    }
+
     /// Puts the tickets on the queue that were held back, once.
     fn offer_rest(self: &Arc<Self>, core: &Core) {
         // Relaxed: only the number matters.
@@ -175,6 +184,10 @@ struct TicketShift<'t> {
 impl Shift for TicketShift<'_> {
     fn more(&self) {
         self.ticket.offer_rest(self.core);
+    }
+
+    fn call_back(&self) {
+        self.ticket.put_back(self.core);
     }
 
     fn is_owner(&self) -> bool {
@@ -207,6 +220,12 @@ impl Shift for OwnerShift<'_> {
         });
     }
 
+    fn call_back(&self) {
+        if let Some(owner) = self.owner.get() {
+            owner.shared.put_back(self.core);
+        }
+    }
+
     fn is_alone(&self) -> bool {
         self.owner.get().is_none()
     }
@@ -220,13 +239,7 @@ impl Entry for Ticket {
                 Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
                 Help::Elsewhere => self.offer(core, 1),
-                Help::GaveWay => {
-                    if group.latch.issue(1)
-                        && core.enqueue_second(Arc::clone(&self) as Arc<dyn Entry>)
-                    {
-                        self.cancel_on_queue(core);
-                    }
-                }
+                Help::GaveWay => self.put_back(core),
             }
         })
     }

@@ -11,6 +11,7 @@ use super::output::{Piece, Stop};
 use super::pull::Pull;
 use super::shared::{Input, Map, Run, drop_given};
 use super::step::{InFrame, Step};
+use super::turns::{Stay, Turn};
 use super::verdict::StopReason;
 use crate::context;
 use crate::foreign::AttachedCarriers;
@@ -83,15 +84,19 @@ where
         true => outside_of_frames(&mut helper, &map.run, shift, alone),
         false => helper.all(),
     };
-    for unstarted in helper.chunk.by_ref() {
-        core.drop_contained(unstarted, label);
+    let mut unstarted = 0;
+    for item in helper.chunk.by_ref() {
+        unstarted += 1;
+        core.drop_contained(item, label);
     }
     let mut written = 0;
     for piece in &helper.pieces {
         written += piece.written() as u64;
     }
     if shift.is_owner() {
-        tally.add(|c| &c.inline, written);
+        // One that has failed or stopped the map has no result.
+        let open = helper.pieces.last().map_or(0, Piece::left);
+        tally.add(|c| &c.inline, written + open.saturating_sub(unstarted) as u64);
     }
     let completed = written - helper.failures;
     map.keep(&mut helper.pieces);
@@ -134,11 +139,13 @@ where
     fn chunks(&mut self, tasks: &mut Series<'_>) -> Result<Help, Failure> {
         let map = self.map;
         let Map { run, .. } = map;
-        let mut size = run.chunk_size(self.shift);
+        let mut size = self.comes();
         // Kept while nobody else could have it.
         let mut turn = None;
         while !run.is_over() {
-            let mut mine = turn.take().unwrap_or_else(|| map.input.take(&mut self.awake));
+            let Some(mut mine) = turn.take().or_else(|| self.turn()) else {
+                return Ok(self.leaves(size, Help::GoOn));
+            };
             let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, false)?;
             turn = self.shift.is_alone().then_some(mine);
             self.run_chunk(size.block(), tasks)?;
@@ -150,12 +157,36 @@ where
                 turn = None;
                 self.shift.more();
             }
-            if self.shift.is_over() && P::may_leave(&self.kept) {
-                run.keep_chunk_size(size);
-                return Ok(Help::GaveWay);
+            if self.shift.is_over() && self.stay().is_over() {
+                return Ok(self.leaves(size, Help::GaveWay));
             }
         }
         Ok(Help::Exhausted)
+    }
+
+    /// Waits for a turn; `None` if the helper is to leave.
+    fn turn(&mut self) -> Option<Turn<'h, Input<'m, S, P::Out>>> {
+        let (map, stay) = (self.map, self.stay());
+        map.input.take(&mut self.awake, self.shift, stay)
+    }
+
+    /// Returns for how long the helper stays where it is not needed, or can do nothing. An owner
+    /// does to the end: it cannot leave that to others, since there may be none.
+    fn stay(&self) -> Stay {
+        if self.shift.is_owner() { Stay::ToTheEnd } else { P::stay(&self.kept) }
+    }
+
+    /// Takes over what one that has left had learned.
+    fn comes(&mut self) -> ChunkSize {
+        let (size, awake) = self.map.run.learned(self.shift);
+        self.awake = awake;
+        size
+    }
+
+    /// Keeps what the helper has learned, for the one that comes in its place.
+    fn leaves(&self, size: ChunkSize, help: Help) -> Help {
+        self.map.run.keep_learned(size, self.awake);
+        help
     }
 
     /// Claims a chunk, of which each item has a place in the last piece. The items are pulled as
@@ -306,14 +337,18 @@ where
 
 /// What the slow loop asks of a helper, without its types.
 trait Slow {
+    /// See [`Helper::comes`].
+    fn comes(&mut self) -> ChunkSize;
     /// Claims a chunk, in no frame; each pull has one of its own.
-    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Claim, Failure>;
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure>;
     /// Runs the chunk, each item `alone` or with the carriers attached.
     fn run(&mut self, alone: bool);
     /// See [`Helper::end_chunk`].
     fn end(&mut self) -> Result<(), Failure>;
-    /// See [`Step::may_leave`].
-    fn may_leave(&self) -> bool;
+    /// See [`Helper::stay`].
+    fn stay(&self) -> Stay;
+    /// See [`Helper::leaves`].
+    fn leaves(&self, size: ChunkSize, help: Help) -> Help;
 }
 
 impl<S, P> Slow for Helper<'_, '_, S, P>
@@ -321,10 +356,15 @@ where
     S: Source,
     P: Step<S::Item>,
 {
-    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Claim, Failure> {
+    fn comes(&mut self) -> ChunkSize {
+        self.comes()
+    }
+
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure> {
+        let Some(turn) = self.turn() else { return Ok(None) };
         let claimed = catch(|| {
-            let mut turn = self.map.input.take(&mut self.awake);
-            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true)
+            let mut turn = turn;
+            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true).map(Some)
         });
         claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
     }
@@ -337,8 +377,12 @@ where
         self.end_chunk()
     }
 
-    fn may_leave(&self) -> bool {
-        P::may_leave(&self.kept)
+    fn stay(&self) -> Stay {
+        self.stay()
+    }
+
+    fn leaves(&self, size: ChunkSize, help: Help) -> Help {
+        self.leaves(size, help)
     }
 }
 
@@ -356,11 +400,12 @@ fn outside_of_frames<E>(
     let may_retire = alone && run.context.has_carriers() || run.core.leak_watch.may_renew();
     let mut size = match may_retire {
         true => ChunkSize::one_by_one(),
-        false => run.chunk_size(shift),
+        false => helper.comes(),
     };
     while !run.is_over() {
         let Claim { len, is_last } = match helper.claim_apart(&size) {
-            Ok(claim) => claim,
+            Ok(Some(claim)) => claim,
+            Ok(None) => return helper.leaves(size, Help::GoOn),
             Err(failure) => {
                 run.fail(failure);
                 break;
@@ -380,9 +425,8 @@ fn outside_of_frames<E>(
         if size.done(len) {
             shift.more();
         }
-        if shift.is_over() && helper.may_leave() {
-            run.keep_chunk_size(size);
-            return Help::GaveWay;
+        if shift.is_over() && helper.stay().is_over() {
+            return helper.leaves(size, Help::GaveWay);
         }
     }
     Help::Exhausted

@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use super::step::{Calls, OnTop, Step};
+use super::turns::Stay;
 use crate::context::Context;
 use crate::frame::Failure;
 use crate::panic::{Guarded, Payload};
@@ -104,7 +105,7 @@ where
         }
     }
 
-    fn may_leave(kept: &Kept<'_, S>) -> bool {
-        kept.stays_until.is_none_or(|until| Instant::now() >= until)
+    fn stay(kept: &Kept<'_, S>) -> Stay {
+        kept.stays_until.map_or(Stay::NotAtAll, Stay::Until)
     }
 }

@@ -14,6 +14,7 @@ use crate::frame::{self, Failure};
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label, Labelled};
 use crate::pool::group::Shift;
+use crate::pool::scheduler::awake::Awake;
 use crate::sync::seam::Mutex;
 
 /// Drops what the user gave to a map, or what it made of that.
@@ -79,8 +80,8 @@ pub(super) struct Run<'e, E> {
     /// How many helpers there are at most.
     helpers: usize,
     verdict: Verdict<E>,
-    /// What helpers that gave way have learned about the items.
-    sizes: Mutex<Vec<ChunkSize>>,
+    /// What helpers that have left have learned about the items, and about their waits for turns.
+    learned: Mutex<Vec<(ChunkSize, Awake)>>,
 }
 
 /// What is left to be claimed.
@@ -143,7 +144,7 @@ impl<'e, E> Run<'e, E> {
         label: &'e Label,
         helpers: usize,
     ) -> Self {
-        Self { core, context, label, helpers, verdict: Verdict::new(), sizes: Mutex::default() }
+        Self { core, context, label, helpers, verdict: Verdict::new(), learned: Mutex::default() }
     }
 
     /// Returns how a step calls closures where there is no frame for their tasks.
@@ -212,15 +213,18 @@ impl<'e, E> Run<'e, E> {
         true
     }
 
-    /// Returns how much a helper that comes is to claim: as much as one before it that gave way, as
-    /// no owner does.
-    pub(super) fn chunk_size(&self, shift: &dyn Shift) -> ChunkSize {
-        let kept = if shift.is_owner() { None } else { self.sizes.lock().pop() };
-        kept.map_or_else(|| ChunkSize::new(self.helpers), ChunkSize::again)
+    /// Returns what a helper that comes is to know: what one before it knew that has left, as no
+    /// owner does.
+    pub(super) fn learned(&self, shift: &dyn Shift) -> (ChunkSize, Awake) {
+        let kept = if shift.is_owner() { None } else { self.learned.lock().pop() };
+        match kept {
+            Some((size, awake)) => (size.again(), awake),
+            None => (ChunkSize::new(self.helpers), Awake::NEW),
+        }
     }
 
-    /// Keeps what a helper that gives way has learned.
-    pub(super) fn keep_chunk_size(&self, size: ChunkSize) {
-        self.sizes.lock().push(size);
+    /// Keeps what a helper that leaves has learned.
+    pub(super) fn keep_learned(&self, size: ChunkSize, awake: Awake) {
+        self.learned.lock().push((size, awake));
     }
 }

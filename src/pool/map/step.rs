@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ops::{ControlFlow, Range};
 
+use super::turns::Stay;
 use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::pool::core::Core;
@@ -33,10 +34,11 @@ pub(crate) trait Step<In>: Sync {
         calls: &mut impl Calls,
     ) -> ControlFlow<Self::Stop, Self::Out>;
 
-    /// Returns whether a helper may leave now, to come back later: what it keeps is lost then.
-    fn may_leave(kept: &Self::Kept<'_>) -> bool {
+    /// Returns for how long a helper stays where others wait for its thread, or it for its turn:
+    /// what it keeps is lost if it leaves.
+    fn stay(kept: &Self::Kept<'_>) -> Stay {
         let _nothing = kept;
-        true
+        Stay::NotAtAll
     }
 
     /// Called when all items of a chunk have results: those at these positions. Never unwinds.

@@ -1,46 +1,91 @@
 //! [`Turns`]: a lock under which user code runs.
 //!
 //! An iterator's `next` may take its time, may wait for tasks, may even broadcast. A helper that
-//! waits for its turn therefore waits like any worker: it runs the visits addressed to it.
+//! waits for its turn therefore keeps its worker from nothing else: it leaves the map, and whoever
+//! ends the turn calls another one in its place. One that has to stay ([`Stay`]) waits like any
+//! worker: it runs the visits addressed to it.
 //!
 //! Invariants:
 //!
 //! 1. Who has set `TAKEN` has the turn, until it unsets it. The state is touched within a turn
 //!    only.
-//! 2. The other bits count the list of sleepers; both change under the list's lock.
-//! 3. *A free turn is not left to sleepers alone.* Whoever ends a turn takes one helper off the
-//!    list, if there is one, and wakes it; a helper that was taken off tries for the turn, and if
-//!    somebody else has got in first, that one's end wakes the next. One that is to run a visit
-//!    instead takes itself off, or passes the wake-up on if somebody else has done so. Since the
-//!    turn and the count share a word, an end comes either after a sleeper's entry, and sees it, or
-//!    before, and the sleeper's last try, which follows on its entry, finds the turn free.
+//! 2. The other bits count those who wait, asleep or away; both change under one lock.
+//! 3. *A free turn is not left to those who wait.* Whoever ends a turn takes one of them off the
+//!    list, if there is one, and wakes it, or calls a helper in its place. One that was woken tries
+//!    for the turn, and if somebody else has got in first, that one's end wakes the next. One that
+//!    is to run a visit instead takes itself off, or passes the wake-up on if somebody else has
+//!    done so. Since the turn and the count share a word, an end comes either after an entry, and
+//!    sees it, or before, and the last try, which follows on the entry, finds the turn free.
+//! 4. *Sleepers come first.* A helper that was called comes when its worker has time, and until
+//!    then nobody would wake them.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread, UnsafeCell};
 
 const TAKEN: usize = 1;
-const SLEEPER: usize = 2;
+const WAITS: usize = 2;
 
 /// How often a helper looks for its turn before it yields: about a microsecond. In a model not at
 /// all, for the reason in [`Awake::until`].
 const LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 
-/// For how long a helper yields before it goes to sleep. A turn at a quick iterator takes a
-/// microsecond or two, to be woken fifty; one at a slow iterator teaches the helper not to wait.
+/// For how long a helper yields before it leaves or goes to sleep. A turn at a quick iterator takes
+/// a microsecond or two, to be called back fifty; one at a slow iterator teaches the helper not to
+/// wait.
 const AWAKE: Duration = Duration::from_micros(20);
+
+/// For how long a helper stays that has nothing to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stay {
+    ToTheEnd,
+    Until(Instant),
+    NotAtAll,
+}
+
+impl Stay {
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Self::ToTheEnd => false,
+            Self::Until(end) => Instant::now() >= end,
+            Self::NotAtAll => true,
+        }
+    }
+
+    /// Parks until it is over, at most.
+    fn park(self) {
+        match self {
+            Self::Until(end) => seam::park_timeout(end.saturating_duration_since(Instant::now())),
+            Self::ToTheEnd | Self::NotAtAll => seam::park(),
+        }
+    }
+}
 
 /// See the module's documentation.
 pub(crate) struct Turns<T> {
     word: Word,
     state: UnsafeCell<T>,
-    /// Helpers that sleep until it is their turn.
-    sleepers: Mutex<Vec<Thread>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Those who wait for a turn.
+struct Waiting {
+    /// They sleep until it is theirs.
+    asleep: Vec<Thread>,
+    /// How many have left.
+    away: usize,
+}
+
+/// One of them.
+enum Next {
+    Asleep(Thread),
+    Away,
 }
 
 /// On lines of its own: those who wait read it again and again, while whoever has the turn writes
@@ -53,17 +98,19 @@ struct Word(AtomicUsize);
 // there, as `T` is `Send`. What it was before is visible: see `try_take`.
 unsafe impl<T: Send> Sync for Turns<T> {}
 
-/// The turn of one helper. Its end, also while unwinding, wakes one that sleeps for the next.
-///
-/// It is sent and shared as a unique reference to the state is.
-pub(crate) struct Turn<'t, T>(&'t Turns<T>, PhantomData<&'t mut T>);
+/// The turn of one helper. Its end, also while unwinding, wakes or calls one for the next.
+pub(crate) struct Turn<'t, T> {
+    turns: &'t Turns<T>,
+    shift: &'t dyn Shift,
+    _state: PhantomData<&'t mut T>,
+}
 
 impl<T> Turns<T> {
     pub(crate) fn new(state: T) -> Self {
         Self {
             word: Word(AtomicUsize::new(0)),
             state: UnsafeCell::new(state),
-            sleepers: Mutex::new(Vec::new()),
+            waiting: Mutex::new(Waiting { asleep: Vec::new(), away: 0 }),
         }
     }
 
@@ -72,99 +119,141 @@ impl<T> Turns<T> {
         self.state.into_inner()
     }
 
-    /// Waits for a turn. `awake` is what the caller has learned about its waits for turns here.
-    pub(crate) fn take(&self, awake: &mut Awake) -> Turn<'_, T> {
+    /// Waits for a turn; `None` if the helper is to leave, as another one will be called. `awake`
+    /// is what it has learned about its waits for turns here.
+    pub(crate) fn take<'t>(
+        &'t self,
+        awake: &mut Awake,
+        shift: &'t dyn Shift,
+        stay: Stay,
+    ) -> Option<Turn<'t, T>> {
         for _ in 0..LOOKS {
-            if let Some(turn) = self.try_take_if_free() {
-                return turn;
+            if self.is_free() {
+                if let Some(turn) = self.try_take(shift) {
+                    return Some(turn);
+                }
             }
             seam::spin_loop();
         }
-        self.wait(awake)
+        self.wait(awake, shift, stay)
     }
 
-    fn try_take_if_free(&self) -> Option<Turn<'_, T>> {
+    fn is_free(&self) -> bool {
         // Relaxed: a look first, which leaves the cache line to whoever has the turn.
-        if self.word.0.load(Ordering::Relaxed) & TAKEN == 0 { self.try_take() } else { None }
+        self.word.0.load(Ordering::Relaxed) & TAKEN == 0
     }
 
-    fn try_take(&self) -> Option<Turn<'_, T>> {
+    fn try_take<'t>(&'t self, shift: &'t dyn Shift) -> Option<Turn<'t, T>> {
         // Acquire: pairs with the Release of the end of the turn before: what that did with the
         // state is visible.
         let before = self.word.0.fetch_or(TAKEN, Ordering::Acquire);
-        (before & TAKEN == 0).then(|| Turn(self, PhantomData))
+        (before & TAKEN == 0).then(|| Turn { turns: self, shift, _state: PhantomData })
     }
 
     #[cold]
-    fn wait(&self, awake: &mut Awake) -> Turn<'_, T> {
+    fn wait<'t>(
+        &'t self,
+        awake: &mut Awake,
+        shift: &'t dyn Shift,
+        stay: Stay,
+    ) -> Option<Turn<'t, T>> {
         let mut turn = None;
         let _in_time = awake.until(AWAKE, &mut || {
-            turn = self.try_take_if_free();
+            turn = if self.is_free() { self.try_take(shift) } else { None };
             turn.is_some()
         });
-        turn.unwrap_or_else(|| self.sleep_until_free())
+        turn.or_else(|| {
+            let slot = current::slot();
+            let has_visit = || slot.as_ref().is_some_and(|slot| slot.has_directed());
+            let run_visit = || slot.as_ref().is_some_and(|slot| slot.run_directed());
+            self.leave_or_sleep(shift, stay, has_visit, run_visit)
+        })
     }
 
-    fn sleep_until_free(&self) -> Turn<'_, T> {
-        let slot = current::slot();
-        let has_visit = || slot.as_ref().is_some_and(|slot| slot.has_directed());
-        let run_visit = || slot.as_ref().is_some_and(|slot| slot.run_directed());
-        self.sleep_or_visit(has_visit, run_visit)
-    }
-
-    fn sleep_or_visit(
-        &self,
+    fn leave_or_sleep<'t>(
+        &'t self,
+        shift: &'t dyn Shift,
+        stay: Stay,
         has_visit: impl Fn() -> bool,
         run_visit: impl Fn() -> bool,
-    ) -> Turn<'_, T> {
+    ) -> Option<Turn<'t, T>> {
         let me = seam::current();
-        loop {
-            self.enlist(&me);
-            if let Some(turn) = self.try_take() {
+        while !stay.is_over() {
+            self.enlist(|waiting| waiting.asleep.push(me.clone()));
+            if let Some(turn) = self.try_take(shift) {
                 let _woken = !self.strike_off(&me);
-                return turn;
+                return Some(turn);
             }
             if !has_visit() {
-                seam::park();
-                // Woken for the turn, for a visit, or for no reason.
+                stay.park();
+                // Woken for the turn, for a visit, because it has stayed for long enough, or for no
+                // reason.
                 let _woken = !self.strike_off(&me);
                 continue;
             }
             if !self.strike_off(&me) {
                 // A visit may take long.
-                self.wake_one();
+                self.call_next(shift);
             }
             let _ran = run_visit();
         }
+        self.leave(shift)
     }
 
-    fn enlist(&self, thread: &Thread) {
-        let mut sleepers = self.sleepers.lock();
-        sleepers.push(thread.clone());
+    /// Leaves, unless the turn is free after all.
+    fn leave<'t>(&'t self, shift: &'t dyn Shift) -> Option<Turn<'t, T>> {
+        self.enlist(|waiting| waiting.away += 1);
+        let turn = self.try_take(shift)?;
+        // If nobody is away any more, another one was called already: this one would be one too
+        // many.
+        self.strike(Waiting::next_away).map(|_one| turn)
+    }
+
+    fn enlist(&self, enter: impl FnOnce(&mut Waiting)) {
+        let mut waiting = self.waiting.lock();
+        enter(&mut waiting);
         // Relaxed: the order of the changes to the word is all that matters (invariant 3).
-        self.word.0.fetch_add(SLEEPER, Ordering::Relaxed);
+        self.word.0.fetch_add(WAITS, Ordering::Relaxed);
+    }
+
+    /// Takes one off the list that `find` takes out of it, if it does.
+    fn strike<W>(&self, find: impl FnOnce(&mut Waiting) -> Option<W>) -> Option<W> {
+        let mut waiting = self.waiting.lock();
+        let found = find(&mut waiting)?;
+        // Relaxed: as in `enlist`.
+        self.word.0.fetch_sub(WAITS, Ordering::Relaxed);
+        Some(found)
     }
 
     /// Takes a thread off the list; returns whether it was still on it.
     fn strike_off(&self, thread: &Thread) -> bool {
-        let mut sleepers = self.sleepers.lock();
-        let Some(place) = sleepers.iter().position(|sleeper| sleeper.id() == thread.id()) else {
-            return false;
-        };
-        let _thread = sleepers.swap_remove(place);
-        // Relaxed: as in `enlist`.
-        self.word.0.fetch_sub(SLEEPER, Ordering::Relaxed);
-        true
+        let found = self.strike(|Waiting { asleep, .. }| {
+            let place = asleep.iter().position(|sleeper| sleeper.id() == thread.id())?;
+            Some(asleep.swap_remove(place))
+        });
+        found.is_some()
     }
 
+    /// Wakes or calls one for the next turn.
     #[cold]
-    fn wake_one(&self) {
-        let mut sleepers = self.sleepers.lock();
-        let Some(thread) = sleepers.pop() else { return };
-        // Relaxed: as in `enlist`.
-        self.word.0.fetch_sub(SLEEPER, Ordering::Relaxed);
-        drop(sleepers);
-        thread.unpark();
+    fn call_next(&self, shift: &dyn Shift) {
+        match self.strike(Waiting::next) {
+            Some(Next::Asleep(sleeper)) => sleeper.unpark(),
+            Some(Next::Away) => shift.call_back(),
+            None => {}
+        }
+    }
+}
+
+impl Waiting {
+    /// Takes one off the list: sleepers first (invariant 4).
+    fn next(&mut self) -> Option<Next> {
+        self.asleep.pop().map(Next::Asleep).or_else(|| self.next_away())
+    }
+
+    fn next_away(&mut self) -> Option<Next> {
+        self.away = self.away.checked_sub(1)?;
+        Some(Next::Away)
     }
 }
 
@@ -174,7 +263,7 @@ impl<T> Deref for Turn<'_, T> {
     #[expect(unsafe_code, reason = "reaches the state that the turn is for")]
     fn deref(&self) -> &T {
         // SAFETY: invariant 1: nobody else touches the state, and this turn is borrowed.
-        unsafe { &*self.0.state.get() }
+        unsafe { &*self.turns.state.get() }
     }
 }
 
@@ -182,40 +271,111 @@ impl<T> DerefMut for Turn<'_, T> {
     #[expect(unsafe_code, reason = "reaches the state that the turn is for")]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and this turn is borrowed mutably.
-        unsafe { &mut *self.0.state.get() }
+        unsafe { &mut *self.turns.state.get() }
     }
 }
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next turn.
-        let before = self.0.word.0.fetch_sub(TAKEN, Ordering::Release);
+        let before = self.turns.word.0.fetch_sub(TAKEN, Ordering::Release);
         if before != TAKEN {
-            self.0.wake_one();
+            self.turns.call_next(self.shift);
         }
     }
 }
 
 #[cfg(all(loom, test))]
 mod models {
-    use loom::sync::atomic::{AtomicBool, Ordering};
+    use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use loom::sync::{Arc, Notify};
     use loom::thread;
 
-    use super::{Awake, Turns};
+    use super::{Awake, Shift, Stay, Turn, Turns};
     use crate::sync::model::explore;
+
+    /// Counts the helpers that are called back. They never come.
+    struct Called(AtomicUsize);
+
+    impl Called {
+        fn none() -> Arc<Self> {
+            Arc::new(Self(AtomicUsize::new(0)))
+        }
+
+        fn times(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Shift for Called {
+        fn call_back(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn stays<'t, T>(turns: &'t Turns<T>, shift: &'t Called) -> Turn<'t, T> {
+        turns.take(&mut Awake::NEW, shift, Stay::ToTheEnd).expect("it stays")
+    }
+
+    /// Returns whether it had a turn; otherwise it has left.
+    fn leaves(turns: &Turns<usize>, shift: &Called) -> bool {
+        let turn = turns.take(&mut Awake::NEW, shift, Stay::NotAtAll);
+        turn.map(|mut turn| *turn += 1).is_some()
+    }
 
     #[test]
     fn model_turns_everybody_gets_one() {
         explore(3, || {
-            let turns = Arc::new(Turns::new(0));
+            let (turns, called) = (Arc::new(Turns::new(0)), Called::none());
             let helpers = [0, 1].map(|_| {
-                let turns = Arc::clone(&turns);
-                thread::spawn(move || *turns.take(&mut Awake::NEW) += 1)
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                thread::spawn(move || *stays(&turns, &called) += 1)
             });
-            *turns.take(&mut Awake::NEW) += 1;
+            *stays(&turns, &called) += 1;
             helpers.into_iter().for_each(|helper| helper.join().unwrap());
-            assert_eq!(*turns.take(&mut Awake::NEW), 3);
+            assert_eq!((*stays(&turns, &called), called.times()), (3, 0));
+        });
+    }
+
+    #[test]
+    fn model_turns_whoever_leaves_is_called_back_once() {
+        explore(3, || {
+            let (turns, called) = (Arc::new(Turns::new(0)), Called::none());
+            let helpers = [0, 1].map(|_| {
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                thread::spawn(move || leaves(&turns, &called))
+            });
+            *stays(&turns, &called) += 1;
+            let helpers = helpers.map(|helper| helper.join().unwrap());
+            // Each end calls one of those who are away, and two may wait for the end of one turn.
+            let away = helpers.into_iter().filter(|had_turn| !had_turn).count();
+            assert!(called.times() <= away && (called.times() == 0) == (away == 0));
+            let before = called.times();
+            let turn = stays(&turns, &called);
+            assert_eq!(*turn, 3 - away);
+            drop(turn);
+            assert_eq!(called.times(), away.min(before + 1));
+        });
+    }
+
+    /// A helper that is called back may come late, or never: it keeps no sleeper from the turn.
+    #[test]
+    fn model_turns_sleepers_come_before_those_who_are_away() {
+        explore(3, || {
+            let (turns, called) = (Arc::new(Turns::new(0)), Called::none());
+            let turn = stays(&turns, &called);
+            let sleeper = {
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                thread::spawn(move || *stays(&turns, &called) += 1)
+            };
+            let leaver = {
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                thread::spawn(move || leaves(&turns, &called))
+            };
+            drop(turn);
+            sleeper.join().unwrap();
+            let had_turn = leaver.join().unwrap();
+            assert_eq!(called.times(), usize::from(!had_turn));
         });
     }
 
@@ -224,33 +384,35 @@ mod models {
     #[test]
     fn model_turns_a_visit_keeps_nobody_from_their_turn() {
         explore(3, || {
-            let turns = Arc::new(Turns::new(0));
+            let (turns, called) = (Arc::new(Turns::new(0)), Called::none());
             let (visit, other_is_through) =
                 (Arc::new(AtomicBool::new(true)), Arc::new(Notify::new()));
-            let turn = turns.take(&mut Awake::NEW);
+            let turn = stays(&turns, &called);
             let visited = {
-                let (turns, visit) = (Arc::clone(&turns), Arc::clone(&visit));
-                let other_is_through = Arc::clone(&other_is_through);
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                let (visit, other_is_through) = (Arc::clone(&visit), Arc::clone(&other_is_through));
                 thread::spawn(move || {
                     let has_visit = || visit.load(Ordering::SeqCst);
                     let run_visit = || {
                         other_is_through.wait();
                         visit.swap(false, Ordering::SeqCst)
                     };
-                    *turns.sleep_or_visit(has_visit, run_visit) += 1;
+                    let turn = turns.leave_or_sleep(&*called, Stay::ToTheEnd, has_visit, run_visit);
+                    *turn.expect("it stays") += 1;
                 })
             };
             let other = {
-                let (turns, other_is_through) = (Arc::clone(&turns), Arc::clone(&other_is_through));
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                let other_is_through = Arc::clone(&other_is_through);
                 thread::spawn(move || {
-                    *turns.take(&mut Awake::NEW) += 1;
+                    *stays(&turns, &called) += 1;
                     other_is_through.notify();
                 })
             };
             drop(turn);
             visited.join().unwrap();
             other.join().unwrap();
-            assert_eq!(*turns.take(&mut Awake::NEW), 2);
+            assert_eq!(*stays(&turns, &called), 2);
         });
     }
 }
