@@ -68,7 +68,14 @@ fn member(text: &str) -> Option<(&str, &str)> {
     let member = text.split(';').next()?;
     let (key, value) = member.split_once('=')?;
     let space = [' ', '\t'];
-    Some((key.trim_matches(space), value.trim_matches(space)))
+    let (key, value) = (key.trim_matches(space), value.trim_matches(space));
+    is_token(key).then_some((key, value))
+}
+
+/// Returns whether `text` is a `token` of RFC 9110, 5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_allowed)
 }
 
 /// Decodes `%XX`; what is not UTF-8 then becomes U+FFFD, as the specification demands.

@@ -1,7 +1,11 @@
 //! Errors of capturing and restoring.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cleanslate::RunError;
 
@@ -137,9 +141,14 @@ enum RestoreCause {
     TooLarge(TooLarge),
     Baggage(TooMuch),
     Run(RunError),
+    Panicked(Cow<'static, str>),
 }
 
 impl RestoreError {
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
+        Self { cause: RestoreCause::Panicked(message(payload)) }
+    }
+
     pub(crate) fn decode(slot: &'static str, error: serde_json::Error) -> Self {
         Self { cause: RestoreCause::Decode { slot, error } }
     }
@@ -150,7 +159,7 @@ impl RestoreError {
         match &self.cause {
             RestoreCause::Decode { slot, .. } => Some(slot),
             RestoreCause::TooLarge(TooLarge { slot, .. }) => Some(slot),
-            RestoreCause::Baggage(_) | RestoreCause::Run(_) => None,
+            RestoreCause::Baggage(_) | RestoreCause::Run(_) | RestoreCause::Panicked(_) => None,
         }
     }
 
@@ -195,6 +204,7 @@ impl fmt::Display for RestoreError {
             RestoreCause::TooLarge(error) => error.fmt(f),
             RestoreCause::Baggage(error) => error.fmt(f),
             RestoreCause::Run(error) => error.fmt(f),
+            RestoreCause::Panicked(message) => write!(f, "to decode a value panicked: {message}"),
         }
     }
 }
@@ -204,7 +214,26 @@ impl Error for RestoreError {
         match &self.cause {
             RestoreCause::Decode { error, .. } => Some(error),
             RestoreCause::Run(error) => error.source(),
-            RestoreCause::TooLarge(_) | RestoreCause::Baggage(_) => None,
+            RestoreCause::TooLarge(_) | RestoreCause::Baggage(_) | RestoreCause::Panicked(_) => {
+                None
+            }
+        }
+    }
+}
+
+/// Returns what a panic said.
+fn message(payload: Box<dyn Any + Send>) -> Cow<'static, str> {
+    let payload = match payload.downcast::<&'static str>() {
+        Ok(message) => return Cow::Borrowed(*message),
+        Err(payload) => payload,
+    };
+    match payload.downcast::<String>() {
+        Ok(message) => Cow::Owned(*message),
+        Err(payload) => {
+            // A value like any other, which may panic in its drop.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            let _leaked = ManuallyDrop::new(dropped);
+            Cow::Borrowed("a payload that is no string")
         }
     }
 }

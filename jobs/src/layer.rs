@@ -1,19 +1,21 @@
 //! [`JobLayer`]: each job of a worker is a task of its own, in the context that it brought along.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
 use apalis_core::error::BoxDynError;
 use apalis_core::task::Task;
+use apalis_core::task::metadata::MetadataStore;
 use apalis_core::task::status::Status;
 use cleanslate::Context;
 use cleanslate::future::FutureExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::error::RestoreError;
 use crate::guarded::Guarded;
 use crate::wire::Wire;
 
@@ -32,8 +34,8 @@ use crate::wire::Wire;
 ///
 /// # Jobs whose context does not decode
 ///
-/// They fail with a [`RestoreError`](crate::RestoreError), or with the panic of a `Deserialize`;
-/// the handler is not called. As a layer of the worker it fails outside of what counts attempts, so
+/// They fail with a [`RestoreError`](crate::RestoreError), where a `Deserialize` panics, too; the
+/// handler is not called. As a layer of the worker it fails outside of what counts attempts, so
 /// the job is marked as killed, which no policy retries. Around the handler itself, it is a failure
 /// as any other, and the job's policy decides:
 ///
@@ -99,23 +101,31 @@ where
 
     /// Returns the job. Its task begins when it is polled first.
     ///
-    /// The future panics as [`isolated`](FutureExt::isolated) ones do, and as [`Wire::restore`]
-    /// does.
+    /// The future panics as [`isolated`](FutureExt::isolated) ones do.
     fn call(&mut self, job: Task<Args>) -> Self::Future {
         let job = Guarded::new(job);
         // The one that was readied is called, and the clone takes its place.
         let next = Context::empty().run(|| self.inner.clone());
         let ready = mem::replace(&mut self.inner, next);
-        let run = run(Guarded::new(ready), job, Arc::clone(&self.wire));
+        let attempt = Attempt { job, service: Guarded::new(ready) };
+        let run = run(attempt, Arc::clone(&self.wire));
         // A task around the job's: there its values are decoded and their last copies dropped,
         // which is user code.
         Box::pin(run.isolated_in(&Context::empty()))
     }
 }
 
+/// A job and what is to handle it. As a whole, since the arguments of an `async fn` are dropped in
+/// another order before the first poll than after it.
+struct Attempt<S, Args> {
+    job: Guarded<Task<Args>>,
+    /// Goes last: it may have the last handle of a pool, which waits for tasks, and one of those
+    /// for what the job holds.
+    service: Guarded<S>,
+}
+
 async fn run<S, Args>(
-    mut service: Guarded<S>,
-    mut job: Guarded<Task<Args>>,
+    mut attempt: Attempt<S, Args>,
     wire: Arc<Wire>,
 ) -> Result<S::Response, BoxDynError>
 where
@@ -123,20 +133,36 @@ where
     S::Error: Into<BoxDynError>,
 {
     // It lives until the job is over, so no copy within the job is the last.
-    let restored = catch_unwind(AssertUnwindSafe(|| wire.restore(job.metadata())));
-    if !matches!(restored, Ok(Ok(_))) {
-        // Nothing has counted this attempt: a retry would have no end.
-        job.raw_status().store(Status::Killed);
-    }
-    let context = restored.unwrap_or_else(|payload| resume_unwind(payload))?;
-    job.inject_data(context.clone());
-    let task = async move {
-        let mut future = Guarded::new(Box::pin(service.call(job.into_inner())));
+    let context = match restore(&wire, attempt.job.metadata()) {
+        Ok(context) => context,
+        Err(error) => {
+            // Nothing has counted this attempt: a retry would have no end.
+            attempt.job.raw_status().store(Status::Killed);
+            return Err(error.into());
+        }
+    };
+    attempt.job.inject_data(context.clone());
+    attempt.handle().isolated_in(&context).await
+}
+
+/// Restores a context. A panic of a `Deserialize` is an error: a worker may have no layer that
+/// catches panics.
+fn restore(wire: &Wire, metadata: &MetadataStore) -> Result<Context, RestoreError> {
+    let restored = catch_unwind(AssertUnwindSafe(|| wire.restore(metadata)));
+    restored.unwrap_or_else(|payload| Err(RestoreError::panicked(payload)))
+}
+
+impl<S, Args> Attempt<S, Args>
+where
+    S: Service<Task<Args>>,
+    S::Error: Into<BoxDynError>,
+{
+    async fn handle(mut self) -> Result<S::Response, BoxDynError> {
+        let mut future = Guarded::new(Box::pin(self.service.call(self.job.into_inner())));
         let response = Guarded::new((&mut *future).await);
         // Not at the block's end, where a panic of these would lose the response.
         drop(future);
-        drop(service);
+        drop(self.service);
         response.into_inner().map_err(Into::into)
-    };
-    task.isolated_in(&context).await
+    }
 }

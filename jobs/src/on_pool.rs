@@ -97,11 +97,24 @@ where
             None => self.pool.detached(),
         };
         let (f, job) = (Guarded::new(Arc::clone(&self.f)), Guarded::new(job));
+        let given = Given { f, job, pool };
         Box::pin(async move {
-            let permit = pool.reserve().await?;
+            // Captured as a whole: single fields are dropped in another order before the first poll
+            // than after it.
+            let given = given;
+            let permit = given.pool.reserve().await?;
+            let Given { f, job, .. } = given;
             permit.submit(move || call(f, job)).cancel_on_drop().await?
         })
     }
+}
+
+/// What the future of a job has.
+struct Given<F, Args> {
+    f: Guarded<Arc<F>>,
+    job: Guarded<Task<Args>>,
+    /// Goes last, as in [`OnPool`].
+    pool: Pool,
 }
 
 /// Calls the closure, and lets go of it. If this is the last to do so, what it owns is dropped

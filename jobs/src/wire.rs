@@ -110,7 +110,7 @@ impl Wire {
         T: Serialize + DeserializeOwned + Send + 'static,
     {
         assert!(slot.is_inherited(), "slot `{}` is not inherited", slot.name());
-        assert!(is_token(name), "`{name}` is no name for a slot on a wire");
+        assert!(baggage::is_token(name), "`{name}` is no name for a slot on a wire");
         let is_taken = self.slots.iter().any(|other| other.name == name);
         assert!(!is_taken, "the wire has a slot `{name}` already");
         self.slots.push(Named { name, key: captured::key(name).into(), slot: Arc::new(slot) });
@@ -173,7 +173,8 @@ impl Wire {
     ///
     /// # Panics
     ///
-    /// Panics if the `Deserialize` of a value panics.
+    /// Panics if the `Deserialize` of a value panics, or if one does not decode and the drop of
+    /// another one panics.
     pub fn restore(&self, metadata: &MetadataStore) -> Result<Context, RestoreError> {
         let found = self.slots.iter().filter_map(|named| {
             let text = metadata.get(&named.key)?;
@@ -298,10 +299,4 @@ impl fmt::Debug for Wire {
         let names: Vec<_> = self.slots.iter().map(|named| named.name).collect();
         f.debug_struct("Wire").field("slots", &names).field("limit", &self.limit).finish()
     }
-}
-
-/// Whether `text` is a `token` of RFC 9110, 5.6.2.
-fn is_token(text: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_allowed)
 }

@@ -508,7 +508,23 @@ fn any_user() -> impl Strategy<Value = User> {
         .prop_map(|(id, roles, note)| User { id, roles, note })
 }
 
+task_local! {
+    #[inherit]
+    static NUMBERS: (f64, f32) = (0.0, 0.0);
+}
+
 proptest! {
+    // Broke: one number in ten arrived as its neighbour.
+    #[test]
+    fn any_number_arrives_as_it_was(ones in prop::array::uniform32(0.0..1.0), other: f64) {
+        let wire = Wire::new().slot("numbers", &NUMBERS);
+        for number in ones.into_iter().chain([other]) {
+            let numbers = (number, (number % 1.0) as f32);
+            let metadata = fresh(|| (NUMBERS.set(numbers), sent(&wire)).1);
+            prop_assert_eq!(wire.restore(&metadata).unwrap().run(|| NUMBERS.get()), numbers);
+        }
+    }
+
     #[test]
     fn any_value_arrives_as_it_was(
         tenant in any::<String>(),

@@ -422,7 +422,7 @@ async fn a_context_that_panics_in_decoding_kills_its_job() {
         .build(waits);
     worker.run().await.unwrap();
     let error = ends.all().remove(0).unwrap_err();
-    assert!(error.contains("no digit"), "{error}");
+    assert_eq!(error, "to decode a value panicked: no digit");
     assert_eq!((status.load(), DECODED.load(Ordering::SeqCst)), (Status::Killed, 1));
 }
 
@@ -452,6 +452,48 @@ async fn around_the_handler_the_policy_of_the_job_decides() {
     }
 }
 
+// Broke: where decoding panicked the job was killed there as well.
+#[tokio::test]
+async fn around_the_handler_a_context_that_panics_in_decoding_is_an_error_as_well() {
+    let ends = Ends::default();
+    let bad: Task<u32> = TaskBuilder::new(0)
+        .with_metadata([("cleanslate.level", "\"high\"")].into_iter().collect())
+        .build();
+    let (status, attempts) = (bad.raw_status().clone(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&attempts);
+    let policy = RetryPolicy::retries(3).retry_if(move |error: &BoxDynError| {
+        assert!(error.is::<RestoreError>());
+        count.fetch_add(1, Ordering::SeqCst);
+        true
+    });
+    // No layer catches panics.
+    let worker = WorkerBuilder::new("panics")
+        .backend(queue([bad]).await)
+        .retry(policy)
+        .on_event(ends.clone().note(1))
+        .build(
+            JobLayer::new(Wire::new().slot("level", &LEVEL)).layer(task_fn::<_, u32, ()>(waits)),
+        );
+    worker.run().await.unwrap();
+    assert_eq!(ends.all(), [Err("to decode a value panicked: no level".to_owned())]);
+    assert_eq!((attempts.load(Ordering::SeqCst), status.load()), (4, Status::Failed));
+}
+
+/// Its decoding panics.
+#[derive(Clone, Debug, Serialize)]
+struct Level;
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("no level")
+    }
+}
+
+task_local! {
+    #[inherit]
+    static LEVEL: Level = Level;
+}
+
 #[tokio::test]
 async fn a_handler_that_takes_too_long_is_given_up_and_leaves_nothing() {
     let hangs = async |id: u32| {
@@ -467,18 +509,4 @@ async fn a_handler_that_takes_too_long_is_given_up_and_leaves_nothing() {
         .build(hangs);
     worker.run().await.unwrap();
     assert!(ends.all()[0].is_err() && is_clean());
-}
-
-// Broke: the last handle waited for a task, and that for what the closure beside it held.
-#[test]
-fn a_handler_lets_go_of_its_closure_before_its_pool() {
-    let pool = Pool::new(1).unwrap();
-    let ((held, let_go), (over, is_over)) = (mpsc::channel::<()>(), mpsc::channel());
-    drop(pool.submit(move || let_go.recv().is_err()));
-    let handler = on_pool(pool, move |_: Task<u32>| drop(held.clone()));
-    std::thread::spawn(move || {
-        drop(handler);
-        over.send(()).unwrap();
-    });
-    is_over.recv_timeout(Duration::from_secs(60)).unwrap();
 }

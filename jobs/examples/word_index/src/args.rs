@@ -60,10 +60,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
                 once("--jobs is", &mut jobs, number)?;
             }
             Long("postgres") => {
-                once(PLACE, &mut place, url(&mut parser, &["postgres:", "postgresql:"])?)?;
+                once(PLACE, &mut place, url(&mut parser, &["postgres://", "postgresql://"])?)?;
             }
             Long("redis") => {
-                once(PLACE, &mut place, url(&mut parser, &["redis:", "redis+unix:"])?)?
+                once(PLACE, &mut place, url(&mut parser, &["redis://", "redis+unix://"])?)?
             }
             Long("help") | Short('h') => return Ok(Asked::Help),
             Value(word) if word == WORK => {
@@ -93,7 +93,8 @@ fn once<T>(what: &str, place: &mut Option<T>, value: T) -> Result<(), lexopt::Er
 fn url(parser: &mut lexopt::Parser, schemes: &[&str]) -> Result<String, lexopt::Error> {
     let url = parser.value()?.string()?;
     if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(format!("`{url}` does not begin with {}", schemes[0]).into());
+        // It may hold a password.
+        return Err(format!("a place for the jobs begins with {}", schemes.join(" or ")).into());
     }
     Ok(url)
 }

@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Plan, Post};
 use crate::queue::{Document, Queue};
+use crate::worker::FAILED;
 use crate::{Failure, STOP_WORDS, TENANT, index, wire};
 
 /// The tenants, and the words that each of them does not want to see in an index.
@@ -43,8 +44,10 @@ pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
     let workers =
         [Worker::start(&post("worker-1"), tell.clone())?, Worker::start(&post("worker-2"), tell)?];
     let bar = ProgressBar::new(plan.jobs as u64).with_style(style());
+    let mut failed = 0;
     let written = told.iter().take(plan.jobs).try_for_each(|line| {
         bar.inc(1);
+        failed += usize::from(line.starts_with(FAILED));
         bar.suspend(|| writeln!(out, "{line}"))
     });
     bar.finish_and_clear();
@@ -54,6 +57,9 @@ pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
     }
     // Not before: what the workers read and write is removed at the end.
     written?;
+    if failed != 0 {
+        return Err(format!("{failed} of {} documents have no index", plan.jobs).into());
+    }
     check(&documents, plan.jobs)?;
     Ok(writeln!(
         out,

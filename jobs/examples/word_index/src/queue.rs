@@ -67,11 +67,16 @@ impl Queue {
 /// Says which queue an error is about. The user's name, the password and the options that its URL
 /// may have are left out.
 fn about(url: &str, error: &Failure) -> Failure {
-    let place = url.split('?').next().unwrap_or_default();
-    match place.rsplit_once('@').zip(place.split_once("://")) {
-        Some(((_user, host), (scheme, _))) if scheme != "sqlite" => {
-            format!("the queue at {scheme}://{host}: {error}").into()
-        }
-        _ => format!("the queue at {place}: {error}").into(),
+    format!("the queue at {}: {error}", without_secrets(url)).into()
+}
+
+fn without_secrets(url: &str) -> String {
+    let (scheme, place) = url.split_once(':').unwrap_or(("", url));
+    if scheme == "sqlite" {
+        return url.split('?').next().unwrap_or_default().to_owned();
     }
+    // A password may hold any of these signs, written as they are by mistake.
+    let host = place.rsplit_once('@').map_or(place, |(_user, host)| host);
+    let host = host.split('?').next().unwrap_or_default().trim_start_matches('/');
+    format!("{scheme}://{host}")
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use apalis::layers::WorkerBuilderExt;
 use apalis::layers::retry::RetryPolicy;
-use apalis::prelude::{BackendExt, Task, WorkerBuilder, WorkerContext, WorkerError};
+use apalis::prelude::{
+    BackendExt, Event, EventListenerExt, Task, WorkerBuilder, WorkerContext, WorkerError,
+};
 use cleanslate::Pool;
 use cleanslate_jobs::{JobLayer, on_pool};
 
@@ -44,6 +46,7 @@ async fn work(post: &Post) -> Result<(), Failure> {
                 .backend($queue.poll_with_interval(POLL))
                 .retry(RetryPolicy::retries(3))
                 .layer(JobLayer::new(wire()))
+                .on_event(|_, event| tell_of(event))
                 .build(handler)
                 .run_with_ctx(until_input_ends)
                 .await?
@@ -57,9 +60,21 @@ async fn work(post: &Post) -> Result<(), Failure> {
     Ok(())
 }
 
-fn index_document(document: &Document, desk: &Desk) -> io::Result<()> {
-    let words = index::index(&desk.documents, &document.name, &desk.pool)?;
-    log(desk, &format!("{}: {words} different words", document.name))
+fn index_document(document: &Document, desk: &Desk) -> Result<(), Failure> {
+    let Document { name } = document;
+    let of_document = |error| format!("{name} of {}: {error}", TENANT.get());
+    let words = index::index(&desk.documents, name, &desk.pool).map_err(of_document)?;
+    Ok(log(desk, &format!("{name}: {words} different words"))?)
+}
+
+/// What a line begins with that says of a job that it has failed for the last time.
+pub(crate) const FAILED: &str = "failed: ";
+
+fn tell_of(event: &Event) {
+    if let Event::Error(error) = event {
+        // Whoever waits for the line is gone if this fails.
+        drop(writeln!(io::stdout(), "{FAILED}{error}"));
+    }
 }
 
 /// A line that says whose work this is, without having been told.

@@ -21,14 +21,62 @@ fn it_ends_without_noise_when_nobody_reads_its_output() {
     }
 }
 
+// Broke: it was not left out of URLs that are not quite right.
 #[test]
 fn a_queue_that_is_not_there_is_named_without_its_password() {
-    let ended = Command::new(env!("CARGO_BIN_EXE_word_index"))
-        .args(["--redis", "redis://me:secret@127.0.0.1:1/"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(said.contains("the queue at redis://127.0.0.1:1/: "), "{said}");
-    assert!(!said.contains("secret"), "{said}");
-    assert_eq!(ended.status.code(), Some(1));
+    for (option, url, about, code) in [
+        ("--redis", "redis://me:secret@127.0.0.1:1/", "the queue at redis://127.0.0.1:1/: ", 1),
+        ("--redis", "rediss://:secret@127.0.0.1:1/", "begins with redis:// or redis+unix://", 2),
+        (
+            "--postgres",
+            "postgres://me:secret?x@127.0.0.1:1/db",
+            "the queue at postgres://127.0.0.1:1/db: ",
+            1,
+        ),
+        ("--postgres", "postgres:me:secret@127.0.0.1", "begins with postgres:// or", 2),
+    ] {
+        let ended =
+            Command::new(env!("CARGO_BIN_EXE_word_index")).args([option, url]).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(said.contains(about) && !said.contains("secret"), "{said}");
+        assert_eq!(ended.status.code(), Some(code));
+    }
+}
+
+// Broke: it waited for ever for what that job had to say.
+#[test]
+fn a_job_that_fails_for_good_is_told_of_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let begin = || {
+        Command::new(env!("CARGO_BIN_EXE_word_index"))
+            .args(["--jobs", "200"])
+            .env("TMPDIR", directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // The last document of all, before a worker comes to it.
+    let find = || {
+        let mut made = std::fs::read_dir(directory.path()).unwrap();
+        let made = made.next()?.unwrap().path();
+        Some(made.join("documents").join("globex").join("report-099.txt"))
+    };
+    let ended = loop {
+        let program = begin();
+        while find().is_none_or(|document| std::fs::remove_file(document).is_err()) {
+            std::thread::yield_now();
+        }
+        let ended = program.wait_with_output().unwrap();
+        // Unless one was there first.
+        if !ended.status.success() {
+            break ended;
+        }
+    };
+    let (out, err) =
+        [ended.stdout, ended.stderr].map(|said| String::from_utf8(said).unwrap()).into();
+    let told: Vec<_> = out.lines().filter(|line| line.starts_with("failed: ")).collect();
+    assert_eq!((told.len(), out.lines().count()), (1, 200), "{out}");
+    assert!(told[0].contains("report-099 of globex: "), "{told:?}");
+    assert_eq!(err, "word_index: 1 of 200 documents have no index\n");
 }
