@@ -66,7 +66,7 @@ impl Context {
     /// assert_eq!((count(), count()), (1, 1));
     /// ```
     pub fn wrap_fn<R>(self, f: impl Fn() -> R) -> impl Fn() -> R {
-        let f = Guarded::new(f);
+        let f = Framed::new(f);
         move || self.call(&*f)
     }
 
@@ -94,7 +94,7 @@ impl Context {
     /// assert_eq!(total, 2);
     /// ```
     pub fn wrap_fn_mut<R>(self, f: impl FnMut() -> R) -> impl FnMut() -> R {
-        let mut f = Guarded::new(f);
+        let mut f = Framed::new(f);
         move || self.call(&mut *f)
     }
 }
@@ -235,7 +235,7 @@ pub fn isolated_fn_in<A, R, F: Fn(A) -> R>(
 }
 
 fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + use<A, R, F> {
-    let f = Guarded::new(f);
+    let f = Framed::new(f);
     move |argument| {
         // If a carrier is refused it is dropped uncalled.
         let argument = Guarded::new(argument);

@@ -37,7 +37,11 @@ impl Carriers {
             };
             match (captured, &mut list) {
                 (Ok(captured), list) => {
-                    let before = || last.map_or_else(Vec::new, |last| last.nothing().to_vec());
+                    let before = || {
+                        let mut list = Vec::with_capacity(all_installed().count());
+                        list.extend_from_slice(last.map_or(&[], |last| last.nothing()));
+                        list
+                    };
                     list.get_or_insert_with(before).push(captured.with_source(Source::Installed));
                 }
                 (Err(nothing), Some(list)) => list.push(nothing.clone()),

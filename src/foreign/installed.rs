@@ -59,7 +59,8 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// # Costs
 ///
 /// Each capture asks each installed carrier. One that has nothing to carry and says so
-/// ([`is_nothing`](super::Carrier::is_nothing)) costs no allocation; any other costs two.
+/// ([`is_nothing`](super::Carrier::is_nothing)) costs no allocation; any other costs one, and their
+/// list two.
 ///
 /// # Errors
 ///

@@ -31,8 +31,8 @@ const DEEPEST: usize = 4096;
 /// says so, and [`forgotten`](Self::forgotten) counts it. (The submitter's own span that a task has
 /// entered once more is exited as well, but not told of.) A subscriber from which spans cannot be
 /// exited makes the task fail and the worker be replaced, and so does a default dispatcher that a
-/// task has left. Subscribers that do not report their current span get the submitter's entered and
-/// exited, and nothing more.
+/// task has left where none travelled with it; else it goes with the submitter's. Subscribers that
+/// do not report their current span get the submitter's entered and exited, and nothing more.
 ///
 /// Clones share their count.
 ///

@@ -43,7 +43,8 @@ impl fmt::Display for Fault {
 /// The error of a task that returned, but that could not be cleaned up without a fault.
 ///
 /// Everything else was cleaned up all the same: one fault skips nothing. It names the slot or the
-/// carrier, and holds the first panic's payload.
+/// carrier, which is its [source](Error::source), and holds the first panic's payload, unless that
+/// is a carrier's.
 ///
 /// # Examples
 ///
@@ -224,7 +225,15 @@ impl fmt::Display for CleanupError {
 
 debug_as_text!(CleanupError);
 
-impl Error for CleanupError {}
+impl Error for CleanupError {
+    /// The first carrier that could not be detached; what panicked is no error.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.inner.faults.iter().find_map(|fault| match fault {
+            Fault::Detach(error) => Some(error as _),
+            _ => None,
+        })
+    }
+}
 
 /// Why a task has no result.
 #[derive(Debug)]

@@ -3,15 +3,16 @@
 #![expect(unsafe_code, reason = "drops the value where a panic of that can be caught")]
 
 use std::mem::{ManuallyDrop, needs_drop};
+use std::ops::{Deref, DerefMut};
 
 use super::failure::Failure;
 use super::task::contained;
 use super::thread;
 use crate::panic::catch;
 
-/// A value of the user's that belongs to a task which may never begin, and then is dropped by
-/// whoever has it: if that is a task, as a part of it, else in a frame of its own, so that nothing
-/// stays on the thread. While a panic unwinds, that of its drop is contained.
+/// A value of the user's that belongs to tasks which may never begin, or are over, and then is
+/// dropped by whoever has it: if that is a task, as a part of it, else in a frame of its own, so
+/// that nothing stays on the thread. While a panic unwinds, that of its drop is contained.
 pub(crate) struct Framed<T>(ManuallyDrop<T>);
 
 impl<T> Framed<T> {
@@ -24,6 +25,22 @@ impl<T> Framed<T> {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: it is not used again, since `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Deref for Framed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Framed<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
     }
 }
 

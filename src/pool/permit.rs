@@ -25,7 +25,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns an error if the pool is shut down, before or meanwhile.
+    /// Returns an error if the pool is shut down, before or meanwhile, or if its queue is full in a
+    /// forked child, where it has no workers.
     ///
     /// # Cancel safety
     ///
@@ -234,7 +235,7 @@ impl ReserveError {
         self.refused == Refused::Full
     }
 
-    /// Returns whether the pool was shut down.
+    /// Returns whether the pool was shut down, or has no workers in this process, a forked child.
     ///
     /// # Examples
     ///
@@ -247,7 +248,7 @@ impl ReserveError {
     /// ```
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        self.refused == Refused::ShutDown
+        self.refused != Refused::Full
     }
 }
 

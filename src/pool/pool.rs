@@ -232,7 +232,7 @@ impl Pool {
     // --- How tasks are submitted ---
 
     /// Returns a handle that names the tasks submitted through it, for [`TaskError`]. Any text will
-    /// do; control characters are escaped where it is displayed.
+    /// do; control characters, quotes and backslashes are escaped where it is displayed.
     ///
     /// # Examples
     ///

@@ -245,7 +245,7 @@ impl Pool {
                     let dropped = self.unnumbered("result of a scope", Location::caller());
                     core.report(dropped.label(), Cause::Failed(Failure::Panic(second)));
                 }
-                if !scope.data.is_over() {
+                if core.is_forked() {
                     panic!("{FORKED}");
                 }
                 // Relaxed: as in `is_over_well`.
@@ -264,7 +264,7 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Panics
     ///
-    /// Panics if a slot that the task would inherit is inside its own `with_mut`.
+    /// Panics as [`Pool::submit`] does.
     ///
     /// # Examples
     ///

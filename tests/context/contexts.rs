@@ -11,7 +11,9 @@ use crate::support::{
 };
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool, RunError, is_isolated, isolated, isolated_in, task_local};
+use cleanslate::{
+    Context, Pool, RunError, is_isolated, isolated, isolated_fn, isolated_in, task_local,
+};
 use futures_lite::future::block_on;
 
 task_local! {
@@ -302,7 +304,7 @@ fn what_a_context_held_is_dropped_in_no_task_of_others() {
 }
 
 // Broke: a blocking task that was aborted before it began left what its closure's drop had put into
-// a slot on the executor's thread.
+// a slot on the executor's thread; so did a closure that makes a task of each call, in the end.
 #[test]
 fn a_closure_that_is_never_called_is_dropped_in_a_frame_of_its_own() {
     let leaves = || {
@@ -316,6 +318,20 @@ fn a_closure_that_is_never_called_is_dropped_in_a_frame_of_its_own() {
         drop(isolated(move || drop(held)));
         let held = leaves();
         drop(Context::empty().wrap(move || drop(held)));
+        for calls in [0, 2] {
+            let held = leaves();
+            let each = Context::empty().wrap_fn(move || _ = &held);
+            (0..calls).for_each(|_| each());
+            drop(each);
+            let held = leaves();
+            let mut each = Context::empty().wrap_fn_mut(move || _ = &held);
+            (0..calls).for_each(|_| each());
+            drop(each);
+            let held = leaves();
+            let each = isolated_fn(move |_| _ = &held);
+            (0..calls).for_each(&each);
+            drop(each);
+        }
         assert_eq!(SLOT.get(), None);
     });
     // It is too large for the stack.

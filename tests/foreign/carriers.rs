@@ -1,12 +1,13 @@
 //! Foreign thread state: attached in order, detached in reverse, all or nothing.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use crate::support::{SHAPES, on_a_thread, panic_of, quiet};
-use cleanslate::foreign::{BoxError, Carrier, adopt_with};
+use cleanslate::foreign::{BoxError, Carrier, CarrierError, adopt_with};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool, RunError};
+use cleanslate::{CleanupError, Context, Pool, RunError};
 use futures_lite::future::block_on;
 
 /// Where a carrier of the tests is to fail, and how.
@@ -165,6 +166,9 @@ fn a_carrier_that_cannot_detach_fails_the_task_and_skips_no_other() {
         let (context, log) = three(fault);
         let error = context.try_run(|| ()).unwrap_err();
         assert!(error.is_cleanup() && error.to_string().contains("to detach"), "{error}");
+        let clean_up = error.source().unwrap().downcast_ref::<CleanupError>().unwrap();
+        let carrier = clean_up.source().unwrap().downcast_ref::<CarrierError>().unwrap();
+        assert!(clean_up.is_detach() && carrier.is_detach() && !carrier.is_attach());
         assert_eq!(
             notes(&log),
             ["attach a", "attach b", "attach c", "detach c", "detach b", "detach a"]

@@ -182,6 +182,8 @@ fn a_full_queue_does_not_block_a_forked_child() {
         assert!(pool.try_submit(|| 2).unwrap_err().is_full());
         assert!(pool.submit(|| 2).join().unwrap_err().is_forked());
     });
+    // Broke: it said that the task had panicked, or was cancelled.
+    forked("scope", || names_the_fork(|| pool.scope(|s| drop(s.submit(|| 2)))));
     forked("cancel", || assert!(waiting.cancel()));
     let mut cx = Context::from_waker(Waker::noop());
     let mut in_line = Box::pin(pool.reserve());
@@ -189,6 +191,7 @@ fn a_full_queue_does_not_block_a_forked_child() {
     forked("reserve", || {
         let Poll::Ready(Err(error)) = in_line.as_mut().poll(&mut cx) else { panic!("it waits") };
         assert!(error.to_string().contains("forked child"), "{error}");
+        assert!(error.is_shut_down() && !error.is_full());
     });
     drop((busy, in_line));
     assert_eq!(waiting.join().unwrap(), 1);

@@ -147,7 +147,8 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Name(_))
     }
 
-    /// Returns whether a carrier that captures once, for all tasks, could not do so.
+    /// Returns whether a carrier that captures once, for all tasks, could not do so, or was one too
+    /// many.
     ///
     /// # Examples
     ///

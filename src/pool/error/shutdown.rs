@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// Why a shutdown did not wait until every worker was gone. The pool is closed all the same, unless
-/// it was asked by one of its own tasks.
+/// it was asked by one of its own tasks or threads, or in a forked child.
 ///
 /// # Examples
 ///

@@ -156,8 +156,9 @@ impl TaskError {
         matches!(self.0.kind, TaskErrorKind::Forked)
     }
 
-    /// Returns whether the task returned, but the clean-up of its slots failed: a value's `Drop`
-    /// panicked, or a slot kept coming back. Its result was dropped.
+    /// Returns whether the task returned, but its clean-up failed: a value's `Drop` panicked, a slot
+    /// kept coming back, or a carrier failed to detach. Its result was dropped. The source is a
+    /// [`CleanupError`](crate::CleanupError).
     ///
     /// # Examples
     ///
@@ -182,7 +183,8 @@ impl TaskError {
         matches!(self.0.kind, TaskErrorKind::Cleanup(_))
     }
 
-    /// Returns whether a carrier of foreign thread state failed to attach or to detach.
+    /// Returns whether a carrier of foreign thread state failed to attach, so that the task did not
+    /// run. Where one failed to detach the task [was not cleaned up](Self::is_cleanup).
     ///
     /// # Examples
     ///
@@ -263,7 +265,7 @@ impl TaskError {
     ///
     /// # Errors
     ///
-    /// Returns the error itself if nothing panicked.
+    /// Returns the error itself if nothing panicked, or only a carrier, of which the words are kept.
     ///
     /// # Examples
     ///
