@@ -203,7 +203,7 @@ impl RunError {
     ///
     /// # Errors
     ///
-    /// Returns the error itself if nothing panicked, or only a carrier, of which the words are kept.
+    /// Returns the error itself if nothing panicked, or only a carrier: of that the words are kept.
     ///
     /// # Examples
     ///

@@ -156,9 +156,9 @@ impl TaskError {
         matches!(self.0.kind, TaskErrorKind::Forked)
     }
 
-    /// Returns whether the task returned, but its clean-up failed: a value's `Drop` panicked, a slot
-    /// kept coming back, or a carrier failed to detach. Its result was dropped. The source is a
-    /// [`CleanupError`](crate::CleanupError).
+    /// Returns whether the task returned, but its clean-up failed: a value's `Drop` panicked, a
+    /// slot kept coming back, or a carrier failed to detach. Its result was dropped. The source is
+    /// a [`CleanupError`](crate::CleanupError).
     ///
     /// # Examples
     ///
@@ -265,7 +265,7 @@ impl TaskError {
     ///
     /// # Errors
     ///
-    /// Returns the error itself if nothing panicked, or only a carrier, of which the words are kept.
+    /// Returns the error itself if nothing panicked, or only a carrier: of that the words are kept.
     ///
     /// # Examples
     ///
