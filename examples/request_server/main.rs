@@ -43,10 +43,11 @@ fn answer(pool: &Pool, request: &Parts, log: &Sender<String>) -> Response<String
         USER.set(Some(user.to_owned()));
     }
     let (method, target) = (&request.method, request.uri.to_string());
-    let (status, body) = match (method.as_str(), target.as_str()) {
-        ("GET", "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
-        ("GET", _) => (404, render("no such page")),
-        _ => (405, render("only GET")),
+    let (status, body) = match (method.as_str(), request.uri.path()) {
+        // hyper leaves out the body where only the head is asked for.
+        ("GET" | "HEAD", "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
+        ("GET" | "HEAD", _) => (404, render("no such page")),
+        _ => (405, render("only GET and HEAD")),
     };
     let who = USER.get().unwrap_or_else(|| "-".to_owned());
     // Escaped, as in `{:?}`: both may hold what a terminal obeys.
@@ -55,7 +56,7 @@ fn answer(pool: &Pool, request: &Parts, log: &Sender<String>) -> Response<String
     drop(log.send(format!("#{} {who} {method} {target:?} {status}", REQUEST.get())));
     let mut response = Response::builder().status(status).header("X-Request-Id", REQUEST.get());
     if status == 405 {
-        response = response.header("Allow", "GET");
+        response = response.header("Allow", "GET, HEAD");
     }
     response
         .header("Content-Type", "text/plain; charset=utf-8")

@@ -1,6 +1,11 @@
 //! Shows a web service on axum and tokio that does its computing on a pool. Log lines, spans and
 //! answers know whose request they belong to, without a parameter, and nobody's are mixed up.
 //! Requests with `?leaky` go a way on which they are.
+//!
+//! It serves as `axum::serve` does: with no limit of time for a request's head or for reading the
+//! answer, and none for the number of connections, and without an answer for a client that closes
+//! its side before it has it. What strangers reach wants a proxy before it, or hyper's own builder,
+//! as `request_server` has it.
 
 mod check;
 #[path = "../../cli/mod.rs"]
