@@ -76,6 +76,24 @@ fn blocked(
     assert_eq!(seen, (0..seen.len()).collect::<Vec<_>>(), "every item once");
 }
 
+// Broke: once it had stayed for long enough it left each time that it waited, and made it anew.
+#[test]
+fn a_helper_whose_thread_nobody_needs_keeps_what_it_has_made() {
+    for workers in SHAPES {
+        finishes(&format!("{workers} workers"), move || {
+            let pool = Pool::new(workers).unwrap();
+            let made = AtomicUsize::new(0);
+            let init = || {
+                std::thread::sleep(Duration::from_millis(30));
+                made.fetch_add(1, Ordering::SeqCst);
+            };
+            let items = (0..150).inspect(|_| std::thread::sleep(Duration::from_millis(2)));
+            assert_eq!(pool.map_init(items, init, |(), n| n).len(), 150);
+            assert!(made.load(Ordering::SeqCst) <= workers);
+        });
+    }
+}
+
 /// Checks each kind of map, with and without a carrier, on pools of several workers.
 fn each_way(check: fn(&Pool, Way)) {
     thread_local! { static VALUE: Cell<u8> = const { Cell::new(0) }; }

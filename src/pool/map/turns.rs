@@ -41,15 +41,20 @@ const LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 /// wait.
 const AWAKE: Duration = Duration::from_micros(20);
 
+/// How often a helper looks whether it is still to stay, if nobody wakes it.
+const LOOKS_AGAIN: Duration = Duration::from_millis(10);
+
 /// For how long a helper stays that has nothing to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stay {
     ToTheEnd,
+    /// In any case until then, and after that while nobody else needs its thread.
     Until(Instant),
     NotAtAll,
 }
 
 impl Stay {
+    /// Returns whether it is over for one whose thread others need.
     pub(crate) fn is_over(self) -> bool {
         match self {
             Self::ToTheEnd => false,
@@ -58,10 +63,18 @@ impl Stay {
         }
     }
 
-    /// Parks until it is over, at most.
+    /// Returns whether it is over for one that waits for its turn.
+    fn is_over_in(self, shift: &dyn Shift) -> bool {
+        self.is_over() && (matches!(self, Self::NotAtAll) || shift.is_over())
+    }
+
+    /// Parks until it is to be asked again whether it is over, at most.
     fn park(self) {
         match self {
-            Self::Until(end) => seam::park_timeout(end.saturating_duration_since(Instant::now())),
+            Self::Until(end) => {
+                let left = end.saturating_duration_since(Instant::now());
+                seam::park_timeout(left.max(LOOKS_AGAIN));
+            }
             Self::ToTheEnd | Self::NotAtAll => seam::park(),
         }
     }
@@ -178,7 +191,7 @@ impl<T> Turns<T> {
         run_visit: impl Fn() -> bool,
     ) -> Option<Turn<'t, T>> {
         let me = seam::current();
-        while !stay.is_over() {
+        while !stay.is_over_in(shift) {
             self.enlist(|waiting| waiting.asleep.push(me.clone()));
             if let Some(turn) = self.try_take(shift) {
                 let _woken = !self.strike_off(&me);
@@ -186,7 +199,7 @@ impl<T> Turns<T> {
             }
             if !has_visit() {
                 stay.park();
-                // Woken for the turn, for a visit, because it has stayed for long enough, or for no
+                // Woken for the turn, for a visit, to look whether it is still to stay, or for no
                 // reason.
                 let _woken = !self.strike_off(&me);
                 continue;
