@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::frame::{Framed, contained, thread};
-use crate::panic::{Guarded, catch};
+use crate::panic::catch;
 
 impl Context {
     /// Runs a closure like [`run`](Self::run), for a caller whose place in the source says nothing.
@@ -144,7 +144,7 @@ pub fn is_isolated() -> bool {
 /// ```
 #[track_caller]
 pub fn isolated<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-    let f = Guarded::new(f);
+    let f = Framed::new(f);
     let context = Context::capture();
     context.wrap(f.into_inner())
 }
@@ -206,7 +206,7 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
 /// ```
 #[track_caller]
 pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
-    let f = Guarded::new(f);
+    let f = Framed::new(f);
     let context = Context::capture();
     wrap_each(context, f.into_inner())
 }
@@ -238,7 +238,7 @@ fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + u
     let f = Framed::new(f);
     move |argument| {
         // If a carrier is refused it is dropped uncalled.
-        let argument = Guarded::new(argument);
+        let argument = Framed::new(argument);
         context.call(|| f(argument.into_inner()))
     }
 }

@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::pool::Pool;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 impl Pool {
     /// Runs two closures, in parallel if a worker is free, each in a task of its own, and returns
@@ -47,7 +47,7 @@ impl Pool {
     {
         let at = Location::caller();
         // If one is refused, both may be dropped by one panic.
-        let (a, b) = (Guarded::new(a), Guarded::new(b));
+        let (a, b) = (Framed::new(a), Framed::new(b));
         let joined = self.scope(|s| {
             if !self.core().helps_here() {
                 let (a, b) = (s.submit_at(at, a.into_inner()), s.submit_at(at, b.into_inner()));

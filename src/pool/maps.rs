@@ -8,7 +8,7 @@ use super::imap::{Imap, ImapUnordered};
 use super::map::{self, Given, Numbers, Parts, Pulled, RangeIndex, Unfinished};
 use super::pool::Pool;
 use crate::context::Context;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 impl Pool {
     /// Applies `f` to every item, each in a task of its own, and returns the results in input
@@ -99,7 +99,7 @@ impl Pool {
         F: Fn(N) -> R + Sync,
         R: Send,
     {
-        let f = Guarded::new(f);
+        let f = Framed::new(f);
         let Some(numbers) = Numbers::of(&range) else {
             panic!("a range longer than memory: its length overflows `usize`")
         };
@@ -210,7 +210,7 @@ impl Pool {
         F: Fn(&mut S, I::Item) -> R + Sync,
         R: Send,
     {
-        let (init, f) = (Guarded::new(init), Guarded::new(f));
+        let (init, f) = (Framed::new(init), Framed::new(f));
         self.plain(Pulled::new(items.into_iter()), map::Lending { init, f })
     }
 
@@ -340,7 +340,7 @@ impl Pool {
     {
         let call = self.unnumbered(called, Location::caller());
         let identity = Given::new(self.core(), &call, identity);
-        let (f, reduce) = (Guarded::new(f), Guarded::new(reduce));
+        let (f, reduce) = (Framed::new(f), Framed::new(reduce));
         let parts = Parts::new(self.core(), &call);
         let step = map::Reducing { f, reduce, parts: &parts };
         drop(self.plain(Pulled::new(items.into_iter()), step));
@@ -375,7 +375,7 @@ impl Pool {
         P: map::Step<S::Item>,
     {
         let core = self.core();
-        let (source, step) = (Guarded::new(source), Guarded::new(step));
+        let (source, step) = (Framed::new(source), Framed::new(step));
         let context = self.context();
         let (_activity, label) = &self.activity(Location::caller());
         match map::run(core, context, label, source.into_inner(), step.into_inner()) {
@@ -452,7 +452,7 @@ impl Pool {
 
     #[track_caller]
     fn begin_imap<I: IntoIterator, F>(&self, items: I, f: F) -> (I::IntoIter, F, Context) {
-        let (items, f) = (Guarded::new(items), Guarded::new(f));
+        let (items, f) = (Framed::new(items), Framed::new(f));
         if self.core().is_closed_here() {
             panic!("{SHUT_DOWN}");
         }
@@ -462,9 +462,9 @@ impl Pool {
     }
 }
 
-/// Begins with the items. If that panics, the closure is dropped while it unwinds.
+/// Begins with the items. If that panics, the closure is dropped while it unwinds, in a frame.
 fn begin<I: IntoIterator, F>(items: I, f: F) -> (I::IntoIter, F) {
-    let f = Guarded::new(f);
+    let f = Framed::new(f);
     let items = items.into_iter();
     (items, f.into_inner())
 }

@@ -11,7 +11,7 @@ use super::core::capacity::Waiting;
 use super::error::Refused;
 use super::handle::JoinHandle;
 use super::pool::Pool;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 impl Pool {
     /// Waits until the bounded queue has room, without blocking the thread, and returns a
@@ -129,7 +129,7 @@ impl Permit {
     {
         let at = Location::caller();
         // If the capture panics, the place is given back first: the closure's drop may wait for it.
-        let f = Guarded::new(f);
+        let f = Framed::new(f);
         let mut permit = self;
         let context = permit.pool.context();
         // From here on the place is the task's.

@@ -10,7 +10,7 @@ use super::group::broadcast;
 use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
 use crate::context::Context;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 use crate::sync::seam::atomic::Ordering;
 
 /// A pool of worker threads, each task of which starts from a clean slate.
@@ -329,7 +329,7 @@ impl Pool {
         F: Fn() -> R + Sync,
         R: Send,
     {
-        let f = Guarded::new(f);
+        let f = Framed::new(f);
         let context = self.context();
         let (_activity, label) = self.activity(Location::caller());
         match broadcast::run(self.core(), context, &label, f.into_inner()) {

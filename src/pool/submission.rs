@@ -12,7 +12,7 @@ use super::job::state::JobCell;
 use super::job::{self, AnyJob, End, How, Job, Work};
 use super::pool::{Inherits, Pool};
 use crate::context::Context;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 impl Pool {
     /// Submits a task, with what surrounds this call as its context.
@@ -95,7 +95,7 @@ impl Pool {
     #[inline]
     #[track_caller]
     pub(crate) fn work<F>(&self, f: F) -> Work<F> {
-        let f = Guarded::new(f);
+        let f = Framed::new(f);
         let context = self.context();
         (f.into_inner(), context)
     }

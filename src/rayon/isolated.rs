@@ -4,7 +4,7 @@ use rayon::iter::plumbing::{Consumer, ProducerCallback, UnindexedConsumer};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 
 use crate::context::Context;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 /// Makes tasks of the closures of a parallel iterator.
 ///
@@ -61,7 +61,7 @@ pub trait ParallelIteratorExt: ParallelIterator {
     #[track_caller]
     fn isolated(self) -> Isolated<Self> {
         // A capture may panic: then the items are dropped while that unwinds.
-        let base = Guarded::new(self);
+        let base = Framed::new(self);
         let context = Context::capture();
         Isolated { base: base.into_inner(), context }
     }

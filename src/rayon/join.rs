@@ -5,7 +5,7 @@ use rayon::{BroadcastContext, FnContext, ThreadPool};
 use super::outcome::{discard, drop_given, settle, settle_all, settle_two};
 use super::pool::RayonPool;
 use super::task::attempt;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 /// Runs two closures, perhaps in parallel, each as a task: [`rayon::join`] with clean slots.
 ///
@@ -64,7 +64,7 @@ where
     RA: Send,
     RB: Send,
 {
-    let b = Guarded::new(b);
+    let b = Framed::new(b);
     let (context, a) = RayonPool::global().context_for(a);
     let b = b.into_inner();
     let (a, b) =
@@ -170,7 +170,7 @@ impl RayonPool {
         RA: Send,
         RB: Send,
     {
-        let b = Guarded::new(b);
+        let b = Framed::new(b);
         let (context, a) = self.context_for(a);
         let b = b.into_inner();
         let (a, b) = (|| attempt(&context, a), || attempt(&context, b));

@@ -12,7 +12,7 @@ use super::map::{ContainedItem, map, pull};
 use super::outcome::{Outcome, discard, drop_given};
 use crate::context::Context;
 use crate::executor::Executor;
-use crate::panic::Guarded;
+use crate::frame::Framed;
 
 /// A rayon pool with the shape of the crate's own: every closure is a task.
 ///
@@ -142,7 +142,7 @@ impl RayonPool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        let items = Guarded::new(items);
+        let items = Framed::new(items);
         let (context, f) = self.context_for(f);
         let each = |item: ContainedItem<I::Item>| f(item.into_inner());
         let outcome = pull(&context, items.into_inner())
@@ -219,7 +219,7 @@ impl RayonPool {
     /// Returns the same and the closure, which is dropped while the panic unwinds if there is one.
     #[track_caller]
     pub(super) fn context_for<F>(&self, f: F) -> (Context, F) {
-        let f = Guarded::new(f);
+        let f = Framed::new(f);
         let context = self.context();
         (context, f.into_inner())
     }

@@ -1,6 +1,13 @@
 //! Values whose drop panics.
 
+use cleanslate::task_local;
+
 use super::{Census, Counted};
+
+task_local! {
+    /// Whether the current task, or the thread outside of tasks, has dropped one.
+    pub(crate) static HAS_FAILED: bool = false;
+}
 
 /// Panics when it is dropped, and is counted.
 #[derive(Debug)]
@@ -19,6 +26,7 @@ impl Fails {
 
 impl Drop for Fails {
     fn drop(&mut self) {
+        HAS_FAILED.set(true);
         panic!("a drop, on purpose");
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::step::{Calls, OnTop, Step};
 use super::turns::Stay;
 use crate::context::Context;
-use crate::frame::Failure;
+use crate::frame::{Failure, Framed};
 use crate::panic::{Guarded, Payload};
 use crate::pool::isolation::Isolation;
 
@@ -71,10 +71,10 @@ pub(super) fn of_item(failure: Failure) -> Failure {
 
 /// `map_init`: each helper makes a value before its first item, and lends it to each item.
 ///
-/// Guarded, as there are two of them: the drops of both may panic.
+/// Each framed for itself: the drops of both may panic.
 pub(crate) struct Lending<N, F> {
-    pub(crate) init: Guarded<N>,
-    pub(crate) f: Guarded<F>,
+    pub(crate) init: Framed<N>,
+    pub(crate) f: Framed<F>,
 }
 
 impl<In, S, R, N, F> Step<In> for Lending<N, F>

@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 use super::kept::{Kept, resume};
 use super::step::{Calls, Step};
 use crate::context::Context;
-use crate::frame::Failure;
+use crate::frame::{Failure, Framed};
 use crate::panic::Guarded;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
@@ -71,10 +71,10 @@ impl<R> Drop for Parts<'_, R> {
 /// `map_reduce`: each helper reduces the items of a chunk in their order, then the chunk with its
 /// neighbours.
 ///
-/// Guarded, as there are two of them: the drops of both may panic.
+/// Each framed for itself: the drops of both may panic.
 pub(crate) struct Reducing<'p, F, G, R> {
-    pub(crate) f: Guarded<F>,
-    pub(crate) reduce: Guarded<G>,
+    pub(crate) f: Framed<F>,
+    pub(crate) reduce: Framed<G>,
     pub(crate) parts: &'p Parts<'p, R>,
 }
 
