@@ -378,3 +378,54 @@ fn a_map_that_forks_has_no_results_in_the_child() {
         assert_eq!((system::status_of(pid), result), (0, expected));
     }
 }
+
+// Broke: the child's owner waited for the turn of a helper of the parent's.
+#[test]
+fn who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child() {
+    if !alone("who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child") {
+        return;
+    }
+    type Items<'i> = Box<dyn Iterator<Item = usize> + Send + 'i>;
+    type Way = fn(&Pool, Items<'_>, &(dyn Fn(usize) -> usize + Sync)) -> usize;
+    let ways: [Way; 4] = [
+        |pool, items, f| pool.map(items, f).len(),
+        |pool, items, f| pool.map_results(items, f).len(),
+        |pool, items, f| pool.map_init(items, || (), |(), n| f(n)).len(),
+        |pool, items, f| pool.map_reduce(items, |n| (f(n), 1).1, || 0, |a, b| a + b),
+    ];
+    for way in ways {
+        let pool = Pool::new(2).unwrap();
+        let inner = pool.clone();
+        let task = pool.submit(move || {
+            let owner = std::thread::current().id();
+            let (has_turn, pid) = (AtomicBool::new(false), AtomicI32::new(-1));
+            let is_owner = || std::thread::current().id() == owner;
+            let wait_for = |there: &dyn Fn() -> bool| {
+                while !there() {
+                    std::thread::yield_now();
+                }
+            };
+            let items = (0..4).inspect(|_| {
+                if !is_owner() {
+                    has_turn.store(true, Ordering::SeqCst);
+                    wait_for(&|| pid.load(Ordering::SeqCst) != -1);
+                }
+            });
+            let item = |n| {
+                if is_owner() && pid.load(Ordering::SeqCst) == -1 {
+                    wait_for(&|| has_turn.load(Ordering::SeqCst));
+                    pid.store(system::fork(), Ordering::SeqCst);
+                }
+                n
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| way(&inner, Box::new(items), &item)));
+            let result = || ended.unwrap_or_else(|payload| resume_unwind(payload));
+            match pid.load(Ordering::SeqCst) {
+                0 => system::end(|| names_the_fork(result)),
+                pid => (pid, result()),
+            }
+        });
+        let (pid, result) = task.join().unwrap();
+        assert_eq!((system::status_of(pid), result), (0, 4));
+    }
+}

@@ -55,6 +55,10 @@ pub(crate) trait Shift {
     }
     /// Calls a helper in the place of one that has left with [`Help::GoOn`].
     fn call_back(&self) {}
+    /// Returns whether this is a forked child, in which nobody else has a turn, nor wants one.
+    fn is_forked(&self) -> bool {
+        false
+    }
     /// Returns whether the helper is the owner itself.
     fn is_owner(&self) -> bool {
         true
@@ -190,6 +194,10 @@ impl Shift for TicketShift<'_> {
         self.ticket.put_back(self.core);
     }
 
+    fn is_forked(&self) -> bool {
+        self.core.is_forked()
+    }
+
     fn is_owner(&self) -> bool {
         false
     }
@@ -224,6 +232,10 @@ impl Shift for OwnerShift<'_> {
         if let Some(owner) = self.owner.get() {
             owner.shared.put_back(self.core);
         }
+    }
+
+    fn is_forked(&self) -> bool {
+        self.core.is_forked()
     }
 
     fn is_alone(&self) -> bool {

@@ -398,10 +398,8 @@ fn outside_of_frames<E>(
     // A carrier that stays attached has the worker retired, and so may a leak, so
     // none is claimed ahead, unless the map ends with such a failure.
     let may_retire = alone && run.context.has_carriers() || run.core.leak_watch.may_renew();
-    let mut size = match may_retire {
-        true => ChunkSize::one_by_one(),
-        false => helper.comes(),
-    };
+    let learned = helper.comes();
+    let mut size = if may_retire { ChunkSize::one_by_one() } else { learned };
     while !run.is_over() {
         let Claim { len, is_last } = match helper.claim_apart(&size) {
             Ok(Some(claim)) => claim,

@@ -15,7 +15,7 @@ use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label, Labelled};
 use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
-use crate::sync::seam::Mutex;
+use crate::sync::seam::{self, Mutex, MutexGuard};
 
 /// Drops what the user gave to a map, or what it made of that.
 pub(crate) fn drop_given<T>(given: T) -> Result<(), Failure> {
@@ -127,7 +127,12 @@ where
     /// Takes over what a helper has written.
     #[inline]
     pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
-        let mut kept = self.pieces.lock();
+        let Run { core, label, .. } = self.run;
+        let Some(mut kept) = seam::lock_unless(&self.pieces, || core.is_forked()) else {
+            // A helper of the parent's has the lock. The map fails for want of what it has.
+            let results = pieces.iter_mut().flat_map(Piece::take_results);
+            return results.for_each(|result| P::discard(result, core, label));
+        };
         if kept.is_empty() {
             std::mem::swap(&mut *kept, pieces);
         } else {
@@ -216,7 +221,8 @@ impl<'e, E> Run<'e, E> {
     /// Returns what a helper that comes is to know: what one before it knew that has left, as no
     /// owner does.
     pub(super) fn learned(&self, shift: &dyn Shift) -> (ChunkSize, Awake) {
-        let kept = if shift.is_owner() { None } else { self.learned.lock().pop() };
+        let kept =
+            if shift.is_owner() { None } else { self.lock_learned().and_then(|mut it| it.pop()) };
         match kept {
             Some((size, awake)) => (size.again(), awake),
             None => (ChunkSize::new(self.helpers), Awake::NEW),
@@ -225,6 +231,12 @@ impl<'e, E> Run<'e, E> {
 
     /// Keeps what a helper that leaves has learned.
     pub(super) fn keep_learned(&self, size: ChunkSize, awake: Awake) {
-        self.learned.lock().push((size, awake));
+        if let Some(mut learned) = self.lock_learned() {
+            learned.push((size, awake));
+        }
+    }
+
+    fn lock_learned(&self) -> Option<MutexGuard<'_, Vec<(ChunkSize, Awake)>>> {
+        seam::lock_unless(&self.learned, || self.core.is_forked())
     }
 }

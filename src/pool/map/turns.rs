@@ -132,7 +132,8 @@ impl<T> Turns<T> {
         self.state.into_inner()
     }
 
-    /// Waits for a turn; `None` if the helper is to leave, as another one will be called. `awake`
+    /// Waits for a turn; `None` if the helper is to leave, as another one will be called, or nobody
+    /// in a forked child. `awake`
     /// is what it has learned about its waits for turns here.
     pub(crate) fn take<'t>(
         &'t self,
@@ -192,6 +193,10 @@ impl<T> Turns<T> {
     ) -> Option<Turn<'t, T>> {
         let me = seam::current();
         while !stay.is_over_in(shift) {
+            if shift.is_forked() {
+                // Who has the turn is the parent's, and so is the list, perhaps in a change.
+                return None;
+            }
             self.enlist(|waiting| waiting.asleep.push(me.clone()));
             if let Some(turn) = self.try_take(shift) {
                 let _woken = !self.strike_off(&me);
@@ -215,6 +220,9 @@ impl<T> Turns<T> {
 
     /// Leaves, unless the turn is free after all.
     fn leave<'t>(&'t self, shift: &'t dyn Shift) -> Option<Turn<'t, T>> {
+        if shift.is_forked() {
+            return None;
+        }
         self.enlist(|waiting| waiting.away += 1);
         let turn = self.try_take(shift)?;
         // If nobody is away any more, another one was called already: this one would be one too
@@ -250,6 +258,9 @@ impl<T> Turns<T> {
     /// Wakes or calls one for the next turn.
     #[cold]
     fn call_next(&self, shift: &dyn Shift) {
+        if shift.is_forked() {
+            return;
+        }
         match self.strike(Waiting::next) {
             Some(Next::Asleep(sleeper)) => sleeper.unpark(),
             Some(Next::Away) => shift.call_back(),
