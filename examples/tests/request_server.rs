@@ -104,31 +104,46 @@ fn other_pages_and_methods_are_refused_by_name() {
     assert_eq!(lines, ["#1 ann GET \"/nowhere\" 404", "#2 - POST \"/\" 405"]);
 }
 
-// Broke: the first two were no such page, and the third was refused.
-#[test]
-fn a_page_is_found_in_each_way_of_asking_for_it() {
+/// Sends each request as it stands, on a connection of its own; returns the answers and the log.
+fn asked(requests: &[&str]) -> (Vec<String>, Vec<String>) {
     let (server, _url) = example::open(0).unwrap();
     let pool = example::pool(1, Isolation::Reset).unwrap();
     let (log, lines) = mpsc::channel();
     let stop = Event::new();
-    thread::scope(|s| {
+    let answers = thread::scope(|s| {
         s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
-        for (asked, has_body) in
-            [("GET http://anywhere/", true), ("GET /?a=b", true), ("HEAD /", false)]
-        {
+        let answer = |request: &&str| {
             let mut client = TcpStream::connect(server.address).unwrap();
-            write!(client, "{asked} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+            client.write_all(request.as_bytes()).unwrap();
             let mut answer = String::new();
             client.read_to_string(&mut answer).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{asked}: {answer}");
-            assert_eq!(answer.contains("greeting for anonymous"), has_body, "{asked}: {answer}");
-        }
+            answer
+        };
+        let answers = requests.iter().map(answer).collect();
         stop.set();
+        answers
     });
     drop(log);
-    let lines: Vec<_> = lines.iter().collect();
-    let asked = ["GET \"http://anywhere/\" 200", "GET \"/?a=b\" 200", "HEAD \"/\" 200"];
-    assert!(lines.iter().zip(asked).all(|(line, asked)| line.ends_with(asked)), "{lines:?}");
+    (answers, lines.iter().collect())
+}
+
+// Broke: the first two were no such page, and the third was refused.
+#[test]
+fn a_page_is_found_in_each_way_of_asking_for_it() {
+    let ways = ["GET http://anywhere/", "GET /?a=b", "HEAD /"];
+    let requests =
+        ways.map(|way| format!("{way} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+    let (answers, lines) = asked(&requests.each_ref().map(String::as_str));
+    for (way, answer) in ways.iter().zip(&answers) {
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{way}: {answer}");
+        let has_body = answer.contains("greeting for anonymous");
+        assert_eq!(has_body, way.starts_with("GET"), "{way}: {answer}");
+    }
+    let ends = ["GET \"http://anywhere/\" 200", "GET \"/?a=b\" 200", "HEAD \"/\" 200"];
+    assert!(
+        lines.len() == 3 && lines.iter().zip(ends).all(|(it, end)| it.ends_with(end)),
+        "{lines:?}"
+    );
 }
 
 /// Set for the process below.
@@ -185,28 +200,16 @@ fn a_port_in_use_is_named() {
 // Broke: a user called `\x1b[2J` cleared the screen of whoever read the log.
 #[test]
 fn a_request_writes_no_control_characters_into_the_log() {
-    let (server, _url) = example::open(0).unwrap();
-    let pool = example::pool(1, Isolation::Reset).unwrap();
-    let (log, lines) = mpsc::channel();
-    let stop = Event::new();
-    thread::scope(|s| {
-        s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
-        for (request, status) in [
-            ("GET / HTTP/1.1\r\nX-User: \x1b[2J\r\n\r\n", "400"),
-            ("G\x1bET / HTTP/1.1\r\n\r\n", "400"),
-            ("GET /\x1b HTTP/1.1\r\n\r\n", "400"),
-            // One that turns the direction of writing, and one that moves the rest of the line.
-            ("GE'T /\u{202e} HTTP/1.1\r\nX-User: a\tn\r\nConnection: close\r\n\r\n", "405"),
-        ] {
-            let mut client = TcpStream::connect(server.address).unwrap();
-            client.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
-        }
-        stop.set();
-    });
-    drop(log);
-    let lines: Vec<_> = lines.iter().collect();
+    let requests = [
+        ("GET / HTTP/1.1\r\nX-User: \x1b[2J\r\n\r\n", "400"),
+        ("G\x1bET / HTTP/1.1\r\n\r\n", "400"),
+        ("GET /\x1b HTTP/1.1\r\n\r\n", "400"),
+        // One that turns the direction of writing, and one that moves the rest of the line.
+        ("GE'T /\u{202e} HTTP/1.1\r\nX-User: a\tn\r\nConnection: close\r\n\r\n", "405"),
+    ];
+    let (answers, lines) = asked(&requests.map(|(request, _)| request));
+    for ((request, status), answer) in requests.iter().zip(&answers) {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+    }
     assert_eq!(lines, [r#"#1 a\tn GE'T "/\u{202e}" 405"#]);
 }

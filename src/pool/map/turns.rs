@@ -132,9 +132,8 @@ impl<T> Turns<T> {
         self.state.into_inner()
     }
 
-    /// Waits for a turn; `None` if the helper is to leave, as another one will be called, or nobody
-    /// in a forked child. `awake`
-    /// is what it has learned about its waits for turns here.
+    /// Waits for a turn. `None` if the helper is to leave: another one will be called in its place,
+    /// or, in a forked child, nobody. `awake` is what it has learned about its waits here.
     pub(crate) fn take<'t>(
         &'t self,
         awake: &mut Awake,
