@@ -50,8 +50,8 @@ fn a_capture_of_nothing_allocates_nothing() {
         return;
     }
     let _alone = alone();
-    foreign::install(User).unwrap();
     foreign::install(adopt(&BUFFER)).unwrap();
+    foreign::install(User).unwrap();
     let capture = || {
         for _ in 0..100 {
             drop(Context::capture());
