@@ -398,21 +398,26 @@ fn who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child() {
         let inner = pool.clone();
         let task = pool.submit(move || {
             let owner = std::thread::current().id();
-            let (has_turn, pid) = (AtomicBool::new(false), AtomicI32::new(-1));
+            let (has_item, has_turn) = (AtomicBool::new(false), AtomicBool::new(false));
+            let pid = AtomicI32::new(-1);
             let is_owner = || std::thread::current().id() == owner;
             let wait_for = |there: &dyn Fn() -> bool| {
                 while !there() {
                     std::thread::yield_now();
                 }
             };
+            // The helper may have the first turn, too; then the fork comes in its second.
             let items = (0..4).inspect(|_| {
-                if !is_owner() {
+                if !is_owner() && has_item.load(Ordering::SeqCst) {
                     has_turn.store(true, Ordering::SeqCst);
                     wait_for(&|| pid.load(Ordering::SeqCst) != -1);
                 }
             });
             let item = |n| {
-                if is_owner() && pid.load(Ordering::SeqCst) == -1 {
+                if !is_owner() {
+                    wait_for(&|| has_item.load(Ordering::SeqCst));
+                } else if pid.load(Ordering::SeqCst) == -1 {
+                    has_item.store(true, Ordering::SeqCst);
                     wait_for(&|| has_turn.load(Ordering::SeqCst));
                     pid.store(system::fork(), Ordering::SeqCst);
                 }
