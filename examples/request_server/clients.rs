@@ -14,12 +14,17 @@ pub(crate) struct Tally {
     pub(crate) sample: Option<String>,
 }
 
+/// What sends requests: to this machine, so through no proxy that the environment names.
+pub(crate) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().proxy(None).build().new_agent()
+}
+
 /// Sends requests, as many at a time as there are clients: each from a user of its own, every
 /// fourth from nobody.
 pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Failure> {
     let next = AtomicU64::new(0);
     let client = || {
-        let (agent, mut tally) = (ureq::Agent::new_with_defaults(), Tally::default());
+        let (agent, mut tally) = (agent(), Tally::default());
         loop {
             // Relaxed: the numbers are only to differ.
             let number = next.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 
 #[path = "../cli/mod.rs"]
 pub(crate) mod cli;
-mod clients;
+pub(crate) mod clients;
 pub(crate) mod http;
 
 use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};

@@ -6,7 +6,7 @@ pub(crate) mod example;
 
 use cleanslate::Isolation;
 use cleanslate::sync::Event;
-use example::Plan;
+use example::{Plan, clients::agent};
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -55,15 +55,20 @@ fn what_has_arrived_is_answered_after_the_stop() {
     let pool = example::pool(1, Isolation::Reset).unwrap();
     let (log, lines) = mpsc::channel();
     let (stop, go) = (Event::new(), Arc::new(Event::new()));
-    let busy = Arc::clone(&go);
-    let busy = pool.submit(move || busy.wait());
+    let (busy, (begin, begun)) = (Arc::clone(&go), mpsc::channel());
+    let busy = pool.submit(move || {
+        begin.send(()).unwrap();
+        busy.wait();
+    });
+    // Before, it would count among those that wait below.
+    begun.recv().unwrap();
     thread::scope(|s| {
         let serving = s.spawn(|| example::serve(&server, &pool, &stop, &log));
         let asking: Vec<_> = ["ann", "bob", "cid"]
             .map(|user| {
                 let url = &url;
                 s.spawn(move || {
-                    let mut answer = ureq::get(url).header("X-User", user).call().unwrap();
+                    let mut answer = agent().get(url).header("X-User", user).call().unwrap();
                     let body = answer.body_mut().read_to_string().unwrap();
                     assert!(body.lines().all(|line| line.contains(&format!(" for {user} "))));
                 })
@@ -88,7 +93,8 @@ fn other_pages_and_methods_are_refused_by_name() {
     let pool = example::pool(2, Isolation::Reset).unwrap();
     let (log, lines) = mpsc::channel();
     let stop = Event::new();
-    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    let agent = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build();
+    let agent = agent.new_agent();
     thread::scope(|s| {
         s.spawn(|| example::serve(&server, &pool, &stop, &log).unwrap());
         let missing = agent.get(format!("{url}nowhere")).header("X-User", "ann").call().unwrap();
@@ -179,7 +185,7 @@ fn it_stops_gracefully_on_ctrl_c_and_on_sigterm() {
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
         let listening = lines.find(|line| line.contains("listening on ")).unwrap();
         let url = listening.split_once("listening on ").unwrap().1.split(',').next().unwrap();
-        ureq::get(url).header("X-User", "ann").call().unwrap();
+        agent().get(url).header("X-User", "ann").call().unwrap();
         let interrupt = format!("kill -{signal} {}", server.id());
         assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
         let rest: Vec<_> = lines.collect();

@@ -1,5 +1,6 @@
 //! The example `request_server`, and clients that do not keep to the rules: they harm themselves.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
@@ -49,32 +50,48 @@ fn serving_with(limit: impl FnOnce(&mut Server), test: impl FnOnce(&Service)) ->
     lines.iter().collect()
 }
 
+/// What somebody else asks.
+const ASKS: &[u8] = b"GET / HTTP/1.1\r\nX-User: ann\r\nConnection: close\r\n\r\n";
+
 impl Service<'_> {
-    /// A connection over which `bytes` were sent.
     fn send(&self, bytes: &[u8]) -> TcpStream {
-        let mut client = TcpStream::connect(self.address).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.set_write_timeout(Some(PATIENCE)).unwrap();
-        // The server may have had enough.
-        let _sent = client.write_all(bytes);
-        client
+        send(self.address, bytes)
     }
 
     /// All that is answered to `bytes`, until the server closes the connection.
     fn answers(&self, bytes: &[u8]) -> String {
-        let mut answers = Vec::new();
-        // Whatever the client sent that nobody reads may cut the connection off.
-        let _closed = self.send(bytes).read_to_end(&mut answers);
-        String::from_utf8(answers).unwrap()
+        answers(self.send(bytes))
     }
 
     /// Somebody else asks, and is answered.
     #[track_caller]
     fn answers_others(&self) {
-        let answer = self.answers(b"GET / HTTP/1.1\r\nX-User: ann\r\nConnection: close\r\n\r\n");
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        assert!(answer.contains("\r\n\r\ngreeting for ann "), "{answer}");
+        assert_answered(&self.answers(ASKS));
     }
+}
+
+/// A connection over which `bytes` were sent.
+fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut client = TcpStream::connect(to).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    // The server may have had enough.
+    let _sent = client.write_all(bytes);
+    client
+}
+
+/// All that is answered, until the server closes the connection.
+fn answers(mut client: TcpStream) -> String {
+    let mut answers = Vec::new();
+    // Whatever the client sent that nobody reads may cut the connection off.
+    let _closed = client.read_to_end(&mut answers);
+    String::from_utf8(answers).unwrap()
+}
+
+#[track_caller]
+fn assert_answered(answer: &str) {
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("\r\n\r\ngreeting for ann "), "{answer}");
 }
 
 /// The first bytes that are answered.
@@ -134,12 +151,18 @@ fn a_client_that_reads_no_answers_keeps_nobody_waiting() {
 
 #[test]
 fn a_client_that_takes_too_long_is_hung_up_on() {
-    let limit = |server: &mut Server| server.patience = Duration::from_millis(200);
-    serving_with(limit, |service| {
-        for request in [&b"GET / HTTP/1.1\r\nX-User: an"[..], b""] {
-            assert_eq!(service.answers(request), "");
-        }
-        service.answers_others();
+    // All have sent what they send before one is served, so that nobody else takes too long; and
+    // whoever comes last has a place only when the others are gone.
+    let clients = RefCell::new(Vec::new());
+    let limit = |server: &mut Server| {
+        (server.patience, server.room) = (Duration::from_millis(200), 1);
+        let requests = [&b"GET / HTTP/1.1\r\nX-User: an"[..], b"", ASKS];
+        clients.replace(requests.map(|request| send(server.address, request)).into());
+    };
+    serving_with(limit, |_service| {
+        let answers: Vec<_> = clients.take().into_iter().map(answers).collect();
+        assert_eq!(answers[..2], ["", ""]);
+        assert_answered(&answers[2]);
     });
 }
 

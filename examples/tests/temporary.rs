@@ -25,7 +25,7 @@ fn none_is_left_by_ctrl_c_which_ends_the_process() {
         for signal in ["INT", "TERM"] {
             let directory = tempfile::tempdir().unwrap();
             let files = |path| fs::read_dir(path).into_iter().flatten().map_while(Result::ok);
-            let child = Command::new(&path)
+            let mut child = Command::new(&path)
                 .args(["--tasks", "100000"])
                 .env("TMPDIR", directory.path())
                 .stdout(Stdio::null())
@@ -34,6 +34,7 @@ fn none_is_left_by_ctrl_c_which_ends_the_process() {
                 .unwrap();
             // Until it has begun to use it.
             while files(directory.path().into()).all(|made| files(made.path()).next().is_none()) {
+                assert_eq!(child.try_wait().unwrap(), None, "{example} is over");
                 std::thread::yield_now();
             }
             let interrupt = format!("kill -{signal} {}", child.id());

@@ -31,8 +31,9 @@ fn this_program() -> PathBuf {
     std::env::current_exe().unwrap()
 }
 
+/// The folder is that of all packages' tests, which may run at the same time.
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls_inventory-{name}"));
     fs::write(&path, bytes).unwrap();
     path
 }

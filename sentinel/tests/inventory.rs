@@ -75,8 +75,9 @@ impl Made {
         bytes
     }
 
+    /// The folder is that of all packages' tests, which may run at the same time.
     fn read(&self, file: &str) -> Result<Inventory, InventoryError> {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("inventory-{file}"));
         fs::write(&path, self.to_bytes()).unwrap();
         Inventory::read(path)
     }

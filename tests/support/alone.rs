@@ -94,6 +94,8 @@ pub(crate) fn alone(name: &str, mark: &str) -> Command {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command.args([name, "--exact", "--nocapture"]).env(MARK, mark);
+    // Where it is set, a pool has other than the default number of workers.
+    command.env_remove("CLEANSLATE_NUM_THREADS");
     command
 }
 

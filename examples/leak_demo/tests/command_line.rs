@@ -135,8 +135,9 @@ fn on_a_terminal_there_is_a_bar_for_each_executor_and_an_end() {
         return;
     }
     let program = format!("stty cols 100; {} --tasks 300", program.display());
-    let ran =
-        ends(Command::new("script").args(["-qec", &program, "/dev/null"]).env("TERM", "xterm"));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &program, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+    let ran = ends(&mut terminal);
     let shown = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{shown}");
     for row in ["rayon ", "threadpool ", "cleanslate, Leaky "] {

@@ -36,6 +36,20 @@ fn file(name: &str) -> String {
     format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
 }
 
+/// Where the environment forbids colours, runs the test of this name without that in a process of
+/// its own, since what writes them asks the environment itself. Returns whether it has done so.
+fn has_run_without_no_color(name: &str) -> bool {
+    const NO_COLOR: &str = "NO_COLOR";
+    if std::env::var_os(NO_COLOR).is_none() {
+        return false;
+    }
+    let mut alone = Command::new(std::env::current_exe().expect("this test is a file"));
+    let ran = ends(alone.args([name, "--exact"]).env_remove(NO_COLOR));
+    let text = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && text.contains("1 passed"), "{text}");
+    true
+}
+
 /// Runs a command; fails if it does not end.
 fn ends(command: &mut Command) -> Output {
     const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::leak_demo::{self, Screen};
-use crate::{call, demo, json, schema};
+use crate::{call, demo, has_run_without_no_color, json, schema};
 
 #[test]
 fn the_table_says_it_in_words_and_without_escape_codes() {
@@ -30,6 +30,9 @@ fn the_table_has_its_headers_on_one_line_and_fits_a_terminal() {
 
 #[test]
 fn on_a_terminal_the_leaks_are_red() {
+    if has_run_without_no_color("output::on_a_terminal_the_leaks_are_red") {
+        return;
+    }
     let screen = Screen { colour: true, progress: false };
     let args = ["--tasks", "200", "--workers", "2"];
     let ran = call(&args, |args, out, err| leak_demo::run(args, screen, out, err));

@@ -10,7 +10,11 @@ use sentinel_corpus::Library;
 thread_local! { static TENANT: Cell<u64> = const { Cell::new(0) }; }
 
 fn limit_descriptors(to: u64) {
-    let limit = libc::rlimit { rlim_cur: to, rlim_max: 4096 };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it is valid for a write.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    // Nobody but root may raise the other one.
+    limit.rlim_cur = to.min(limit.rlim_max);
     // SAFETY: the limit is a valid one, and is only read.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
 }

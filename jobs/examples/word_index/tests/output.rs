@@ -63,8 +63,12 @@ fn a_job_that_fails_for_good_is_told_of_and_counted() {
         Some(made.join("documents").join("globex").join("report-099.txt"))
     };
     let ended = loop {
-        let program = begin();
+        let mut program = begin();
         while find().is_none_or(|document| std::fs::remove_file(document).is_err()) {
+            // It may be over before this thread has found the document.
+            if program.try_wait().unwrap().is_some() {
+                break;
+            }
             std::thread::yield_now();
         }
         let ended = program.wait_with_output().unwrap();
