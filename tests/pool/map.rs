@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use crate::support::{Census, OnDrop, SHAPES, each_shape, finishes, panic_of, quiet};
@@ -361,8 +361,15 @@ fn items_are_counted_by_how_they_ended() {
     });
     for workers in SHAPES {
         let pool = Pool::new(workers).unwrap();
-        let returned = AtomicUsize::new(0);
+        let (returned, has_begun) = (AtomicUsize::new(0), AtomicBool::new(false));
         let item = |n| {
+            if n == 3 {
+                has_begun.store(true, Ordering::SeqCst);
+            }
+            // Or another error might stop the map before the first one happens.
+            while n % 4 == 3 && !has_begun.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
             returned.fetch_add(1, Ordering::SeqCst);
             if n % 4 == 3 { Err(n) } else { Ok(n) }
         };

@@ -3,6 +3,7 @@
 
 use crate::support::{Census, Counted, message};
 use cleanslate::rayon::{self as tasks, RayonPool};
+use cleanslate::sync::Event;
 use cleanslate::task_local;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -350,10 +351,15 @@ fn the_context_and_the_closure_of_a_spawned_broadcast_cost_no_second_panic() {
         let owned = makes.one("owned");
         let given_pool = pool.in_context(&given);
         drop(given);
+        let go = std::sync::Arc::new(Event::new());
+        let gate = std::sync::Arc::clone(&go);
         given_pool.spawn_broadcast(move || {
             let _owned = &owned;
+            gate.wait();
         });
+        // Before the last visit, or the context would be dropped here.
         drop(given_pool);
+        go.set();
         while makes.0.alive() > 0 {
             if rayon::yield_now().is_none() {
                 std::thread::yield_now();

@@ -1,5 +1,6 @@
 //! A thread that drives futures and blocks is told so; others are not.
 
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::runtime::Builder;
 
 const SAYS: &str = "a thread of a tokio runtime blocks";
 
-/// Waits for a task that is not over.
+/// Waits for a task that is not over, unless this thread loses its processor for so long.
 fn block(pool: &Pool) {
     let (go, gate) = mpsc::channel::<()>();
     let mut task = pool.submit(move || gate.recv());
@@ -19,16 +20,29 @@ fn block(pool: &Pool) {
     let _closed = task.join().unwrap();
 }
 
+/// A task that runs until a thread has been told that it waits.
+fn until_it_is_told() -> usize {
+    std::io::stdin().read_line(&mut String::new()).unwrap()
+}
+
+/// Waits for such a task.
+fn block_until_it_is_told(pool: &Pool) {
+    let mut task = pool.submit(until_it_is_told);
+    let _read = task.join_timeout(Duration::MAX).unwrap().unwrap();
+}
+
 #[test]
 fn a_blocking_wait_on_a_thread_that_drives_futures_is_told_once() {
     let name = "blocking::a_blocking_wait_on_a_thread_that_drives_futures_is_told_once";
-    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+    if let Some(printed) = printed_until_input_ends(name, SAYS) {
         assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
         return;
     }
     let pool = Pool::new(1).unwrap();
     let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(async {
+        let theirs = pool.clone();
+        spawn(async move { block_until_it_is_told(&theirs) }).await.unwrap();
         for _ in 0..3 {
             let pool = pool.clone();
             spawn(async move { block(&pool) }).await.unwrap();
@@ -39,12 +53,15 @@ fn a_blocking_wait_on_a_thread_that_drives_futures_is_told_once() {
 #[test]
 fn a_blocking_wait_in_the_main_future_is_told() {
     let name = "blocking::a_blocking_wait_in_the_main_future_is_told";
-    if let Some(printed) = printed_in_a_process_of_its_own(name) {
+    if let Some(printed) = printed_until_input_ends(name, SAYS) {
         assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
         return;
     }
     let pool = Pool::new(1).unwrap();
-    Builder::new_current_thread().build().unwrap().block_on(async { block(&pool) });
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        block(&pool);
+        block_until_it_is_told(&pool);
+    });
 }
 
 // Broke: to print nothing panicked, in the middle of a wait that must not, and that aborted the
@@ -54,7 +71,8 @@ fn a_blocking_wait_in_the_main_future_is_told() {
 fn a_wait_that_cannot_be_told_goes_on() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut told = alone("blocking::a_blocking_wait_in_the_main_future_is_told", "");
-    assert!(told.stderr(full).status().unwrap().success());
+    // Nobody sees what it says, and ends its input then.
+    assert!(told.stdin(Stdio::null()).stderr(full).status().unwrap().success());
 }
 
 #[test]
@@ -81,7 +99,7 @@ fn a_wait_where_blocking_is_fine_is_not_told() {
 /// A pool with a task that runs until it has been told that a thread waits.
 fn busy_until_it_is_told() -> Pool {
     let pool = Pool::new(1).unwrap();
-    drop(pool.submit(|| std::io::stdin().read_line(&mut String::new()).unwrap()));
+    drop(pool.submit(until_it_is_told));
     pool
 }
 

@@ -94,6 +94,8 @@ fn above_the_rate_workers_run_on_and_the_leaks_are_counted_and_reported() {
         assert_eq!((told.len(), pool.stats().leaks), (100, 100));
         assert_eq!(told.iter().filter(|told| told.renews).count(), 3);
         assert!(told[..3].iter().all(|told| told.renews));
+        // A successor that has nothing to do would not be started after the shutdown.
+        pool.broadcast(|| ());
         pool.shutdown().unwrap();
         assert_eq!(pool.stats().renewed, 3);
     }
