@@ -1,12 +1,15 @@
 //! Tests of what there is once in each process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// Longer than anything here takes, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for a whole process, which may be a program that is watched or sanitized.
+const PATIENCE_ALONE: Duration = Duration::from_secs(300);
 
 const MARK: &str = "CLEANSLATE_TEST_ALONE";
 
@@ -99,10 +102,35 @@ pub(crate) fn alone(name: &str, mark: &str) -> Command {
     command
 }
 
-/// Returns whether it succeeded, and what it has printed.
+/// Returns whether it succeeded, and what it has printed. It is killed if it goes on for too long.
 #[track_caller]
 fn start(name: &str, mark: &str) -> (bool, String, String) {
-    let output = alone(name, mark).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
+    let mut process = alone(name, mark)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let printed = [read(process.stdout.take().unwrap()), read(process.stderr.take().unwrap())];
+    let [text, printed] = printed.map(|printed| match printed.recv_timeout(PATIENCE_ALONE) {
+        Ok(printed) => printed,
+        Err(_) => {
+            process.kill().unwrap();
+            let printed = printed.recv_timeout(PATIENCE).unwrap_or_default();
+            format!("{printed}\n{name} {mark}: hangs\n")
+        }
+    });
+    (process.wait().unwrap().success(), text, printed)
+}
+
+/// Reads what comes through a pipe, to its end, on a thread of its own.
+fn read(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        // Nobody may wait for it any more.
+        let _told = tell.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    told
 }
