@@ -105,7 +105,8 @@ pub trait FutureExt: Future + Sized {
     /// assert!(!futures_lite::future::block_on(task.isolated_in(&Context::empty())));
     /// ```
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
-        Isolated { future: Some(self), context: context.clone(), parked: Parked::default() }
+        let context = context.clone().submitted();
+        Isolated { future: Some(self), context, parked: Parked::default() }
     }
 }
 

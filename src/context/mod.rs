@@ -55,7 +55,7 @@ use crate::frame::{self, Failure, capture};
 pub struct Context {
     /// `None`: there is nothing to inherit.
     snapshot: Option<Arc<Snapshot>>,
-    /// `None`: there is nothing to attach.
+    /// `None`: it says nothing of carriers. See [`submitted`](Context::submitted).
     carriers: Option<Carriers>,
 }
 
@@ -159,7 +159,10 @@ impl Context {
         }
     }
 
-    /// Returns a context from which nothing is inherited, and which carries nothing.
+    /// Returns a context from which nothing is inherited.
+    ///
+    /// A carrier that is [installed](crate::foreign::install) attaches what it calls
+    /// [nothing](crate::foreign::Carrier::nothing), if it can say so.
     ///
     /// # Examples
     ///
@@ -252,7 +255,7 @@ impl Context {
 
     /// Adds a carrier that is shared already: the form that pools use for theirs.
     pub(crate) fn carry_shared(self, carrier: &SharedCarrier) -> Result<Self, CarrierError> {
-        let Self { snapshot, carriers } = self;
+        let Self { snapshot, carriers } = self.submitted();
         Ok(Self { snapshot, carriers: Some(Carriers::with(carriers.as_ref(), carrier)?) })
     }
 
@@ -262,6 +265,15 @@ impl Context {
     pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
         let Self { snapshot, carriers } = self;
         Ok(Self { snapshot, carriers: Carriers::in_pool(carriers, set, inherits)? })
+    }
+
+    /// Returns the context of a task that is submitted in this one, here and now: where it says
+    /// nothing of carriers, those that are installed attach what they call nothing. (But what a
+    /// carrier's own code submits carries none of them, or that would go on for ever.)
+    #[inline]
+    pub(crate) fn submitted(self) -> Self {
+        let Self { snapshot, carriers } = self;
+        Self { snapshot, carriers: carriers.or_else(Carriers::nothing) }
     }
 
     /// Returns whether there is nothing to inherit and nothing to attach.
@@ -338,6 +350,9 @@ impl Context {
             let mut task = Once::Closure(f);
             self.try_call_attached(&mut task)?;
             return Ok(task.into_result());
+        }
+        if INSTALLED.get().is_some() {
+            return self.clone().submitted().try_run(f);
         }
         // A panic goes its way: the frame's drop resets the slots.
         frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)

@@ -35,10 +35,11 @@ impl Context {
     /// ```
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
         let f = Framed::new(f);
+        let context = self.submitted();
         move || {
-            let result = self.call(|| f.into_inner()());
+            let result = context.call(|| f.into_inner()());
             // Its copies are user code, too. If one fails now, the result is not returned.
-            match catch(|| drop(self)) {
+            match catch(|| drop(context)) {
                 Ok(()) => result,
                 Err(payload) => {
                     let _second = contained(|| drop(result));
@@ -67,7 +68,8 @@ impl Context {
     /// ```
     pub fn wrap_fn<R>(self, f: impl Fn() -> R) -> impl Fn() -> R {
         let f = Framed::new(f);
-        move || self.call(&*f)
+        let context = self.submitted();
+        move || context.call(&*f)
     }
 
     /// Makes a closure like [`wrap_fn`](Self::wrap_fn) of one that changes what it owns from call
@@ -95,7 +97,8 @@ impl Context {
     /// ```
     pub fn wrap_fn_mut<R>(self, f: impl FnMut() -> R) -> impl FnMut() -> R {
         let mut f = Framed::new(f);
-        move || self.call(&mut *f)
+        let context = self.submitted();
+        move || context.call(&mut *f)
     }
 }
 
@@ -236,6 +239,7 @@ pub fn isolated_fn_in<A, R, F: Fn(A) -> R>(
 
 fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + use<A, R, F> {
     let f = Framed::new(f);
+    let context = context.submitted();
     move |argument| {
         // If a carrier is refused it is dropped uncalled.
         let argument = Framed::new(argument);

@@ -30,8 +30,8 @@ pub(super) enum Source {
     Given,
     /// It comes from the process's list, and gives way to a given one.
     Installed,
-    /// It stands for a pool's where nothing is inherited, and gives way to both.
-    Fallback,
+    /// It is what a pool's carrier calls nothing, and gives way to both.
+    Nothing,
 }
 
 /// A list that contexts share. Not `Arc<[Carried]>`, which is two words.

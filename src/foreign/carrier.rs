@@ -145,10 +145,12 @@ pub trait Carrier: Send + Sync + 'static {
     /// Returns what code is to find that runs for nobody in particular, or `None`, the default, if
     /// this carrier has no such state.
     ///
-    /// Attached around whatever runs once and is kept for everybody after, such as the initialiser
-    /// of a [`worker_local!`](crate::worker_local), which must not see the user, the tenant or the
-    /// span of the task that happened to come first. A carrier without such a state stays as it is
-    /// there.
+    /// Attached around tasks that inherit nothing ([`Pool::detached`](crate::Pool::detached),
+    /// [`Context::empty`](crate::Context::empty)), so that they see nothing of what surrounds them,
+    /// or was left by others of their kind. And around whatever runs once and is kept for everybody
+    /// after, such as the initialiser of a [`worker_local!`](crate::worker_local), which must not
+    /// see the user, the tenant or the span of the task that happened to come first. Without such a
+    /// state the carrier is left out of both.
     ///
     /// # Examples
     ///

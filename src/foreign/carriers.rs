@@ -1,18 +1,18 @@
 //! The carriers of a context.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::attached;
 use super::carried::{Attached, Carried, CarriedList, Source};
 use super::code::{in_carrier, is_in_carrier};
 use super::error::CarrierError;
-use super::installed::{Installed, all_installed};
+use super::installed::{INSTALLED, Installed, all_installed};
 use super::set::CarrierSet;
 use super::shared::{SharedCarrier, room_for};
 use crate::panic::catch;
 
-/// What a context carries besides the snapshot of its slots. Never empty. One word, like the
-/// snapshot's: every queued task has both.
+/// What a context carries besides the snapshot of its slots. One word, like the snapshot's: every
+/// queued task has both. Where it is empty, nothing is attached, whatever is installed.
 ///
 /// There are three sources, and of carriers with one identity the nearest one counts: what the
 /// context was given, else what its pool has, else what is installed. They are attached in the
@@ -22,10 +22,13 @@ pub(crate) struct Carriers(CarriedList);
 
 impl Carriers {
     /// Returns what the carriers that are installed capture on this thread. Where none of them has
-    /// anything, that is the list which is kept with them and hides what a detached task has left.
+    /// anything, that is the list which is kept with them and hides what was left on the thread.
     pub(crate) fn capture() -> Result<Option<Self>, CarrierError> {
-        if is_in_carrier() {
+        if INSTALLED.get().is_none() {
             return Ok(None);
+        }
+        if is_in_carrier() {
+            return Ok(Some(Self::none()));
         }
         let mut last: Option<&Installed> = None;
         // Made when the first one has something.
@@ -55,6 +58,27 @@ impl Carriers {
         })
     }
 
+    /// Returns what a task attaches whose context says nothing of carriers: what those that are
+    /// installed call nothing. `None` where none is.
+    #[inline]
+    pub(crate) fn nothing() -> Option<Self> {
+        INSTALLED.get().map(|_| Self::nothing_installed())
+    }
+
+    #[cold]
+    fn nothing_installed() -> Self {
+        // As in `capture`: what a carrier's own code runs would attach it again, and so on.
+        match all_installed().last() {
+            Some(last) if !is_in_carrier() => Self(Arc::clone(last.nothing())),
+            _ => Self::none(),
+        }
+    }
+
+    fn none() -> Self {
+        static NONE: LazyLock<CarriedList> = LazyLock::new(Arc::default);
+        Self(Arc::clone(&NONE))
+    }
+
     /// Adds a carrier, which captures here and now, to those that there are.
     pub(crate) fn with(
         before: Option<&Self>,
@@ -73,17 +97,32 @@ impl Carriers {
         set: &CarrierSet,
         inherits: bool,
     ) -> Result<Option<Self>, CarrierError> {
-        // As in `capture`: a carrier that submits does not carry itself.
-        let of_pool = set.capture(inherits && !is_in_carrier())?;
-        Ok(match before {
-            before if of_pool.is_empty() => before,
-            None => Some(Self(of_pool)),
-            before => Some(Self::merged(before.as_ref(), of_pool.iter().cloned(), [])),
-        })
+        let of_pool = match is_in_carrier() {
+            // As in `capture`: a carrier that submits does not carry itself.
+            true => set.stateless(),
+            false => set.capture(inherits)?,
+        };
+        let Some(before) = before else { return Ok(Self::nothing_in_pool(of_pool)) };
+        if of_pool.is_empty() {
+            return Ok(Some(before));
+        }
+        Ok(Some(Self::merged(Some(&before), of_pool.iter().cloned(), [])))
     }
 
-    /// Puts `of_pool` between the installed ones and the given ones (but fallbacks before all), and
-    /// `last` behind.
+    /// Adds what is [`nothing`](Self::nothing) before all that the carriers of a pool say.
+    fn nothing_in_pool(of_pool: CarriedList) -> Option<Self> {
+        match Self::nothing() {
+            nothing if of_pool.is_empty() => nothing,
+            None => Some(Self(of_pool)),
+            Some(Self(nothing)) => {
+                let all = before_nearer(nothing.iter().cloned(), of_pool.to_vec());
+                Some(Self(Arc::new(all)))
+            }
+        }
+    }
+
+    /// Puts `of_pool` between the installed ones and the given ones (but what is nothing before
+    /// all), and `last` behind.
     fn merged(
         before: Option<&Self>,
         of_pool: impl IntoIterator<Item = Carried>,
@@ -92,13 +131,13 @@ impl Carriers {
         let before = before.map_or(&[][..], Self::as_slice).iter().cloned();
         let (installed, given): (Vec<_>, Vec<_>) =
             before.partition(|one| one.is_from(Source::Installed));
-        let (fallbacks, of_pool): (Vec<_>, Vec<_>) =
-            of_pool.into_iter().partition(|one| one.is_from(Source::Fallback));
+        let (nothing, of_pool): (Vec<_>, Vec<_>) =
+            of_pool.into_iter().partition(|one| one.is_from(Source::Nothing));
         let nearest: Vec<_> = given.into_iter().chain(last).collect();
         let nearer = before_nearer(of_pool, nearest);
         let all = before_nearer(installed, nearer);
         // Before all others: two carriers of one key can have two identities.
-        Self(Arc::new(before_nearer(fallbacks, all)))
+        Self(Arc::new(before_nearer(nothing, all)))
     }
 
     pub(crate) fn as_slice(&self) -> &[Carried] {

@@ -79,8 +79,7 @@ impl<K: Adoptable> fmt::Debug for Inherited<K> {
     }
 }
 
-/// What captures and attaches. In a pool the [`Adopted`] itself stands for it where nothing is
-/// inherited.
+/// What captures and attaches.
 pub(super) struct HandedDown<K: Adoptable>(pub(super) Adopted<K>);
 
 impl<K: Adoptable> HandedDown<K>

@@ -47,8 +47,9 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// Makes a carrier part of every context that is captured from now on, in the whole process.
 ///
 /// So `isolated(f)` on somebody else's executor keeps what it carries, as does a submission to any
-/// pool, a future, a task on rayon. It is not part of [`Context::empty`](crate::Context::empty), of
-/// what a pool that is [detached](crate::Pool::detached) runs, nor of a leaky pool.
+/// pool, a future, a task on rayon. Tasks that inherit nothing, which are those of a pool that is
+/// [detached](crate::Pool::detached) and of [`Context::empty`](crate::Context::empty), find what it
+/// calls [nothing](super::Carrier::nothing), if it can say so. Leaky pools leave it out.
 ///
 /// Call it once, early in `main`; a library should leave that to the program. It stays for the life
 /// of the process. Installed carriers attach first, in the order in which they were installed.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::carried::{Carried, CarriedList};
+use super::carried::{Carried, CarriedList, Source};
 use super::error::CarrierError;
 use super::shared::{SharedCarrier, room_for};
 use crate::frame::contained;
@@ -13,15 +13,14 @@ use crate::frame::contained;
 pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
     all: Vec<PoolCarrier>,
-    /// Those that only keep tasks apart, for contexts that inherit nothing, and what stands there
-    /// for others.
+    /// Those that only keep tasks apart.
     stateless: CarriedList,
-    /// Whether one of them captures something.
-    captures: bool,
+    /// The same, and what the others call nothing: for tasks that inherit nothing.
+    nothing: CarriedList,
 }
 
 enum PoolCarrier {
-    /// Only keeps tasks apart: captured once, for every context of the pool.
+    /// Only keeps tasks apart: captured once, for every task of the pool.
     Stateless(Carried),
     /// Captures something at each submission.
     Capturing(SharedCarrier),
@@ -44,8 +43,9 @@ impl Drop for CarrierSet {
         for member in self.all.drain(..) {
             let _contained = contained(|| drop(member));
         }
-        let stateless = std::mem::take(&mut self.stateless);
-        let _contained = contained(|| drop(stateless));
+        for list in [std::mem::take(&mut self.stateless), std::mem::take(&mut self.nothing)] {
+            let _contained = contained(|| drop(list));
+        }
     }
 }
 
@@ -53,23 +53,27 @@ impl CarrierSet {
     pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
         room_for(&carrier, self.all.len(), "pool has")?;
         if carrier.captures_state() {
-            let fallback = carrier.fallback().transpose()?;
-            Arc::make_mut(&mut self.stateless).extend(fallback);
-            self.captures = true;
+            let nothing = carrier.nothing()?.map(|nothing| nothing.with_source(Source::Nothing));
+            Arc::make_mut(&mut self.nothing).extend(nothing);
             self.all.push(PoolCarrier::Capturing(carrier));
         } else {
             let added = carrier.capture()?;
             Arc::make_mut(&mut self.stateless).push(added.clone());
+            Arc::make_mut(&mut self.nothing).push(added.clone());
             self.all.push(PoolCarrier::Stateless(added));
         }
         Ok(())
     }
 
-    /// Returns what a task has to attach, in order. What travels is left out if it is to inherit
-    /// nothing.
+    /// Returns what a task of a carrier's own code has to attach: what only keeps tasks apart.
+    pub(crate) fn stateless(&self) -> CarriedList {
+        Arc::clone(&self.stateless)
+    }
+
+    /// Returns what a task has to attach, in order. Nothing travels if it is to inherit nothing.
     pub(crate) fn capture(&self, inherits: bool) -> Result<CarriedList, CarrierError> {
-        if !(inherits && self.captures) {
-            return Ok(Arc::clone(&self.stateless));
+        if !inherits || self.stateless.len() == self.all.len() {
+            return Ok(Arc::clone(&self.nothing));
         }
         let all = self.all.iter().map(|member| match member {
             PoolCarrier::Stateless(carried) => Ok(carried.clone()),

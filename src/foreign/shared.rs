@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::adopt::Adoptable;
-use super::carried::{Carried, Identified, Source};
+use super::carried::{Carried, Identified};
 use super::carrier::{Carrier, Identity};
 use super::code::in_carrier;
 use super::error::{CarrierError, CarrierStep};
@@ -73,8 +73,7 @@ mod sealed {
 
     impl<K: Adoptable<Value: Clone + Send + Sync>> Share for Inherited<K> {
         fn share(self) -> SharedCarrier {
-            let adopted = self.0;
-            SharedCarrier::new(Attaching(HandedDown(adopted))).with_fallback(Attaching(adopted))
+            SharedCarrier::new(Attaching(HandedDown(self.0)))
         }
     }
 }
@@ -126,55 +125,39 @@ impl<H: Hold> AnyCarrier for Identified<H> {
 /// A carrier that is shared by all who capture with it.
 #[derive(Clone)]
 #[expect(unnameable_types, reason = "a part of what seals `Carry`")]
-pub struct SharedCarrier {
-    carrier: Arc<dyn AnyCarrier>,
-    /// What a pool has in its place for tasks that inherit nothing: keeps them apart, with the same
-    /// identity. `None`: they find what the thread has.
-    fallback: Option<Arc<dyn AnyCarrier>>,
-}
+pub struct SharedCarrier(Arc<dyn AnyCarrier>);
 
 impl SharedCarrier {
     pub(super) fn new(carrier: impl Hold) -> Self {
-        Self { carrier: Arc::new(Identified::new(carrier)), fallback: None }
-    }
-
-    pub(super) fn with_fallback(self, fallback: impl Hold) -> Self {
-        Self { fallback: Some(Arc::new(Identified::new(fallback))), ..self }
-    }
-
-    /// Returns what stands for it where nothing is inherited, if there is anything.
-    pub(super) fn fallback(&self) -> Option<Result<Carried, CarrierError>> {
-        let fallback = Arc::clone(self.fallback.as_ref()?);
-        let carried = in_carrier(|| fallback.capture());
-        Some(carried.map(|carried| carried.with_source(Source::Fallback)))
+        Self(Arc::new(Identified::new(carrier)))
     }
 
     pub(crate) fn name(&self) -> String {
-        self.carrier.name()
+        self.0.name()
     }
 
     pub(super) fn identity(&self) -> Identity {
-        self.carrier.identity()
+        self.0.identity()
     }
 
     /// Takes the state of this thread.
     pub(super) fn capture(&self) -> Result<Carried, CarrierError> {
-        in_carrier(|| Arc::clone(&self.carrier).capture())
+        in_carrier(|| Arc::clone(&self.0).capture())
     }
 
     /// Takes the state of this thread, unless that is nothing.
     pub(super) fn capture_something(&self) -> Result<Option<Carried>, CarrierError> {
-        in_carrier(|| Arc::clone(&self.carrier).capture_something())
+        in_carrier(|| Arc::clone(&self.0).capture_something())
     }
 
     /// Returns what code finds that runs for nobody, if the carrier can say so.
     pub(super) fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
-        in_carrier(|| Arc::clone(&self.carrier).nothing())
+        in_carrier(|| Arc::clone(&self.0).nothing())
     }
 
     /// Returns whether it captures anything. If not, it only keeps tasks apart.
     pub(super) fn captures_state(&self) -> bool {
-        self.carrier.captures_state()
+        self.0.captures_state()
     }
 }
 

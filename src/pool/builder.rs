@@ -187,12 +187,13 @@ impl PoolBuilder {
 
     /// Attaches a carrier around every task, in the order in which they are added here.
     ///
-    /// It captures where a task is submitted. A carrier that captures nothing (such as
-    /// [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart; one that does is left out where
-    /// the task does not take what surrounds its submission ([`Pool::in_context`],
-    /// [`Pool::detached`]): the given context says what is inherited then, and its carriers are
-    /// attached after the pool's. If a carrier cannot capture, the submission panics with its
-    /// error. A leaky pool attaches none. A pool has 256 carriers at most.
+    /// It captures where a task is submitted. Where the task does not take what surrounds its
+    /// submission ([`Pool::in_context`], [`Pool::detached`]), it attaches what it calls
+    /// [nothing](crate::foreign::Carrier::nothing), if it can say so: the given context says what
+    /// is inherited then, and its carriers are attached after the pool's. A carrier that captures
+    /// nothing (such as [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart. If a carrier
+    /// cannot capture, the submission panics with its error. A leaky pool attaches none. A pool has
+    /// 256 carriers at most.
     ///
     /// # Examples
     ///

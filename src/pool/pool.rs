@@ -270,7 +270,8 @@ impl Pool {
     }
 
     /// Returns a handle whose tasks inherit nothing: for long-lived work, which must not inherit
-    /// from, nor pin, whatever happened to surround its start.
+    /// from, nor pin, whatever happened to surround its start. Carriers attach what they call
+    /// [nothing](crate::foreign::Carrier::nothing).
     ///
     /// # Examples
     ///

@@ -113,7 +113,7 @@ impl Pool {
             Inherits::Given(context) => context.clone(),
             Inherits::Nothing => Context::empty(),
         };
-        let Some(carriers) = &core.carriers else { return context };
+        let Some(carriers) = &core.carriers else { return context.submitted() };
         match context.in_pool(carriers, matches!(self.inherits, Inherits::Surroundings)) {
             Ok(context) => context,
             Err(error) => panic!("{error}"),

@@ -87,7 +87,7 @@ pub trait ParallelIteratorExt: ParallelIterator {
     /// assert_eq!(users.collect::<Vec<_>>(), [7, 7]);
     /// ```
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
-        Isolated { base: self, context: context.clone() }
+        Isolated { base: self, context: context.clone().submitted() }
     }
 }
 

@@ -211,7 +211,7 @@ impl RayonPool {
     #[track_caller]
     pub(super) fn context(&self) -> Context {
         match &self.context {
-            Some(context) => context.clone(),
+            Some(context) => context.clone().submitted(),
             None => Context::capture(),
         }
     }

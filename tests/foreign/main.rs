@@ -13,6 +13,7 @@ mod installed;
 mod late;
 mod maps;
 mod marks;
+mod nothing;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod own_code;

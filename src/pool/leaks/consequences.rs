@@ -34,7 +34,8 @@ impl Core {
         let _ending = frame::thread_end::register(frame::thread::current());
         let context = match (self.isolation, &self.carriers) {
             (Isolation::Reset, Some(carriers)) => Context::empty().in_pool(carriers, false),
-            _ => Ok(Context::empty()),
+            (Isolation::Reset, None) => Ok(Context::empty().submitted()),
+            (Isolation::Leaky, _) => Ok(Context::empty()),
         };
         if let Ok(context) = context {
             // A carrier that fails here fails with the first task, too, which then reports it.

@@ -1,0 +1,238 @@
+//! Tasks that inherit nothing: what carriers say that nothing is keeps them apart as well.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{SHAPES, finishes, in_a_process_of_its_own};
+use cleanslate::foreign::{self, BoxError, Carrier, adopt};
+use cleanslate::future::FutureExt;
+use cleanslate::{Context, Pool, isolated_fn_in, isolated_in};
+use futures_lite::future::block_on;
+
+thread_local! {
+    static USER: Cell<&'static str> = const { Cell::new("whoever") };
+    static LEVEL: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Carries the user. Nobody in particular is `nobody`.
+#[derive(Clone)]
+struct User;
+
+impl Carrier for User {
+    type Captured = &'static str;
+    type Attached = &'static str;
+
+    fn name(&self) -> &str {
+        "user"
+    }
+
+    fn capture(&self) -> Result<&'static str, BoxError> {
+        Ok(USER.get())
+    }
+
+    fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
+        Ok(USER.replace(user))
+    }
+
+    fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+        USER.set(before);
+        Ok(())
+    }
+
+    fn nothing(&self) -> Option<&'static str> {
+        Some("nobody")
+    }
+}
+
+/// What a task finds that inherits nothing, and that leaves something.
+type Found = (&'static str, u32);
+
+const NOTHING: Found = ("nobody", 0);
+
+fn look() -> Found {
+    (USER.replace("mallory"), LEVEL.replace(9))
+}
+
+/// Every way in which `pool` runs a task.
+fn all_of_pool(pool: &Pool) -> Vec<Found> {
+    let mut found: Vec<_> = (0..50).map(|_| pool.submit(look).join().unwrap()).collect();
+    found.extend(pool.try_submit(look).unwrap().join());
+    found.extend(pool.map(0..300, |_| look()));
+    found.extend(pool.map_range(0..300, |_| look()));
+    found.extend(pool.map_slice(&[0; 300], |_| look()));
+    found.extend(pool.map_results(0..50, |_| look()).into_iter().map(Result::unwrap));
+    found.extend(pool.map_init(0..50, || (), |(), _| look()));
+    found.extend(pool.imap(0..50, |_| look()));
+    found.extend(pool.imap_unordered(0..50, |_| look()));
+    found.extend(pool.broadcast(look));
+    found.extend(pool.scope(|s| s.submit(look).join()));
+    found.extend(<[Found; 2]>::from(pool.join(look, look)));
+    found
+}
+
+/// Every way in which a context runs one.
+fn all_of_a_context(context: &Context) -> Vec<Found> {
+    let mut found = vec![
+        context.run(look),
+        context.try_run(look).unwrap(),
+        context.clone().wrap(look)(),
+        context.clone().wrap_fn(look)(),
+        context.clone().wrap_fn_mut(look)(),
+        isolated_in(context, look)(),
+        isolated_fn_in(context, |()| look())(()),
+        block_on(async { look() }.isolated_in(context)),
+    ];
+    #[cfg(feature = "rayon")]
+    {
+        use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
+        use rayon::prelude::*;
+        let rayon = RayonPool::new(2).unwrap().in_context(context);
+        found.extend(rayon.map(0..50, |_| look()));
+        found.extend(<[Found; 2]>::from(rayon.join(look, look)));
+        let items = (0..50).into_par_iter().isolated_in(context);
+        found.extend(items.map(|_| look()).collect::<Vec<_>>());
+    }
+    found
+}
+
+/// Fails if one of these tasks finds something, on a plain thread or on top of another task.
+fn finds_nothing(pool: &Pool, all: fn(&Pool) -> Vec<Found>) {
+    let looks = move |pool: &Pool, before: Found| {
+        USER.set(before.0);
+        LEVEL.set(before.1);
+        let found = all(pool);
+        assert!(found.len() > 2_000 && found.iter().all(|found| *found == NOTHING), "{found:?}");
+        assert_eq!((USER.get(), LEVEL.get()), before, "what was here is as it was");
+    };
+    looks(pool, ("alice", 3));
+    let same = pool.clone();
+    pool.submit(move || looks(&same, ("bob", 4))).join().unwrap();
+}
+
+fn in_pool(pool: &Pool) -> Vec<Found> {
+    let mut found = all_of_pool(&pool.detached());
+    found.extend(all_of_pool(&pool.in_context(&Context::empty())));
+    found
+}
+
+// Broke: what is installed was left out of such tasks, so that they found what the task below them
+// has, or what others of their kind had left.
+#[test]
+fn what_is_installed_keeps_tasks_apart_that_inherit_nothing() {
+    if !in_a_process_of_its_own("nothing::what_is_installed_keeps_tasks_apart_that_inherit_nothing")
+    {
+        return;
+    }
+    foreign::install(User).unwrap();
+    foreign::install(adopt(&LEVEL)).unwrap();
+    let all = |pool: &Pool| {
+        let mut found = in_pool(pool);
+        found.extend(all_of_a_context(&Context::empty()));
+        found
+    };
+    for workers in SHAPES {
+        finds_nothing(&Pool::new(workers).unwrap(), all);
+        // Beside a carrier of its own.
+        thread_local! { static OTHER: Cell<u8> = const { Cell::new(0) }; }
+        let pool = Pool::builder().workers(workers).carry(adopt(&OTHER)).build().unwrap();
+        finds_nothing(&pool, all);
+        let given = Context::empty().carry(adopt(&OTHER));
+        assert!(all_of_pool(&pool.in_context(&given)).iter().all(|found| *found == NOTHING));
+        assert!(all_of_a_context(&given).iter().all(|found| *found == NOTHING));
+    }
+}
+
+// Broke: the same where a pool carries something that it captures.
+#[test]
+fn what_a_pool_carries_keeps_tasks_apart_that_inherit_nothing() {
+    for workers in SHAPES {
+        let builder = Pool::builder().workers(workers).carry(User).carry(adopt(&LEVEL));
+        finds_nothing(&builder.build().unwrap(), in_pool);
+    }
+}
+
+#[test]
+fn of_two_that_say_what_nothing_is_the_pools_counts() {
+    let name = "nothing::of_two_that_say_what_nothing_is_the_pools_counts";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    foreign::install(foreign::adopt_with(&LEVEL, || 5).inherited()).unwrap();
+    let level = || LEVEL.replace(9);
+    let pool = Pool::builder().workers(1).carry(foreign::adopt_with(&LEVEL, || 7).inherited());
+    let pool = pool.build().unwrap();
+    LEVEL.set(1);
+    assert_eq!(pool.submit(level).join().unwrap(), 1);
+    assert_eq!(pool.detached().submit(level).join().unwrap(), 7);
+    assert_eq!(pool.in_context(&Context::capture()).submit(level).join().unwrap(), 1);
+    assert_eq!(Context::empty().run(level), 5);
+}
+
+/// Has others run what inherits nothing, whenever it is attached.
+struct Busy(OnceLock<Pool>);
+
+static BUSY: Busy = Busy(OnceLock::new());
+static ATTACHED: AtomicUsize = AtomicUsize::new(0);
+
+impl Carrier for &'static Busy {
+    type Captured = u8;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "busy"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(1)
+    }
+
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        ATTACHED.fetch_add(1, Ordering::SeqCst);
+        if let Some(pool) = self.0.get() {
+            pool.detached().submit(|| ()).join()?;
+            pool.detached().map(0..3, drop);
+            pool.in_context(&Context::empty()).submit(|| ()).join()?;
+        }
+        Context::empty().run(|| ());
+        let wrapped = isolated_in(&Context::empty(), || ());
+        let future = async {}.isolated_in(&Context::empty());
+        let elsewhere = std::thread::spawn(|| {
+            wrapped();
+            block_on(future);
+        });
+        elsewhere.join().map_err(|_| "it panicked")?;
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn nothing(&self) -> Option<u8> {
+        Some(0)
+    }
+}
+
+#[test]
+fn what_a_carriers_own_code_submits_for_nobody_does_not_attach_it() {
+    let name = "nothing::what_a_carriers_own_code_submits_for_nobody_does_not_attach_it";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    finishes("a carrier that submits", || {
+        let pool = Pool::builder().workers(1).carry(&BUSY).build().unwrap();
+        BUSY.0.set(pool.clone()).unwrap_or_else(|_| unreachable!());
+        pool.submit(|| ()).join().unwrap();
+        pool.detached().submit(|| ()).join().unwrap();
+        assert_eq!(ATTACHED.swap(0, Ordering::SeqCst), 2);
+        foreign::install(&BUSY).unwrap();
+        let other = Pool::new(1).unwrap();
+        other.submit(|| ()).join().unwrap();
+        other.detached().submit(|| ()).join().unwrap();
+        Context::empty().run(|| ());
+        isolated_in(&Context::empty(), || ())();
+        pool.detached().submit(|| ()).join().unwrap();
+        assert_eq!(ATTACHED.load(Ordering::SeqCst), 5);
+    });
+}
