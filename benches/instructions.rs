@@ -51,7 +51,7 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(2_410))]
+#[library_benchmark(config = limit(2_830))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
     frames(&context);
@@ -63,13 +63,13 @@ fn frames(context: &Context) {
     }
 }
 
-#[library_benchmark(config = limit(5_010))]
+#[library_benchmark(config = limit(5_230))]
 #[bench::it(context())]
 fn frame_in_a_frame(context: Context) {
     context.run(|| frames(&context));
 }
 
-#[library_benchmark(config = limit(5_080))]
+#[library_benchmark(config = limit(5_700))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -102,7 +102,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(32_600))]
+#[library_benchmark(config = limit(33_660))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {

@@ -233,8 +233,9 @@ where
         // Where one of these panics there is no task to drop the others in.
         let request = Framed::new(request);
         let context = Context::capture_carriers();
-        let next = Framed::new(Context::empty().call(|| self.inner.clone()));
-        let fill = Guarded::new(Context::empty().call(|| self.fill.clone()));
+        let nobody = Context::empty().submitted();
+        let next = Framed::new(nobody.call(|| self.inner.clone()));
+        let fill = Guarded::new(nobody.call(|| self.fill.clone()));
         // The one that was readied is called, and the clone takes its place.
         let ready = Guarded::new(std::mem::replace(&mut self.inner, next.into_inner()));
         let request = Guarded::new(request.into_inner());

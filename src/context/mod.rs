@@ -346,20 +346,37 @@ impl Context {
     /// ```
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        if self.carriers.is_some() {
+        if self.carriers.is_some() || INSTALLED.get().is_some() {
             let mut task = Once::Closure(f);
             self.try_call_attached(&mut task)?;
             return Ok(task.into_result());
-        }
-        if INSTALLED.get().is_some() {
-            return self.clone().submitted().try_run(f);
         }
         // A panic goes its way: the frame's drop resets the slots.
         frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)
     }
 
+    /// Runs a closure like [`try_run`](Self::try_run) in a context that is a [submitted
+    /// task's](Self::submitted).
+    #[inline]
+    pub(crate) fn try_call<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
+        if self.carriers.is_some() {
+            let mut task = Once::Closure(f);
+            self.try_call_attached(&mut task)?;
+            return Ok(task.into_result());
+        }
+        frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)
+    }
+
+    #[inline(never)]
+    fn try_call_for_nobody(&self, task: &mut dyn Call) -> Result<(), RunError> {
+        self.clone().submitted().try_call_attached(task)
+    }
+
     #[cold]
     fn try_call_attached(&self, task: &mut dyn Call) -> Result<(), RunError> {
+        if self.carriers.is_none() {
+            return self.try_call_for_nobody(task);
+        }
         match call_attached(self, task) {
             Ok(()) => Ok(()),
             Err(Failure::Panic(payload)) => payload.resume(),

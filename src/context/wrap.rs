@@ -5,10 +5,11 @@ use crate::frame::{Framed, contained, thread};
 use crate::panic::catch;
 
 impl Context {
-    /// Runs a closure like [`run`](Self::run), for a caller whose place in the source says nothing.
+    /// Runs a closure like [`run`](Self::run) in the context of a [submitted
+    /// task](Self::submitted), for a caller whose place in the source says nothing.
     #[inline]
     pub(crate) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.try_run(f).unwrap_or_else(|error| error.raise(None))
+        self.try_call(f).unwrap_or_else(|error| error.raise(None))
     }
 
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
