@@ -102,7 +102,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(33_660))]
+#[library_benchmark(config = limit(34_690))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {
@@ -110,7 +110,7 @@ fn task_with_a_carrier(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(82_000))]
+#[library_benchmark(config = limit(90_500))]
 #[bench::it(carrying::<8>())]
 fn task_with_eight_carriers(context: Context) {
     for n in 0..ROUNDS {

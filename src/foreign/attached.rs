@@ -12,12 +12,14 @@
 use std::cell::Cell;
 use std::ptr::null;
 
-use super::carried::{Attached, Carried, around_one, around_several};
+use super::carried::{Attached, Carried, Progress, around_one, around_several};
 use super::code::{in_carrier, is_in_carrier, marked};
 use super::error::CarrierError;
 
 struct Level {
     carriers: *const [Carried],
+    /// How many of them are attached. The code of the next one runs, unless that are all.
+    progress: Progress,
     outer: *const Level,
 }
 
@@ -37,16 +39,16 @@ impl Drop for Leave {
     }
 }
 
-/// Calls `f` with a level for these carriers, whose code it calls, and with whether a carrier's
-/// code called this.
+/// Calls `f` with a level for these carriers, whose code it calls: with how many are attached, and
+/// with whether a carrier's code called this.
 #[inline]
-fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(bool) -> R) -> R {
+fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Progress, bool) -> R) -> R {
     let outer = INNERMOST.get();
-    let level = Level { carriers, outer };
+    let level = Level { carriers, progress: Progress::default(), outer };
     let _leave = Leave { outer };
     INNERMOST.set(&raw const level);
     let before = is_in_carrier();
-    in_carrier(|| f(before))
+    in_carrier(|| f(&level.progress, before))
 }
 
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
@@ -54,7 +56,9 @@ fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(bool) -> R) -> R {
 #[inline]
 pub(super) fn around(carriers: &[Carried], mut body: impl FnMut()) -> Option<CarrierError> {
     // By value, one in the other: each reference would be one more load for the task.
-    on_a_level(carriers, |before| around_one(carriers, &mut move || marked(before, &mut body)))
+    on_a_level(carriers, |progress, before| {
+        around_one(carriers, progress, &mut move || marked(before, &mut body))
+    })
 }
 
 /// The same for a body that calls [`reattach`].
@@ -62,11 +66,16 @@ pub(super) fn around_tasks(
     carriers: &[Carried],
     mut body: impl FnMut(Attached<'_>),
 ) -> Option<CarrierError> {
-    on_a_level(carriers, |before| {
-        around_several(Attached::NOTHING, carriers, &mut |attached| {
+    on_a_level(carriers, |progress, before| {
+        around_several(Attached::NOTHING, carriers, progress, &mut |attached| {
             marked(before, || body(attached));
         })
     })
+}
+
+/// Asks an attached carrier what nothing is.
+pub(super) fn nothing_of(carried: &Carried) -> Result<Option<Carried>, CarrierError> {
+    on_a_level(std::slice::from_ref(carried), |_, _| carried.nothing())
 }
 
 /// Makes the thread ready for the next task in the same context, as detaching and attaching would.
@@ -75,23 +84,41 @@ pub(crate) fn reattach(attached: Attached<'_>) -> bool {
     in_carrier(|| attached.reattach())
 }
 
-/// Returns the carriers that are attached on this thread, each once, in the order in which they
-/// were attached, those several times for the last time.
-pub(super) fn on_this_thread() -> Vec<Carried> {
-    let mut all: Vec<Carried> = Vec::new();
+/// What is attached on this thread.
+#[derive(Default)]
+pub(super) struct Here {
+    /// Each once, in the order in which they were attached, those several times for the last time.
+    pub(super) attached: Vec<Carried>,
+    /// Those whose own code runs below this call. They are left out above: what they do may have
+    /// led to this call, and would again.
+    pub(super) at_work: Vec<Carried>,
+}
+
+impl Here {
+    fn is_known(all: &[Carried], carried: &Carried) -> bool {
+        all.iter().any(|one| one.is_by_the_carrier_of(carried))
+    }
+}
+
+/// Returns the carriers that are attached on this thread.
+pub(super) fn on_this_thread() -> Here {
+    let mut here = Here::default();
     let mut next = INNERMOST.get();
     while !next.is_null() {
-        // SAFETY: C1: a level whose call lasts, on this thread's stack; what is read never changes.
+        // SAFETY: C1: a level whose call lasts, on this thread's stack; nobody else changes it.
         let level = unsafe { &*next };
         // SAFETY: C1: that call borrows the list.
         let carriers = unsafe { &*level.carriers };
-        for carried in carriers.iter().rev() {
-            if !all.iter().any(|nearer| nearer.is_by_the_carrier_of(carried)) {
-                all.push(carried.clone());
+        let (attached, others) = carriers.split_at(level.progress.get());
+        for carried in attached.iter().rev() {
+            if !Here::is_known(&here.attached, carried) {
+                here.attached.push(carried.clone());
             }
         }
+        here.at_work.extend(others.first().cloned());
         next = level.outer;
     }
-    all.reverse();
-    all
+    here.attached.retain(|one| !Here::is_known(&here.at_work, one));
+    here.attached.reverse();
+    here
 }

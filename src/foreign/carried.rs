@@ -7,6 +7,7 @@
 //! There are two ways: around one task, and around several, where a list through the stack finds
 //! what is attached between two of them. One task does not pay for that list.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,12 +47,18 @@ trait AnyLoad: Send + Sync {
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
     /// Attaches this one and then the rest, calls the body inside, and detaches. It was called
     /// unless something could not be attached.
-    fn around_one(&self, rest: &[Carried], body: OneTask<'_>) -> Option<CarrierError>;
+    fn around_one(
+        &self,
+        rest: &[Carried],
+        progress: &Progress,
+        body: OneTask<'_>,
+    ) -> Option<CarrierError>;
     /// The same for a body that makes the thread ready for further tasks, inside of `outer`.
     fn around_several(
         &self,
         outer: Attached<'_>,
         rest: &[Carried],
+        progress: &Progress,
         body: SeveralTasks<'_>,
     ) -> Option<CarrierError>;
 }
@@ -81,6 +88,26 @@ impl Attached<'_> {
             next = link.outer;
         }
         true
+    }
+}
+
+/// How many of a list are attached, from the first on.
+#[derive(Default)]
+pub(super) struct Progress(Cell<usize>);
+
+impl Progress {
+    pub(super) fn get(&self) -> usize {
+        self.0.get()
+    }
+
+    /// Calls `f`, which must not unwind, with one more attached.
+    #[inline]
+    fn with_one_more<R>(&self, f: impl FnOnce() -> R) -> R {
+        let before = self.0.get();
+        self.0.set(before + 1);
+        let result = f();
+        self.0.set(before);
+        result
     }
 }
 
@@ -139,18 +166,27 @@ impl<H: Hold> AnyLoad for Load<H> {
         Arc::clone(&self.carrier).nothing()
     }
 
-    fn around_one(&self, rest: &[Carried], body: OneTask<'_>) -> Option<CarrierError> {
-        self.carrier.carrier.get().hold(self.captured.get(), |_| around_one(rest, body))
+    fn around_one(
+        &self,
+        rest: &[Carried],
+        progress: &Progress,
+        body: OneTask<'_>,
+    ) -> Option<CarrierError> {
+        self.carrier.carrier.get().hold(self.captured.get(), |_| {
+            progress.with_one_more(|| around_one(rest, progress, body))
+        })
     }
 
     fn around_several(
         &self,
         outer: Attached<'_>,
         rest: &[Carried],
+        progress: &Progress,
         body: SeveralTasks<'_>,
     ) -> Option<CarrierError> {
         self.carrier.carrier.get().hold(self.captured.get(), |reattach| {
-            around_several(Attached(Some(&Link { reattach, outer })), rest, body)
+            let inside = Attached(Some(&Link { reattach, outer }));
+            progress.with_one_more(|| around_several(inside, rest, progress, body))
         })
     }
 }
@@ -196,9 +232,13 @@ impl Carried {
 /// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
 /// could not be attached.
 #[inline]
-pub(super) fn around_one(carriers: &[Carried], body: OneTask<'_>) -> Option<CarrierError> {
+pub(super) fn around_one(
+    carriers: &[Carried],
+    progress: &Progress,
+    body: OneTask<'_>,
+) -> Option<CarrierError> {
     match carriers.split_first() {
-        Some((first, rest)) => first.load.around_one(rest, body),
+        Some((first, rest)) => first.load.around_one(rest, progress, body),
         None => {
             body();
             None
@@ -211,10 +251,11 @@ pub(super) fn around_one(carriers: &[Carried], body: OneTask<'_>) -> Option<Carr
 pub(super) fn around_several(
     outer: Attached<'_>,
     carriers: &[Carried],
+    progress: &Progress,
     body: SeveralTasks<'_>,
 ) -> Option<CarrierError> {
     match carriers.split_first() {
-        Some((first, rest)) => first.load.around_several(outer, rest, body),
+        Some((first, rest)) => first.load.around_several(outer, rest, progress, body),
         None => {
             body(outer);
             None

@@ -150,7 +150,8 @@ pub trait Carrier: Send + Sync + 'static {
     /// or was left by others of their kind. And around whatever runs once and is kept for everybody
     /// after, such as the initialiser of a [`worker_local!`](crate::worker_local), which must not
     /// see the user, the tenant or the span of the task that happened to come first. Without such a
-    /// state the carrier is left out of both.
+    /// state the carrier is left out of both; of the latter also where the carrier's own code is
+    /// what uses it first, which finds the carrier's state as it is.
     ///
     /// # Examples
     ///

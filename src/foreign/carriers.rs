@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::attached;
+use super::attached::{self, Here};
 use super::carried::{Attached, Carried, CarriedList, Source};
-use super::code::{in_carrier, is_in_carrier};
+use super::code::is_in_carrier;
 use super::error::CarrierError;
 use super::installed::{INSTALLED, Installed, all_installed};
 use super::set::CarrierSet;
@@ -168,23 +168,24 @@ fn before_nearer(these: impl IntoIterator<Item = Carried>, nearer: Vec<Carried>)
 }
 
 /// Calls `body`, which must not unwind, as if it ran for nobody: each carrier that is installed or
-/// attached on this thread attaches its [`nothing`](super::Carrier::nothing), unless it has none.
-/// The body was called unless something could not be attached. Never unwinds.
+/// attached on this thread attaches its [`nothing`](super::Carrier::nothing), unless it has none or
+/// is at work itself below this call. The body was called unless something could not be attached.
+/// Never unwinds.
 pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierError> {
-    let here = attached::on_this_thread();
-    let identities: Vec<_> = here.iter().map(Carried::identity).collect();
+    let Here { attached, at_work } = attached::on_this_thread();
+    let identities: Vec<_> = attached.iter().chain(&at_work).map(Carried::identity).collect();
     let installed = all_installed().last().map_or(&[][..], |last| last.nothing());
     let hidden = installed.iter().filter(|one| !identities.contains(&one.identity()));
     let mut nothing: Vec<_> = hidden.cloned().collect();
     let mut failed = None;
-    for carried in here {
-        match in_carrier(|| carried.nothing()) {
+    for carried in attached {
+        match attached::nothing_of(&carried) {
             Ok(one) => nothing.extend(one),
             Err(error) => failed = failed.or(Some(error)),
         }
     }
     let failed = failed.or_else(|| attached::around(&nothing, body));
-    let _contained = catch(|| drop(nothing));
+    let _contained = catch(|| drop((nothing, at_work)));
     failed
 }
 
@@ -269,18 +270,26 @@ mod tests {
         let bob = [carried(User)];
         attached::around(&alice, || {
             assert_eq!(nothing_attached(), ("system", 3));
-            let names: Vec<_> = attached::on_this_thread().iter().map(Carried::name).collect();
+            let names: Vec<_> =
+                attached::on_this_thread().attached.iter().map(Carried::name).collect();
             assert_eq!(names, ["user", "level"], "in order");
             attached::around(&bob, || {
-                assert_eq!(attached::on_this_thread().len(), 3);
+                assert_eq!(attached::on_this_thread().attached.len(), 3);
                 assert_eq!(nothing_attached(), ("system", 3));
                 assert_eq!(USER.get(), "bob");
             });
             let caught = catch(|| attached::around(&bob, || panic!("on purpose")));
             assert!(caught.is_err());
-            assert_eq!(attached::on_this_thread().len(), 2, "unwinding takes it away, too");
+            assert_eq!(
+                attached::on_this_thread().attached.len(),
+                2,
+                "unwinding takes it away, too"
+            );
         });
-        assert_eq!((nothing_attached(), attached::on_this_thread().len()), (("bob", 3), 0));
+        assert_eq!(
+            (nothing_attached(), attached::on_this_thread().attached.len()),
+            (("bob", 3), 0)
+        );
     }
 
     #[test]

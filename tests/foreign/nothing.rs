@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{SHAPES, finishes, in_a_process_of_its_own};
-use cleanslate::foreign::{self, BoxError, Carrier, adopt};
+use cleanslate::foreign::{self, BoxError, Carrier, Scoped, ScopedCarrier, adopt};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool, isolated_fn_in, isolated_in};
+use cleanslate::{Context, Pool, isolated_fn_in, isolated_in, worker_local};
 use futures_lite::future::block_on;
 
 thread_local! {
@@ -235,4 +235,122 @@ fn what_a_carriers_own_code_submits_for_nobody_does_not_attach_it() {
         pool.detached().submit(|| ()).join().unwrap();
         assert_eq!(ATTACHED.load(Ordering::SeqCst), 5);
     });
+}
+
+worker_local! { static USES: Vec<Found> = vec![(USER.get(), LEVEL.get())]; }
+
+/// Which of its own calls use something that is made at its first use, and for nobody.
+#[derive(Clone, Copy)]
+enum At {
+    Capture,
+    Attach,
+    Reattach,
+    Detach,
+    Nothing,
+}
+
+fn use_what_is_kept() -> Found {
+    USES.with(|uses| {
+        uses.push(NOTHING);
+        uses[0]
+    })
+}
+
+/// Carries the user, and uses what is kept.
+struct Keeps(At);
+
+impl Keeps {
+    fn at(&self, at: At) {
+        if std::mem::discriminant(&self.0) == std::mem::discriminant(&at) {
+            use_what_is_kept();
+        }
+    }
+}
+
+impl Carrier for Keeps {
+    type Captured = &'static str;
+    type Attached = &'static str;
+
+    fn name(&self) -> &str {
+        "keeps"
+    }
+
+    fn capture(&self) -> Result<&'static str, BoxError> {
+        self.at(At::Capture);
+        User.capture()
+    }
+
+    fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
+        self.at(At::Attach);
+        User.attach(user)
+    }
+
+    fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+        self.at(At::Detach);
+        User.detach(before)
+    }
+
+    fn reattach(&self, user: &&'static str, _: &mut &'static str) -> bool {
+        self.at(At::Reattach);
+        USER.set(user);
+        true
+    }
+
+    fn nothing(&self) -> Option<&'static str> {
+        self.at(At::Nothing);
+        User.nothing()
+    }
+}
+
+// Broke: the initialiser of what a carrier uses attached that carrier, which used it in turn, and
+// so on: every task failed.
+#[test]
+fn a_carrier_may_use_what_is_made_for_nobody() {
+    for at in [At::Capture, At::Attach, At::Reattach, At::Detach, At::Nothing] {
+        for workers in SHAPES {
+            let builder = Pool::builder().workers(workers).carry(adopt(&LEVEL)).carry(Keeps(at));
+            let pool = builder.build().unwrap();
+            USER.set("alice");
+            LEVEL.set(3);
+            assert_eq!(pool.submit(|| USER.get()).join().unwrap(), "alice");
+            assert_eq!(pool.map(0..100, |_| USER.get()), ["alice"; 100]);
+            for kept in pool.broadcast(use_what_is_kept) {
+                // Where it is its own code that uses it first, its own state is as it is.
+                assert!(kept.0 != "alice" || matches!(at, At::Detach), "{kept:?}");
+                assert_eq!(kept.1, 0, "that of the other one");
+            }
+            assert_eq!(pool.stats().renewed, 0);
+        }
+    }
+}
+
+/// Keeps something borrowed around the task.
+struct Around;
+
+impl ScopedCarrier for Around {
+    type Captured = u8;
+
+    fn name(&self) -> &str {
+        "around"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(1)
+    }
+
+    fn around<R>(&self, _: &u8, body: impl FnOnce() -> R) -> Result<R, BoxError> {
+        Ok(USES.with(|_| body()))
+    }
+
+    fn nothing(&self) -> Option<u8> {
+        Some(0)
+    }
+}
+
+#[test]
+fn a_scoped_carrier_may_keep_what_is_made_for_nobody_borrowed() {
+    let pool = Pool::builder().workers(1).carry(Scoped(Around)).carry(User).build().unwrap();
+    USER.set("alice");
+    assert_eq!(pool.submit(|| USER.get()).join().unwrap(), "alice");
+    assert_eq!(pool.map(0..100, |_| USER.get()), ["alice"; 100]);
 }
