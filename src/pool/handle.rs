@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::error::{Cause, FORKED, TOO_DEEP, TaskError};
-use super::job::state::Registration;
+use super::job::state::{Registration, State};
 use super::job::{AnyJob, Joinable, TooDeep};
 use super::scheduler::completions::CompletionQueue;
 use super::scheduler::waiter::Waiter;
@@ -280,15 +280,19 @@ impl<R> JoinHandle<R> {
             done = ready.pop_or_register(seam::current);
             done.is_some()
         });
-        for job in handles.iter().filter_map(|handle| handle.job.as_ref()) {
-            job.any().state().unregister(&ready);
+        for handle in handles {
+            if let Some(job) = &handle.job {
+                job.any().state().unregister(&ready, || handle.core.is_forked());
+            }
         }
         done.filter(|_| is_done)
     }
 
     /// Has `queue` told of the completion, beside others; returns whether the task is done already.
     pub(crate) fn notify(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
-        self.job.as_ref().is_none_or(|job| !job.any().state().register_beside(queue, number))
+        let is_forked = || self.core.is_forked();
+        let waits = |state: &State| state.register_beside(queue, number, is_forked);
+        self.job.as_ref().is_none_or(|job| !waits(job.any().state()))
     }
 
     /// Runs the task here if it has not started.
@@ -319,7 +323,8 @@ fn wait(job: &dyn AnyJob, core: &Core) -> Result<(), TaskError> {
     if state.is_done() {
         return Ok(());
     }
-    if let Registration::Registered(before) = state.register(Waiter::this_thread()) {
+    let is_forked = || core.is_forked();
+    if let Registration::Registered(before) = state.register(Waiter::this_thread(), is_forked) {
         job.drop_waiter(core, before);
         if !core.wait_until(|| state.is_done()) {
             return Err(given_up(job, core, Cause::Forked));
@@ -334,10 +339,10 @@ fn wait_until(job: &dyn AnyJob, core: &Core, deadline: Option<Instant>) -> Resul
     if state.is_done() {
         return Ok(true);
     }
-    let Registration::Registered(before) = state.register(Waiter::this_thread()) else {
+    let is_forked = || core.is_forked();
+    let Registration::Registered(before) = state.register(Waiter::this_thread(), is_forked) else {
         return Ok(true);
     };
-    let is_forked = || core.is_forked();
     if wait::wait_until_deadline(|| state.is_done(), deadline, is_forked) {
         job.drop_waiter(core, before);
         return Ok(true);
@@ -360,7 +365,8 @@ fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), 
     if state.is_done() {
         return Poll::Ready(Ok(()));
     }
-    match state.register(Arc::new(Waiter::Waker(cx.waker().clone()))) {
+    let waiter = Arc::new(Waiter::Waker(cx.waker().clone()));
+    match state.register(waiter, || core.is_forked()) {
         Registration::Done(own) => job.drop_waiter(core, Some(own)),
         Registration::Registered(before) => {
             job.drop_waiter(core, before);
@@ -391,7 +397,7 @@ fn given_up(job: &dyn AnyJob, core: &Core, cause: Cause) -> TaskError {
 /// returns whether it is.
 fn give_back(job: &dyn AnyJob, core: &Core, before: Option<Arc<Waiter>>) -> bool {
     let Some(before) = before else { return job.state().is_done() };
-    match job.state().register(before) {
+    match job.state().register(before, || core.is_forked()) {
         Registration::Done(before) => {
             job.wake(core, before);
             true

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{in_a_process_of_its_own, message, occupy};
 use cleanslate::{JoinHandle, Pool, sync::Event};
@@ -331,6 +331,59 @@ fn a_fork_at_any_moment_leaves_a_child_that_ends() {
             });
         }
     });
+}
+
+// Broke: a worker of the parent had the list of what is done, and nobody gave it back.
+#[test]
+fn who_waits_for_any_item_of_an_input_does_not_wait_in_the_child() {
+    if !alone("who_waits_for_any_item_of_an_input_does_not_wait_in_the_child") {
+        return;
+    }
+    let pool = Pool::new(2).unwrap();
+    for n in 0..1_000 {
+        let mut results = pool.imap_unordered(0..1_000, |n| n).buffer(900);
+        assert!(results.next().is_some());
+        if n % 4 == 0 {
+            forked("drop", || drop(results));
+        } else {
+            forked("next", || {
+                // What was done at the fork comes first.
+                names_the_fork(|| while results.next().is_some() {});
+            });
+        }
+    }
+}
+
+// Broke: a worker of the parent had what the chunks had come to.
+#[test]
+fn a_reduction_that_forks_ends_in_the_child() {
+    if !alone("a_reduction_that_forks_ends_in_the_child") {
+        return;
+    }
+    let pool = Pool::builder().workers(2).caller_helps(true).build().unwrap();
+    let caller = std::thread::current().id();
+    for _ in 0..300 {
+        let (child, forks) = (&AtomicI32::new(-1), &AtomicBool::new(false));
+        let reduced = catch_unwind(AssertUnwindSafe(|| {
+            let f = |n: u64| {
+                if std::thread::current().id() == caller && !forks.swap(true, Ordering::Relaxed) {
+                    child.store(system::fork(), Ordering::Relaxed);
+                }
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(3) {}
+                n
+            };
+            pool.map_reduce(0..200_u64, f, || 0, |a, b| a + b)
+        }));
+        match child.load(Ordering::Relaxed) {
+            // Unless no helper had any of it.
+            0 => system::end(|| assert!(reduced.is_err() || reduced.is_ok_and(|n| n == 19_900))),
+            pid => {
+                assert_eq!(reduced.unwrap(), 19_900);
+                assert!(pid < 0 || system::status_of(pid) == 0, "the child of {pid}");
+            }
+        }
+    }
 }
 
 // Broke: what the parent's helper had claimed was nowhere, and what was left passed for all.

@@ -158,7 +158,9 @@ impl Core {
 
     /// Notes that `n` entries of the queue have become stale there.
     pub(crate) fn mark_stale(&self, n: u64) {
-        if n != 0 && self.queue.mark_stale(n as isize) {
+        // In a forked child an entry that a thread of the parent was about to push never comes, and
+        // a pop would wait for it.
+        if n != 0 && self.queue.mark_stale(n as isize) && !self.is_forked() {
             self.queue.sweep(|| self.sleepers.notify());
         }
     }

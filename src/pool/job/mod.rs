@@ -245,7 +245,7 @@ impl dyn AnyJob + '_ {
 
     /// Lets go of the job for a handle that has not taken the result.
     pub(crate) fn detach(&self, core: &Core) {
-        let (owner, waiter) = self.state().detach();
+        let (owner, waiter) = self.state().detach(|| core.is_forked());
         self.drop_waiter(core, waiter);
         if owner == Detached::Caller {
             self.discard(core);
@@ -389,11 +389,12 @@ where
                 is_unwanted,
                 activity: &mut activity,
             };
+            let is_forked = || core.is_forked();
             let completion = match claimed.end(core, how, &mut task) {
-                Ok(()) => promise.complete(Ok(task.into_result()), false),
+                Ok(()) => promise.complete(Ok(task.into_result()), false, is_forked),
                 Err(cause) => {
                     let is_cancelled = matches!(cause, Cause::CancelledByHandle | Cause::ShutDown);
-                    promise.complete(Err(cause), is_cancelled)
+                    promise.complete(Err(cause), is_cancelled, is_forked)
                 }
             };
             match completion {

@@ -16,7 +16,7 @@ use crate::sync::seam;
 /// What a runner of the job does: runs it (the outcome is the work plus one) if it gets it.
 fn run(cell: &JobCell<usize, Token>, made: &StdArc<Ledger>) -> bool {
     let Some((work, promise)) = cell.claim() else { return false };
-    finish(cell, promise.complete(made.token(work + 1), false));
+    finish(cell, promise.complete(made.token(work + 1), false, || false));
     true
 }
 
@@ -76,7 +76,7 @@ impl Drop for Token {
 
 fn join(cell: &JobCell<usize, Token>) -> usize {
     if !cell.state.is_done() {
-        match cell.state.register(Waiter::this_thread()) {
+        match cell.state.register(Waiter::this_thread(), || false) {
             Registration::Done(_) => {}
             Registration::Registered(_) => {
                 while !cell.state.is_done() {
@@ -110,7 +110,7 @@ fn a_job_is_run_or_cancelled_never_both() {
         let cancelled = match cell.claim() {
             None => false,
             Some((_work, promise)) => {
-                finish(&cell, promise.complete(ledger.token(0), true));
+                finish(&cell, promise.complete(ledger.token(0), true, || false));
                 true
             }
         };
@@ -129,12 +129,12 @@ fn whoever_claims_a_job_knows_whether_it_is_to_be_cancelled() {
         let runner = thread::spawn(move || {
             let (_work, promise) = theirs.claim().expect("nobody else claims it");
             let is_unwanted = promise.is_unwanted;
-            finish(&theirs, promise.complete(made.token(0), is_unwanted));
+            finish(&theirs, promise.complete(made.token(0), is_unwanted, || false));
             is_unwanted
         });
         let cancels = cell.state.cancel_at_claim();
         assert!(!cell.state.cancel_at_claim());
-        if cell.state.detach().0 == Detached::Caller {
+        if cell.state.detach(|| false).0 == Detached::Caller {
             drop(cell.take().expect("the caller owns the outcome"));
         }
         assert_eq!(runner.join().unwrap(), cancels);
@@ -148,7 +148,7 @@ fn the_outcome_of_a_detached_job_is_dropped_once() {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobCell::new(0, 1));
         let runner = runner(&cell, &ledger);
-        let (owner, _waiter) = cell.state.detach();
+        let (owner, _waiter) = cell.state.detach(|| false);
         if owner == Detached::Caller {
             drop(cell.take().expect("the caller owns the outcome"));
         }
@@ -180,7 +180,7 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
         let mut registered = 0;
         for waker in [&first, &second] {
             let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(waker))));
-            match cell.state.register(waiter) {
+            match cell.state.register(waiter, || false) {
                 Registration::Done(_) => break,
                 Registration::Registered(_) => registered += 1,
             }
@@ -203,16 +203,16 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
         let cell = Arc::new(JobCell::new(0, 1));
         let waker = call();
         let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
-        assert!(matches!(cell.state.register(waiter), Registration::Registered(None)));
+        assert!(matches!(cell.state.register(waiter, || false), Registration::Registered(None)));
         let runner = runner(&cell, &ledger);
         // In place of the thread, which loom would take out of any wait when it is told.
         let timed = StdArc::new(Waiter::Queue(StdArc::new(CompletionQueue::new()), 0, None));
-        let done = match cell.state.register(timed) {
+        let done = match cell.state.register(timed, || false) {
             Registration::Done(_) => true,
             // The time is up.
             Registration::Registered(None) => cell.state.is_done(),
             Registration::Registered(Some(before)) => {
-                matches!(cell.state.register(before), Registration::Done(_))
+                matches!(cell.state.register(before, || false), Registration::Done(_))
             }
         };
         if !done {
@@ -232,8 +232,9 @@ fn a_waiter_is_told_or_taken_back_by_a_detaching_handle() {
         let runner = runner(&cell, &ledger);
         let waker = call();
         let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
-        let _registered = matches!(cell.state.register(waiter), Registration::Registered(_));
-        let (owner, waiter) = cell.state.detach();
+        let _registered =
+            matches!(cell.state.register(waiter, || false), Registration::Registered(_));
+        let (owner, waiter) = cell.state.detach(|| false);
         drop(waiter);
         if owner == Detached::Caller {
             drop(cell.take().expect("the caller owns the outcome"));
@@ -254,14 +255,17 @@ fn a_consumer_that_leaves_takes_nobody_elses_place() {
             let cell = Arc::new(JobCell::new(0, 1));
             let lists = [(); 3].map(|()| StdArc::new(CompletionQueue::new()));
             let [left, leaves, stays] = &lists;
-            assert!(cell.state.register_beside(left, 7) && cell.state.register_beside(leaves, 8));
+            assert!(
+                cell.state.register_beside(left, 7, || false)
+                    && cell.state.register_beside(leaves, 8, || false)
+            );
             let runner = runner(&cell, &ledger);
             if leaves_first {
-                cell.state.unregister(leaves);
+                cell.state.unregister(leaves, || false);
             }
-            let waits = cell.state.register_beside(stays, 9);
+            let waits = cell.state.register_beside(stays, 9, || false);
             if !leaves_first {
-                cell.state.unregister(leaves);
+                cell.state.unregister(leaves, || false);
             }
             assert!(runner.join().unwrap());
             assert_eq!(left.pop_or_register(seam::current), Some(7));

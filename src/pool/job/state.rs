@@ -35,7 +35,7 @@ use crate::panic::AbortOnUnwind;
 use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::waiter::Waiter;
 use crate::sync::seam::atomic::{AtomicU64, Ordering};
-use crate::sync::seam::{Mutex, UnsafeCell};
+use crate::sync::seam::{Mutex, MutexGuard, UnsafeCell, lock_unless};
 
 const CLAIMED: u64 = 1;
 const DONE: u64 = 1 << 1;
@@ -141,9 +141,29 @@ impl State {
         word & DONE != 0 && word & CANCELLED != 0
     }
 
+    /// `None` if a thread of the parent process held the lock when this one was forked: then nobody
+    /// tells anybody any more.
+    fn lock(
+        &self,
+        is_forked: impl FnOnce() -> bool,
+    ) -> Option<MutexGuard<'_, Option<Arc<Waiter>>>> {
+        lock_unless(&self.waiter, is_forked)
+    }
+
     /// Leaves `waiter` to be told of the completion, in place of any left before.
-    pub(crate) fn register(&self, waiter: Arc<Waiter>) -> Registration {
-        let mut place = self.waiter.lock();
+    pub(crate) fn register(
+        &self,
+        waiter: Arc<Waiter>,
+        is_forked: impl FnOnce() -> bool,
+    ) -> Registration {
+        let Some(mut place) = self.lock(is_forked) else {
+            let is_done = self.is_done();
+            return if is_done {
+                Registration::Done(waiter)
+            } else {
+                Registration::Registered(Some(waiter))
+            };
+        };
         // AcqRel: the Acquire half pairs with `complete`, as in `is_done`; the bit itself needs no
         // Release, since the waiter is read under the lock. If `DONE` is not set here, this section
         // of the lock comes before the completer's, which will find the waiter.
@@ -154,10 +174,19 @@ impl State {
         Registration::Registered(place.replace(waiter))
     }
 
+    fn take_waiter(&self, is_forked: impl FnOnce() -> bool) -> Option<Arc<Waiter>> {
+        self.lock(is_forked)?.take()
+    }
+
     /// Leaves a consumer beside the waiters that are there: several may wait for any of jobs that
     /// they share. Returns whether the job is not done yet.
-    pub(crate) fn register_beside(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
-        let mut place = self.waiter.lock();
+    pub(crate) fn register_beside(
+        &self,
+        queue: &Arc<CompletionQueue>,
+        number: usize,
+        is_forked: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(mut place) = self.lock(is_forked) else { return !self.is_done() };
         // AcqRel: as in `register`.
         if self.word.fetch_or(WAITER, Ordering::AcqRel) & DONE != 0 {
             return false;
@@ -168,19 +197,27 @@ impl State {
     }
 
     /// Takes a consumer out again that was left beside others. Drops nothing of the user's.
-    pub(crate) fn unregister(&self, queue: &Arc<CompletionQueue>) {
-        let mut place = self.waiter.lock();
+    pub(crate) fn unregister(
+        &self,
+        queue: &Arc<CompletionQueue>,
+        is_forked: impl FnOnce() -> bool,
+    ) {
+        let Some(mut place) = self.lock(is_forked) else { return };
         *place = place.take().and_then(|waiter| waiter.without(queue));
     }
 
     /// Gives up the handle's claim on the outcome, and takes back the waiter that it left, if
     /// nobody has told it yet.
-    pub(crate) fn detach(&self) -> (Detached, Option<Arc<Waiter>>) {
+    pub(crate) fn detach(
+        &self,
+        is_forked: impl FnOnce() -> bool,
+    ) -> (Detached, Option<Arc<Waiter>>) {
         // AcqRel: Acquire pairs with `complete`, whose outcome the caller may have to drop. Release
         // orders what the handle did before the runner's drop of the outcome.
         let before = self.word.fetch_add(DETACHED, Ordering::AcqRel);
         debug_assert!(before & DETACHED == 0, "invariant 5");
-        let waiter = if before & WAITER != 0 { self.waiter.lock().take() } else { None };
+        let is_left = before & WAITER != 0;
+        let waiter = if is_left { self.take_waiter(is_forked) } else { None };
         (if before & DONE != 0 { Detached::Caller } else { Detached::Runner }, waiter)
     }
 }
@@ -247,7 +284,12 @@ impl<W, O> Promise<'_, W, O> {
     /// made must be gone by now.
     #[inline]
     #[expect(unsafe_code, reason = "writes the outcome to the shared body")]
-    pub(crate) fn complete(self, outcome: O, is_cancelled: bool) -> Completion {
+    pub(crate) fn complete(
+        self,
+        outcome: O,
+        is_cancelled: bool,
+        is_forked: impl FnOnce() -> bool,
+    ) -> Completion {
         let JobCell { state, body } = ManuallyDrop::new(self).cell;
         if is_cancelled {
             // Relaxed: published below, by a change of the same word.
@@ -265,6 +307,6 @@ impl<W, O> Promise<'_, W, O> {
             return Completion::Detached;
         }
         let is_waited_for = before & WAITER != 0;
-        Completion::Attached(is_waited_for.then(|| state.waiter.lock().take()).flatten())
+        Completion::Attached(if is_waited_for { state.take_waiter(is_forked) } else { None })
     }
 }

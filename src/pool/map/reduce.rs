@@ -13,7 +13,7 @@ use crate::panic::Guarded;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
 use crate::pool::isolation::Isolation;
-use crate::sync::seam::Mutex;
+use crate::sync::seam::{self, Mutex, MutexGuard};
 
 /// What consecutive items have come to, by the position of the first one; with it the position
 /// after the last one. Neighbours are put together as soon as both are there, so there are never
@@ -35,13 +35,22 @@ impl<'p, R> Parts<'p, R> {
     }
 
     fn take_all(&mut self) -> BTreeMap<usize, (usize, R)> {
-        mem::take(&mut *self.parts.lock())
+        self.lock().map(|mut parts| mem::take(&mut *parts)).unwrap_or_default()
+    }
+
+    /// `None` if a thread of the parent process held the lock when this one was forked. Then the
+    /// map has no result.
+    fn lock(&self) -> Option<MutexGuard<'_, BTreeMap<usize, (usize, R)>>> {
+        seam::lock_unless(&self.parts, || self.core.is_forked())
     }
 
     /// Takes out a neighbour of the part `at`, which is extended by it, or leaves `part` with the
     /// others.
     fn pair(&self, at: &mut Range<usize>, part: R) -> Option<(R, R)> {
-        let mut parts = self.parts.lock();
+        let Some(mut parts) = self.lock() else {
+            self.core.drop_contained(part, self.label);
+            return None;
+        };
         let before = parts.range(..at.start).next_back();
         if let Some(start) =
             before.filter(|(_, (end, _))| *end == at.start).map(|(start, _)| *start)

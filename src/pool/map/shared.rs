@@ -159,7 +159,7 @@ impl<'e, E> Run<'e, E> {
 
     /// Stops the map, unless something else has already that takes precedence.
     pub(super) fn stop(&self, reason: StopReason<E>) {
-        match self.verdict.stop(reason) {
+        match self.verdict.stop(reason, || self.core.is_forked()) {
             StopReason::None | StopReason::Cancelled => {}
             StopReason::Stop { with, .. } => self.core.drop_contained(with, self.label),
             StopReason::Failed(late) => self.core.report(self.label.clone(), Cause::Failed(late)),

@@ -1,8 +1,8 @@
 //! [`Verdict`]: why a map stops before its end.
 
 use crate::frame::Failure;
-use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
+use crate::sync::seam::{Mutex, lock_unless};
 
 const NOT_STOPPED: u8 = 0;
 const CANCELLED: u8 = 1;
@@ -47,10 +47,16 @@ impl<E> Verdict<E> {
     /// Stops the map for a reason. Of several failures the first is kept, of several stops the one
     /// that comes first in the input. Returns the reason that is not.
     #[must_use = "a failure is to be reported"]
-    pub(crate) fn stop(&self, reason: StopReason<E>) -> StopReason<E> {
+    ///
+    /// None is kept where a thread of the parent process held the lock when this one was forked.
+    pub(crate) fn stop(
+        &self,
+        reason: StopReason<E>,
+        is_forked: impl FnOnce() -> bool,
+    ) -> StopReason<E> {
         // Relaxed: as in `is_stopped`.
         self.rank.fetch_max(reason.rank(), Ordering::Relaxed);
-        let mut kept = self.reason.lock();
+        let Some(mut kept) = lock_unless(&self.reason, is_forked) else { return reason };
         match reason.takes_precedence_over(&kept) {
             true => std::mem::replace(&mut *kept, reason),
             false => reason,
