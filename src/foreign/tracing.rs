@@ -27,12 +27,13 @@ const DEEPEST: usize = 4096;
 /// global one, also if it was installed after the submission.
 ///
 /// A span that the task entered and never exited, say because its guard was forgotten, does not
-/// stay on the worker: it is exited when the task ends, or the poll of an isolated future; a `WARN` event with the target `cleanslate`
-/// says so, and [`forgotten`](Self::forgotten) counts it. (The submitter's own span that a task has
-/// entered once more is exited as well, but not told of.) A subscriber from which spans cannot be
-/// exited makes the task fail and the worker be replaced, and so does a default dispatcher that a
-/// task has left where none travelled with it; else it goes with the submitter's. Subscribers that
-/// do not report their current span get the submitter's entered and exited, and nothing more.
+/// stay on the worker: it is exited when the task ends, or the poll of an isolated future; a `WARN`
+/// event with the target `cleanslate` says so, and [`forgotten`](Self::forgotten) counts it. (The
+/// submitter's own span that a task has entered once more is exited as well, but not told of.) A
+/// subscriber from which spans cannot be exited makes the task fail and the worker be replaced, and
+/// so does a default dispatcher that a task has left where none travelled with it; else it goes
+/// with the submitter's. Subscribers that do not report their current span get the submitter's
+/// entered and exited, and nothing more.
 ///
 /// So in an isolated future a guard of `Span::enter` that is held across an `.await`, which
 /// `tracing` itself warns of, counts as forgotten: code behind the `.await` is in no such span, and

@@ -83,17 +83,25 @@ fn all_of_a_context(context: &Context) -> Vec<Found> {
         isolated_fn_in(context, |()| look())(()),
         block_on(async { look() }.isolated_in(context)),
     ];
-    #[cfg(feature = "rayon")]
-    {
-        use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
-        use rayon::prelude::*;
-        let rayon = RayonPool::new(2).unwrap().in_context(context);
-        found.extend(rayon.map(0..50, |_| look()));
-        found.extend(<[Found; 2]>::from(rayon.join(look, look)));
-        let items = (0..50).into_par_iter().isolated_in(context);
-        found.extend(items.map(|_| look()).collect::<Vec<_>>());
-    }
+    found.extend(all_on_rayon(context));
     found
+}
+
+#[cfg(feature = "rayon")]
+fn all_on_rayon(context: &Context) -> Vec<Found> {
+    use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
+    use rayon::prelude::*;
+    let rayon = RayonPool::new(2).unwrap().in_context(context);
+    let mut found = rayon.map(0..50, |_| look());
+    found.extend(<[Found; 2]>::from(rayon.join(look, look)));
+    let items = (0..50).into_par_iter().isolated_in(context);
+    found.extend(items.map(|_| look()).collect::<Vec<_>>());
+    found
+}
+
+#[cfg(not(feature = "rayon"))]
+fn all_on_rayon(_: &Context) -> Vec<Found> {
+    Vec::new()
 }
 
 /// Fails if one of these tasks finds something, on a plain thread or on top of another task.
