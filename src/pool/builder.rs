@@ -374,11 +374,11 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// Returns a [`BuildError`] for no workers or more than a pool can have, a stack size or a name
-    /// that no thread can have, a queue without room, a carrier that cannot capture, a sentinel
-    /// that has to watch where that does not work, a start hook that fails where it is
-    /// [required](PoolBuilder::require_worker_start), and when the system refuses a thread; workers
-    /// that had started have ended then. (Inside a task the wait for that takes a thread. Should
-    /// the system refuse that one, too, for some two seconds, they end later.)
+    /// that no thread can have, a queue without room, a carrier that cannot capture or say what
+    /// nothing is, a sentinel that has to watch where that does not work, a start hook that fails
+    /// where it is [required](PoolBuilder::require_worker_start), and when the system refuses a
+    /// thread; workers that had started have ended then. (Inside a task the wait for that takes a
+    /// thread. Should the system refuse that one, too, for some two seconds, they end later.)
     ///
     /// # Examples
     ///

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{SHAPES, finishes, in_a_process_of_its_own};
+use crate::support::{SHAPES, finishes, in_a_process_of_its_own, quiet};
 use cleanslate::foreign::{self, BoxError, Carrier, Scoped, ScopedCarrier, adopt};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated_fn_in, isolated_in, worker_local};
@@ -158,6 +158,34 @@ fn what_a_pool_carries_keeps_tasks_apart_that_inherit_nothing() {
         let builder = Pool::builder().workers(workers).carry(User).carry(adopt(&LEVEL));
         finds_nothing(&builder.build().unwrap(), in_pool);
     }
+}
+
+#[test]
+fn a_carrier_that_cannot_say_what_nothing_is_is_refused_when_the_pool_is_built() {
+    struct Unsure;
+    impl Carrier for Unsure {
+        type Captured = u8;
+        type Attached = ();
+        fn name(&self) -> &str {
+            "unsure"
+        }
+        fn capture(&self) -> Result<u8, BoxError> {
+            Ok(1)
+        }
+        fn attach(&self, _: &u8) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn nothing(&self) -> Option<u8> {
+            panic!("on purpose")
+        }
+    }
+    quiet();
+    let error = Pool::builder().workers(1).carry(Unsure).build().unwrap_err();
+    assert!(error.is_carrier(), "{error}");
+    assert!(error.to_string().contains("`unsure` panicked to say what nothing is"), "{error}");
 }
 
 #[test]

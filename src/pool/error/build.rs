@@ -147,8 +147,8 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Name(_))
     }
 
-    /// Returns whether a carrier that captures once, for all tasks, could not do so, or was one too
-    /// many.
+    /// Returns whether a carrier that captures once, for all tasks, could not do so, could not say
+    /// what [nothing](crate::foreign::Carrier::nothing) is, or was one too many.
     ///
     /// # Examples
     ///
