@@ -185,7 +185,8 @@ impl<H: Hold> AnyLoad for Load<H> {
         body: SeveralTasks<'_>,
     ) -> Option<CarrierError> {
         self.carrier.carrier.get().hold(self.captured.get(), |reattach| {
-            let inside = Attached(Some(&Link { reattach, outer }));
+            let link = Link { reattach, outer };
+            let inside = Attached(Some(&link));
             progress.with_one_more(|| around_several(inside, rest, progress, body))
         })
     }
