@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Plan, Post};
 use crate::queue::{Document, Queue};
-use crate::worker::FAILED;
+use crate::worker::{ATTEMPTS, FAILED};
 use crate::{Failure, STOP_WORDS, TENANT, index, wire};
 
 /// The tenants, and the words that each of them does not want to see in an index.
@@ -126,7 +126,8 @@ async fn send(url: &str, queue: &str, jobs: usize) -> Result<(), Failure> {
 
 /// A job, with the context of whoever asks for it.
 fn task(name: String) -> Result<Task<Document>, Failure> {
-    Ok(TaskBuilder::new(Document { name }).metadata(&wire().capture()?).build())
+    let task = TaskBuilder::new(Document { name }).metadata(&wire().capture()?);
+    Ok(task.max_attempts(ATTEMPTS).build())
 }
 
 fn check(documents: &Path, jobs: usize) -> Result<(), Failure> {

@@ -20,6 +20,10 @@ use crate::{Failure, TENANT, index, wire};
 /// How often it asks for jobs while there are none.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How often a job is begun before it has failed for good. The worker goes on at once after a
+/// failure. The queue, which would deliver the job again after that, is told when it was sent.
+pub(crate) const ATTEMPTS: usize = 4;
+
 /// What a job needs beside its context.
 struct Desk {
     worker: String,
@@ -44,7 +48,7 @@ async fn work(post: &Post) -> Result<(), Failure> {
         ($queue:expr) => {
             WorkerBuilder::new(name)
                 .backend($queue.poll_with_interval(POLL))
-                .retry(RetryPolicy::retries(3))
+                .retry(RetryPolicy::retries(ATTEMPTS - 1))
                 .layer(JobLayer::new(wire()))
                 .on_event(|_, event| tell_of(event))
                 .build(handler)
