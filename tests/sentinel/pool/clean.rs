@@ -1,6 +1,7 @@
 //! What clean tasks and the pool itself do raises no alarm.
 
 use super::*;
+use crate::support::in_a_process_of_its_own;
 
 task_local! {
     static SCRATCH: String = String::from("scratch");
@@ -192,4 +193,22 @@ fn a_cache_that_is_allowed_at_its_first_touch_fills_once_per_thread() {
 fn the_builder_says_what_watches() {
     let text = format!("{:?}", Pool::builder().sentinel(Sentinel::new().panic()));
     assert!(text.contains("sentinel: Some(") && text.contains("Panic"), "{text}");
+}
+
+// Broke: with a carrier of the process, its key came to life under the watch of the first task.
+#[test]
+fn what_an_installed_carrier_touches_first_is_no_leak() {
+    thread_local! { static ADOPTED: RefCell<String> = const { RefCell::new(String::new()) }; }
+    let name = "pool::clean::what_an_installed_carrier_touches_first_is_no_leak";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    cleanslate::foreign::install(adopt(&ADOPTED)).unwrap();
+    for workers in SHAPES {
+        let pool = builder(workers, Sentinel::new().panic()).build().unwrap();
+        for visited in pool.broadcast(|| ADOPTED.take()) {
+            assert_eq!(visited, "");
+        }
+        assert_eq!(pool.submit(|| 1).join().map_err(|error| error.to_string()), Ok(1));
+    }
 }
