@@ -143,6 +143,22 @@ fn what_drops_put_into_an_adopted_key_ends_with_the_task() {
     std::mem::forget(AGAIN.take());
 }
 
+// An adopted key whose values need a drop is not just given a fresh value between two items: what
+// the drop puts there would be found by the next one.
+#[test]
+fn what_an_item_leaves_and_its_drops_put_there_ends_before_the_next_item() {
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap();
+        let pool = pool.in_context(&Context::empty().carry(adopt(&AGAIN)));
+        let found = pool.map(0..1_000, |n| {
+            let found = AGAIN.with_borrow(|left| left.as_ref().map(|again| again.0));
+            AGAIN.set(Some(Again(n % 3, &AGAIN)));
+            found
+        });
+        assert_eq!(found, vec![None; 1_000], "{workers} workers");
+    }
+}
+
 thread_local! {
     static BROKEN: Cell<Option<OnDrop>> = panic!("an initialiser, on purpose");
 }
