@@ -209,13 +209,33 @@ impl<F: Future> Future for Isolated<F> {
 /// them there is no such place, and the poll panics with it.
 type Errors<'e> = Option<&'e mut Option<CleanupError>>;
 
-/// Gives up what a task has captured if its poll unwinds and it is over.
-struct GiveUpOnUnwind<'f, F: Future>(&'f mut Isolated<F>);
+/// A task that is polled, and its context, which lies on the stack meanwhile (S3): the future may
+/// be dropped before the poll is over, by the end of a process that exits from within it.
+struct Polling<'f, F: Future> {
+    task: &'f mut Isolated<F>,
+    context: Context,
+}
 
-impl<F: Future> Drop for GiveUpOnUnwind<'_, F> {
+impl<'f, F: Future> Polling<'f, F> {
+    #[inline]
+    fn new(task: &'f mut Isolated<F>) -> Self {
+        let context = std::mem::replace(&mut task.context, Context::empty());
+        Self { task, context }
+    }
+
+    /// Gives the context back.
+    #[inline]
+    fn put_back(&mut self) {
+        std::mem::swap(&mut self.task.context, &mut self.context);
+    }
+}
+
+impl<F: Future> Drop for Polling<'_, F> {
+    /// If the poll unwinds and the task is over, what it has captured is given up.
     #[cold]
     fn drop(&mut self) {
-        self.0.give_up_if_over();
+        self.put_back();
+        self.task.give_up_if_over();
     }
 }
 
@@ -225,16 +245,17 @@ impl<F: Future> Isolated<F> {
     // poll into neither.
     #[inline(never)]
     fn visit(&mut self, cx: &mut task::Context<'_>, errors: Errors<'_>) -> Poll<F::Output> {
-        let unwinding = GiveUpOnUnwind(self);
-        let Self { future, context, parked } = &mut *unwinding.0;
+        let mut polling = Polling::new(self);
+        let Polling { task: Self { future, parked, .. }, context } = &mut polling;
         // SAFETY: F1: the field is pinned, as the callers' `self` is.
         let future = unsafe { Pin::new_unchecked(future) };
         let (Polled { poll, dropped }, ended) =
             parked.poll(context.inherits(), || poll_once(future, cx), |p| p.poll.is_ready());
-        let mut unwinding = ManuallyDrop::new(unwinding);
+        let mut polling = ManuallyDrop::new(polling);
+        polling.put_back();
         match (poll, dropped, ended) {
             (Poll::Pending, Ok(()), None) => Poll::Pending,
-            (poll, dropped, ended) => unwinding.0.over(poll, dropped, ended, errors),
+            (poll, dropped, ended) => polling.task.over(poll, dropped, ended, errors),
         }
     }
 
@@ -296,13 +317,13 @@ impl<F: Future> Isolated<F> {
         }
     }
 
-    /// Drops the future, and then its values, in their frame.
-    fn end(&mut self) -> Result<(), Payload> {
+    /// Drops the future, and then its values, in their frame. `context` is the task's own, which the
+    /// caller keeps on its stack (S3).
+    fn end(&mut self, context: &Context) -> Result<(), Payload> {
         // SAFETY: F1: it is dropped in place.
         let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
         let mut dropped = Ok(());
-        let ended =
-            self.parked.end(self.context.inherits(), || dropped = catch(|| future.set(None)));
+        let ended = self.parked.end(context.inherits(), || dropped = catch(|| future.set(None)));
         dropped.and(match ended.map(CleanupError::try_into_panic) {
             Some(Ok(payload)) => Err(Payload::new(payload)),
             // Nothing panicked: a value was leaked, which is counted.
@@ -336,10 +357,10 @@ impl<F: Future> Drop for Isolated<F> {
         let mut outcome = None;
         if context.has_carriers() {
             // Nobody is left to hear of a carrier that failed.
-            drop(attached(&context, &mut || outcome = Some(self.end())));
+            drop(attached(&context, &mut || outcome = Some(self.end(&context))));
         }
         // It has to be dropped also if a carrier was refused.
-        if let Err(payload) = outcome.unwrap_or_else(|| self.end()) {
+        if let Err(payload) = outcome.unwrap_or_else(|| self.end(&context)) {
             payload.resume_unless_panicking();
         }
     }

@@ -351,8 +351,7 @@ impl Context {
             self.try_call_attached(&mut task)?;
             return Ok(task.into_result());
         }
-        // A panic goes its way: the frame's drop resets the slots.
-        frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)
+        self.run_plain(f)
     }
 
     /// Runs a closure like [`try_run`](Self::try_run) in a context that is a [submitted
@@ -364,20 +363,23 @@ impl Context {
             self.try_call_attached(&mut task)?;
             return Ok(task.into_result());
         }
-        frame::run(self.snapshot.as_ref(), f).map_err(RunError::cleanup)
+        self.run_plain(f)
     }
 
-    #[inline(never)]
-    fn try_call_for_nobody(&self, task: &mut dyn Call) -> Result<(), RunError> {
-        self.clone().submitted().try_call_attached(task)
+    /// Runs a task without carriers.
+    #[inline]
+    fn run_plain<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
+        // Counted: who owns this context may be dropped before the frame is closed (S3).
+        let snapshot = self.snapshot.clone();
+        // A panic goes its way: the frame's drop resets the slots.
+        frame::run(snapshot.as_ref(), f).map_err(RunError::cleanup)
     }
 
     #[cold]
     fn try_call_attached(&self, task: &mut dyn Call) -> Result<(), RunError> {
-        if self.carriers.is_none() {
-            return self.try_call_for_nobody(task);
-        }
-        match call_attached(self, task) {
+        // Counted, as in `run_plain`.
+        let context = self.clone().submitted();
+        match call_attached(&context, task) {
             Ok(()) => Ok(()),
             Err(Failure::Panic(payload)) => payload.resume(),
             Err(Failure::Cleanup(error)) => Err(RunError::cleanup(error)),

@@ -5,7 +5,7 @@
 //!
 //! - **C1 (lexical).** `INNERMOST` and each level's `outer` are null, or point to a level on this
 //!   thread's stack whose call of [`on_a_level`] has not returned. That call borrows the level's
-//!   list.
+//!   list, which a stack keeps, as a frame's snapshot (S3).
 
 #![expect(unsafe_code, reason = "levels are found through pointers into the stack")]
 

@@ -18,7 +18,9 @@
 //!   or nothing, if that is what T6 says. It is put back exactly when that frame becomes the
 //!   innermost one again.
 //! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of
-//!   the thread leads to a live `Arc`.
+//!   the thread leads to a live `Arc`. That lies on a stack, or in what one keeps, and never where a
+//!   thread-local may own it: when the process exits from within a task, what thread-locals own is
+//!   dropped while the frames are open.
 //! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or
 //!   closes.
 

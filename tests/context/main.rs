@@ -4,6 +4,7 @@
 mod support;
 
 mod contexts;
+mod exits;
 mod given;
 mod inherit;
 mod initialisers;

@@ -95,12 +95,14 @@ impl<I: Iterator, F> LazyInput<I, F> {
         // Stays so if the pull panics.
         self.ended = true;
         let items = self.items.as_mut()?;
-        let pulled = self.pool.core().isolation.run(&self.context, || items.next());
+        // Counted: if the process exits from within the pull, a thread-local may own this.
+        let context = self.context.clone();
+        let pulled = self.pool.core().isolation.run(&context, || items.next());
         let item = match pulled {
             Ok(Some(item)) => item,
             ended => {
                 // Nobody needs it any more (R9).
-                let context = std::mem::replace(&mut self.context, Context::empty());
+                self.context = Context::empty();
                 self.pool.core().drop_contained(context, &self.pull());
                 if let Err(failure) = ended {
                     self.fail(Cause::Failed(failure));
@@ -120,7 +122,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
             drop(f);
             result.into_inner()
         };
-        let work = (task, self.context.clone());
+        let work = (task, context);
         Some(self.pool.submit_work(work, self.at, self.pool.core().admit(Place::Wait)))
     }
 
