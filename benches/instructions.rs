@@ -51,7 +51,7 @@ fn context() -> Context {
     context
 }
 
-#[library_benchmark(config = limit(2_830))]
+#[library_benchmark(config = limit(2_850))]
 #[bench::it(context())]
 fn empty_frame(context: Context) {
     frames(&context);
@@ -63,13 +63,13 @@ fn frames(context: &Context) {
     }
 }
 
-#[library_benchmark(config = limit(5_230))]
+#[library_benchmark(config = limit(5_370))]
 #[bench::it(context())]
 fn frame_in_a_frame(context: Context) {
     context.run(|| frames(&context));
 }
 
-#[library_benchmark(config = limit(5_700))]
+#[library_benchmark(config = limit(5_240))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -80,7 +80,7 @@ fn frame_with_a_u64(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(31_240))]
+#[library_benchmark(config = limit(30_440))]
 #[bench::it(context())]
 fn frame_with_an_empty_string(context: Context) {
     for _ in 0..ROUNDS {
@@ -88,7 +88,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(2_950))]
+#[library_benchmark(config = limit(2_780))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);
@@ -102,7 +102,7 @@ fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }
 
-#[library_benchmark(config = limit(34_690))]
+#[library_benchmark(config = limit(39_300))]
 #[bench::it(carrying::<1>())]
 fn task_with_a_carrier(context: Context) {
     for n in 0..ROUNDS {
@@ -110,7 +110,7 @@ fn task_with_a_carrier(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(90_500))]
+#[library_benchmark(config = limit(93_500))]
 #[bench::it(carrying::<8>())]
 fn task_with_eight_carriers(context: Context) {
     for n in 0..ROUNDS {
@@ -146,7 +146,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(14_820))]
+#[library_benchmark(config = limit(14_210))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());

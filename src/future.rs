@@ -21,10 +21,12 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{self, Poll};
 
 use crate::context::{self, Context, RunError};
 use crate::foreign::CarrierError;
+use crate::frame::snapshot::Snapshot;
 use crate::frame::{CleanupError, Parked, contained};
 use crate::panic::{Payload, catch};
 
@@ -198,10 +200,7 @@ impl<F: Future> Future for Isolated<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         // SAFETY: F1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
-        match this.context.has_carriers() {
-            true => this.poll_attached(cx),
-            false => this.visit(cx, None),
-        }
+        if this.context.is_empty() { this.visit(cx, None, None) } else { this.poll_in_context(cx) }
     }
 }
 
@@ -210,32 +209,22 @@ impl<F: Future> Future for Isolated<F> {
 type Errors<'e> = Option<&'e mut Option<CleanupError>>;
 
 /// A task that is polled, and its context, which lies on the stack meanwhile (S3): the future may
-/// be dropped before the poll is over, by the end of a process that exits from within it.
+/// be dropped before the poll is over, if the process exits from within it.
 struct Polling<'f, F: Future> {
     task: &'f mut Isolated<F>,
     context: Context,
 }
 
-impl<'f, F: Future> Polling<'f, F> {
-    #[inline]
-    fn new(task: &'f mut Isolated<F>) -> Self {
-        let context = std::mem::replace(&mut task.context, Context::empty());
-        Self { task, context }
-    }
-
-    /// Gives the context back.
-    #[inline]
-    fn put_back(&mut self) {
-        std::mem::swap(&mut self.task.context, &mut self.context);
-    }
-}
-
 impl<F: Future> Drop for Polling<'_, F> {
-    /// If the poll unwinds and the task is over, what it has captured is given up.
-    #[cold]
+    /// Puts the context back, or gives it up if the task is over (R9): not before, not even if a
+    /// carrier has failed, since its future is dropped with the context.
     fn drop(&mut self) {
-        self.put_back();
-        self.task.give_up_if_over();
+        if self.task.future.is_some() {
+            std::mem::swap(&mut self.task.context, &mut self.context);
+            return;
+        }
+        let context = std::mem::replace(&mut self.context, Context::empty());
+        let _unreportable = contained(|| drop(context));
     }
 }
 
@@ -244,65 +233,43 @@ impl<F: Future> Isolated<F> {
     // Not inlined, so that there is one copy of it: with two, the compiler inlines the future's own
     // poll into neither.
     #[inline(never)]
-    fn visit(&mut self, cx: &mut task::Context<'_>, errors: Errors<'_>) -> Poll<F::Output> {
-        let mut polling = Polling::new(self);
-        let Polling { task: Self { future, parked, .. }, context } = &mut polling;
+    fn visit(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        inherits: Option<&Arc<Snapshot>>,
+        errors: Errors<'_>,
+    ) -> Poll<F::Output> {
+        let Self { future, parked, .. } = self;
         // SAFETY: F1: the field is pinned, as the callers' `self` is.
         let future = unsafe { Pin::new_unchecked(future) };
         let (Polled { poll, dropped }, ended) =
-            parked.poll(context.inherits(), || poll_once(future, cx), |p| p.poll.is_ready());
-        let mut polling = ManuallyDrop::new(polling);
-        polling.put_back();
+            parked.poll(inherits, || poll_once(future, cx), |p| p.poll.is_ready());
         match (poll, dropped, ended) {
             (Poll::Pending, Ok(()), None) => Poll::Pending,
-            (poll, dropped, ended) => polling.task.over(poll, dropped, ended, errors),
+            (poll, dropped, ended) => over(poll, dropped, ended, errors),
         }
     }
 
-    /// Ends the task.
+    /// Polls once in the task's context.
     #[inline(never)]
-    fn over(
-        &mut self,
-        poll: Poll<F::Output>,
-        dropped: Result<(), Payload>,
-        ended: Option<CleanupError>,
-        errors: Errors<'_>,
-    ) -> Poll<F::Output> {
-        self.give_up_if_over();
-        let mut error = dropped.err().map(CleanupError::other);
-        CleanupError::add(&mut error, ended);
-        match (errors, error) {
-            (_, None) => poll,
-            (None, Some(error)) => fail(poll, error),
-            (Some(errors), error) => {
-                *errors = error;
-                poll
-            }
-        }
-    }
-
-    /// Gives up what the task has captured, when it is over (R9): not before, not even if a carrier
-    /// has failed, since its future is dropped with the context.
-    fn give_up_if_over(&mut self) {
-        if self.future.is_some() {
-            return;
-        }
+    fn poll_in_context(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let context = std::mem::replace(&mut self.context, Context::empty());
-        if !context.is_empty() {
-            let _unreportable = contained(|| drop(context));
+        let mut polling = Polling { task: self, context };
+        let Polling { task, context } = &mut polling;
+        match context.has_carriers() {
+            true => task.poll_attached(cx, context),
+            false => task.visit(cx, context.inherits(), None),
         }
     }
 
     /// Polls once, with the context's carriers attached.
     #[cold]
     #[inline(never)]
-    fn poll_attached(&mut self, cx: &mut task::Context<'_>) -> Poll<F::Output> {
-        let context = self.context.clone();
+    fn poll_attached(&mut self, cx: &mut task::Context<'_>, context: &Context) -> Poll<F::Output> {
         let (mut visited, mut error) = (None, None);
-        let mut visit = || visited = Some(catch(|| self.visit(cx, Some(&mut error))));
-        let later = attached(&context, &mut visit);
-        // If the task is over, this may be the last of what it has captured.
-        let _unreportable = contained(|| drop(context));
+        let inherits = context.inherits();
+        let mut visit = || visited = Some(catch(|| self.visit(cx, inherits, Some(&mut error))));
+        let later = attached(context, &mut visit);
         let later = later.unwrap_or_else(|error| RunError::carrier(error).raise(None));
         let poll = match visited {
             None => unreachable!("it is called unless a carrier is refused"),
@@ -317,8 +284,8 @@ impl<F: Future> Isolated<F> {
         }
     }
 
-    /// Drops the future, and then its values, in their frame. `context` is the task's own, which the
-    /// caller keeps on its stack (S3).
+    /// Drops the future, and then its values, in their frame. `context` is the task's own, which
+    /// the caller keeps on its stack (S3).
     fn end(&mut self, context: &Context) -> Result<(), Payload> {
         // SAFETY: F1: it is dropped in place.
         let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
@@ -338,6 +305,26 @@ fn attached(
     body: &mut dyn FnMut(),
 ) -> Result<Option<CleanupError>, CarrierError> {
     context::attached(context, |_| body())
+}
+
+/// Returns what the last poll came to, or says what went wrong.
+#[inline(never)]
+fn over<R>(
+    poll: Poll<R>,
+    dropped: Result<(), Payload>,
+    ended: Option<CleanupError>,
+    errors: Errors<'_>,
+) -> Poll<R> {
+    let mut error = dropped.err().map(CleanupError::other);
+    CleanupError::add(&mut error, ended);
+    match (errors, error) {
+        (_, None) => poll,
+        (None, Some(error)) => fail(poll, error),
+        (Some(errors), error) => {
+            *errors = error;
+            poll
+        }
+    }
 }
 
 /// Drops the output of a task that could not be cleaned up, and panics.

@@ -346,39 +346,37 @@ impl Context {
     /// ```
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        if self.carriers.is_some() || INSTALLED.get().is_some() {
-            let mut task = Once::Closure(f);
-            self.try_call_attached(&mut task)?;
-            return Ok(task.into_result());
+        if self.is_empty() && INSTALLED.get().is_none() {
+            return run_in_nothing(f);
         }
-        self.run_plain(f)
+        let mut task = Once::Closure(f);
+        self.run_counted(&mut task)?;
+        Ok(task.into_result())
     }
 
     /// Runs a closure like [`try_run`](Self::try_run) in a context that is a [submitted
     /// task's](Self::submitted).
     #[inline]
     pub(crate) fn try_call<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        if self.carriers.is_some() {
-            let mut task = Once::Closure(f);
-            self.try_call_attached(&mut task)?;
-            return Ok(task.into_result());
+        if self.is_empty() {
+            return run_in_nothing(f);
         }
-        self.run_plain(f)
+        let mut task = Once::Closure(f);
+        self.run_counted(&mut task)?;
+        Ok(task.into_result())
     }
 
-    /// Runs a task without carriers.
-    #[inline]
-    fn run_plain<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        // Counted: who owns this context may be dropped before the frame is closed (S3).
-        let snapshot = self.snapshot.clone();
-        // A panic goes its way: the frame's drop resets the slots.
-        frame::run(snapshot.as_ref(), f).map_err(RunError::cleanup)
-    }
-
-    #[cold]
-    fn try_call_attached(&self, task: &mut dyn Call) -> Result<(), RunError> {
-        // Counted, as in `run_plain`.
+    /// Runs a task in a context of which this call holds a count: who owns this one may be dropped
+    /// before the frame is closed, if the process exits from within the task (S3).
+    #[inline(never)]
+    fn run_counted(&self, task: &mut dyn Call) -> Result<(), RunError> {
         let context = self.clone().submitted();
+        if !context.has_carriers() {
+            // A panic goes its way: the frame's drop resets the slots.
+            let ran = frame::run(context.inherits(), || task.call());
+            return ran
+                .map_err(|error| RunError::cleanup(frame::give_up(|| task.give_up(), error)));
+        }
         match call_attached(&context, task) {
             Ok(()) => Ok(()),
             Err(Failure::Panic(payload)) => payload.resume(),
@@ -386,4 +384,11 @@ impl Context {
             Err(Failure::Carrier(error)) => Err(RunError::carrier(error)),
         }
     }
+}
+
+/// Runs a task without anything to inherit or to attach.
+#[inline]
+fn run_in_nothing<R>(f: impl FnOnce() -> R) -> Result<R, RunError> {
+    // A panic goes its way: the frame's drop resets the slots.
+    frame::run(None, f).map_err(RunError::cleanup)
 }

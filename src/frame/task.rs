@@ -18,9 +18,9 @@
 //!   or nothing, if that is what T6 says. It is put back exactly when that frame becomes the
 //!   innermost one again.
 //! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of
-//!   the thread leads to a live `Arc`. That lies on a stack, or in what one keeps, and never where a
-//!   thread-local may own it: when the process exits from within a task, what thread-locals own is
-//!   dropped while the frames are open.
+//!   the thread leads to a live `Arc`. That lies on a stack, or in what one keeps, and never where
+//!   a thread-local may own it: when the process exits from within a task, what thread-locals own
+//!   is dropped while the frames are open.
 //! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or
 //!   closes.
 
@@ -182,7 +182,7 @@ fn pointer(inherits: Option<&Arc<Snapshot>>) -> Inherits {
 }
 
 impl Below {
-    #[inline]
+    #[inline(always)]
     fn enter(inherits: Inherits, own: u32) -> Self {
         let thread = thread::current();
         let (epoch, flags) = (thread.epoch.get(), thread.flags_below());
