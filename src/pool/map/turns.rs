@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
+use crate::pool::scheduler::parking::Parking;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread, UnsafeCell};
 
@@ -68,14 +69,16 @@ impl Stay {
         self.is_over() && (matches!(self, Self::NotAtAll) || shift.is_over())
     }
 
-    /// Parks until it is to be asked again whether it is over, at most.
-    fn park(self) {
+    /// Parks until it is to be asked again whether it is over, at most. Returns what
+    /// [`Parking::park`] says.
+    fn park(self, parking: &mut Parking) -> bool {
         match self {
             Self::Until(end) => {
                 let left = end.saturating_duration_since(Instant::now());
-                seam::park_timeout(left.max(LOOKS_AGAIN));
+                parking.park_timeout(left.max(LOOKS_AGAIN));
+                false
             }
-            Self::ToTheEnd | Self::NotAtAll => seam::park(),
+            Self::ToTheEnd | Self::NotAtAll => parking.park(),
         }
     }
 }
@@ -191,6 +194,7 @@ impl<T> Turns<T> {
         run_visit: impl Fn() -> bool,
     ) -> Option<Turn<'t, T>> {
         let me = seam::current();
+        let mut parking = None;
         while !stay.is_over_in(shift) {
             if shift.is_forked() {
                 // Who has the turn is the parent's, and so is the list, perhaps in a change.
@@ -201,18 +205,23 @@ impl<T> Turns<T> {
                 let _woken = !self.strike_off(&me);
                 return Some(turn);
             }
-            if !has_visit() {
-                stay.park();
+            let is_visited = has_visit();
+            let parking = parking.get_or_insert_with(Parking::begin);
+            if !is_visited && !stay.park(parking) {
                 // Woken for the turn, for a visit, to look whether it is still to stay, or for no
                 // reason.
                 let _woken = !self.strike_off(&me);
                 continue;
             }
             if !self.strike_off(&me) {
-                // A visit may take long.
+                // What it runs now may take long.
                 self.call_next(shift);
             }
-            let _ran = run_visit();
+            if is_visited {
+                let _ran = run_visit();
+            } else {
+                parking.take_up();
+            }
         }
         self.leave(shift)
     }

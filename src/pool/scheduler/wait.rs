@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::awake::{Awake, GLANCE, QUICK, RESULT, nanos};
 use super::current;
+use super::parking::Parking;
 use super::worker_slot::WorkerSlot;
 #[cfg(loom)]
 use crate::sync::seam::CellKey;
@@ -110,6 +111,7 @@ fn park_until(
     note: impl FnOnce(),
 ) -> bool {
     let mut note = Some(note);
+    let mut parking = None;
     loop {
         if done() {
             return true;
@@ -129,9 +131,11 @@ fn park_until(
             // It may have taken a while.
             continue;
         }
+        let parking = parking.get_or_insert_with(Parking::begin);
         match left {
-            None => seam::park(),
-            Some(left) => seam::park_timeout(left),
+            None if parking.park() => parking.take_up(),
+            None => {}
+            Some(left) => parking.park_timeout(left),
         }
     }
 }
