@@ -67,10 +67,10 @@ pub trait Executor {
     /// assert_eq!(doubled(&Pool::new(2)?), [2, 4]);
     /// # Ok::<_, cleanslate::BuildError>(())
     /// ```
-    fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
+    fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
     where
         T: Sync,
-        F: Fn(&T) -> R + Sync,
+        F: Fn(&'s T) -> R + Sync,
         R: Send;
 
     /// Maps the numbers of a range.
@@ -119,10 +119,10 @@ impl Executor for Pool {
     }
 
     #[track_caller]
-    fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
+    fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
     where
         T: Sync,
-        F: Fn(&T) -> R + Sync,
+        F: Fn(&'s T) -> R + Sync,
         R: Send,
     {
         Self::map_slice(self, items, f)

@@ -164,10 +164,10 @@ impl RayonPool {
     /// assert_eq!(RayonPool::new(2).unwrap().map_slice(&[1, 2, 3], |n| n + 1), [2, 3, 4]);
     /// ```
     #[track_caller]
-    pub fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
+    pub fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
     where
         T: Sync,
-        F: Fn(&T) -> R + Sync,
+        F: Fn(&'s T) -> R + Sync,
         R: Send,
     {
         let (context, f) = self.context_for(f);
@@ -277,10 +277,10 @@ impl Executor for RayonPool {
     }
 
     #[track_caller]
-    fn map_slice<T, F, R>(&self, items: &[T], f: F) -> Vec<R>
+    fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
     where
         T: Sync,
-        F: Fn(&T) -> R + Sync,
+        F: Fn(&'s T) -> R + Sync,
         R: Send,
     {
         Self::map_slice(self, items, f)

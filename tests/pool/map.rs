@@ -52,6 +52,9 @@ fn ranges_of_every_integer() {
     let backwards = std::ops::Range { start: 5, end: 3 };
     assert_eq!(pool.map_range(backwards, |n: i32| n), []);
     assert!(panic_of(|| pool.map_range(0..u128::MAX, |_| ())).contains("longer than memory"));
+    // Broke: it went on until there was no memory left, and then aborted.
+    let text = panic_of(|| pool.map_range(0..usize::MAX, |_| -> u8 { unreachable!("begun") }));
+    assert!(text.contains(&format!("no room for {} results", usize::MAX)), "{text}");
 }
 
 #[test]

@@ -94,8 +94,12 @@ where
     if S::EXACT && hint.0 == 0 {
         return Ok(Vec::new());
     }
+    let results = match catch(|| output::reserve(hint, S::EXACT)) {
+        Ok(results) => results,
+        Err(payload) => return Err(Unfinished::Failed(Failure::Panic(payload))),
+    };
     let helpers = core.slots.len().min(hint.1.unwrap_or(usize::MAX)).max(1);
-    output::collect(hint, |places| {
+    output::collect(results, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };
         let (ended, is_claimed) = (false, false);
         let input =

@@ -119,18 +119,17 @@ impl<R> Places<'_, R> {
     }
 }
 
-/// Runs `map` with places for the results of an input with such a size hint; what it returns are
-/// all the pieces that it has carved off, fully written, and none that it has not.
+/// Runs `map` with the spare places of `results`, which is empty; what it returns are all the
+/// pieces that it has carved off, fully written, and none that it has not.
 ///
 /// # Panics
 ///
 /// Panics if that does not hold.
 #[expect(unsafe_code, reason = "takes over into a vector what was written to its spare capacity")]
 pub(crate) fn collect<R, E>(
-    hint: (usize, Option<usize>),
+    mut results: Vec<R>,
     map: impl for<'m> FnOnce(&'m mut [MaybeUninit<R>]) -> Result<Vec<Piece<'m, R>>, E>,
 ) -> Result<Vec<R>, E> {
-    let mut results = reserve(hint);
     let begin = results.as_ptr();
     let pieces = map(results.spare_capacity_mut())?;
     let (in_place, beyond) = put_in_order(pieces, begin);
@@ -200,11 +199,16 @@ fn in_order(mut pieces: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
 
 /// Makes a vector with room for as many results as there may be, if that is not excessive, or else
 /// as there will be. An input that promises more than there is memory gets none.
-fn reserve<R>((least, most): (usize, Option<usize>)) -> Vec<R> {
+///
+/// # Panics
+///
+/// Panics if that was no mere promise.
+pub(crate) fn reserve<R>((least, most): (usize, Option<usize>), is_exact: bool) -> Vec<R> {
     let affordable = RESERVED_BYTES / size_of::<R>().max(1);
     let promised = most.filter(|most| *most <= affordable).unwrap_or(least);
     let mut results = Vec::new();
-    if results.try_reserve_exact(promised).is_err() {
+    if let Err(error) = results.try_reserve_exact(promised) {
+        assert!(!is_exact, "no room for {promised} results: {error}");
         results = Vec::new();
     }
     results
