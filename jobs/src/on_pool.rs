@@ -24,6 +24,10 @@ use crate::guarded::Guarded;
 /// given up before a thread has taken it, for example by a timeout, it does not run. A pool that is
 /// [`Leaky`](cleanslate::Isolation::Leaky) neither inherits nor isolates.
 ///
+/// Keep a handle to the pool until the worker has stopped: the last one to go waits for what runs
+/// there, and would do so on a thread of tokio's. Give it a [name](cleanslate::Pool::named): errors
+/// call the task by it.
+///
 /// # Errors
 ///
 /// The job fails as its closure does; with a [`TaskError`](cleanslate::TaskError) if the closure
@@ -45,10 +49,11 @@ use crate::guarded::Guarded;
 ///     format!("{}: {}", TENANT.get(), job.args.split_whitespace().count())
 /// }
 ///
+/// let pool = Pool::new(2)?;
 /// let worker = WorkerBuilder::new("words")
 ///     .backend(MemoryStorage::new())
 ///     .layer(JobLayer::new(Wire::new().slot("tenant", &TENANT)))
-///     .build(on_pool(Pool::new(2)?, count_words));
+///     .build(on_pool(pool.named("words"), count_words));
 /// # drop(worker);
 /// # Ok::<_, cleanslate::BuildError>(())
 /// ```

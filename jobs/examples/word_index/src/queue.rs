@@ -77,6 +77,8 @@ fn without_secrets(url: &str) -> String {
     }
     // A password may hold any of these signs, written as they are by mistake.
     let host = place.rsplit_once('@').map_or(place, |(_user, host)| host);
-    let host = host.split('?').next().unwrap_or_default().trim_start_matches('/');
+    let host = host.split('?').next().unwrap_or_default();
+    // A socket's path begins with one more.
+    let host = host.strip_prefix("//").unwrap_or(host);
     format!("{scheme}://{host}")
 }

@@ -33,7 +33,11 @@ struct Desk {
 
 pub(crate) fn run(post: &Post) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(work(post))
+    let ended = runtime.block_on(work(post));
+    // Not waited for: the thread that reads the input, which ends when whoever sends the jobs has
+    // heard how this has ended.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn work(post: &Post) -> Result<(), Failure> {

@@ -1,6 +1,11 @@
 //! What the program does where its output goes nowhere.
 
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 // Broke: it panicked, and left its workers behind.
 #[test]
@@ -34,6 +39,7 @@ fn a_queue_that_is_not_there_is_named_without_its_password() {
             1,
         ),
         ("--postgres", "postgres:me:secret@127.0.0.1", "begins with postgres:// or", 2),
+        ("--redis", "redis+unix:///no/socket", "the queue at redis+unix:///no/socket: ", 1),
     ] {
         let ended =
             Command::new(env!("CARGO_BIN_EXE_word_index")).args([option, url]).output().unwrap();
@@ -73,7 +79,7 @@ fn a_job_that_fails_for_good_is_told_of_and_counted_once() {
             if program.try_wait().unwrap().is_some() {
                 break;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         }
         remove("acme", "report-030.txt");
         let ended = program.wait_with_output().unwrap();
@@ -92,4 +98,36 @@ fn a_job_that_fails_for_good_is_told_of_and_counted_once() {
     assert_eq!((told.len(), out.lines().count()), (2, 200), "{out}");
     assert!(told[0].starts_with("failed: report-030 of acme: "), "{told:?}");
     assert!(told[1].starts_with("failed: report-099 of globex: "), "{told:?}");
+}
+
+// Broke: its workers were waited for, and they for their input, which would not end before.
+#[test]
+fn a_queue_that_is_gone_ends_it_and_is_told_of() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut server = Command::new("redis-server");
+    server.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    let Ok(mut server) = server.stdout(Stdio::null()).spawn() else {
+        eprintln!("not tested: there is no redis-server here");
+        return;
+    };
+    while TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
+        thread::yield_now();
+    }
+    let mut program = Command::new(env!("CARGO_BIN_EXE_word_index"))
+        .args(["--jobs", "5000", "--redis", &format!("redis://127.0.0.1:{port}/")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    assert!(lines.next().is_some(), "the workers work");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send((lines.count(), program.wait_with_output())));
+    let (more, ended) = told.recv_timeout(Duration::from_secs(120)).expect("it ends");
+    let ended = ended.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(more < 5_000 && said.contains("word_index: Failed to poll backend: "), "{said}");
+    assert_eq!(ended.status.code(), Some(1));
 }
