@@ -77,8 +77,8 @@ pub(crate) fn unchanged() -> Option<Option<Arc<Snapshot>>> {
 }
 
 /// Captures what the current task would hand down, if there is anything. O(1) if nothing
-/// inheritable has changed since the last time, O(inheritable slots that this thread has ever
-/// touched) otherwise.
+/// inheritable has changed since the last time. O(inheritable slots that this thread has ever
+/// touched) otherwise, times those that the task inherits.
 ///
 /// It runs user code: `Clone`, and the functions of slots that derive.
 pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
