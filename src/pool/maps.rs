@@ -82,8 +82,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics as [`map`](Pool::map) does, and if the length of the range overflows `usize`, or there
-    /// is no memory for as many results.
+    /// Panics as [`map`](Pool::map) does, and if the length of the range overflows `usize`, or if
+    /// there is no memory for as many results.
     ///
     /// # Examples
     ///
