@@ -480,3 +480,21 @@ fn a_carrier_that_cannot_say_what_is_nothing_costs_no_second_panic() {
     assert!(panic_of(Context::capture).contains("a question"));
     assert_eq!((census.made(), census.alive()), (2, 1), "what nothing is stays");
 }
+
+// It may be shared with whoever wants to ask it something.
+#[test]
+fn a_carrier_in_an_arc_is_as_the_carrier_itself() {
+    if !in_a_process_of_its_own("installed::a_carrier_in_an_arc_is_as_the_carrier_itself") {
+        return;
+    }
+    worker_local! { static MADE_FOR: &'static str = USER.get(); }
+    foreign::install(Arc::new(User)).unwrap();
+    USER.set("alice");
+    assert_eq!(MADE_FOR.with(|user| *user), "nobody", "of a thread that runs no task");
+    assert_eq!(Context::empty().run(|| USER.get()), "nobody");
+    let context = Context::capture();
+    assert!(format!("{context:?}").contains("\"user\""), "{context:?}");
+    USER.set("mallory");
+    assert_eq!(context.run(|| USER.replace("bob")), "alice");
+    assert_eq!(USER.get(), "mallory");
+}

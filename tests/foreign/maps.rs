@@ -365,3 +365,15 @@ fn counts_none(workers: usize) {
     assert_eq!((stats.completed, stats.panicked, stats.failed), (0, 1, 0), "{stats:?}");
     assert_eq!(ran.into_inner(), 1);
 }
+
+#[test]
+fn a_carrier_in_an_arc_is_attached_anew_where_an_item_has_left_something() {
+    let user = User::default();
+    USER.set("alice");
+    let context = Context::empty().carry(Arc::new(user.clone()));
+    USER.set("nobody");
+    let pool = Pool::new(2).unwrap().in_context(&context);
+    maps(&pool, |n| USER.replace(if n % 10 == 0 { "mallory" } else { "alice" }));
+    let [attached, detached, reattached] = user.0.take();
+    assert!(attached == detached && reattached > 0, "{attached}, {detached}, {reattached}");
+}
