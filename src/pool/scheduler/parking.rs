@@ -72,6 +72,7 @@ mod on_rayon {
     use ::rayon::{Yield, current_num_threads, current_thread_index, yield_now};
 
     use super::PATIENCE;
+    use crate::foreign::not_in_carrier;
     use crate::pool::scheduler::current;
     use crate::sync::seam::atomic::{AtomicUsize, Ordering};
     use crate::sync::seam::park_timeout;
@@ -130,7 +131,7 @@ mod on_rayon {
     /// Runs one thing that rayon has to do; returns whether there was any. Rayon contains panics.
     fn run_one() -> bool {
         WAITING.fetch_sub(1, Ordering::Relaxed);
-        let has_run = matches!(yield_now(), Some(Yield::Executed));
+        let has_run = not_in_carrier(|| matches!(yield_now(), Some(Yield::Executed)));
         count();
         has_run
     }
