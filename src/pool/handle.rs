@@ -13,8 +13,8 @@ use super::error::{Cause, FORKED, TOO_DEEP, TaskError};
 use super::job::state::{Registration, State};
 use super::job::{AnyJob, Joinable, TooDeep};
 use super::scheduler::completions::CompletionQueue;
-use super::scheduler::wait;
 use super::scheduler::waiter::Waiter;
+use super::scheduler::{current, wait};
 use crate::sync::seam;
 
 /// A handle to a submitted task, and the right to its result.
@@ -358,7 +358,7 @@ fn wait_until(job: &dyn AnyJob, core: &Core, deadline: Option<Instant>) -> Resul
 /// waited for.
 fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), Cause>> {
     let state = job.state();
-    let claims = core.waits_as_task_here() || core.is_cancelled();
+    let claims = current::in_task() || core.is_cancelled();
     if !state.is_done() && claims && job.run_inline(core).is_err() {
         return Poll::Ready(Err(Cause::TooDeep));
     }

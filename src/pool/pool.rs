@@ -8,7 +8,6 @@ use super::core::{Activity, Core, Place};
 use super::error::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::group::broadcast;
 use super::scheduler::current::{self, Doing};
-use super::scheduler::parking::is_on_rayon;
 use super::stats::{self, Stats};
 use crate::context::Context;
 use crate::frame::Framed;
@@ -93,9 +92,7 @@ impl Drop for Handles {
             core.note_wait();
         }
         core.close();
-        // What drains may wait for rayon, and for this very thread.
-        let is_joined = || is_on_rayon() && core.threads.join_until(None).is_ok();
-        if waits && !is_joined() {
+        if waits {
             core.threads.join();
         }
     }

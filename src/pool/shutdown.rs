@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::error::ShutdownError;
 use super::pool::Pool;
 use super::scheduler::current;
-use super::scheduler::parking::is_on_rayon;
 use crate::sync::seam::atomic::Ordering;
 
 impl Pool {
@@ -168,7 +167,7 @@ impl Pool {
     fn wait_for_threads(&self) -> Result<(), ShutdownError> {
         self.core().note_wait();
         let threads = &self.core().threads;
-        if current::in_task() || is_on_rayon() {
+        if current::in_task() {
             let _joined = threads.join_until(None).map_err(ShutdownError::no_reaper)?;
         } else {
             threads.join();

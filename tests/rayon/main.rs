@@ -16,4 +16,3 @@ mod reference;
 mod refused;
 mod stolen;
 mod tasks;
-mod waits;

@@ -27,7 +27,6 @@ use super::error::{Cause, Label, Labelled, TaskError};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
 use super::scheduler::counters::Counters;
-use super::scheduler::parking::is_on_rayon;
 use super::scheduler::queue::{Queue, Stale};
 use super::scheduler::sleep::Sleepers;
 use super::scheduler::threads::Threads;
@@ -85,8 +84,6 @@ pub(crate) struct Core {
     process: Process,
     /// Whether plain threads run what they wait for.
     caller_helps: bool,
-    /// Whether tasks are to run on workers, of whatever pool.
-    needs_workers: bool,
     /// Whether the last handle lets go of the workers instead of waiting for them.
     pub(crate) detaches: AtomicBool,
     pub(crate) renewed: AtomicU64,
@@ -104,9 +101,11 @@ impl Core {
         let Settings { workers, isolation, carriers, capacity, hooks, leak_watch, caller_helps } =
             settings;
         // What a worker has and other threads do not: these tasks cannot do without.
-        let needs_workers =
-            isolation != Isolation::Reset || hooks.worker_start.is_some() || leak_watch.is_on();
-        let caller_helps = caller_helps && !needs_workers && carriers.is_none();
+        let caller_helps = caller_helps
+            && isolation == Isolation::Reset
+            && carriers.is_none()
+            && hooks.worker_start.is_none()
+            && !leak_watch.is_on();
         Self {
             id,
             isolation,
@@ -126,7 +125,6 @@ impl Core {
             leak_watch,
             process: Process::current(),
             caller_helps,
-            needs_workers,
             detaches: AtomicBool::new(false),
             renewed: AtomicU64::new(0),
             unobserved: AtomicU64::new(0),
@@ -150,20 +148,12 @@ impl Core {
         self.helps_here() || self.is_cancelled()
     }
 
-    /// Returns whether the current thread runs what it waits for: because it waits as a task does,
-    /// or because plain threads do so in this pool. One whose slots have ended cannot: a task would
+    /// Returns whether the current thread runs what it waits for: because it runs a task, or
+    /// because plain threads do so in this pool. One whose slots have ended cannot: a task would
     /// have none there.
     #[inline]
     pub(crate) fn helps_here(&self) -> bool {
-        self.waits_as_task_here() || self.caller_helps && !frame::thread::current().is_gone()
-    }
-
-    /// Returns whether the current thread waits for this pool as a thread does that runs a task. So
-    /// do those of rayon: a worker may wait for one of them, which would wait for that worker.
-    #[inline]
-    pub(crate) fn waits_as_task_here(&self) -> bool {
-        let is_on_rayon = || !self.needs_workers && is_on_rayon();
-        current::in_task() || is_on_rayon() && !frame::thread::current().is_gone()
+        current::in_task() || self.caller_helps && !frame::thread::current().is_gone()
     }
 
     /// Notes that `n` entries of the queue have become stale there.

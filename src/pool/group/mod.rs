@@ -372,11 +372,11 @@ impl<'b> Owner<'b, Ticket> {
         }
     }
 
-    /// Works on the body on this thread. Workers are called at once if it runs a task, or is one of
-    /// rayon's; a plain thread calls them when the work has shown that it is worth that.
+    /// Works on the body on this thread. Workers are called at once if it runs a task; a plain
+    /// thread calls them when the work has shown that it is worth that.
     fn work(core: &'b Core, body: &'b dyn Body, helpers: usize) {
         let shift = OwnerShift { core, body, helpers, owner: OnceCell::new() };
-        if core.waits_as_task_here() {
+        if current::in_task() {
             shift.more();
         }
         let _exhausted = not_in_carrier(|| body.help(&shift));

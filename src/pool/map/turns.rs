@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
 use crate::pool::scheduler::current;
-use crate::pool::scheduler::parking::Parking;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread, UnsafeCell};
 
@@ -69,16 +68,14 @@ impl Stay {
         self.is_over() && (matches!(self, Self::NotAtAll) || shift.is_over())
     }
 
-    /// Parks until it is to be asked again whether it is over, at most. Returns what
-    /// [`Parking::park`] says.
-    fn park(self, parking: &mut Parking) -> bool {
+    /// Parks until it is to be asked again whether it is over, at most.
+    fn park(self) {
         match self {
             Self::Until(end) => {
                 let left = end.saturating_duration_since(Instant::now());
-                parking.park_timeout(left.max(LOOKS_AGAIN));
-                false
+                seam::park_timeout(left.max(LOOKS_AGAIN));
             }
-            Self::ToTheEnd | Self::NotAtAll => parking.park(),
+            Self::ToTheEnd | Self::NotAtAll => seam::park(),
         }
     }
 }
@@ -194,7 +191,6 @@ impl<T> Turns<T> {
         run_visit: impl Fn() -> bool,
     ) -> Option<Turn<'t, T>> {
         let me = seam::current();
-        let mut parking = None;
         while !stay.is_over_in(shift) {
             if shift.is_forked() {
                 // Who has the turn is the parent's, and so is the list, perhaps in a change.
@@ -205,23 +201,18 @@ impl<T> Turns<T> {
                 let _woken = !self.strike_off(&me);
                 return Some(turn);
             }
-            let is_visited = has_visit();
-            let parking = parking.get_or_insert_with(Parking::begin);
-            if !is_visited && !stay.park(parking) {
+            if !has_visit() {
+                stay.park();
                 // Woken for the turn, for a visit, to look whether it is still to stay, or for no
                 // reason.
                 let _woken = !self.strike_off(&me);
                 continue;
             }
             if !self.strike_off(&me) {
-                // What it runs now may take long.
+                // A visit may take long.
                 self.call_next(shift);
             }
-            if is_visited {
-                let _ran = run_visit();
-            } else {
-                parking.take_up();
-            }
+            let _ran = run_visit();
         }
         self.leave(shift)
     }

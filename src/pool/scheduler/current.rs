@@ -16,9 +16,6 @@ use crate::sync::seam::CellKey;
 /// quarter to a half of a thread's two mebibytes for it; where they use more, a quarter of the
 /// stack has to be left.
 const DEEPEST: u32 = 256;
-/// How many waits on one thread of rayon may take up what rayon has to do, one inside the other.
-#[cfg(all(feature = "rayon", not(loom)))]
-const MOST_TAKEN_UP: u16 = 64;
 /// How many drops of what was not let in may lie on top of one another on one thread. Fewer, since
 /// that may be a plain thread, whose stack nobody knows.
 const MOST_REFUSED: u16 = 64;
@@ -37,9 +34,6 @@ struct Here {
     in_hook: bool,
     /// How many drops of what was not let in are made on this thread, one inside the other.
     refused: u16,
-    /// How many waits below this call have taken up what rayon has to do.
-    #[cfg(all(feature = "rayon", not(loom)))]
-    taken_up: u16,
     /// How many tasks of any pool run on this thread, one on top of the other.
     depth: u32,
     /// How many drops that a pool waits for are made on this thread, one inside the other.
@@ -56,8 +50,6 @@ const NOBODY: Here = Here {
     ending: false,
     in_hook: false,
     refused: 0,
-    #[cfg(all(feature = "rayon", not(loom)))]
-    taken_up: 0,
     depth: 0,
     drops: 0,
     innermost: 0,
@@ -233,19 +225,6 @@ fn below() -> u32 {
         stack::begin_plain();
     }
     below
-}
-
-/// Runs what a waiting thread of rayon takes up; `None` where too much lies on its stack already.
-#[cfg(all(feature = "rayon", not(loom)))]
-pub(super) fn run_taken_up<R>(run: impl FnOnce() -> R) -> Option<R> {
-    let here = HERE.get();
-    if here.taken_up == MOST_TAKEN_UP || !stack::is_left(4) {
-        return None;
-    }
-    HERE.set(Here { taken_up: here.taken_up + 1, ..here });
-    let result = run();
-    HERE.with(|now| now.set(Here { taken_up: here.taken_up, ..now.get() }));
-    Some(result)
 }
 
 /// Drops what was not let in, by `drop`, which must not unwind; or returns `false` where too many

@@ -5,7 +5,6 @@ pub(crate) mod awake;
 pub(crate) mod completions;
 pub(crate) mod counters;
 pub(crate) mod current;
-pub(crate) mod parking;
 pub(crate) mod queue;
 pub(crate) mod sleep;
 #[cfg(all(loom, test))]

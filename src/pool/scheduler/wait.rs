@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::awake::{Awake, GLANCE, QUICK, RESULT, nanos};
 use super::current;
-use super::parking::Parking;
 use super::worker_slot::WorkerSlot;
 #[cfg(loom)]
 use crate::sync::seam::CellKey;
@@ -111,7 +110,6 @@ fn park_until(
     note: impl FnOnce(),
 ) -> bool {
     let mut note = Some(note);
-    let mut parking = None;
     loop {
         if done() {
             return true;
@@ -131,11 +129,9 @@ fn park_until(
             // It may have taken a while.
             continue;
         }
-        let parking = parking.get_or_insert_with(Parking::begin);
         match left {
-            None if parking.park() => parking.take_up(),
-            None => {}
-            Some(left) => parking.park_timeout(left),
+            None => seam::park(),
+            Some(left) => seam::park_timeout(left),
         }
     }
 }
