@@ -16,3 +16,4 @@ mod reference;
 mod refused;
 mod stolen;
 mod tasks;
+mod waits;
