@@ -178,8 +178,8 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
 /// lifetime ("implementation of `Fn` is not general enough"), or two. Capture once and run each
 /// call in the context, as in the second example.
 ///
-/// Each call counts a reference to what is inherited, if anything is: some 20 ns, and more where
-/// several threads call at once. `.isolated()` on a rayon iterator, and pools, do without.
+/// Each call counts a reference to what is inherited, if anything is: some 20 ns, and 100 where two
+/// threads call at once. `.isolated()` on a rayon iterator, and pools, do without.
 ///
 /// # Panics
 ///
