@@ -7,11 +7,10 @@ use std::hint::black_box;
 use std::pin::Pin;
 use std::task::{Poll, Waker};
 
-use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated_fn_in, task_local, worker_local};
 
-use crate::support::exits_in_a_process_of_its_own;
+use crate::support::{Inert, exits_in_a_process_of_its_own};
 
 /// Nobody else has it by the time of the exit.
 const INHERITED: &str = "the user of the task, in a string that is long enough to be seen";
@@ -48,26 +47,6 @@ impl Drop for AtExit {
     }
 }
 
-/// Owns something, and attaches nothing.
-struct Owning(#[expect(dead_code, reason = "to be freed")] String);
-
-impl Carrier for Owning {
-    type Captured = ();
-    type Attached = ();
-    fn name(&self) -> &str {
-        "owning"
-    }
-    fn capture(&self) -> Result<(), BoxError> {
-        Ok(())
-    }
-    fn attach(&self, (): &()) -> Result<(), BoxError> {
-        Ok(())
-    }
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 fn exit() {
     std::process::exit(0)
 }
@@ -76,7 +55,7 @@ fn exit() {
 fn kept(case: &str) -> Kept {
     let mut context = Context::capture();
     if case.contains("carrier") {
-        context = context.carry(Owning(INHERITED.repeat(3)));
+        context = context.carry(Inert(INHERITED.repeat(3)));
     }
     let case = case.split(',').next().unwrap();
     match case {

@@ -183,6 +183,7 @@ fn exercise(pool: &(impl Executor + Sync)) {
         assert_eq!(pool.map(words.iter().filter(|w| w.len() > 1), String::as_str), ["bc", "def"]);
         assert_eq!(pool.map_range(3..6, |i| i * i), [9, 16, 25]);
         assert_eq!(pool.map_slice(&words, String::len), [1, 2, 3]);
+        // Broke: what the results borrowed could not outlive the call.
         let borrowed: Vec<&str> = pool.map_slice(&words, |word| word.as_str());
         assert_eq!(borrowed, words);
         assert_eq!(pool.map(Vec::<String>::new(), |s| s.len()), []);

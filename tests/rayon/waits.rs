@@ -1,4 +1,4 @@
-//! A pool whose tasks call rayon, whose closures call that pool.
+//! Pools and rayon that call each other: what `docs/from-rayon.md` says of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -80,6 +80,10 @@ fn leaf(n: usize) -> usize {
     })
 }
 
+fn rayon_pool(threads: usize) -> Arc<ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+}
+
 // Without `caller_helps` each of them hangs, once all workers wait for rayon.
 #[test]
 fn where_callers_help_tasks_may_call_rayon_and_its_closures_the_same_pool() {
@@ -87,8 +91,7 @@ fn where_callers_help_tasks_may_call_rayon_and_its_closures_the_same_pool() {
         for threads in [1, 2] {
             let builder = Pool::builder().workers(workers).caller_helps(true);
             let pool = Arc::new(builder.build().unwrap());
-            let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            let rayon = Arc::new(builder.build().unwrap());
+            let rayon = rayon_pool(threads);
             for (outer, on_outer) in ON_POOL {
                 for (rayon_way, on_rayon) in ON_RAYON {
                     for (inner, on_inner) in ON_POOL {
@@ -100,6 +103,32 @@ fn where_callers_help_tasks_may_call_rayon_and_its_closures_the_same_pool() {
                             assert_eq!(sum, 6 * WIDTH * WIDTH);
                         });
                     }
+                }
+            }
+        }
+    }
+}
+
+// With the outer one's rayon pool in the place of the inner one's they hang, as with one `Pool` in
+// place of two.
+#[test]
+fn what_lies_inside_may_call_a_pool_of_its_own() {
+    for workers in SHAPES {
+        for threads in [1, 2] {
+            let pools = [(); 2].map(|()| Arc::new(Pool::new(workers).unwrap()));
+            let rayons = [(); 2].map(|()| rayon_pool(threads));
+            for (pool_way, on_pool) in ON_POOL {
+                for (rayon_way, on_rayon) in ON_RAYON {
+                    let (pools, rayons) = (pools.clone(), rayons.clone());
+                    let ways = format!("{pool_way}, {rayon_way}, {workers} and {threads}");
+                    finishes(&ways, move || {
+                        let sum = 6 * WIDTH * WIDTH;
+                        let inner = |_| on_rayon(&rayons[1], &leaf);
+                        assert_eq!(on_rayon(&rayons[0], &|_| on_pool(&pools[0], &inner)), sum);
+                        assert_eq!(on_pool(&pools[1], &|_| on_pool(&pools[0], &inner)), sum);
+                        let inner = |_| on_pool(&pools[1], &leaf);
+                        assert_eq!(on_pool(&pools[0], &|_| on_rayon(&rayons[0], &inner)), sum);
+                    });
                 }
             }
         }

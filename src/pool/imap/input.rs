@@ -95,7 +95,8 @@ impl<I: Iterator, F> LazyInput<I, F> {
         // Stays so if the pull panics.
         self.ended = true;
         let items = self.items.as_mut()?;
-        // Counted: if the process exits from within the pull, a thread-local may own this.
+        // Counted: who owns this may be dropped before the pull is over, if the process exits from
+        // within it (S3).
         let context = self.context.clone();
         let pulled = self.pool.core().isolation.run(&context, || items.next());
         let item = match pulled {
