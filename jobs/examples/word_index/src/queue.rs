@@ -7,6 +7,7 @@ use apalis_postgres::{PgPool, PostgresStorage};
 use apalis_redis::RedisStorage;
 use apalis_sqlite::{SqliteConnectOptions, SqlitePool, SqliteStorage};
 use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection};
 
 use crate::Failure;
 
@@ -53,6 +54,8 @@ impl Queue {
             let config = apalis_sqlite::Config::default().queue(queue);
             Ok(Self::Sqlite(SqliteStorage::new(&pool).with_config(config)))
         } else if url.starts_with("postgres") {
+            // A pool tries again for half a minute, and then does not say why it failed.
+            PgConnection::connect(url).await?.close().await?;
             let pool = PgPool::connect(url).await?;
             let config = apalis_postgres::Config::default().queue(queue);
             Ok(Self::Postgres(PostgresStorage::new(&pool).with_config(config)))

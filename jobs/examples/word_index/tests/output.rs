@@ -26,7 +26,8 @@ fn it_ends_without_noise_when_nobody_reads_its_output() {
     }
 }
 
-// Broke: it was not left out of URLs that are not quite right.
+// Broke: it was not left out of URLs that are not quite right; and PostgreSQL was tried for half a
+// minute, and the cause was lost.
 #[test]
 fn a_queue_that_is_not_there_is_named_without_its_password() {
     for (option, url, about, code) in [
@@ -38,6 +39,7 @@ fn a_queue_that_is_not_there_is_named_without_its_password() {
             "the queue at postgres://127.0.0.1:1/db: ",
             1,
         ),
+        ("--postgres", "postgres://me:secret@127.0.0.1:1/db", "Connection refused", 1),
         ("--postgres", "postgres:me:secret@127.0.0.1", "begins with postgres:// or", 2),
         ("--redis", "redis+unix:///no/socket", "the queue at redis+unix:///no/socket: ", 1),
     ] {
