@@ -15,6 +15,8 @@ thread_local! { static USER: Cell<&'static str> = const { Cell::new("nobody") };
 task_local! {
     static TOUCHED: u32 = 0;
     static KEPT: Option<Counted> = None;
+    #[inherit]
+    static TENANT: u32 = 0;
 }
 
 #[derive(Default)]
@@ -376,4 +378,16 @@ fn a_carrier_in_an_arc_is_attached_anew_where_an_item_has_left_something() {
     maps(&pool, |n| USER.replace(if n % 10 == 0 { "mallory" } else { "alice" }));
     let [attached, detached, reattached] = user.0.take();
     assert!(attached == detached && reattached > 0, "{attached}, {detached}, {reattached}");
+}
+
+#[test]
+fn the_pulls_of_a_map_with_carriers_inherit_what_its_items_do() {
+    for workers in SHAPES {
+        let pool = Pool::builder().workers(workers).carry(User::default()).build().unwrap();
+        let inherited = Context::empty().run(|| {
+            TENANT.set(7);
+            pool.map((0..100).map(|_| TENANT.replace(8)), |pulled| (pulled, TENANT.replace(9)))
+        });
+        assert_eq!(inherited, [(7, 7); 100]);
+    }
 }
