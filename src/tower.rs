@@ -306,7 +306,8 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
                 Poll::Ready(Err(error.into_inner()))
             }
             Some(Ok(parts)) => {
-                let body = IsolatedBody { task: this.task.take(), out: Arc::clone(&this.out) };
+                let task = Mutex::new(this.task.take());
+                let body = IsolatedBody { task, out: Arc::clone(&this.out) };
                 Poll::Ready(Ok(Response::from_parts(parts, body)))
             }
         }
@@ -357,9 +358,16 @@ impl<B: Body, E> fmt::Debug for ResponseFuture<B, E> {
 /// assert!(!body.is_end_stream());
 /// ```
 pub struct IsolatedBody<B: Body, E> {
-    /// `None` once it is over.
-    task: Option<Isolated<Serving>>,
+    /// `None` once it is over. Behind a lock that is never taken by two, so that the body is `Sync`
+    /// wherever its data is `Send`: what keeps bodies of any type asks for it.
+    task: Mutex<Option<Isolated<Serving>>>,
     out: Arc<Mutex<Out<B, E>>>,
+}
+
+impl<B: Body, E> IsolatedBody<B, E> {
+    fn is_over(&self) -> bool {
+        self.task.lock().is_none()
+    }
 }
 
 impl<B: Body, E> Body for IsolatedBody<B, E> {
@@ -371,12 +379,12 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.get_mut();
-        let Some(task) = &mut this.task else { return Poll::Ready(None) };
+        let Some(task) = this.task.get_mut() else { return Poll::Ready(None) };
         // As with the head.
         let mut frame = this.out.lock().frame.take();
         if frame.is_none() {
             if Pin::new(task).poll(cx).is_ready() {
-                this.task = None;
+                *this.task.get_mut() = None;
                 return Poll::Ready(None);
             }
             frame = this.out.lock().frame.take();
@@ -385,13 +393,17 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let Some(_) = self.task else { return true };
+        if self.is_over() {
+            return true;
+        }
         let out = self.out.lock();
         out.frame.is_none() && out.is_at_end
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(_) = self.task else { return SizeHint::with_exact(0) };
+        if self.is_over() {
+            return SizeHint::with_exact(0);
+        }
         let out = self.out.lock();
         // What the body says is said of what comes after a frame that was kept.
         if out.frame.is_some() { SizeHint::default() } else { out.size }
@@ -400,13 +412,13 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
 
 impl<B: Body, E> Default for IsolatedBody<B, E> {
     fn default() -> Self {
-        Self { task: None, out: Arc::default() }
+        Self { task: Mutex::new(None), out: Arc::default() }
     }
 }
 
 impl<B: Body, E> fmt::Debug for IsolatedBody<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IsolatedBody").field("is_over", &self.task.is_none()).finish()
+        f.debug_struct("IsolatedBody").field("is_over", &self.is_over()).finish()
     }
 }
 
@@ -452,6 +464,14 @@ mod tests {
             drop(catch(|| drop(request)));
             pending()
         }
+    }
+
+    // Broke: what keeps bodies of any type, such as the `BoxBody` of much code with hyper, asks for
+    // it.
+    #[test]
+    fn a_body_is_as_free_to_move_and_to_share_as_its_data() {
+        fn is_free<T: Send + Sync>() {}
+        is_free::<IsolatedBody<String, std::convert::Infallible>>();
     }
 
     // Broke: request, service and closure were dropped one after the other, the second one while

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::error::TaskError;
 use super::handle::JoinHandle;
@@ -77,6 +78,34 @@ impl<R> CancelOnDrop<R> {
         match self.0.take() {
             Some(handle) => handle,
             None => unreachable!("it is taken once, here"),
+        }
+    }
+
+    /// Waits as the handle's [`join_timeout`](JoinHandle::join_timeout) does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error as [`join`](JoinHandle::join) does.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the result was taken before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::Pool;
+    /// use std::time::Duration;
+    ///
+    /// let pool = Pool::new(1).unwrap();
+    /// let mut answer = pool.submit(|| 42).cancel_on_drop();
+    /// assert_eq!(answer.join_timeout(Duration::MAX).unwrap().unwrap(), 42);
+    /// ```
+    #[track_caller]
+    pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<R, TaskError>> {
+        match &mut self.0 {
+            Some(handle) => handle.join_timeout(limit),
+            None => unreachable!("it is taken by what consumes it"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as PollContext, Poll};
+use std::task::{Context as PollContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::core::Core;
@@ -415,7 +415,12 @@ impl<R> Future for JoinHandle<R> {
     /// Polls for the result. Inside a task of a pool, a task that has not started runs right here:
     /// `block_on` would wait for ever otherwise. Visits of a [`broadcast`](crate::Pool::broadcast)
     /// to this worker do not: they wait until `block_on` returns, where a `join` runs them. So what
-    /// is awaited by `block_on` inside a task should not broadcast on the same pool.
+    /// is awaited by `block_on` inside a task should not broadcast on the same pool. Nor should it
+    /// wait for another future of the same `block_on`, which is not polled while the task runs in
+    /// its place.
+    ///
+    /// With the feature `tokio` it counts against the budget of the task that tokio polls here, as
+    /// a handle of tokio does: a loop over handles that are done yields now and then.
     ///
     /// A poll that is ready has taken the result, also if that is an error because tasks are nested
     /// too deep, or because this is a forked child.
@@ -426,7 +431,8 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
-        let Poll::Ready(done) = poll(job.any(), &this.core, cx) else { return Poll::Pending };
+        let polled = wait::poll_cooperatively(cx, |cx| poll(job.any(), &this.core, cx));
+        let done = ready!(polled);
         // The handle is done with the job before it lets go of it, which may exit the process from
         // within a drop, and so drop this handle.
         let Some(job) = this.job.take() else { unreachable!("a poll leaves the job") };

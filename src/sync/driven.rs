@@ -1,8 +1,8 @@
-//! A warning where a thread that drives futures of tokio blocks.
+//! Threads that drive futures of tokio: a warning where one blocks, and the budget of its tasks.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use ::tokio::runtime::Handle;
 use ::tokio::task::coop;
@@ -40,11 +40,24 @@ pub(crate) fn warn_if_driven() {
     }
 }
 
+/// Polls as a resource of tokio does: what is ready counts against the budget of the task that is
+/// polled on this thread, if tokio polls one. Without budget it is pending.
+pub(crate) fn poll_cooperatively<R>(
+    context: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<R>,
+) -> Poll<R> {
+    let budget = ready!(coop::poll_proceed(context));
+    let ready = ready!(poll(context));
+    budget.made_progress();
+    Poll::Ready(ready)
+}
+
 /// Returns whether a future of tokio is polled on this thread, which is in a runtime. Only such a
-/// thread has a budget, and there is no other way to see that than to use it up; the task then
-/// yields a little earlier than it would have.
+/// thread has a budget, and there is no other way to see that than to use it up.
 fn is_driven() -> bool {
     let mut context = Context::from_waker(Waker::noop());
+    // Its drop puts back what is used up here.
+    let Poll::Ready(_budget) = coop::poll_proceed(&mut context) else { return true };
     for _ in 0..BUDGET {
         if !coop::has_budget_remaining() {
             return true;

@@ -1,6 +1,7 @@
 //! [`RuntimeCarrier`].
 
 use ::tokio::runtime::Handle;
+use ::tokio::task;
 
 use crate::foreign::{BoxError, ScopedCarrier};
 
@@ -8,7 +9,8 @@ use crate::foreign::{BoxError, ScopedCarrier};
 /// on it, and use its timers and sockets.
 ///
 /// A task that is submitted outside of a runtime runs in whichever is current on its thread. On a
-/// worker of a pool that is none, and then nothing can be spawned.
+/// worker of a pool that is none, and then nothing can be spawned. What tokio itself runs, be it a
+/// future or a closure, stays in the runtime that runs it, wherever it was made.
 ///
 /// Added in a [`Scoped`](crate::foreign::Scoped).
 ///
@@ -41,7 +43,8 @@ impl ScopedCarrier for RuntimeCarrier {
     }
 
     fn around<R>(&self, handle: &Option<Handle>, body: impl FnOnce() -> R) -> Result<R, BoxError> {
-        let _entered = handle.as_ref().map(Handle::enter);
+        let handle = handle.as_ref().filter(|_| task::try_id().is_none());
+        let _entered = handle.map(Handle::enter);
         Ok(body())
     }
 

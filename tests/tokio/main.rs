@@ -4,5 +4,6 @@
 mod support;
 
 mod blocking;
+mod budget;
 mod permit;
 mod spawn;
