@@ -256,8 +256,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets what runs on each worker after its last task, with the worker's index. A panic of it is
-    /// contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    /// Sets what runs on each worker after its last task, with the worker's index: also on one whose
+    /// [`on_worker_start`](PoolBuilder::on_worker_start) failed, but not on a replacement that has
+    /// never served for that reason. A panic of it is contained and reported to the
+    /// [`panic_hook`](PoolBuilder::panic_hook).
     ///
     /// # Examples
     ///
@@ -311,6 +313,9 @@ impl PoolBuilder {
     /// less); [`Pool::worker_index`] is `None` in them, and a worker-local is the calling thread's
     /// own. The first item of a map runs before anybody else is woken, so where single items take
     /// long, a map of a few of them takes up to one item longer.
+    ///
+    /// It waits for room in a bounded queue as ever, but for the two tasks of a
+    /// [`join`](Pool::join).
     ///
     /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
     /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor is it

@@ -2,6 +2,7 @@
 
 use std::panic::Location;
 
+use super::core::Place;
 use super::pool::Pool;
 use crate::frame::Framed;
 
@@ -50,7 +51,8 @@ impl Pool {
         let (a, b) = (Framed::new(a), Framed::new(b));
         let joined = self.scope(|s| {
             if !self.core().helps_here() {
-                let (a, b) = (s.submit_at(at, a.into_inner()), s.submit_at(at, b.into_inner()));
+                let a = s.submit_at(at, Place::Wait, a.into_inner());
+                let b = s.submit_at(at, Place::Wait, b.into_inner());
                 // Whatever nobody has begun, before the first wait.
                 a.help();
                 b.help();
@@ -58,7 +60,7 @@ impl Pool {
             }
             // What this thread runs anyway need not be put on the queue, where it would have a
             // worker called that mostly finds it gone.
-            let b = s.submit_at(at, b.into_inner());
+            let b = s.submit_at(at, Place::Anyway, b.into_inner());
             let a = self.run_here(a.into_inner(), at);
             b.help();
             (a, (b.number(), b.join()))

@@ -51,7 +51,7 @@ impl Pool {
     }
 
     /// Returns a [`Permit`] to submit one task, if the queue has room for it and nobody waits for
-    /// that.
+    /// that. A thread that runs a task passes over the limit here, too.
     ///
     /// # Errors
     ///

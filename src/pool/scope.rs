@@ -287,14 +287,16 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> R + Send + 'scope,
         R: Send + 'scope,
     {
-        self.submit_at(Location::caller(), f)
+        self.submit_at(Location::caller(), Place::Wait, f)
     }
 
-    /// Submits a task that is named after another place.
+    /// Submits a task that is named after a place in the source, and gets one in the queue like
+    /// this.
     #[track_caller]
     pub(super) fn submit_at<F, R>(
         &'scope self,
         at: &'static Location<'static>,
+        place: Place,
         f: F,
     ) -> ScopedJoinHandle<'scope, R>
     where
@@ -309,7 +311,7 @@ impl<'scope> Scope<'scope, '_> {
             core.enqueue(erase::entry(entry))
         };
         let work = self.pool.work(f);
-        let admitted = core.admit(Place::Wait);
+        let admitted = core.admit(place);
         let job = self.pool.job(work, at, admitted, Member::new(&self.data), enqueue);
         ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
     }

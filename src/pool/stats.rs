@@ -36,8 +36,9 @@ pub struct Stats {
     pub panicked: u64,
     /// Tasks that could not be cleaned up, or not be given their foreign state.
     pub failed: u64,
-    /// Tasks that were let in and never ran: cancelled before they started, or dropped where they
-    /// would have [lain too deep](crate::TaskError::is_too_deep).
+    /// Submitted tasks that were let in and never ran: cancelled before they started, or dropped
+    /// where they would have [lain too deep](crate::TaskError::is_too_deep). Items of maps and
+    /// visits do not count.
     pub cancelled: u64,
     /// Tasks that ran on a thread that waited for them, instead of being taken off the queue.
     pub inline: u64,

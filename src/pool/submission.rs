@@ -26,8 +26,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if a slot that the task would inherit is inside its own `with_mut`, or if a carrier
-    /// of the pool cannot capture.
+    /// Panics if a slot that the task would inherit is inside its own `with_mut`, if its `Clone`
+    /// panics, or if a carrier of the pool cannot capture.
     ///
     /// # Examples
     ///
@@ -50,7 +50,8 @@ impl Pool {
         self.submit_work(work, Location::caller(), self.core().admit(Place::Wait))
     }
 
-    /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits.
+    /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits. A
+    /// thread that runs a task passes over the limit here, too.
     ///
     /// # Errors
     ///
@@ -180,7 +181,7 @@ impl Pool {
     {
         let core = self.core();
         let work = self.work(f);
-        let admitted = core.admit(Place::Wait);
+        let admitted = core.admit(Place::Anyway);
         let number = admitted.unwrap_or_else(|_| core.next_number());
         let how = admitted.map_or_else(How::Refuse, |_| How::Here);
         (number, job::end_here(core, &self.label(number, at), work, how))

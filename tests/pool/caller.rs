@@ -69,6 +69,26 @@ fn a_caller_runs_what_it_joins_and_what_its_scope_has_not_started() {
     });
 }
 
+// Broke: it waited for room for what it was about to run.
+#[test]
+fn a_caller_joins_two_closures_whether_the_queue_has_room_or_not() {
+    for waiting in [0, 1] {
+        finishes("a full queue", move || {
+            let builder = Pool::builder().workers(1).caller_helps(true);
+            let pool = builder.queue_capacity(1).build().unwrap();
+            let busy = occupy(&pool);
+            let waiting: Vec<_> = (0..waiting).map(|n| pool.submit(move || n)).collect();
+            let nested = || pool.join(|| thread::current().id(), || thread::current().id());
+            let here = thread::current().id();
+            assert_eq!(pool.join(nested, || 1), ((here, here), 1));
+            // Each has given its place back.
+            assert_eq!(pool.try_submit(|| ()).is_ok(), waiting.is_empty());
+            drop(busy);
+            assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap() == 0));
+        });
+    }
+}
+
 #[test]
 fn a_long_map_of_a_caller_has_helpers() {
     let pool = helping(1);

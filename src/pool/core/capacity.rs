@@ -65,6 +65,9 @@ pub(crate) enum Place {
     Wait,
     /// It is refused if there is none.
     Refuse,
+    /// It takes one over the limit, if need be: the thread that brings it runs it, unless somebody
+    /// else comes before.
+    Anyway,
     /// It has one already.
     Taken,
     /// It needs none, since it is no task that waits in the queue.
@@ -166,12 +169,12 @@ impl Core {
     pub(super) fn take_place(&self, capacity: &Capacity, place: Place) -> Result<(), Refused> {
         let taken = match place {
             Place::Taken | Place::NotNeeded => Ok(()),
-            _ if current::is_let_through() => {
+            Place::Wait if !current::is_let_through() => capacity.take(|| self.is_forked()),
+            Place::Refuse if !current::is_let_through() => capacity.try_take(),
+            Place::Wait | Place::Refuse | Place::Anyway => {
                 capacity.take_anyway();
                 Ok(())
             }
-            Place::Wait => capacity.take(|| self.is_forked()),
-            Place::Refuse => capacity.try_take(),
         };
         taken.or_else(|why| self.pass_or_refuse(capacity, why))
     }

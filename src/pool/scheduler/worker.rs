@@ -51,6 +51,9 @@ use crate::sync::seam::atomic::Ordering;
 /// The shortest and the longest pause between two attempts to start a successor.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
+/// How often it looks meanwhile whether anything is left to do.
+const LOOK: Duration = Duration::from_millis(10);
+
 const LEFT_BEHIND: &str = "it has left foreign state on the thread";
 
 /// Starts a thread for the worker with `index`.
@@ -72,7 +75,7 @@ fn live(core: &Arc<Core>, index: usize) {
         }
         end
     } else {
-        seam::sleep(RETRY.1);
+        pause(core, RETRY.1);
         Exit::Replaced
     };
     let is_fit = !current::is_retiring();
@@ -161,7 +164,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
 /// and the attempt repeated; the slot stays empty meanwhile, and the other workers carry on.
 fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
     let index = slot.index;
-    let mut pause = RETRY.0;
+    let mut time = RETRY.0;
     while !core.is_quiescent() {
         let theirs = Arc::clone(core);
         let successor = move || {
@@ -180,11 +183,21 @@ fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
                     Failure::Panic(Payload::text(text)),
                 );
                 current::unbind(slot);
-                seam::sleep(pause);
-                pause = (pause * 2).min(RETRY.1);
+                pause(core, time);
+                time = (time * 2).min(RETRY.1);
             }
         }
     }
     // Nothing is left to do, and the others may sleep.
     core.sleepers.notify_all();
+}
+
+/// Lets some time pass, unless nothing is left to do meanwhile.
+fn pause(core: &Core, time: Duration) {
+    let mut left = time;
+    while !core.is_quiescent() && !left.is_zero() {
+        let step = left.min(LOOK);
+        seam::sleep(step);
+        left -= step;
+    }
 }
