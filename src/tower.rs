@@ -58,7 +58,8 @@ use crate::panic::{Contained, Guarded};
 /// connection or the thread.
 ///
 /// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
-/// thread on which anybody may have left something. A closure fills them from the request, inside
+/// thread on which anybody may have left something, nor is what a task around this layer holds,
+/// which other requests may share (so a layer inside another one starts anew). A closure fills them from the request, inside
 /// the task and before the service is called. What has to wait first, such as authentication
 /// against a database, is a layer inside of this one, which is the [default](IsolateLayer::default)
 /// then; [the guide](mod@crate::guide::async) has both, and the order of layers.
@@ -222,7 +223,7 @@ where
         Context::capture_carriers().call(|| self.inner.poll_ready(cx))
     }
 
-    /// Begins the task of the request.
+    /// Makes the task of the request. The inner service is called in it, when it is polled first.
     ///
     /// # Panics
     ///

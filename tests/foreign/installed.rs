@@ -389,6 +389,7 @@ fn an_installed_carrier_that_fails_fails_the_capture() {
     USER.set("mallory");
     let error = Context::try_capture().unwrap_err();
     assert!(error.is_carrier() && error.to_string().contains("mallory"), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("mallory"));
     assert!(panic_of(Context::capture).contains("carrier `failing` failed to capture"));
     let pool = Pool::new(1).unwrap();
     assert!(panic_of(|| pool.submit(|| ())).contains("mallory"));
