@@ -59,12 +59,12 @@ use crate::panic::{Contained, Guarded};
 ///
 /// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
 /// thread on which anybody may have left something, nor is what a task around this layer holds,
-/// which other requests may share (so a layer inside another one starts anew). A closure fills them from the request, inside
-/// the task and before the service is called. What has to wait first, such as authentication
-/// against a database, is a layer inside of this one, which is the [default](IsolateLayer::default)
-/// then; [the guide](mod@crate::guide::async) has both, and the order of layers.
-/// [Installed](crate::foreign::install) carriers come along, so a layer outside of this one may
-/// open a span.
+/// which other requests may share (so a layer inside another one starts anew). A closure fills them
+/// from the request, inside the task and before the service is called. What has to wait first, such
+/// as authentication against a database, is a layer inside of this one, which is the
+/// [default](IsolateLayer::default) then; [the guide](mod@crate::guide::async) has both, and the
+/// order of layers. [Installed](crate::foreign::install) carriers come along, so a layer outside of
+/// this one may open a span.
 ///
 /// A layer that calls its service elsewhere, as tower's `Buffer` does on a task that it has
 /// spawned, takes that call out of the task: put this layer inside of it.
