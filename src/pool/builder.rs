@@ -256,9 +256,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets what runs on each worker after its last task, with the worker's index: also on one whose
-    /// [`on_worker_start`](PoolBuilder::on_worker_start) failed, but not on a replacement that has
-    /// never served for that reason. A panic of it is contained and reported to the
+    /// Sets what runs on each worker after its last task, with the worker's index: also on one
+    /// whose [`on_worker_start`](PoolBuilder::on_worker_start) failed, but not on a replacement
+    /// that has never served for that reason. A panic of it is contained and reported to the
     /// [`panic_hook`](PoolBuilder::panic_hook).
     ///
     /// # Examples

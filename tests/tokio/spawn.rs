@@ -104,7 +104,7 @@ fn a_large_future_can_be_spawned_where_a_bare_one_can() {
 #[test]
 fn what_an_executor_inside_of_a_task_runs_bare_is_part_of_the_task() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let found = cleanslate::isolated(|| {
+    let found = isolated(|| {
         LEFT.set(1);
         let seen = runtime.block_on(async { tokio::spawn(async { look().1 }).await.unwrap() });
         (seen, LEFT.get())

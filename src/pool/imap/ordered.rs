@@ -45,9 +45,9 @@ impl<I, F, R> Imap<I, F, R> {
     }
 
     /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
-    /// is two per worker. A buffer of more than that and than 1,024 is filled further only while the
-    /// next result is not there, and not by a thread that runs items itself, as one that runs a task
-    /// does.
+    /// is two per worker. A buffer of more than that and than 1,024 is filled further only while
+    /// the next result is not there, and not by a thread that runs items itself, as one that runs a
+    /// task does.
     ///
     /// # Examples
     ///
