@@ -177,6 +177,15 @@ fn an_initialisers_error_whose_drop_panics_costs_no_second_panic() {
     drop(owner.try_with(|_| ()));
 }
 
+#[test]
+fn the_error_of_an_initialiser_is_equal_to_its_clones_only() {
+    let owner = OwnedWorkerLocal::<u8>::fallible(|| Err::<u8, _>("no, on purpose"));
+    let fails = || owner.try_with(|_| ()).unwrap_err();
+    let error = fails();
+    assert_eq!(error.clone(), error);
+    assert_ne!(fails(), error);
+}
+
 // Broke: an assertion, in debug builds.
 #[test]
 fn a_value_can_be_set_where_the_copy_of_the_inherited_one_has_failed() {
