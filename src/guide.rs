@@ -54,6 +54,7 @@ pages! {
     /// [src/context/mod.rs]: ../../../src/cleanslate/context/mod.rs.html
     /// [src/context/run.rs]: ../../../src/cleanslate/context/run.rs.html
     /// [src/frame/capture.rs]: ../../../src/cleanslate/frame/capture.rs.html
+    /// [src/frame/framed.rs]: ../../../src/cleanslate/frame/framed.rs.html
     /// [src/frame/task.rs]: ../../../src/cleanslate/frame/task.rs.html
     /// [src/frame/thread.rs]: ../../../src/cleanslate/frame/thread.rs.html
     /// [src/frame/touch.rs]: ../../../src/cleanslate/frame/touch.rs.html
@@ -71,6 +72,7 @@ pages! {
     /// [src/pool/scheduler/worker.rs]: ../../../src/cleanslate/pool/scheduler/worker.rs.html
     /// [src/pool/scheduler/worker_slot.rs]: ../../../src/cleanslate/pool/scheduler/worker_slot.rs.html
     /// [src/pool/submission.rs]: ../../../src/cleanslate/pool/submission.rs.html
+    /// [src/slot/place.rs]: ../../../src/cleanslate/slot/place.rs.html
     engine = "engine.md";
     from_python = "from-python.md";
     performance = "performance.md";

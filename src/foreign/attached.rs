@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - **C1 (lexical).** `INNERMOST` and each level's `outer` are null, or point to a level on this
+//! - **A1 (lexical).** `INNERMOST` and each level's `outer` are null, or point to a level on this
 //!   thread's stack whose call of [`on_a_level`] has not returned. That call borrows the level's
 //!   list, which a stack keeps, as a frame's snapshot (S3).
 
@@ -105,9 +105,9 @@ pub(super) fn on_this_thread() -> Here {
     let mut here = Here::default();
     let mut next = INNERMOST.get();
     while !next.is_null() {
-        // SAFETY: C1: a level whose call lasts, on this thread's stack; nobody else changes it.
+        // SAFETY: A1: a level whose call lasts, on this thread's stack; nobody else changes it.
         let level = unsafe { &*next };
-        // SAFETY: C1: that call borrows the list.
+        // SAFETY: A1: that call borrows the list.
         let carriers = unsafe { &*level.carriers };
         let (attached, others) = carriers.split_at(level.progress.get());
         for carried in attached.iter().rev() {

@@ -6,7 +6,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -174,7 +173,7 @@ impl<T> Ends for Instances<T> {
 /// What this thread has used, in the order of first use.
 enum Used {
     /// A declared worker-local: the address of its declaration, and its instances.
-    Declared(usize, Rc<dyn Any>, Rc<dyn Ends>),
+    Declared(usize, Box<dyn Any>, Box<dyn Ends>),
     /// An owned one, which its owner keeps.
     Owned(Weak<dyn Ends + Send + Sync>),
 }
@@ -239,7 +238,8 @@ pub(super) fn declared<T: 'static>(address: usize) -> Instances<T> {
         #[cfg(feature = "sentinel")]
         ignore_own();
         let instances = Instances::new();
-        used.push(Used::Declared(address, Rc::new(instances.clone()), Rc::new(instances.clone())));
+        let (known, ends) = (Box::new(instances.clone()), Box::new(instances.clone()));
+        used.push(Used::Declared(address, known, ends));
         instances
     });
     found.unwrap_or_else(|_| Instances::ended())

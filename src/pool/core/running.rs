@@ -56,12 +56,19 @@ impl Tally<'_> {
         if completed != 0 {
             self.add(|c| &c.completed, completed);
         }
-        match failure {
-            None => {}
-            Some(Failure::Panic(_)) => self.add(|c| &c.panicked, 1),
-            Some(_) => self.add(|c| &c.failed, 1),
+        if let Some(failure) = failure {
+            self.failed(failure);
         }
         self.add(|c| &c.running, 1_u64.wrapping_neg());
+    }
+
+    /// Counts a failure.
+    #[inline]
+    pub(crate) fn failed(self, failure: &Failure) {
+        match failure {
+            Failure::Panic(_) => self.add(|c| &c.panicked, 1),
+            _ => self.add(|c| &c.failed, 1),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) trait Shift {
     }
     /// Returns whether the helper is the owner itself.
     fn is_owner(&self) -> bool {
-        true
+        false
     }
     /// Returns whether there is no other helper, nor can one come before the call of `more`.
     fn is_alone(&self) -> bool {
@@ -198,10 +198,6 @@ impl Shift for TicketShift<'_> {
         self.core.is_forked()
     }
 
-    fn is_owner(&self) -> bool {
-        false
-    }
-
     fn is_over(&self) -> bool {
         current::has_directed() || self.core.is_crowded(self.ticket.group.latch.queued())
     }
@@ -236,6 +232,10 @@ impl Shift for OwnerShift<'_> {
 
     fn is_forked(&self) -> bool {
         self.core.is_forked()
+    }
+
+    fn is_owner(&self) -> bool {
+        true
     }
 
     fn is_alone(&self) -> bool {

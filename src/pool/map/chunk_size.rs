@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::pool::scheduler::awake::nanos;
+
 /// How long a chunk should take.
 const TARGET: Duration = Duration::from_micros(40);
 /// Work that is not worth a share of another helper: a claim and a cache miss or two.
@@ -89,11 +91,6 @@ impl ChunkSize {
     pub(crate) fn block(&self) -> usize {
         self.trifle.min(BLOCK)
     }
-}
-
-/// Returns the nanoseconds, of which a `u64` holds half a millennium.
-const fn nanos(time: Duration) -> u64 {
-    time.as_nanos() as u64
 }
 
 #[cfg(all(test, not(loom)))]

@@ -187,11 +187,7 @@ impl<'e, E> Run<'e, E> {
 
     /// Counts a failure.
     pub(super) fn count(&self, failure: &Failure) {
-        let tally = self.core.tally();
-        match failure {
-            Failure::Panic(_) => tally.add(|c| &c.panicked, 1),
-            _ => tally.add(|c| &c.failed, 1),
-        }
+        self.core.tally().failed(failure);
     }
 
     /// Returns whether something has stopped the map.
@@ -208,14 +204,15 @@ impl<'e, E> Run<'e, E> {
     /// for good.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.is_stopped() || self.core.is_cancelled() && self.is_cancelled()
+        if self.core.is_cancelled() && !self.is_stopped() {
+            self.stop_cancelled();
+        }
+        self.is_stopped()
     }
 
-    /// Stops the map, since the pool is cancelled.
     #[cold]
-    fn is_cancelled(&self) -> bool {
+    fn stop_cancelled(&self) {
         self.stop(StopReason::Cancelled);
-        true
     }
 
     /// Returns what a helper that comes is to know: what one before it knew that has left, as no

@@ -75,14 +75,8 @@ pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
 /// Makes this thread serve at `slot`.
 pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
     slot.bind(seam::current());
-    HERE.with(|here| {
-        here.set(Here {
-            worker_of: slot.pool,
-            index: slot.index as u32,
-            bound: true,
-            ..here.get()
-        });
-    });
+    let (worker_of, index) = (slot.pool, slot.index as u32);
+    HERE.set(Here { worker_of, index, bound: true, ..HERE.get() });
     frame::thread::current().on_stuck.set(Some(retire));
     // A thread is bound once, at its start.
     SLOT.with(|place| {
@@ -93,20 +87,20 @@ pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
 /// Makes this thread a plain thread from now on, but for what it belongs to.
 pub(crate) fn unbind(slot: &WorkerSlot) {
     slot.unbind();
-    HERE.with(|here| here.set(Here { bound: false, ..here.get() }));
+    HERE.set(Here { bound: false, ..HERE.get() });
 }
 
 /// Makes this thread, which has been unbound, wait as a task does until its slots have ended: with
 /// it ends its pool, and a task that waits for that may hold what this thread waits for.
 pub(crate) fn end() {
-    HERE.with(|here| here.set(Here { ending: true, ..here.get() }));
+    HERE.set(Here { ending: true, ..HERE.get() });
 }
 
 /// Calls a hook of the worker that this thread is. It must not unwind.
 pub(crate) fn run_hook<R>(hook: impl FnOnce() -> R) -> R {
-    HERE.with(|here| here.set(Here { in_hook: true, ..here.get() }));
+    HERE.set(Here { in_hook: true, ..HERE.get() });
     let result = hook();
-    HERE.with(|here| here.set(Here { in_hook: false, ..here.get() }));
+    HERE.set(Here { in_hook: false, ..HERE.get() });
     result
 }
 
@@ -236,7 +230,7 @@ pub(crate) fn drop_refused(drop: impl FnOnce()) -> bool {
     }
     HERE.set(Here { refused: here.refused + 1, ..here });
     drop();
-    HERE.with(|now| now.set(Here { refused: here.refused, ..now.get() }));
+    HERE.set(Here { refused: here.refused, ..HERE.get() });
     true
 }
 
