@@ -1,8 +1,8 @@
 //! A thread-pool executor whose tasks cannot see what an earlier task left in a thread-local.
 //!
 //! A pool reuses its threads, so data that is *thread*-scoped is not *task*-scoped. It leaks in two
-//! ways: into the next task on the thread, and, where a task that waits has another one run on top
-//! of its stack, from that one into this. Here every task starts from a clean slate, and keeps it.
+//! ways: to the next task on the thread; and between a task that waits and one that runs on top of
+//! its stack meanwhile. Here every task starts from a clean slate, and keeps it.
 //!
 //! ```
 //! use cleanslate::{Pool, task_local};

@@ -27,9 +27,9 @@ use crate::frame::{self, Failure, capture};
 /// same context, or to give a task another one than the surrounding.
 ///
 /// Cloning and dropping cost a reference count each. A context keeps the captured values alive, and
-/// nothing else. One that is put into an inheritable slot is captured like any other value: where
-/// each generation of tasks puts its own there, all of them are kept, and the end of the last ends
-/// them one inside the other, on one stack. A slot that is not inherited has no such chain.
+/// nothing else. Avoid an inheritable slot that holds a `Context`: it is captured too, so if each
+/// generation of tasks sets it, the contexts form a chain, and dropping the last one drops all of
+/// them recursively, on one stack. A slot that is not inherited has no such chain.
 ///
 /// # Examples
 ///
@@ -110,7 +110,7 @@ impl Context {
         }
     }
 
-    /// Captures like [`capture`](Self::capture), and says so if it cannot.
+    /// Captures like [`capture`](Self::capture), or returns an error.
     ///
     /// # Errors
     ///
@@ -230,7 +230,7 @@ impl Context {
         }
     }
 
-    /// Adds a carrier like [`carry`](Self::carry), and says so if it cannot capture.
+    /// Adds a carrier like [`carry`](Self::carry), or returns an error.
     ///
     /// # Errors
     ///

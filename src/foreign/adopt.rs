@@ -34,9 +34,9 @@ const ROUNDS: usize = 3;
 /// future each poll finds it fresh**, so what is put there does not last beyond the next `.await`:
 /// keep such a value in a slot, or set it before the future is isolated and hand it down.
 ///
-/// Two carriers of one key count as one where the compiler has given the key one address: a
-/// `thread_local!` is a constant, of which each use may have a copy. So make the carrier in one
-/// place; two of them cost their time twice, and do no harm.
+/// Two carriers of one key may count as different ones: a `thread_local!` is a constant, and the
+/// compiler may give each use of it an address of its own. So make the carrier in one place; two of
+/// them cost their time twice, and do no harm.
 ///
 /// # Examples
 ///

@@ -14,9 +14,9 @@ use super::error::BoxError;
 ///
 /// A carrier that fails, or panics, fails the task with a [`CarrierError`](super::CarrierError)
 /// that names it: those before it are detached, and the task does not run half-switched. After a
-/// failed `detach` a pool replaces the worker. A panic of any other code of the carrier (its name,
-/// the text of its error, a drop) is contained; but where the user drops a `Context`, that of the
-/// drop of what was captured goes on.
+/// failed `detach` a pool replaces the worker. A panic in any other code of the carrier (its name,
+/// the text of its error, a drop) is contained. Only where the user drops a `Context` does a panic
+/// of the drop of what was captured go on.
 ///
 /// # Examples
 ///
@@ -146,12 +146,12 @@ pub trait Carrier: Send + Sync + 'static {
     /// this carrier has no such state.
     ///
     /// Attached around tasks that inherit nothing ([`Pool::detached`](crate::Pool::detached),
-    /// [`Context::empty`](crate::Context::empty)), so that they see nothing of what surrounds them,
-    /// or was left by others of their kind. And around whatever runs once and is kept for everybody
-    /// after, such as the initialiser of a [`worker_local!`](crate::worker_local), which must not
-    /// see the user, the tenant or the span of the task that happened to come first. Without such a
-    /// state the carrier is left out of both; of the latter also where the carrier's own code is
-    /// what uses it first, which finds the carrier's state as it is.
+    /// [`Context::empty`](crate::Context::empty)), so that they see neither what surrounds them nor
+    /// what others of their kind have left. It is also attached around code that makes something
+    /// for everybody, such as the initialiser of a [`worker_local!`](crate::worker_local), which
+    /// must not see the user or the span of the task that happens to come first. A carrier without
+    /// such a state is left out of both. So is one, of the latter, whose own code is the first to
+    /// use the worker-local: the initialiser finds its state as it is.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! Foreign thread state: how a value that somebody else keeps per thread gets to a task and away.
+//! Foreign thread state: how what somebody else keeps per thread is brought to a task.
 //!
 //! A [`Carrier`] knows how to capture such a value where a task is submitted, how to attach it
 //! where the task runs, and how to detach it afterwards. [`adopt`] makes one for a

@@ -133,8 +133,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the stack size of each worker, in bytes. The default is std's. Fewer than 128 KiB,
-    /// but for 0, count as 128 KiB.
+    /// Sets the stack size of each worker, in bytes. The default is std's. Less than 128 KiB counts
+    /// as 128 KiB; 0 is an error of [`build`](Self::build).
     ///
     /// # Examples
     ///
@@ -187,10 +187,10 @@ impl PoolBuilder {
 
     /// Attaches a carrier around every task, in the order in which they are added here.
     ///
-    /// It captures where a task is submitted. Where the task does not take what surrounds its
-    /// submission ([`Pool::in_context`], [`Pool::detached`]), it attaches what it calls
-    /// [nothing](crate::foreign::Carrier::nothing), if it can say so: the given context says what
-    /// is inherited then, and its carriers are attached after the pool's. A carrier that captures
+    /// It captures where a task is submitted. A task that does not inherit from its surroundings
+    /// ([`Pool::in_context`], [`Pool::detached`]) gets what the carrier calls
+    /// [nothing](crate::foreign::Carrier::nothing), if it can say so: the given context decides
+    /// what is inherited, and its own carriers attach after the pool's. A carrier that captures
     /// nothing (such as [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart. If a carrier
     /// cannot capture, the submission panics with its error. A leaky pool attaches none. A pool has
     /// 256 carriers at most.
@@ -308,18 +308,18 @@ impl PoolBuilder {
     /// task that it joins (but not one that it polls). A map that is over at once then wakes
     /// nobody. The default is that plain threads run no tasks.
     ///
-    /// What it means: such tasks see the thread-locals of the caller that nobody declared, and run
-    /// on its stack, of which two mebibytes are taken to be left (so nest no tasks on a thread with
-    /// less); [`Pool::worker_index`] is `None` in them, and a worker-local is the calling thread's
-    /// own. The first item of a map runs before anybody else is woken, so where single items take
-    /// long, a map of a few of them takes up to one item longer.
+    /// Such tasks see the caller's thread-locals, except for slots, and run on the caller's stack,
+    /// of which 2 MiB are taken to be left (so nest no tasks on a thread with less);
+    /// [`Pool::worker_index`] is `None` in them, and a worker-local is the calling thread's own.
+    /// The first item of a map runs before anybody is woken, so where single items take long, a map
+    /// of a few of them takes up to one item longer.
     ///
     /// It waits for room in a bounded queue as ever, but for the two tasks of a
     /// [`join`](Pool::join).
     ///
     /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
-    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor is it
-    /// by a thread that ends, once its slots have.
+    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor by a
+    /// thread that is ending, once its slots have ended.
     ///
     /// # Examples
     ///
@@ -335,10 +335,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Watches every task for thread-locals that it leaves changed, in any crate or C library, and
-    /// does with those that do what the sentinel says: count them
-    /// ([`Stats::leaks`](crate::Stats::leaks)), report them, make them fail, or replace their
-    /// worker. The default is no sentinel, which costs nothing.
+    /// Watches every task for thread-locals that it leaves changed, in any crate or C library. What
+    /// happens to a task that leaks is up to the sentinel: the pool counts it
+    /// ([`Stats::leaks`](crate::Stats::leaks)), reports it, makes it fail, or replaces its worker.
+    /// The default is no sentinel, which costs nothing.
     ///
     /// A watch lasts from before a task's carriers attach until its slots and what it inherited are
     /// dropped, and acts before the task's end can be seen. Each item of a map is watched for

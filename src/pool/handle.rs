@@ -136,10 +136,10 @@ impl<R> JoinHandle<R> {
     /// once, on this thread, and its result is an error that
     /// [`is_cancelled`](TaskError::is_cancelled). A task that runs or is done is not touched.
     ///
-    /// If the drop of a closure cancels another task, whose closure cancels the next one, and so
-    /// on, the first one that lies too deep for one thread is dropped by a worker instead: it will
-    /// not run either, but is not [cancelled](JoinHandle::is_cancelled) before that, and what its
-    /// closure cancels in turn may have run by then.
+    /// Where the drop of a closure cancels another task, whose closure cancels the next, and so on,
+    /// the first that would lie too deep on this thread's stack is left to a worker to drop. It
+    /// will not run either, but [`is_cancelled`](JoinHandle::is_cancelled) is false until then, and
+    /// what its closure would cancel may have run by that time.
     ///
     /// # Examples
     ///
@@ -414,10 +414,9 @@ impl<R> Future for JoinHandle<R> {
 
     /// Polls for the result. Inside a task of a pool, a task that has not started runs right here:
     /// `block_on` would wait for ever otherwise. Visits of a [`broadcast`](crate::Pool::broadcast)
-    /// to this worker do not: they wait until `block_on` returns, where a `join` runs them. So what
-    /// is awaited by `block_on` inside a task should not broadcast on the same pool. Nor should it
-    /// wait for another future of the same `block_on`, which is not polled while the task runs in
-    /// its place.
+    /// do not run here: unlike a `join`, a `block_on` lets them wait until it returns. So what is
+    /// awaited by `block_on` inside a task should not broadcast on the same pool; nor wait for
+    /// another future of the same `block_on`, which is not polled while the task runs in its place.
     ///
     /// With the feature `tokio` it counts against the budget of the task that tokio polls here, as
     /// a handle of tokio does: a loop over handles that are done yields now and then.

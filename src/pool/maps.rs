@@ -24,9 +24,8 @@ impl Pool {
     /// # Panics
     ///
     /// The first panic, of an item or of the iterator, resumes here, and what was made is dropped.
-    /// Each helper looks for that, and for a shutdown, before every item that takes a microsecond;
-    /// where items are quicker, once for as many as take that long, and for 256 at most. So of
-    /// items that turn out to be slower than those before, each helper may start as many after it.
+    /// Each helper checks for that, and for a shutdown, before every block of items: as many as
+    /// took a microsecond before, 1 to 256. It may still start the rest of its block.
     ///
     /// Panics if the pool is shut down, if tasks are nested too deep, and as
     /// [`submit`](Pool::submit) does.
@@ -111,8 +110,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns an item's error, of those that happened the one that comes first in input order. The
-    /// others stop as soon as after a panic, and the results that were made are dropped.
+    /// Returns the error of an item; if several have failed, that of the first in input order. The
+    /// others stop as they do after a panic, and the results that were made are dropped.
     ///
     /// # Panics
     ///
@@ -279,7 +278,7 @@ impl Pool {
 
     /// Applies `f` to every item and reduces the results to one, as [`reduce`](Pool::reduce) does.
     ///
-    /// Never holds more results than some for each worker: they are put together as they come.
+    /// Holds a few results per worker at most: they are put together as they come.
     ///
     /// # Panics
     ///

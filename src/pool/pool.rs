@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::frame::Framed;
 use crate::sync::seam::atomic::Ordering;
 
-/// A pool of worker threads, each task of which starts from a clean slate.
+/// A pool of worker threads that runs tasks, each of which starts from a clean slate.
 ///
 /// A task finds every slot (`task_local!`) fresh, whatever ran on its thread before it or runs
 /// below it, and what it leaves there is dropped when it ends, before anybody can see that it has
@@ -213,7 +213,7 @@ impl Pool {
         current::index_in(self.core().id)
     }
 
-    /// Returns what the pool is doing and has done. Looking disturbs nobody.
+    /// Returns what the pool is doing and has done. This never blocks a worker.
     ///
     /// # Examples
     ///

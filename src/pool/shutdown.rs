@@ -38,8 +38,8 @@ impl Pool {
 
     /// Shuts down like [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not
     /// enough, the pool is detached: the workers go on draining, and the last handle does not wait
-    /// for them either. A limit of zero is too short, unless the pool was found ended before: it
-    /// takes a moment to join threads that have.
+    /// for them either. A limit of zero is too short, unless an earlier call has seen the pool end:
+    /// joining threads takes a moment, even those that have ended.
     ///
     /// # Errors
     ///
@@ -79,11 +79,11 @@ impl Pool {
     /// Closes the pool, cancels what has not started, and waits until every worker has ended. What
     /// is cancelled is dropped here and now; nothing of it starts any more.
     ///
-    /// A call of [`map`](Pool::map) of which something has not started panics, when what it has
-    /// started is over; one of which everything has started returns. (Of an iterator more may come,
-    /// unless it has said before that nothing does.) A [`scope`](Pool::scope) panics if one of its
-    /// tasks is cancelled so and its handle was not joined, and a [`broadcast`](Pool::broadcast) if
-    /// none of its visits has begun: they may wait for one another, so all of them run or none.
+    /// A running [`map`](Pool::map) panics if one of its items has not started, once those that
+    /// have are over; if all have started, it returns. (While an iterator has not said that it is
+    /// at its end, more may come.) A [`scope`](Pool::scope) panics if one of its tasks is cancelled
+    /// in this way and its handle was not joined. A [`broadcast`](Pool::broadcast) panics if none
+    /// of its visits has begun: they may wait for one another, so all of them run, or none.
     ///
     /// # Errors
     ///

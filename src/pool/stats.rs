@@ -28,9 +28,9 @@ pub struct Stats {
     pub running: usize,
     /// Submitted tasks that wait to start. Items of a map, helpers and visits do not count.
     pub queued: usize,
-    /// Tasks that returned, items of maps and visits of broadcasts included; not pulls from an
-    /// iterator, nor what makes scratch for `map_init`, nor the calls that reduce results, but that
-    /// which makes the result of no items.
+    /// Tasks that returned. Items of maps and visits of broadcasts count. Pulls from an iterator,
+    /// the `init` of `map_init` and the calls that reduce results do not, except the call of
+    /// `identity` for a reduction of no items.
     pub completed: u64,
     /// Tasks that panicked.
     pub panicked: u64,

@@ -10,9 +10,9 @@ use crate::panic::Guarded;
 
 use super::{BuiltInRule, Incident, Report, Unsupported, WatchError, Watcher};
 
-/// Which thread-locals may change, and what a pool does when another one did.
+/// Says which thread-locals may change, and what a pool does when another one has.
 ///
-/// A new one has the built-in rules, and counts. It is cheap to clone.
+/// A new one has the built-in rules, and only counts leaks. It is cheap to clone.
 ///
 /// ```
 /// use std::cell::Cell;

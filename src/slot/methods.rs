@@ -195,8 +195,8 @@ macro_rules! methods {
                 }
             }
 
-            /// Says whether the current task holds a value, or inherits one that it has not touched
-            /// yet. The initialiser does not run.
+            /// Returns whether the current task holds a value, or inherits one that it has not
+            /// touched yet. The initialiser does not run.
             ///
             /// False while the thread ends and its slots have been torn down.
             ///
@@ -243,7 +243,7 @@ macro_rules! methods {
                 }
             }
 
-            /// Calls `f` with the value like [`with`](Self::with), and says so if it cannot.
+            /// Calls `f` with the value like [`with`](Self::with), or returns an error.
             ///
             /// # Errors
             ///
@@ -267,8 +267,8 @@ macro_rules! methods {
                 self.place()?.try_with(f)
             }
 
-            /// Calls `f` with the value like [`with_mut`](Self::with_mut), and says so if it
-            /// cannot.
+            /// Calls `f` with the value like [`with_mut`](Self::with_mut), or returns an
+            /// error.
             ///
             /// # Errors
             ///
@@ -295,7 +295,7 @@ macro_rules! methods {
                 self.place()?.try_with_mut(f)
             }
 
-            /// Returns a clone like [`get`](Self::get), and says so if it cannot.
+            /// Returns a clone like [`get`](Self::get), or returns an error.
             ///
             /// # Errors
             ///
@@ -372,7 +372,7 @@ macro_rules! methods {
                 }
             }
 
-            /// Takes the value like [`take`](Self::take), and says so if it cannot.
+            /// Takes the value like [`take`](Self::take), or returns an error.
             ///
             /// # Errors
             ///

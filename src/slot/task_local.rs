@@ -22,10 +22,9 @@ use crate::panic::Guarded;
 /// slot behaves like a [`std::thread_local!`] of its thread.
 ///
 /// Access to a value that the task holds costs two loads and a comparison more than a plain
-/// thread-local. The first touch allocates one box per slot and thread, and reuses it from then on:
-/// so a slot is nothing for a global allocator to count with, which would call itself for ever. Nor
-/// may the `Clone` of an inherited value submit a task or capture a context while it is copied for
-/// one.
+/// thread-local. The first touch allocates one box per slot and thread, which is reused from then
+/// on; so a global allocator must not use slots: it would call itself for ever. Nor may the `Clone`
+/// of an inherited value submit a task or capture a context while it is copied for one.
 ///
 /// The methods panic where their `try_` twins return an [`AccessError`](crate::AccessError): when
 /// the thread is ending and its slots have been torn down, when the value is borrowed by an

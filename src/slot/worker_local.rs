@@ -39,7 +39,7 @@ macro_rules! lends {
             }
         }
 
-        /// Calls `f` like [`with`](Self::with), and says so if it cannot.
+        /// Calls `f` like [`with`](Self::with), or returns an error.
         ///
         /// # Errors
         ///

@@ -8,9 +8,9 @@ use crate::foreign::{BoxError, ScopedCarrier};
 /// Carries the tokio runtime that is current where a task is submitted, so that the task can spawn
 /// on it, and use its timers and sockets.
 ///
-/// A task that is submitted outside of a runtime runs in whichever is current on its thread. On a
-/// worker of a pool that is none, and then nothing can be spawned. What tokio itself runs, be it a
-/// future or a closure, stays in the runtime that runs it, wherever it was made.
+/// A task that is submitted outside of any runtime finds whichever is current on its thread. On a
+/// worker of a pool that is none, so it cannot spawn. What tokio itself runs, be it a future or a
+/// closure, stays in the runtime that runs it, wherever it was made.
 ///
 /// Added in a [`Scoped`](crate::foreign::Scoped).
 ///
