@@ -298,8 +298,8 @@ impl Parked {
         }
     }
 
-    /// Returns whether the items, of which there are some, are in their cells during a poll: they
-    /// are unless the thread's slots have ended.
+    /// Returns whether the items, of which there is at least one, lie in their cells: during a poll
+    /// they do, unless the thread's slots have ended.
     fn is_linked(&self) -> bool {
         self.home & !SEVERAL == LINKED
     }

@@ -282,7 +282,7 @@ impl Drop for Frame<'_> {
     }
 }
 
-/// The same for a frame that stays where it is.
+/// The same for the frame of [`run`], which stays where it is.
 struct CloseOnUnwind<'o>(&'o Open<DIRECT>);
 
 impl Drop for CloseOnUnwind<'_> {

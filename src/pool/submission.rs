@@ -101,7 +101,7 @@ impl Pool {
         (f.into_inner(), context)
     }
 
-    /// Returns the context that a task submitted here and now gets.
+    /// Captures the context of a task that is submitted here and now.
     #[inline]
     #[track_caller]
     pub(crate) fn context(&self) -> Context {

@@ -205,7 +205,7 @@ impl List {
                     Used::Owned(instances) => {
                         if let Some(instances) = instances.upgrade() {
                             // If the owner goes away at this very moment, its initialiser, which is
-                            // code of others, ends here.
+                            // user code, ends here.
                             let _unreportable = frame::contained(|| instances.end());
                         }
                     }

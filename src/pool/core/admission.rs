@@ -115,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Returns the number that the next task will have, for one that never gets one.
+    /// Returns a number for a task that was refused: the one that the next task will get.
     pub(crate) fn next_number(&self) -> u64 {
         self.admission.count()
     }

@@ -100,7 +100,8 @@ impl Core {
     pub(crate) fn new(settings: Settings, id: u64, threads: Threads) -> Self {
         let Settings { workers, isolation, carriers, capacity, hooks, leak_watch, caller_helps } =
             settings;
-        // What a worker has and other threads do not: these tasks cannot do without.
+        // Such tasks need what only a worker has: slots that stay, carriers, what the start hook
+        // has set up, the watch.
         let caller_helps = caller_helps
             && isolation == Isolation::Reset
             && carriers.is_none()

@@ -50,7 +50,7 @@ pub(crate) trait Shift {
     fn more(&self) {}
     /// Returns whether others wait for this thread, so that the helper is to leave: with
     /// [`Help::GaveWay`].
-    fn is_over(&self) -> bool {
+    fn must_give_way(&self) -> bool {
         false
     }
     /// Calls a helper in the place of one that has left with [`Help::GoOn`].
@@ -140,8 +140,8 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// A group's tickets on the queue. A helper that comes back from a ticket has found nothing more to
-/// start, so it closes the latch.
+/// A group's tickets on the queue. What a helper says when it stops ([`Help`]) decides whether the
+/// latch is closed or a ticket goes back.
 pub(crate) struct Ticket {
     group: Group,
     /// How many tickets may still be put on the queue.
@@ -198,7 +198,7 @@ impl Shift for TicketShift<'_> {
         self.core.is_forked()
     }
 
-    fn is_over(&self) -> bool {
+    fn must_give_way(&self) -> bool {
         current::has_directed() || self.core.is_crowded(self.ticket.group.latch.queued())
     }
 }

@@ -157,7 +157,7 @@ where
                 turn = None;
                 self.shift.more();
             }
-            if self.shift.is_over() && self.stay().is_over() {
+            if self.shift.must_give_way() && self.stay().has_passed() {
                 return Ok(self.leaves(size, Help::GaveWay));
             }
         }
@@ -395,8 +395,8 @@ fn outside_of_frames<E>(
     shift: &dyn Shift,
     alone: bool,
 ) -> Help {
-    // A carrier that stays attached has the worker retired, and so may a leak, so
-    // none is claimed ahead, unless the map ends with such a failure.
+    // A carrier that stays attached, or a leak, may have the worker retired after any item, so none
+    // is claimed ahead, unless the map ends with such a failure.
     let may_retire = alone && run.context.has_carriers() || run.core.leak_watch.may_renew();
     let learned = helper.comes();
     let mut size = if may_retire { ChunkSize::one_by_one() } else { learned };
@@ -423,7 +423,7 @@ fn outside_of_frames<E>(
         if size.done(len) {
             shift.more();
         }
-        if shift.is_over() && helper.stay().is_over() {
+        if shift.must_give_way() && helper.stay().has_passed() {
             return helper.leaves(size, Help::GaveWay);
         }
     }

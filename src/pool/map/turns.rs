@@ -55,7 +55,7 @@ pub(crate) enum Stay {
 
 impl Stay {
     /// Returns whether it is over for one whose thread others need.
-    pub(crate) fn is_over(self) -> bool {
+    pub(crate) fn has_passed(self) -> bool {
         match self {
             Self::ToTheEnd => false,
             Self::Until(end) => Instant::now() >= end,
@@ -64,8 +64,8 @@ impl Stay {
     }
 
     /// Returns whether it is over for one that waits for its turn.
-    fn is_over_in(self, shift: &dyn Shift) -> bool {
-        self.is_over() && (matches!(self, Self::NotAtAll) || shift.is_over())
+    fn has_passed_in(self, shift: &dyn Shift) -> bool {
+        self.has_passed() && (matches!(self, Self::NotAtAll) || shift.must_give_way())
     }
 
     /// Parks until it is to be asked again whether it is over, at most.
@@ -191,7 +191,7 @@ impl<T> Turns<T> {
         run_visit: impl Fn() -> bool,
     ) -> Option<Turn<'t, T>> {
         let me = seam::current();
-        while !stay.is_over_in(shift) {
+        while !stay.has_passed_in(shift) {
             if shift.is_forked() {
                 // Who has the turn is the parent's, and so is the list, perhaps in a change.
                 return None;

@@ -46,9 +46,9 @@ impl<E> Verdict<E> {
 
     /// Stops the map for a reason. Of several failures the first is kept, of several stops the one
     /// that comes first in the input. Returns the reason that is not.
-    #[must_use = "a failure is to be reported"]
     ///
     /// None is kept where a thread of the parent process held the lock when this one was forked.
+    #[must_use = "a failure is to be reported"]
     pub(crate) fn stop(
         &self,
         reason: StopReason<E>,

@@ -30,7 +30,7 @@ struct Here {
     bound: bool,
     /// Whether it is a worker at its end, which is as fit for tasks as it was.
     ending: bool,
-    /// Whether it is a worker that calls a hook, which nobody counts.
+    /// Whether it is a worker that calls a hook, for which `wait_idle` does not wait.
     in_hook: bool,
     /// How many drops of what was not let in are made on this thread, one inside the other.
     refused: u16,

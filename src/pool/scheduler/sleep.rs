@@ -1,9 +1,10 @@
 //! How workers fall asleep and are woken.
 //!
 //! A wake-up costs the submitter a system call, so it is made only when somebody sleeps and nobody
-//! is searching already. A worker *searches* from the moment it is notified until it has found work
-//! (or goes back to sleep). One word counts both kinds: sleepers in the low half, searchers in the
-//! high.
+//! is searching already. A worker *searches* from the moment it is notified, or takes itself off
+//! the list because it saw work or a call, until it has found work or goes back to sleep. One word
+//! counts both kinds: sleepers in the low half, searchers in the high. A worker that runs a task is
+//! counted as neither.
 //!
 //! Invariants:
 //!
@@ -22,8 +23,9 @@
 //!    | worker: itself no longer a searcher | `stop_searching` | the queue |
 //!
 //!    If the submitter sees no sleeper, every worker that falls asleep later sees the work. If it
-//!    sees a searcher and therefore wakes nobody, the last searcher, when it stops, sees the work
-//!    and wakes a sleeper for it.
+//!    sees a searcher and therefore wakes nobody, the last searcher, when it stops, sees the work:
+//!    it takes it, or wakes a sleeper for it. What is directed to one worker is no part of this:
+//!    see `WorkerSlot::deliver`.
 
 use std::sync::Arc;
 

@@ -111,7 +111,7 @@ fn starts(core: &Core, slot: &WorkerSlot) -> bool {
 
 /// Runs a hook, which counts as a task while the pool is open.
 fn hook(core: &Core, call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    // Nobody counts it, and it may take its time.
+    // Nobody who waits for the pool to be idle waits for a hook, which may take its time.
     core.tell_if_idle();
     let _counts = HookRun::begin(core);
     current::run_hook(call)
