@@ -184,6 +184,10 @@ fn the_error_of_an_initialiser_is_equal_to_its_clones_only() {
     let error = fails();
     assert_eq!(error.clone(), error);
     assert_ne!(fails(), error);
+    assert!(error.is_init() && !error.is_borrowed());
+    let worker_local = OwnedWorkerLocal::new(|| 7_u8);
+    let borrowed = worker_local.with(|_| worker_local.try_with(|_| ()).unwrap_err());
+    assert!(borrowed.is_borrowed() && !borrowed.is_init());
 }
 
 // Broke: an assertion, in debug builds.
