@@ -40,14 +40,25 @@ fn with_results<'a, H>(
     floods: usize,
     producers: usize,
     submit: impl Fn() -> H + Sync + 'a,
-    join: impl Fn(H) -> i32 + Sync + 'a,
+    join_all: impl Fn(Vec<H>) + Sync + 'a,
 ) -> Box<dyn Fn() + 'a> {
     times(floods, move || {
         by_threads(producers, &|| {
-            let tasks: Vec<_> = (0..FLOOD / producers).map(|_| submit()).collect();
-            tasks.into_iter().for_each(|task| _ = black_box(join(task)));
+            join_all((0..FLOOD / producers).map(|_| submit()).collect());
         });
     })
+}
+
+/// Takes the results one by one.
+fn each<H>(join: impl Fn(H) -> i32) -> impl Fn(Vec<H>) {
+    move |tasks| tasks.into_iter().for_each(|task| _ = black_box(join(task)))
+}
+
+/// Awaits the results one by one.
+async fn await_all<H: Future>(tasks: Vec<H>) {
+    for task in tasks {
+        black_box(task.await);
+    }
 }
 
 /// The same with a pool that has no handles: the results come through a channel for each producer,
@@ -121,7 +132,7 @@ pub(crate) fn rows() {
                         floods,
                         producers,
                         || pool.submit(|| black_box(1)),
-                        |task| task.join().unwrap(),
+                        each(|task: cleanslate::JoinHandle<_>| task.join().unwrap()),
                     ),
                 ),
                 (
@@ -130,7 +141,7 @@ pub(crate) fn rows() {
                         floods,
                         producers,
                         || rusty.evaluate(|| black_box(1)),
-                        rusty_pool::JoinHandle::await_complete,
+                        each(rusty_pool::JoinHandle::await_complete),
                     ),
                 ),
                 (
@@ -139,12 +150,17 @@ pub(crate) fn rows() {
                         floods,
                         producers,
                         || tokio.spawn_blocking(|| black_box(1)),
-                        |task| tokio.block_on(task).unwrap(),
+                        |tasks| tokio.block_on(await_all(tasks)),
                     ),
                 ),
                 (
                     "affinitypool",
-                    with_results(floods, producers, || affinity.spawn(|| black_box(1)), block_on),
+                    with_results(
+                        floods,
+                        producers,
+                        || affinity.spawn(|| black_box(1)),
+                        |tasks| block_on(await_all(tasks)),
+                    ),
                 ),
                 (
                     "rayon, a channel",
@@ -169,6 +185,19 @@ pub(crate) fn rows() {
             ("", Box::new(|| _ = black_box(pool.submit(|| black_box(1)).join().unwrap()))),
             ("rayon", Box::new(|| _ = black_box(rayon.install(|| black_box(1))))),
             ("rusty_pool", Box::new(|| _ = rusty.evaluate(|| black_box(1)).await_complete())),
+            (
+                "tokio",
+                Box::new(|| _ = tokio.block_on(tokio.spawn_blocking(|| black_box(1))).unwrap()),
+            ),
+            ("affinitypool", Box::new(|| _ = block_on(affinity.spawn(|| black_box(1))))),
+            (
+                "threadpool, a channel",
+                Box::new(|| {
+                    let (tell, told) = mpsc::channel();
+                    threadpool.execute(move || tell.send(black_box(1)).unwrap());
+                    black_box(told.recv().unwrap());
+                }),
+            ),
         ],
     );
 }

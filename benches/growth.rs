@@ -17,8 +17,20 @@ use self::turns::{Way, patience, turns, work};
 task_local! { static WORD: u64 = 0; }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
 
-/// 256 declared slots.
+/// 256 declared slots, and as many plain thread-locals.
 mod many {
+    use std::cell::Cell;
+    use std::thread::LocalKey;
+
+    macro_rules! plain {
+        ($($name:ident)*) => {
+            std::thread_local! {
+                $(static $name: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };)*
+            }
+            pub(crate) static PLAIN: [&std::thread::LocalKey<std::cell::Cell<u64>>; 16] =
+                [$(&$name),*];
+        };
+    }
     macro_rules! sixteen {
         ($($name:ident)*) => {
             $(mod $name {
@@ -31,8 +43,13 @@ mod many {
                 }
                 pub(super) static ALL: [&TaskLocal<u64>; 16] =
                     [&A, &B, &C, &D, &E, &F, &G, &H, &I, &J, &K, &L, &M, &N, &O, &P];
+                mod plain {
+                    plain! { A B C D E F G H I J K L M N O P }
+                }
+                pub(crate) use plain::PLAIN;
             })*
             pub(crate) static ALL: [&[&cleanslate::TaskLocal<u64>; 16]; 16] = [$(&$name::ALL),*];
+            pub(crate) static PLAIN: [&[&LocalKey<Cell<u64>>; 16]; 16] = [$(&$name::PLAIN),*];
         };
     }
     sixteen! { a b c d e f g h i j k l m n o p }
@@ -203,6 +220,9 @@ fn with_touched() -> Series {
         let slots: Vec<&'static TaskLocal<u64>> =
             many::ALL.iter().flat_map(|slots| slots.iter().copied()).collect();
         let slots = slots[..touched as usize].to_vec();
+        let plain: Vec<_> = many::PLAIN.iter().flat_map(|keys| keys.iter().copied()).collect();
+        let plain: Vec<(_, Cell<u64>)> =
+            plain[..touched as usize].iter().map(|key| (*key, Cell::new(0))).collect();
         let context = Context::empty();
         let ours = move || {
             for _ in 0..TASKS {
@@ -211,10 +231,8 @@ fn with_touched() -> Series {
         };
         let by_hand = move || {
             for _ in 0..TASKS {
-                for _ in 0..touched {
-                    let before = PLAIN.replace(black_box(1));
-                    PLAIN.set(black_box(before));
-                }
+                plain.iter().for_each(|(key, before)| before.set(key.replace(black_box(1))));
+                plain.iter().rev().for_each(|(key, before)| key.set(before.get()));
             }
         };
         let by_hand: Way<'static> = ("set and put back by hand", Box::new(by_hand));
@@ -252,12 +270,14 @@ fn with_nesting() -> Series {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args();
-    let plots: Option<PathBuf> = arguments
-        .by_ref()
-        .any(|argument| argument == "--plots")
-        .then(|| arguments.next())
-        .flatten()
-        .map(PathBuf::from);
+    let draws = arguments.by_ref().any(|argument| argument == "--plots");
+    let plots = arguments.next().filter(|_| draws).map(PathBuf::from);
+    if draws && plots.is_none() {
+        return Err("--plots wants a directory".into());
+    }
+    if let Some(directory) = &plots {
+        std::fs::create_dir_all(directory)?;
+    }
     for series in [with_workers, with_tasks, with_slots, with_touched, with_nesting] {
         let series = series();
         series.print(plots.is_some());

@@ -125,12 +125,24 @@ fn geometric_mean(ratios: &[f64]) -> f64 {
     (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp()
 }
 
+fn median(mut ratios: Vec<f64>) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let only = arguments.iter().position(|a| a == "--cell").map(|at| arguments[at + 1].clone());
+    let only = arguments.iter().position(|a| a == "--cell").map(|at| arguments.get(at + 1));
+    let known = ["--bench", "--test", "--helps", "--cell"];
+    let unknown = |a: &&String| a.starts_with('-') && !known.contains(&a.as_str());
+    if only == Some(None) || arguments[1..].iter().any(|a| unknown(&a)) {
+        eprintln!("usage: latency [--helps] [--cell WORD]");
+        std::process::exit(2);
+    }
+    let only = only.flatten();
     let blocks = if has("--test") { 1 } else { BLOCKS };
-    let builder = Pool::builder().workers(WORKERS);
+    let builder = Pool::builder().workers(WORKERS).caller_helps(has("--helps"));
     let ours = builder.build().unwrap();
     let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().unwrap();
     let busy = Arc::new(AtomicBool::new(false));
@@ -181,13 +193,19 @@ fn main() {
     }
     over.store(true, Ordering::Relaxed);
     load.join().unwrap();
+    if p50s.is_empty() {
+        eprintln!("no kind of call has this word in its name");
+        std::process::exit(2);
+    }
     let half = p50s.len() / 2;
     for (what, ratios) in [("p50", &p50s), ("p99", &p99s)] {
         println!(
-            "geometric mean of {what}: {:.2} (quiet {:.2}, busy {:.2}); {} of {} above 1.0",
+            "geometric mean of {what}: {:.2} (quiet {:.2}, busy {:.2}), median {:.2}; {} of {} \
+             above 1.0",
             geometric_mean(ratios),
             geometric_mean(&ratios[..half]),
             geometric_mean(&ratios[half..]),
+            median(ratios.clone()),
             ratios.iter().filter(|ratio| **ratio > 1.0).count(),
             ratios.len(),
         );

@@ -49,7 +49,7 @@ fn row(what: &str, ways: &[Way<'_>]) {
     }
     let pace = median(&mut paces);
     for cost in costs.iter_mut().flatten() {
-        *cost = (*cost - pace).max(0.0);
+        *cost -= pace;
     }
     let medians: Vec<f64> = costs.iter().map(|costs| median(&mut costs.clone())).collect();
     let best = (1..ways.len()).min_by(|a, b| medians[*a].total_cmp(&medians[*b])).unwrap();
@@ -62,8 +62,8 @@ fn row(what: &str, ways: &[Way<'_>]) {
     };
     let others: Vec<_> = ways[1..]
         .iter()
-        .zip(&medians[1..])
-        .map(|(way, median)| format!("{} {}", way.0, time(*median)))
+        .enumerate()
+        .map(|(n, way)| format!("{} {} ({})", way.0, time(medians[n + 1]), spread(n + 1)))
         .collect();
     println!(
         "| {what} | {} ({}) | {} | {ratio:.2} | 1.0 |",
@@ -75,8 +75,8 @@ fn row(what: &str, ways: &[Way<'_>]) {
 
 pub(crate) fn sparse() {
     println!("\n## Processor time of a task, one a millisecond, two workers\n");
-    println!("Less the time of the pause itself, of all threads together.\n");
-    println!("| | cleanslate (deciles) | beside it | ratio of the medians | budget |");
+    println!("Less the time of the pause itself, of all threads together, with deciles.\n");
+    println!("| | cleanslate | beside it | ratio of the medians | budget |");
     println!("|---|---|---|---|---|");
     let pool = Pool::new(2).unwrap();
     pool.broadcast(|| ());
@@ -123,7 +123,9 @@ pub(crate) fn sparse() {
             ),
         ],
     );
-    println!("\nThe workers of an idle pool: {} in a second (budget 0).", time(idle));
+    // Two clocks are not read at one moment.
+    let idle = if idle < 1e3 { "less than 1 µs".to_owned() } else { time(idle) };
+    println!("\nThe workers of an idle pool: {idle} in a second (budget 0).");
 }
 
 /// Returns what other threads than this one do in a second.

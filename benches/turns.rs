@@ -15,7 +15,7 @@ pub(crate) fn patience() -> Duration {
     Duration::from_millis(if short { 1 } else { 1000 })
 }
 
-/// How long a side waits that has a turn of a single run: until the threads of the one before are
+/// How long the sides wait of which one has a turn of a single run: until the threads of the one before are
 /// asleep. Sixty-four of rayon's look for work for some milliseconds when they have none; on two
 /// cores a map of ten milliseconds that began meanwhile took a fifth longer.
 fn pause() -> Duration {
@@ -31,6 +31,8 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 /// Returns how often a side runs in a turn: for a thousandth of the row's time at least, so that
 /// neither the clock matters, nor what the others have left in the caches and asleep.
 fn runs(way: &Way<'_>) -> usize {
+    // The first calls are not like the others.
+    (0..3).for_each(|_| way.1());
     let mut runs = 1;
     // Twice, lest an interruption passes for work.
     while (0..2).any(|_| time(way, runs) < patience() / 1000) {
@@ -49,14 +51,17 @@ fn time(way: &Way<'_>, runs: usize) -> Duration {
 /// each per unit, and the first side's ratios to that of the others with the best median, in order.
 pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration) -> (Vec<f64>, Vec<f64>) {
     let runs: Vec<usize> = ways.iter().map(runs).collect();
+    // For all sides of a row or for none.
+    let rests = runs.contains(&1);
     let mut took: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     let began = Instant::now();
     while took[0].len() < LEAST || began.elapsed() < patience {
         let first = took[0].len();
         for n in 0..ways.len() {
-            // Who is first changes with every round.
-            let side = (n + first) % ways.len();
-            if runs[side] == 1 {
+            // Who is first changes with every round, and with every other one who is next.
+            let ahead = if first.is_multiple_of(2) { n } else { ways.len() - n };
+            let side = (first + ahead) % ways.len();
+            if rests {
                 std::thread::sleep(pause());
             }
             let nanos = time(&ways[side], runs[side]).as_nanos() as f64;
