@@ -1,8 +1,8 @@
 //! What do carriers cost the items of a map?
 //!
-//! Those of `tracing`, with a subscriber, and of OpenTelemetry, both of a pool. They tidy up between
-//! two items and are attached once for many. Beside that, the same carriers without this, which are
-//! attached for each item, and a map in a pool that carries nothing: medians of turns.
+//! Those of `tracing`, with a subscriber, and of OpenTelemetry, both of a pool. They tidy up
+//! between two items and are attached once for many. Beside that, the same carriers without this,
+//! which are attached for each item, and a map in a pool that carries nothing: medians of turns.
 
 mod turns;
 

@@ -15,9 +15,10 @@ pub(crate) fn patience() -> Duration {
     Duration::from_millis(if short { 1 } else { 1000 })
 }
 
-/// How long the sides wait of which one has a turn of a single run: until the threads of the one before are
-/// asleep. Sixty-four of rayon's look for work for some milliseconds when they have none; on two
-/// cores a map of ten milliseconds that began meanwhile took a fifth longer.
+/// How long each side of a row waits where one of them has a turn of a single run: until the
+/// threads of the one before are asleep. Sixty-four of rayon's look for work for some milliseconds
+/// when they have none; on two cores a map of ten milliseconds that began meanwhile took a fifth
+/// longer.
 fn pause() -> Duration {
     patience() / 100
 }

@@ -314,8 +314,8 @@ impl PoolBuilder {
     /// The first item of a map runs before anybody is woken, so where single items take long, a map
     /// of a few of them takes up to one item longer.
     ///
-    /// It waits for room in a bounded queue as ever, but for the two tasks of a
-    /// [`join`](Pool::join).
+    /// It waits for room in a bounded queue as ever, but the two tasks of a [`join`](Pool::join)
+    /// pass.
     ///
     /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
     /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor by a

@@ -420,8 +420,8 @@ impl<R> Future for JoinHandle<R> {
     /// awaited by `block_on` inside a task should not broadcast on the same pool; nor wait for
     /// another future of the same `block_on`, which is not polled while the task runs in its place.
     ///
-    /// With the feature `tokio` it counts against the budget of the task that tokio polls here, as
-    /// a handle of tokio does: a loop over handles that are done yields now and then.
+    /// It takes no part in tokio's cooperative budget: a loop over handles that are all done never
+    /// yields. Where it could be long, await `tokio::task::consume_budget()` in it.
     ///
     /// A poll that is ready has taken the result, also if that is an error because tasks are nested
     /// too deep, or because this is a forked child.
@@ -432,8 +432,7 @@ impl<R> Future for JoinHandle<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut PollContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
-        let polled = wait::poll_cooperatively(cx, |cx| poll(job.any(), &this.core, cx));
-        let done = ready!(polled);
+        let done = ready!(poll(job.any(), &this.core, cx));
         // The handle is done with the job before it lets go of it, which may exit the process from
         // within a drop, and so drop this handle.
         let Some(job) = this.job.take() else { unreachable!("a poll leaves the job") };

@@ -11,7 +11,6 @@ use super::core::capacity::Waiting;
 use super::error::Refused;
 use super::handle::JoinHandle;
 use super::pool::Pool;
-use super::scheduler::wait;
 use crate::frame::Framed;
 
 impl Pool {
@@ -187,8 +186,7 @@ impl Future for Reserve<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { pool: place, line } = self.get_mut();
         let Some(pool) = *place else { panic!("a reservation was polled after it had ended") };
-        let poll = |cx: &mut Context<'_>| pool.core().poll_reserve(line, cx.waker());
-        let taken = ready!(wait::poll_cooperatively(cx, poll));
+        let taken = ready!(pool.core().poll_reserve(line, cx.waker()));
         *place = None;
         Poll::Ready(match taken {
             Ok(()) => Ok(Permit::new(pool)),

@@ -1,8 +1,8 @@
-//! Threads that drive futures of tokio: a warning where one blocks, and the budget of its tasks.
+//! A warning where a thread that drives futures of tokio blocks.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use ::tokio::runtime::Handle;
 use ::tokio::task::coop;
@@ -38,18 +38,6 @@ pub(crate) fn warn_if_driven() {
              inside `spawn_blocking`, and do not let the last handle of a pool be dropped there."
         ));
     }
-}
-
-/// Polls as a resource of tokio does: what is ready counts against the budget of the task that is
-/// polled on this thread, if tokio polls one. Without budget it is pending.
-pub(crate) fn poll_cooperatively<R>(
-    context: &mut Context<'_>,
-    poll: impl FnOnce(&mut Context<'_>) -> Poll<R>,
-) -> Poll<R> {
-    let budget = ready!(coop::poll_proceed(context));
-    let ready = ready!(poll(context));
-    budget.made_progress();
-    Poll::Ready(ready)
 }
 
 /// Returns whether a future of tokio is polled on this thread, which is in a runtime. Only such a

@@ -1,7 +1,6 @@
 //! [`RuntimeCarrier`].
 
 use ::tokio::runtime::Handle;
-use ::tokio::task;
 
 use crate::foreign::{BoxError, ScopedCarrier};
 
@@ -9,8 +8,9 @@ use crate::foreign::{BoxError, ScopedCarrier};
 /// on it, and use its timers and sockets.
 ///
 /// A task that is submitted outside of any runtime finds whichever is current on its thread. On a
-/// worker of a pool that is none, so it cannot spawn. What tokio itself runs, be it a future or a
-/// closure, stays in the runtime that runs it, wherever it was made.
+/// worker of a pool that is none, so it cannot spawn. It is for pools:
+/// [installed](crate::foreign::install), it also takes what is isolated in one runtime and spawned
+/// on another one back to the first.
 ///
 /// Added in a [`Scoped`](crate::foreign::Scoped).
 ///
@@ -43,8 +43,7 @@ impl ScopedCarrier for RuntimeCarrier {
     }
 
     fn around<R>(&self, handle: &Option<Handle>, body: impl FnOnce() -> R) -> Result<R, BoxError> {
-        let handle = handle.as_ref().filter(|_| task::try_id().is_none());
-        let _entered = handle.map(Handle::enter);
+        let _entered = handle.as_ref().map(Handle::enter);
         Ok(body())
     }
 

@@ -8,7 +8,7 @@ use crate::support::{Census, Counted, in_a_process_of_its_own, panic_of, quiet};
 use cleanslate::foreign::{Scoped, install};
 use cleanslate::future::FutureExt;
 use cleanslate::tokio::{JoinSet, RuntimeCarrier, spawn, spawn_blocking, spawn_local};
-use cleanslate::{Pool, isolated, task_local};
+use cleanslate::{Pool, task_local};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, yield_now};
@@ -104,7 +104,7 @@ fn a_large_future_can_be_spawned_where_a_bare_one_can() {
 #[test]
 fn what_an_executor_inside_of_a_task_runs_bare_is_part_of_the_task() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let found = isolated(|| {
+    let found = cleanslate::isolated(|| {
         LEFT.set(1);
         let seen = runtime.block_on(async { tokio::spawn(async { look().1 }).await.unwrap() });
         (seen, LEFT.get())
@@ -270,37 +270,4 @@ fn an_installed_runtime_goes_along_with_tasks_of_pools() {
     assert!(pool.submit(is_in_one).join().unwrap());
     drop(entered);
     assert!(!pool.submit(is_in_one).join().unwrap(), "afterwards, on the same worker");
-}
-
-// Broke: a carrier that was installed took them to the runtime in which they were made.
-#[test]
-fn what_tokio_runs_stays_in_the_runtime_that_runs_it() {
-    let name = "spawn::what_tokio_runs_stays_in_the_runtime_that_runs_it";
-    if !in_a_process_of_its_own(name) {
-        return;
-    }
-    install(Scoped(RuntimeCarrier)).unwrap();
-    let id = || Handle::current().id();
-    let makes = Builder::new_current_thread().build().unwrap();
-    for runs in runtimes() {
-        let (set, future, closure) = makes.block_on(async {
-            let on = runs.handle();
-            let mut set = JoinSet::new();
-            set.spawn_on(async move { id() }, on);
-            set.spawn_blocking_on(id, on);
-            set.spawn_on(async move { spawn(async move { id() }).await.unwrap() }, on);
-            let future = on.spawn(async move { id() }.isolated());
-            let closure = on.spawn_blocking(isolated(id));
-            let in_pool = Pool::new(1).unwrap().submit(id);
-            assert_eq!(in_pool.await.unwrap(), makes.handle().id(), "a pool's task has none");
-            (set, future, closure)
-        });
-        let found = runs.block_on(async {
-            let mut found = set.join_all().await;
-            found.push(future.await.unwrap());
-            found.push(closure.await.unwrap());
-            found
-        });
-        assert_eq!(found, [runs.handle().id(); 5]);
-    }
 }

@@ -2,8 +2,9 @@
 //! wait for a place.
 //!
 //! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
-//! (they would wait for themselves). A place that becomes free is handed to the first in the line,
-//! so nobody overtakes.
+//! (they would wait for themselves), and so does what its own thread runs unless somebody else
+//! comes before. A place that becomes free is handed to the first in the line, so none of those who
+//! wait overtakes another.
 //!
 //! Invariants:
 //!

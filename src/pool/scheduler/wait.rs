@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::awake::{Awake, GLANCE, QUICK, RESULT, nanos};
@@ -100,19 +99,6 @@ pub(crate) fn note_wait() {
     if !current::is_worker() {
         crate::sync::driven::warn_if_driven();
     }
-}
-
-/// Polls; where tokio drives the future, as one of its own resources.
-pub(crate) fn poll_cooperatively<R>(
-    cx: &mut Context<'_>,
-    poll: impl FnOnce(&mut Context<'_>) -> Poll<R>,
-) -> Poll<R> {
-    #[cfg(feature = "tokio")]
-    // As in `note_wait`.
-    if !current::is_worker() {
-        return crate::sync::driven::poll_cooperatively(cx, poll);
-    }
-    poll(cx)
 }
 
 /// Calls `note` before it parks, if it does.
