@@ -42,13 +42,16 @@ fn a_visit_on_top_of_an_initialiser_that_waits_has_an_instance_of_its_own() {
 }
 
 #[test]
-fn an_initialiser_that_needs_itself_in_a_task_on_top_of_it_is_an_error() {
+fn an_initialiser_that_needs_itself_is_an_error_also_in_a_task_on_top_of_it() {
     worker_local! {
+        static ITSELF: u32 = ITSELF.with(|n| *n);
         static IN_A_FRAME: u32 = Context::empty().run(|| IN_A_FRAME.with(|n| *n));
         static OTHER: u32 = 0;
     }
     quiet();
     on_a_thread(|| {
+        let said = panic_of(|| ITSELF.with(|_| ()));
+        assert!(said.contains("ITSELF` is needed by its own initialiser"), "{said}");
         assert!(panic_of(|| IN_A_FRAME.with(|_| ())).contains("perhaps one of them needs itself"));
         assert_eq!(OTHER.with(|n| *n), 0, "others can be made");
     });
