@@ -60,6 +60,7 @@ pages! {
     /// [src/frame/touch.rs]: ../../../src/cleanslate/frame/touch.rs.html
     /// [src/panic.rs]: ../../../src/cleanslate/panic.rs.html
     /// [src/pool/core/admission.rs]: ../../../src/cleanslate/pool/core/admission.rs.html
+    /// [src/pool/core/capacity.rs]: ../../../src/cleanslate/pool/core/capacity.rs.html
     /// [src/pool/core/phase.rs]: ../../../src/cleanslate/pool/core/phase.rs.html
     /// [src/pool/core/running.rs]: ../../../src/cleanslate/pool/core/running.rs.html
     /// [src/pool/isolation.rs]: ../../../src/cleanslate/pool/isolation.rs.html

@@ -53,7 +53,7 @@ pub(super) const EXTRA: usize = 4096;
 /// start with the flags `OWN`.
 ///
 /// Most frames are the only one of their thread, and know what to put back (T6): they keep nothing.
-/// To open one takes two comparisons and a store, to close it one of each.
+/// To open one takes three comparisons and a store, to close it two and one.
 #[derive(Debug)]
 pub(super) struct Open<const OWN: u32>(Option<Below>);
 
