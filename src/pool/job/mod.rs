@@ -259,14 +259,13 @@ impl dyn AnyJob + '_ {
 
     /// Tells a waiter that the job is done, since nobody else will.
     pub(crate) fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
-        tell(&waiter, core, self.labelled());
-        self.drop_waiter(core, Some(waiter));
+        wake(core, waiter, self.labelled());
     }
 
-    /// Drops what waited. It may hold a waker, which is user code.
+    /// Drops user code that came in through the handle, contained.
     pub(crate) fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
-        if let Some(waiter) = waiter.filter(|waiter| !matches!(**waiter, Waiter::Thread(_))) {
-            core.drop_contained(waiter, self.labelled());
+        if let Some(waiter) = waiter {
+            drop_waiter(core, waiter, self.labelled());
         }
     }
 }
@@ -295,6 +294,18 @@ where
 
 fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
     not_in_carrier(|| job.claim(core, How::Inline))
+}
+
+fn wake(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
+    tell(&waiter, core, label);
+    drop_waiter(core, waiter, label);
+}
+
+fn drop_waiter(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
+    // It may hold a waker, which is user code.
+    if !matches!(*waiter, Waiter::Thread(_)) {
+        core.drop_contained(waiter, label);
+    }
 }
 
 /// Tells a waiter and those behind it.
@@ -388,7 +399,7 @@ where
             };
             match completion {
                 Completion::Attached(None) => {}
-                Completion::Attached(Some(waiter)) => (self as &dyn AnyJob).wake(core, waiter),
+                Completion::Attached(Some(waiter)) => wake(core, waiter, self),
                 Completion::Detached => self.discard(core),
             }
         }
