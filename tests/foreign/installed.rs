@@ -1,5 +1,4 @@
-//! Carriers of the process. Each test in a process of its own, since nothing takes them off the
-//! list.
+//! Carriers of the process; each test in a process of its own, since nothing uninstalls them.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,13 +1,16 @@
 //! A thread that drives futures and blocks is told so; others are not.
 
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::support::{alone, printed_in_a_process_of_its_own, printed_until_input_ends};
 use cleanslate::Pool;
 use cleanslate::tokio::{spawn, spawn_blocking};
 use tokio::runtime::Builder;
+use tokio::sync::mpsc::unbounded_channel;
 
 const SAYS: &str = "a thread of a tokio runtime blocks";
 
@@ -61,6 +64,25 @@ fn a_blocking_wait_in_the_main_future_is_told() {
     Builder::new_current_thread().build().unwrap().block_on(async {
         block(&pool);
         block_until_it_is_told(&pool);
+    });
+}
+
+// Broke: the look whether a thread that blocks drives a task used up that task's budget, so that
+// nothing of tokio was ready until its next poll.
+#[test]
+fn a_blocking_wait_that_is_told_of_leaves_the_task_its_budget() {
+    let name = "blocking::a_blocking_wait_that_is_told_of_leaves_the_task_its_budget";
+    if let Some(printed) = printed_until_input_ends(name, SAYS) {
+        assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        let (tell, mut told) = unbounded_channel();
+        tell.send(1).unwrap();
+        block_until_it_is_told(&pool);
+        let polled = pin!(told.recv()).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled, Poll::Ready(Some(1)));
     });
 }
 

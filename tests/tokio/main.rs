@@ -4,6 +4,5 @@
 mod support;
 
 mod blocking;
-mod budget;
 mod permit;
 mod spawn;
