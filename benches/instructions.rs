@@ -88,7 +88,7 @@ fn frame_with_an_empty_string(context: Context) {
     }
 }
 
-#[library_benchmark(config = limit(2_780))]
+#[library_benchmark(config = limit(2_800))]
 #[bench::it(context())]
 fn isolated_closure(_warm: Context) {
     let f = isolated_fn(|n: u64| black_box(n) + 1);

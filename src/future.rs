@@ -19,12 +19,12 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use crate::context::{self, Context, RunError};
+use crate::context::{self, Context, Origin, RunError};
 use crate::foreign::CarrierError;
 use crate::frame::snapshot::Snapshot;
 use crate::frame::{CleanupError, Parked, contained};
@@ -82,8 +82,12 @@ pub trait FutureExt: Future + Sized {
     #[track_caller]
     fn isolated(self) -> Isolated<Self> {
         // In its place at once: where nothing is optimised a future is copied at each step.
-        let mut task =
-            Isolated { future: Some(self), context: Context::empty(), parked: Parked::default() };
+        let mut task = Isolated {
+            future: Some(self),
+            context: Context::empty(),
+            parked: Parked::default(),
+            made: Location::caller(),
+        };
         task.context = Context::capture();
         task
     }
@@ -106,9 +110,11 @@ pub trait FutureExt: Future + Sized {
     /// SEEN.set(true);
     /// assert!(!futures_lite::future::block_on(task.isolated_in(&Context::empty())));
     /// ```
+    #[track_caller]
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
         let context = context.clone().submitted();
-        Isolated { future: Some(self), context, parked: Parked::default() }
+        let made = Location::caller();
+        Isolated { future: Some(self), context, parked: Parked::default(), made }
     }
 }
 
@@ -130,6 +136,7 @@ pub struct Isolated<F: Future> {
     future: Option<F>,
     context: Context,
     parked: Parked,
+    made: &'static Location<'static>,
 }
 
 // A poll that panics ends the future, or was over when a carrier failed: nobody finds it in the
@@ -143,6 +150,7 @@ impl<F: Future> fmt::Debug for Isolated<F> {
             .field("is_over", &self.future.is_none())
             .field("context", &self.context)
             .field("slots", &self.parked)
+            .field("made", &format_args!("{}", self.made))
             .finish_non_exhaustive()
     }
 }
@@ -239,14 +247,14 @@ impl<F: Future> Isolated<F> {
         inherits: Option<&Arc<Snapshot>>,
         errors: Errors<'_>,
     ) -> Poll<F::Output> {
-        let Self { future, parked, .. } = self;
+        let Self { future, parked, made, .. } = self;
         // SAFETY: F1: the field is pinned, as the callers' `self` is.
         let future = unsafe { Pin::new_unchecked(future) };
         let (Polled { poll, dropped }, ended) =
             parked.poll(inherits, || poll_once(future, cx), |p| p.poll.is_ready());
         match (poll, dropped, ended) {
             (Poll::Pending, Ok(()), None) => Poll::Pending,
-            (poll, dropped, ended) => over(poll, dropped, ended, errors),
+            (poll, dropped, ended) => over(poll, dropped, ended, errors, made),
         }
     }
 
@@ -270,7 +278,9 @@ impl<F: Future> Isolated<F> {
         let inherits = context.inherits();
         let mut visit = || visited = Some(catch(|| self.visit(cx, inherits, Some(&mut error))));
         let later = attached(context, &mut visit);
-        let later = later.unwrap_or_else(|error| RunError::carrier(error).raise(None));
+        let later = later.unwrap_or_else(|error| {
+            RunError::carrier(error).raise(Some(Origin::Isolated(self.made)))
+        });
         let poll = match visited {
             None => unreachable!("it is called unless a carrier is refused"),
             // The poll's own panic wins.
@@ -280,7 +290,7 @@ impl<F: Future> Isolated<F> {
         CleanupError::add(&mut error, later);
         match error {
             None => poll,
-            Some(error) => fail(poll, error),
+            Some(error) => fail(poll, error, self.made),
         }
     }
 
@@ -314,12 +324,13 @@ fn over<R>(
     dropped: Result<(), Payload>,
     ended: Option<CleanupError>,
     errors: Errors<'_>,
+    made: &'static Location<'static>,
 ) -> Poll<R> {
     let mut error = dropped.err().map(CleanupError::other);
     CleanupError::add(&mut error, ended);
     match (errors, error) {
         (_, None) => poll,
-        (None, Some(error)) => fail(poll, error),
+        (None, Some(error)) => fail(poll, error, made),
         (Some(errors), error) => {
             *errors = error;
             poll
@@ -329,9 +340,9 @@ fn over<R>(
 
 /// Drops the output of a task that could not be cleaned up, and panics.
 #[cold]
-fn fail<R>(result: R, error: CleanupError) -> ! {
+fn fail<R>(result: R, error: CleanupError, made: &'static Location<'static>) -> ! {
     let _second = contained(|| drop(result));
-    RunError::cleanup(error).raise(None)
+    RunError::cleanup(error).raise(Some(Origin::Isolated(made)))
 }
 
 impl<F: Future> Drop for Isolated<F> {

@@ -45,7 +45,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::serve::{Out, Serving, serve};
-use crate::context::Context;
+use crate::context::{Context, Wrapping};
 use crate::frame::Framed;
 use crate::future::{FutureExt, Isolated};
 use crate::panic::{Contained, Guarded};
@@ -220,7 +220,7 @@ where
     ///
     /// Panics if an installed carrier cannot capture, be attached or be detached.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        Context::capture_carriers().call(|| self.inner.poll_ready(cx))
+        Wrapping::new(Context::capture_carriers()).call(|| self.inner.poll_ready(cx))
     }
 
     /// Makes the task of the request. The inner service is called in it, when it is polled first.
@@ -234,7 +234,7 @@ where
         // Where one of these panics there is no task to drop the others in.
         let request = Framed::new(request);
         let context = Context::capture_carriers();
-        let nobody = Context::empty().submitted();
+        let nobody = Wrapping::new(Context::empty());
         let next = Framed::new(nobody.call(|| self.inner.clone()));
         let fill = Guarded::new(nobody.call(|| self.fill.clone()));
         // The one that was readied is called, and the clone takes its place.

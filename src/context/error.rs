@@ -129,6 +129,9 @@ impl Error for CaptureError {
 
 /// A closure that was run in a context has no result, though it did not panic.
 ///
+/// Where it is the payload of a panic, the panic hook hears its words, and the line where the
+/// closure was run, or where it or the future was isolated.
+///
 /// # Examples
 ///
 /// ```
@@ -155,6 +158,14 @@ enum RunErrorKind {
     Cleanup(CleanupError),
 }
 
+/// The line of the user's that a task comes from.
+pub(crate) enum Origin<'a> {
+    /// It is run there.
+    Run(&'a Location<'a>),
+    /// It was made there, and is run elsewhere.
+    Isolated(&'a Location<'a>),
+}
+
 impl RunError {
     pub(crate) fn carrier(error: CarrierError) -> Self {
         Self { cause: RunErrorKind::Carrier(error) }
@@ -164,13 +175,14 @@ impl RunError {
         Self { cause: RunErrorKind::Cleanup(error) }
     }
 
-    /// Panics with this error as the payload. The panic hook hears its words, and `at` whose call
-    /// it was: of a payload that is no string it could say nothing.
+    /// Panics with this error as the payload. The panic hook hears its words, and which line of the
+    /// user's it comes from: of a payload that is no string it could say nothing.
     #[cold]
     #[inline(never)]
-    pub(crate) fn raise(self, at: Option<&Location<'_>>) -> ! {
-        let _said = catch(|| match at {
-            Some(at) => panic!("{self} (run at {at})"),
+    pub(crate) fn raise(self, from: Option<Origin<'_>>) -> ! {
+        let _said = catch(|| match from {
+            Some(Origin::Run(at)) => panic!("{self} (run at {at})"),
+            Some(Origin::Isolated(at)) => panic!("{self} (isolated at {at})"),
             None => panic!("{self}"),
         });
         resume_unwind(Box::new(self))

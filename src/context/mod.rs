@@ -8,10 +8,13 @@ use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+pub(crate) use error::Origin;
 pub use error::{CaptureError, RunError};
 pub(crate) use run::{
     Call, Once, attached, call, call_attached, make_for_nobody, ready_for_next, run_several,
 };
+#[cfg(feature = "tower")]
+pub(crate) use wrap::Wrapping;
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{
@@ -323,7 +326,7 @@ impl Context {
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
         match self.try_run(f) {
             Ok(result) => result,
-            Err(error) => error.raise(Some(Location::caller())),
+            Err(error) => error.raise(Some(Origin::Run(Location::caller()))),
         }
     }
 

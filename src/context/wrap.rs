@@ -1,17 +1,34 @@
 //! Closures that carry their context to whatever executor calls them.
 
-use super::Context;
+use std::panic::Location;
+
+use super::{Context, Origin};
 use crate::frame::{Framed, contained, thread};
 use crate::panic::catch;
 
-impl Context {
-    /// Runs a closure like [`run`](Self::run) in the context of a [submitted
-    /// task](Self::submitted), for a caller whose place in the source says nothing.
-    #[inline]
-    pub(crate) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.try_call(f).unwrap_or_else(|error| error.raise(None))
+/// What a wrapped closure takes along: the context of its tasks, and where it was wrapped.
+pub(crate) struct Wrapping {
+    context: Context,
+    made: &'static Location<'static>,
+}
+
+impl Wrapping {
+    #[track_caller]
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context: context.submitted(), made: Location::caller() }
     }
 
+    /// Runs a closure as [`Context::run`] does.
+    #[inline]
+    pub(crate) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
+        match self.context.try_call(f) {
+            Ok(result) => result,
+            Err(error) => error.raise(Some(Origin::Isolated(self.made))),
+        }
+    }
+}
+
+impl Context {
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
     ///
     /// If the closure is dropped instead, `f` and the context are dropped with it. Where that
@@ -34,9 +51,10 @@ impl Context {
     /// let job = USER.scope(17, || Context::capture().wrap(|| USER.get()));
     /// assert_eq!(std::thread::spawn(job).join().unwrap(), 17);
     /// ```
+    #[track_caller]
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
         let f = Framed::new(f);
-        let context = self.submitted();
+        let context = Wrapping::new(self);
         move || {
             let result = context.call(|| f.into_inner()());
             // Its copies are user code, too. If one fails now, the result is not returned.
@@ -67,9 +85,10 @@ impl Context {
     /// let count = Context::empty().wrap_fn(|| CALLS.with_mut(|n| { *n += 1; *n }));
     /// assert_eq!((count(), count()), (1, 1));
     /// ```
+    #[track_caller]
     pub fn wrap_fn<R>(self, f: impl Fn() -> R) -> impl Fn() -> R {
         let f = Framed::new(f);
-        let context = self.submitted();
+        let context = Wrapping::new(self);
         move || context.call(&*f)
     }
 
@@ -96,9 +115,10 @@ impl Context {
     /// drop(count);
     /// assert_eq!(total, 2);
     /// ```
+    #[track_caller]
     pub fn wrap_fn_mut<R>(self, f: impl FnMut() -> R) -> impl FnMut() -> R {
         let mut f = Framed::new(f);
-        let context = self.submitted();
+        let context = Wrapping::new(self);
         move || context.call(&mut *f)
     }
 }
@@ -167,6 +187,7 @@ pub fn isolated<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
 /// let job = isolated_in(&Context::empty(), || 6 * 7);
 /// assert_eq!(job(), 42);
 /// ```
+#[track_caller]
 pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce() -> R + use<R, F> {
     context.clone().wrap(f)
 }
@@ -234,6 +255,7 @@ pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
 /// let double = isolated_fn_in(&Context::empty(), |n: u32| 2 * n);
 /// assert_eq!([1, 2, 3].map(double), [2, 4, 6]);
 /// ```
+#[track_caller]
 pub fn isolated_fn_in<A, R, F: Fn(A) -> R>(
     context: &Context,
     f: F,
@@ -241,9 +263,10 @@ pub fn isolated_fn_in<A, R, F: Fn(A) -> R>(
     wrap_each(context.clone(), f)
 }
 
+#[track_caller]
 fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + use<A, R, F> {
     let f = Framed::new(f);
-    let context = context.submitted();
+    let context = Wrapping::new(context);
     move |argument| {
         // If a carrier is refused it is dropped uncalled.
         let argument = Framed::new(argument);
