@@ -5,6 +5,7 @@
 //! which are attached for each item, and a map in a pool that carries nothing: medians of turns.
 
 mod turns;
+mod work;
 
 use std::hint::black_box;
 
@@ -16,7 +17,8 @@ use tracing::info_span;
 use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::turns::{Way, patience, turns, work};
+use self::turns::{Way, patience, turns};
+use self::work::work;
 
 /// A carrier that is attached for each item.
 struct OneByOne<C>(C);

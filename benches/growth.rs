@@ -2,6 +2,7 @@
 //! with `--plots DIR` each series is drawn there, too.
 
 mod turns;
+mod work;
 
 use std::cell::Cell;
 use std::error::Error;
@@ -12,7 +13,8 @@ use cleanslate::{Context, OwnedLocal, Pool, TaskLocal, task_local};
 use plotters::prelude::*;
 use rayon::prelude::*;
 
-use self::turns::{Way, patience, turns, work};
+use self::turns::{Way, patience, turns};
+use self::work::work;
 
 task_local! { static WORD: u64 = 0; }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }

@@ -8,6 +8,8 @@
 //! `cargo bench -p benches --bench latency`; `-- --helps` measures a pool with `caller_helps`,
 //! `-- --cell submit` the kinds that contain the word.
 
+mod work;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use cleanslate::Pool;
 use rayon::prelude::*;
+
+use self::work::work;
 
 const WORKERS: usize = 2;
 /// Gaps between calls, in µs.
@@ -24,19 +28,6 @@ const BLOCKS: usize = 8;
 const CALLS: (usize, usize) = (10, 60);
 
 type Call<'a> = Box<dyn Fn() + 'a>;
-
-/// About as many nanoseconds of work.
-#[inline(never)]
-fn work(nanos: u64) -> u64 {
-    // A multiplication and a rotation that wait for those before take about a nanosecond. Not
-    // through memory: whether the processor forwards a word without waiting for its store is a
-    // matter of luck, which made one and the same loop take twice as long at times.
-    let mut x = black_box(nanos);
-    for _ in 0..nanos {
-        x = x.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(1);
-    }
-    x
-}
 
 fn calls<'a>(ours: &'a Pool, rayon: &'a rayon::ThreadPool) -> Vec<(&'static str, [Call<'a>; 2])> {
     fn map_of<'a>(

@@ -7,18 +7,18 @@
 //! Besides criterion's figures it prints ratios whose sides ran in turns, so that what else the
 //! machine does weighs on all of them.
 
+mod turns;
+mod work;
+
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cleanslate::{Isolation, Pool};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rayon::prelude::*;
 
-/// A dependent chain of that many multiplications, about a nanosecond each.
-#[inline(never)]
-fn chain(seed: u64, rounds: u64) -> u64 {
-    (0..rounds).fold(seed, |x, _| black_box(x).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
+use self::turns::{Way, patience, turns};
+use self::work::work;
 
 fn one_ns(i: &u64) -> u64 {
     i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7)
@@ -31,8 +31,6 @@ struct Pools {
     leaky: Pool,
     rayon: rayon::ThreadPool,
 }
-
-type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 fn ways<'a>(
     pools: &'a Pools,
@@ -51,25 +49,10 @@ fn ways<'a>(
     ]
 }
 
-/// Medians of all ways, taken in turns, over the first one's.
-fn ratios(cost: &str, n: usize, ways: &[Way<'_>], patience: Duration) {
-    let mut samples = vec![Vec::new(); ways.len()];
-    let start = Instant::now();
-    while samples[0].len() < 5 || start.elapsed() < patience {
-        for ((_, run), samples) in ways.iter().zip(&mut samples) {
-            let start = Instant::now();
-            run();
-            samples.push(start.elapsed().as_secs_f64());
-        }
-    }
-    let medians: Vec<f64> = samples
-        .iter_mut()
-        .map(|samples| {
-            samples.sort_by(f64::total_cmp);
-            samples[samples.len() / 2]
-        })
-        .collect();
-    print!("{cost:>7} x {n:<8} rayon {:>10.1} us", medians[0] * 1e6);
+/// Prints the first one's median, taken in turns with the others, and theirs over it.
+fn ratios(cost: &str, n: usize, ways: &[Way<'_>]) {
+    let (medians, _) = turns(ways, 1, patience());
+    print!("{cost:>7} x {n:<8} rayon {:>10.1} us", medians[0] / 1e3);
     for ((name, _), median) in ways.iter().zip(&medians).skip(1) {
         print!("  {name} {:.2}", median / medians[0]);
     }
@@ -78,7 +61,6 @@ fn ratios(cost: &str, n: usize, ways: &[Way<'_>], patience: Duration) {
 
 fn grid(c: &mut Criterion) {
     let short = std::env::args().any(|argument| argument == "--test");
-    let patience = Duration::from_millis(if short { 0 } else { 1_000 });
     let pools = Pools {
         reset: Pool::new(2).unwrap(),
         leaky: Pool::builder().workers(2).isolation(Isolation::Leaky).build().unwrap(),
@@ -92,17 +74,17 @@ fn grid(c: &mut Criterion) {
         for n in SIZES {
             // A second of work is enough; as a test, a hundredth.
             let most = if short { 1_000 } else { 1_000_000 };
-            if (cost == "10us" && n > most.min(100_000)) || n > most {
+            if n > if cost == "10us" { most / 10 } else { most } {
                 continue;
             }
             let data: Vec<u64> = (0..n as u64).collect();
             let ways = match cost {
                 "1ns" => ways(&pools, &data, one_ns),
-                "100ns" => ways(&pools, &data, |i| i ^ chain(*i, 70)),
-                "10us" => ways(&pools, &data, |i| i ^ chain(*i, 7_000)),
-                _ => ways(&pools, &data, |i| if i % 64 == 0 { chain(*i, 1_500) } else { *i }),
+                "100ns" => ways(&pools, &data, |i| i ^ work(100)),
+                "10us" => ways(&pools, &data, |i| i ^ work(10_000)),
+                _ => ways(&pools, &data, |i| if i % 64 == 0 { work(1_500) } else { *i }),
             };
-            ratios(cost, n, &ways, patience);
+            ratios(cost, n, &ways);
             for (name, run) in &ways {
                 group.bench_function(BenchmarkId::new(*name, n), |b| b.iter(run));
             }

@@ -9,6 +9,7 @@ mod polls;
 #[cfg(unix)]
 mod sparse;
 mod turns;
+mod work;
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 use cleanslate::{Context, Isolation, Pool, task_local};
 use rayon::prelude::*;
 
-use self::turns::{Way, median, patience, turns, work};
+use self::turns::{Way, median, patience, turns};
+use self::work::{step, work};
 
 task_local! {
     static WORD: u64 = 0;
@@ -230,7 +232,7 @@ fn touch_plain(n: u64) -> u64 {
 
 /// What takes a nanosecond where there is much of it.
 fn three_steps(x: u64) -> u64 {
-    (0..3).fold(x, |x, _| turns::step(x))
+    (0..3).fold(x, |x, _| step(x))
 }
 
 fn maps() {

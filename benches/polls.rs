@@ -14,7 +14,7 @@ use cleanslate::rayon::ParallelIteratorExt;
 use rayon::prelude::*;
 
 #[cfg(feature = "rayon")]
-use crate::turns::work;
+use crate::work::work;
 use crate::{COPIES, TENANT, WORD, heading, row};
 
 macro_rules! declared {

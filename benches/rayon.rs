@@ -3,50 +3,47 @@
 //! The budgets: `.isolated().map(f)` takes at most 1.3 of bare rayon at 10 ns an item and 1.03 at
 //! 100 ns; with one `u64` slot touched, 5 at 1 ns.
 
+mod turns;
+mod work;
+
+use std::cell::Cell;
+use std::hint::black_box;
+
 use cleanslate::rayon::{ParallelIteratorExt, RayonPool};
 use cleanslate::{Pool, task_local};
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use std::cell::Cell;
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+
+use self::turns::{Way, patience, turns};
+use self::work::work;
 
 task_local! { static SLOT: u64 = 0; }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
 
-/// One multiplication, or a call of that many dependent ones: the same code in every way.
+/// About so many nanoseconds of work, and a multiplication at least: the same code in every way.
 #[inline]
-fn work(seed: u64, rounds: u64) -> u64 {
-    if rounds == 0 { seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) } else { repeat(seed, rounds) }
-}
-
-#[inline(never)]
-fn repeat(seed: u64, rounds: u64) -> u64 {
-    // Registers only: a round through memory takes twice the time if the stack happens to lie
-    // badly.
-    (0..rounds).fold(seed, |x, _| x.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (x >> 29))
+fn item(seed: u64, nanos: u64) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ if nanos == 0 { 0 } else { work(nanos) }
 }
 
 #[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
     items: usize,
-    rounds: fn(u64) -> u64,
+    nanos: fn(u64) -> u64,
 }
 
 const LOADS: [Load; 5] = [
-    Load { name: "1 ns", items: 200_000, rounds: |_| 0 },
-    Load { name: "10 ns", items: 100_000, rounds: |_| 20 },
-    Load { name: "100 ns", items: 20_000, rounds: |_| 100 },
-    Load { name: "10 µs", items: 400, rounds: |_| 7_000 },
-    Load { name: "uneven", items: 20_000, rounds: |i| if i % 1000 == 0 { 7_000 } else { 30 } },
+    Load { name: "1 ns", items: 200_000, nanos: |_| 0 },
+    Load { name: "10 ns", items: 100_000, nanos: |_| 10 },
+    Load { name: "100 ns", items: 20_000, nanos: |_| 100 },
+    Load { name: "10 µs", items: 400, nanos: |_| 10_000 },
+    Load { name: "uneven", items: 20_000, nanos: |i| if i % 1000 == 0 { 10_000 } else { 30 } },
 ];
 
-/// One way to map all items of a load. Its sum is returned so that nothing is optimised away.
-type Way<'a> = (&'static str, Box<dyn Fn() -> u64 + 'a>);
-
-fn first(results: &[u64]) -> u64 {
-    results[results.len() / 2]
+/// Does it, and keeps the compiler from leaving it out.
+fn run<'a, R>(way: impl Fn() -> R + 'a) -> Box<dyn Fn() + 'a> {
+    Box::new(move || drop(black_box(way())))
 }
 
 /// The ways to compare. The first is the baseline, but for the `isolated_` ones that have a `bare_`
@@ -58,8 +55,8 @@ fn ways<'a>(
     ours: &'a Pool,
     bare: &'a ThreadPool,
 ) -> Vec<Way<'a>> {
-    let rounds = load.rounds;
-    let item = move |i: &u64| work(*i, rounds(*i));
+    let nanos = load.nanos;
+    let item = move |i: &u64| item(*i, nanos(*i));
     let by_hand = move |i: &u64| {
         PLAIN.set(*i);
         let result = item(i);
@@ -70,38 +67,35 @@ fn ways<'a>(
         SLOT.set(*i);
         item(i)
     };
-    let vec = |run: Box<dyn Fn() -> Vec<u64> + 'a>| -> Box<dyn Fn() -> u64 + 'a> {
-        Box::new(move || first(&run()))
-    };
     vec![
-        ("bare", vec(Box::new(move || bare.install(|| input.par_iter().map(item).collect())))),
+        ("bare", run(move || bare.install(|| input.par_iter().map(item).collect::<Vec<_>>()))),
         (
             "set_and_clear",
-            vec(Box::new(move || bare.install(|| input.par_iter().map(by_hand).collect()))),
+            run(move || bare.install(|| input.par_iter().map(by_hand).collect::<Vec<_>>())),
         ),
         (
             "isolated",
-            vec(Box::new(move || bare.install(|| input.par_iter().isolated().map(item).collect()))),
+            run(move || bare.install(|| input.par_iter().isolated().map(item).collect::<Vec<_>>())),
         ),
         (
             "isolated_touch",
-            vec(Box::new(move || {
-                bare.install(|| input.par_iter().isolated().map(touch).collect())
-            })),
+            run(move || {
+                bare.install(|| input.par_iter().isolated().map(touch).collect::<Vec<_>>())
+            }),
         ),
-        ("rayon_pool_map", vec(Box::new(move || pool.map(input, item)))),
-        ("rayon_pool_map_slice", vec(Box::new(move || pool.map_slice(input, item)))),
-        ("pool_map", vec(Box::new(move || ours.map(input, item)))),
-        ("pool_map_slice", vec(Box::new(move || ours.map_slice(input, item)))),
+        ("rayon_pool_map", run(move || pool.map(input, item))),
+        ("rayon_pool_map_slice", run(move || pool.map_slice(input, item))),
+        ("pool_map", run(move || ours.map(input, item))),
+        ("pool_map_slice", run(move || ours.map_slice(input, item))),
         (
             "bare_reduce",
-            Box::new(move || {
+            run(move || {
                 bare.install(|| input.par_iter().map(item).reduce(|| 0, u64::wrapping_add))
             }),
         ),
         (
             "isolated_reduce",
-            Box::new(move || {
+            run(move || {
                 bare.install(|| {
                     input.par_iter().isolated().map(item).reduce(|| 0, u64::wrapping_add)
                 })
@@ -109,50 +103,31 @@ fn ways<'a>(
         ),
         (
             "bare_pulled",
-            vec(Box::new(move || bare.install(|| input.par_iter().map(item).rev().collect()))),
+            run(move || bare.install(|| input.par_iter().map(item).rev().collect::<Vec<_>>())),
         ),
         (
             "isolated_pulled",
-            vec(Box::new(move || {
-                bare.install(|| input.par_iter().isolated().map(item).rev().collect())
-            })),
+            run(move || {
+                bare.install(|| input.par_iter().isolated().map(item).rev().collect::<Vec<_>>())
+            }),
         ),
     ]
 }
 
-/// Medians of ratios whose two sides ran one right after the other, so that what else the machine
-/// does weighs on both.
-fn ratios(ways: &[Way<'_>], patience: Duration) -> Vec<f64> {
-    let time = |way: &Way<'_>| {
-        let start = Instant::now();
-        black_box(way.1());
-        start.elapsed().as_secs_f64()
+/// Returns the median of a way's ratios to its baseline, which takes turns with it.
+fn ratio(way: &Way<'_>, ways: &[Way<'_>]) -> f64 {
+    let of_that_name = |base: &&Way<'_>| {
+        let name = base.0.strip_prefix("bare_");
+        name.is_some() && name == way.0.strip_prefix("isolated_")
     };
-    let mut columns = vec![Vec::new(); ways.len()];
-    let start = Instant::now();
-    while columns[0].is_empty() || start.elapsed() < patience {
-        for (column, way) in columns.iter_mut().zip(ways) {
-            let of_that_name = |base: &&Way<'_>| {
-                let name = base.0.strip_prefix("bare_");
-                name.is_some() && name == way.0.strip_prefix("isolated_")
-            };
-            let base = ways.iter().find(of_that_name).unwrap_or(&ways[0]);
-            let before = time(base);
-            let own = time(way);
-            column.push(own / (before + time(base)) * 2.0);
-        }
-    }
-    let median = |column: &mut Vec<f64>| {
-        column.sort_by(f64::total_cmp);
-        column[column.len() / 2]
-    };
-    columns.iter_mut().map(median).collect()
+    let base = ways.iter().find(of_that_name).unwrap_or(&ways[0]);
+    let pair: [Way<'_>; 2] = [("", Box::new(|| way.1())), ("bare", Box::new(|| base.1()))];
+    let (_, ratios) = turns(&pair, 1, patience());
+    ratios[ratios.len() / 2]
 }
 
 /// Prints a table: each way beside bare rayon, with items of each length.
 fn main() {
-    let short = std::env::args().any(|argument| argument == "--test");
-    let patience = if short { Duration::ZERO } else { Duration::from_secs(4) };
     let bare = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let pool = RayonPool::new(2).unwrap();
     let ours = Pool::new(2).unwrap();
@@ -161,11 +136,11 @@ fn main() {
         let input: Vec<u64> = (0..load.items as u64).collect();
         let ways = ways(load, &input, &pool, &ours, &bare);
         rows.resize_with(ways.len(), String::new);
-        for ((row, way), ratio) in rows.iter_mut().zip(&ways).zip(ratios(&ways, patience)) {
+        for (row, way) in rows.iter_mut().zip(&ways) {
             if row.is_empty() {
                 *row = format!("| `{}` |", way.0);
             }
-            row.push_str(&format!(" {ratio:.2} |"));
+            row.push_str(&format!(" {:.2} |", ratio(way, &ways)));
         }
     }
     println!("| way |{}", LOADS.map(|load| format!(" {} |", load.name)).concat());

@@ -5,15 +5,19 @@
 //! Besides criterion's figures it prints medians that were taken in turns, so that what else the
 //! machine does weighs on all of them.
 
+mod turns;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cleanslate::Pool;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_lite::future::block_on;
+
+use self::turns::{Way, patience, turns};
 
 const WORKERS: usize = 2;
 /// Tasks in a flood.
@@ -41,8 +45,6 @@ impl Pools {
         }
     }
 }
-
-type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 /// What a task of a flood does: it counts itself.
 #[derive(Clone)]
@@ -121,30 +123,15 @@ fn round_trip(pools: &Pools) -> Vec<Way<'_>> {
     ]
 }
 
-/// Prints the median of each way, taken in turns, and the first one's over the best of the others.
-fn compare(what: &str, ways: &[Way<'_>], per: usize, patience: Duration) {
-    let mut samples = vec![Vec::new(); ways.len()];
-    let start = Instant::now();
-    while samples[0].len() < 5 || start.elapsed() < patience {
-        for ((_, run), samples) in ways.iter().zip(&mut samples) {
-            let start = Instant::now();
-            run();
-            samples.push(start.elapsed().as_secs_f64() * 1e9 / per as f64);
-        }
-    }
-    let medians: Vec<f64> = samples
-        .iter_mut()
-        .map(|samples| {
-            samples.sort_by(f64::total_cmp);
-            samples[samples.len() / 2]
-        })
-        .collect();
+/// Prints the median of each way, taken in turns, and that of the first one's ratios to the best of
+/// the others.
+fn compare(what: &str, ways: &[Way<'_>], per: usize) {
+    let (medians, ratios) = turns(ways, per, 4 * patience());
     print!("{what}:");
     for ((name, _), median) in ways.iter().zip(&medians) {
         print!("  {name} {median:.0} ns");
     }
-    let best = medians[1..].iter().copied().fold(f64::INFINITY, f64::min);
-    println!("  over the best: {:.2}", medians[0] / best);
+    println!("  over the best: {:.2}", ratios[ratios.len() / 2]);
 }
 
 fn bench(c: &mut Criterion, what: &str, ways: &[Way<'_>]) {
@@ -159,14 +146,12 @@ fn bench(c: &mut Criterion, what: &str, ways: &[Way<'_>]) {
 }
 
 fn single_tasks(c: &mut Criterion) {
-    let short = std::env::args().any(|argument| argument == "--test");
-    let patience = Duration::from_millis(if short { 0 } else { 4_000 });
     let pools = Pools::new();
     let ways = flood(&pools);
-    compare("flood", &ways, FLOOD, patience);
+    compare("flood", &ways, FLOOD);
     bench(c, "flood", &ways);
     let ways = round_trip(&pools);
-    compare("round trip", &ways, 1, patience);
+    compare("round trip", &ways, 1);
     bench(c, "round_trip", &ways);
 }
 

@@ -1,6 +1,5 @@
 //! Sides that take turns in one process, so that what else the machine does weighs on all of them.
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// A side: its name, and what it does.
@@ -77,18 +76,4 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration) -> (Vec<
         took[0].iter().zip(&took[best]).map(|(own, best)| own / best).collect();
     ratios.sort_by(f64::total_cmp);
     (medians, ratios)
-}
-
-/// About as many nanoseconds of work, seen alone: a core does several short ones at once. Returns a
-/// number small enough for ten million of them to be added up.
-#[inline(never)]
-pub(crate) fn work(nanos: u64) -> u64 {
-    // Not through memory: whether the processor forwards a word without waiting for its store is a
-    // matter of luck, which made one and the same loop take twice as long at times.
-    (0..nanos).fold(black_box(nanos), |x, _| step(x)) >> 24
-}
-
-/// A multiplication and a rotation, which the compiler cannot do for several numbers at once.
-pub(crate) fn step(x: u64) -> u64 {
-    x.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(1)
 }
