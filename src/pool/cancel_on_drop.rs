@@ -45,7 +45,8 @@ impl<R> JoinHandle<R> {
 /// A [`JoinHandle`] whose drop cancels its task, if that has not begun. A future with the same
 /// output.
 ///
-/// Made by [`JoinHandle::cancel_on_drop`].
+/// Made by [`JoinHandle::cancel_on_drop`]. To join it, take the handle out:
+/// `answer.into_handle().join()`.
 ///
 /// # Examples
 ///
@@ -101,6 +102,7 @@ impl<R> CancelOnDrop<R> {
     /// let mut answer = pool.submit(|| 42).cancel_on_drop();
     /// assert_eq!(answer.join_timeout(Duration::MAX).unwrap().unwrap(), 42);
     /// ```
+    #[must_use = "`Some` holds the task's result, which is taken"]
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<R, TaskError>> {
         match &mut self.0 {

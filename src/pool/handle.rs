@@ -80,6 +80,10 @@ impl<R> JoinHandle<R> {
     /// Waits for at most `limit`; `None` if the task is not done by then. Never runs the task on
     /// this thread, so that the limit holds.
     ///
+    /// `Some` takes the result. To wait without taking it, there is
+    /// [`wait_any_timeout`](JoinHandle::wait_any_timeout), also for a single handle:
+    /// `JoinHandle::wait_any_timeout(std::slice::from_ref(&handle), limit)`.
+    ///
     /// # Errors
     ///
     /// Returns an error as [`join`](JoinHandle::join) does.
@@ -95,12 +99,17 @@ impl<R> JoinHandle<R> {
     /// use std::{sync::mpsc, time::Duration};
     ///
     /// let pool = Pool::new(1).unwrap();
-    /// let (go, gate) = mpsc::channel::<()>();
+    /// let (go, gate) = mpsc::channel();
     /// let mut handle = pool.submit(move || gate.recv());
-    /// assert!(handle.join_timeout(Duration::from_millis(5)).is_none());
-    /// go.send(()).unwrap();
-    /// assert!(handle.join().unwrap().is_ok());
+    /// let answer = loop {
+    ///     match handle.join_timeout(Duration::from_millis(5)) {
+    ///         Some(result) => break result.unwrap(),
+    ///         None => _ = go.send("still waiting"),
+    ///     }
+    /// };
+    /// assert_eq!(answer, Ok("still waiting"));
     /// ```
+    #[must_use = "`Some` holds the task's result, which is taken"]
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<R, TaskError>> {
         let Some(job) = &self.job else { panic!("{TAKEN}") };

@@ -49,10 +49,13 @@ impl Pool {
         let at = Location::caller();
         // If one is refused, both may be dropped by one panic.
         let (a, b) = (Framed::new(a), Framed::new(b));
+        let context = self.context();
         let joined = self.scope(|s| {
+            let a = (a.into_inner(), context.clone());
+            let b = (b.into_inner(), context);
             if !self.core().helps_here() {
-                let a = s.submit_at(at, Place::Wait, a.into_inner());
-                let b = s.submit_at(at, Place::Wait, b.into_inner());
+                let a = s.submit_at(at, Place::Wait, a);
+                let b = s.submit_at(at, Place::Wait, b);
                 // Whatever nobody has begun, before the first wait.
                 a.help();
                 b.help();
@@ -60,8 +63,8 @@ impl Pool {
             }
             // What this thread runs anyway need not be put on the queue, where it would have a
             // worker called that mostly finds it gone.
-            let b = s.submit_at(at, Place::Anyway, b.into_inner());
-            let a = self.run_here(a.into_inner(), at);
+            let b = s.submit_at(at, Place::Anyway, b);
+            let a = self.run_here(a, at);
             b.help();
             (a, (b.number(), b.join()))
         });

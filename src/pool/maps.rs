@@ -77,7 +77,8 @@ impl Pool {
         self.plain(items, map::Plain(f))
     }
 
-    /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster.
+    /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster. (A range
+    /// `a..=b` is an iterator for `map`.)
     ///
     /// # Panics
     ///
@@ -145,8 +146,9 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if the iterator does, or if the pool is shut down; the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears then of the items that have failed.
+    /// Panics if the iterator does, if the pool is shut down, or if tasks are nested too deep; the
+    /// pool's [`panic_hook`](crate::PoolBuilder::panic_hook) hears then of the items that have
+    /// failed. And as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///
@@ -159,6 +161,7 @@ impl Pool {
     /// assert!(results[1].as_ref().unwrap_err().is_panic());
     /// assert_eq!(*results[2].as_ref().unwrap(), 3);
     /// ```
+    #[must_use = "the panics of items are in there, and nobody else hears of them"]
     #[track_caller]
     pub fn map_results<I, F, R>(&self, items: I, f: F) -> Vec<Result<R, TaskError>>
     where

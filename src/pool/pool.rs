@@ -21,11 +21,39 @@ use crate::sync::seam::atomic::Ordering;
 ///
 /// A `Pool` is a handle: its clones are the same pool, and [`named`](Pool::named),
 /// [`in_context`](Pool::in_context) and [`detached`](Pool::detached) give handles to the same
-/// workers that submit in another way. The last handle to go drains and joins the pool, as
-/// [`shutdown`](Pool::shutdown) does; on a thread that runs a task of any pool (or drops what a
-/// pool has cancelled) it closes the pool and detaches it instead: what was submitted runs, and the
-/// workers end by themselves. A task that keeps a handle to its own pool keeps the pool open;
-/// [`downgrade`](Pool::downgrade) gives one that does not.
+/// workers that submit in another way.
+///
+/// # The end
+///
+/// The last handle to go drains and joins the pool, as [`shutdown`](Pool::shutdown) does; on a
+/// thread that runs a task of any pool (or drops what a pool has cancelled) it closes the pool and
+/// detaches it instead: what was submitted runs, and the workers end by themselves. So a task that
+/// keeps a handle to its own pool keeps the pool open, and a drop elsewhere waits for nothing then.
+/// Where tasks have handles, to submit others say, end with `shutdown`, which waits for all of
+/// them:
+///
+/// ```
+/// use cleanslate::Pool;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// static VISITED: AtomicU32 = AtomicU32::new(0);
+///
+/// fn visit(pool: &Pool, page: u32) {
+///     let handle = pool.clone();
+///     drop(pool.submit(move || {
+///         VISITED.fetch_add(1, Ordering::Relaxed);
+///         [2 * page, 2 * page + 1].into_iter().filter(|n| *n < 100).for_each(|n| visit(&handle, n));
+///     }));
+/// }
+///
+/// let pool = Pool::new(2).unwrap();
+/// visit(&pool, 1);
+/// pool.shutdown().unwrap();
+/// assert_eq!(VISITED.load(Ordering::Relaxed), 99);
+/// ```
+///
+/// Or let them borrow the pool, in a [`scope`](Pool::scope). For hooks and worker-locals there is
+/// [`downgrade`](Pool::downgrade).
 ///
 /// # Waiting
 ///
@@ -119,7 +147,8 @@ pub struct WeakPool {
 }
 
 impl WeakPool {
-    /// Returns a handle, unless the last one is gone.
+    /// Returns a handle, unless the last one is gone: also while its drop waits for the tasks that
+    /// are left. During a [`shutdown`](Pool::shutdown) there is one.
     ///
     /// # Examples
     ///
@@ -314,7 +343,8 @@ impl Pool {
     /// # Panics
     ///
     /// The first panic resumes here, after every worker was visited. Panics if the pool is shut
-    /// down, or if too many tasks and visits lie on top of one another on a worker for one more.
+    /// down, or if too many tasks and visits lie on top of one another on a worker for one more;
+    /// and as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::core::{Core, Entry, Place};
 use super::error::{Cause, FORKED, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
-use super::job::{Claimable, End, Job, Joinable};
+use super::job::{Claimable, End, Job, Joinable, Work};
 use super::pool::Pool;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
@@ -287,17 +287,16 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> R + Send + 'scope,
         R: Send + 'scope,
     {
-        self.submit_at(Location::caller(), Place::Wait, f)
+        self.submit_at(Location::caller(), Place::Wait, self.pool.work(f))
     }
 
     /// Submits a task that is named after a place in the source, and gets one in the queue like
     /// this.
-    #[track_caller]
     pub(super) fn submit_at<F, R>(
         &'scope self,
         at: &'static Location<'static>,
         place: Place,
-        f: F,
+        work: Work<F>,
     ) -> ScopedJoinHandle<'scope, R>
     where
         F: FnOnce() -> R + Send + 'scope,
@@ -310,7 +309,6 @@ impl<'scope> Scope<'scope, '_> {
             let entry: Arc<dyn Entry + 'scope> = job;
             core.enqueue(erase::entry(entry))
         };
-        let work = self.pool.work(f);
         let admitted = core.admit(place);
         let job = self.pool.job(work, at, admitted, Member::new(&self.data), enqueue);
         ScopedJoinHandle { job: Some(job), core, scope: PhantomData }

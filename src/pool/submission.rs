@@ -170,17 +170,15 @@ impl Pool {
 
     /// Runs a task here and now, which need not become a job for that: nobody else ever sees it.
     /// Returns its number, too.
-    #[track_caller]
     pub(crate) fn run_here<F, R>(
         &self,
-        f: F,
+        work: Work<F>,
         at: &'static Location<'static>,
     ) -> (u64, Result<R, TaskError>)
     where
         F: FnOnce() -> R,
     {
         let core = self.core();
-        let work = self.work(f);
         let admitted = core.admit(Place::Anyway);
         let number = admitted.unwrap_or_else(|_| core.next_number());
         let how = admitted.map_or_else(How::Refuse, |_| How::Here);

@@ -22,9 +22,11 @@
 //! ```
 //!
 //! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and
-//! whose items are found here as well. Its documentation says what it cannot see, which alarms are
-//! false and what is allowed. What cleanslate itself keeps per thread, `task_local!`s and
-//! `worker_local!`s among it, never shows.
+//! whose items are found here as well. (Their examples say `cleanslate_sentinel`, where you write
+//! `cleanslate::sentinel`. The [`Sentinel`] of this module has the rules of the one there, and what
+//! a pool does about a leak.) Its documentation says what it cannot see, which alarms are false and
+//! what is allowed. What cleanslate itself keeps per thread, `task_local!`s and `worker_local!`s
+//! among it, never shows.
 //!
 //! State on the heap, behind a pointer that stays the same, is not seen by itself:
 //! [`Sentinel::probe`] compares what a function reads there. With the feature `tracing` the current

@@ -261,7 +261,8 @@ super::methods! { TaskLocal<T: Send + 'static> {
 ///
 /// - By default a task starts fresh.
 /// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
-///   `T: Clone + Send + Sync`.
+///   `T: Clone + Send + Sync`. What the submitter has not touched yet hands nothing down: each task
+///   runs the initialiser for itself. Where that makes an id, say, touch it first.
 /// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch.
 ///   Needs the same.
 ///

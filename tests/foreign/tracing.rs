@@ -261,7 +261,7 @@ fn a_subscriber_that_panics_costs_tasks_and_no_worker() {
             });
             drop(task.join());
         }
-        pool.in_context(&context).map_results(0..9, |_| info!("event"));
+        drop(pool.in_context(&context).map_results(0..9, |_| info!("event")));
         drop(catch_unwind(AssertUnwindSafe(|| drop((span, context)))));
         drop(catch_unwind(AssertUnwindSafe(|| drop(broken))));
         assert_eq!(pool.detached().map(0..9, |n| n).len(), 9, "{at}");

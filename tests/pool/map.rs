@@ -358,7 +358,7 @@ fn items_are_counted_by_how_they_ended() {
             _ => (),
         };
         quiet();
-        pool.map_results(0..100, item);
+        drop(pool.map_results(0..100, item));
         let stats = pool.stats();
         assert_eq!((stats.panicked, stats.failed, stats.completed), (25, 25, 50));
     });

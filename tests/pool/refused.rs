@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
     Census, Fails, FailsToClone, HAS_FAILED, SHAPES, finishes, in_a_process_of_its_own, message,
-    occupy, quiet,
+    occupy, printed_in_a_process_of_its_own, quiet,
 };
 use cleanslate::{Context, Executor, Pool, leaked_values, task_local};
 
@@ -173,6 +173,28 @@ fn what_was_given_to_a_call_that_is_refused_costs_no_second_panic() {
             try_entry(&("scope", scope), &pool, "shut down");
         });
     }
+}
+
+// Broke: that of `join` said that it came from within the crate.
+#[test]
+fn a_call_whose_context_cannot_be_captured_panics_where_it_stands() {
+    let name = "refused::a_call_whose_context_cannot_be_captured_panics_where_it_stands";
+    let Some(printed) = printed_in_a_process_of_its_own(name) else {
+        let pool = Pool::new(1).unwrap();
+        for (_, entry) in ENTRIES {
+            let call = || entry(&pool, &|| Fails::new(&Census::new()));
+            INHERITED.with_mut(|_| quietly(call));
+        }
+        return;
+    };
+    let lines: Vec<_> = printed.lines().collect();
+    let refusals = lines.windows(2).filter(|lines| lines[1].starts_with("cannot capture slot"));
+    let mut count = 0;
+    for refusal in refusals {
+        assert!(refusal[0].contains(file!()), "{}", refusal.join("\n"));
+        count += 1;
+    }
+    assert_eq!(count, ENTRIES.len(), "{printed}");
 }
 
 // Broke: the closure was dropped after the results were there, and its panic took them along

@@ -166,7 +166,7 @@ fn a_drop_sees_whether_its_task_panicked() {
             };
             assert_eq!(pool.submit(task.clone()).join().is_err(), fails);
             assert_eq!(told.recv().unwrap(), fails, "submit");
-            pool.map_results([()], |()| task());
+            drop(pool.map_results([()], |()| task()));
             assert_eq!(told.recv().unwrap(), fails, "map_results");
             assert_eq!(
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(

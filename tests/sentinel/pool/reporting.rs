@@ -234,7 +234,7 @@ fn every_way_into_a_pool_is_watched_task_by_task() {
             now("map_range", 100);
             pool.try_map(&items, |n| Ok::<_, ()>(third(n))).unwrap();
             now("try_map", 100);
-            pool.map_results(&items, third);
+            drop(pool.map_results(&items, third));
             now("map_results", 100);
             assert_eq!(pool.imap(items.clone(), move |n| third(&n)).count(), 300);
             now("imap", 100);
@@ -345,7 +345,7 @@ fn an_incident_names_the_item_of_a_map() {
             assert_eq!(items(), expected, "map_slice");
             pool.try_map(0..30, |n| Ok::<_, ()>(every_tenth(n))).unwrap();
             assert_eq!(items(), expected, "try_map");
-            pool.map_results(0..30, every_tenth);
+            drop(pool.map_results(0..30, every_tenth));
             assert_eq!(items(), expected, "map_results");
             assert_eq!(pool.imap(0..30, every_tenth).count(), 30);
             assert_eq!(items(), expected, "imap");
