@@ -143,7 +143,9 @@ impl<R> JoinHandle<R> {
 
     /// Keeps the task from starting; returns whether that succeeded. Its closure is dropped at
     /// once, on this thread, and its result is an error that
-    /// [`is_cancelled`](TaskError::is_cancelled). A task that runs or is done is not touched.
+    /// [`is_cancelled`](TaskError::is_cancelled). A task that runs or is done is not touched. (To
+    /// cancel a task that is awaited elsewhere, await it as a
+    /// [`cancel_on_drop`](JoinHandle::cancel_on_drop) there, and drop that future.)
     ///
     /// Where the drop of a closure cancels another task, whose closure cancels the next, and so on,
     /// the first that would lie too deep on this thread's stack is left to a worker to drop. It
