@@ -424,7 +424,7 @@ impl Pool {
         R: Send + 'static,
     {
         let (items, f, context) = self.begin_imap(items, f);
-        Imap::new(self.clone(), context, Location::caller(), items, f)
+        Imap::new(self.detached(), context, Location::caller(), items, f)
     }
 
     /// Applies `f` like [`imap`](Pool::imap), but yields the results as they come.
@@ -450,7 +450,7 @@ impl Pool {
         R: Send + 'static,
     {
         let (items, f, context) = self.begin_imap(items, f);
-        ImapUnordered::new(self.clone(), context, Location::caller(), items, f)
+        ImapUnordered::new(self.detached(), context, Location::caller(), items, f)
     }
 
     #[track_caller]

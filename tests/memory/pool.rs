@@ -1,6 +1,7 @@
 //! What the pool allocates, and that it gives it back.
 
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::{self, finishes};
 use crate::{allocations, alone, bytes, growth, least};
@@ -139,6 +140,38 @@ fn a_long_scope_inside_a_task_keeps_memory_bounded() {
             let grown = grown.join().unwrap();
             // Each would leave a shell of more than a hundred bytes.
             assert!(grown < 200_000, "{grown} bytes, {workers} workers");
+        });
+    }
+}
+
+// Broke: a place was kept for each chunk, to the end of the map.
+#[test]
+fn a_map_without_results_keeps_nothing_for_its_chunks() {
+    const ITEMS: usize = 5_000;
+    let _alone = alone();
+    for workers in support::SHAPES {
+        finishes("maps", move || {
+            let pool = Pool::new(workers).unwrap();
+            // Long enough for a chunk of its own.
+            let item = |n| {
+                let began = Instant::now();
+                while began.elapsed() < Duration::from_micros(50) {}
+                n
+            };
+            let grown = AtomicIsize::new(0);
+            let items = || {
+                (0..ITEMS).inspect(|n| match *n {
+                    500 => grown.store(-bytes(), Ordering::SeqCst),
+                    n if n == ITEMS - 1 => _ = grown.fetch_add(bytes(), Ordering::SeqCst),
+                    _ => {}
+                })
+            };
+            pool.for_each(items(), |n| _ = item(n));
+            let grown_in_each = grown.load(Ordering::SeqCst);
+            assert_eq!(pool.map_reduce(items(), item, || 0, usize::max), ITEMS - 1);
+            for grown in [grown_in_each, grown.load(Ordering::SeqCst)] {
+                assert!(grown < 20_000, "{grown} bytes, {workers} workers");
+            }
         });
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{Census, Fails, each_shape, finishes, occupy, panic_of, quiet};
-use cleanslate::{Pool, task_local};
+use cleanslate::{Context, Pool, task_local};
 
 #[test]
 fn imap_yields_in_order_and_unordered_yields_everything() {
@@ -114,6 +114,21 @@ fn a_pull_that_cannot_be_cleaned_up_names_what_the_pool_names_its_tasks() {
         let said = panic_of(|| pool.imap(items, drop).next());
         assert!(said.contains(name), "{said}");
     }
+    struct Leaves;
+    impl Iterator for Leaves {
+        type Item = ();
+        fn next(&mut self) -> Option<()> {
+            None
+        }
+    }
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            LEFT.set(Some(Throws));
+        }
+    }
+    // Broke: the words were those of the slot's drop alone.
+    let said = panic_of(|| drop(pool.imap_unordered(Leaves, drop)));
+    assert!(said.contains("input of an imap") && said.contains("::LEFT"), "{said}");
 }
 
 #[test]
@@ -273,6 +288,34 @@ fn an_endless_input_and_buffer_yield_also_to_a_task_on_the_only_worker() {
     });
 }
 
+// Broke: what was pulled for a result that was yielded was run before what had been pulled earlier,
+// so one of the first items came last, or never.
+#[test]
+fn whoever_runs_the_items_itself_does_so_in_their_order() {
+    let first_hundred = |pool: &Pool| {
+        let results = pool.imap_unordered(0.., |n| n).buffer(7).take(100);
+        assert!(results.eq(0..100));
+    };
+    each_shape(move |pool| {
+        let mut gates = Vec::new();
+        for _ in 1..pool.workers() {
+            let (begun, has_begun) = mpsc::channel();
+            let (go, gate) = mpsc::channel::<()>();
+            drop(pool.submit(move || (begun.send(()), gate.recv().is_err())));
+            has_begun.recv().unwrap();
+            gates.push(go);
+        }
+        let inner = pool.clone();
+        pool.submit(move || first_hundred(&inner)).join().unwrap();
+    });
+    finishes("a caller that helps", move || {
+        let pool = Pool::builder().workers(1).caller_helps(true).build().unwrap();
+        let busy = occupy(&pool);
+        first_hundred(&pool);
+        drop(busy);
+    });
+}
+
 #[test]
 fn a_large_buffer_is_filled_while_no_result_is_there() {
     const BUFFER: usize = 3_000;
@@ -308,14 +351,17 @@ fn one_that_has_come_to_its_end_holds_nothing_that_it_has_captured() {
         let (mut ordered, mut unordered) =
             (pool.imap(0..3, |n| n), pool.imap_unordered(0..3, |n| n));
         let mut panics = pool.imap((0..3).inspect(|n| assert!(*n < 2)), |n| n);
+        // Broke: it kept the handle that it was made with, and that the context.
+        let mut given = pool.in_context(&Context::capture()).imap(0..3, |n| n);
         TENANT.set(None);
         assert!(Arc::strong_count(&tenant) > 1);
         assert_eq!(ordered.by_ref().count() + unordered.by_ref().count(), 6);
+        assert_eq!(given.by_ref().count(), 3);
         assert!(panic_of(|| panics.by_ref().for_each(drop)).contains("n < 2"));
         // The last job gives up its own before it is done, the worker's share of it soon after.
         pool.wait_idle();
         assert_eq!(Arc::strong_count(&tenant), 1);
-        drop((ordered, unordered, panics));
+        drop((ordered, unordered, given, panics));
     });
 }
 

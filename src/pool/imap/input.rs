@@ -28,11 +28,12 @@ pub(super) struct LazyInput<I, F> {
     f: Option<Arc<F>>,
     items: Option<I>,
     /// How many have been pulled.
-    number: usize,
+    pub(super) number: usize,
     ended: bool,
     /// At most so many items are pulled and not yet yielded.
     pub(super) buffer: usize,
-    /// Goes last, as in [`Pool`].
+    /// One that hands nothing down: the context is given up when the input has ended. Goes last, as
+    /// in [`Pool`].
     pub(super) pool: Pool,
 }
 
@@ -70,7 +71,7 @@ impl<I, F> Drop for LazyInput<I, F> {
         let input = self.pool.unnumbered("input of an imap", self.at);
         failures.for_each(|late| self.pool.core().report(input.label(), Cause::Failed(late)));
         if let Some(first) = first {
-            first.into_payload().resume();
+            TaskError::new(input.label(), Cause::Failed(first)).resume();
         }
     }
 }

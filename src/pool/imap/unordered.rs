@@ -1,5 +1,6 @@
 //! [`ImapUnordered`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -32,10 +33,9 @@ use crate::sync::seam;
 /// ```
 #[must_use = "no item runs before the first `next`"]
 pub struct ImapUnordered<I, F, R> {
-    /// The items that were pulled and not yet yielded, each at its number. Goes first: a task may
-    /// wait for what a result holds, and the input for the tasks.
-    pulled: Vec<Option<JoinHandle<R>>>,
-    free: Vec<usize>,
+    /// The items that were pulled and not yet yielded, in the order in which they were. Goes first:
+    /// a task may wait for what a result holds, and the input for the tasks.
+    pulled: BTreeMap<usize, JoinHandle<R>>,
     ready: Arc<CompletionQueue>,
     input: LazyInput<I, F>,
 }
@@ -50,8 +50,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
     ) -> Self {
         Self {
             input: LazyInput::new(pool, context, at, items, f),
-            pulled: Vec::new(),
-            free: Vec::new(),
+            pulled: BTreeMap::new(),
             ready: Arc::new(CompletionQueue::new()),
         }
     }
@@ -76,15 +75,17 @@ impl<I, F, R> ImapUnordered<I, F, R> {
     }
 
     fn handles(&self) -> impl Iterator<Item = &JoinHandle<R>> {
-        self.pulled.iter().flatten()
+        self.pulled.values()
     }
 
     fn waiting(&self) -> usize {
-        self.pulled.len() - self.free.len()
+        self.pulled.len()
     }
 
     /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must
-    /// be one that is not yielded. Without a deadline this thread runs items if it runs a task.
+    /// be one that is not yielded. Without a deadline this thread runs items if it runs a task, in
+    /// the order in which they were pulled: else a later one, pulled for one that was yielded, could
+    /// be run before an earlier one again and again.
     #[track_caller]
     fn wait_for_any(&mut self, deadline: Option<Option<Instant>>) -> Option<usize> {
         let ready = &self.ready;
@@ -120,9 +121,7 @@ impl<I, F, R> ImapUnordered<I, F, R> {
     /// Takes the result of an item that is done.
     #[track_caller]
     fn take(&mut self, number: usize) -> Option<R> {
-        let handle = self.pulled[number].take()?;
-        self.free.push(number);
-        Some(result_of(handle.join()))
+        Some(result_of(self.pulled.remove(&number)?.join()))
     }
 }
 
@@ -137,15 +136,12 @@ where
     #[track_caller]
     fn pull(&mut self) {
         while !self.input.is_enough(self.waiting(), || !self.ready.is_empty()) {
+            let number = self.input.number;
             let Some(handle) = self.input.submit_next() else { break };
-            let number = self.free.pop().unwrap_or_else(|| {
-                self.pulled.push(None);
-                self.pulled.len() - 1
-            });
             if handle.notify(&self.ready, number) {
                 self.ready.push(number);
             }
-            self.pulled[number] = Some(handle);
+            self.pulled.insert(number, handle);
         }
     }
 

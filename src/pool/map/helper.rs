@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use super::Source;
 use super::chunk_size::ChunkSize;
 use super::kept::of_item;
-use super::output::{Piece, Stop};
+use super::output::{self, Piece, Stop};
 use super::pull::Pull;
 use super::shared::{Input, Map, Run, drop_given};
 use super::step::{InFrame, Step};
@@ -217,7 +217,7 @@ where
         let pull = Pull { core, label, apart: apart.as_ref(), is_over: &|| run.is_over() };
         let len = source.take(most, &mut self.chunk, tasks, &pull)?;
         if len != 0 {
-            self.pieces.push(Piece::carve(*position, places, len));
+            output::put(&mut self.pieces, Piece::carve(*position, places, len));
             *position += len;
         }
         let is_all = S::EXACT && *expected == Some(*position);

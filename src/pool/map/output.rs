@@ -119,6 +119,24 @@ impl<R> Places<'_, R> {
     }
 }
 
+/// Puts a piece with others, of one helper or of all.
+///
+/// Of those whose results have no size, full ones become one: they need no memory, so nothing is
+/// kept for the chunks of a map without results, however many there are.
+pub(crate) fn put<'m, R>(pieces: &mut Vec<Piece<'m, R>>, piece: Piece<'m, R>) {
+    if size_of::<R>() == 0 {
+        if let [.., one, other] = &mut pieces[..] {
+            if one.left() == 0 && other.left() == 0 {
+                one.written += other.written;
+                // Allocates nothing. The results are as good there: they have no bytes.
+                one.places = Places::Beyond(Box::new_uninit_slice(one.written));
+                let _joined = pieces.pop();
+            }
+        }
+    }
+    pieces.push(piece);
+}
+
 /// Runs `map` with the spare places of `results`, which is empty; what it returns are all the
 /// pieces that it has carved off, fully written, and none that it has not.
 ///

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::Source;
 use super::chunk_size::ChunkSize;
 use super::kept::of_item;
-use super::output::Piece;
+use super::output::{self, Piece};
 use super::step::{OnTop, Step};
 use super::turns::Turns;
 use super::verdict::{StopReason, Verdict};
@@ -136,7 +136,7 @@ where
         if kept.is_empty() {
             std::mem::swap(&mut *kept, pieces);
         } else {
-            kept.append(pieces);
+            pieces.drain(..).for_each(|piece| output::put(&mut kept, piece));
         }
     }
 }
