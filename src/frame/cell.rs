@@ -58,8 +58,9 @@ pub(crate) trait OwnedCell: Send + Sync {
     fn leave(&self);
 }
 
-/// Keeps the drops of owners away from one thread's cells (C4).
-pub(crate) type OwnersLock = Mutex<()>;
+/// Keeps the drops of owners away from one thread's cells (C4). Counts those whose owners are gone,
+/// for whoever sweeps them.
+pub(crate) type OwnersLock = Mutex<usize>;
 
 /// A slot as a suspended future keeps it. The cell is the one that the value was in last.
 #[derive(Clone)]
@@ -198,7 +199,7 @@ impl RawCell {
     }
 
     /// Keeps the owner's drop away (C4). `None`: no owner.
-    fn lock(&self) -> Option<MutexGuard<'_, ()>> {
+    fn lock(&self) -> Option<MutexGuard<'_, usize>> {
         match &self.origin {
             Origin::Declared(_) => None,
             // SAFETY: it outlives the cell: see `RawCell::owned`.
@@ -458,8 +459,11 @@ impl RawCell {
     ///
     /// The caller has the owner for itself, so none of them is borrowed.
     pub(crate) fn end(&self) -> Vec<NonNull<Header>> {
-        let _lock = self.lock();
+        let mut lock = self.lock();
         self.has_ended.set(true);
+        if let Some(ended) = lock.as_deref_mut() {
+            *ended += 1;
+        }
         self.take_boxes_locked()
     }
 }

@@ -196,7 +196,9 @@ impl<R> JoinHandle<R> {
     /// first in the slice. The handles may be of several pools.
     ///
     /// A thread that runs a task of a pool runs the first one here that nobody has begun, as in
-    /// `join`. To wait for handles of different types, use them as futures.
+    /// `join`. So put a new handle behind the others: in the place of the one that was done it
+    /// could be run before them again and again. To wait for handles of different types, use them
+    /// as futures.
     ///
     /// # Panics
     ///

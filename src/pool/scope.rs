@@ -11,6 +11,8 @@
 
 #[cfg(all(loom, test))]
 mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -146,13 +148,15 @@ impl Data {
         self.unstarted.as_ref()?.lock().pop_front()
     }
 
-    /// Lists a job for the owner, and forgets those that others have claimed when they are the
-    /// most.
+    /// Lists a job for the owner. Where there is no room, it forgets those that others have claimed,
+    /// and makes room for as many as are left: so that costs each job a constant.
     fn list(&self, job: Arc<dyn Claimable>) {
         let Some(unstarted) = &self.unstarted else { return };
         let mut list = unstarted.lock();
         if list.len() == list.capacity() {
             list.retain(|job| !job.is_stale());
+            let left = list.len();
+            list.reserve(left);
         }
         list.push_back(job);
         drop(list);

@@ -170,45 +170,66 @@ impl<T> Ends for Instances<T> {
     }
 }
 
-/// What this thread has used, in the order of first use.
-enum Used {
-    /// A declared worker-local: the address of its declaration, and its instances.
-    Declared(usize, Box<dyn Any>, Box<dyn Ends>),
-    /// An owned one, which its owner keeps.
-    Owned(Weak<dyn Ends + Send + Sync>),
+/// A declared worker-local: the address of its declaration, and its instances.
+struct Declared {
+    address: usize,
+    instances: Box<dyn Any>,
+    ends: Box<dyn Ends>,
 }
 
-#[derive(Default)]
+/// An owned one, which its owner keeps.
+type Owned = Weak<dyn Ends + Send + Sync>;
+
+/// What this thread has used, each with its number in the order of first use. Apart, since a
+/// declared one is looked for in each task that uses it, and there can be very many owners.
 struct List {
-    used: RefCell<Vec<Used>>,
-    /// Look for owners that are gone when the list has grown to this.
+    declared: RefCell<Vec<(u64, Declared)>>,
+    owned: RefCell<Vec<(u64, Owned)>>,
+    next: Cell<u64>,
+    /// Look for owners that are gone when there are as many.
     sweep_at: Cell<usize>,
 }
 
 thread_local! {
     /// How many initialisers run on this thread.
     static MAKING: Cell<u32> = const { Cell::new(0) };
-    static LIST: List = const { List { used: RefCell::new(Vec::new()), sweep_at: Cell::new(16) } };
+    static LIST: List = const { List::new() };
 }
 
 impl List {
+    const fn new() -> Self {
+        Self {
+            declared: RefCell::new(Vec::new()),
+            owned: RefCell::new(Vec::new()),
+            next: Cell::new(0),
+            sweep_at: Cell::new(16),
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// Ends all of them, the last one first.
     fn end(&self) {
         // The drop of one instance may lease another one anew, but not for ever.
         for _ in 0..8 {
-            let used = std::mem::take(&mut *self.used.borrow_mut());
-            if used.is_empty() {
+            let mut declared = std::mem::take(&mut *self.declared.borrow_mut());
+            let mut owned = std::mem::take(&mut *self.owned.borrow_mut());
+            if declared.is_empty() && owned.is_empty() {
                 break;
             }
-            for one in used.iter().rev() {
-                match one {
-                    Used::Declared(_, _, instances) => instances.end(),
-                    Used::Owned(instances) => {
-                        if let Some(instances) = instances.upgrade() {
-                            // If the owner goes away at this very moment, its initialiser, which is
-                            // user code, ends here.
-                            let _unreportable = frame::contained(|| instances.end());
-                        }
-                    }
+            loop {
+                let last_declared = declared.last().map(|(number, _)| *number);
+                if last_declared > owned.last().map(|(number, _)| *number) {
+                    declared.pop().into_iter().for_each(|(_, one)| one.ends.end());
+                    continue;
+                }
+                let Some((_, one)) = owned.pop() else { break };
+                if let Some(instances) = one.upgrade() {
+                    // If the owner goes away at this very moment, its initialiser, which is user
+                    // code, ends here.
+                    let _unreportable = frame::contained(|| instances.end());
                 }
             }
         }
@@ -225,22 +246,17 @@ impl Drop for List {
 /// kept.
 pub(super) fn declared<T: 'static>(address: usize) -> Instances<T> {
     let found = LIST.try_with(|list| {
-        let mut used = list.used.borrow_mut();
-        let known = used.iter().find_map(|one| match one {
-            Used::Declared(of, instances, _) if *of == address => {
-                instances.downcast_ref::<Instances<T>>()
-            }
-            _ => None,
-        });
-        if let Some(instances) = known {
-            return instances.clone();
+        let mut declared = list.declared.borrow_mut();
+        let known = declared.iter().find(|(_, one)| one.address == address);
+        if let Some(instances) = known.and_then(|(_, one)| one.instances.downcast_ref()) {
+            return Instances::clone(instances);
         }
         #[cfg(feature = "sentinel")]
         ignore_own();
-        let instances = Instances::new();
-        let (known, ends) = (Box::new(instances.clone()), Box::new(instances.clone()));
-        used.push(Used::Declared(address, known, ends));
-        instances
+        let kept = Instances::new();
+        let (instances, ends) = (Box::new(kept.clone()), Box::new(kept.clone()));
+        declared.push((list.number(), Declared { address, instances, ends }));
+        kept
     });
     found.unwrap_or_else(|_| Instances::ended())
 }
@@ -250,15 +266,12 @@ pub(super) fn note_owned(instances: Weak<dyn Ends + Send + Sync>) -> bool {
     #[cfg(feature = "sentinel")]
     ignore_own();
     LIST.try_with(|list| {
-        let mut used = list.used.borrow_mut();
-        if used.len() >= list.sweep_at.get() {
-            used.retain(|one| match one {
-                Used::Declared(..) => true,
-                Used::Owned(instances) => instances.strong_count() > 0,
-            });
-            list.sweep_at.set(used.len() * 2 + 16);
+        let mut owned = list.owned.borrow_mut();
+        if owned.len() >= list.sweep_at.get() {
+            owned.retain(|(_, instances)| instances.strong_count() > 0);
+            list.sweep_at.set(owned.len() * 2 + 16);
         }
-        used.push(Used::Owned(instances));
+        owned.push((list.number(), instances));
     })
     .is_ok()
 }

@@ -5,9 +5,10 @@
 //! - **O1 (id).** An owner's id is never used again in this process, so a cell is never found by
 //!   another owner, whatever addresses and threads are reused.
 //! - **O2 (kept).** The table keeps a cell while its owner lives or the trail has an entry for it.
-//!   Cells of owners that are gone are swept when the table has doubled, after their entries in the
-//!   innermost frame. So a thread keeps at most as many dead cells as live ones and ones that outer
-//!   frames have touched, plus [`SLACK`].
+//!   Cells of owners that are gone are swept at the first use of another owner, when they are half
+//!   of the table or it has doubled, after their entries in the innermost frame. So then a thread
+//!   keeps at most as many dead cells as live ones and ones that outer frames have touched, and a
+//!   few ([`SLACK`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -106,8 +107,8 @@ fn add(
     #[cfg(feature = "sentinel")]
     ignore_own();
     let lock = Arc::clone(table.lock.borrow_mut().get_or_insert_default());
-    let cell = make(lock)?;
-    let swept = table.insert(id, Arc::clone(&cell));
+    let cell = make(Arc::clone(&lock))?;
+    let swept = table.insert(id, Arc::clone(&cell), &lock);
     // Their last reference may free memory, but runs no user code: the values of a dead owner are
     // gone already.
     drop(swept);
@@ -136,10 +137,18 @@ impl Table {
         Some(cell)
     }
 
-    fn insert(&self, id: u64, cell: Arc<dyn OwnedCell>) -> Vec<Arc<dyn OwnedCell>> {
+    fn insert(
+        &self,
+        id: u64,
+        cell: Arc<dyn OwnedCell>,
+        lock: &OwnersLock,
+    ) -> Vec<Arc<dyn OwnedCell>> {
         let mut swept = Vec::new();
         let mut map = self.map.borrow_mut();
-        if map.len() >= self.sweep_at.get() {
+        let dead = *lock.lock();
+        if map.len() >= self.sweep_at.get() || dead > SLACK && dead > map.len() / 2 {
+            // Those that stay, for their entries, are looked for when the table has doubled.
+            *lock.lock() = 0;
             thread::current().prune();
             map.retain(|_, cell| {
                 let dead = is_dead(&**cell);

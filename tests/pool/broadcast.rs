@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::support::{
     Census, Fails, SHAPES, each_shape, finishes, occupy, panic_of, quiet, retiring,
@@ -21,6 +22,36 @@ fn every_worker_is_visited_once_and_the_results_are_in_their_order() {
             let threads: HashSet<_> = visits.iter().map(|(_, id)| id).collect();
             assert_eq!(threads.len(), pool.workers());
         }
+    });
+}
+
+// Broke: a worker ran visits for as long as there were any, and nothing else meanwhile.
+#[test]
+fn broadcasts_without_end_keep_nobody_else_from_their_turns() {
+    finishes("broadcasts", || {
+        let pool = Pool::new(1).unwrap();
+        let (is_over, begun) = (AtomicUsize::new(0), Barrier::new(2 * CALLERS + 1));
+        let visit = || {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(1) {}
+        };
+        std::thread::scope(|s| {
+            for _ in 0..2 * CALLERS {
+                s.spawn(|| {
+                    pool.broadcast(visit);
+                    begun.wait();
+                    while is_over.load(Ordering::SeqCst) == 0 {
+                        pool.broadcast(visit);
+                    }
+                });
+            }
+            begun.wait();
+            for _ in 0..100 {
+                pool.submit(|| ()).join().unwrap();
+                pool.map(0..2, |n| n);
+            }
+            is_over.store(1, Ordering::SeqCst);
+        });
     });
 }
 

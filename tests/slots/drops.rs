@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, ThreadId};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of, quiet};
-use cleanslate::{Context, OwnedLocal, Pool, leaked_values, task_local};
+use cleanslate::{
+    Context, OwnedLocal, OwnedWorkerLocal, Pool, leaked_values, task_local, worker_local,
+};
 
 task_local! {
     static A: Option<Counted> = None;
@@ -52,6 +54,27 @@ fn values_end_in_reverse_order_of_first_touch() {
         B.set(Some(census.one("b again")));
     });
     assert_eq!(census.notes(), ["c", "a", "owned", "b again"]);
+}
+
+#[test]
+fn worker_locals_end_in_reverse_order_of_first_use_whoever_owns_them() {
+    worker_local! {
+        static FIRST: Option<Counted> = None;
+        static THIRD: Option<Counted> = None;
+    }
+    let census = Census::new();
+    let [second, fourth] = [(); 2].map(|()| OwnedWorkerLocal::<Option<Counted>>::new(|| None));
+    let pool = Pool::new(1).unwrap();
+    pool.broadcast(|| {
+        FIRST.with(|it| *it = Some(census.one("first")));
+        second.with(|it| *it = Some(census.one("second")));
+        THIRD.with(|it| *it = Some(census.one("third")));
+        fourth.with(|it| *it = Some(census.one("fourth")));
+    });
+    // Once used, a place is kept.
+    pool.broadcast(|| FIRST.with(|it| assert!(it.is_some())));
+    pool.shutdown().unwrap();
+    assert_eq!(census.notes(), ["fourth", "third", "second", "first"]);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
 //! (they would wait for themselves), and so does what its own thread runs unless somebody else
 //! comes before. A place that becomes free is handed to the first in the line, so none of those who
-//! wait overtakes another.
+//! wait overtakes another. While those that passed are too many, every other place is: tasks that
+//! submit their successors could keep the queue too full for ever.
 //!
 //! Invariants:
 //!
@@ -34,6 +35,8 @@ pub(crate) struct Capacity {
 
 struct CapacityState {
     used: usize,
+    /// Whether a place was given back last while there were too many, and handed to nobody.
+    skipped: bool,
     closed: bool,
     /// By the numbers of those who came: one in the middle leaves as quickly as the first.
     line: BTreeMap<u64, Arc<Mutex<InLine>>>,
@@ -77,7 +80,8 @@ pub(crate) enum Place {
 
 impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
-        let state = CapacityState { used: 0, closed: false, line: BTreeMap::new(), next: 0 };
+        let line = BTreeMap::new();
+        let state = CapacityState { used: 0, skipped: false, closed: false, line, next: 0 };
         Self { limit, state: Mutex::new(state), process: Process::current() }
     }
 
@@ -134,7 +138,8 @@ impl Capacity {
     /// Gives a place back: to the first in the line, if there is one.
     pub(crate) fn release(&self) {
         let Some(mut state) = self.state() else { return };
-        if state.used <= self.limit {
+        state.skipped = state.used > self.limit && !state.skipped;
+        if !state.skipped {
             while let Some((_, next)) = state.line.pop_first() {
                 let mut turn = next.lock();
                 if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Granted) {
@@ -397,6 +402,24 @@ mod tests {
         assert_eq!(woken(&count), 0, "one of two is over, and the limit is one");
         capacity.release();
         assert_eq!(waiting.poll(&waker), Poll::Ready(Ok(())));
+    }
+
+    // Broke: as many as passed kept the queue too full for ever, one for each that was over.
+    #[test]
+    fn those_that_wait_get_every_other_place_while_too_many_have_passed() {
+        let capacity = Capacity::new(1);
+        (0..5).for_each(|_| capacity.take_anyway());
+        let mut waiting = [(); 3].map(|()| capacity.wait());
+        let (_, ignored) = waker();
+        waiting.iter_mut().for_each(|one| assert!(one.poll(&ignored).is_pending()));
+        for one in &mut waiting {
+            for _ in 0..2 {
+                assert!(one.poll(&ignored).is_pending());
+                capacity.release();
+                capacity.take_anyway();
+            }
+            assert_eq!(one.poll(&ignored), Poll::Ready(Ok(())));
+        }
     }
 
     #[test]

@@ -130,19 +130,26 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut second = false;
     let tally = core.tally();
     loop {
-        if slot.is_called() {
+        // One visit, then an entry of the queue: those who broadcast again and again keep nobody
+        // else from their turns.
+        let is_called = slot.is_called();
+        if is_called {
             core.sleepers.stop_searching(&mut sleeper, has_work);
+            if !slot.is_retiring() {
+                slot.run_directed();
+            }
             if slot.is_retiring() {
                 return Exit::Replaced;
             }
-            slot.run_directed();
-            continue;
         }
         if let Some(entry) = core.queue.pop_by_turns(&mut second) {
             core.sleepers.stop_searching(&mut sleeper, has_work);
             if !entry.run(core, tally) {
                 core.queue.removed_stale();
             }
+            continue;
+        }
+        if is_called {
             continue;
         }
         core.sleepers.fall_asleep(
