@@ -15,8 +15,8 @@ use super::error::BoxError;
 /// A carrier that fails, or panics, fails the task with a [`CarrierError`](super::CarrierError)
 /// that names it: those before it are detached, and the task does not run half-switched. After a
 /// failed `detach` a pool replaces the worker. A panic in any other code of the carrier (its name,
-/// the text of its error, a drop) is contained. Only where the user drops a `Context` does a panic
-/// of the drop of what was captured go on.
+/// the text of its error, a drop) is contained. Only where the user drops a `Context`, or calls or
+/// drops a closure that was wrapped in one, does a panic of the drop of what was captured go on.
 ///
 /// # Examples
 ///
@@ -150,8 +150,8 @@ pub trait Carrier: Send + Sync + 'static {
     /// what others of their kind have left. It is also attached around code that makes something
     /// for everybody, such as the initialiser of a [`worker_local!`](crate::worker_local), which
     /// must not see the user or the span of the task that happens to come first. A carrier without
-    /// such a state is left out of both. So is one, of the latter, whose own code is the first to
-    /// use the worker-local: the initialiser finds its state as it is.
+    /// such a state is left out of both. So is one, of the latter, whose own code, or what that
+    /// waits for, is the first to use the worker-local: the initialiser finds its state as it is.
     ///
     /// # Examples
     ///

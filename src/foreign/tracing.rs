@@ -24,7 +24,8 @@ const DEEPEST: usize = 4096;
 /// while the task runs, and entered again after it.
 ///
 /// A dispatcher travels if the submitter's default is a scoped one. Otherwise the tasks find the
-/// global one, also if it was installed after the submission.
+/// global one, also if it was installed after the submission. (Where none has been seen by any
+/// capture, a task that is run below somebody's `with_default` finds that one's.)
 ///
 /// A span that the task entered and never exited, say because its guard was forgotten, does not
 /// stay on the worker: it is exited when the task ends, or the poll of an isolated future; a `WARN`
@@ -32,8 +33,7 @@ const DEEPEST: usize = 4096;
 /// submitter's own span that a task has entered once more is exited as well, but not told of.) A
 /// subscriber from which spans cannot be exited makes the task fail and the worker be replaced, and
 /// so does a default dispatcher that a task has left where none travelled with it; else it goes
-/// with the submitter's. Subscribers that do not report their current span get the submitter's
-/// entered and exited, and nothing more.
+/// with the submitter's. Of subscribers that do not report their current span, no span is carried.
 ///
 /// So in an isolated future a guard of `Span::enter` that is held across an `.await`, which
 /// `tracing` itself warns of, counts as forgotten: code behind the `.await` is in no such span, and
@@ -287,13 +287,7 @@ impl Carrier for TracingCarrier {
         let dispatch = if default.is_none() && !is_left { now } else { dispatch };
         // Whatever of this fails, the rest is done.
         let mut exited = Vec::new();
-        let left = catch(|| {
-            if dispatch.current_span().is_known() {
-                return exit_all(&dispatch, &mut exited);
-            }
-            entered.iter().for_each(|id| dispatch.exit(id));
-            Ok(())
-        });
+        let left = catch(|| exit_all(&dispatch, &mut exited));
         let mut drops = Drops::default();
         let forgotten = exited.iter().filter(|id| Some(*id) != entered.as_ref()).count();
         if forgotten > 0 && matches!(left, Ok(Ok(()))) {

@@ -11,8 +11,8 @@ use std::fmt;
 use rayon::iter::plumbing::{Consumer, ProducerCallback, UnindexedConsumer};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 
+use super::task::ChainContext;
 use super::task::{change, look, step, step_with, supplier};
-use crate::context::Context;
 
 /// Declares iterators that keep their closures as they are, and are rayon's, of tasks, when they
 /// are driven: their parameters, fields, items and bounds, and what they are then.
@@ -28,7 +28,7 @@ macro_rules! adapted {
         #[must_use = "iterator adaptors are lazy and do nothing unless consumed"]
         pub struct $name<I, $($param),+> {
             pub(super) base: I,
-            pub(super) context: Context,
+            pub(super) context: ChainContext,
             $(pub(super) $field: $type),+
         }
 

@@ -3,6 +3,7 @@
 use rayon::iter::plumbing::{Consumer, ProducerCallback, UnindexedConsumer};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 
+use super::task::ChainContext;
 use crate::context::Context;
 use crate::frame::Framed;
 
@@ -63,7 +64,7 @@ pub trait ParallelIteratorExt: ParallelIterator {
         // A capture may panic: then the items are dropped while that unwinds.
         let base = Framed::new(self);
         let context = Context::capture();
-        Isolated { base: base.into_inner(), context }
+        Isolated { base: base.into_inner(), context: ChainContext::new(context) }
     }
 
     /// Isolates like [`isolated`](Self::isolated), in a context that you choose, with its carriers
@@ -87,7 +88,7 @@ pub trait ParallelIteratorExt: ParallelIterator {
     /// assert_eq!(users.collect::<Vec<_>>(), [7, 7]);
     /// ```
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
-        Isolated { base: self, context: context.clone().submitted() }
+        Isolated { base: self, context: ChainContext::new(context.clone().submitted()) }
     }
 }
 
@@ -125,23 +126,23 @@ impl<I: ParallelIterator> ParallelIteratorExt for I {}
 #[must_use = "iterator adaptors are lazy and do nothing unless consumed"]
 pub struct Isolated<I> {
     base: I,
-    context: Context,
+    context: ChainContext,
 }
 
 impl<I: ParallelIterator> Isolated<I> {
     /// Puts an adaptor on the iterator, below the isolation.
-    pub(super) fn adapt<J>(self, adaptor: impl FnOnce(I, &Context) -> J) -> Isolated<J> {
+    pub(super) fn adapt<J>(self, adaptor: impl FnOnce(I, &ChainContext) -> J) -> Isolated<J> {
         let Self { base, context } = self;
         Isolated { base: adaptor(base, &context), context }
     }
 
     /// Takes the iterator out: for methods that end the chain, and for adaptors that panic, whose
     /// caller is named by rayon's `#[track_caller]`.
-    pub(super) fn into_parts(self) -> (I, Context) {
+    pub(super) fn into_parts(self) -> (I, ChainContext) {
         (self.base, self.context)
     }
 
-    pub(super) fn from_parts(base: I, context: Context) -> Self {
+    pub(super) fn from_parts(base: I, context: ChainContext) -> Self {
         Self { base, context }
     }
 }

@@ -17,6 +17,7 @@ use rayon::iter::plumbing::{Consumer, Folder, Reducer};
 use super::outcome::{First, discard, drop_given};
 use super::task::each;
 use crate::context::Context;
+use crate::foreign::not_in_carrier;
 use crate::panic::{Payload, catch};
 
 /// Maps every item and returns the results in order, or the first panic.
@@ -172,7 +173,9 @@ where
         let Self { piece, common } = self;
         let Common { context, f, first } = common;
         let piece = piece.and_then(|piece| {
-            first.keep(catch(|| each(context, iter.into_iter(), f, piece, Piece::push)))
+            first.keep(not_in_carrier(|| {
+                catch(|| each(context, iter.into_iter(), f, piece, Piece::push))
+            }))
         });
         Self { piece, common }
     }

@@ -1,11 +1,48 @@
 //! A task on rayon: one call of one closure.
 
+use std::fmt;
+use std::ops::Deref;
 use std::panic::resume_unwind;
 
 use super::outcome::{Outcome, discard};
 use crate::context::{self, Call, Context, Once, RunError};
+use crate::foreign::not_in_carrier;
 use crate::frame::{self, CleanupError, Failure, Frame};
 use crate::panic::catch;
+
+/// The context of a chain's closures. The chain drops it, and not the user: so a panic of that drop
+/// is contained.
+#[derive(Clone)]
+pub(super) struct ChainContext(Context);
+
+impl ChainContext {
+    pub(super) fn new(context: Context) -> Self {
+        Self(context)
+    }
+}
+
+impl Deref for ChainContext {
+    type Target = Context;
+
+    #[inline]
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
+
+impl Drop for ChainContext {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            discard(std::mem::replace(&mut self.0, Context::empty()));
+        }
+    }
+}
+
+impl fmt::Debug for ChainContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Runs a closure as a task with the context's carriers, and panics as rayon's closures do.
 ///
@@ -15,9 +52,10 @@ pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     if context.has_carriers() { run_attached(context, f) } else { run_plain(context, f) }
 }
 
-/// Runs a closure as a task like [`run`], and catches its panic.
+/// Runs a closure as a task like [`run`], and catches its panic. It is no carrier's code, also where
+/// a carrier's waits below, and this was stolen.
 pub(super) fn attempt<R>(context: &Context, f: impl FnOnce() -> R) -> Outcome<R> {
-    catch(|| run(context, f))
+    not_in_carrier(|| catch(|| run(context, f)))
 }
 
 #[inline]
@@ -144,7 +182,7 @@ macro_rules! shapes {
     ($($(#[$attr:meta])* $name:ident<$($generic:ident),*>($($arg:ident: $type:ty),*);)+) => {$(
         $(#[$attr])*
         pub(super) fn $name<$($generic,)* R>(
-            context: Context,
+            context: ChainContext,
             f: impl Fn($($type),*) -> R + Sync + Send,
         ) -> impl Fn($($type),*) -> R + Sync + Send {
             // Asked once and not at every call: that was one of its four nanoseconds.

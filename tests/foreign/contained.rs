@@ -292,6 +292,58 @@ fn drops_that_panic_are_all_run_and_cost_no_worker() {
     assert_eq!(itself.load(Ordering::SeqCst), 3);
 }
 
+/// A carrier of which only what it has captured panics in its drop.
+struct Brittle(Arc<AtomicUsize>);
+
+impl Carrier for Brittle {
+    type Captured = Fragile;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "brittle"
+    }
+
+    fn capture(&self) -> Result<Fragile, BoxError> {
+        Ok(Fragile(Arc::clone(&self.0)))
+    }
+
+    fn attach(&self, _: &Fragile) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+// Broke: a map lost its results for it.
+#[test]
+fn what_was_captured_costs_nothing_when_its_drop_panics() {
+    quiet();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::builder().workers(2).carry(Brittle(Arc::clone(&dropped))).build().unwrap();
+    let ways: [&dyn Fn() -> usize; 6] = [
+        &|| pool.submit(|| 9).join().unwrap(),
+        &|| pool.map(0..9, |n| n).len(),
+        &|| pool.map_results(0..9, |n| n).into_iter().filter_map(Result::ok).count(),
+        &|| pool.imap(0..9, |n| n).count(),
+        &|| pool.scope(|s| s.submit(|| 9).join().unwrap()),
+        &|| pool.broadcast(|| 9)[1],
+    ];
+    for (n, way) in ways.iter().enumerate() {
+        // Its payload must not meet the harness.
+        match catch_unwind(AssertUnwindSafe(way)) {
+            Ok(found) => assert_eq!(found, 9, "way {n}"),
+            Err(payload) => {
+                std::mem::forget(payload);
+                panic!("way {n} panicked");
+            }
+        }
+    }
+    pool.wait_idle();
+    assert_eq!(dropped.load(Ordering::SeqCst), ways.len());
+}
+
 // A carrier may use the pool that it is of.
 #[test]
 fn a_carrier_may_submit_and_capture() {

@@ -2,9 +2,10 @@
 //! nothing more. Where one of these drops unwound through rayon, the process would abort.
 
 use crate::support::{Census, Counted, message};
-use cleanslate::rayon::{self as tasks, RayonPool};
+use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
 use cleanslate::sync::Event;
 use cleanslate::task_local;
+use rayon::prelude::*;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -210,6 +211,24 @@ fn a_copy_whose_drop_panics_costs_nothing() {
                 std::thread::yield_now();
             }
         }
+    });
+}
+
+// Broke: it was the chain's panic, and its results were lost.
+#[test]
+fn a_copy_whose_drop_panics_costs_a_chain_nothing() {
+    each_pool(|pool| {
+        let makes = Makes::default();
+        let chain = |n: i32| {
+            COPIED.scope(Some(Copied(makes.clone(), None)), || {
+                (0..n).into_par_iter().isolated().map(|n| n + 1).filter(|n| *n > 0)
+            })
+        };
+        let chained = chain(9);
+        assert_eq!(makes.0.alive(), 1, "the chain has it alone");
+        assert_eq!(pool.install(|| chained.collect::<Vec<_>>()).len(), 9);
+        drop(chain(1));
+        assert_eq!((makes.0.made(), makes.0.alive()), (2, 0));
     });
 }
 

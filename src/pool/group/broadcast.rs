@@ -40,8 +40,8 @@ where
     Owner::<Visits>::visit_all(core, &broadcast);
     let _in_drop = current::enter(core.id, Doing::DROP);
     let Broadcast { context, f, results, verdict, .. } = broadcast;
-    let given = [frame::contained(|| drop(f)), frame::contained(|| drop(context))];
-    let failed = given.into_iter().filter_map(Result::err).map(Cause::Failed);
+    core.drop_contained(context, label);
+    let failed = frame::contained(|| drop(f)).err().map(Cause::Failed);
     let results = results.into_iter().map(Mutex::into_inner);
     match first_of(core, label, verdict.into_inner().into_iter().chain(failed)) {
         None => Ok(results.flatten().collect()),

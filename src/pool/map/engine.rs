@@ -42,7 +42,8 @@ where
     let mut source = Some(source);
     let mut ended = run_all(core, &context, label, &mut source, &step);
     let _in_drop = current::enter(core.id, Doing::DROP);
-    for dropped in [drop_given(source), drop_given(step), drop_given(context)] {
+    core.drop_contained(context, label);
+    for dropped in [drop_given(source), drop_given(step)] {
         if let Err(failure) = dropped {
             ended = Err(Unfinished::Failed(fail::<S, P>(ended, failure, core, label)));
         }
