@@ -146,6 +146,29 @@ fn a_peak_of_owners_leaves_little_behind_once_another_has_come() {
     });
     // What remains is the room on the thread's trail for as many entries.
     assert!(left < 1024 * 1024, "{left} bytes of 20,000 owners");
+// What a poll has touched is taken off the trail, and its cell is not kept for it any more.
+#[test]
+fn owners_that_come_and_go_in_futures_leave_no_memory_behind() {
+    let _alone = alone();
+    let come_and_go = || {
+        for n in 0..2_000_u64 {
+            let owner = OwnedLocal::new(move || vec![n; 16]);
+            let task = async {
+                loop {
+                    owner.with_mut(|values| values.push(n));
+                    futures_lite::future::yield_now().await;
+                }
+            };
+            let mut future = Box::pin(task.isolated());
+            let mut polls = std::task::Context::from_waker(std::task::Waker::noop());
+            for _ in 0..2 {
+                let _: std::task::Poll<()> = future.as_mut().poll(&mut polls);
+            }
+        }
+    };
+    come_and_go();
+    let left = least(|| growth(come_and_go));
+    assert!(left < 1024, "{left} bytes of 2,000 owners in as many futures");
 }
 
 #[test]
