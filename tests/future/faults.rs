@@ -220,8 +220,27 @@ fn what_is_dropped_between_two_polls_ends_with_its_carriers_attached() {
 task_local! {
     #[inherit]
     static USER_OF_TASK: Option<Counted> = None;
+    #[inherit]
+    static COPIED: FailsAsCopy = FailsAsCopy { is_copy: false };
     static HELD: Option<Counted> = None;
     static LATER: Option<Counted> = None;
+}
+
+/// A copy of it panics when it is dropped.
+struct FailsAsCopy {
+    is_copy: bool,
+}
+
+impl Clone for FailsAsCopy {
+    fn clone(&self) -> Self {
+        Self { is_copy: true }
+    }
+}
+
+impl Drop for FailsAsCopy {
+    fn drop(&mut self) {
+        assert!(!self.is_copy, "a copy, on purpose");
+    }
 }
 
 /// Pauses for ever; says what it found in a slot that it has set before.
@@ -273,6 +292,30 @@ fn a_future_that_ends_where_slots_have_ended_gives_up_what_it_has_captured() {
     };
     at_the_end_of_a_thread(Box::pin(task.isolated()), drop);
     assert_eq!((census.cloned(), census.alive()), (1, 0));
+}
+
+#[test]
+fn what_fails_as_a_future_ends_where_slots_have_ended_costs_nothing_else() {
+    task_local! { static FAILS: Option<OnDrop> = None; }
+    quiet();
+    let census = Census::new();
+    let made = census.clone();
+    let task = async move {
+        HELD.set(Some(made.one("first")));
+        FAILS.set(Some(OnDrop::new(|| panic!("a value, on purpose"))));
+        LATER.set(Some(made.one("second")));
+        COPIED.set(FailsAsCopy { is_copy: false });
+        drop(Captured::capture());
+        std::future::pending::<()>().await;
+        0
+    };
+    let (tell, told) = std::sync::mpsc::channel();
+    at_the_end_of_a_thread(Box::pin(task.isolated()), move |future| {
+        let caught = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        tell.send(caught.err().map(|payload| message(&*payload))).unwrap();
+    });
+    assert_eq!(told.recv().unwrap().as_deref(), Some("a value, on purpose"));
+    assert_eq!(census.notes(), ["second", "first"]);
 }
 
 // Broke: they were dropped there, and the next poll found its slots fresh.
