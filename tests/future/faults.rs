@@ -95,6 +95,47 @@ fn an_exit_from_within_a_poll_drops_no_value_twice() {
     });
 }
 
+// The poll's values lie on top of the thread's own, and belong to a task that has not ended.
+#[test]
+fn an_exit_from_within_a_poll_ends_the_threads_own_value_and_not_the_polls() {
+    thread_local! {
+        static LAST: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
+        static ASKS: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<Polled<()>>> = const { RefCell::new(None) };
+    }
+    let name = "faults::an_exit_from_within_a_poll_ends_the_threads_own_value_and_not_the_polls";
+    exits_in_a_process_of_its_own(name, &["one", "several"], |case| {
+        let (census, several) = (Census::new(), case == "several");
+        let made = census.clone();
+        let future = async move {
+            HELD.set(Some(made.one("the poll's")));
+            if several {
+                NUMBER.set(1);
+            }
+            pause().await;
+            std::process::exit(0);
+        };
+        // What was used last ends first: the future, what asks, the slots, and what looks.
+        LAST.with_borrow(|_| ());
+        HELD.set(Some(census.one("the thread's")));
+        ASKS.with_borrow(|_| ());
+        KEPT.set(Some(Box::pin(future.isolated())));
+        ASKS.set(Some(OnDrop::new(|| {
+            if HELD.with(|held| held.as_ref().unwrap().name) != "the poll's" {
+                std::process::abort();
+            }
+        })));
+        LAST.set(Some(OnDrop::new(move || {
+            if census.notes() != ["the thread's"] {
+                std::process::abort();
+            }
+        })));
+        for _ in 0..2 {
+            KEPT.with_borrow_mut(|kept| assert!(poll(kept.as_mut().unwrap()).is_pending()));
+        }
+    });
+}
+
 type Owners = [OwnedLocal<Option<OnDrop>>; 3];
 
 /// Holds a value of each owner, the first one's first, of which the last one's drop panics.
