@@ -89,6 +89,58 @@ impl Carrier for Witness {
 
 task_local! { static LEFT: Option<OnDrop> = None; }
 
+/// Leaves something, in this of its steps, whose drop panics.
+struct Leaver(&'static str);
+
+impl Leaver {
+    fn leave_in(&self, step: &str) -> Result<(), BoxError> {
+        if self.0 == step {
+            LEFT.set(Some(OnDrop::new(|| panic!("what a carrier left, on purpose"))));
+        }
+        Ok(())
+    }
+}
+
+impl Carrier for Leaver {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "leaver"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        self.leave_in("attach")
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        self.leave_in("detach")
+    }
+}
+
+#[test]
+fn a_drop_of_what_a_carrier_left_in_a_slot_fails_the_task() {
+    quiet();
+    let names_it = |said: String| {
+        assert!(said.contains("LEFT") && said.contains("what a carrier left"), "{said}");
+    };
+    for step in ["attach", "detach"] {
+        let context = Context::empty().carry(Leaver(step));
+        let error = context.try_run(|| ()).unwrap_err();
+        assert!(error.is_cleanup());
+        names_it(error.to_string());
+        for workers in SHAPES {
+            let pool = Pool::new(workers).unwrap().in_context(&context);
+            let error = pool.submit(|| ()).join().unwrap_err();
+            assert!(error.is_cleanup());
+            names_it(error.to_string());
+            names_it(pool.map_results([()], |()| ()).remove(0).unwrap_err().to_string());
+            names_it(panic_of(|| pool.map([()], |()| ())));
+        }
+        names_it(panic_of(|| block_on(async {}.isolated_in(&context))));
+    }
+}
+
 // The task runs in its carriers' frame if they have touched nothing: it has to end before they
 // detach.
 #[test]
