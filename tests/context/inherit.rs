@@ -1,5 +1,6 @@
 //! What a task inherits.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -372,6 +373,31 @@ fn a_threads_own_values_see_nothing_of_the_task_that_exits() {
                 TENANT.set("task".to_owned());
                 drop(Context::capture());
             }
+            std::process::exit(0);
+        })
+    });
+}
+
+#[test]
+fn the_values_of_a_task_that_exits_still_inherit_and_nobody_does_after_them() {
+    task_local! { static HELD: Option<OnDrop> = None; }
+    // Used first, so it ends after the slots.
+    thread_local! { static LATE: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    let name = "inherit::the_values_of_a_task_that_exits_still_inherit_and_nobody_does_after_them";
+    exits_in_a_process_of_its_own(name, &["exits"], |_| {
+        LATE.with_borrow(|_| ());
+        let inherited = TENANT.scope("task".to_owned(), Context::capture);
+        let seen = Arc::new(Mutex::new(None));
+        let tell = Arc::clone(&seen);
+        LATE.set(Some(OnDrop::new(move || {
+            let late = Context::capture();
+            let late = on_a_thread(|| late.run(|| TENANT.get()));
+            if (seen.lock().unwrap().as_deref(), &*late) != (Some("task"), "nobody") {
+                std::process::abort();
+            }
+        })));
+        inherited.run(|| {
+            HELD.set(Some(OnDrop::new(move || *tell.lock().unwrap() = Some(TENANT.get()))));
             std::process::exit(0);
         })
     });
