@@ -311,3 +311,16 @@ fn a_thread_whose_key_has_ended_hands_down_nothing() {
     thread.join().unwrap();
     assert!(ENDED.load(Ordering::SeqCst));
 }
+
+// Plain values are exchanged between two items, and nothing is detached.
+#[test]
+fn an_inherited_number_is_the_submitters_for_every_item() {
+    LEVEL.set(3);
+    let context = Context::empty().carry(adopt(&LEVEL).inherited());
+    LEVEL.set(4);
+    for workers in SHAPES {
+        let pool = Pool::new(workers).unwrap().in_context(&context);
+        assert_eq!(pool.map(0..200, |_| LEVEL.replace(8)), [3; 200]);
+        assert_eq!(pool.detached().broadcast(|| LEVEL.get()), vec![0; workers]);
+    }
+}
