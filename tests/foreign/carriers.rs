@@ -199,6 +199,26 @@ fn a_worker_whose_carrier_cannot_detach_is_replaced() {
     }
 }
 
+// The task has not run, and yet its thread is not what it was.
+#[test]
+fn a_carrier_that_cannot_detach_beside_one_that_cannot_attach_is_heard_of_too() {
+    for workers in SHAPES {
+        let (context, log) = three(Fault::Detach);
+        let context = context.carry(Logger { name: "d", fault: Fault::Attach, log });
+        let error = context.try_run(|| ()).unwrap_err();
+        assert!(error.is_carrier(), "{error}");
+        let error = error.source().unwrap().downcast_ref::<CarrierError>().unwrap();
+        assert!(error.is_attach() && error.is_detach() && !error.is_capture());
+        let said = error.to_string();
+        assert!(said.contains("`d` failed to attach") && said.contains("`b` failed to detach"));
+        let pool = Pool::new(workers).unwrap();
+        pool.broadcast(|| NUMBER.set(7));
+        assert!(pool.in_context(&context).submit(|| ()).join().unwrap_err().is_carrier());
+        let seen = pool.broadcast(|| NUMBER.get());
+        assert_eq!(seen.iter().filter(|n| **n == 7).count(), workers - 1, "one is new");
+    }
+}
+
 struct Capture(Option<&'static str>);
 
 impl Carrier for Capture {
