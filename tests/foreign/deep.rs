@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{on_a_thread, panic_of};
-use cleanslate::foreign::{BoxError, Carrier, adopt};
+use crate::support::{in_a_process_of_its_own, on_a_thread, panic_of};
+use cleanslate::foreign::{BoxError, Carrier, Identity, adopt, install};
 use cleanslate::{Context, Pool, worker_local};
 
 thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
@@ -96,4 +96,49 @@ fn more_than_256_carriers_are_refused_by_name() {
     let builder = (0..257).fold(Pool::builder().workers(1), |builder, _| builder.carry(one()));
     let said = builder.build().unwrap_err().to_string();
     assert!(said.contains("`level`") && said.contains("a pool has 256 carriers at most"), "{said}");
+}
+
+#[test]
+fn more_than_256_carriers_of_the_process_are_refused_by_name() {
+    static PLACES: [u8; 257] = [0; 257];
+
+    /// Carries nothing, in a place of its own.
+    struct Installed(&'static u8);
+
+    impl Carrier for Installed {
+        type Captured = ();
+        type Attached = ();
+
+        fn name(&self) -> &str {
+            "installed"
+        }
+
+        fn capture(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn attach(&self, (): &()) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn identity(&self) -> Identity {
+            Identity::of::<Self>().at(self.0)
+        }
+    }
+
+    let name = "deep::more_than_256_carriers_of_the_process_are_refused_by_name";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let mut places = PLACES.iter();
+    for place in places.by_ref().take(256) {
+        install(Installed(place)).unwrap();
+    }
+    let error = install(Installed(places.next().unwrap())).unwrap_err();
+    assert_eq!((error.name(), error.is_duplicate()), ("installed", false));
+    assert!(error.to_string().contains("a process has 256 carriers at most"), "{error}");
 }
