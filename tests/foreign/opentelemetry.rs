@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use crate::support::{SHAPES, in_a_process_of_its_own, panic_of, quiet};
+use crate::support::{SHAPES, in_a_process_of_its_own, on_a_thread, panic_of, quiet};
 use cleanslate::foreign::{self, OpenTelemetryCarrier};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated};
@@ -129,6 +129,29 @@ fn a_context_that_a_task_forgot_fails_it_and_reaches_no_other() {
         assert!(pool.broadcast(seen).iter().all(|found| *found == nothing()));
         assert_eq!(pool.stats().workers, workers);
     }
+}
+
+// With a span around it, what is current afterwards is compared with what was before.
+#[test]
+fn a_forgotten_context_is_told_from_the_one_around_the_thread() {
+    let around = request("acme");
+    let like_it = || Current::new().with_remote_span_context(around.span().span_context().clone());
+    let baggage = || KeyValue::new("tenant", "other");
+    let others: [(&str, Current); 3] = [
+        ("another span", request("acme")),
+        ("the same span, with other baggage", like_it().with_baggage([baggage()])),
+        ("the same, but silenced", around.with_telemetry_suppressed()),
+    ];
+    let context = Context::empty().carry(OpenTelemetryCarrier::new());
+    let forgets = |other: &Current| {
+        let _around = around.clone().attach();
+        context.try_run(|| forget(other.clone().attach()))
+    };
+    for (what, other) in others {
+        let error = on_a_thread(|| forgets(&other).unwrap_err().to_string());
+        assert!(error.contains("still current"), "{what}: {error}");
+    }
+    on_a_thread(|| forgets(&around)).expect("the one around it, attached once more, hides nothing");
 }
 
 // Items are told apart without attaching each; a value of the program's own is noticed as well.
