@@ -154,6 +154,15 @@ fn a_forgotten_context_is_told_from_the_one_around_the_thread() {
     on_a_thread(|| forgets(&around)).expect("the one around it, attached once more, hides nothing");
 }
 
+#[test]
+fn what_inherits_nothing_is_in_no_context_of_the_thread_that_runs_it() {
+    let pool = Pool::builder().workers(1).carry(OpenTelemetryCarrier::new()).build().unwrap();
+    let inner = pool.clone();
+    let _acme = request("acme").attach();
+    let task = pool.submit(move || inner.detached().submit(seen).join().unwrap());
+    assert_eq!(task.join().unwrap(), nothing());
+}
+
 // Items are told apart without attaching each; a value of the program's own is noticed as well.
 #[test]
 fn no_item_of_a_map_finds_a_context_that_another_one_forgot() {
