@@ -76,6 +76,24 @@ fn a_task_submitted_before_the_global_subscriber_is_heard_by_it() {
     assert_eq!(seen.0.lock().unwrap().len(), 7);
 }
 
+#[test]
+fn a_task_of_the_global_subscriber_is_not_heard_by_one_around_the_thread_that_runs_it() {
+    let name =
+        "late::a_task_of_the_global_subscriber_is_not_heard_by_one_around_the_thread_that_runs_it";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let (global, around) = (Seen::default(), Seen::default());
+    subscriber::set_global_default(Registry::default().with(global.clone())).unwrap();
+    let context = info_span!("request").in_scope(|| Context::empty().carry(TracingCarrier::new()));
+    subscriber::with_default(Registry::default().with(around.clone()), || {
+        context.run(|| info!(target: "inside", ""));
+        info!(target: "after", "");
+    });
+    assert_eq!(*global.0.lock().unwrap(), ["inside < request"]);
+    assert_eq!(*around.0.lock().unwrap(), ["after < "]);
+}
+
 // With a dispatcher that is the process's, items of a map are told apart without attaching each.
 #[test]
 fn no_item_of_a_map_is_in_a_span_that_another_one_forgot() {
