@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::{SHAPES, in_a_process_of_its_own, panic_of};
-use cleanslate::foreign::TracingCarrier;
+use cleanslate::foreign::{self, TracingCarrier};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool};
+use cleanslate::{Context, Pool, isolated};
 use tracing::{Event, Span, Subscriber, info, info_span, subscriber};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
@@ -92,6 +92,30 @@ fn a_task_of_the_global_subscriber_is_not_heard_by_one_around_the_thread_that_ru
     });
     assert_eq!(*global.0.lock().unwrap(), ["inside < request"]);
     assert_eq!(*around.0.lock().unwrap(), ["after < "]);
+}
+
+#[test]
+fn an_installed_carrier_takes_spans_and_subscribers_along_or_nothing() {
+    let name = "late::an_installed_carrier_takes_spans_and_subscribers_along_or_nothing";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    foreign::install(TracingCarrier::new()).unwrap();
+    let (global, scoped) = (Seen::default(), Seen::default());
+    subscriber::set_global_default(Registry::default().with(global.clone())).unwrap();
+    let request = info_span!("request");
+    let of_request = request.in_scope(|| isolated(|| info!(target: "of the request", "")));
+    let of_scoped = subscriber::with_default(Registry::default().with(scoped.clone()), || {
+        isolated(|| info!(target: "of the scoped one", ""))
+    });
+    let of_nobody = isolated(|| info!(target: "of nobody", ""));
+    info_span!("around").in_scope(|| {
+        of_request();
+        of_scoped();
+        of_nobody();
+    });
+    assert_eq!(*global.0.lock().unwrap(), ["of the request < request", "of nobody < "]);
+    assert_eq!(*scoped.0.lock().unwrap(), ["of the scoped one < "]);
 }
 
 // With a dispatcher that is the process's, items of a map are told apart without attaching each.
