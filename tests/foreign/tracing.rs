@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{in_a_process_of_its_own, quiet};
+use crate::support::{finishes, in_a_process_of_its_own, quiet};
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool};
@@ -306,6 +306,32 @@ fn a_surrounding_span_is_current_again_after_a_failure() {
     let lines = seen.take();
     assert!(lines.contains(&"refused < outer>inner".to_owned()), "{lines:?}");
     assert!(lines.contains(&"not detached < outer>inner".to_owned()), "{lines:?}");
+}
+
+/// Enters each span again that is exited.
+struct NeverExits;
+
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for NeverExits {
+    fn on_exit(&self, id: &Id, _: LayerContext<'_, S>) {
+        dispatcher::get_default(|dispatch| dispatch.enter(id));
+    }
+}
+
+#[test]
+fn a_subscriber_from_which_spans_cannot_be_exited_fails_tasks() {
+    finishes("exiting", || {
+        let _default = subscriber::set_default(Registry::default().with(NeverExits));
+        let pool = Pool::builder().workers(1).carry(TracingCarrier::new()).build().unwrap();
+        let worker = || std::thread::current().id();
+        let before = pool.detached().broadcast(worker);
+        let enters = || forget(info_span!("entered"));
+        let error = pool.submit(enters).join().unwrap_err();
+        assert!(error.is_cleanup() && error.to_string().contains("after it was exited"), "{error}");
+        assert_ne!(pool.detached().broadcast(worker), before, "it was replaced");
+        forget(info_span!("surrounding"));
+        let error = Context::capture().carry(TracingCarrier::new()).try_run(|| ()).unwrap_err();
+        assert!(error.is_carrier() && error.to_string().contains("after it was exited"), "{error}");
+    });
 }
 
 // A submitter without a subscriber hands none down, and no span of whoever runs its task either.
