@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{finishes, in_a_process_of_its_own, quiet};
+use crate::support::{finishes, in_a_process_of_its_own, message, quiet};
 use cleanslate::foreign::TracingCarrier;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool};
@@ -332,6 +332,31 @@ fn a_subscriber_from_which_spans_cannot_be_exited_fails_tasks() {
         let error = Context::capture().carry(TracingCarrier::new()).try_run(|| ()).unwrap_err();
         assert!(error.is_carrier() && error.to_string().contains("after it was exited"), "{error}");
     });
+}
+
+/// A subscriber whose spans and which itself cannot be dropped.
+struct NeverEnds;
+
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for NeverEnds {
+    fn on_close(&self, _: Id, _: LayerContext<'_, S>) {
+        panic!("a close, on purpose");
+    }
+}
+
+impl Drop for NeverEnds {
+    fn drop(&mut self) {
+        panic!("a subscriber's drop, on purpose");
+    }
+}
+
+#[test]
+fn a_span_and_a_subscriber_that_both_fail_in_their_drop_cost_one_panic() {
+    quiet();
+    let context = subscriber::with_default(Registry::default().with(NeverEnds), || {
+        info_span!("request").in_scope(|| Context::empty().carry(TracingCarrier::new()))
+    });
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(context))).unwrap_err();
+    assert_eq!(message(&*payload), "a close, on purpose");
 }
 
 // A submitter without a subscriber hands none down, and no span of whoever runs its task either.
