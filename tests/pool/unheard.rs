@@ -1,10 +1,13 @@
 //! Panics beside the one that resumes: the pool's hook hears of each.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{self, Wake, Waker};
 
-use cleanslate::{Context, Pool, task_local};
+use cleanslate::{Context, JoinHandle, Pool, task_local};
 
 use crate::support::{Census, Fails, Inert, SHAPES, finishes, panic_of, quiet};
 
@@ -115,6 +118,53 @@ fn of_an_imap_the_hook_hears_of_the_second_drop_and_of_items_that_nobody_asks_fo
         drop(lazy);
         pool.wait_idle();
         assert!(heard().iter().all(|words| words.ends_with("panicked: item 1")));
+    });
+}
+
+/// Cannot be woken, or cannot be dropped.
+struct Alarm(Option<Fails>);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        assert!(self.0.is_some(), "a wake, on purpose");
+    }
+}
+
+#[test]
+fn of_a_waker_the_hook_hears_that_it_cannot_be_woken_or_dropped() {
+    each_shape(|pool, heard| {
+        let census = Census::new();
+        let poll = |handle: &mut JoinHandle<()>, alarm: Alarm| {
+            // The handle has the only one left.
+            let waker = Waker::from(Arc::new(alarm));
+            assert!(Pin::new(handle).poll(&mut task::Context::from_waker(&waker)).is_pending());
+        };
+        let waits = || {
+            let (go, gate) = mpsc::channel::<()>();
+            (go, pool.submit(move || _ = gate.recv()))
+        };
+        for (alarm, words) in [
+            (Alarm(None), "panicked: a wake, on purpose"),
+            (Alarm(Some(Fails::new(&census))), "panicked: a drop, on purpose"),
+        ] {
+            let (go, mut handle) = waits();
+            poll(&mut handle, alarm);
+            drop(go);
+            pool.wait_idle();
+            let heard = heard();
+            assert!(heard.len() == 1 && heard[0].ends_with(words), "{heard:?}");
+            handle.join().unwrap();
+        }
+        let (go, mut handle) = waits();
+        for n in 0..2 {
+            poll(&mut handle, Alarm(Some(Fails::new(&census))));
+            assert_eq!(heard().len(), n, "one that another takes the place of");
+        }
+        drop(handle);
+        assert_eq!(heard().len(), 1, "that of a handle that goes");
+        drop(go);
+        pool.wait_idle();
+        assert_eq!((census.alive(), pool.broadcast(|| ()).len()), (0, pool.workers()));
     });
 }
 
