@@ -9,7 +9,7 @@ use std::task::{self, Wake, Waker};
 
 use cleanslate::{Context, JoinHandle, Pool, task_local};
 
-use crate::support::{Census, Fails, Inert, SHAPES, finishes, panic_of, quiet};
+use crate::support::{Census, Fails, Inert, SHAPES, finishes, occupy, panic_of, quiet};
 
 task_local! { static SLOT: Option<Fails> = None; }
 
@@ -165,6 +165,45 @@ fn of_a_waker_the_hook_hears_that_it_cannot_be_woken_or_dropped() {
         drop(go);
         pool.wait_idle();
         assert_eq!((census.alive(), pool.broadcast(|| ()).len()), (0, pool.workers()));
+    });
+}
+
+/// Its copy cannot be dropped.
+struct FailsAsCopy {
+    is_copy: bool,
+}
+
+impl Clone for FailsAsCopy {
+    fn clone(&self) -> Self {
+        Self { is_copy: true }
+    }
+}
+
+impl Drop for FailsAsCopy {
+    fn drop(&mut self) {
+        assert!(!self.is_copy, "a copy, on purpose");
+    }
+}
+
+#[test]
+fn of_a_task_that_is_cancelled_the_hook_hears_of_the_drop_of_what_it_inherits() {
+    task_local! {
+        #[inherit]
+        static COPIED: FailsAsCopy = FailsAsCopy { is_copy: false };
+    }
+    each_shape(|pool, heard| {
+        let _busy = occupy(pool);
+        COPIED.set(FailsAsCopy { is_copy: false });
+        let handle = pool.submit(|| ());
+        // Now nobody but the task has the copy.
+        COPIED.set(FailsAsCopy { is_copy: false });
+        assert!(handle.cancel());
+        let heard = heard();
+        assert!(
+            heard.len() == 1 && heard[0].ends_with("panicked: a copy, on purpose"),
+            "{heard:?}"
+        );
+        assert!(handle.join().unwrap_err().is_cancelled());
     });
 }
 
