@@ -23,6 +23,7 @@ mod map_faults;
 mod map_pulls;
 mod nested;
 mod permit;
+mod places;
 mod reduce;
 mod refused;
 mod scope;
