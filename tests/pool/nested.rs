@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::support::{OnDrop, SHAPES, each_shape, finishes, occupy};
+use crate::support::{OnDrop, SHAPES, each_shape, finishes, occupy, quiet};
 use cleanslate::{JoinHandle, Pool, worker_local};
 
 #[derive(Clone, Copy, Debug)]
@@ -254,6 +254,38 @@ fn a_plain_thread_runs_what_a_drop_waits_for_if_a_pool_waits_for_the_drop() {
                 });
             });
         }
+    }
+}
+
+// The same for results of chunks that were over when the map failed.
+#[test]
+fn a_plain_thread_runs_what_the_drop_of_a_failed_maps_result_waits_for() {
+    const ITEMS: usize = 10_000;
+    quiet();
+    for workers in SHAPES {
+        finishes(&format!("{workers} workers"), move || {
+            let (ending, pool) = (Pool::new(1).unwrap(), Pool::new(workers).unwrap());
+            let ((go, gate), (tell, told)) = (mpsc::channel::<()>(), mpsc::channel());
+            let (theirs, ends) = (pool.clone(), ending.clone());
+            let map = std::thread::spawn(move || {
+                let gate = Mutex::new(gate);
+                ends.map_range(0..ITEMS, |n| {
+                    if n == ITEMS - 1 {
+                        tell.send(()).unwrap();
+                        let _open = gate.lock().unwrap().recv();
+                        panic!("on purpose");
+                    }
+                    let theirs = theirs.clone();
+                    (n == 0)
+                        .then(|| OnDrop::new(move || assert_eq!(theirs.map(0..3, |n| n).len(), 3)))
+                })
+            });
+            told.recv().unwrap();
+            let waiting = all_wait_for_the_end_of(&ending, &pool);
+            drop(go);
+            assert!(map.join().is_err());
+            waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        });
     }
 }
 
