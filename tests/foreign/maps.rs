@@ -391,3 +391,22 @@ fn the_pulls_of_a_map_with_carriers_inherit_what_its_items_do() {
         assert_eq!(inherited, [(7, 7); 100]);
     }
 }
+
+#[test]
+fn a_reduction_that_panics_fails_a_map_with_carriers_whenever_it_does() {
+    quiet();
+    let pool = Pool::builder().workers(1).carry(User::default()).build().unwrap();
+    let calls = AtomicUsize::new(0);
+    let reduce_but = |fails: usize| {
+        calls.store(0, Ordering::SeqCst);
+        let reduce = |a: usize, b: usize| {
+            assert!(calls.fetch_add(1, Ordering::SeqCst) != fails, "a call, on purpose");
+            a + b
+        };
+        pool.map_reduce(0..300, |n| n, || 0, reduce)
+    };
+    assert_eq!(reduce_but(usize::MAX), 300 * 299 / 2);
+    for fails in 0..calls.load(Ordering::SeqCst) {
+        assert_eq!(panic_of(|| reduce_but(fails)), "a call, on purpose");
+    }
+}
