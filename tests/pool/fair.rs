@@ -70,6 +70,19 @@ fn a_task_beside_a_map_does_not_wait_for_its_end() {
 }
 
 #[test]
+fn a_task_beside_a_map_with_carriers_does_not_wait_for_its_end() {
+    thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    let carries = Context::empty().carry(adopt(&LEVEL));
+    each_shape(move |pool| {
+        beside_a_map(&pool.in_context(&carries), |_| {
+            for n in 0..20 {
+                assert_eq!(pool.submit(move || n).join().unwrap(), n);
+            }
+        });
+    });
+}
+
+#[test]
 fn a_short_map_a_scope_and_a_broadcast_beside_a_map_do_not_wait_for_its_end() {
     each_shape(|pool| {
         beside_a_map(pool, |pool| {
