@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cleanslate::{Context, Isolation, Pool, task_local};
 
-use crate::support::{Census, Counted, each_shape, finishes};
+use crate::support::{Census, Counted, each_shape, finishes, panic_of, quiet};
 
 task_local! {
     static LEFT: Option<usize> = None;
@@ -153,6 +153,25 @@ fn an_iterator_is_not_called_again_after_its_end() {
                 Some(left)
             });
             assert_eq!(pool.map(items, |i| i).len(), n);
+        }
+    });
+}
+
+// Whoever has the next turn does not know yet that the map has failed.
+#[test]
+fn an_iterator_that_has_panicked_is_not_called_again() {
+    quiet();
+    each_shape(|pool| {
+        for _ in 0..200 {
+            let (mut left, calls_after) = (20, AtomicUsize::new(0));
+            let items = std::iter::from_fn(|| {
+                calls_after.fetch_add(usize::from(left == 0), Ordering::SeqCst);
+                left -= usize::from(left != 0);
+                assert!(left != 0, "a pull, on purpose");
+                Some(left)
+            });
+            assert_eq!(panic_of(|| pool.for_each(items, |_| ())), "a pull, on purpose");
+            assert_eq!(calls_after.into_inner(), 0);
         }
     });
 }
