@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::support::{Census, Fails, each_shape, finishes, occupy, panic_of, quiet};
@@ -73,6 +74,26 @@ fn unordered_results_overtake() {
         assert_eq!(results.next(), Some(0));
         assert_eq!(results.next(), None);
         assert_eq!(results.next(), None);
+    });
+}
+
+#[test]
+fn waits_with_a_limit_come_to_every_result_once_and_to_the_end() {
+    each_shape(|pool| {
+        let (mut ordered, mut unordered) =
+            (pool.imap(0..50, |n| n), pool.imap_unordered(0..50, |n| n));
+        let mut results = Vec::new();
+        while let Poll::Ready(Some(n)) = ordered.next_timeout(Duration::MAX) {
+            assert_eq!(n, results.len());
+            results.push(n);
+        }
+        while let Poll::Ready(Some(n)) = unordered.next_timeout(Duration::MAX) {
+            results.push(n);
+        }
+        results.sort_unstable();
+        assert!(results.into_iter().eq((0..100).map(|n| n / 2)));
+        assert_eq!(ordered.next_timeout(Duration::MAX), Poll::Ready(None));
+        assert_eq!(unordered.next_timeout(Duration::MAX), Poll::Ready(None));
     });
 }
 
