@@ -113,6 +113,13 @@ fn of_an_imap_the_hook_hears_of_the_second_drop_and_of_items_that_nobody_asks_fo
         let lazy = pool.imap((0..3).map(hold(items)), hold(f));
         assert_eq!(panic_of(|| drop(lazy)), "a drop, on purpose");
         assert_eq!(heard(), ["task `input of an imap` (#0) panicked: a drop, on purpose"]);
+        // Where the thread unwinds already, of both.
+        let words = panic_of(|| {
+            let (items, f) = (Fails::new(&census), Fails::new(&census));
+            let _lazy = pool.imap((0..3).map(hold(items)), hold(f));
+            panic!("the first one, on purpose");
+        });
+        assert_eq!((&*words, heard().len()), ("the first one, on purpose", 2));
         assert_eq!(census.alive(), 0);
         let mut lazy = pool.imap(0..2, |n| panic!("item {n}")).buffer(2);
         assert_eq!(panic_of(|| lazy.next()), "item 0");
