@@ -1,15 +1,22 @@
 //! What went wrong once: several drops that panic, sizes, and what a panic may pass.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::pin;
+use std::task::{self, Waker};
 
+use cleanslate::foreign::adopt;
 use cleanslate::future::FutureExt;
 use cleanslate::{
-    AccessError, CaptureError, CleanupError, Context, OwnedLocal, OwnedWorkerLocal, RunError,
-    TaskLocal, WorkerLocal, isolated, isolated_fn, task_local, worker_local,
+    AccessError, CaptureError, CleanupError, Context, OwnedLocal, OwnedWorkerLocal, Pool, RunError,
+    TaskLocal, WorkerLocal, isolated, isolated_fn, leaked_values, task_local, worker_local,
 };
 
-use crate::support::{Census, Fails, FailsToClone, OnDrop, panic_of};
+use crate::support::{
+    Census, Fails, FailsToClone, OnDrop, SHAPES, in_a_process_of_its_own, on_a_thread, panic_of,
+};
 
 task_local! { static HOOK: Option<OnDrop> = None; }
 
@@ -274,4 +281,53 @@ fn a_scope_in_a_task_that_touched_nothing_is_not_seen_by_tasks_on_top_of_it() {
             assert_eq!(NUMBER.get(), 7);
         });
     });
+}
+
+#[test]
+fn a_healthy_program_leaks_nothing() {
+    thread_local! { static FOREIGN: RefCell<String> = RefCell::default(); }
+    task_local! {
+        static NUMBER: u64 = 0;
+        static TEXT: String = String::new();
+        #[inherit]
+        static TENANT: String = String::new();
+    }
+    worker_local! { static WORKER: Vec<u8> = Vec::new(); }
+    if !in_a_process_of_its_own("faults::a_healthy_program_leaks_nothing") {
+        return;
+    }
+    let owned = OwnedLocal::new(String::new);
+    let touch = || {
+        NUMBER.set(NUMBER.get() + 1);
+        TEXT.with_mut(|text| text.push('x'));
+        TEXT.scope("bound".to_owned(), || owned.set("owned".to_owned()));
+        TENANT.set("tenant".to_owned());
+        WORKER.with(|bytes| bytes.push(1));
+        FOREIGN.set("foreign".to_owned());
+    };
+    let task = || {
+        touch();
+        Context::capture().run(touch);
+        NUMBER.set(1);
+        touch();
+    };
+    let context = Context::empty().carry(adopt(&FOREIGN));
+    on_a_thread(|| {
+        task();
+        for _ in 0..3 {
+            context.run(task);
+            let mut future = pin!(async { task() }.isolated_in(&context));
+            let mut polls = task::Context::from_waker(Waker::noop());
+            assert!(future.as_mut().poll(&mut polls).is_ready());
+        }
+    });
+    for workers in SHAPES {
+        let pool = Pool::builder().workers(workers).carry(adopt(&FOREIGN)).build().unwrap();
+        pool.map(0..100, |_| task());
+        pool.detached().map(0..100, |_| task());
+        pool.scope(|s| (0..20).for_each(|_| drop(s.submit(task))));
+        drop(pool.submit(|| NUMBER.set(1)));
+    }
+    drop(owned);
+    assert_eq!(leaked_values(), 0);
 }
