@@ -199,6 +199,19 @@ fn a_worker_whose_carrier_cannot_detach_is_replaced() {
     }
 }
 
+#[test]
+fn a_worker_whose_carrier_cannot_attach_stays() {
+    for workers in SHAPES {
+        for fault in [Fault::Attach, Fault::PanicAttach] {
+            let (context, _log) = three(fault);
+            let pool = Pool::new(workers).unwrap();
+            pool.broadcast(|| NUMBER.set(7));
+            assert!(pool.in_context(&context).submit(|| ()).join().unwrap_err().is_carrier());
+            assert_eq!(pool.broadcast(|| NUMBER.get()), vec![7; workers]);
+        }
+    }
+}
+
 // The task has not run, and yet its thread is not what it was.
 #[test]
 fn a_carrier_that_cannot_detach_beside_one_that_cannot_attach_is_heard_of_too() {
