@@ -234,12 +234,29 @@ impl Drop for FailsAsCopy {
     }
 }
 
+task_local! {
+    #[inherit]
+    static COPIED: FailsAsCopy = FailsAsCopy { is_copy: false };
+}
+
+#[test]
+fn of_an_imap_that_ends_the_hook_hears_of_the_drop_of_what_it_inherits() {
+    each_shape(|pool, heard| {
+        COPIED.set(FailsAsCopy { is_copy: false });
+        let mut lazy = pool.imap(0..0, |n| n);
+        // Now nobody but the iterator has the copy.
+        COPIED.set(FailsAsCopy { is_copy: false });
+        assert_eq!(lazy.next(), None);
+        let heard = heard();
+        assert!(
+            heard.len() == 1 && heard[0].ends_with("panicked: a copy, on purpose"),
+            "{heard:?}"
+        );
+    });
+}
+
 #[test]
 fn of_a_task_that_is_cancelled_the_hook_hears_of_the_drop_of_what_it_inherits() {
-    task_local! {
-        #[inherit]
-        static COPIED: FailsAsCopy = FailsAsCopy { is_copy: false };
-    }
     each_shape(|pool, heard| {
         let _busy = occupy(pool);
         COPIED.set(FailsAsCopy { is_copy: false });
