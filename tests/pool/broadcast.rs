@@ -25,6 +25,27 @@ fn every_worker_is_visited_once_and_the_results_are_in_their_order() {
     });
 }
 
+#[test]
+fn visits_are_counted_while_they_run_and_by_how_they_end() {
+    quiet();
+    each_shape(|pool| {
+        let workers = pool.workers();
+        let meeting = Barrier::new(workers);
+        let running = pool.broadcast(|| {
+            meeting.wait();
+            let running = pool.stats().running;
+            meeting.wait();
+            running
+        });
+        assert_eq!(running, vec![workers; workers]);
+        panic_of(|| pool.broadcast(|| panic!("a visit, on purpose")));
+        pool.wait_idle();
+        let stats = pool.stats();
+        let visits = workers as u64;
+        assert_eq!((stats.running, stats.completed, stats.panicked), (0, visits, visits));
+    });
+}
+
 // Broke: a worker ran visits for as long as there were any, and nothing else meanwhile.
 #[test]
 fn broadcasts_without_end_keep_nobody_else_from_their_turns() {
@@ -52,24 +73,6 @@ fn broadcasts_without_end_keep_nobody_else_from_their_turns() {
             }
             is_over.store(1, Ordering::SeqCst);
         });
-#[test]
-fn visits_are_counted_while_they_run_and_by_how_they_end() {
-    quiet();
-    each_shape(|pool| {
-        let workers = pool.workers();
-        let meeting = Barrier::new(workers);
-        let running = pool.broadcast(|| {
-            meeting.wait();
-            let running = pool.stats().running;
-            meeting.wait();
-            running
-        });
-        assert_eq!(running, vec![workers; workers]);
-        panic_of(|| pool.broadcast(|| panic!("a visit, on purpose")));
-        pool.wait_idle();
-        let stats = pool.stats();
-        let visits = workers as u64;
-        assert_eq!((stats.running, stats.completed, stats.panicked), (0, visits, visits));
     });
 }
 
