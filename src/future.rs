@@ -86,7 +86,7 @@ pub trait FutureExt: Future + Sized {
             future: Some(self),
             context: Context::empty(),
             parked: Parked::default(),
-            made: Location::caller(),
+            made: Some(Location::caller()),
         };
         task.context = Context::capture();
         task
@@ -113,7 +113,7 @@ pub trait FutureExt: Future + Sized {
     #[track_caller]
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
         let context = context.clone().submitted();
-        let made = Location::caller();
+        let made = Some(Location::caller());
         Isolated { future: Some(self), context, parked: Parked::default(), made }
     }
 }
@@ -136,7 +136,8 @@ pub struct Isolated<F: Future> {
     future: Option<F>,
     context: Context,
     parked: Parked,
-    made: &'static Location<'static>,
+    /// `None`: somewhere in the crate.
+    made: Option<&'static Location<'static>>,
 }
 
 // A poll that panics ends the future, or was over when a carrier failed: nobody finds it in the
@@ -150,7 +151,7 @@ impl<F: Future> fmt::Debug for Isolated<F> {
             .field("is_over", &self.future.is_none())
             .field("context", &self.context)
             .field("slots", &self.parked)
-            .field("made", &format_args!("{}", self.made))
+            .field("made", &self.made.map(ToString::to_string))
             .finish_non_exhaustive()
     }
 }
@@ -237,6 +238,13 @@ impl<F: Future> Drop for Polling<'_, F> {
 }
 
 impl<F: Future> Isolated<F> {
+    /// Forgets where it was made: by code of the crate.
+    #[cfg(feature = "tower")]
+    pub(crate) fn unplaced(mut self) -> Self {
+        self.made = None;
+        self
+    }
+
     /// Polls once, with the values in their slots.
     // Not inlined, so that there is one copy of it: with two, the compiler inlines the future's own
     // poll into neither.
@@ -254,7 +262,7 @@ impl<F: Future> Isolated<F> {
             parked.poll(inherits, || poll_once(future, cx), |p| p.poll.is_ready());
         match (poll, dropped, ended) {
             (Poll::Pending, Ok(()), None) => Poll::Pending,
-            (poll, dropped, ended) => over(poll, dropped, ended, errors, made),
+            (poll, dropped, ended) => over(poll, dropped, ended, errors, *made),
         }
     }
 
@@ -279,7 +287,7 @@ impl<F: Future> Isolated<F> {
         let mut visit = || visited = Some(catch(|| self.visit(cx, inherits, Some(&mut error))));
         let later = attached(context, &mut visit);
         let later = later.unwrap_or_else(|error| {
-            RunError::carrier(error).raise(Some(Origin::Isolated(self.made)))
+            RunError::carrier(error).raise(self.made.map(Origin::Isolated))
         });
         let poll = match visited {
             None => unreachable!("it is called unless a carrier is refused"),
@@ -324,7 +332,7 @@ fn over<R>(
     dropped: Result<(), Payload>,
     ended: Option<CleanupError>,
     errors: Errors<'_>,
-    made: &'static Location<'static>,
+    made: Option<&'static Location<'static>>,
 ) -> Poll<R> {
     let mut error = dropped.err().map(CleanupError::other);
     CleanupError::add(&mut error, ended);
@@ -340,9 +348,9 @@ fn over<R>(
 
 /// Drops the output of a task that could not be cleaned up, and panics.
 #[cold]
-fn fail<R>(result: R, error: CleanupError, made: &'static Location<'static>) -> ! {
+fn fail<R>(result: R, error: CleanupError, made: Option<&'static Location<'static>>) -> ! {
     let _second = contained(|| drop(result));
-    RunError::cleanup(error).raise(Some(Origin::Isolated(made)))
+    RunError::cleanup(error).raise(made.map(Origin::Isolated))
 }
 
 impl<F: Future> Drop for Isolated<F> {

@@ -220,7 +220,7 @@ where
     ///
     /// Panics if an installed carrier cannot capture, be attached or be detached.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        Wrapping::new(Context::capture_carriers()).call(|| self.inner.poll_ready(cx))
+        Wrapping::unplaced(Context::capture_carriers()).call(|| self.inner.poll_ready(cx))
     }
 
     /// Makes the task of the request. The inner service is called in it, when it is polled first.
@@ -234,7 +234,7 @@ where
         // Where one of these panics there is no task to drop the others in.
         let request = Framed::new(request);
         let context = Context::capture_carriers();
-        let nobody = Wrapping::new(Context::empty());
+        let nobody = Wrapping::unplaced(Context::empty());
         let next = Framed::new(nobody.call(|| self.inner.clone()));
         let fill = Guarded::new(nobody.call(|| self.fill.clone()));
         // The one that was readied is called, and the clone takes its place.
@@ -243,7 +243,7 @@ where
         let out = Arc::new(Mutex::new(Out::default()));
         let serve = serve(ready, request, fill, Arc::clone(&out));
         let task: Serving = Box::pin(serve);
-        let task = task.isolated_in(&context);
+        let task = task.isolated_in(&context).unplaced();
         ResponseFuture { task: Some(task), out }
     }
 }

@@ -9,13 +9,20 @@ use crate::panic::catch;
 /// What a wrapped closure takes along: the context of its tasks, and where it was wrapped.
 pub(crate) struct Wrapping {
     context: Context,
-    made: &'static Location<'static>,
+    /// `None`: somewhere in the crate.
+    made: Option<&'static Location<'static>>,
 }
 
 impl Wrapping {
     #[track_caller]
     pub(crate) fn new(context: Context) -> Self {
-        Self { context: context.submitted(), made: Location::caller() }
+        Self { context: context.submitted(), made: Some(Location::caller()) }
+    }
+
+    /// Takes a context along for code of the crate.
+    #[cfg(feature = "tower")]
+    pub(crate) fn unplaced(context: Context) -> Self {
+        Self { context: context.submitted(), made: None }
     }
 
     /// Runs a closure as [`Context::run`] does.
@@ -23,7 +30,7 @@ impl Wrapping {
     pub(crate) fn call<R>(&self, f: impl FnOnce() -> R) -> R {
         match self.context.try_call(f) {
             Ok(result) => result,
-            Err(error) => error.raise(Some(Origin::Isolated(self.made))),
+            Err(error) => error.raise(self.made.map(Origin::Isolated)),
         }
     }
 }

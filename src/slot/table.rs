@@ -5,10 +5,9 @@
 //! - **O1 (id).** An owner's id is never used again in this process, so a cell is never found by
 //!   another owner, whatever addresses and threads are reused.
 //! - **O2 (kept).** The table keeps a cell while its owner lives or the trail has an entry for it.
-//!   Cells of owners that are gone are swept at the first use of another owner, when they are half
-//!   of the table or it has doubled, after their entries in the innermost frame. So then a thread
-//!   keeps at most as many dead cells as live ones and ones that outer frames have touched, and a
-//!   few ([`SLACK`]).
+//!   Cells of owners that are gone are swept at the first use of another owner, with their entries,
+//!   when they are more than half of the table or it has doubled. So then a thread keeps at most as
+//!   many dead cells as live ones, or [`SLACK`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -147,7 +146,6 @@ impl Table {
         let mut map = self.map.borrow_mut();
         let dead = *lock.lock();
         if map.len() >= self.sweep_at.get() || dead > SLACK && dead > map.len() / 2 {
-            // Those that stay, for their entries, are looked for when the table has doubled.
             *lock.lock() = 0;
             thread::current().prune();
             map.retain(|_, cell| {

@@ -4,8 +4,9 @@
 //! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
 //! (they would wait for themselves), and so does what its own thread runs unless somebody else
 //! comes before. A place that becomes free is handed to the first in the line, so none of those who
-//! wait overtakes another. While those that passed are too many, every other place is: tasks that
-//! submit their successors could keep the queue too full for ever.
+//! wait overtakes another. While those that passed are too many, only one place in so many is
+//! handed on: so the queue comes down to its limit, but for tasks that submit their successors for
+//! ever, and even those keep nobody out.
 //!
 //! Invariants:
 //!
@@ -35,8 +36,8 @@ pub(crate) struct Capacity {
 
 struct CapacityState {
     used: usize,
-    /// Whether a place was given back last while there were too many, and handed to nobody.
-    skipped: bool,
+    /// How many places were given back since one was handed on, while there were too many.
+    skipped: usize,
     closed: bool,
     /// By the numbers of those who came: one in the middle leaves as quickly as the first.
     line: BTreeMap<u64, Arc<Mutex<InLine>>>,
@@ -81,7 +82,7 @@ pub(crate) enum Place {
 impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
         let line = BTreeMap::new();
-        let state = CapacityState { used: 0, skipped: false, closed: false, line, next: 0 };
+        let state = CapacityState { used: 0, skipped: 0, closed: false, line, next: 0 };
         Self { limit, state: Mutex::new(state), process: Process::current() }
     }
 
@@ -138,8 +139,11 @@ impl Capacity {
     /// Gives a place back: to the first in the line, if there is one.
     pub(crate) fn release(&self) {
         let Some(mut state) = self.state() else { return };
-        state.skipped = state.used > self.limit && !state.skipped;
-        if !state.skipped {
+        let excess = state.used.saturating_sub(self.limit);
+        if state.skipped < excess {
+            state.skipped += 1;
+        } else {
+            state.skipped = 0;
             while let Some((_, next)) = state.line.pop_first() {
                 let mut turn = next.lock();
                 if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Granted) {
@@ -406,19 +410,46 @@ mod tests {
 
     // Broke: as many as passed kept the queue too full for ever, one for each that was over.
     #[test]
-    fn those_that_wait_get_every_other_place_while_too_many_have_passed() {
+    fn those_that_wait_are_let_in_now_and_then_while_too_many_have_passed() {
         let capacity = Capacity::new(1);
         (0..5).for_each(|_| capacity.take_anyway());
         let mut waiting = [(); 3].map(|()| capacity.wait());
         let (_, ignored) = waker();
         waiting.iter_mut().for_each(|one| assert!(one.poll(&ignored).is_pending()));
         for one in &mut waiting {
-            for _ in 0..2 {
-                assert!(one.poll(&ignored).is_pending());
+            let mut places = 0;
+            while one.poll(&ignored).is_pending() {
                 capacity.release();
                 capacity.take_anyway();
+                places += 1;
             }
-            assert_eq!(one.poll(&ignored), Poll::Ready(Ok(())));
+            assert!((2..10).contains(&places), "{places} places");
+        }
+    }
+
+    // Broke: whoever was let in brought more along, and the queue grew for ever.
+    #[test]
+    fn those_that_are_let_in_do_not_add_to_those_that_are_too_many() {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Entry {
+            BringsTwo,
+            Leaf,
+        }
+        let (capacity, (_, ignored)) = (Capacity::new(4), waker());
+        let mut queue = std::collections::VecDeque::new();
+        let mut waiting = capacity.wait();
+        for _ in 0..10_000 {
+            while waiting.poll(&ignored).is_ready() {
+                queue.push_back(Entry::BringsTwo);
+                waiting = capacity.wait();
+            }
+            let entry = queue.pop_front().expect("there are places");
+            capacity.release();
+            if entry == Entry::BringsTwo {
+                (0..2).for_each(|_| capacity.take_anyway());
+                queue.extend([Entry::Leaf; 2]);
+            }
+            assert!(queue.len() < 64, "{} entries", queue.len());
         }
     }
 
