@@ -55,7 +55,8 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// of the process. Installed carriers attach first, in the order in which they were installed.
 /// Where a pool or a context has a carrier with the same [identity](super::Carrier::identity), by
 /// default one of the same type, that one is attached instead. What a carrier's own code captures
-/// carries none of them.
+/// carries none of them (nor, where that code waits on rayon, what a chain's closure captures that
+/// its thread runs meanwhile).
 ///
 /// # Costs
 ///

@@ -77,8 +77,8 @@ impl Pool {
         self.plain(items, map::Plain(f))
     }
 
-    /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster. (A range
-    /// `a..=b` is an iterator for `map`.)
+    /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster. (A
+    /// range `a..=b` is an iterator for `map`.)
     ///
     /// # Panics
     ///

@@ -42,7 +42,11 @@ use crate::sync::seam::atomic::Ordering;
 ///     let handle = pool.clone();
 ///     drop(pool.submit(move || {
 ///         VISITED.fetch_add(1, Ordering::Relaxed);
-///         [2 * page, 2 * page + 1].into_iter().filter(|n| *n < 100).for_each(|n| visit(&handle, n));
+///         for link in [2 * page, 2 * page + 1] {
+///             if link < 100 {
+///                 visit(&handle, link);
+///             }
+///         }
 ///     }));
 /// }
 ///

@@ -52,8 +52,8 @@ pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     if context.has_carriers() { run_attached(context, f) } else { run_plain(context, f) }
 }
 
-/// Runs a closure as a task like [`run`], and catches its panic. It is no carrier's code, also where
-/// a carrier's waits below, and this was stolen.
+/// Runs a closure as a task like [`run`], and catches its panic. It is no carrier's code, also
+/// where a carrier's waits below, and this was stolen.
 pub(super) fn attempt<R>(context: &Context, f: impl FnOnce() -> R) -> Outcome<R> {
     not_in_carrier(|| catch(|| run(context, f)))
 }

@@ -84,8 +84,8 @@ impl<I, F, R> ImapUnordered<I, F, R> {
 
     /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must
     /// be one that is not yielded. Without a deadline this thread runs items if it runs a task, in
-    /// the order in which they were pulled: else a later one, pulled for one that was yielded, could
-    /// be run before an earlier one again and again.
+    /// the order in which they were pulled: else a later one, pulled for one that was yielded,
+    /// could be run before an earlier one again and again.
     #[track_caller]
     fn wait_for_any(&mut self, deadline: Option<Option<Instant>>) -> Option<usize> {
         let ready = &self.ready;
