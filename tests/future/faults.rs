@@ -13,7 +13,8 @@ use cleanslate::future::FutureExt;
 use cleanslate::{Context as Captured, OwnedLocal, task_local};
 
 use crate::support::{
-    Census, Counted, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread, quiet, retiring,
+    Census, Counted, FailsAsCopy, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread,
+    quiet, retiring,
 };
 
 type Polled<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -262,26 +263,9 @@ task_local! {
     #[inherit]
     static USER_OF_TASK: Option<Counted> = None;
     #[inherit]
-    static COPIED: FailsAsCopy = FailsAsCopy { is_copy: false };
+    static COPIED: FailsAsCopy = FailsAsCopy::default();
     static HELD: Option<Counted> = None;
     static LATER: Option<Counted> = None;
-}
-
-/// A copy of it panics when it is dropped.
-struct FailsAsCopy {
-    is_copy: bool,
-}
-
-impl Clone for FailsAsCopy {
-    fn clone(&self) -> Self {
-        Self { is_copy: true }
-    }
-}
-
-impl Drop for FailsAsCopy {
-    fn drop(&mut self) {
-        assert!(!self.is_copy, "a copy, on purpose");
-    }
 }
 
 /// Pauses for ever; says what it found in a slot that it has set before.
@@ -345,7 +329,7 @@ fn what_fails_as_a_future_ends_where_slots_have_ended_costs_nothing_else() {
         HELD.set(Some(made.one("first")));
         FAILS.set(Some(OnDrop::new(|| panic!("a value, on purpose"))));
         LATER.set(Some(made.one("second")));
-        COPIED.set(FailsAsCopy { is_copy: false });
+        COPIED.set(FailsAsCopy::default());
         drop(Captured::capture());
         std::future::pending::<()>().await;
         0

@@ -10,7 +10,9 @@ use std::task::{self, Wake, Waker};
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::{Context, JoinHandle, Pool, task_local};
 
-use crate::support::{Census, Fails, Inert, SHAPES, finishes, occupy, panic_of, quiet};
+use crate::support::{
+    Census, Fails, FailsAsCopy, Inert, SHAPES, finishes, occupy, panic_of, quiet,
+};
 
 task_local! { static SLOT: Option<Fails> = None; }
 
@@ -217,35 +219,18 @@ fn of_a_waker_the_hook_hears_that_it_cannot_be_woken_or_dropped() {
     });
 }
 
-/// Its copy cannot be dropped.
-struct FailsAsCopy {
-    is_copy: bool,
-}
-
-impl Clone for FailsAsCopy {
-    fn clone(&self) -> Self {
-        Self { is_copy: true }
-    }
-}
-
-impl Drop for FailsAsCopy {
-    fn drop(&mut self) {
-        assert!(!self.is_copy, "a copy, on purpose");
-    }
-}
-
 task_local! {
     #[inherit]
-    static COPIED: FailsAsCopy = FailsAsCopy { is_copy: false };
+    static COPIED: FailsAsCopy = FailsAsCopy::default();
 }
 
 #[test]
 fn of_an_imap_that_ends_the_hook_hears_of_the_drop_of_what_it_inherits() {
     each_shape(|pool, heard| {
-        COPIED.set(FailsAsCopy { is_copy: false });
+        COPIED.set(FailsAsCopy::default());
         let mut lazy = pool.imap(0..0, |n| n);
         // Now nobody but the iterator has the copy.
-        COPIED.set(FailsAsCopy { is_copy: false });
+        COPIED.set(FailsAsCopy::default());
         assert_eq!(lazy.next(), None);
         let heard = heard();
         assert!(
@@ -259,10 +244,10 @@ fn of_an_imap_that_ends_the_hook_hears_of_the_drop_of_what_it_inherits() {
 fn of_a_task_that_is_cancelled_the_hook_hears_of_the_drop_of_what_it_inherits() {
     each_shape(|pool, heard| {
         let _busy = occupy(pool);
-        COPIED.set(FailsAsCopy { is_copy: false });
+        COPIED.set(FailsAsCopy::default());
         let handle = pool.submit(|| ());
         // Now nobody but the task has the copy.
-        COPIED.set(FailsAsCopy { is_copy: false });
+        COPIED.set(FailsAsCopy::default());
         assert!(handle.cancel());
         let heard = heard();
         assert!(

@@ -1,7 +1,9 @@
 //! Work that a waiting thread steals runs on top of another item's stack.
 
-use cleanslate::rayon::ParallelIteratorExt;
-use cleanslate::task_local;
+use crate::support::in_a_process_of_its_own;
+use cleanslate::foreign::{self, BoxError, Carrier};
+use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
+use cleanslate::{Context, isolated, task_local};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -155,4 +157,76 @@ fn cross_pool_calls_stack_frames_on_both_sides() {
         inner(a)
     }
     assert_eq!(dive(600, &a, &b), 600);
+}
+
+thread_local! { static USER: Cell<&'static str> = const { Cell::new("nobody") }; }
+
+struct User;
+
+impl Carrier for User {
+    type Captured = &'static str;
+    type Attached = &'static str;
+
+    fn name(&self) -> &str {
+        "user"
+    }
+
+    fn capture(&self) -> Result<&'static str, BoxError> {
+        Ok(USER.get())
+    }
+
+    fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
+        Ok(USER.replace(user))
+    }
+
+    fn detach(&self, before: &'static str) -> Result<(), BoxError> {
+        USER.set(before);
+        Ok(())
+    }
+}
+
+/// Runs what is in rayon's queue while it is attached.
+struct Yields;
+
+impl Carrier for Yields {
+    type Captured = u8;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "yields"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(1)
+    }
+
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        while rayon::yield_now() == Some(rayon::Yield::Executed) {}
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+// Broke: it counted as that carrier's code, and what it handed down had no installed carrier.
+#[test]
+fn what_is_stolen_on_top_of_a_carrier_is_no_carriers_code() {
+    let name = "stolen::what_is_stolen_on_top_of_a_carrier_is_no_carriers_code";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    foreign::install(User).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    RayonPool::new(1).unwrap().install(move || {
+        USER.set("alice");
+        tasks::spawn(move || {
+            let below = std::thread::spawn(isolated(|| USER.get())).join().unwrap();
+            tell.send((USER.get(), below)).unwrap();
+        });
+        USER.set("nobody");
+        Context::empty().carry(Yields).run(|| ());
+        assert_eq!(told.try_recv(), Ok(("alice", "alice")));
+    });
 }

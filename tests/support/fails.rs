@@ -40,3 +40,21 @@ impl Clone for FailsToClone {
         panic!("a clone, on purpose");
     }
 }
+
+/// A copy of it panics when it is dropped.
+#[derive(Default)]
+pub(crate) struct FailsAsCopy {
+    is_copy: bool,
+}
+
+impl Clone for FailsAsCopy {
+    fn clone(&self) -> Self {
+        Self { is_copy: true }
+    }
+}
+
+impl Drop for FailsAsCopy {
+    fn drop(&mut self) {
+        assert!(!self.is_copy, "a copy, on purpose");
+    }
+}

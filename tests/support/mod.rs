@@ -19,7 +19,7 @@ pub(crate) use alone::{
     printed_until_input_ends,
 };
 pub(crate) use census::{Census, Counted, OnDrop};
-pub(crate) use fails::{Fails, FailsToClone, HAS_FAILED};
+pub(crate) use fails::{Fails, FailsAsCopy, FailsToClone, HAS_FAILED};
 pub(crate) use inert::Inert;
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet};
