@@ -1,6 +1,6 @@
 //! [`RuntimeCarrier`].
 
-use ::tokio::runtime::Handle;
+use ::tokio::runtime::{Handle, Id};
 
 use crate::foreign::{BoxError, ScopedCarrier};
 
@@ -8,9 +8,9 @@ use crate::foreign::{BoxError, ScopedCarrier};
 /// on it, and use its timers and sockets.
 ///
 /// A task that is submitted outside of any runtime finds whichever is current on its thread. On a
-/// worker of a pool that is none, so it cannot spawn. It is for pools:
-/// [installed](crate::foreign::install), it also takes what is isolated in one runtime and spawned
-/// on another one back to the first.
+/// worker of a pool that is none, so it cannot spawn. A task fails that leaves another one behind,
+/// whose guard it forgot. It is for pools: [installed](crate::foreign::install), it also takes what
+/// is isolated in one runtime and spawned on another one back to the first.
 ///
 /// Added in a [`Scoped`](crate::foreign::Scoped).
 ///
@@ -43,8 +43,20 @@ impl ScopedCarrier for RuntimeCarrier {
     }
 
     fn around<R>(&self, handle: &Option<Handle>, body: impl FnOnce() -> R) -> Result<R, BoxError> {
-        let _entered = handle.as_ref().map(Handle::enter);
-        Ok(body())
+        let found = current();
+        // Not where it is current: tokio would panic in the drop of a future that it spawns on a
+        // runtime which is shut down.
+        let other = handle.as_ref().filter(|handle| Some(handle.id()) != found);
+        if let Some(handle) = other {
+            // The drop of the guard looks whether it is the last.
+            let _entered = handle.enter();
+            return Ok(body());
+        }
+        let result = body();
+        match current() == found {
+            true => Ok(result),
+            false => Err("a runtime that the task entered is still current".into()),
+        }
     }
 
     fn nothing(&self) -> Option<Option<Handle>> {
@@ -55,8 +67,13 @@ impl ScopedCarrier for RuntimeCarrier {
         handle.is_none()
     }
 
-    /// Returns whether nothing was entered: then nothing has changed.
+    /// Returns whether there is none, as there was none before.
     fn reattach(&self, handle: &Option<Handle>) -> bool {
-        handle.is_none()
+        handle.is_none() && current().is_none()
     }
+}
+
+/// Returns which runtime is current on this thread.
+fn current() -> Option<Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
 }

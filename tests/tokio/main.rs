@@ -5,4 +5,5 @@ mod support;
 
 mod blocking;
 mod permit;
+mod runtime;
 mod spawn;

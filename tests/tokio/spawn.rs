@@ -2,14 +2,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Census, Counted, in_a_process_of_its_own, panic_of, quiet};
-use cleanslate::foreign::{Scoped, install};
+use crate::support::{Census, Counted, quiet};
 use cleanslate::future::FutureExt;
-use cleanslate::tokio::{JoinSet, RuntimeCarrier, spawn, spawn_blocking, spawn_local};
-use cleanslate::{Pool, task_local};
-use tokio::runtime::{Builder, Handle, Runtime};
+use cleanslate::task_local;
+use cleanslate::tokio::{JoinSet, spawn, spawn_blocking, spawn_local};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, yield_now};
 
@@ -20,7 +18,7 @@ task_local! {
     static KEPT: Option<Counted> = None;
 }
 
-fn runtimes() -> [Runtime; 3] {
+pub(crate) fn runtimes() -> [Runtime; 3] {
     [
         Builder::new_current_thread().build().unwrap(),
         Builder::new_multi_thread().worker_threads(1).build().unwrap(),
@@ -33,7 +31,7 @@ fn look() -> (&'static str, u32) {
     (USER.replace("changed"), LEFT.replace(7))
 }
 
-async fn look_often() -> (&'static str, u32) {
+pub(crate) async fn look_often() -> (&'static str, u32) {
     let found = look();
     for _ in 0..3 {
         yield_now().await;
@@ -211,63 +209,4 @@ fn a_set_reports_panics_and_ends_its_tasks_as_tokios_does() {
         set.detach_all();
         assert_eq!((set.len(), census.alive()), (0, 1), "{set:?}");
     });
-}
-
-#[test]
-fn a_task_of_a_pool_spawns_on_the_runtime_it_was_submitted_from() {
-    let pool = Pool::builder().workers(1).carry(Scoped(RuntimeCarrier)).build().unwrap();
-    for runtime in runtimes() {
-        let id = runtime.handle().id();
-        runtime.block_on(async {
-            assert_eq!(pool.submit(|| Handle::current().id()).await.unwrap(), id);
-            let mapped = pool.map(0..10, |_| Handle::current().id());
-            assert!(mapped.iter().all(|found| *found == id));
-            let spawned = pool.submit(|| spawn(look_often())).await.unwrap();
-            assert_eq!(spawned.await.unwrap().1, 0);
-        });
-    }
-    assert!(pool.submit(|| Handle::try_current().is_err()).join().unwrap());
-}
-
-#[test]
-fn no_item_of_a_map_is_in_a_runtime_that_another_one_forgot() {
-    quiet();
-    let [own, other] =
-        [1, 1].map(|n| Builder::new_multi_thread().worker_threads(n).build().unwrap());
-    let pool = Pool::builder().workers(1).carry(Scoped(RuntimeCarrier)).build().unwrap();
-    let wrong = AtomicUsize::new(0);
-    let check = || {
-        let is_own = Handle::current().id() == own.handle().id();
-        wrong.fetch_add(usize::from(!is_own), Ordering::SeqCst);
-    };
-    let _entered = own.enter();
-    let failed = panic_of(|| {
-        pool.map(0..100, |n| {
-            check();
-            if n == 20 {
-                #[expect(clippy::mem_forget, reason = "what is tested")]
-                std::mem::forget(other.enter());
-            }
-        })
-    });
-    assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
-    pool.map(0..100, |_| check());
-    assert_eq!((wrong.into_inner(), pool.stats().workers), (0, 1));
-}
-
-#[test]
-fn an_installed_runtime_goes_along_with_tasks_of_pools() {
-    let name = "spawn::an_installed_runtime_goes_along_with_tasks_of_pools";
-    if !in_a_process_of_its_own(name) {
-        return;
-    }
-    install(Scoped(RuntimeCarrier)).unwrap();
-    let pool = Pool::new(1).unwrap();
-    let is_in_one = || Handle::try_current().is_ok();
-    assert!(!pool.submit(is_in_one).join().unwrap());
-    let runtime = Builder::new_current_thread().build().unwrap();
-    let entered = runtime.enter();
-    assert!(pool.submit(is_in_one).join().unwrap());
-    drop(entered);
-    assert!(!pool.submit(is_in_one).join().unwrap(), "afterwards, on the same worker");
 }
