@@ -31,6 +31,7 @@
 //! assert!(response.unwrap().status().is_success());
 //! ```
 
+mod body;
 mod serve;
 
 use std::fmt;
@@ -39,11 +40,12 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use http::Response;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use parking_lot::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::body::IsolatedBody;
 use self::serve::{Out, Serving, serve};
 use crate::context::{Context, Wrapping};
 use crate::frame::Framed;
@@ -158,11 +160,14 @@ impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
     type Service = Isolate<S, F>;
 
     fn layer(&self, inner: S) -> Isolate<S, F> {
-        Isolate { inner, fill: self.fill.clone() }
+        Isolate { inner: Framed::new(inner), fill: cloned(&self.fill) }
     }
 }
 
 /// The service that [`IsolateLayer`] makes.
+///
+/// It clones what it wraps in tasks of their own, and drops it in one: servers clone a service for
+/// each request, and nothing of that is to be left on the thread, either.
 ///
 /// # Examples
 ///
@@ -193,10 +198,30 @@ impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
 /// let response = futures_lite::future::block_on(service.call(Request::new(String::new())));
 /// assert!(response.unwrap().status().is_success());
 /// ```
-#[derive(Clone, Copy, Debug)]
 pub struct Isolate<S, F> {
-    inner: S,
-    fill: F,
+    inner: Framed<S>,
+    fill: Framed<F>,
+}
+
+impl<S: Clone, F: Clone> Clone for Isolate<S, F> {
+    /// # Panics
+    ///
+    /// Panics if one of the clones does, or if an installed carrier cannot be attached or detached.
+    fn clone(&self) -> Self {
+        Self { inner: cloned(&self.inner), fill: cloned(&self.fill) }
+    }
+}
+
+/// Makes a clone in a task of its own, which carries nobody's state.
+fn cloned<T: Clone>(original: &T) -> Framed<T> {
+    Framed::new(Wrapping::unplaced(Context::empty()).call(|| original.clone()))
+}
+
+impl<S: fmt::Debug, F: fmt::Debug> fmt::Debug for Isolate<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner, fill } = self;
+        f.debug_struct("Isolate").field("inner", &**inner).field("fill", &**fill).finish()
+    }
 }
 
 impl<S, F, Request, B> Service<Request> for Isolate<S, F>
@@ -227,18 +252,17 @@ where
     ///
     /// # Panics
     ///
-    /// Panics if an installed carrier cannot capture, and if the clone of the inner service, or of
-    /// what fills the slots, panics. The future panics as [`isolated`](FutureExt::isolated) ones
-    /// do.
+    /// Panics if an installed carrier cannot capture, and if the [clone](Clone::clone) of the inner
+    /// service, or of what fills the slots, panics. The future panics as
+    /// [`isolated`](FutureExt::isolated) ones do.
     fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
         // Where one of these panics there is no task to drop the others in.
         let request = Framed::new(request);
         let context = Context::capture_carriers();
-        let nobody = Wrapping::unplaced(Context::empty());
-        let next = Framed::new(nobody.call(|| self.inner.clone()));
-        let fill = Guarded::new(nobody.call(|| self.fill.clone()));
+        let Self { inner: next, fill } = self.clone();
+        let fill = Guarded::new(fill.into_inner());
         // The one that was readied is called, and the clone takes its place.
-        let ready = Guarded::new(std::mem::replace(&mut self.inner, next.into_inner()));
+        let ready = Guarded::new(std::mem::replace(&mut self.inner, next).into_inner());
         let request = Guarded::new(request.into_inner());
         let out = Arc::new(Mutex::new(Out::default()));
         let serve = serve(ready, request, fill, Arc::clone(&out));
@@ -318,108 +342,6 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
 impl<B: Body, E> fmt::Debug for ResponseFuture<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").field("is_over", &self.task.is_none()).finish()
-    }
-}
-
-/// The body of a response, in the task of its request, which ends with it.
-///
-/// The default is an empty one in no task, for layers outside of this one that answer by themselves
-/// (to a preflight request, or when the time is up).
-///
-/// # Examples
-///
-/// ```
-/// use cleanslate::tower::{IsolateLayer, IsolatedBody};
-/// use http::{Request, Response};
-/// # use std::{convert::Infallible, future::ready, future::Ready, task::{Context, Poll}};
-/// use tower_layer::Layer;
-/// use tower_service::Service;
-///
-/// # #[derive(Clone)]
-/// struct Greeter;
-///
-/// impl Service<Request<String>> for Greeter {
-///     type Response = Response<String>; // …
-/// #     type Error = Infallible;
-/// #     type Future = Ready<Result<Response<String>, Infallible>>;
-/// #     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-/// #         Poll::Ready(Ok(()))
-/// #     }
-///     fn call(&mut self, _: Request<String>) -> Self::Future {
-///         ready(Ok(Response::new("hello".to_owned())))
-///     }
-/// }
-///
-/// use http_body::Body;
-///
-/// let layer = IsolateLayer::new(|_: &Request<String>| ());
-/// let mut service = layer.layer(Greeter);
-/// let response = futures_lite::future::block_on(service.call(Request::new(String::new())));
-/// let body: IsolatedBody<_, _> = response.unwrap().into_body();
-/// assert!(!body.is_end_stream());
-/// ```
-pub struct IsolatedBody<B: Body, E> {
-    /// `None` once it is over. Behind a lock that is never taken by two, so that the body is `Sync`
-    /// wherever its data is `Send`: what keeps bodies of any type asks for it.
-    task: Mutex<Option<Isolated<Serving>>>,
-    out: Arc<Mutex<Out<B, E>>>,
-}
-
-impl<B: Body, E> IsolatedBody<B, E> {
-    fn is_over(&self) -> bool {
-        self.task.lock().is_none()
-    }
-}
-
-impl<B: Body, E> Body for IsolatedBody<B, E> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.get_mut();
-        let Some(task) = this.task.get_mut() else { return Poll::Ready(None) };
-        // As with the head.
-        let mut frame = this.out.lock().frame.take();
-        if frame.is_none() {
-            if Pin::new(task).poll(cx).is_ready() {
-                *this.task.get_mut() = None;
-                return Poll::Ready(None);
-            }
-            frame = this.out.lock().frame.take();
-        }
-        frame.map_or(Poll::Pending, |frame| Poll::Ready(Some(frame.into_inner())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        if self.is_over() {
-            return true;
-        }
-        let out = self.out.lock();
-        out.frame.is_none() && out.is_at_end
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.is_over() {
-            return SizeHint::with_exact(0);
-        }
-        let out = self.out.lock();
-        // What the body says is said of what comes after a frame that was kept.
-        if out.frame.is_some() { SizeHint::default() } else { out.size }
-    }
-}
-
-impl<B: Body, E> Default for IsolatedBody<B, E> {
-    fn default() -> Self {
-        Self { task: Mutex::new(None), out: Arc::default() }
-    }
-}
-
-impl<B: Body, E> fmt::Debug for IsolatedBody<B, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IsolatedBody").field("is_over", &self.is_over()).finish()
     }
 }
 

@@ -170,6 +170,8 @@ struct Looks {
 
 impl Clone for Looks {
     fn clone(&self) -> Self {
+        assert!(is_isolated(), "{} is cloned in a frame", self.left.0);
+        LEFT.set("a clone");
         assert!(!self.is_broken, "on purpose");
         Self { left: Leaves(self.left.0), is_broken: false }
     }
@@ -210,8 +212,8 @@ impl Carrier for FailsToCapture {
     }
 }
 
-// Broke: the service was asked whether it is ready with nothing attached; and what was given to a
-// call that panicked was dropped in nobody's task.
+// Broke: the service was asked whether it is ready with nothing attached; what was given to a call
+// that panicked was dropped in nobody's task; and so were the services, and cloned.
 #[test]
 fn whatever_a_layer_calls_and_drops_is_isolated() {
     if !in_a_process_of_its_own("tower::whatever_a_layer_calls_and_drops_is_isolated") {
@@ -233,6 +235,6 @@ fn whatever_a_layer_calls_and_drops_is_isolated() {
     DETACHES.set(1);
     let call = AssertUnwindSafe(|| drop(service.call(Request::new(Leaves("request")))));
     assert!(catch_unwind(call).is_err(), "a carrier cannot capture");
+    drop((service.clone(), service, broken));
     assert_eq!((KEY.get(), LEFT.get()), (7, "fresh"));
-    cleanslate::Context::empty().run(|| drop((service, broken)));
 }
