@@ -141,12 +141,12 @@ enum RestoreCause {
     TooLarge(TooLarge),
     Baggage(TooMuch),
     Run(RunError),
-    Panicked(Cow<'static, str>),
+    Panicked { slot: &'static str, message: Cow<'static, str> },
 }
 
 impl RestoreError {
-    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
-        Self { cause: RestoreCause::Panicked(message(payload)) }
+    pub(crate) fn panicked(slot: &'static str, payload: Box<dyn Any + Send>) -> Self {
+        Self { cause: RestoreCause::Panicked { slot, message: message(payload) } }
     }
 
     pub(crate) fn decode(slot: &'static str, error: serde_json::Error) -> Self {
@@ -157,9 +157,9 @@ impl RestoreError {
     #[must_use]
     pub fn slot(&self) -> Option<&str> {
         match &self.cause {
-            RestoreCause::Decode { slot, .. } => Some(slot),
+            RestoreCause::Decode { slot, .. } | RestoreCause::Panicked { slot, .. } => Some(slot),
             RestoreCause::TooLarge(TooLarge { slot, .. }) => Some(slot),
-            RestoreCause::Baggage(_) | RestoreCause::Run(_) | RestoreCause::Panicked(_) => None,
+            RestoreCause::Baggage(_) | RestoreCause::Run(_) => None,
         }
     }
 
@@ -204,7 +204,9 @@ impl fmt::Display for RestoreError {
             RestoreCause::TooLarge(error) => error.fmt(f),
             RestoreCause::Baggage(error) => error.fmt(f),
             RestoreCause::Run(error) => error.fmt(f),
-            RestoreCause::Panicked(message) => write!(f, "to decode a value panicked: {message}"),
+            RestoreCause::Panicked { slot, message } => {
+                write!(f, "to decode slot `{slot}` panicked: {message}")
+            }
         }
     }
 }
@@ -214,9 +216,9 @@ impl Error for RestoreError {
         match &self.cause {
             RestoreCause::Decode { error, .. } => Some(error),
             RestoreCause::Run(error) => error.source(),
-            RestoreCause::TooLarge(_) | RestoreCause::Baggage(_) | RestoreCause::Panicked(_) => {
-                None
-            }
+            RestoreCause::TooLarge(_)
+            | RestoreCause::Baggage(_)
+            | RestoreCause::Panicked { .. } => None,
         }
     }
 }

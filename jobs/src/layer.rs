@@ -1,21 +1,18 @@
 //! [`JobLayer`]: each job of a worker is a task of its own, in the context that it brought along.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
 use apalis_core::error::BoxDynError;
 use apalis_core::task::Task;
-use apalis_core::task::metadata::MetadataStore;
 use apalis_core::task::status::Status;
 use cleanslate::Context;
 use cleanslate::future::FutureExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::error::RestoreError;
 use crate::guarded::Guarded;
 use crate::wire::Wire;
 
@@ -77,10 +74,18 @@ impl<S> Layer<S> for JobLayer {
 }
 
 /// The service that [`JobLayer`] makes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct JobService<S> {
     inner: S,
     wire: Arc<Wire>,
+}
+
+impl<S: Clone> Clone for JobService<S> {
+    /// Clones the service in a task of its own.
+    fn clone(&self) -> Self {
+        let inner = Context::empty().run(|| self.inner.clone());
+        Self { inner, wire: Arc::clone(&self.wire) }
+    }
 }
 
 impl<S, Args> Service<Task<Args>> for JobService<S>
@@ -133,7 +138,7 @@ where
     S::Error: Into<BoxDynError>,
 {
     // It lives until the job is over, so no copy within the job is the last.
-    let context = match restore(&wire, attempt.job.metadata()) {
+    let context = match wire.restore(attempt.job.metadata()) {
         Ok(context) => context,
         Err(error) => {
             // Nothing has counted this attempt: a retry would have no end.
@@ -143,13 +148,6 @@ where
     };
     attempt.job.inject_data(context.clone());
     attempt.handle().isolated_in(&context).await
-}
-
-/// Restores a context. A panic of a `Deserialize` is an error: a worker may have no layer that
-/// catches panics.
-fn restore(wire: &Wire, metadata: &MetadataStore) -> Result<Context, RestoreError> {
-    let restored = catch_unwind(AssertUnwindSafe(|| wire.restore(metadata)));
-    restored.unwrap_or_else(|payload| Err(RestoreError::panicked(payload)))
 }
 
 impl<S, Args> Attempt<S, Args>

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use apalis_core::task::metadata::MetadataStore;
@@ -168,13 +169,8 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// If a value does not decode to its slot's type, or if all of them are larger than the limit.
-    /// Both name the slot.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the `Deserialize` of a value panics, or if one does not decode and the drop of
-    /// another one panics.
+    /// If a value does not decode to its slot's type, or its `Deserialize` panics, or if all of them
+    /// are larger than the limit. Each names the slot.
     pub fn restore(&self, metadata: &MetadataStore) -> Result<Context, RestoreError> {
         let found = self.slots.iter().filter_map(|named| {
             let text = metadata.get(&named.key)?;
@@ -243,10 +239,6 @@ impl Wire {
     ///
     /// As [`restore`](Self::restore), and if the header is longer than 8,192 bytes or has more than
     /// 64 members.
-    ///
-    /// # Panics
-    ///
-    /// As [`restore`](Self::restore).
     pub fn restore_baggage(&self, header: &str) -> Result<Context, RestoreError> {
         let members = baggage::members(header)?;
         let found = self.slots.iter().filter_map(|named| {
@@ -261,8 +253,11 @@ impl Wire {
         let nothing = Context::empty();
         found.into_iter().try_fold(Context::empty(), |context, (named, text)| {
             // What deserialising leaves in slots is gone.
-            let decoded = nothing.try_run(|| named.slot.decode(&text, context))?;
-            decoded.map_err(|error| RestoreError::decode(named.name, error))
+            let decode = || nothing.try_run(|| named.slot.decode(&text, context));
+            let decoded = catch_unwind(AssertUnwindSafe(decode));
+            decoded
+                .map_err(|payload| RestoreError::panicked(named.name, payload))??
+                .map_err(|error| RestoreError::decode(named.name, error))
         })
     }
 

@@ -422,7 +422,7 @@ async fn a_context_that_panics_in_decoding_kills_its_job() {
         .build(waits);
     worker.run().await.unwrap();
     let error = ends.all().remove(0).unwrap_err();
-    assert_eq!(error, "to decode a value panicked: no digit");
+    assert_eq!(error, "to decode slot `digit` panicked: no digit");
     assert_eq!((status.load(), DECODED.load(Ordering::SeqCst)), (Status::Killed, 1));
 }
 
@@ -462,7 +462,8 @@ async fn around_the_handler_a_context_that_panics_in_decoding_is_an_error_as_wel
     let (status, attempts) = (bad.raw_status().clone(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&attempts);
     let policy = RetryPolicy::retries(3).retry_if(move |error: &BoxDynError| {
-        assert!(error.is::<RestoreError>());
+        let restore = error.downcast_ref::<RestoreError>();
+        assert_eq!(restore.and_then(RestoreError::slot), Some("level"));
         count.fetch_add(1, Ordering::SeqCst);
         true
     });
@@ -475,7 +476,7 @@ async fn around_the_handler_a_context_that_panics_in_decoding_is_an_error_as_wel
             JobLayer::new(Wire::new().slot("level", &LEVEL)).layer(task_fn::<_, u32, ()>(waits)),
         );
     worker.run().await.unwrap();
-    assert_eq!(ends.all(), [Err("to decode a value panicked: no level".to_owned())]);
+    assert_eq!(ends.all(), [Err("to decode slot `level` panicked: no level".to_owned())]);
     assert_eq!((attempts.load(Ordering::SeqCst), status.load()), (4, Status::Failed));
 }
 
