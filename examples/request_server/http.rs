@@ -35,7 +35,8 @@ pub(crate) struct Server {
     /// How long a client may take for the head of a request, and to read what it is still answered
     /// when the server stops.
     pub(crate) patience: Duration,
-    /// How many clients are served at a time; others wait.
+    /// How many clients are served at a time; others wait. One that asks and never reads keeps its
+    /// place until it hangs up: hyper has no limit for that, a proxy in front of it has.
     pub(crate) room: usize,
 }
 

@@ -375,7 +375,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     ///
-    /// Panics with the panic of a task, if one panics, after the others were aborted.
+    /// Panics with a task's panic, or if one was aborted, after the others were aborted, too.
     ///
     /// # Cancel safety
     ///
