@@ -8,5 +8,6 @@ mod exits;
 mod given;
 mod inherit;
 mod initialisers;
+mod instances;
 mod snapshots;
 mod worker_local;
