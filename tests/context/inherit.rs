@@ -130,6 +130,34 @@ fn an_inherited_value_is_set_until_it_is_taken() {
 }
 
 #[test]
+fn a_change_is_handed_down_also_at_the_first_touch_and_after_a_capture() {
+    let changes: [(&str, fn()); 7] = [
+        ("with_mut", || TENANT.with_mut(|tenant| tenant.push_str("'s"))),
+        ("try_with_mut", || TENANT.try_with_mut(|tenant| tenant.push_str("'s")).unwrap()),
+        ("set", || TENANT.set("acme's".to_owned())),
+        ("try_set", || TENANT.try_set("acme's".to_owned()).unwrap()),
+        ("replace", || drop(TENANT.replace("acme's".to_owned()))),
+        ("try_replace", || drop(TENANT.try_replace("acme's".to_owned()).unwrap())),
+        ("take", || drop(TENANT.take())),
+    ];
+    let context = Context::empty().with(&TENANT, "acme".to_owned());
+    for (way, change) in changes {
+        for is_captured in [false, true] {
+            let seen = context.run(|| {
+                if is_captured {
+                    TENANT.set("acme".to_owned());
+                    drop(Context::capture());
+                }
+                change();
+                Context::capture().run(|| TENANT.get())
+            });
+            let expected = if way == "take" { "nobody" } else { "acme's" };
+            assert_eq!(seen, expected, "{way}, captured before: {is_captured}");
+        }
+    }
+}
+
+#[test]
 fn a_scope_hands_down_its_value_and_its_end_takes_it_back() {
     TENANT.set("outer".to_owned());
     let before = Context::capture();

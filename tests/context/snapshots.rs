@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, on_a_thread, panic_of};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool, task_local};
+use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
 
 task_local! {
     #[inherit]
@@ -199,6 +199,8 @@ fn a_value_is_copied_once_per_change_and_once_per_task_that_touches_it() {
         context.run(|| ());
     }
     assert_eq!(census.cloned(), 1, "nobody touched it");
+    contexts[0].run(|| drop(Context::capture()));
+    assert_eq!(census.cloned(), 1, "nor to hand it on");
     contexts[0].run(|| VALUE.with(|_| VALUE.with(|_| ())));
     assert_eq!((census.cloned(), census.alive()), (2, 2));
     VALUE.with_mut(|_| ());
@@ -278,7 +280,63 @@ fn each_open_task_keeps_its_own_capture() {
 
 task_local! {
     static LATE: Option<OnDrop> = None;
+    static UNRELATED: String = String::new();
     static LATER: Option<OnDrop> = None;
+}
+
+worker_local! { static WORKER: u32 = 0; }
+
+#[test]
+fn what_happens_to_slots_that_are_not_inherited_leaves_a_capture_as_it_is() {
+    fn unchanged(census: &Census, what: &str, f: impl FnOnce()) {
+        f();
+        assert_eq!(level_captured(census), (Some(1), 0), "{what}");
+    }
+    let census = Census::new();
+    let owned = OwnedLocal::new(|| 0);
+    let owned_worker = OwnedWorkerLocal::new(|| 0);
+    Context::empty().run(|| {
+        LEVEL.set(Some((1, census.one("level"))));
+        assert_eq!(level_captured(&census), (Some(1), 1));
+        unchanged(&census, "the first touch", || FRESH.with(|_| ()));
+        unchanged(&census, "with_mut", || FRESH.with_mut(|n| *n += 1));
+        unchanged(&census, "set", || FRESH.set(2));
+        unchanged(&census, "replace", || assert_eq!(FRESH.replace(3), 2));
+        unchanged(&census, "scope", || FRESH.scope(4, || FRESH.set(5)));
+        unchanged(&census, "take", || assert_eq!(FRESH.take(), Some(3)));
+        let mut future = Box::pin(FRESH.scope_future(6, futures_lite::future::yield_now()));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        unchanged(&census, "scope_future", || assert!(future.as_mut().poll(&mut cx).is_pending()));
+        unchanged(&census, "its drop", || drop(future));
+        unchanged(&census, "an owned one", || owned.with_mut(|n| *n += 1));
+        unchanged(&census, "a worker-local", || WORKER.with(|n| *n += 1));
+        unchanged(&census, "an owned worker-local", || owned_worker.with(|n| *n += 1));
+    });
+}
+
+#[test]
+fn a_slot_that_is_not_inherited_ends_without_a_new_copy_of_what_is() {
+    let census = Census::new();
+    let look = || {
+        let census = census.clone();
+        Some(OnDrop::new(move || {
+            let (level, copies) = level_captured(&census);
+            assert_eq!(level, Some(1));
+            census.note(copies.to_string());
+        }))
+    };
+    Context::empty().run(|| {
+        LEVEL.set(Some((1, census.one("level"))));
+        LATE.set(look());
+        // Between the two.
+        UNRELATED.set("dropped".to_owned());
+        WORKER.with(|_| ());
+        LATER.set(look());
+        census.notes();
+    });
+    let notes = census.notes();
+    let copies: Vec<_> = notes.iter().filter(|note| *note != "level").collect();
+    assert_eq!(copies, ["1", "0"]);
 }
 
 #[test]
