@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::support::{finishes, on_a_thread, panic_of, quiet};
-use cleanslate::{Context, OwnedWorkerLocal, Pool, worker_local};
+use cleanslate::{Context, OwnedWorkerLocal, Pool, task_local, worker_local};
 
 // Broke: the visit's use of the worker-local was taken for one by the initialiser below.
 #[test]
@@ -61,7 +61,15 @@ fn an_initialiser_that_needs_itself_is_an_error_also_in_a_task_on_top_of_it() {
 #[test]
 fn initialisers_that_need_one_another_in_a_long_row_are_an_error_that_says_so() {
     static ROW: LazyLock<Vec<OwnedWorkerLocal<usize>>> = LazyLock::new(|| {
-        let next = |n: usize| move || ROW.get(n + 1).map_or(0, |next| next.with(|n| *n + 1));
+        let next = |n: usize| {
+            move || {
+                let Some(next) = ROW.get(n + 1) else { return 0 };
+                next.try_with(|n| *n + 1).unwrap_or_else(|error| {
+                    assert!(error.is_recursive());
+                    panic!("{error}")
+                })
+            }
+        };
         (0..33).map(|n| OwnedWorkerLocal::new(next(n))).collect()
     });
     quiet();
@@ -85,4 +93,18 @@ fn an_initialiser_that_fails_is_an_error_and_runs_again() {
     assert!(error.is_init() && error.to_string().contains("no connection"), "{error}");
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no connection");
     assert_eq!((owned.with(|n| *n), owned.with(|n| *n)), (1, 1));
+}
+
+#[test]
+fn an_initialiser_may_capture_while_its_own_slot_has_no_value_yet() {
+    task_local! {
+        #[inherit]
+        static CHANGED: u32 = 0;
+        #[inherit]
+        static CAPTURING: Option<Context> = Some(Context::capture());
+    }
+    // Else there is nothing to capture.
+    CHANGED.set(1);
+    let captured = CAPTURING.with_mut(|captured| captured.take().unwrap());
+    assert_eq!(captured.run(|| (CAPTURING.is_set(), CHANGED.get())), (false, 1));
 }
