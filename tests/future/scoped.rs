@@ -1,5 +1,6 @@
 //! A value that is bound while a future runs.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -9,7 +10,9 @@ use cleanslate::future::FutureExt;
 use cleanslate::task_local;
 use futures_lite::future::{block_on, yield_now, zip};
 
-use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of};
+use crate::support::{
+    Census, Counted, OnDrop, exits_in_a_process_of_its_own, on_a_thread, panic_of,
+};
 
 task_local! {
     static USER: &'static str = "nobody";
@@ -19,7 +22,7 @@ task_local! {
     static HOOK: Option<OnDrop> = None;
 }
 
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut PollContext::from_waker(Waker::noop()))
 }
 
@@ -113,6 +116,8 @@ fn several_drops_that_panic_cost_one_failure() {
         panic!("the first, on purpose");
     }));
     assert!(first.contains("the first"));
+    let unpolled = HOOK.scope_future(Some(fails("the value")), async {});
+    assert!(panic_of(|| drop(unpolled)).contains("the value"));
     let output = HOOK.scope_future(None, async {
         let _guard = fails("the future");
         fails("the output")
@@ -141,4 +146,91 @@ fn one_can_be_awaited_in_what_is_spawned_whatever_its_type() {
     assert_eq!(spawned(async move { inner().await }), ("alice", "alice"));
     let outer = || CALL.scope_future(|name| &name[1..], async { CALL.get()("alice") });
     assert_eq!(spawned(async move { outer().await }.isolated()), "lice");
+}
+
+#[test]
+fn one_says_which_slot_it_binds_and_whether_it_is_over() {
+    let mut future = Box::pin(USER.scope_future("alice", async {}));
+    let before = format!("{future:?}");
+    assert!(before.contains("scoped::USER") && before.contains("is_over: false"), "{before}");
+    assert!(poll(future.as_mut()).is_ready());
+    assert!(format!("{future:?}").contains("is_over: true"));
+}
+
+/// A future that is ready at once and holds something until it is dropped.
+fn ready_holding<T, R>(held: T, output: impl FnOnce() -> R) -> impl Future<Output = R> {
+    let mut output = Some(output);
+    std::future::poll_fn(move |_| {
+        let _ = &held;
+        Poll::Ready(output.take().unwrap()())
+    })
+}
+
+#[test]
+fn one_that_is_over_has_ended_inside_its_scope_and_cannot_be_polled() {
+    let census = Census::new();
+    let guard = || {
+        let census = census.clone();
+        OnDrop::new(move || census.note(USER.get()))
+    };
+    let mut returns = Box::pin(USER.scope_future("alice", ready_holding(guard(), || ())));
+    assert!(poll(returns.as_mut()).is_ready());
+    assert_eq!(census.notes(), ["alice"]);
+    assert!(panic_of(|| poll(returns.as_mut())).contains("polled after it had ended"));
+    let panics = ready_holding(guard(), || panic!("the poll, on purpose"));
+    let mut panics = Box::pin(USER.scope_future("bob", panics));
+    let words = panic_of(|| {
+        let _poll: Poll<()> = poll(panics.as_mut());
+    });
+    assert!(words.contains("the poll"), "{words}");
+    assert_eq!(census.notes(), ["bob"]);
+    assert_eq!((panics.as_mut().take_value(), USER.is_set()), (Some("bob"), false));
+}
+
+#[test]
+fn of_a_poll_the_future_and_its_output_the_first_panic_goes_on() {
+    let fails = |words: &'static str| OnDrop::new(move || panic!("{words}, on purpose"));
+    let output = ready_holding(fails("the future"), || fails("the output"));
+    let words = panic_of(|| drop(block_on(LEVEL.scope_future(1, output))));
+    assert!(words.contains("the future"), "{words}");
+    let mut panics = Box::pin(LEVEL.scope_future(
+        1,
+        ready_holding(fails("the future"), || -> () { panic!("the poll, on purpose") }),
+    ));
+    let words = panic_of(|| poll(panics.as_mut()));
+    assert!(words.contains("the poll"), "{words}");
+    assert!(!LEVEL.is_set());
+}
+
+// It is in its slot then, and not the future's to drop.
+#[test]
+fn an_exit_from_within_a_poll_leaves_the_value_in_its_slot() {
+    type Bound = Pin<Box<dyn Future<Output = ()>>>;
+    thread_local! {
+        static ASKS: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<Bound>> = const { RefCell::new(None) };
+    }
+    let name = "scoped::an_exit_from_within_a_poll_leaves_the_value_in_its_slot";
+    exits_in_a_process_of_its_own(name, &["exits"], |_| {
+        let census = Census::new();
+        let exits = async {
+            yield_now().await;
+            std::process::exit(0);
+        };
+        // What was used last ends first: the future, what asks, and the slots.
+        HELD.with(|_| ());
+        ASKS.with_borrow(|_| ());
+        KEPT.set(Some(Box::pin(HELD.scope_future(Some(census.one("the scope's")), exits))));
+        ASKS.set(Some(OnDrop::new(move || {
+            let held = HELD.with(|held| held.as_ref().map(|held| held.name));
+            if (held, census.dropped()) != (Some("the scope's"), 0) {
+                std::process::abort();
+            }
+        })));
+        for _ in 0..2 {
+            KEPT.with_borrow_mut(|kept| {
+                assert!(poll(kept.as_mut().unwrap().as_mut()).is_pending())
+            });
+        }
+    });
 }

@@ -107,6 +107,35 @@ fn a_scope_that_is_open_when_its_task_ends_is_left_alone() {
     });
 }
 
+// So its end finds it when a coroutine goes on after that.
+#[test]
+fn a_value_of_a_scope_that_is_open_when_its_task_ends_is_never_dropped() {
+    struct Kept;
+    impl Drop for Kept {
+        fn drop(&mut self) {
+            unreachable!("it was leaked");
+        }
+    }
+    task_local! { static KEPT: Option<Kept> = None; }
+    let frame = Frame::enter(None);
+    KEPT.set(None);
+    KEPT.scope(Some(Kept), || drop(frame));
+    assert!(!KEPT.is_set());
+    assert!(task(|| KEPT.with(Option::is_none)));
+}
+
+#[test]
+fn a_future_whose_scope_is_open_when_the_task_ends_gives_nothing_back() {
+    let frame = Frame::enter(None);
+    TEXT.set("the task's".to_owned());
+    let mut future = Box::pin(TEXT.scope_future("the scope's".to_owned(), async { drop(frame) }));
+    let mut polls = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(future.as_mut().poll(&mut polls).is_ready());
+    assert_eq!(future.as_mut().take_value(), None);
+    drop(future);
+    assert_eq!(task(|| TEXT.get()), "");
+}
+
 #[test]
 fn scopes_may_end_in_any_order() {
     task(|| {
