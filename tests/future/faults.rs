@@ -206,18 +206,22 @@ fn the_panic_of_the_only_value_whose_owner_is_gone_is_the_tasks() {
 // Alone it is linked on a shorter way than beside others.
 #[test]
 fn the_only_value_of_a_future_ends_with_its_owner() {
-    let (owner, census) = (Arc::new(OwnedLocal::new(|| None)), Census::new());
-    let (theirs, made) = (Arc::clone(&owner), census.clone());
-    let task = async move {
-        theirs.set(Some(made.token()));
-        drop(theirs);
-        pause().await;
-        made.alive()
-    };
-    let mut future: Polled<usize> = Box::pin(task.isolated());
-    assert!(poll(&mut future).is_pending());
-    drop(owner);
-    assert_eq!((census.alive(), poll(&mut future)), (1, Poll::Ready(0)));
+    for moves in [false, true] {
+        let (owner, census) = (Arc::new(OwnedLocal::new(|| None)), Census::new());
+        let (theirs, made) = (Arc::clone(&owner), census.clone());
+        let task = async move {
+            theirs.set(Some(made.token()));
+            drop(theirs);
+            pause().await;
+            made.alive()
+        };
+        let mut future: Polled<usize> = Box::pin(task.isolated());
+        assert!(poll(&mut future).is_pending());
+        drop(owner);
+        assert_eq!(census.alive(), 1);
+        let mut poll = || poll(&mut future);
+        assert_eq!(if moves { on_a_thread(poll) } else { poll() }, Poll::Ready(0));
+    }
 }
 
 #[test]
