@@ -1,7 +1,10 @@
 //! What clean tasks and the pool itself do raises no alarm.
 
+use std::sync::LazyLock;
+
 use super::*;
-use crate::support::in_a_process_of_its_own;
+use crate::support::{exits_in_a_process_of_its_own, in_a_process_of_its_own};
+use cleanslate::{OwnedLocal, OwnedWorkerLocal};
 
 task_local! {
     static SCRATCH: String = String::from("scratch");
@@ -131,7 +134,7 @@ fn slots_never_show_in_a_watch_on_a_plain_thread() {
         OWNED.with(|owned| owned.set(n));
         assert!(Context::empty().run(|| SCRATCH.with(String::len)) > 0);
     };
-    thread_local! { static OWNED: cleanslate::OwnedLocal<u64> = cleanslate::OwnedLocal::new(|| 0); }
+    thread_local! { static OWNED: OwnedLocal<u64> = OwnedLocal::new(|| 0); }
     for sentinel in [Sentinel::new(), Sentinel::strict().allow("module:libc.so*")] {
         thread::spawn(move || {
             OWNED.with(|_| ());
@@ -143,6 +146,26 @@ fn slots_never_show_in_a_watch_on_a_plain_thread() {
         .join()
         .unwrap();
     }
+}
+
+// In processes of their own: what one kind of slot tells the sentinel it tells it once.
+#[test]
+fn the_first_use_of_a_slot_in_a_process_never_shows_in_a_watch() {
+    static OWNED: LazyLock<OwnedLocal<u64>> = LazyLock::new(|| OwnedLocal::new(|| 0));
+    static KEPT: LazyLock<OwnedWorkerLocal<u64>> = LazyLock::new(|| OwnedWorkerLocal::new(|| 0));
+    let kinds: [(&str, fn()); 4] = [
+        ("task-local", || SCRATCH.with_mut(|text| text.push('x'))),
+        ("worker-local", || BUFFER.with(|buffer| buffer.push(1))),
+        ("owned", || OWNED.set(1)),
+        ("owned worker-local", || KEPT.with(|n| *n = 1)),
+    ];
+    let name = "pool::clean::the_first_use_of_a_slot_in_a_process_never_shows_in_a_watch";
+    exits_in_a_process_of_its_own(name, &kinds.map(|(kind, _)| kind), |case| {
+        let (_, first_use) = kinds.iter().find(|(kind, _)| *kind == case).unwrap();
+        let ((), report) = Sentinel::new().watch(first_use);
+        assert!(report.is_clean(), "{case}: {report}");
+        std::process::exit(0);
+    });
 }
 
 #[test]
