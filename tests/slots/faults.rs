@@ -17,6 +17,7 @@ use cleanslate::{
 use crate::support::{
     Census, Fails, FailsToClone, OnDrop, SHAPES, in_a_process_of_its_own, on_a_thread, panic_of,
 };
+use crate::threads::around_the_end;
 
 task_local! { static HOOK: Option<OnDrop> = None; }
 
@@ -32,7 +33,15 @@ fn a_scopes_value_and_its_result_cost_one_failure() {
     assert!(!HOOK.is_set());
 }
 
-// Broke: as above.
+#[test]
+fn a_result_that_is_dropped_since_its_scope_failed_leaves_nothing_in_the_task() {
+    task_local! { static NUMBER: u32 = 0; }
+    let result = || OnDrop::new(|| NUMBER.set(1));
+    assert!(panic_of(|| HOOK.scope(Some(fails("the value")), result)).contains("the value"));
+    assert!(!NUMBER.is_set());
+}
+
+// Broke: the second panic aborted the process.
 #[test]
 fn an_owners_value_and_its_initialiser_cost_one_failure() {
     let init = std::sync::Mutex::new(fails("the initialiser"));
@@ -143,6 +152,55 @@ fn a_closure_for_a_value_that_cannot_be_made_costs_no_second_panic() {
         }
     });
     assert_eq!((census.made(), census.alive()), (12, 0));
+}
+
+#[test]
+fn a_closure_for_a_scope_on_a_thread_that_ends_costs_no_panic() {
+    let census = Census::new();
+    let remote = census.clone();
+    let found = around_the_end(
+        || HOOK.set(None),
+        move || {
+            if HOOK.is_set() {
+                return 0;
+            }
+            let (fails, owned) = (Fails::new(&remote), OwnedLocal::new(|| 0));
+            let refused = HOOK.try_scope(None, move || fails.held()).unwrap_err();
+            assert!(refused.error().is_destroyed());
+            let fails = Fails::new(&remote);
+            let refused = owned.try_scope(1, move || fails.held()).unwrap_err();
+            assert!(refused.error().is_destroyed());
+            refused.into_inner()
+        },
+    );
+    assert_eq!((found, census.made(), census.alive()), (vec![0, 1], 2, 0));
+}
+
+#[test]
+fn a_scoped_future_cannot_be_polled_on_a_thread_that_ends_but_dropped() {
+    let census = Census::new();
+    let remote = census.clone();
+    let found = around_the_end(
+        || HOOK.set(None),
+        move || {
+            if HOOK.is_set() {
+                return false;
+            }
+            let (value, held) = (remote.token(), remote.token());
+            let value = OnDrop::new(move || drop(value));
+            let fails = OnDrop::new(move || {
+                drop(held);
+                panic!("a drop, on purpose")
+            });
+            let mut future = Box::pin(HOOK.scope_future(Some(value), async move { drop(fails) }));
+            let mut polls = task::Context::from_waker(Waker::noop());
+            let words = panic_of(|| future.as_mut().poll(&mut polls));
+            assert!(words.contains("HOOK` cannot be used while its thread ends"), "{words}");
+            assert_eq!(remote.alive(), 2);
+            panic_of(|| drop(future)).contains("a drop, on purpose")
+        },
+    );
+    assert_eq!((found, census.alive()), (vec![false, true], 0));
 }
 
 // Broke: what a closure owned was dropped while the panic of the capture unwound.

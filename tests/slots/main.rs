@@ -7,5 +7,6 @@ mod declared;
 mod drops;
 mod faults;
 mod methods;
+mod owners;
 mod threads;
 mod thrown;

@@ -5,16 +5,8 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::{Arc, Once};
 
-use crate::support::{Census, SHAPES, on_a_thread, panic_of, quiet};
+use crate::support::{Census, Fails, SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::{Context, OwnedLocal, Pool, task_local};
-
-struct PanicsInDrop;
-
-impl Drop for PanicsInDrop {
-    fn drop(&mut self) {
-        panic!("in a drop, on purpose");
-    }
-}
 
 /// Runs each body twice: `$slot` is a reference to a declared slot, then to an owned one.
 macro_rules! on_both {
@@ -295,16 +287,18 @@ on_both! {
 
     // Broke: the closure was dropped while the refusal unwound, and a panic of that drop aborted.
     fn a_closure_that_is_refused_is_dropped_before_the_panic(slot: u32 = 0) {
+        let census = Census::new();
         slot.with(|_| {
-            let bomb = PanicsInDrop;
-            let words = panic_of(|| slot.with_mut(move |_| drop(bomb)));
+            let fails = Fails::new(&census);
+            let words = panic_of(|| slot.with_mut(move |_| fails.held()));
             assert!(words.contains(&slot.name().to_string()), "{words}");
         });
         slot.with_mut(|_| {
-            let bomb = PanicsInDrop;
-            let words = panic_of(|| slot.with(move |_| drop(bomb)));
+            let fails = Fails::new(&census);
+            let words = panic_of(|| slot.with(move |_| fails.held()));
             assert!(words.contains(&slot.name().to_string()), "{words}");
         });
+        assert_eq!((census.made(), census.alive()), (2, 0));
     }
 
     fn a_value_sees_no_other_threads_value(slot: u64 = 0) {
@@ -391,6 +385,7 @@ mod recursion {
         static OUTER: u32 = INNER.get() * 10;
         static INNER: u32 = 4;
         static SCOPED: u32 = SCOPED.scope(5, || SCOPED.get() + 1);
+        static ASKS: bool = ASKS.is_set();
     }
 
     #[test]
@@ -432,6 +427,7 @@ mod recursion {
     #[test]
     fn initialisers_may_use_other_slots_and_scopes_of_their_own() {
         assert_eq!((SETTER.get(), OUTER.get(), SCOPED.get()), (7, 40, 6));
+        assert!(!ASKS.get() && ASKS.is_set());
         INNER.set(5);
         assert_eq!((OUTER.get(), task(|| OUTER.get())), (40, 40));
     }

@@ -105,7 +105,7 @@ thread_local! {
 
 /// Runs `then` on a thread, and `at_end` in destructors of std thread-locals, one that runs before
 /// the slots' end and one that runs after it. Both send what they found.
-fn around_the_end<R: Send + 'static>(
+pub(crate) fn around_the_end<R: Send + 'static>(
     then: impl FnOnce() + Send,
     at_end: impl FnOnce() -> R + Clone + Send + 'static,
 ) -> Vec<R> {
@@ -198,6 +198,10 @@ fn tasks_run_after_the_end_of_the_slots_just_without_them() {
                 unreachable!("it waits for nothing");
             };
             let plain = Context::empty().run(look);
+            let inherits = Context::empty().with(&TENANT, "acme".to_owned());
+            let (is_set, taken) = inherits.run(|| (TENANT.is_set(), TENANT.try_take()));
+            assert_eq!(taken.is_ok_and(|tenant| tenant.as_deref() == Some("acme")), is_set);
+            assert_eq!(is_set, NUMBER.try_get().is_ok());
             let text = crate::support::panic_of(|| Context::empty().run(|| panic!("on purpose")));
             assert_eq!((FOREIGN.get(), text.as_str()), (4, "on purpose"));
             [carried, plain, polled, look()]
