@@ -1,5 +1,8 @@
 //! What slots allocate, and that nothing of it stays behind.
 
+use std::cell::Cell;
+
+use crate::support::{OnDrop, on_a_thread};
 use crate::{allocations, alone, growth, least};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, OwnedLocal, OwnedWorkerLocal, Pool, task_local, worker_local};
@@ -196,6 +199,26 @@ fn threads_that_come_and_go_leave_no_memory_behind() {
     churn();
     let left = least(|| growth(churn));
     assert!(left < 2048, "{left} bytes of 100 threads");
+}
+
+#[test]
+fn an_owner_that_is_used_after_the_end_of_a_threads_slots_leaves_no_memory_behind() {
+    thread_local! { static LATE: Cell<Option<OnDrop>> = const { Cell::new(None) }; }
+    let _alone = alone();
+    let round = || {
+        on_a_thread(|| {
+            // Used before the slots, so it ends after them.
+            LATE.set(Some(OnDrop::new(|| {
+                let owner = OwnedLocal::new(|| 0_u64);
+                assert!(owner.try_get().is_err());
+            })));
+            NUMBER.set(1);
+        });
+    };
+    (0..100).for_each(|_| round());
+    let left = least(|| growth(|| (0..100).for_each(|_| round())));
+    // There each thread leaves a small block behind that is made so late.
+    assert!(left < 2048 || cfg!(cleanslate_keyed), "{left} bytes of 100 threads");
 }
 
 #[test]
