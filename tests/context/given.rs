@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cleanslate::{Context, isolated_fn, isolated_fn_in, task_local};
 
-use crate::support::panic_of;
+use crate::support::{Census, Fails, panic_of};
 
 task_local! {
     #[inherit]
@@ -35,6 +35,15 @@ fn only_inheritable_slots_can_be_given() {
     assert!(TENANT.is_inherited() && DEPTH.is_inherited() && !CALLS.is_inherited());
     let words = panic_of(|| Context::empty().with(&CALLS, 1));
     assert!(words.contains("given::CALLS`"), "{words}");
+}
+
+#[test]
+fn a_value_for_a_slot_that_cannot_be_given_costs_no_second_panic() {
+    task_local! { static ALONE: Option<Fails> = None; }
+    let census = Census::new();
+    let words = panic_of(|| Context::empty().with(&ALONE, Some(Fails::new(&census))));
+    assert!(words.contains("ALONE` is not inherited"), "{words}");
+    assert_eq!((census.made(), census.alive()), (1, 0));
 }
 
 #[test]
