@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasherDefault;
+use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
@@ -48,8 +49,8 @@ type Threads<T> = HashMap<ThreadId, Arc<OfThread<T>>, BuildHasherDefault<IdHashe
 /// What the leases know of their owner.
 struct OfOwner<T: Send + 'static> {
     init: Guarded<Init<T>>,
-    /// The instances on all threads that have used it. `None`: the owner is gone.
-    threads: Mutex<Option<Threads<T>>>,
+    /// The instances on all threads that have used it.
+    threads: Mutex<Threads<T>>,
     me: Weak<Self>,
 }
 
@@ -62,10 +63,8 @@ struct OfThread<T: Send + 'static> {
 
 impl<T: Send + 'static> Ends for OfThread<T> {
     fn end(&self) {
-        let listed = self.owner.upgrade().and_then(|owner| {
-            owner.threads.lock().as_mut().and_then(|threads| threads.remove(&self.thread))
-        });
-        drop(listed);
+        // What is taken off the list is dropped when the lock is given back.
+        drop(self.owner.upgrade().and_then(|owner| owner.threads.lock().remove(&self.thread)));
         Ends::end(&self.instances);
     }
 }
@@ -75,7 +74,6 @@ impl<T: Send + 'static> OfOwner<T> {
     fn instances(&self) -> Instances<T> {
         let thread = std::thread::current().id();
         let mut threads = self.threads.lock();
-        let Some(threads) = threads.as_mut() else { return Instances::ended() };
         if let Some(known) = threads.get(&thread) {
             return known.instances.clone();
         }
@@ -139,7 +137,7 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
     fn with_init(init: Init<T>) -> Self {
         let shared = Arc::new_cyclic(|me| OfOwner {
             init: Guarded::new(init),
-            threads: Mutex::new(Some(HashMap::default())),
+            threads: Mutex::default(),
             me: Weak::clone(me),
         });
         let of_lease = Arc::clone(&shared);
@@ -182,9 +180,9 @@ impl<T: Send + 'static> fmt::Debug for OwnedWorkerLocal<T> {
 
 impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
     fn drop(&mut self) {
-        let threads = self.shared.threads.lock().take();
+        let threads = mem::take(&mut *self.shared.threads.lock());
         let mut drops = Drops::default();
-        for of_thread in threads.into_iter().flat_map(HashMap::into_values) {
+        for of_thread in threads.into_values() {
             drops.add(of_thread.instances.end().into_result());
         }
         // And those that are on lease.

@@ -107,10 +107,7 @@ fn add(
     ignore_own();
     let lock = Arc::clone(table.lock.borrow_mut().get_or_insert_default());
     let cell = make(Arc::clone(&lock))?;
-    let swept = table.insert(id, Arc::clone(&cell), &lock);
-    // Their last reference may free memory, but runs no user code: the values of a dead owner are
-    // gone already.
-    drop(swept);
+    table.insert(id, Arc::clone(&cell), &lock);
     Some(cell)
 }
 
@@ -136,31 +133,19 @@ impl Table {
         Some(cell)
     }
 
-    fn insert(
-        &self,
-        id: u64,
-        cell: Arc<dyn OwnedCell>,
-        lock: &OwnersLock,
-    ) -> Vec<Arc<dyn OwnedCell>> {
-        let mut swept = Vec::new();
+    fn insert(&self, id: u64, cell: Arc<dyn OwnedCell>, lock: &OwnersLock) {
         let mut map = self.map.borrow_mut();
         let dead = *lock.lock();
         if map.len() >= self.sweep_at.get() || dead > SLACK && dead > map.len() / 2 {
             *lock.lock() = 0;
             thread::current().prune();
-            map.retain(|_, cell| {
-                let dead = is_dead(&**cell);
-                if dead {
-                    swept.push(Arc::clone(cell));
-                }
-                !dead
-            });
+            // Runs no user code: the values of a dead owner are gone already.
+            map.retain(|_, cell| !is_dead(&**cell));
             let len = map.len();
             map.shrink_to(len * 2);
             self.sweep_at.set(len * 2 + SLACK);
         }
         map.insert(id, cell);
-        swept
     }
 }
 
