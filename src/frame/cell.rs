@@ -270,7 +270,7 @@ impl RawCell {
     /// Shows an empty box for a value that needs no trail entry, in place of a stale one if there
     /// is any.
     ///
-    /// Only where no task that is open has a value in this cell.
+    /// Only where neither the root nor a task that is open has a value in this cell.
     pub(super) fn place<T>(&self, epoch: u64) -> NonNull<Header> {
         if let Some(header) = self.stale() {
             // SAFETY: the top box belongs to this cell (V4).
@@ -280,11 +280,8 @@ impl RawCell {
                 self.epoch.set(epoch);
                 return header;
             }
-        }
-        let stale = self.now().top();
-        self.show(Shown::NOTHING);
-        if stale.is_some() {
             // Leaked: somebody uses it though its task has ended (V4).
+            self.show(Shown::NOTHING);
             leak::count_leak();
         }
         let header = self.vacant::<T>();
