@@ -428,19 +428,17 @@ impl RawCell {
 
     /// Frees the boxes that are left when the thread ends, after its last task.
     pub(crate) fn free_boxes(&self) {
-        for header in self.take_boxes() {
+        let lock = self.lock();
+        let boxes = self.take_boxes();
+        drop(lock);
+        for header in boxes {
             // SAFETY: it belonged to this cell, which has let go of it.
             unsafe { value::free_left(header) };
         }
     }
 
-    /// Takes all boxes away.
+    /// Takes all boxes away. The caller holds the lock (C4).
     fn take_boxes(&self) -> Vec<NonNull<Header>> {
-        let _lock = self.lock();
-        self.take_boxes_locked()
-    }
-
-    fn take_boxes_locked(&self) -> Vec<NonNull<Header>> {
         let mut boxes = Vec::from_iter(self.spare.take());
         let mut next = self.now().top();
         self.show(Shown::NOTHING);
@@ -461,6 +459,6 @@ impl RawCell {
         if let Some(ended) = lock.as_deref_mut() {
             *ended += 1;
         }
-        self.take_boxes_locked()
+        self.take_boxes()
     }
 }

@@ -47,6 +47,7 @@ impl Trail {
     }
 
     /// Takes the entries of the task with this epoch out, the oldest first.
+    #[inline]
     pub(super) fn take(&self, epoch: u64) -> Vec<TrailEntry> {
         let mut entries = self.0.borrow_mut();
         let before = entries.iter().rposition(|entry| entry.epoch != epoch);
@@ -64,7 +65,7 @@ impl Trail {
         self.0.borrow_mut().retain(|entry| {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
             let cell = unsafe { entry.cell.as_ref() };
-            let has_ended = cell.is_owned() && cell.has_ended_by_now();
+            let has_ended = cell.has_ended_by_now();
             if has_ended {
                 cell.remove_entry();
             }

@@ -239,7 +239,7 @@ impl Header {
 pub(crate) unsafe fn empty(header: NonNull<Header>) -> Option<Result<(), Payload>> {
     // SAFETY: alive, since the caller owns it.
     let head = unsafe { header.as_ref() };
-    if head.word.get() & IN_USE != 0 || head.is_scoped.get() {
+    if !head.is_unused() || head.is_scoped.get() {
         count_leak();
         return None;
     }
@@ -305,8 +305,7 @@ pub(crate) unsafe fn end(header: NonNull<Header>) -> Result<(), Payload> {
 pub(super) unsafe fn free_left(header: NonNull<Header>) {
     // SAFETY: alive, since the caller owns it.
     let head = unsafe { header.as_ref() };
-    let word = head.word.get();
-    if word & IN_USE != 0 || head.is_scoped.get() || (word == IDLE && head.kind.needs_drop) {
+    if !head.is_unused() || head.is_scoped.get() || head.owes_drop() {
         count_leak();
     } else {
         // SAFETY: the caller's, and nobody uses it.
