@@ -11,7 +11,7 @@
 use super::Context;
 use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around, reattach};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
-use crate::panic::catch;
+use crate::panic::{Payload, catch};
 
 const CALLED: &str = "the body is called unless a carrier is refused";
 
@@ -83,34 +83,21 @@ pub(crate) fn call(context: &Context, task: &mut dyn Call) -> Result<(), Failure
 
 /// The same for a task with carriers, which have to be detached whatever happens.
 pub(crate) fn call_attached(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
-    let mut ended = None;
+    let mut ran = None;
     let attached = attached(context, |frame| {
-        let ran = catch(|| frame.run_inside(context.inherits(), || task.call()));
-        ended = Some(
-            ran.map(|cleaned| cleaned.map_err(|error| frame::give_up(|| task.give_up(), error))),
-        );
+        let run = || frame.run_inside(context.inherits(), || task.call());
+        let ended = catch(run);
+        ran = Some(ended.map(|it| it.map_err(|error| frame::give_up(|| task.give_up(), error))));
     });
     let detached = match attached {
-        Ok(error) => error,
+        Ok(detached) => detached.map(|error| frame::give_up(|| task.give_up(), error)),
         Err(refused) => {
             // What the closure owns may use slots. The refusal is what the caller hears of.
             let _second = frame::contained(|| task.give_up());
             return Err(Failure::Carrier(refused));
         }
     };
-    match ended {
-        Some(Ok(Ok(()))) => match detached {
-            None => Ok(()),
-            Some(error) => Err(Failure::Cleanup(frame::give_up(|| task.give_up(), error))),
-        },
-        Some(Ok(Err(error))) => Err(Failure::Cleanup(match detached {
-            None => error,
-            Some(later) => error.merge(later),
-        })),
-        // The task's own panic wins.
-        Some(Err(payload)) => Err(Failure::Panic(payload)),
-        None => unreachable!("{CALLED}"),
-    }
+    outcome(ran, detached)
 }
 
 /// Runs several tasks, one after the other, with the carriers attached; `tasks` says how their
@@ -124,7 +111,14 @@ pub(crate) fn run_several(
     let failed = Carriers::around_tasks(context.carriers.as_ref(), |carriers| {
         ran = Some(catch(|| tasks(carriers)));
     });
-    let detached = close(frame, ran.is_some(), failed).map_err(Failure::Carrier)?;
+    outcome(ran, close(frame, failed).map_err(Failure::Carrier)?)
+}
+
+/// Returns what tasks have come to whose carriers are detached, and how that went.
+fn outcome(
+    ran: Option<Result<Result<(), CleanupError>, Payload>>,
+    detached: Option<CleanupError>,
+) -> Result<(), Failure> {
     let mut error = match ran {
         Some(Ok(ended)) => ended.err(),
         // The task's own panic wins.
@@ -186,44 +180,39 @@ pub(crate) fn attached(
     mut body: impl FnMut(&mut Frame<'_>),
 ) -> Result<Option<CleanupError>, CarrierError> {
     let mut frame = Frame::enter(context.inherits());
-    let mut has_run = false;
-    let failed = Carriers::around(context.carriers.as_ref(), || {
-        has_run = true;
-        body(&mut frame);
-    });
-    close(frame, has_run, failed)
+    let failed = Carriers::around(context.carriers.as_ref(), || body(&mut frame));
+    close(frame, failed)
 }
 
 /// Closes the carriers' frame, once they are detached.
 fn close(
     frame: Frame<'_>,
-    has_run: bool,
     failed: Option<CarrierError>,
 ) -> Result<Option<CleanupError>, CarrierError> {
     let closed = frame.end().err();
     match failed {
         None => Ok(closed),
-        Some(failed) => not_attached(has_run, failed, closed),
+        Some(failed) => not_attached(failed, closed),
     }
 }
 
-/// Returns what to say if a carrier failed.
+/// Returns what to say if a carrier failed. `Err`: to attach, so that what it was for was not
+/// called.
 #[cold]
 fn not_attached(
-    has_run: bool,
     failed: CarrierError,
     closed: Option<CleanupError>,
 ) -> Result<Option<CleanupError>, CarrierError> {
-    if has_run || failed.is_detach() {
+    if failed.is_detach() {
         if let Some(tell) = thread::current().on_stuck.get() {
             tell();
         }
     }
-    if has_run {
-        let mut error = Some(CleanupError::detach(failed));
-        CleanupError::add(&mut error, closed);
-        return Ok(error);
+    if failed.is_attach() {
+        // What the carriers left in slots while they failed is gone; the carrier is the cause.
+        return Err(failed);
     }
-    // What the carriers left in slots while they failed is gone; the carrier is the cause.
-    Err(failed)
+    let mut error = Some(CleanupError::detach(failed));
+    CleanupError::add(&mut error, closed);
+    Ok(error)
 }
