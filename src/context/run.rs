@@ -138,18 +138,15 @@ pub(crate) fn ready_for_next(
 pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure> {
     let mut init = Some(init);
     let mut made = None;
-    let attached = catch(|| {
-        frame::run(None, || {
-            attach_nothing_around(&mut || {
-                made = init.take().map(|init| catch(|| frame::run(None, init)));
-            })
+    let attached = frame::run(None, || {
+        attach_nothing_around(&mut || {
+            made = init.take().map(|init| catch(|| frame::run(None, init)));
         })
     });
     let failure = match attached {
-        Ok(Ok(None)) => None,
-        Ok(Ok(Some(refused))) => Some(Failure::Carrier(refused)),
-        Ok(Err(error)) => Some(Failure::Cleanup(error)),
-        Err(payload) => Some(Failure::Panic(payload)),
+        Ok(None) => None,
+        Ok(Some(refused)) => Some(Failure::Carrier(refused)),
+        Err(error) => Some(Failure::Cleanup(error)),
     };
     match (made, failure) {
         (Some(Ok(Ok(value))), None) => Ok(value),
