@@ -273,7 +273,7 @@ impl Context {
     /// Returns the context of a task that is submitted in this one, here and now: where it says
     /// nothing of carriers, those that are installed attach what they call nothing. (But what a
     /// carrier's own code submits carries none of them, or that would go on for ever.)
-    #[inline]
+    #[inline(always)]
     pub(crate) fn submitted(self) -> Self {
         let Self { snapshot, carriers } = self;
         Self { snapshot, carriers: carriers.or_else(Carriers::nothing) }
@@ -352,20 +352,23 @@ impl Context {
     /// ```
     #[inline]
     pub fn try_run<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        if self.is_empty() && INSTALLED.get().is_none() {
-            return run_in_nothing(f);
-        }
-        let mut task = Once::Closure(f);
-        self.run_counted(&mut task)?;
-        Ok(task.into_result())
+        let is_empty = self.is_empty() && INSTALLED.get().is_none();
+        self.run_unless_empty(is_empty, f)
     }
 
     /// Runs a closure like [`try_run`](Self::try_run) in a context that is a [submitted
     /// task's](Self::submitted).
     #[inline]
     pub(crate) fn try_call<R>(&self, f: impl FnOnce() -> R) -> Result<R, RunError> {
-        if self.is_empty() {
-            return run_in_nothing(f);
+        self.run_unless_empty(self.is_empty(), f)
+    }
+
+    /// Runs a closure as a task, in this context or, if that `is_empty`, in none.
+    #[inline]
+    fn run_unless_empty<R>(&self, is_empty: bool, f: impl FnOnce() -> R) -> Result<R, RunError> {
+        if is_empty {
+            // A panic goes its way: the frame's drop resets the slots.
+            return frame::run(None, f).map_err(RunError::cleanup);
         }
         let mut task = Once::Closure(f);
         self.run_counted(&mut task)?;
@@ -390,11 +393,4 @@ impl Context {
             Err(Failure::Carrier(error)) => Err(RunError::carrier(error)),
         }
     }
-}
-
-/// Runs a task without anything to inherit or to attach.
-#[inline]
-fn run_in_nothing<R>(f: impl FnOnce() -> R) -> Result<R, RunError> {
-    // A panic goes its way: the frame's drop resets the slots.
-    frame::run(None, f).map_err(RunError::cleanup)
 }
