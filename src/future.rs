@@ -161,10 +161,8 @@ struct EndOnUnwind<'f, F>(Pin<&'f mut Option<F>>);
 
 impl<F> Drop for EndOnUnwind<'_, F> {
     fn drop(&mut self) {
-        if let Err(payload) = catch(|| self.0.set(None)) {
-            // The poll's own panic is on its way.
-            drop(payload);
-        }
+        // The poll's own panic is on its way.
+        drop(catch(|| self.0.set(None)));
     }
 }
 

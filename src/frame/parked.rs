@@ -401,10 +401,8 @@ impl Drop for FinishOnUnwind<'_> {
 #[cold]
 #[inline(never)]
 fn finish_discarding(parked: &mut Parked, frame: &PollFrame) {
-    if let Some(error) = finish_slow(parked, frame.clean()) {
-        // The poll's own panic is on its way.
-        drop(error);
-    }
+    // The poll's own panic is on its way.
+    drop(finish_slow(parked, frame.clean()));
     // Nothing is left in it that could fail.
     frame.close();
 }

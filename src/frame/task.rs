@@ -298,18 +298,14 @@ struct NextOnUnwind<'f, 'c>(&'f mut Frame<'c>);
 impl Drop for NextOnUnwind<'_, '_> {
     #[cold]
     fn drop(&mut self) {
-        if let Err(error) = self.0.next_task() {
-            drop(error);
-        }
+        drop(self.0.next_task());
     }
 }
 
 #[cold]
 #[inline(never)]
 fn close_discarding(open: &Open<DIRECT>) {
-    if let Some(error) = open.close_slow() {
-        drop(error);
-    }
+    drop(open.close_slow());
 }
 
 #[cold]

@@ -77,9 +77,7 @@ fn teardown() {
         }
         thread.epoch.set(epoch);
         thread.flags.set(NESTED);
-        if let Some(error) = unwind(thread) {
-            drop(error);
-        }
+        drop(unwind(thread));
     }
     end_captures(thread);
     thread.flags.set(NESTED);

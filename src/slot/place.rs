@@ -478,9 +478,7 @@ struct HideOnUnwind<'c, T, S: ValueSource<T>> {
 impl<T, S: ValueSource<T>> Drop for HideOnUnwind<'_, T, S> {
     #[cold]
     fn drop(&mut self) {
-        if let Err(payload) = self.place.hide(self.header) {
-            // The closure's own panic is on its way.
-            drop(payload);
-        }
+        // The closure's own panic is on its way.
+        drop(self.place.hide(self.header));
     }
 }
