@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::ShutdownError;
+use super::error::{ShutdownError, ShutdownErrorKind};
 use super::pool::Pool;
 use super::scheduler::current;
 use crate::sync::seam::atomic::Ordering;
@@ -68,12 +68,12 @@ impl Pool {
         }
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
-        let joined = core.threads.join_until(deadline).map_err(ShutdownError::no_reaper)?;
+        let joined = core.threads.join_until(deadline).map_err(ShutdownErrorKind::NoReaper)?;
         if joined {
             return Ok(());
         }
         self.detach_workers();
-        Err(ShutdownError::timed_out())
+        Err(ShutdownErrorKind::TimedOut.into())
     }
 
     /// Closes the pool, cancels what has not started, and waits until every worker has ended. What
@@ -168,7 +168,7 @@ impl Pool {
         self.core().note_wait();
         let threads = &self.core().threads;
         if current::in_task() {
-            let _joined = threads.join_until(None).map_err(ShutdownError::no_reaper)?;
+            let _joined = threads.join_until(None).map_err(ShutdownErrorKind::NoReaper)?;
         } else {
             threads.join();
         }
@@ -181,10 +181,10 @@ impl Pool {
     fn refuse_wait(&self) -> Result<(), ShutdownError> {
         let core = self.core();
         if current::keeps_open(core.id) || current::belongs_to(core.id) {
-            return Err(ShutdownError::on_worker());
+            return Err(ShutdownErrorKind::OnWorker.into());
         }
         if core.is_forked() {
-            return Err(ShutdownError::forked());
+            return Err(ShutdownErrorKind::Forked.into());
         }
         Ok(())
     }

@@ -13,4 +13,5 @@ pub use task::TaskError;
 
 pub(crate) use build::{BuildErrorKind, WORKERS_VARIABLE};
 pub(crate) use cause::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP};
+pub(crate) use shutdown::ShutdownErrorKind;
 pub(crate) use submit::Refused;

@@ -18,11 +18,17 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// ```
 pub struct ShutdownError(ShutdownErrorKind);
 
-enum ShutdownErrorKind {
+pub(crate) enum ShutdownErrorKind {
     OnWorker,
     TimedOut,
     NoReaper(std::io::Error),
     Forked,
+}
+
+impl From<ShutdownErrorKind> for ShutdownError {
+    fn from(refused: ShutdownErrorKind) -> Self {
+        Self(refused)
+    }
 }
 
 // Nobody changes what it holds.
@@ -30,22 +36,6 @@ impl UnwindSafe for ShutdownError {}
 impl RefUnwindSafe for ShutdownError {}
 
 impl ShutdownError {
-    pub(crate) fn on_worker() -> Self {
-        Self(ShutdownErrorKind::OnWorker)
-    }
-
-    pub(crate) fn timed_out() -> Self {
-        Self(ShutdownErrorKind::TimedOut)
-    }
-
-    pub(crate) fn forked() -> Self {
-        Self(ShutdownErrorKind::Forked)
-    }
-
-    pub(crate) fn no_reaper(error: std::io::Error) -> Self {
-        Self(ShutdownErrorKind::NoReaper(error))
-    }
-
     /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was
     /// changed.
     ///
