@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl<R> JoinHandle<R> {
     /// ```
     #[doc(alias = "AbortOnDropHandle")]
     pub fn cancel_on_drop(self) -> CancelOnDrop<R> {
-        CancelOnDrop(Some(self))
+        CancelOnDrop(self)
     }
 }
 
@@ -58,10 +59,7 @@ impl<R> JoinHandle<R> {
 /// assert_eq!(answer.into_handle().join().unwrap(), 42);
 /// ```
 #[must_use = "dropping it cancels the task; `await` it, or turn it into a `JoinHandle`"]
-pub struct CancelOnDrop<R>(
-    /// `None` after `into_handle` only, which consumes it.
-    Option<JoinHandle<R>>,
-);
+pub struct CancelOnDrop<R>(JoinHandle<R>);
 
 impl<R> CancelOnDrop<R> {
     /// Returns the handle, which does not cancel.
@@ -76,10 +74,8 @@ impl<R> CancelOnDrop<R> {
     /// assert_eq!(answer.into_handle().join().unwrap(), 42);
     /// ```
     pub fn into_handle(mut self) -> JoinHandle<R> {
-        match self.0.take() {
-            Some(handle) => handle,
-            None => unreachable!("it is taken once, here"),
-        }
+        // Without its job there is nothing to cancel.
+        JoinHandle { job: self.0.job.take(), core: Arc::clone(&self.0.core) }
     }
 
     /// Waits as the handle's [`join_timeout`](JoinHandle::join_timeout) does.
@@ -105,10 +101,7 @@ impl<R> CancelOnDrop<R> {
     #[must_use = "`Some` holds the task's result, which is taken"]
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<R, TaskError>> {
-        match &mut self.0 {
-            Some(handle) => handle.join_timeout(limit),
-            None => unreachable!("it is taken by what consumes it"),
-        }
+        self.0.join_timeout(limit)
     }
 }
 
@@ -116,10 +109,7 @@ impl<R> Deref for CancelOnDrop<R> {
     type Target = JoinHandle<R>;
 
     fn deref(&self) -> &JoinHandle<R> {
-        match &self.0 {
-            Some(handle) => handle,
-            None => unreachable!("it is taken by what consumes it"),
-        }
+        &self.0
     }
 }
 
@@ -128,18 +118,13 @@ impl<R> Future for CancelOnDrop<R> {
 
     /// Polls as the [handle](JoinHandle) does.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Some(handle) => Pin::new(handle).poll(cx),
-            None => unreachable!("it is taken by what consumes it"),
-        }
+        Pin::new(&mut self.0).poll(cx)
     }
 }
 
 impl<R> Drop for CancelOnDrop<R> {
     fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
-            let _has_begun = !handle.cancel();
-        }
+        let _has_begun = !self.0.cancel();
     }
 }
 
