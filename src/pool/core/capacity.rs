@@ -50,9 +50,7 @@ enum InLine {
     Waiting(Waker),
     /// The place is its own.
     Granted,
-    /// The pool was closed.
-    Closed,
-    /// It has what it waited for, or has gone away.
+    /// It has what it waited for, or has gone away, or the pool was closed.
     Over,
 }
 
@@ -114,7 +112,7 @@ impl Capacity {
     /// Blocks until there is a place. `give_up` is asked before the thread blocks.
     pub(crate) fn take(&self, give_up: impl Fn() -> bool) -> Result<(), NoPlace> {
         let unpark = Waker::from(Arc::new(Unpark(seam::current())));
-        let mut waiting = Waiting { capacity: self, turn: None };
+        let mut waiting = self.wait();
         let mut taken = waiting.poll(&unpark);
         if taken.is_pending() {
             if give_up() {
@@ -166,7 +164,7 @@ impl Capacity {
             std::mem::take(&mut state.line)
         };
         for waiting in line.into_values() {
-            let before = std::mem::replace(&mut *waiting.lock(), InLine::Closed);
+            let before = std::mem::replace(&mut *waiting.lock(), InLine::Over);
             if let InLine::Waiting(waker) = before {
                 wake(waker);
             }
@@ -274,7 +272,7 @@ impl Waiting<'_> {
         let mut turn = turn.lock();
         let (unneeded, answer) = match std::mem::replace(&mut *turn, InLine::Over) {
             InLine::Granted => (new, Poll::Ready(Ok(()))),
-            InLine::Closed | InLine::Over => (new, Poll::Ready(Err(NoPlace::Closed))),
+            InLine::Over => (new, Poll::Ready(Err(NoPlace::Closed))),
             InLine::Waiting(before) => {
                 *turn = InLine::Waiting(new);
                 (before, Poll::Pending)
@@ -328,7 +326,7 @@ impl Drop for Waiting<'_> {
                 }
                 discard(waker);
             }
-            InLine::Closed | InLine::Over => {}
+            InLine::Over => {}
         }
     }
 }
