@@ -17,7 +17,8 @@ mod real {
     /// `parking_lot`'s would be handed on, in a forked child, to a thread of the parent that waited
     /// at the fork, and stay locked.
     pub(crate) use std::sync::{Condvar, Mutex as StdMutex, MutexGuard as StdMutexGuard};
-    pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, sleep, yield_now};
+    pub(crate) use std::thread::{Builder, JoinHandle, Thread, current};
+    pub(crate) use std::thread::{park, park_timeout, sleep, yield_now};
     pub(crate) use std::thread_local;
 
     /// Measures how soon something came after something else.
@@ -33,11 +34,6 @@ mod real {
         pub(crate) fn nanos(&self) -> u64 {
             u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
         }
-    }
-
-    /// Parks for at most `limit`.
-    pub(crate) fn park_timeout(limit: std::time::Duration) {
-        std::thread::park_timeout(limit);
     }
 }
 

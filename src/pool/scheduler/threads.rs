@@ -40,10 +40,6 @@ impl Threads {
         Self { name, stack_size: stack::size(stack_size), state: Mutex::new(state) }
     }
 
-    fn builder(&self, index: usize) -> Builder {
-        Builder::new().name(format!("{}-{index}", self.name)).stack_size(self.stack_size)
-    }
-
     /// Starts a thread for the worker with `index`, which lives `life`.
     pub(crate) fn start(
         &self,
@@ -55,7 +51,8 @@ impl Threads {
         let mut state = self.state.lock();
         let predecessor = Arc::new(Mutex::new(state.youngest[index].take()));
         let theirs = Arc::clone(&predecessor);
-        let started = self.builder(index).spawn(move || {
+        let thread = Builder::new().name(format!("{}-{index}", self.name));
+        let started = thread.stack_size(self.stack_size).spawn(move || {
             life();
             let predecessor = theirs.lock().take();
             if let Some(predecessor) = predecessor {
