@@ -227,7 +227,6 @@ pub(crate) fn reserve<R>((least, most): (usize, Option<usize>), is_exact: bool) 
     let mut results = Vec::new();
     if let Err(error) = results.try_reserve_exact(promised) {
         assert!(!is_exact, "no room for {promised} results: {error}");
-        results = Vec::new();
     }
     results
 }
