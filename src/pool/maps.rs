@@ -4,10 +4,9 @@ use std::ops::Range;
 use std::panic::Location;
 
 use super::error::{Cause, Labelled, SHUT_DOWN, TaskError};
-use super::imap::{Imap, ImapUnordered};
+use super::imap::{Imap, ImapUnordered, LazyInput};
 use super::map::{self, Given, Numbers, Parts, Pulled, RangeIndex, Unfinished};
 use super::pool::Pool;
-use crate::context::Context;
 use crate::frame::Framed;
 
 impl Pool {
@@ -423,8 +422,7 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        let (items, f, context) = self.begin_imap(items, f);
-        Imap::new(self.detached(), context, Location::caller(), items, f)
+        Imap::new(self.lazy(items, f))
     }
 
     /// Applies `f` like [`imap`](Pool::imap), but yields the results as they come.
@@ -449,19 +447,18 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        let (items, f, context) = self.begin_imap(items, f);
-        ImapUnordered::new(self.detached(), context, Location::caller(), items, f)
+        ImapUnordered::new(self.lazy(items, f))
     }
 
     #[track_caller]
-    fn begin_imap<I: IntoIterator, F>(&self, items: I, f: F) -> (I::IntoIter, F, Context) {
+    fn lazy<I: IntoIterator, F>(&self, items: I, f: F) -> LazyInput<I::IntoIter, F> {
         let (items, f) = (Framed::new(items), Framed::new(f));
         if self.core().is_closed_here() {
             panic!("{SHUT_DOWN}");
         }
         let context = self.context();
         let (items, f) = begin(items.into_inner(), f.into_inner());
-        (items, f, context)
+        LazyInput::new(self.detached(), context, Location::caller(), items, f)
     }
 }
 

@@ -21,7 +21,7 @@ const EAGER: usize = 1024;
 
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
 /// and not again after its end or its panic.
-pub(super) struct LazyInput<I, F> {
+pub(crate) struct LazyInput<I, F> {
     context: Context,
     at: &'static Location<'static>,
     /// Both are there until the drop.
@@ -38,7 +38,7 @@ pub(super) struct LazyInput<I, F> {
 }
 
 impl<I, F> LazyInput<I, F> {
-    pub(super) fn new(
+    pub(crate) fn new(
         pool: Pool,
         context: Context,
         at: &'static Location<'static>,

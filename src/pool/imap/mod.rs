@@ -4,5 +4,6 @@ mod input;
 mod ordered;
 mod unordered;
 
+pub(crate) use input::LazyInput;
 pub use ordered::Imap;
 pub use unordered::ImapUnordered;

@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::task::Poll;
 use std::time::Duration;
 
 use super::input::{LazyInput, results};
-use crate::context::Context;
 use crate::pool::handle::{JoinHandle, result_of};
-use crate::pool::pool::Pool;
 
 /// The results of [`Pool::imap`](crate::Pool::imap), in input order.
 ///
@@ -34,14 +32,8 @@ pub struct Imap<I, F, R> {
 }
 
 impl<I, F, R> Imap<I, F, R> {
-    pub(crate) fn new(
-        pool: Pool,
-        context: Context,
-        at: &'static Location<'static>,
-        items: I,
-        f: F,
-    ) -> Self {
-        Self { input: LazyInput::new(pool, context, at, items, f), pulled: VecDeque::new() }
+    pub(crate) fn new(input: LazyInput<I, F>) -> Self {
+        Self { input, pulled: VecDeque::new() }
     }
 
     /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default

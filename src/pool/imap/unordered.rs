@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::input::{LazyInput, results};
-use crate::context::Context;
 use crate::pool::error::{FORKED, TOO_DEEP};
 use crate::pool::handle::{JoinHandle, result_of};
-use crate::pool::pool::Pool;
 use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::wait;
 use crate::sync::seam;
@@ -41,18 +39,8 @@ pub struct ImapUnordered<I, F, R> {
 }
 
 impl<I, F, R> ImapUnordered<I, F, R> {
-    pub(crate) fn new(
-        pool: Pool,
-        context: Context,
-        at: &'static Location<'static>,
-        items: I,
-        f: F,
-    ) -> Self {
-        Self {
-            input: LazyInput::new(pool, context, at, items, f),
-            pulled: BTreeMap::new(),
-            ready: Arc::new(CompletionQueue::new()),
-        }
+    pub(crate) fn new(input: LazyInput<I, F>) -> Self {
+        Self { input, pulled: BTreeMap::new(), ready: Arc::new(CompletionQueue::new()) }
     }
 
     /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
@@ -76,10 +64,6 @@ impl<I, F, R> ImapUnordered<I, F, R> {
 
     fn handles(&self) -> impl Iterator<Item = &JoinHandle<R>> {
         self.pulled.values()
-    }
-
-    fn waiting(&self) -> usize {
-        self.pulled.len()
     }
 
     /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must
@@ -135,7 +119,7 @@ where
     /// Pulls as far as the buffer goes, or until a result is there.
     #[track_caller]
     fn pull(&mut self) {
-        while !self.input.is_enough(self.waiting(), || !self.ready.is_empty()) {
+        while !self.input.is_enough(self.pulled.len(), || !self.ready.is_empty()) {
             let number = self.input.number;
             let Some(handle) = self.input.submit_next() else { break };
             if handle.notify(&self.ready, number) {
@@ -175,7 +159,7 @@ where
     #[track_caller]
     pub fn next_timeout(&mut self, limit: Duration) -> Poll<Option<R>> {
         self.pull();
-        if self.waiting() == 0 {
+        if self.pulled.is_empty() {
             return Poll::Ready(None);
         }
         // A limit beyond the clock's range is no limit.
@@ -198,7 +182,7 @@ where
     #[track_caller]
     fn next(&mut self) -> Option<R> {
         self.pull();
-        if self.waiting() == 0 {
+        if self.pulled.is_empty() {
             return None;
         }
         let number = self.wait_for_any(None)?;
@@ -206,7 +190,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.input.size_hint(self.waiting())
+        self.input.size_hint(self.pulled.len())
     }
 }
 
