@@ -43,7 +43,10 @@ where
     core.drop_contained(context, label);
     let failed = frame::contained(|| drop(f)).err().map(Cause::Failed);
     let results = results.into_iter().map(Mutex::into_inner);
-    match first_of(core, label, verdict.into_inner().into_iter().chain(failed)) {
+    let mut failures = verdict.into_inner().into_iter().chain(failed);
+    let first = failures.next();
+    failures.for_each(|later| core.report(label.clone(), later));
+    match first {
         None => Ok(results.flatten().collect()),
         Some(cause) => {
             for result in results {
@@ -52,17 +55,6 @@ where
             Err(cause)
         }
     }
-}
-
-/// Returns the first of several failures. The others are reported.
-fn first_of(
-    core: &Core,
-    label: &Label,
-    mut failures: impl Iterator<Item = Cause>,
-) -> Option<Cause> {
-    let first = failures.next();
-    failures.for_each(|later| core.report(label.clone(), later));
-    first
 }
 
 impl<F, R> Broadcast<'_, F, R> {
