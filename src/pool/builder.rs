@@ -80,13 +80,7 @@ impl Pool {
     /// assert_eq!(pool.workers(), 2);
     /// ```
     pub fn builder() -> PoolBuilder {
-        PoolBuilder::new()
-    }
-}
-
-impl PoolBuilder {
-    fn new() -> Self {
-        Self {
+        PoolBuilder {
             workers: None,
             name: None,
             stack_size: None,
@@ -99,7 +93,9 @@ impl PoolBuilder {
             sentinel: None,
         }
     }
+}
 
+impl PoolBuilder {
     /// Sets the number of worker threads. The default is the environment variable
     /// `CLEANSLATE_NUM_THREADS`, if that is a positive number, else what
     /// [`available_parallelism`](std::thread::available_parallelism) says, or one.
