@@ -5,7 +5,8 @@
 //! payload is a [`Payload`] from the first moment on: wherever one is dropped, that is contained,
 //! and in no task.
 //!
-//! Four wrappers hold a value of the user's, so that a panic of its drop does no harm:
+//! Four wrappers hold a value of the user's, so that a panic of its drop does no harm; all but the
+//! last are [`UserValue`]s:
 //!
 //! | | is dropped | that panic |
 //! |---|---|---|
@@ -18,7 +19,9 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, needs_drop};
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// A value of the user's that the crate may have to drop anywhere. Its drop never unwinds, and is
@@ -131,14 +134,20 @@ impl Drops {
     }
 }
 
-/// A value of the user's that is dropped on every way out. If the thread unwinds already, what its
-/// drop throws is contained: the second panic would abort the process.
-pub(crate) struct Guarded<T>(ManuallyDrop<T>);
+/// A value of the user's that is dropped in its place, which may be larger than what is left of the
+/// stack, as `D` says.
+pub(crate) struct UserValue<T, D: HowDropped>(ManuallyDrop<T>, PhantomData<D>);
 
-impl<T> Guarded<T> {
+/// How the drop of a user's value is called.
+pub(crate) trait HowDropped {
+    /// Calls `drop`, once. Through a pointer, so that it is compiled once and not for each type.
+    fn call(drop: &mut dyn FnMut());
+}
+
+impl<T, D: HowDropped> UserValue<T, D> {
     #[inline]
     pub(crate) const fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(value))
+        Self(ManuallyDrop::new(value), PhantomData)
     }
 
     #[inline]
@@ -150,26 +159,28 @@ impl<T> Guarded<T> {
     }
 }
 
-impl<T> std::ops::Deref for Guarded<T> {
+impl<T, D: HowDropped> Deref for UserValue<T, D> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
-impl<T> std::ops::DerefMut for Guarded<T> {
+impl<T, D: HowDropped> DerefMut for UserValue<T, D> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
     }
 }
 
-impl<T> Drop for Guarded<T> {
+impl<T, D: HowDropped> Drop for UserValue<T, D> {
     #[inline]
     #[expect(unsafe_code, reason = "drops the value where a panic of that can be caught")]
     fn drop(&mut self) {
         if const { needs_drop::<T>() } {
-            drop_guarded(&mut || {
+            D::call(&mut || {
                 // SAFETY: it is not used again, since it is being dropped.
                 unsafe { ManuallyDrop::drop(&mut self.0) };
             });
@@ -177,11 +188,19 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-// Through a pointer, so that it is compiled once and not for everything that is guarded.
-fn drop_guarded(drop: &mut dyn FnMut()) {
-    let mut drops = Drops::default();
-    drops.contain(drop);
-    drops.resume();
+/// A value of the user's that is dropped on every way out. If the thread unwinds already, what its
+/// drop throws is contained: the second panic would abort the process.
+pub(crate) type Guarded<T> = UserValue<T, Guard>;
+
+/// See [`Guarded`].
+pub(crate) struct Guard;
+
+impl HowDropped for Guard {
+    fn call(drop: &mut dyn FnMut()) {
+        if let Err(payload) = catch(drop) {
+            payload.resume_unless_panicking();
+        }
+    }
 }
 
 /// Aborts the process if it is dropped: stands where a promise to other threads has to be kept, and

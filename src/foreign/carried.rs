@@ -124,7 +124,7 @@ impl<H: Hold> Identified<H> {
     }
 
     pub(super) fn name(&self) -> String {
-        kinds::name_of(self.carrier.get())
+        kinds::name_of(&*self.carrier)
     }
 
     /// Calls the carrier's code, which the caller has marked as such, and names what went wrong.
@@ -133,7 +133,7 @@ impl<H: Hold> Identified<H> {
         step: CarrierStep,
         f: impl FnOnce(&H) -> Result<T, BoxError>,
     ) -> Result<T, CarrierError> {
-        kinds::call(self.carrier.get(), step, f)
+        kinds::call(&*self.carrier, step, f)
     }
 
     /// Returns what code finds that runs for nobody, if the carrier can say so.
@@ -172,9 +172,9 @@ impl<H: Hold> AnyLoad for Load<H> {
         progress: &Progress,
         body: OneTask<'_>,
     ) -> Option<CarrierError> {
-        self.carrier.carrier.get().hold(self.captured.get(), |_| {
-            progress.with_one_more(|| around_one(rest, progress, body))
-        })
+        self.carrier
+            .carrier
+            .hold(&self.captured, |_| progress.with_one_more(|| around_one(rest, progress, body)))
     }
 
     fn around_several(
@@ -184,7 +184,7 @@ impl<H: Hold> AnyLoad for Load<H> {
         progress: &Progress,
         body: SeveralTasks<'_>,
     ) -> Option<CarrierError> {
-        self.carrier.carrier.get().hold(self.captured.get(), |reattach| {
+        self.carrier.carrier.hold(&self.captured, |reattach| {
             let link = Link { reattach, outer };
             let inside = Attached(Some(&link));
             progress.with_one_more(|| around_several(inside, rest, progress, body))

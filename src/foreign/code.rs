@@ -1,12 +1,10 @@
 //! Whether a carrier's code runs on this thread: then installed carriers stay out of what it
 //! captures, since they would carry themselves for ever.
 
-#![expect(unsafe_code, reason = "drops the value where that can be marked")]
-
 use std::cell::Cell;
-use std::mem::{ManuallyDrop, needs_drop};
 
-use crate::frame::Alone;
+use crate::frame::InNoTask;
+use crate::panic::{HowDropped, UserValue};
 
 thread_local! {
     static IN_CARRIER: Cell<bool> = const { Cell::new(false) };
@@ -59,24 +57,13 @@ pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// A carrier, or what it has captured: shared, and its drop is the carrier's code.
-pub(super) struct OfCarrier<T>(ManuallyDrop<Alone<T>>);
+pub(super) type OfCarrier<T> = UserValue<T, AsCarriers>;
 
-impl<T> OfCarrier<T> {
-    pub(super) fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(Alone::new(value)))
-    }
+/// See [`OfCarrier`].
+pub(super) struct AsCarriers;
 
-    #[inline]
-    pub(super) fn get(&self) -> &T {
-        self.0.get()
-    }
-}
-
-impl<T> Drop for OfCarrier<T> {
-    fn drop(&mut self) {
-        if needs_drop::<T>() {
-            // SAFETY: it is not used again, since it is being dropped.
-            in_carrier(|| unsafe { ManuallyDrop::drop(&mut self.0) });
-        }
+impl HowDropped for AsCarriers {
+    fn call(drop: &mut dyn FnMut()) {
+        in_carrier(|| InNoTask::call(drop));
     }
 }

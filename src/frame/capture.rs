@@ -186,7 +186,7 @@ mod tests {
             CLONED.set(Deep(0));
             let copied = capture().unwrap().unwrap();
             let copies = copied.items().iter().filter_map(|item| {
-                item.copied.downcast_ref::<crate::frame::Alone<Deep>>().map(|deep| deep.get().0)
+                item.copied.downcast_ref::<crate::frame::Alone<Deep>>().map(|deep| deep.0)
             });
             assert!(copies.eq([own + ONE_DEEPER; 3]));
             assert_eq!(depth(), own);

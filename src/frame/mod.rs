@@ -38,7 +38,7 @@ pub(crate) mod touch;
 mod trail;
 pub(crate) mod value;
 
-pub(crate) use alone::Alone;
+pub(crate) use alone::{Alone, InNoTask};
 pub use failure::CleanupError;
 pub(crate) use failure::Failure;
 pub(crate) use framed::Framed;

@@ -18,7 +18,8 @@ use super::outcome::{First, discard, drop_given};
 use super::task::each;
 use crate::context::Context;
 use crate::foreign::not_in_carrier;
-use crate::panic::{Payload, catch};
+use crate::frame;
+use crate::panic::{HowDropped, Payload, UserValue, catch};
 
 /// Maps every item and returns the results in order, or the first panic.
 pub(super) fn map<I, F, R>(context: &Context, items: I, f: &F) -> Result<Vec<R>, Payload>
@@ -89,28 +90,14 @@ fn push<T>(items: &mut Vec<T>, item: T) {
 }
 
 /// A value whose drop never unwinds.
-pub(super) struct ContainedItem<T>(ManuallyDrop<T>);
+pub(super) type ContainedItem<T> = UserValue<T, Discarded>;
 
-impl<T> ContainedItem<T> {
-    fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(value))
-    }
+/// See [`ContainedItem`].
+pub(super) struct Discarded;
 
-    #[expect(unsafe_code, reason = "moves out of a type that has a drop")]
-    pub(super) fn into_inner(self) -> T {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: it is not used again, since `this` is not dropped.
-        unsafe { ManuallyDrop::take(&mut this.0) }
-    }
-}
-
-impl<T> Drop for ContainedItem<T> {
-    #[expect(unsafe_code, reason = "moves the value out, to drop it elsewhere")]
-    fn drop(&mut self) {
-        if needs_drop::<T>() {
-            // SAFETY: it is not used again, since it is being dropped.
-            discard(unsafe { ManuallyDrop::take(&mut self.0) });
-        }
+impl HowDropped for Discarded {
+    fn call(drop: &mut dyn FnMut()) {
+        let _unreportable = frame::contained(drop);
     }
 }
 

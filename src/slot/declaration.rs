@@ -102,7 +102,7 @@ impl<T: 'static> Inherited<'_, T> {
         let inherit = self.0.inherit.as_ref()?;
         with_inherited(thread::current(), self.0, |item| {
             let copied = item.copied.downcast_ref::<Alone<T>>()?;
-            Some(inherit.make(copied.get(), item.is_given))
+            Some(inherit.make(copied, item.is_given))
         })?
     }
 }
