@@ -63,7 +63,7 @@ where
 /// assert_eq!(context.run(|| LEVEL.replace(9)), 3);
 /// assert_eq!(LEVEL.get(), 3);
 /// ```
-pub struct Inherited<K: Adoptable>(pub(super) Adopted<K>);
+pub struct Inherited<K: Adoptable>(Adopted<K>);
 
 impl<K: Adoptable> Copy for Inherited<K> {}
 
@@ -79,10 +79,7 @@ impl<K: Adoptable> fmt::Debug for Inherited<K> {
     }
 }
 
-/// What captures and attaches.
-pub(super) struct HandedDown<K: Adoptable>(pub(super) Adopted<K>);
-
-impl<K: Adoptable> HandedDown<K>
+impl<K: Adoptable> Inherited<K>
 where
     K::Value: Clone,
 {
@@ -92,7 +89,7 @@ where
     }
 }
 
-impl<K: Adoptable> Carrier for HandedDown<K>
+impl<K: Adoptable> Carrier for Inherited<K>
 where
     K::Value: Clone + Send + Sync,
 {

@@ -3,20 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::adopt::Adoptable;
 use super::carried::{Carried, Identified};
 use super::carrier::{Carrier, Identity};
 use super::code::in_carrier;
 use super::error::{CarrierError, CarrierStep};
-use super::inherited::{HandedDown, Inherited};
 use super::kinds::{Attaching, Hold};
 use super::scoped::{Scoped, ScopedCarrier};
 use crate::panic::Guarded;
 
-/// What contexts, pools and the process can carry: every [`Carrier`], every [`ScopedCarrier`] in a
-/// [`Scoped`], and [`Inherited`].
+/// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
+/// in a [`Scoped`].
 ///
-/// Sealed: implement one of the first two.
+/// Sealed: implement one of the two.
 ///
 /// # Examples
 ///
@@ -42,7 +40,6 @@ pub trait Carry: sealed::Share {}
 
 impl<C: Carrier> Carry for C {}
 impl<C: ScopedCarrier> Carry for Scoped<C> {}
-impl<K: Adoptable<Value: Clone + Send + Sync>> Carry for Inherited<K> {}
 
 /// Takes a carrier's types away.
 pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
@@ -50,9 +47,7 @@ pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
 }
 
 mod sealed {
-    use super::{
-        Adoptable, Attaching, Carrier, HandedDown, Inherited, Scoped, ScopedCarrier, SharedCarrier,
-    };
+    use super::{Attaching, Carrier, Scoped, ScopedCarrier, SharedCarrier};
 
     #[expect(unnameable_types, reason = "seals `Carry`")]
     pub trait Share {
@@ -68,12 +63,6 @@ mod sealed {
     impl<C: ScopedCarrier> Share for Scoped<C> {
         fn share(self) -> SharedCarrier {
             SharedCarrier::new(self)
-        }
-    }
-
-    impl<K: Adoptable<Value: Clone + Send + Sync>> Share for Inherited<K> {
-        fn share(self) -> SharedCarrier {
-            SharedCarrier::new(Attaching(HandedDown(self.0)))
         }
     }
 }
