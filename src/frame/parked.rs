@@ -36,8 +36,6 @@ use super::value::{self, Header};
 const SEVERAL: u64 = 1;
 /// Instead of an id, to which `SEVERAL` may be added: a poll is running (P1).
 const LINKED: u64 = NOBODY + 2;
-/// Instead of an id: there is no home.
-const NOWHERE: u64 = NOBODY + 1;
 
 /// Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the trail.
 type PollFrame = Open<0>;
@@ -78,10 +76,11 @@ impl ParkedItem {
 }
 
 /// The slots of a suspended task.
+#[derive(Default)]
 pub(crate) struct Parked {
     /// The values, in the order of first touch (P3).
     items: Vec<ParkedItem>,
-    /// See P5.
+    /// See P5. Means nothing without items.
     home: u64,
     /// That of the home's owned cells, if there is one among the items (C4).
     lock: Option<Arc<OwnersLock>>,
@@ -103,19 +102,6 @@ pub(crate) struct Parked {
 unsafe impl Send for Parked {}
 // SAFETY: `&Parked` gives access to nothing but the slots' names.
 unsafe impl Sync for Parked {}
-
-impl Default for Parked {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            home: NOWHERE,
-            lock: None,
-            diverges: false,
-            capture: None,
-            failed: None,
-        }
-    }
-}
 
 impl std::fmt::Debug for Parked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -319,11 +305,12 @@ impl Parked {
     /// Does the same if no owner of a value is gone; returns whether it has.
     fn locked_if_whole(&mut self, f: impl FnOnce(&mut Self)) -> bool {
         self.locked(|parked| {
-            let is_whole = !parked.has_lost();
-            if is_whole {
+            // SAFETY: P5, as the callers have seen.
+            let has_lost = parked.items.iter().any(|item| unsafe { item.cell() }.has_ended());
+            if !has_lost {
                 f(parked);
             }
-            is_whole
+            !has_lost
         })
     }
 
@@ -343,12 +330,6 @@ impl Parked {
             unsafe { item.cell() }.unlink_top(item.header);
         }
         self.home = thread.id.get() + SEVERAL;
-    }
-
-    /// Returns whether an owner is gone. The caller holds the lock (C4).
-    fn has_lost(&self) -> bool {
-        // SAFETY: P5, as the callers have seen.
-        self.items.iter().any(|item| unsafe { item.cell() }.has_ended())
     }
 
     /// Drops the values of owners that are gone, or of a task that ends where slots are gone.
