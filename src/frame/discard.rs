@@ -26,10 +26,7 @@ impl<T> Drop for Contained<T> {
         let is_inside = outer == Some(thread.depth());
         let mut thrown = discard(value, is_inside);
         for _ in 1..ROUNDS {
-            match thrown.take() {
-                Some(payload) => thrown = discard(payload, is_inside),
-                None => break,
-            }
+            thrown = thrown.and_then(|payload| discard(payload, is_inside));
         }
         thread.discards.set(outer);
         if let Some(payload) = thrown {

@@ -79,7 +79,9 @@ fn teardown() {
         thread.flags.set(NESTED);
         drop(unwind(thread));
     }
-    end_captures(thread);
+    while let Some(snapshot) = thread.take_any_capture() {
+        give_up_capture(snapshot);
+    }
     thread.flags.set(NESTED);
     thread.id.set(NOBODY);
     thread.epoch.set(GONE);
@@ -95,10 +97,4 @@ fn teardown() {
         cell.free_boxes();
     }
     thread.free();
-}
-
-fn end_captures(thread: &Thread) {
-    while let Some(snapshot) = thread.take_any_capture() {
-        give_up_capture(snapshot);
-    }
 }
