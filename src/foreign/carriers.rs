@@ -42,7 +42,7 @@ impl Carriers {
                 (Ok(captured), list) => {
                     let before = || {
                         let mut list = Vec::with_capacity(all_installed().count());
-                        list.extend_from_slice(last.map_or(&[], |last| last.nothing()));
+                        list.extend_from_slice(last.map_or(&[], |last| &last.nothing));
                         list
                     };
                     list.get_or_insert_with(before).push(captured.with_source(Source::Installed));
@@ -54,7 +54,7 @@ impl Carriers {
         }
         Ok(match list {
             Some(list) => Some(Self(Arc::new(list))),
-            None => last.map(|last| Self(Arc::clone(last.nothing()))),
+            None => last.map(|last| Self(Arc::clone(&last.nothing))),
         })
     }
 
@@ -69,7 +69,7 @@ impl Carriers {
     fn nothing_installed() -> Self {
         // As in `capture`: what a carrier's own code runs would attach it again, and so on.
         match all_installed().last() {
-            Some(last) if !is_in_carrier() => Self(Arc::clone(last.nothing())),
+            Some(last) if !is_in_carrier() => Self(Arc::clone(&last.nothing)),
             _ => Self::none(),
         }
     }
@@ -99,7 +99,7 @@ impl Carriers {
     ) -> Result<Option<Self>, CarrierError> {
         let of_pool = match is_in_carrier() {
             // As in `capture`: a carrier that submits does not carry itself.
-            true => set.stateless(),
+            true => Arc::clone(&set.stateless),
             false => set.capture(inherits)?,
         };
         let Some(before) = before else { return Ok(Self::nothing_in_pool(of_pool)) };
@@ -174,7 +174,7 @@ fn before_nearer(these: impl IntoIterator<Item = Carried>, nearer: Vec<Carried>)
 pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierError> {
     let Here { attached, at_work } = attached::on_this_thread();
     let identities: Vec<_> = attached.iter().chain(&at_work).map(Carried::identity).collect();
-    let installed = all_installed().last().map_or(&[][..], |last| last.nothing());
+    let installed = all_installed().last().map_or(&[][..], |last| &last.nothing);
     let hidden = installed.iter().filter(|one| !identities.contains(&one.identity()));
     let mut nothing: Vec<_> = hidden.cloned().collect();
     let mut failed = None;

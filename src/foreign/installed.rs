@@ -21,17 +21,13 @@ pub(crate) struct Installed {
     identity: Identity,
     /// What code finds that runs for nobody: of the carriers up to this one, as far as they can say
     /// so.
-    nothing: CarriedList,
+    pub(super) nothing: CarriedList,
     /// Whether this one can, so that the last of them is its own.
     has_nothing: bool,
     next: OnceLock<Box<Self>>,
 }
 
 impl Installed {
-    pub(super) fn nothing(&self) -> &CarriedList {
-        &self.nothing
-    }
-
     /// Returns this one's own nothing, if it can say what that is.
     pub(super) fn own_nothing(&self) -> Option<&Carried> {
         self.nothing.last().filter(|_| self.has_nothing)

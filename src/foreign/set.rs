@@ -14,7 +14,7 @@ pub(crate) struct CarrierSet {
     /// All of them, in the order in which they were added.
     all: Vec<PoolCarrier>,
     /// Those that only keep tasks apart.
-    stateless: CarriedList,
+    pub(super) stateless: CarriedList,
     /// The same, and what the others call nothing: for tasks that inherit nothing.
     nothing: CarriedList,
 }
@@ -63,11 +63,6 @@ impl CarrierSet {
             self.all.push(PoolCarrier::Stateless(added));
         }
         Ok(())
-    }
-
-    /// Returns what a task of a carrier's own code has to attach: what only keeps tasks apart.
-    pub(crate) fn stateless(&self) -> CarriedList {
-        Arc::clone(&self.stateless)
     }
 
     /// Returns what a task has to attach, in order. Nothing travels if it is to inherit nothing.

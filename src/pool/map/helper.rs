@@ -222,7 +222,7 @@ where
         }
         let is_all = S::EXACT && *expected == Some(*position);
         // Fewer may be left because the map is over.
-        *is_claimed = is_all || len < most && !run.is_stopped();
+        *is_claimed = is_all || len < most && !run.verdict.is_stopped();
         *ended = is_all || len < most;
         Ok(Claim { len, is_last: *ended })
     }
@@ -261,7 +261,7 @@ where
     /// Tells the step that a chunk is over, if it is, unless the results are in vain.
     fn end_chunk(&mut self) -> Result<(), Failure> {
         match self.pieces.last() {
-            Some(piece) if piece.left() == 0 && !self.map.run.is_in_vain() => {
+            Some(piece) if piece.left() == 0 && !self.map.run.verdict.is_in_vain() => {
                 self.map.step.chunk_done(&mut self.kept, piece.positions())
             }
             _ => Ok(()),

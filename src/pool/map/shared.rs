@@ -79,7 +79,7 @@ pub(super) struct Run<'e, E> {
     pub(super) label: &'e Label,
     /// How many helpers there are at most.
     helpers: usize,
-    verdict: Verdict<E>,
+    pub(super) verdict: Verdict<E>,
     /// What helpers that have left have learned about the items, and about their waits for turns.
     learned: Mutex<Vec<(ChunkSize, Awake)>>,
 }
@@ -190,24 +190,14 @@ impl<'e, E> Run<'e, E> {
         self.core.tally().failed(failure);
     }
 
-    /// Returns whether something has stopped the map.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.verdict.is_stopped()
-    }
-
-    /// Returns whether the results are in vain.
-    pub(super) fn is_in_vain(&self) -> bool {
-        self.verdict.is_in_vain()
-    }
-
     /// Returns whether nothing new is to start: something stops the map, or the pool was shut down
     /// for good.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        if self.core.is_cancelled() && !self.is_stopped() {
+        if self.core.is_cancelled() && !self.verdict.is_stopped() {
             self.stop_cancelled();
         }
-        self.is_stopped()
+        self.verdict.is_stopped()
     }
 
     #[cold]
