@@ -17,9 +17,7 @@ pub(crate) use run::{
 pub(crate) use wrap::Wrapping;
 pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
-use crate::foreign::{
-    Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, SharedCarrier,
-};
+use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, share};
 use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
 use crate::frame::{self, Failure, capture};
 
@@ -253,13 +251,8 @@ impl Context {
     /// # Ok::<_, cleanslate::foreign::CarrierError>(())
     /// ```
     pub fn try_carry<C: Carry>(self, carrier: C) -> Result<Self, CarrierError> {
-        self.carry_shared(&crate::foreign::share(carrier))
-    }
-
-    /// Adds a carrier that is shared already: the form that pools use for theirs.
-    pub(crate) fn carry_shared(self, carrier: &SharedCarrier) -> Result<Self, CarrierError> {
         let Self { snapshot, carriers } = self.submitted();
-        Ok(Self { snapshot, carriers: Some(Carriers::with(carriers.as_ref(), carrier)?) })
+        Ok(Self { snapshot, carriers: Some(Carriers::with(carriers.as_ref(), &share(carrier))?) })
     }
 
     /// Adds what the carriers of a pool say, before those that the context was given: it is the

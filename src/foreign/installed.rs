@@ -108,7 +108,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     loop {
         while let Some(entry) = place.get() {
             if entry.identity == identity {
-                return Err(InstallError::duplicate(carrier.name()));
+                return Err(InstallError { kind: InstallErrorKind::Duplicate(carrier.name()) });
             }
             nothing = entry.nothing.to_vec();
             place = &entry.next;
@@ -154,10 +154,6 @@ enum InstallErrorKind {
 }
 
 impl InstallError {
-    fn duplicate(name: String) -> Self {
-        Self { kind: InstallErrorKind::Duplicate(name) }
-    }
-
     fn carrier(error: CarrierError) -> Self {
         Self { kind: InstallErrorKind::Carrier(error) }
     }
