@@ -167,11 +167,11 @@ impl<F> Drop for EndOnUnwind<'_, F> {
 }
 
 /// Calls `f` with what is there. If that unwinds, what is there is dropped at once, contained.
-#[cfg(feature = "tower")]
+#[inline]
 pub(crate) fn within<T, R>(place: Pin<&mut Option<T>>, f: impl FnOnce(Pin<&mut T>) -> R) -> R {
     let mut unwinding = EndOnUnwind(place);
     let Some(inner) = unwinding.0.as_mut().as_pin_mut() else {
-        unreachable!("nobody calls it again after a panic")
+        unreachable!("nobody calls it when it is over")
     };
     let result = f(inner);
     let _returned = ManuallyDrop::new(unwinding);
@@ -187,17 +187,13 @@ struct Polled<R> {
 
 #[inline]
 fn poll_once<F: Future>(
-    future: Pin<&mut Option<F>>,
+    mut future: Pin<&mut Option<F>>,
     cx: &mut task::Context<'_>,
 ) -> Polled<F::Output> {
-    let mut guard = EndOnUnwind(future);
-    let Some(inner) = guard.0.as_mut().as_pin_mut() else {
-        panic!("an isolated future was polled after it had ended");
-    };
-    let poll = inner.poll(cx);
-    let mut guard = ManuallyDrop::new(guard);
+    assert!(future.is_some(), "an isolated future was polled after it had ended");
+    let poll = within(future.as_mut(), |inner| inner.poll(cx));
     // Inside its frame: what it owns may look at the slots.
-    let dropped = if poll.is_ready() { catch(|| guard.0.set(None)) } else { Ok(()) };
+    let dropped = if poll.is_ready() { catch(|| future.set(None)) } else { Ok(()) };
     Polled { poll, dropped }
 }
 
