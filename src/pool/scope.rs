@@ -315,7 +315,7 @@ impl<'scope> Scope<'scope, '_> {
         };
         let admitted = core.admit(place);
         let job = self.pool.job(work, at, admitted, Member::new(&self.data), enqueue);
-        ScopedJoinHandle { job: Some(job), core, scope: PhantomData }
+        ScopedJoinHandle { job: Some(job), core }
     }
 }
 
@@ -370,7 +370,6 @@ impl fmt::Debug for Scope<'_, '_> {
 pub struct ScopedJoinHandle<'scope, R> {
     job: Option<Arc<dyn Joinable<R> + 'scope>>,
     core: &'scope Core,
-    scope: PhantomData<&'scope ()>,
 }
 
 impl<R> ScopedJoinHandle<'_, R> {
