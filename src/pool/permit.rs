@@ -67,10 +67,7 @@ impl Pool {
     /// assert_eq!(permit.submit(|| 1).join().unwrap(), 1);
     /// ```
     pub fn try_reserve(&self) -> Result<Permit, ReserveError> {
-        match self.core().try_reserve() {
-            Ok(()) => Ok(Permit::new(self)),
-            Err(refused) => Err(ReserveError { refused }),
-        }
+        Permit::of(self, self.core().try_reserve())
     }
 }
 
@@ -98,8 +95,11 @@ pub struct Permit {
 }
 
 impl Permit {
-    fn new(pool: &Pool) -> Self {
-        Self { pool: pool.clone(), is_unused: true }
+    fn of(pool: &Pool, taken: Result<(), Refused>) -> Result<Self, ReserveError> {
+        match taken {
+            Ok(()) => Ok(Self { pool: pool.clone(), is_unused: true }),
+            Err(refused) => Err(ReserveError { refused }),
+        }
     }
 
     /// Submits a task, as [`Pool::submit`] does. Never waits for room. (But a permit is a handle:
@@ -188,10 +188,7 @@ impl Future for Reserve<'_> {
         let Some(pool) = *place else { panic!("a reservation was polled after it had ended") };
         let taken = ready!(pool.core().poll_reserve(line, cx.waker()));
         *place = None;
-        Poll::Ready(match taken {
-            Ok(()) => Ok(Permit::new(pool)),
-            Err(refused) => Err(ReserveError { refused }),
-        })
+        Poll::Ready(Permit::of(pool, taken))
     }
 }
 
