@@ -381,17 +381,15 @@ fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), 
         return Poll::Ready(Ok(()));
     }
     let waiter = Arc::new(Waiter::Waker(cx.waker().clone()));
-    match state.register(waiter, || core.is_forked()) {
-        Registration::Done(own) => job.drop_waiter(core, Some(own)),
-        Registration::Registered(before) => {
-            job.drop_waiter(core, before);
-            if !core.is_forked() {
-                return Poll::Pending;
-            }
-            return Poll::Ready(Err(Cause::Forked));
+    let (unneeded, answer) = match state.register(waiter, || core.is_forked()) {
+        Registration::Done(own) => (Some(own), Poll::Ready(Ok(()))),
+        Registration::Registered(before) if core.is_forked() => {
+            (before, Poll::Ready(Err(Cause::Forked)))
         }
-    }
-    Poll::Ready(Ok(()))
+        Registration::Registered(before) => (before, Poll::Pending),
+    };
+    job.drop_waiter(core, unneeded);
+    answer
 }
 
 /// Returns the result of a task, or resumes its panic.
