@@ -34,7 +34,7 @@ impl Carriers {
         // Made when the first one has something.
         let mut list: Option<Vec<Carried>> = None;
         for entry in all_installed() {
-            let captured = match entry.own_nothing() {
+            let captured = match &entry.own_nothing {
                 Some(nothing) => entry.carrier.capture_something()?.ok_or(nothing),
                 None => entry.carrier.capture().map(Ok)?,
             };

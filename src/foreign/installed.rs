@@ -22,16 +22,9 @@ pub(crate) struct Installed {
     /// What code finds that runs for nobody: of the carriers up to this one, as far as they can say
     /// so.
     pub(super) nothing: CarriedList,
-    /// Whether this one can, so that the last of them is its own.
-    has_nothing: bool,
+    /// Its own, if it can.
+    pub(super) own_nothing: Option<Carried>,
     next: OnceLock<Box<Self>>,
-}
-
-impl Installed {
-    /// Returns this one's own nothing, if it can say what that is.
-    pub(super) fn own_nothing(&self) -> Option<&Carried> {
-        self.nothing.last().filter(|_| self.has_nothing)
-    }
 }
 
 /// Returns all of them, in the order in which they were installed.
@@ -119,7 +112,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
             carrier: carrier.clone(),
             identity,
             nothing: Arc::new(nothing.iter().cloned().chain(own.clone()).collect()),
-            has_nothing: own.is_some(),
+            own_nothing: own.clone(),
             next: OnceLock::new(),
         };
         // Unless somebody was faster, in which case the place is not the last one any more.
