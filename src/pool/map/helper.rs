@@ -170,25 +170,6 @@ where
         map.input.take(&mut self.awake, self.shift, stay)
     }
 
-    /// Returns for how long the helper stays where it is not needed, or can do nothing. An owner
-    /// does to the end: it cannot leave that to others, since there may be none.
-    fn stay(&self) -> Stay {
-        if self.shift.is_owner() { Stay::ToTheEnd } else { P::stay(&self.kept) }
-    }
-
-    /// Takes over what one that has left had learned.
-    fn comes(&mut self) -> ChunkSize {
-        let (size, awake) = self.map.run.learned(self.shift);
-        self.awake = awake;
-        size
-    }
-
-    /// Keeps what the helper has learned, for the one that comes in its place.
-    fn leaves(&self, size: ChunkSize, help: Help) -> Help {
-        self.map.run.keep_learned(size, self.awake);
-        help
-    }
-
     /// Claims a chunk, of which each item has a place in the last piece. The items are pulled as
     /// some of `tasks`, or `apart`: with what the map's tasks inherit, but with no carrier, since
     /// one that cannot attach is to cost the items for which it cannot, and not the map.
@@ -258,16 +239,6 @@ where
         Ok(())
     }
 
-    /// Tells the step that a chunk is over, if it is, unless the results are in vain.
-    fn end_chunk(&mut self) -> Result<(), Failure> {
-        match self.pieces.last() {
-            Some(piece) if piece.left() == 0 && !self.map.run.verdict.is_in_vain() => {
-                self.map.step.chunk_done(&mut self.kept, piece.positions())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Runs a chunk item by item, each in a frame of its own and caught for itself.
     fn run_each(&mut self) {
         let Map { run, step, .. } = self.map;
@@ -335,19 +306,20 @@ where
     }
 }
 
-/// What the slow loop asks of a helper, without its types.
+/// What the slow loop asks of a helper, without its types; the fast one asks most of it, too.
 trait Slow {
-    /// See [`Helper::comes`].
+    /// Takes over what one that has left had learned.
     fn comes(&mut self) -> ChunkSize;
     /// Claims a chunk, in no frame; each pull has one of its own.
     fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure>;
     /// Runs the chunk, each item `alone` or with the carriers attached.
     fn run(&mut self, alone: bool);
-    /// See [`Helper::end_chunk`].
-    fn end(&mut self) -> Result<(), Failure>;
-    /// See [`Helper::stay`].
+    /// Tells the step that a chunk is over, if it is, unless the results are in vain.
+    fn end_chunk(&mut self) -> Result<(), Failure>;
+    /// Returns for how long the helper stays where it is not needed, or can do nothing. An owner
+    /// does to the end: it cannot leave that to others, since there may be none.
     fn stay(&self) -> Stay;
-    /// See [`Helper::leaves`].
+    /// Keeps what the helper has learned, for the one that comes in its place.
     fn leaves(&self, size: ChunkSize, help: Help) -> Help;
 }
 
@@ -357,7 +329,9 @@ where
     P: Step<S::Item>,
 {
     fn comes(&mut self) -> ChunkSize {
-        self.comes()
+        let (size, awake) = self.map.run.learned(self.shift);
+        self.awake = awake;
+        size
     }
 
     fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure> {
@@ -373,16 +347,22 @@ where
         if alone { self.run_each() } else { self.run_attached() }
     }
 
-    fn end(&mut self) -> Result<(), Failure> {
-        self.end_chunk()
+    fn end_chunk(&mut self) -> Result<(), Failure> {
+        match self.pieces.last() {
+            Some(piece) if piece.left() == 0 && !self.map.run.verdict.is_in_vain() => {
+                self.map.step.chunk_done(&mut self.kept, piece.positions())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn stay(&self) -> Stay {
-        self.stay()
+        if self.shift.is_owner() { Stay::ToTheEnd } else { P::stay(&self.kept) }
     }
 
     fn leaves(&self, size: ChunkSize, help: Help) -> Help {
-        self.leaves(size, help)
+        self.map.run.keep_learned(size, self.awake);
+        help
     }
 }
 
@@ -410,7 +390,7 @@ fn outside_of_frames<E>(
             }
         };
         helper.run(alone);
-        if let Err(failure) = helper.end() {
+        if let Err(failure) = helper.end_chunk() {
             run.fail(failure);
             break;
         }
