@@ -64,7 +64,7 @@ pub trait ParallelIteratorExt: ParallelIterator {
         // A capture may panic: then the items are dropped while that unwinds.
         let base = Framed::new(self);
         let context = Context::capture();
-        Isolated { base: base.into_inner(), context: ChainContext::new(context) }
+        Isolated { base: base.into_inner(), context: ChainContext(context) }
     }
 
     /// Isolates like [`isolated`](Self::isolated), in a context that you choose, with its carriers
@@ -88,7 +88,7 @@ pub trait ParallelIteratorExt: ParallelIterator {
     /// assert_eq!(users.collect::<Vec<_>>(), [7, 7]);
     /// ```
     fn isolated_in(self, context: &Context) -> Isolated<Self> {
-        Isolated { base: self, context: ChainContext::new(context.clone().submitted()) }
+        Isolated { base: self, context: ChainContext(context.clone().submitted()) }
     }
 }
 

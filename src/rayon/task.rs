@@ -13,13 +13,7 @@ use crate::panic::catch;
 /// The context of a chain's closures. The chain drops it, and not the user: so a panic of that drop
 /// is contained.
 #[derive(Clone)]
-pub(super) struct ChainContext(Context);
-
-impl ChainContext {
-    pub(super) fn new(context: Context) -> Self {
-        Self(context)
-    }
-}
+pub(super) struct ChainContext(pub(super) Context);
 
 impl Deref for ChainContext {
     type Target = Context;
