@@ -227,6 +227,28 @@ impl Process {
     }
 }
 
+/// A lock for which nobody waits in a forked child.
+pub(crate) struct ProcessMutex<T> {
+    mutex: Mutex<T>,
+    process: Process,
+}
+
+impl<T> ProcessMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { mutex: Mutex::new(value), process: Process::current() }
+    }
+
+    /// Locks. `None` if a thread of the parent process held the lock when this one was forked.
+    pub(crate) fn lock(&self) -> Option<MutexGuard<'_, T>> {
+        lock_unless(&self.mutex, || self.process.is_parent())
+    }
+
+    /// Locks where this is known to be the process in which it was made.
+    pub(crate) fn lock_at_home(&self) -> MutexGuard<'_, T> {
+        self.mutex.lock()
+    }
+}
+
 /// Returns a number that this process has never had here before: never 0.
 pub(crate) fn unique_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};

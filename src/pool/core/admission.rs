@@ -18,7 +18,6 @@ use super::{Activity, Core, Entry, Tally};
 use crate::pool::error::Refused;
 use crate::pool::scheduler::current::{self, Doing};
 use crate::pool::scheduler::worker_slot::DirectedTask;
-use crate::sync::seam;
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
 
 const CLOSED: u64 = 1 << 63;
@@ -169,9 +168,7 @@ impl Core {
     /// Addresses a task to every worker. Racing callers come one after the other, so that all
     /// workers see the same order, and tasks that wait for one another meet.
     pub(crate) fn deliver_to_all(&self, task: &Arc<impl DirectedTask + 'static>) {
-        let Some(delivering) = seam::lock_unless(&self.delivering, || self.is_forked()) else {
-            return;
-        };
+        let Some(delivering) = self.delivering.lock() else { return };
         for slot in &self.slots {
             slot.deliver(Arc::clone(task) as Arc<dyn DirectedTask>);
         }

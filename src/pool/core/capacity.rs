@@ -25,13 +25,12 @@ use super::Core;
 use crate::frame;
 use crate::pool::error::Refused;
 use crate::pool::scheduler::{current, wait};
-use crate::sync::seam::{self, Mutex, MutexGuard, Process, Thread};
+use crate::sync::seam::{self, Mutex, ProcessMutex, Thread};
 
 /// See the module's documentation.
 pub(crate) struct Capacity {
     limit: usize,
-    state: Mutex<CapacityState>,
-    process: Process,
+    state: ProcessMutex<CapacityState>,
 }
 
 struct CapacityState {
@@ -81,17 +80,12 @@ impl Capacity {
     pub(crate) fn new(limit: usize) -> Self {
         let line = BTreeMap::new();
         let state = CapacityState { used: 0, skipped: 0, closed: false, line, next: 0 };
-        Self { limit, state: Mutex::new(state), process: Process::current() }
-    }
-
-    /// `None` if a thread of the parent process held the lock when this one was forked.
-    fn state(&self) -> Option<MutexGuard<'_, CapacityState>> {
-        seam::lock_unless(&self.state, || self.process.is_parent())
+        Self { limit, state: ProcessMutex::new(state) }
     }
 
     /// Takes a place if there is one and nobody waits for it.
     pub(crate) fn try_take(&self) -> Result<(), NoPlace> {
-        let Some(mut state) = self.state() else { return Err(NoPlace::Closed) };
+        let Some(mut state) = self.state.lock() else { return Err(NoPlace::Closed) };
         if state.closed {
             return Err(NoPlace::Closed);
         }
@@ -104,7 +98,7 @@ impl Capacity {
 
     /// Takes a place over the limit, if need be.
     pub(crate) fn take_anyway(&self) {
-        if let Some(mut state) = self.state() {
+        if let Some(mut state) = self.state.lock() {
             state.used += 1;
         }
     }
@@ -136,7 +130,7 @@ impl Capacity {
 
     /// Gives a place back: to the first in the line, if there is one.
     pub(crate) fn release(&self) {
-        let Some(mut state) = self.state() else { return };
+        let Some(mut state) = self.state.lock() else { return };
         let excess = state.used.saturating_sub(self.limit);
         if state.skipped < excess {
             state.skipped += 1;
@@ -159,7 +153,7 @@ impl Capacity {
     /// Lets nobody wait any more.
     pub(crate) fn close(&self) {
         let line = {
-            let mut state = self.state.lock();
+            let mut state = self.state.lock_at_home();
             state.closed = true;
             std::mem::take(&mut state.line)
         };
@@ -293,7 +287,7 @@ impl Waiting<'_> {
 
     /// Takes a place, or enters the line with the waker.
     fn enter(&mut self, waker: &mut Option<Waker>) -> Poll<Result<(), NoPlace>> {
-        let Some(mut state) = self.capacity.state() else {
+        let Some(mut state) = self.capacity.state.lock() else {
             return Poll::Ready(Err(NoPlace::Closed));
         };
         if state.closed {
@@ -321,7 +315,7 @@ impl Drop for Waiting<'_> {
         match before {
             InLine::Granted => self.capacity.release(),
             InLine::Waiting(waker) => {
-                if let Some(mut state) = self.capacity.state() {
+                if let Some(mut state) = self.capacity.state.lock() {
                     let _turn = state.line.remove(&number);
                 }
                 discard(waker);
@@ -385,7 +379,7 @@ mod tests {
         assert!(second.poll(&ignored).is_pending());
         assert!(third.poll(&third_waker).is_pending());
         drop(second);
-        assert_eq!(capacity.state.lock().line.len(), 2);
+        assert_eq!(capacity.state.lock_at_home().line.len(), 2);
         capacity.release();
         drop(first);
         assert_eq!(woken(&third_woken), 1, "the first one's place was handed on");

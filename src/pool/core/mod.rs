@@ -35,7 +35,7 @@ use super::scheduler::{current, wait};
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::seam::{Mutex, Process};
+use crate::sync::seam::{Process, ProcessMutex};
 
 /// What the queue holds: a job, or a ticket of a group.
 pub(crate) trait Entry: Stale {
@@ -75,7 +75,7 @@ pub(crate) struct Core {
     /// Hooks that run now and count as tasks.
     hook_runs: AtomicUsize,
     /// Held while a directed task is delivered to every worker, so that all see one order.
-    delivering: Mutex<()>,
+    delivering: ProcessMutex<()>,
     pub(crate) hooks: Hooks,
     idle: IdleWaiters,
     pub(crate) threads: Arc<Threads>,
@@ -119,7 +119,7 @@ impl Core {
             shared: Counters::default(),
             phase: AtomicU8::new(phase::OPEN),
             hook_runs: AtomicUsize::new(0),
-            delivering: Mutex::new(()),
+            delivering: ProcessMutex::new(()),
             hooks,
             idle: IdleWaiters::default(),
             threads: Arc::new(threads),

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use super::awake::{Awake, QUICK, nanos};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Clock, Mutex, MutexGuard, Process, Thread, current, lock_unless, park};
+use crate::sync::seam::{Clock, ProcessMutex, Thread, current, park};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);
@@ -72,25 +72,18 @@ impl Sleeper {
 #[repr(align(128))]
 pub(crate) struct Sleepers {
     counts: AtomicUsize,
-    idle: Mutex<Vec<Arc<Listed>>>,
+    /// In a forked child nobody is there to be woken.
+    idle: ProcessMutex<Vec<Arc<Listed>>>,
     clock: Clock,
-    process: Process,
 }
 
 impl Sleepers {
     pub(crate) fn new() -> Self {
         Self {
             counts: AtomicUsize::new(0),
-            idle: Mutex::new(Vec::new()),
+            idle: ProcessMutex::new(Vec::new()),
             clock: Clock::start(),
-            process: Process::current(),
         }
-    }
-
-    /// `None` if a thread of the parent process held the lock when this one was forked: nobody is
-    /// there to be woken.
-    fn idle(&self) -> Option<MutexGuard<'_, Vec<Arc<Listed>>>> {
-        lock_unless(&self.idle, || self.process.is_parent())
     }
 
     /// Wakes a sleeper, if there is one and nobody is searching. To be called after work was made
@@ -116,7 +109,7 @@ impl Sleepers {
     fn wake_one(&self) {
         let now = self.clock.nanos();
         let sleeper = {
-            let Some(mut idle) = self.idle() else { return };
+            let Some(mut idle) = self.idle.lock() else { return };
             // Relaxed: sleepers change under this lock only; a searcher that stops at this moment
             // looks at the queue afterwards (invariant 3).
             if self.counts.load(Ordering::Relaxed) >= SEARCHER {
@@ -139,7 +132,7 @@ impl Sleepers {
     /// Wakes everybody.
     pub(crate) fn notify_all(&self) {
         let sleepers = {
-            let Some(mut idle) = self.idle() else { return };
+            let Some(mut idle) = self.idle.lock() else { return };
             let sleepers = std::mem::take(&mut *idle);
             // Relaxed: as in `wake_one`.
             self.counts.fetch_add((SEARCHER - SLEEPER) * sleepers.len(), Ordering::Relaxed);
@@ -166,7 +159,7 @@ impl Sleepers {
         let was_searching = std::mem::replace(&mut sleeper.searching, true);
         let me = &sleeper.listed;
         {
-            let mut idle = self.idle.lock();
+            let mut idle = self.idle.lock_at_home();
             // Relaxed: nobody can notify this worker before it is on the list, and the lock orders
             // that.
             me.notified.store(false, Ordering::Relaxed);
@@ -197,7 +190,7 @@ impl Sleepers {
                 return;
             }
         }
-        let mut idle = self.idle.lock();
+        let mut idle = self.idle.lock_at_home();
         // Unless it was notified in the meantime, and so taken off the list and counted as a
         // searcher.
         if let Some(place) = idle.iter().position(|listed| Arc::ptr_eq(listed, me)) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
-use crate::sync::seam::{Mutex, MutexGuard, Process, Thread, lock_unless};
+use crate::sync::seam::{ProcessMutex, Thread};
 
 /// A task that is addressed to one worker and to no other: a broadcast's visit.
 pub(crate) trait DirectedTask: Send + Sync {
@@ -29,8 +29,7 @@ pub(crate) struct WorkerSlot {
     pub(crate) index: usize,
     /// Written by the bound thread only.
     pub(crate) counters: Counters,
-    inbox: Mutex<Inbox>,
-    process: Process,
+    inbox: ProcessMutex<Inbox>,
     /// What the bound thread is called for: one word, so that one look between two tasks is enough.
     calls: AtomicU8,
 }
@@ -52,34 +51,28 @@ impl WorkerSlot {
             pool,
             index,
             counters: Counters::default(),
-            inbox: Mutex::new(Inbox { tasks: VecDeque::new(), thread: None }),
-            process: Process::current(),
+            inbox: ProcessMutex::new(Inbox { tasks: VecDeque::new(), thread: None }),
             calls: AtomicU8::new(0),
         }
-    }
-
-    /// `None` if a thread of the parent process held the lock when this one was forked.
-    fn inbox(&self) -> Option<MutexGuard<'_, Inbox>> {
-        lock_unless(&self.inbox, || self.process.is_parent())
     }
 
     /// Binds `thread`, which serves here from now on.
     pub(crate) fn bind(&self, thread: Thread) {
         // The lock orders what the threads of this slot do, one after the other.
-        self.inbox.lock().thread = Some(thread);
+        self.inbox.lock_at_home().thread = Some(thread);
         self.stay();
     }
 
     /// Lets go of the bound thread, which does not serve here any more. What is addressed to the
     /// worker waits for the next one.
     pub(crate) fn unbind(&self) {
-        self.inbox.lock().thread = None;
+        self.inbox.lock_at_home().thread = None;
     }
 
     /// Addresses a task to this worker and wakes it, wherever it waits.
     pub(crate) fn deliver(&self, task: Arc<dyn DirectedTask>) {
         let thread = {
-            let Some(mut inbox) = self.inbox() else { return };
+            let Some(mut inbox) = self.inbox.lock() else { return };
             inbox.tasks.push_back(task);
             // Release: pairs with the Acquire in `is_called`. A worker that misses it has not
             // parked yet, or is woken by the `unpark` below; one that is not bound yet looks before
@@ -106,7 +99,7 @@ impl WorkerSlot {
     }
 
     fn next_directed(&self) -> Option<Arc<dyn DirectedTask>> {
-        let mut inbox = self.inbox()?;
+        let mut inbox = self.inbox.lock()?;
         let task = inbox.tasks.pop_front();
         if inbox.tasks.is_empty() {
             // Relaxed: only ever changed under the lock, which orders it.
@@ -133,7 +126,7 @@ impl WorkerSlot {
     /// which they were addressed holds for every worker.
     pub(crate) fn cancel_directed(&self) {
         let mut cancelled = Vec::new();
-        if let Some(mut inbox) = self.inbox() {
+        if let Some(mut inbox) = self.inbox.lock() {
             inbox.tasks.retain(|task| {
                 let cancels = task.may_cancel();
                 if cancels {
