@@ -347,18 +347,6 @@ impl<'b, G: AsRef<Group>> Owner<'b, G> {
         let group = Group { latch: HelperLatch::new(tickets), owner: seam::current(), body };
         Self { core, shared: Arc::new(make(group)), _body: PhantomData }
     }
-
-    /// Blocks until the latch is closed and empty.
-    fn wait(&self) {
-        let promise = AbortOnUnwind::new("a map or broadcast would have ended before its helpers");
-        let group = (*self.shared).as_ref();
-        if !self.core.wait_until(|| group.latch.is_over()) {
-            // In a forked child: nobody comes, and nobody is inside.
-            let _nothing_starts = group.cancel_body();
-            let _none_comes = group.latch.close();
-        }
-        promise.disarm();
-    }
 }
 
 impl<'b> Owner<'b, Ticket> {
@@ -385,7 +373,7 @@ impl<'b> Owner<'b, Ticket> {
             let inside = Inside(group);
             core.mark_stale(group.latch.close());
             drop(inside);
-            owner.wait();
+            drop(owner);
         }
     }
 
@@ -405,7 +393,7 @@ impl<'b> Owner<'b, Ticket> {
         if first != helpers && !wait::stay_awake_until(|| ticket.group.latch.is_over()) {
             ticket.offer_rest(core);
         }
-        owner.wait();
+        drop(owner);
     }
 
     fn of_tickets(core: &'b Core, body: &'b dyn Body) -> Self {
@@ -419,12 +407,20 @@ impl<'b> Owner<'b, Visits> {
         let visits = |group| Visits { group, fate: AtomicU8::new(PENDING) };
         let owner = Self::new(core, body, core.slots.len(), visits);
         core.deliver_to_all(&owner.shared);
-        owner.wait();
+        drop(owner);
     }
 }
 
 impl<G: AsRef<Group>> Drop for Owner<'_, G> {
+    /// Blocks until the latch is closed and empty.
     fn drop(&mut self) {
-        self.wait();
+        let promise = AbortOnUnwind::new("a map or broadcast would have ended before its helpers");
+        let group = (*self.shared).as_ref();
+        if !self.core.wait_until(|| group.latch.is_over()) {
+            // In a forked child: nobody comes, and nobody is inside.
+            let _nothing_starts = group.cancel_body();
+            let _none_comes = group.latch.close();
+        }
+        promise.disarm();
     }
 }
