@@ -3,10 +3,10 @@
 //! Invariants:
 //!
 //! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
-//!    borrows: [`WaitForJobs`]'s drop waits for that, or aborts. (In a forked child it does return:
-//!    no thread lives there that runs the tasks, and nothing drops them.) A task counts from before
-//!    it is shared until its [`End::over`], after which neither its closure nor its result exist
-//!    any more (or they are leaked, see the job's cell).
+//!    borrows: it catches what its closure throws, and waits for that, or aborts. (In a forked
+//!    child it does return: no thread lives there that runs the tasks, and nothing drops them.) A
+//!    task counts from before it is shared until its [`End::over`], after which neither its closure
+//!    nor its result exist any more (or they are leaked, see the job's cell).
 //! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
 
 #[cfg(all(loom, test))]
@@ -164,20 +164,6 @@ impl Data {
     }
 }
 
-/// The owner's side: its drop waits for all jobs, whatever `f` does.
-struct WaitForJobs<'c> {
-    data: &'c Data,
-    core: &'c Core,
-}
-
-impl Drop for WaitForJobs<'_> {
-    fn drop(&mut self) {
-        let promise = AbortOnUnwind::new("a scope would have ended before its tasks");
-        let _in_this_process = self.data.wait(self.core);
-        promise.disarm();
-    }
-}
-
 impl Pool {
     /// Runs `f` with a scope, from which tasks that borrow are submitted; returns when all of them
     /// are over. In shape and panics as [`std::thread::scope`].
@@ -236,9 +222,10 @@ impl Pool {
             scope: PhantomData,
             env: PhantomData,
         };
-        let owner = WaitForJobs { data: &scope.data, core };
+        let promise = AbortOnUnwind::new("a scope would have ended before its tasks");
         let result = panic::catch(|| f.into_inner()(&scope));
-        drop(owner);
+        let _in_this_process = scope.data.wait(core);
+        promise.disarm();
         // From here on no task borrows anything.
         match result {
             Err(payload) => payload.resume(),
