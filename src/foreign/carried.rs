@@ -8,7 +8,6 @@
 //! what is attached between two of them. One task does not pay for that list.
 
 use std::cell::Cell;
-use std::fmt;
 use std::sync::Arc;
 
 use super::carrier::Identity;
@@ -189,12 +188,6 @@ impl<H: Hold> AnyLoad for Load<H> {
             let inside = Attached(Some(&link));
             progress.with_one_more(|| around_several(inside, rest, progress, body))
         })
-    }
-}
-
-impl fmt::Debug for Carried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Carried").field(&self.name()).finish()
     }
 }
 

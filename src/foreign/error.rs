@@ -57,12 +57,6 @@ impl RenderedCause {
     }
 }
 
-impl fmt::Debug for RenderedCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
-    }
-}
-
 /// A carrier failed: it says which, at what, and why.
 ///
 /// # Examples

@@ -1,6 +1,5 @@
 //! The carriers of a pool.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::carried::{Carried, CarriedList, Source};
@@ -24,16 +23,6 @@ enum PoolCarrier {
     Stateless(Carried),
     /// Captures something at each submission.
     Capturing(SharedCarrier),
-}
-
-impl fmt::Debug for CarrierSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.all.iter().map(|member| match member {
-            PoolCarrier::Stateless(carried) => carried.name(),
-            PoolCarrier::Capturing(carrier) => carrier.name(),
-        });
-        f.debug_list().entries(names).finish()
-    }
 }
 
 impl Drop for CarrierSet {

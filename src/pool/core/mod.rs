@@ -90,12 +90,6 @@ pub(crate) struct Core {
     pub(crate) unobserved: AtomicU64,
 }
 
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
 impl Core {
     pub(crate) fn new(settings: Settings, id: u64, threads: Threads) -> Self {
         let Settings { workers, isolation, carriers, capacity, hooks, leak_watch, caller_helps } =
