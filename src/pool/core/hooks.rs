@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::frame::{self, Failure};
+use crate::frame;
 use crate::pool::error::TaskError;
 use crate::pool::scheduler::wait;
 use crate::sync::seam::{self, Mutex, Thread};
 
-type OnWorker = Box<dyn Fn(usize) + Send + Sync>;
+pub(crate) type OnWorker = Box<dyn Fn(usize) + Send + Sync>;
 type OnPanic = Box<dyn Fn(TaskError) + Send + Sync>;
 
 /// See the module's documentation.
@@ -78,14 +78,6 @@ impl Startup {
 }
 
 impl Hooks {
-    pub(crate) fn worker_starts(&self, index: usize) -> Result<(), Failure> {
-        call(self.worker_start.as_deref(), index)
-    }
-
-    pub(crate) fn worker_stops(&self, index: usize) -> Result<(), Failure> {
-        call(self.worker_stop.as_deref(), index)
-    }
-
     /// Hands a failure that nobody else hears of to the panic hook. A panic of the hook itself ends
     /// here: the process's own panic hook has printed it, and there is nobody left to tell.
     pub(crate) fn report(&self, error: TaskError) {
@@ -93,13 +85,6 @@ impl Hooks {
             Some(hook) => hook(error),
             None => drop(error),
         });
-    }
-}
-
-fn call(hook: Option<&(dyn Fn(usize) + Send + Sync)>, index: usize) -> Result<(), Failure> {
-    match hook {
-        Some(hook) => frame::contained(|| hook(index)),
-        None => Ok(()),
     }
 }
 

@@ -41,8 +41,9 @@ use std::time::Duration;
 use super::sleep::Sleeper;
 use super::worker_slot::WorkerSlot;
 use super::{current, stack};
-use crate::frame::Failure;
+use crate::frame::{self, Failure};
 use crate::panic::{AbortOnUnwind, Payload};
+use crate::pool::core::hooks::OnWorker;
 use crate::pool::core::{Core, HookRun};
 use crate::slot;
 use crate::sync::seam;
@@ -70,7 +71,7 @@ fn live(core: &Arc<Core>, index: usize) {
     let end = if starts(core, slot) {
         core.begin_leak_watch(index);
         let end = serve(core, slot);
-        if let Err(failure) = hook(core, || core.hooks.worker_stops(index)) {
+        if let Err(failure) = hook(core, core.hooks.worker_stop.as_ref(), index) {
             core.report_for(format!("on_worker_stop of worker {index}"), failure);
         }
         end
@@ -93,7 +94,7 @@ fn live(core: &Arc<Core>, index: usize) {
 /// Runs the start hook; returns whether the worker may serve.
 fn starts(core: &Core, slot: &WorkerSlot) -> bool {
     let index = slot.index;
-    let mut started = hook(core, || core.hooks.worker_starts(index));
+    let mut started = hook(core, core.hooks.worker_start.as_ref(), index);
     if slot.is_retiring() {
         slot.stay();
         started = started.and_then(|()| Err(Failure::Panic(Payload::text(LEFT_BEHIND))));
@@ -109,12 +110,15 @@ fn starts(core: &Core, slot: &WorkerSlot) -> bool {
     }
 }
 
-/// Runs a hook, which counts as a task while the pool is open.
-fn hook(core: &Core, call: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+/// Runs a hook, if there is one, which counts as a task while the pool is open.
+fn hook(core: &Core, hook: Option<&OnWorker>, index: usize) -> Result<(), Failure> {
     // Nobody who waits for the pool to be idle waits for a hook, which may take its time.
     core.tell_if_idle();
     let _counts = HookRun::begin(core);
-    current::run_hook(call)
+    current::run_hook(|| match hook {
+        Some(hook) => frame::contained(|| hook(index)),
+        None => Ok(()),
+    })
 }
 
 enum Exit {
