@@ -109,12 +109,13 @@ where
         let map = Map::new(Run::new(core, context, label, with_owner), step, input);
         Owner::<Ticket>::run(core, &map, helpers);
         let _in_drop = current::enter(core.id, Doing::DROP);
-        let (input, pieces, reason) = map.into_parts();
+        let Map { run, input, pieces, .. } = map;
+        let (input, pieces) = (input.into_inner(), pieces.into_inner());
         *source = Some(input.source);
         // In a forked child what the parent's helpers have claimed is nowhere.
         let written = || pieces.iter().map(Piece::written).sum::<usize>();
         let is_whole = || input.is_claimed && written() == input.position;
-        let ended = match reason {
+        let ended = match run.verdict.into_reason() {
             StopReason::None => return Ok(pieces),
             StopReason::Cancelled if is_whole() => return Ok(pieces),
             StopReason::Stop { with, .. } => Unfinished::Stopped(with),

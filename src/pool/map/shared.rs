@@ -69,7 +69,7 @@ pub(super) struct Map<'e, 'm, S: Source, P: Step<S::Item>> {
     pub(super) step: &'e P,
     pub(super) input: Turns<Input<'m, S, P::Out>>,
     /// Filled by the helpers when they leave.
-    pieces: Mutex<Vec<Piece<'m, P::Out>>>,
+    pub(super) pieces: Mutex<Vec<Piece<'m, P::Out>>>,
 }
 
 /// What is the same for maps of all items: compiled once for each kind of stop.
@@ -99,13 +99,6 @@ pub(super) struct Input<'m, S, R> {
     pub(super) places: &'m mut [MaybeUninit<R>],
 }
 
-/// The input, the results, and why the map has stopped.
-type Parts<'m, S, P> = (
-    Input<'m, S, <P as Step<<S as Source>::Item>>::Out>,
-    Vec<Piece<'m, <P as Step<<S as Source>::Item>>::Out>>,
-    StopReason<<P as Step<<S as Source>::Item>>::Stop>,
-);
-
 impl<'e, 'm, S, P> Map<'e, 'm, S, P>
 where
     S: Source,
@@ -114,14 +107,6 @@ where
     /// Makes a map.
     pub(super) fn new(run: Run<'e, P::Stop>, step: &'e P, input: Input<'m, S, P::Out>) -> Self {
         Self { run, step, input: Turns::new(input), pieces: Mutex::new(Vec::new()) }
-    }
-
-    /// Returns what is left when the last helper has left: the input, what was made, and why it
-    /// stopped.
-    #[inline]
-    pub(super) fn into_parts(self) -> Parts<'m, S, P> {
-        let reason = self.run.verdict.into_reason();
-        (self.input.into_inner(), self.pieces.into_inner(), reason)
     }
 
     /// Takes over what a helper has written.
