@@ -252,8 +252,8 @@ where
     ///
     /// # Panics
     ///
-    /// Panics if an installed carrier cannot capture, be attached or be detached, and if the clone of
-    /// the inner service, or of what fills the slots, panics. The future panics as
+    /// Panics if an installed carrier cannot capture, be attached or be detached, and if the clone
+    /// of the inner service, or of what fills the slots, panics. The future panics as
     /// [`isolated`](FutureExt::isolated) ones do.
     fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
         // Where one of these panics there is no task to drop the others in.
