@@ -13,7 +13,7 @@ use crate::module::Unread;
 use crate::policy::Policy;
 use crate::probe;
 use crate::report::Report;
-use crate::tls::{self, Compared, Identity};
+use crate::tls::{self, Identity};
 
 /// Watches one thread, task by task, for an executor of one's own.
 ///
@@ -154,9 +154,9 @@ impl Watcher {
         if !std::mem::take(&mut self.is_begun) {
             return None;
         }
-        let mut leaks = match self.layout.view.compare(&self.before) {
-            Compared::Same => Vec::new(),
-            Compared::Different | Compared::Stale => self.examine(),
+        let mut leaks = match self.layout.view.is_unchanged(&self.before) {
+            true => Vec::new(),
+            false => self.examine(),
         };
         probe::ask_again(self.policy.probes(), &self.answers, &mut leaks);
         Report::of_leaks(leaks)

@@ -183,24 +183,3 @@ pub(super) struct Span {
     /// Where they go in the buffer.
     pub(super) at: usize,
 }
-
-/// What comparing a [`View`] with an earlier copy found.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(all(
-        target_os = "linux",
-        target_env = "gnu",
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64")
-    )),
-    expect(dead_code, reason = "where nothing is read nothing differs")
-)]
-pub(super) enum Compared {
-    /// Every byte is as it was.
-    Same,
-    /// Some byte differs.
-    Different,
-    /// The thread's blocks themselves changed, so nothing was read.
-    Stale,
-}

@@ -15,7 +15,7 @@
 
 use std::marker::PhantomData;
 
-use super::super::{Compared, Span};
+use super::super::Span;
 use super::{foreign, vector};
 
 /// A block whose owner and size are proven (B2).
@@ -145,26 +145,27 @@ impl View {
         true
     }
 
-    /// Compares the watched bytes with a copy made earlier.
+    /// Returns whether the blocks are those that they were, and the watched bytes those of a copy
+    /// made earlier.
     ///
     /// # Panics
     ///
-    /// Panics if `with` is shorter than the spans need.
+    /// Panics if `since` is shorter than the spans need.
     #[inline]
-    pub(crate) fn compare(&self, with: &[u8]) -> Compared {
-        assert!(with.len() >= self.total);
+    pub(crate) fn is_unchanged(&self, since: &[u8]) -> bool {
+        assert!(since.len() >= self.total);
         if !self.is_current() {
-            return Compared::Stale;
+            return false;
         }
         for run in &self.runs {
-            // SAFETY: `at` is inside `with` by the assertion and `watch` (B4).
-            let old = unsafe { with.as_ptr().add(run.at) };
+            // SAFETY: `at` is inside `since` by the assertion and `watch` (B4).
+            let old = unsafe { since.as_ptr().add(run.at) };
             // SAFETY: the run lies in a block of this thread (B1, B2, B4) that is mapped (B3);
             // `old` is readable for as many bytes (B4) and borrowed.
             if !unsafe { foreign::is_equal(run.address, old, run.len) } {
-                return Compared::Different;
+                return false;
             }
         }
-        Compared::Same
+        true
     }
 }
