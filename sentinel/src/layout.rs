@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Unsupported;
-use crate::module::{Module, Unread};
+use crate::module::Module;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::tls::{self, Identity, Loaded, Loads, Span, View};
@@ -17,7 +17,7 @@ pub(super) struct Layout {
     pub(super) modules: Vec<Watched>,
     pub(super) view: View,
     /// Why a module is not watched at the moment.
-    pub(super) unread: Option<Unread>,
+    pub(super) unread: Option<Unsupported>,
 }
 
 #[derive(Debug)]

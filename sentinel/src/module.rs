@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use std::{fs, iter};
 
 use crate::error::Unsupported;
-use crate::symbols::{Failure, Symbol, Symbols};
+use crate::symbols::{Symbol, Symbols};
 use crate::tls::Loaded;
 
 /// What a file tells of its thread-locals, wherever and however often it is loaded.
@@ -48,19 +48,6 @@ struct Version {
     modified: SystemTime,
 }
 
-/// A file's symbols cannot be read at the moment, though perhaps later.
-#[derive(Debug)]
-pub(super) struct Unread {
-    path: PathBuf,
-    failure: Failure,
-}
-
-impl Unread {
-    pub(super) fn to_unsupported(&self) -> Unsupported {
-        Unsupported::unread(&self.path, &self.failure)
-    }
-}
-
 /// Reading a symbol table takes milliseconds, so each is read once in a process.
 static MODULES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 
@@ -76,9 +63,9 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// Returns [`Unread`] if the file may be readable later. That is not remembered: a name that is
-    /// missing for a moment must not be missing for the life of the process.
-    pub(super) fn of(loaded: &Loaded) -> Result<Arc<Module>, Unread> {
+    /// Returns a temporary error if the file may be readable later. That is not remembered: a name
+    /// that is missing for a moment must not be missing for the life of the process.
+    pub(super) fn of(loaded: &Loaded) -> Result<Arc<Module>, Unsupported> {
         let path = file_of(loaded);
         let version = version_of(&path);
         let origin = Origin { path, headers: loaded.headers.clone(), size: loaded.size };
@@ -99,12 +86,12 @@ impl Module {
         Ok(module)
     }
 
-    fn read(origin: &Origin) -> Result<Module, Unread> {
+    fn read(origin: &Origin) -> Result<Module, Unsupported> {
         let (symbols, unnamed) = match Symbols::read(&origin.path) {
             // A file that was replaced since it was loaded would give wrong names.
             Ok(file) if file.headers == origin.headers => (file.list, file.unnamed),
             Err(failure) if failure.is_temporary() => {
-                return Err(Unread { path: origin.path.clone(), failure });
+                return Err(Unsupported::unread(&origin.path, &failure));
             }
             Ok(_) | Err(_) => (Vec::new(), iter::once(0..origin.size).collect()),
         };

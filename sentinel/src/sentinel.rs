@@ -185,8 +185,7 @@ impl Sentinel {
     pub fn unused_rules(&self) -> Result<Vec<&str>, Unsupported> {
         tls::census()?;
         // Also libraries of which this thread has no block yet.
-        let modules: Result<Vec<_>, _> = tls::list().modules.iter().map(Module::of).collect();
-        let modules = modules.map_err(|unread| unread.to_unsupported())?;
+        let modules = tls::list().modules.iter().map(Module::of).collect::<Result<Vec<_>, _>>()?;
         Ok(self.policy.rules().unused(&modules))
     }
 

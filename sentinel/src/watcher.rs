@@ -9,7 +9,6 @@ use crate::error::Unsupported;
 use crate::ignore;
 use crate::layout::{Layout, Past, Watched};
 use crate::leak::Leak;
-use crate::module::Unread;
 use crate::policy::Policy;
 use crate::probe;
 use crate::report::Report;
@@ -74,7 +73,7 @@ impl Watcher {
 
     /// Returns why a module is not watched at the moment: its symbols could not be read.
     pub(super) fn unread(&self) -> Option<Unsupported> {
-        self.layout.unread.as_ref().map(Unread::to_unsupported)
+        self.layout.unread.clone()
     }
 
     pub(super) fn policy(&self) -> &Arc<Policy> {
