@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::symbols::{Failure, Symbols};
+use crate::symbols::{Failure, Symbol, Symbols};
 
 /// The thread-locals that a binary declares.
 ///
@@ -47,12 +47,12 @@ impl Inventory {
     pub fn read(path: impl AsRef<Path>) -> Result<Inventory, InventoryError> {
         let path = path.as_ref();
         let error = |failure| InventoryError { path: path.to_owned(), failure };
-        let symbols = Symbols::read(path).map_err(|it| error(InventoryFailure::Unreadable(it)))?;
+        let symbols = Symbols::read(path).map_err(error)?;
         if symbols.list.is_empty() && symbols.block > 0 {
-            return Err(error(InventoryFailure::Stripped));
+            return Err(error(Failure::Stripped));
         }
         let initialised = symbols.initialised;
-        let to_variable = |symbol: super::symbols::Symbol| Variable {
+        let to_variable = |symbol: Symbol| Variable {
             crate_name: symbol.name.crate_name().map(Into::into),
             path: symbol.name.path,
             offset: symbol.offset,
@@ -253,13 +253,7 @@ impl Variable {
 /// ```
 pub struct InventoryError {
     path: PathBuf,
-    failure: InventoryFailure,
-}
-
-#[derive(Debug)]
-enum InventoryFailure {
-    Unreadable(Failure),
-    Stripped,
+    failure: Failure,
 }
 
 impl InventoryError {
@@ -279,7 +273,7 @@ impl InventoryError {
     /// ```
     #[must_use]
     pub fn is_stripped(&self) -> bool {
-        matches!(self.failure, InventoryFailure::Stripped)
+        matches!(self.failure, Failure::Stripped)
     }
 
     /// Returns whether the file is something else than ELF.
@@ -298,7 +292,7 @@ impl InventoryError {
     /// ```
     #[must_use]
     pub fn is_not_elf(&self) -> bool {
-        matches!(self.failure, InventoryFailure::Unreadable(Failure::NotElf))
+        matches!(self.failure, Failure::NotElf)
     }
 
     /// Returns whether the file is ELF, but cut off or broken.
@@ -317,19 +311,13 @@ impl InventoryError {
     /// ```
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        matches!(self.failure, InventoryFailure::Unreadable(Failure::Malformed(_)))
+        matches!(self.failure, Failure::Malformed(_))
     }
 }
 
 impl fmt::Display for InventoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
-        match &self.failure {
-            InventoryFailure::Unreadable(failure) => write!(f, "{failure}"),
-            InventoryFailure::Stripped => {
-                f.write_str("stripped: it has thread-locals, but no names for them")
-            }
-        }
+        write!(f, "{}: {}", self.path.display(), self.failure)
     }
 }
 
@@ -342,12 +330,9 @@ impl fmt::Debug for InventoryError {
 impl std::error::Error for InventoryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.failure {
-            InventoryFailure::Unreadable(Failure::Io(error)) => Some(error),
-            InventoryFailure::Unreadable(Failure::Malformed(error)) => Some(error),
-            InventoryFailure::Unreadable(
-                Failure::NotAFile | Failure::NotElf | Failure::NotLinked,
-            )
-            | InventoryFailure::Stripped => None,
+            Failure::Io(error) => Some(error),
+            Failure::Malformed(error) => Some(error),
+            Failure::NotAFile | Failure::NotElf | Failure::NotLinked | Failure::Stripped => None,
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Symbols {
     pub(super) headers: Vec<u8>,
 }
 
-/// Why a file's thread-locals could not be read.
+/// Why a file's thread-locals could not be listed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Io(io::Error),
@@ -46,6 +46,7 @@ pub(super) enum Failure {
     NotElf,
     NotLinked,
     Malformed(object::Error),
+    Stripped,
 }
 
 impl Failure {
@@ -67,6 +68,9 @@ impl fmt::Display for Failure {
             Failure::NotElf => f.write_str("not an ELF file"),
             Failure::NotLinked => f.write_str("neither a program nor a shared library"),
             Failure::Malformed(error) => write!(f, "a truncated or malformed ELF file: {error}"),
+            Failure::Stripped => {
+                f.write_str("stripped: it has thread-locals, but no names for them")
+            }
         }
     }
 }
