@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
-use object::elf::{PT_TLS, SHN_UNDEF, STT_TLS};
+use object::elf::{FileHeader32, FileHeader64, PT_TLS, SHN_UNDEF, STT_TLS};
 use object::read::elf::{ElfFile, FileHeader, ProgramHeader, SectionHeader, Sym, SymbolTable};
 use object::{Endianness, FileKind, Object, ObjectKind, ObjectSymbol, ReadCache, SymbolKind};
 
@@ -84,25 +84,15 @@ impl Symbols {
             return Err(Failure::NotAFile);
         }
         let mut file = File::open(path).map_err(Failure::Io)?;
-        let mut magic = [0; 16];
-        let mut len = 0;
-        while len < magic.len() {
-            match file.read(&mut magic[len..]).map_err(Failure::Io)? {
-                0 => break,
-                more => len += more,
-            }
-        }
-        if !magic[..len].starts_with(b"\x7fELF") {
+        let mut magic = Vec::new();
+        file.by_ref().take(4).read_to_end(&mut magic).map_err(Failure::Io)?;
+        if magic != b"\x7fELF" {
             return Err(Failure::NotElf);
         }
         let data = ReadCache::new(file);
         match FileKind::parse(&data).map_err(Failure::Malformed)? {
-            FileKind::Elf32 => {
-                collect::<object::elf::FileHeader32<Endianness>>(ElfFile::parse(&data), &data)
-            }
-            FileKind::Elf64 => {
-                collect::<object::elf::FileHeader64<Endianness>>(ElfFile::parse(&data), &data)
-            }
+            FileKind::Elf32 => collect::<FileHeader32<Endianness>>(&data),
+            FileKind::Elf64 => collect::<FileHeader64<Endianness>>(&data),
             _ => Err(Failure::NotElf),
         }
     }
@@ -110,11 +100,8 @@ impl Symbols {
 
 type Elf<'data, H> = ElfFile<'data, H, &'data ReadCache<File>>;
 
-fn collect<'data, H: FileHeader<Endian = Endianness>>(
-    file: object::Result<Elf<'data, H>>,
-    data: &'data ReadCache<File>,
-) -> Result<Symbols, Failure> {
-    let file = file.map_err(Failure::Malformed)?;
+fn collect<H: FileHeader<Endian = Endianness>>(data: &ReadCache<File>) -> Result<Symbols, Failure> {
+    let file = Elf::<H>::parse(data).map_err(Failure::Malformed)?;
     if !matches!(file.kind(), ObjectKind::Executable | ObjectKind::Dynamic) {
         // In what is not linked yet a thread-local has no place in a block.
         return Err(Failure::NotLinked);
