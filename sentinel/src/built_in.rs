@@ -15,7 +15,11 @@ use crate::verdict::Verdict;
 /// assert!(rng.to_string().contains("may change at its first touch"));
 /// ```
 #[derive(Clone, Copy)]
-pub struct BuiltInRule(&'static Standing);
+pub struct BuiltInRule {
+    pub(super) pattern: &'static str,
+    pub(super) verdict: Verdict,
+    reason: &'static str,
+}
 
 impl BuiltInRule {
     /// Returns what it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
@@ -28,7 +32,7 @@ impl BuiltInRule {
     /// ```
     #[must_use]
     pub fn pattern(&self) -> &'static str {
-        self.0.pattern
+        self.pattern
     }
 
     /// Returns whether only a first touch is allowed, and a later change is a leak.
@@ -41,7 +45,7 @@ impl BuiltInRule {
     /// ```
     #[must_use]
     pub fn is_first_touch_only(&self) -> bool {
-        self.0.verdict == Verdict::FirstTouch
+        self.verdict == Verdict::FirstTouch
     }
 
     /// Returns what is kept there per thread by design.
@@ -54,20 +58,20 @@ impl BuiltInRule {
     /// ```
     #[must_use]
     pub fn reason(&self) -> &'static str {
-        self.0.reason
+        self.reason
     }
 }
 
 impl fmt::Display for BuiltInRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Standing { pattern, verdict, reason } = self.0;
+        let BuiltInRule { pattern, verdict, reason } = self;
         write!(f, "{pattern} {}: {reason}", verdict.says())
     }
 }
 
 impl fmt::Debug for BuiltInRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Standing { pattern, verdict, reason } = self.0;
+        let BuiltInRule { pattern, verdict, reason } = self;
         f.debug_struct("BuiltInRule")
             .field("pattern", pattern)
             .field("says", &verdict.says())
@@ -76,163 +80,127 @@ impl fmt::Debug for BuiltInRule {
     }
 }
 
-pub(super) fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
-    BUILT_IN.iter().map(BuiltInRule)
-}
-
-pub(super) struct Standing {
-    pub(super) pattern: &'static str,
-    pub(super) verdict: Verdict,
-    reason: &'static str,
-}
-
-impl Standing {
-    const fn new(pattern: &'static str, verdict: Verdict, reason: &'static str) -> Standing {
-        Standing { pattern, verdict, reason }
-    }
+const fn rule(pattern: &'static str, verdict: Verdict, reason: &'static str) -> BuiltInRule {
+    BuiltInRule { pattern, verdict, reason }
 }
 
 /// What keeps something per thread by design, besides std.
 ///
 /// The corpus runs each of these crates and fails without the crate's rule, or with one that is
 /// not needed. What changes only at its first touch is held to that.
-pub(super) const BUILT_IN: &[Standing] = &[
-    Standing::new(
+pub(super) const BUILT_IN: &[BuiltInRule] = &[
+    rule(
         "module:libc.so*",
         Verdict::Allowed,
         "the C library: errno, the allocator's cache, the resolver, dlerror",
     ),
-    Standing::new("__mi_*", Verdict::Allowed, "mimalloc: the thread's heap"),
-    Standing::new(
+    rule("__mi_*", Verdict::Allowed, "mimalloc: the thread's heap"),
+    rule(
         "arc_swap::debt::list::THREAD_HEAD",
         Verdict::Allowed,
         "the thread's node in a list of debts, with a generation",
     ),
-    Standing::new(
+    rule(
         "chrono::offset::local::inner::TZ_INFO",
         Verdict::Allowed,
         "the time zone, read again when it is old",
     ),
-    Standing::new(
+    rule(
         "crossbeam_channel::context",
         Verdict::Allowed,
         "the thread's place in a wait, taken out while it waits",
     ),
-    Standing::new(
+    rule(
         "crossbeam_channel::waker::current_thread_id::THREAD_ID",
         Verdict::FirstTouch,
         "the thread's number",
     ),
-    Standing::new(
+    rule(
         "crossbeam_epoch::default::HANDLE",
         Verdict::FirstTouch,
         "the thread's membership in the default collector",
     ),
-    Standing::new(
+    rule(
         "crossbeam_utils::sync::sharded_lock::REGISTRATION",
         Verdict::FirstTouch,
         "the thread's number",
     ),
-    Standing::new(
+    rule(
         "<env_logger::*Logger as log::Log>::log::FORMATTER",
         Verdict::Allowed,
         "the buffer in which a line is formatted",
     ),
-    Standing::new("event_listener", Verdict::FirstTouch, "what wakes the thread"),
-    Standing::new(
+    rule("event_listener", Verdict::FirstTouch, "what wakes the thread"),
+    rule(
         "fastrand::global_rng::RNG",
         Verdict::Allowed,
         "the state of a random number generator; after `seed` the numbers of later tasks can be \
          predicted, and that passes, too",
     ),
-    Standing::new(
+    rule(
         "futures_executor::local_pool::CURRENT_THREAD_NOTIFY",
         Verdict::FirstTouch,
         "what wakes the thread",
     ),
-    Standing::new(
-        "futures_lite::future::block_on::CACHE",
-        Verdict::FirstTouch,
-        "what wakes the thread",
-    ),
-    Standing::new(
+    rule("futures_lite::future::block_on::CACHE", Verdict::FirstTouch, "what wakes the thread"),
+    rule(
         "metrics::recorder::LOCAL_RECORDER",
         Verdict::Unset,
         "the recorder of the closure around, with which it ends",
     ),
-    Standing::new(
+    rule(
         "minijinja::compiler::codegen",
         Verdict::Allowed,
         "buffers that are there to be used again",
     ),
-    Standing::new(
-        "minijinja::macros::*::ENV",
-        Verdict::FirstTouch,
-        "an environment that nobody can change",
-    ),
-    Standing::new(
+    rule("minijinja::macros::*::ENV", Verdict::FirstTouch, "an environment that nobody can change"),
+    rule(
         "opentelemetry::context::CURRENT_CONTEXT",
         Verdict::FirstTouch,
         "the current context; one that stays attached passes, too, if nothing on the thread has \
          touched contexts before",
     ),
-    Standing::new(
+    rule(
         "<parking_lot::*RawThreadId as lock_api::*",
         Verdict::FirstTouch,
         "the thread's number, for reentrant locks",
     ),
-    Standing::new(
-        "parking_lot_core",
-        Verdict::Allowed,
-        "the thread's place in a wait that is over",
-    ),
-    Standing::new(
+    rule("parking_lot_core", Verdict::Allowed, "the thread's place in a wait that is over"),
+    rule(
         "rand::rngs::thread::THREAD_RNG_KEY",
         Verdict::FirstTouch,
         "a pointer to the thread's random number generator",
     ),
-    Standing::new(
+    rule(
         "rayon_core::registry::Registry::in_worker_cold::LOCK_LATCH",
         Verdict::Allowed,
         "a lock on which a thread outside the pool waits",
     ),
-    Standing::new("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
-    Standing::new(
-        "sdd::collector",
-        Verdict::FirstTouch,
-        "the thread's membership in the collector",
-    ),
-    Standing::new("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
-    Standing::new("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
-    Standing::new(
+    rule("regex_automata::util::pool", Verdict::FirstTouch, "the thread's number"),
+    rule("sdd::collector", Verdict::FirstTouch, "the thread's membership in the collector"),
+    rule("seize::raw::tls", Verdict::FirstTouch, "the thread's number"),
+    rule("sharded_slab::tid::REGISTRATION", Verdict::FirstTouch, "the thread's number"),
+    rule(
         "slog_scope::TL_SCOPES",
         Verdict::FirstTouch,
         "the loggers of the scopes that surround the code; each ends with its closure",
     ),
-    Standing::new("stacker::STACK_LIMIT", Verdict::FirstTouch, "where the thread's stack ends"),
-    Standing::new(
+    rule("stacker::STACK_LIMIT", Verdict::FirstTouch, "where the thread's stack ends"),
+    rule(
         "textwrap::word_separators::LINE_SEGMENTER",
         Verdict::FirstTouch,
         "tables that nobody can change",
     ),
-    Standing::new("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
-    Standing::new(
+    rule("thread_local::thread_id", Verdict::FirstTouch, "the thread's number"),
+    rule(
         "tokio::runtime::context::CONTEXT",
         Verdict::SameKind,
         "the current runtime, its budget and random numbers",
     ),
-    Standing::new(
-        "tokio::runtime::park::CURRENT_PARKER",
-        Verdict::FirstTouch,
-        "what wakes the thread",
-    ),
-    Standing::new("tokio::task::local::CURRENT", Verdict::Unset, "the current LocalSet"),
-    Standing::new(
-        "tracing_core::dispatcher::CURRENT_STATE",
-        Verdict::Unset,
-        "the current dispatcher",
-    ),
-    Standing::new(
+    rule("tokio::runtime::park::CURRENT_PARKER", Verdict::FirstTouch, "what wakes the thread"),
+    rule("tokio::task::local::CURRENT", Verdict::Unset, "the current LocalSet"),
+    rule("tracing_core::dispatcher::CURRENT_STATE", Verdict::Unset, "the current dispatcher"),
+    rule(
         "<tracing_subscriber::*::on_event::BUF",
         Verdict::Allowed,
         "the buffer in which a line is formatted",

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::built_in::{BuiltInRule, built_in_rules};
+use crate::built_in::{BUILT_IN, BuiltInRule};
 use crate::error::{Unsupported, WatchError};
 use crate::lease;
 use crate::module::Module;
@@ -80,7 +80,7 @@ impl Sentinel {
     /// assert!(Sentinel::built_in_rules().all(|rule| !rule.reason().is_empty()));
     /// ```
     pub fn built_in_rules() -> impl Iterator<Item = BuiltInRule> {
-        built_in_rules()
+        BUILT_IN.iter().copied()
     }
 
     /// Allows thread-locals to change.
