@@ -121,6 +121,7 @@ mod readme {}
 
 mod built_in;
 mod change;
+mod contain;
 mod error;
 mod ignore;
 mod inventory;

@@ -1,7 +1,6 @@
 //! State that no thread-local's bytes show, asked for by a function.
 
-use std::panic::catch_unwind;
-
+use crate::contain::contain;
 use crate::leak::Leak;
 
 /// A function whose answer must be the same before a task and after it.
@@ -34,30 +33,18 @@ impl Probe {
             }),
         ]
     }
-
-    /// Returns the answer; `None` if it panics: then there is nothing to compare.
-    fn ask(&self) -> Option<u64> {
-        match catch_unwind(self.read) {
-            Ok(answer) => Some(answer),
-            Err(payload) => {
-                #[expect(clippy::mem_forget, reason = "its drop may panic as well")]
-                std::mem::forget(payload);
-                None
-            }
-        }
-    }
 }
 
-/// Asks all probes, before a task.
+/// Asks all probes, before a task. Where one panics there is nothing to compare.
 pub(super) fn ask(probes: &[Probe], answers: &mut Vec<Option<u64>>) {
     answers.clear();
-    answers.extend(probes.iter().map(Probe::ask));
+    answers.extend(probes.iter().map(|probe| contain(probe.read)));
 }
 
 /// Asks all probes again, after the task, and adds a leak for each that answers differently.
 pub(super) fn ask_again(probes: &[Probe], answers: &[Option<u64>], leaks: &mut Vec<Leak>) {
     for (probe, &before) in probes.iter().zip(answers) {
-        if let (Some(before), Some(after)) = (before, probe.ask()) {
+        if let (Some(before), Some(after)) = (before, contain(probe.read)) {
             if before != after {
                 leaks.push(Leak::of_probe(&probe.name, before, after));
             }

@@ -1,9 +1,9 @@
 //! [`Sentinel`].
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::built_in::{BUILT_IN, BuiltInRule};
+use crate::contain::contain;
 use crate::error::{Unsupported, WatchError};
 use crate::lease;
 use crate::module::Module;
@@ -266,10 +266,7 @@ impl Sentinel {
             return value;
         }
         // Its drop may panic as well: not while this panic unwinds.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            #[expect(clippy::mem_forget, reason = "its drop may panic as well")]
-            std::mem::forget(payload);
-        }
+        let _panicked = contain(|| drop(value));
         if report.unsupported().is_some() {
             panic!("{report}");
         }
