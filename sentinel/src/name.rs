@@ -29,7 +29,7 @@ impl Name {
             return None;
         }
         let short = format!("{demangled:#}");
-        let components = split(&short);
+        let components = split(&short, "::");
         let path = tidy(&components);
         let crates = if symbol.starts_with("_R") {
             v0_crate(symbol).map_or_else(|| crates(components[0]), |name| vec![name])
@@ -98,8 +98,8 @@ impl Allowance {
     }
 }
 
-/// Splits a path at the `::` that are not inside angle brackets or braces.
-fn split(path: &str) -> Vec<&str> {
+/// Splits a path at those separators that are not inside brackets.
+fn split<'p>(path: &'p str, separator: &str) -> Vec<&'p str> {
     let mut components = Vec::new();
     let (mut depth, mut start) = (0_usize, 0);
     let bytes = path.as_bytes();
@@ -108,9 +108,9 @@ fn split(path: &str) -> Vec<&str> {
             b'<' | b'{' | b'(' | b'[' => depth += 1,
             b'>' if is_arrow(bytes, at) => {}
             b'>' | b'}' | b')' | b']' => depth = depth.saturating_sub(1),
-            b':' if depth == 0 && at >= start && path[at..].starts_with("::") => {
+            _ if depth == 0 && at >= start && bytes[at..].starts_with(separator.as_bytes()) => {
                 components.push(&path[start..at]);
-                start = at + 2;
+                start = at + separator.len();
             }
             _ => {}
         }
@@ -141,10 +141,8 @@ fn tidy(components: &[&str]) -> String {
             kept.pop();
         }
     }
-    let first = kept[0];
     // `<my_app::Cache<_>>::get` reads better as `my_app::Cache<_>::get`.
-    let inherent = first.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
-    if let Some(inherent) = inherent.filter(|path| top_level_as(path).is_none()) {
+    if let [inherent] = implementation(kept[0])[..] {
         kept[0] = inherent;
     }
     kept.join("::")
@@ -155,27 +153,15 @@ fn is_item(name: &str) -> bool {
     !name.contains(char::is_lowercase)
 }
 
-/// Splits `A as B` where the ` as ` is not inside brackets.
-fn top_level_as(path: &str) -> Option<(&str, &str)> {
-    let mut depth = 0_usize;
-    for (at, byte) in path.bytes().enumerate() {
-        match byte {
-            b'<' => depth += 1,
-            b'>' if is_arrow(path.as_bytes(), at) => {}
-            b'>' => depth = depth.saturating_sub(1),
-            b' ' if depth == 0 && path[at..].starts_with(" as ") => {
-                return Some((&path[..at], &path[at + 4..]));
-            }
-            _ => {}
-        }
-    }
-    None
+/// Returns `A` of `<A>`, both of `<A as B>`, and nothing of others.
+fn implementation(component: &str) -> Vec<&str> {
+    let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    inner.map_or_else(Vec::new, |inner| split(inner, " as "))
 }
 
 /// Returns the crates of which one holds what a demangled path's first component names.
 fn crates(component: &str) -> Vec<String> {
-    let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
-    if let Some((left, right)) = inner.and_then(top_level_as) {
+    if let [left, right] = implementation(component)[..] {
         // The implementation lies beside one of the two; in std only if both are std's. What is no
         // path is a primitive type or a parameter: `str`, `T`.
         let crate_of = |path| leading_identifier(path).filter(|(_, is_path)| *is_path);
