@@ -27,9 +27,9 @@ enum CaptureCause {
 }
 
 /// More than the limit, and what takes most of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct TooLarge {
-    pub(crate) slot: &'static str,
+    pub(crate) slot: Box<str>,
     pub(crate) bytes: usize,
     pub(crate) total: usize,
     pub(crate) limit: usize,

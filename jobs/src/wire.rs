@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::baggage;
-use crate::captured::{self, Captured};
+use crate::captured::{self, Captured, size};
 use crate::error::{CaptureError, RestoreError, TooLarge};
 
 /// The slots that travel with jobs, each under a name of its own: an allow-list.
@@ -158,7 +158,7 @@ impl Wire {
             let encoded = context.try_run(|| slot.encode())?;
             captured.push(name, encoded.map_err(|error| CaptureError::encode(name, error))?);
         }
-        self.within_limit(captured.iter())?;
+        within(self.limit, captured.iter().map(|(name, text)| (name, size(name, text))))?;
         Ok(captured)
     }
 
@@ -214,17 +214,12 @@ impl Wire {
     pub fn capture_baggage(&self) -> Result<String, CaptureError> {
         let captured = self.capture()?;
         let mut header = String::new();
-        let mut largest = ("", 0);
-        for (name, text) in captured.iter() {
+        let sizes = captured.iter().map(|(name, text)| {
             let before = header.len();
             baggage::push(&mut header, name, text);
-            if header.len() - before > largest.1 {
-                largest = (name, header.len() - before);
-            }
-        }
-        if header.len() > baggage::MOST_BYTES {
-            return Err(self.too_large(largest, header.len(), baggage::MOST_BYTES).into());
-        }
+            (name, header.len() - before)
+        });
+        within(baggage::MOST_BYTES, sizes)?;
         baggage::members(&header)?;
         Ok(header)
     }
@@ -249,7 +244,7 @@ impl Wire {
     }
 
     fn decode(&self, found: Vec<(&Named, Cow<'_, str>)>) -> Result<Context, RestoreError> {
-        self.within_limit(found.iter().map(|(named, text)| (named.name, &**text)))?;
+        within(self.limit, found.iter().map(|(named, text)| (named.name, size(named.name, text))))?;
         let nothing = Context::empty();
         found.into_iter().try_fold(Context::empty(), |context, (named, text)| {
             // What deserialising leaves in slots is gone.
@@ -260,27 +255,19 @@ impl Wire {
                 .map_err(|error| RestoreError::decode(named.name, error))
         })
     }
+}
 
-    fn within_limit<'a>(
-        &self,
-        entries: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(), TooLarge> {
-        let (mut total, mut largest) = (0, ("", 0));
-        for (name, text) in entries {
-            let bytes = captured::size(name, text);
-            total += bytes;
-            if bytes > largest.1 {
-                largest = (name, bytes);
-            }
+/// Checks the sizes of slots with these names.
+fn within<'a>(limit: usize, sizes: impl Iterator<Item = (&'a str, usize)>) -> Result<(), TooLarge> {
+    let (mut total, mut largest) = (0, ("", 0));
+    for (name, bytes) in sizes {
+        total += bytes;
+        if bytes > largest.1 {
+            largest = (name, bytes);
         }
-        if total <= self.limit { Ok(()) } else { Err(self.too_large(largest, total, self.limit)) }
     }
-
-    #[cold]
-    fn too_large(&self, largest: (&str, usize), total: usize, limit: usize) -> TooLarge {
-        let slot = self.slots.iter().map(|named| named.name).find(|name| *name == largest.0);
-        TooLarge { slot: slot.unwrap_or_default(), bytes: largest.1, total, limit }
-    }
+    let (slot, bytes) = largest;
+    if total <= limit { Ok(()) } else { Err(TooLarge { slot: slot.into(), bytes, total, limit }) }
 }
 
 impl Default for Wire {
