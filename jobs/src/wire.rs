@@ -54,11 +54,11 @@ pub struct Wire {
 struct Named {
     name: &'static str,
     key: Arc<str>,
-    slot: Arc<dyn Slot>,
+    slot: &'static dyn Slot,
 }
 
 /// What a wire needs of a slot, whatever its type.
-trait Slot: Send + Sync {
+trait Slot: Sync {
     /// Returns whether the current task holds anything.
     fn is_set(&self) -> bool;
 
@@ -66,10 +66,10 @@ trait Slot: Send + Sync {
     fn encode(&self) -> Result<String, serde_json::Error>;
 
     /// Gives the decoded value to a context.
-    fn decode(&self, text: &str, context: Context) -> Result<Context, serde_json::Error>;
+    fn decode(&'static self, text: &str, context: Context) -> Result<Context, serde_json::Error>;
 }
 
-impl<T: Serialize + DeserializeOwned + Send + 'static> Slot for &'static TaskLocal<T> {
+impl<T: Serialize + DeserializeOwned + Send + 'static> Slot for TaskLocal<T> {
     fn is_set(&self) -> bool {
         TaskLocal::is_set(self)
     }
@@ -86,7 +86,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Slot for &'static TaskLoc
         }
     }
 
-    fn decode(&self, text: &str, context: Context) -> Result<Context, serde_json::Error> {
+    fn decode(&'static self, text: &str, context: Context) -> Result<Context, serde_json::Error> {
         Ok(context.with(self, serde_json::from_str(text)?))
     }
 }
@@ -114,7 +114,7 @@ impl Wire {
         assert!(baggage::is_token(name), "`{name}` is no name for a slot on a wire");
         let is_taken = self.slots.iter().any(|other| other.name == name);
         assert!(!is_taken, "the wire has a slot `{name}` already");
-        self.slots.push(Named { name, key: captured::key(name).into(), slot: Arc::new(slot) });
+        self.slots.push(Named { name, key: captured::key(name).into(), slot });
         self
     }
 
