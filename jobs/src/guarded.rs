@@ -18,10 +18,7 @@ impl<T> Guarded<T> {
     }
 
     pub(crate) fn into_inner(mut self) -> T {
-        match self.0.take() {
-            Some(value) => value,
-            None => unreachable!("it is taken once, here"),
-        }
+        self.0.take().expect("it is taken once, here")
     }
 }
 
@@ -29,19 +26,13 @@ impl<T> Deref for Guarded<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        match &self.0 {
-            Some(value) => value,
-            None => unreachable!("it is taken by what consumes it"),
-        }
+        self.0.as_ref().expect("it is taken by what consumes it")
     }
 }
 
 impl<T> DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut T {
-        match &mut self.0 {
-            Some(value) => value,
-            None => unreachable!("it is taken by what consumes it"),
-        }
+        self.0.as_mut().expect("it is taken by what consumes it")
     }
 }
 
