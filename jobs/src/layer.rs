@@ -110,10 +110,9 @@ where
     fn call(&mut self, job: Task<Args>) -> Self::Future {
         let job = Guarded::new(job);
         // The one that was readied is called, and the clone takes its place.
-        let next = Context::empty().run(|| self.inner.clone());
-        let ready = mem::replace(&mut self.inner, next);
-        let attempt = Attempt { job, service: Guarded::new(ready) };
-        let run = run(attempt, Arc::clone(&self.wire));
+        let next = self.clone();
+        let Self { inner, wire } = mem::replace(self, next);
+        let run = run(Attempt { job, service: Guarded::new(inner) }, wire);
         // A task around the job's: there its values are decoded and their last copies dropped,
         // which is user code.
         Box::pin(run.isolated_in(&Context::empty()))
