@@ -35,10 +35,10 @@ const MARK: &str = "record ";
 
 impl Record {
     pub(crate) fn tell(&self) {
-        let mut line = format!("\n{MARK}{}\n", serde_json::to_string(self).unwrap());
+        let line = format!("\n{MARK}{}\n", serde_json::to_string(self).unwrap());
         // One call, so that lines stay whole.
         let mut out = std::io::stdout().lock();
-        out.write_all(std::mem::take(&mut line).as_bytes()).and_then(|()| out.flush()).unwrap();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).unwrap();
     }
 
     pub(crate) fn read(line: &str) -> Option<Self> {
