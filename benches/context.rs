@@ -1,16 +1,17 @@
 //! What do captures, carriers and isolated futures cost?
 
+mod countdown;
+
 use std::cell::Cell;
-use std::future::Future;
 use std::hint::black_box;
-use std::pin::{Pin, pin};
-use std::task::{self, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, task_local};
 use criterion::{Criterion, criterion_group, criterion_main};
+
+use self::countdown::{Countdown, drive};
 
 macro_rules! inheritable {
     ($($index:literal $name:ident)*) => {
@@ -113,40 +114,16 @@ fn carriers(c: &mut Criterion) {
     group.finish();
 }
 
-/// Ready at the poll after `left` more.
-struct Countdown {
-    left: u32,
-}
-
-impl Future for Countdown {
-    type Output = ();
-    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
-        if self.left == 0 {
-            return Poll::Ready(());
-        }
-        self.left -= 1;
-        Poll::Pending
-    }
-}
-
 tokio::task_local! { static TOKIO: u64; }
 
-/// Polls to the end, through a pointer as executors do; criterion reports the time of all. Where
-/// the compiler sees both ends it merges what one poll puts back with what the next one takes away.
-fn drive(future: impl Future<Output = ()>) {
-    let mut future: Pin<&mut dyn Future<Output = ()>> = pin!(future);
-    let mut cx = task::Context::from_waker(Waker::noop());
-    while black_box(&mut future).as_mut().poll(&mut cx).is_pending() {}
-}
-
 fn futures(c: &mut Criterion) {
-    /// Polls per future.
+    /// Polls per future; criterion reports the time of all.
     const POLLS: u32 = 1_000;
     let mut group = c.benchmark_group("1,000 polls");
     let work = async |read: fn() -> u64| {
         for _ in 0..POLLS {
             black_box(read());
-            Countdown { left: 1 }.await;
+            Countdown(1).await;
         }
     };
     group.bench_function("bare", |b| b.iter(|| drive(work(|| 1))));

@@ -4,6 +4,7 @@
 //!
 //! A row says its budget, so that what is missed can be seen.
 
+mod countdown;
 mod floods;
 mod polls;
 #[cfg(unix)]

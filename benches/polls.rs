@@ -1,9 +1,6 @@
 //! What a poll of a future costs, and a closure on another executor.
 
-use std::future::Future;
 use std::hint::black_box;
-use std::pin::{Pin, pin};
-use std::task::{self, Poll, Waker};
 
 use cleanslate::future::FutureExt;
 use cleanslate::{OwnedLocal, TaskLocal};
@@ -13,6 +10,7 @@ use cleanslate::rayon::ParallelIteratorExt;
 #[cfg(feature = "rayon")]
 use rayon::prelude::*;
 
+use crate::countdown::{Countdown, drive};
 #[cfg(feature = "rayon")]
 use crate::work::work;
 use crate::{COPIES, TENANT, WORD, heading, row};
@@ -35,30 +33,9 @@ macro_rules! declared {
 }
 declared! { d0 d1 d2 d3 d4 d5 d6 d7 }
 
-/// Ready at the poll after `left` more.
-struct Countdown(u32);
-
-impl Future for Countdown {
-    type Output = ();
-    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
-        if self.0 == 0 {
-            return Poll::Ready(());
-        }
-        self.0 -= 1;
-        Poll::Pending
-    }
-}
-
 tokio::task_local! { static TOKIO: u64; }
 
-/// Polls to the end, through a pointer as executors do.
-fn drive(future: impl Future<Output = ()>) {
-    let mut future: Pin<&mut dyn Future<Output = ()>> = pin!(future);
-    let mut cx = task::Context::from_waker(Waker::noop());
-    while black_box(&mut future).as_mut().poll(&mut cx).is_pending() {}
-}
-
-/// Prints the rows.
+/// Polls of a future.
 const POLLS: usize = 1_000;
 
 /// Makes an array of functions that drive futures which differ in a number.
@@ -82,6 +59,7 @@ macro_rules! polls {
 const ISOLATED: [fn(); COPIES] = polls!(WORD, |polls| FutureExt::isolated(polls));
 const SCOPED: [fn(); COPIES] = polls!(TOKIO, |polls| TOKIO.scope(1, polls));
 
+/// Prints the rows.
 pub(crate) fn rows() {
     heading("Futures and other executors");
     row(
