@@ -165,39 +165,31 @@ fn nanos(ways: &[Way<'static>], units: usize) -> Vec<(&'static str, f64)> {
     ways.iter().map(|way| way.0).zip(nanos).collect()
 }
 
+/// A map of so many items of so many nanoseconds, beside rayon; per item.
+fn map(workers: usize, len: u64, cost: u64) -> Vec<(&'static str, f64)> {
+    let pool = Pool::new(workers).unwrap();
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(workers).build().unwrap();
+    let items: Vec<u64> = (0..len).collect();
+    let theirs = items.clone();
+    let ours = move || drop(black_box(pool.map_slice(&items, |n| n + work(cost))));
+    let theirs = move || {
+        let map = || theirs.par_iter().map(|n| n + work(cost)).collect::<Vec<_>>();
+        drop(black_box(rayon.install(map)));
+    };
+    nanos(&[("cleanslate", Box::new(ours)), ("rayon", Box::new(theirs))], len as usize)
+}
+
 fn with_workers() -> Series {
-    const ITEMS: u64 = 200_000;
     let title = "A map of 200,000 items of 100 ns on two cores, per item";
     Series::measure("workers", title, "workers", [1, 2, 4, 8, 16, 32, 64], |workers| {
-        let workers = workers as usize;
-        let pool = Pool::new(workers).unwrap();
-        let rayon = rayon::ThreadPoolBuilder::new().num_threads(workers).build().unwrap();
-        let items: Vec<u64> = (0..ITEMS).collect();
-        let theirs = items.clone();
-        let ours = move || drop(black_box(pool.map_slice(&items, |n| n + work(100))));
-        let theirs = move || {
-            let map = || theirs.par_iter().map(|n| n + work(100)).collect::<Vec<_>>();
-            drop(black_box(rayon.install(map)));
-        };
-        nanos(&[("cleanslate", Box::new(ours)), ("rayon", Box::new(theirs))], ITEMS as usize)
+        map(workers as usize, 200_000, 100)
     })
 }
 
 fn with_tasks() -> Series {
     let points = (0..=7).map(|power| 10_u64.pow(power));
     let title = "A map of items of 1 ns with two workers, per item";
-    Series::measure("tasks", title, "items", points, |len| {
-        let pool = Pool::new(2).unwrap();
-        let rayon = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let items: Vec<u64> = (0..len).collect();
-        let theirs = items.clone();
-        let ours = move || drop(black_box(pool.map_slice(&items, |n| n + work(1))));
-        let theirs = move || {
-            let map = || theirs.par_iter().map(|n| n + work(1)).collect::<Vec<_>>();
-            drop(black_box(rayon.install(map)));
-        };
-        nanos(&[("cleanslate", Box::new(ours)), ("rayon", Box::new(theirs))], len as usize)
-    })
+    Series::measure("tasks", title, "items", points, |len| map(2, len, 1))
 }
 
 fn with_slots() -> Series {
