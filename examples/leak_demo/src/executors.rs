@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use cleanslate::foreign::adopt;
-use cleanslate::{Isolation, Pool, ScopedJoinHandle};
+use cleanslate::{Isolation, Pool};
 use rayon::prelude::*;
 use threadpool::ThreadPool;
 use tokio::runtime::{Builder, Runtime};
@@ -62,41 +62,37 @@ pub(super) fn threads<S: Store>(requests: &[Request], run: &Run) -> Served {
 
 pub(super) fn leaky<S: Store>(requests: &[Request], run: &Run) -> Served {
     let pool = Pool::builder().workers(run.workers).isolation(Isolation::Leaky).build()?;
-    timed(run, |run| {
-        serve_on(&pool, requests, |request| run.handle::<S>(request, |p, f| pool.map(p, f)))
-    })
+    serve_on(&pool, requests, run, |run, request| run.handle::<S>(request, |p, f| pool.map(p, f)))
 }
 
 pub(super) fn reset<S: Store>(requests: &[Request], run: &Run) -> Served {
     let pool = Pool::new(run.workers)?;
-    timed(run, |run| {
-        serve_on(&pool, requests, |request| run.handle::<S>(request, |p, f| pool.map(p, f)))
-    })
+    serve_on(&pool, requests, run, |run, request| run.handle::<S>(request, |p, f| pool.map(p, f)))
 }
 
 /// The pool is told of a thread-local that it cannot know of by itself.
 pub(super) fn reset_adopting(requests: &[Request], run: &Run) -> Served {
     let adopted = adopt(&FOREIGN).named("FOREIGN");
     let pool = watch::by_pool(Pool::builder().workers(run.workers).carry(adopted)).build()?;
-    timed(run, |run| {
-        serve_on(&pool, requests, |request| run.serve::<Foreign>(request, |p, f| pool.map(p, f)))
+    serve_on(&pool, requests, run, |run, request| {
+        run.serve::<Foreign>(request, |p, f| pool.map(p, f))
     })
 }
 
 fn serve_on(
     pool: &Pool,
     requests: &[Request],
-    serve_one: impl Fn(Request) -> Seen + Sync,
-) -> Vec<Seen> {
-    pool.scope(|s| {
-        let serve_one = &serve_one;
-        let start = |&request| s.submit(move || serve_one(request));
-        join_all(requests.iter().map(start).collect())
+    run: &Run,
+    serve_one: impl Fn(&Run, Request) -> Seen + Sync,
+) -> Served {
+    timed(run, |run| {
+        pool.scope(|s| {
+            let serve_one = &serve_one;
+            let start = |&request| s.submit(move || serve_one(run, request));
+            let handles: Vec<_> = requests.iter().map(start).collect();
+            handles.into_iter().map(|handle| handle.join().expect("a request failed")).collect()
+        })
     })
-}
-
-fn join_all(handles: Vec<ScopedJoinHandle<'_, Seen>>) -> Vec<Seen> {
-    handles.into_iter().map(|handle| handle.join().expect("a request failed")).collect()
 }
 
 pub(super) fn rayon<S: Store>(requests: &[Request], run: &Run) -> Served {
