@@ -24,7 +24,7 @@ mod watch;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use args::{Asked, Plan};
@@ -108,16 +108,15 @@ fn demonstrate(
     err: &mut impl Write,
 ) -> Result<u8, Failure> {
     let cannot_create = |path: &Path, error| Failure(format!("{}: {error}", path.display()));
-    let create = |path: &PathBuf| match File::create(path) {
-        Ok(file) => Ok((path.clone(), file)),
-        Err(error) => Err(cannot_create(path, error)),
-    };
-    let mut tell = |path: &Path| {
-        let _told = writeln!(err, "wrote {}", path.display());
-    };
+    type Draw = fn(&Plan, &[Done]) -> String;
+    let drawings = [(&plan.svg, picture::svg::file as Draw), (&plan.html, picture::page::file)];
+    let mut files = Vec::new();
     // Before anything runs, so that nobody waits for an error.
-    let svg = plan.svg.as_ref().map(create).transpose()?;
-    let html = plan.html.as_ref().map(create).transpose()?;
+    for (path, draw) in drawings {
+        let Some(path) = path else { continue };
+        let file = File::create(path).map_err(|error| cannot_create(path, error))?;
+        files.push((path, file, draw));
+    }
 
     let mut text = table::Text::new(&mut *out, screen.colour);
     if !plan.json {
@@ -130,15 +129,9 @@ fn demonstrate(
         text.close(&done).map_err(cannot_write)?;
     }
     out.flush().map_err(cannot_write)?;
-    if let Some((path, mut file)) = svg {
-        let drawn = picture::svg::file(plan, &done);
-        file.write_all(drawn.as_bytes()).map_err(|error| cannot_create(&path, error))?;
-        tell(&path);
-    }
-    if let Some((path, mut file)) = html {
-        let page = picture::page::file(plan, &done);
-        file.write_all(page.as_bytes()).map_err(|error| cannot_create(&path, error))?;
-        tell(&path);
+    for (path, mut file, draw) in files {
+        file.write_all(draw(plan, &done).as_bytes()).map_err(|error| cannot_create(path, error))?;
+        let _told = writeln!(err, "wrote {}", path.display());
     }
     Ok(if rows::kept_promise(&done) { exit::CLEAN } else { exit::LEAKED })
 }
