@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Request};
+use axum::http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -122,21 +122,17 @@ async fn ask(
     let response = client.request(request.body(Empty::new())?).await?;
     let (parts, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
-    let header = |headers: &HeaderMap, name| -> Result<String, Failure> {
-        Ok(headers.get(name).ok_or("an answer lacks a header")?.to_str()?.to_owned())
+    let header = |name| -> Result<&str, Failure> {
+        Ok(parts.headers.get(name).ok_or("an answer lacks a header")?.to_str()?)
     };
-    let [id, answered, trace] = [
-        header(&parts.headers, "x-request-id")?,
-        header(&parts.headers, "x-user")?,
-        header(&parts.headers, "x-trace")?,
-    ];
+    let (id, answered, trace) = (header("x-request-id")?, header("x-user")?, header("x-trace")?);
     let own = user.as_deref().unwrap_or("anonymous");
     // What the handler said in the headers, and what the worker said in the body.
     let is_own = answered == own
         && body.starts_with(&format!("request {id} for {own} on "))
         && (path.contains("leaky") || body.ends_with(&format!(", trace {trace}\n")));
     tally.answers += 1;
-    tally.numbers.insert(id.clone());
+    tally.numbers.insert(id.to_owned());
     if !is_own {
         tally.mixed += 1;
         tally.sample = Some(format!("asked as {own}, answered request {id} of {answered}: {body}"));

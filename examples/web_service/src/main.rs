@@ -49,14 +49,9 @@ fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), 
 /// A future that ends when the process is asked to stop. It listens from now on.
 fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     #[cfg(unix)]
-    let mut terminate = {
+    let (mut terminate, mut interrupt) = {
         use tokio::signal::unix::{SignalKind, signal};
-        signal(SignalKind::terminate())?
-    };
-    #[cfg(unix)]
-    let mut interrupt = {
-        use tokio::signal::unix::{SignalKind, signal};
-        signal(SignalKind::interrupt())?
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
     Ok(async move {
         #[cfg(unix)]
