@@ -71,8 +71,7 @@ fn async_tasks_are_isolated(Kind { get, set, .. }: Kind) -> Result<bool, Failure
         }
     };
     runtime()?.block_on(async {
-        let tasks = [1, 2].map(|value| tokio::spawn(task(value).isolated()));
-        let [one, two] = tasks;
+        let [one, two] = [1, 2].map(|value| tokio::spawn(task(value).isolated()));
         Ok(one.await? && two.await?)
     })
 }

@@ -129,8 +129,7 @@ pub(crate) fn run(
         Err(panicked) => Some(format!("task {}: {}", panicked.task_id(), panicked.message()?)),
     });
     let failed = failed.collect();
-    let rows: Vec<_> =
-        pool.map(&databases, Database::count).into_iter().collect::<Result<_, _>>()?;
+    let rows = pool.try_map(&databases, Database::count)?;
     let closed_before_the_stop = counts(|counts| &counts.closed);
     pool.shutdown()?;
     let summary = Summary {
