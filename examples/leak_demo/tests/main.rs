@@ -1,5 +1,7 @@
 //! The demonstration: its numbers, what it prints, its picture and its page.
 
+#[path = "../../tests/browser.rs"]
+mod browser;
 #[path = "../src/main.rs"]
 #[expect(dead_code, reason = "`main` is for the program")]
 mod leak_demo;
@@ -13,10 +15,9 @@ mod page;
 mod picture;
 mod schema;
 
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::Command;
 
+use browser::ends;
 use leak_demo::Screen;
 use program::{Ran, call};
 use serde_json::Value;
@@ -48,23 +49,4 @@ fn has_run_without_no_color(name: &str) -> bool {
     let text = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && text.contains("1 passed"), "{text}");
     true
-}
-
-/// Runs a command; fails if it does not end.
-fn ends(command: &mut Command) -> Output {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command starts");
-    let id = child.id().to_string();
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = told.recv_timeout(PATIENCE) else {
-        drop(Command::new("kill").arg(id).status());
-        panic!("it hangs: {command:?}");
-    };
-    output.expect("it can be waited for")
 }

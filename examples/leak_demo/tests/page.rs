@@ -2,11 +2,11 @@
 //! `--json`, and it can be used without a mouse.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{demo, ends, file};
+use crate::browser::{cells, rendered};
+use crate::{demo, file};
 
 /// Writes a page and returns its path and its numbers.
 fn page(name: &str, tasks: &str) -> (String, Value) {
@@ -16,56 +16,16 @@ fn page(name: &str, tasks: &str) -> (String, Value) {
     (path, serde_json::from_str(&ran.out).expect("the output is one JSON value"))
 }
 
-/// The page as a browser has it after its script has run; `None` where there is no browser.
-fn rendered(path: &str) -> Option<String> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let browser = names.into_iter().find(|name| {
-        let version = Command::new(name)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        version.is_ok_and(|status| status.success())
-    });
-    let Some(browser) = browser else {
-        eprintln!("skipped: there is no Chromium here");
-        return None;
-    };
-    let output = ends(
-        Command::new(browser)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-            .arg(format!("--user-data-dir={path}.profile"))
-            .arg(format!("file://{path}")),
-    );
-    assert!(output.status.success());
-    Some(String::from_utf8(output.stdout).expect("a page is UTF-8"))
-}
-
-/// The texts of the cells of the rows of the first table.
-fn cells(page: &str) -> Vec<Vec<String>> {
-    let table = page.split("<table").nth(1).expect("a table").split("</table>").next();
-    let rows = table.expect("it ends").split("<tr>").skip(1);
-    rows.map(|row| {
-        let cells = row.replace("<th", "<td");
-        cells.split("<td").skip(1).map(text_of).collect()
-    })
-    .collect()
-}
-
-/// What stands between the end of a tag and the next one.
-fn text_of(cell: &str) -> String {
-    let text = cell.split_once('>').map_or("", |(_, text)| text);
-    text.split('<').next().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn the_page_renders_without_errors_and_shows_the_numbers_of_the_json_object() {
     let (path, numbers) = page("numbers.html", "700");
-    let Some(page) = rendered(&path) else { return };
+    let Some(page) = rendered(&format!("file://{path}"), &format!("{path}.profile")) else {
+        return;
+    };
     assert!(!page.contains("data-error"), "{page}");
     assert!(page.contains("data-requests=\"300\""), "two runs of 150 requests each");
 
-    let cells = cells(&page);
+    let cells = cells(&page, "<table", "</table>");
     let rows = numbers["rows"].as_array().expect("rows");
     assert_eq!(cells.len(), rows.len() + 1);
     let heads = ["executor", "kept in", "began dirty", "disturbed", "wrong user", "tasks/s"];
@@ -113,7 +73,9 @@ fn the_keys_go_from_request_to_request_and_each_says_what_it_found() {
         root.dataset.silent = [...document.querySelectorAll(".q")].filter(silent).length;
         </script></body>"#;
     fs::write(&path, original.replace("</body>", test)).expect("it can be written");
-    let Some(page) = rendered(&path) else { return };
+    let Some(page) = rendered(&format!("file://{path}"), &format!("{path}.profile")) else {
+        return;
+    };
     let data = |name: &str| {
         let value = page.split(&format!("data-{name}=\"")).nth(1).expect("the script has run");
         value.split('"').next().expect("it ends").to_owned()

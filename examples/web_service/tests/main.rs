@@ -1,10 +1,20 @@
 //! The example as a program of its own, over TCP.
 
+#[path = "../../tests/browser.rs"]
+mod browser;
 mod page;
+#[path = "../../tests/program.rs"]
+#[expect(dead_code, reason = "its code is not called within the test")]
 mod program;
+mod service;
 mod stop;
 
-use program::{Service, run};
+use program::{Ran, spawn};
+use service::Service;
+
+fn run(args: &[&str]) -> Option<Ran> {
+    spawn("web_service", args)
+}
 
 #[test]
 fn of_20_000_requests_64_at_a_time_none_is_mixed_up_unless_it_leaks() {

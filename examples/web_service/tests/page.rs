@@ -1,42 +1,11 @@
 //! The page, in a browser that nobody sees.
 
-use std::process::{Command, Stdio};
-
-use crate::program::{Service, ends};
-
-/// The page as a browser has it after its script has run; `None` where there is no browser.
-fn rendered(url: &str) -> Option<String> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let browser = names.into_iter().find(|name| {
-        let mut version = Command::new(name);
-        version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        version.status().is_ok_and(|status| status.success())
-    });
-    let Some(browser) = browser else {
-        eprintln!("skipped: there is no Chromium here");
-        return None;
-    };
-    let profile = std::env::temp_dir().join(format!("web_service-{}", std::process::id()));
-    let output = ends(
-        Command::new(browser)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-            .arg(format!("--user-data-dir={}", profile.display()))
-            .arg(url),
-    );
-    drop(std::fs::remove_dir_all(profile));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).expect("a page is UTF-8"))
-}
+use crate::browser::{cells, rendered};
+use crate::service::Service;
 
 /// The texts of the cells of each row: request, asked as, answered as, worker, and what was left.
 fn rows(page: &str) -> Vec<Vec<String>> {
-    let table = page.split("<tbody>").nth(1).and_then(|rest| rest.split("</tbody>").next());
-    let text_of = |cell: &str| {
-        let text = cell.split_once('>').map_or("", |(_, text)| text);
-        text.split('<').next().unwrap_or_default().to_owned()
-    };
-    let rows = table.expect("a table").split("<tr>").skip(1);
-    rows.map(|row| row.replace("<th", "<td").split("<td").skip(1).map(text_of).collect()).collect()
+    cells(page, "<tbody>", "</tbody>")
 }
 
 #[test]
@@ -49,7 +18,9 @@ fn the_page_shows_who_ran_where_and_what_leaked() {
             assert!(service.get(path, user).expect("an answer").starts_with("HTTP/1.1 200"));
         }
     }
-    let Some(page) = rendered(&format!("http://{}/", service.address)) else { return };
+    let profile = concat!(env!("CARGO_TARGET_TMPDIR"), "/web_service.profile");
+    let rendered = |query: &str| rendered(&format!("http://{}/{query}", service.address), profile);
+    let Some(page) = rendered("") else { return };
     assert!(!page.contains("data-error"), "{page}");
     assert!(
         page.contains("Of the last 40 requests, 0 found what another one had left, and 0 were")
@@ -63,7 +34,7 @@ fn the_page_shows_who_ran_where_and_what_leaked() {
         assert_eq!(row[4..], ["nothing", "nothing"]);
     }
 
-    let leaky = rendered(&format!("http://{}/?leaky", service.address)).expect("a browser");
+    let leaky = rendered("?leaky").expect("a browser");
     assert!(!leaky.contains("data-error"), "{leaky}");
     let rows = rows(&leaky);
     assert_eq!(rows.len(), 40);

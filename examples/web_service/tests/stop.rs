@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::program::{Service, get};
+use crate::service::{Service, get};
 
 /// The answers that are complete, as the length says that stands in them.
 fn is_whole(answer: &str) -> bool {

@@ -1,39 +1,10 @@
-//! Runs the example, and talks to it.
+//! The example while it serves.
 
 use std::io::{self, BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// What a run wrote, and what it ended with.
-pub(crate) struct Ran {
-    pub(crate) out: String,
-    pub(crate) err: String,
-    pub(crate) code: i32,
-}
-
-/// Runs it to its end. `None` if it was not built: `cargo test` builds it, `cargo test --test`
-/// alone does not.
-pub(crate) fn run(args: &[&str]) -> Option<Ran> {
-    let output = Command::new(path()?).args(args).output().expect("it starts");
-    let text = |bytes| String::from_utf8(bytes).expect("what it writes is UTF-8");
-    let code = output.status.code().expect("it was not killed");
-    Some(Ran { out: text(output.stdout), err: text(output.stderr), code })
-}
-
-fn path() -> Option<PathBuf> {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.parent()?.parent()?;
-    let name = format!("web_service{}", std::env::consts::EXE_SUFFIX);
-    let path = profile.join("examples").join(name);
-    let found = path.is_file();
-    if !found {
-        eprintln!("skipped: not built, {}", path.display());
-    }
-    found.then_some(path)
-}
+use crate::program::beside_this_test;
 
 /// The example while it serves. Killed if the test fails.
 pub(crate) struct Service {
@@ -45,8 +16,8 @@ pub(crate) struct Service {
 impl Service {
     /// Starts it on any port. `None` if it was not built.
     pub(crate) fn start() -> Option<Self> {
-        let mut child =
-            Command::new(path()?).arg("--serve").stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut service = Command::new(beside_this_test("web_service")?);
+        let mut child = service.arg("--serve").stdout(Stdio::piped()).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let first = lines.next().expect("it says where it listens").expect("as text");
         let address = first.split("http://").nth(1).and_then(|rest| rest.split('/').next());
@@ -86,25 +57,6 @@ impl Drop for Service {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Runs a command; fails if it does not end.
-pub(crate) fn ends(command: &mut Command) -> Output {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    let id = child.id().to_string();
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = told.recv_timeout(PATIENCE) else {
-        drop(Command::new("kill").arg(id).status());
-        panic!("it hangs: {command:?}");
-    };
-    output.expect("it can be waited for")
 }
 
 /// Sends one request and returns the whole answer.
