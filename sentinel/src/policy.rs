@@ -16,7 +16,7 @@ const REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Policy {
     rules: Rules,
-    probes: Vec<Probe>,
+    pub(super) probes: Vec<Probe>,
     plans: Mutex<Vec<Arc<Plan>>>,
 }
 
@@ -35,14 +35,6 @@ impl Policy {
     pub(super) fn add(&mut self, pattern: &str, verdict: Verdict) {
         self.rules.add(pattern, verdict);
         self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    pub(super) fn add_probe(&mut self, probe: Probe) {
-        self.probes.push(probe);
-    }
-
-    pub(super) fn probes(&self) -> &[Probe] {
-        &self.probes
     }
 
     pub(super) fn rules(&self) -> &Rules {

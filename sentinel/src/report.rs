@@ -26,11 +26,6 @@ impl Report {
         Report { found: Ok(leaks) }
     }
 
-    /// Makes a report, or `None` if there are no leaks.
-    pub(super) fn of_leaks(leaks: Vec<Leak>) -> Option<Report> {
-        (!leaks.is_empty()).then(|| Report::new(leaks))
-    }
-
     pub(super) fn of_unsupported(why: Unsupported) -> Report {
         Report { found: Err(why) }
     }

@@ -155,7 +155,7 @@ impl Sentinel {
     /// assert_eq!(report.leaks()[0].path(), Some("the level"));
     /// ```
     pub fn probe(mut self, name: &str, read: fn() -> u64) -> Sentinel {
-        Arc::make_mut(&mut self.policy).add_probe(Probe::new(name, read));
+        Arc::make_mut(&mut self.policy).probes.push(Probe::new(name, read));
         self
     }
 

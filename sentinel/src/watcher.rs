@@ -65,7 +65,7 @@ impl Watcher {
         let ignored = ignore::ranges();
         let layout = Layout::new(&policy, &ignored)?;
         let (before, after) = (vec![0; layout.len()], vec![0; layout.len()]);
-        let answers = Vec::with_capacity(policy.probes().len());
+        let answers = Vec::with_capacity(policy.probes.len());
         let (is_begun, _here) = (false, PhantomData);
         let watcher = Watcher { policy, ignored, layout, before, after, answers, is_begun, _here };
         watcher.unread().map_or(Ok(watcher), Err)
@@ -106,7 +106,7 @@ impl Watcher {
     #[inline]
     pub fn begin(&mut self) {
         // Before the copy, so that what the probes touch is not put down to the task.
-        probe::ask(self.policy.probes(), &mut self.answers);
+        probe::ask(&self.policy.probes, &mut self.answers);
         self.is_begun = self.layout.unread.is_none() && self.layout.view.copy(&mut self.before);
         if !self.is_begun {
             self.begin_anew();
@@ -157,8 +157,8 @@ impl Watcher {
             true => Vec::new(),
             false => self.examine(),
         };
-        probe::ask_again(self.policy.probes(), &self.answers, &mut leaks);
-        Report::of_leaks(leaks)
+        probe::ask_again(&self.policy.probes, &self.answers, &mut leaks);
+        (!leaks.is_empty()).then(|| Report::new(leaks))
     }
 
     #[cold]
