@@ -160,7 +160,7 @@ fn implementation(component: &str) -> Vec<&str> {
 }
 
 /// Returns the crates of which one holds what a demangled path's first component names.
-fn crates(component: &str) -> Vec<String> {
+fn crates(component: &str) -> Vec<&str> {
     if let [left, right] = implementation(component)[..] {
         // The implementation lies beside one of the two; in std only if both are std's. What is no
         // path is a primitive type or a parameter: `str`, `T`.
@@ -183,8 +183,7 @@ pub(super) fn is_std(crate_name: &str) -> bool {
 }
 
 /// Returns the name that a path starts with, and whether more of the path follows.
-fn leading_identifier(path: &str) -> Option<(String, bool)> {
-    let mut path = path;
+fn leading_identifier(mut path: &str) -> Option<(&str, bool)> {
     loop {
         let rest = path.trim_start_matches(['<', '&', '*', '(', '[']);
         let prefixes = ["mut ", "const ", "dyn "];
@@ -197,14 +196,14 @@ fn leading_identifier(path: &str) -> Option<(String, bool)> {
     let (name, rest) =
         path.split_at(path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len()));
     let is_path = rest.starts_with("::");
-    (!name.is_empty() && (is_path || rest.is_empty())).then(|| (name.to_owned(), is_path))
+    (!name.is_empty() && (is_path || rest.is_empty())).then_some((name, is_path))
 }
 
 /// Returns the crate in whose namespace a v0 symbol was defined.
 ///
 /// The mangling is a prefix notation whose leftmost leaf is that crate: an implementation starts
 /// with the path of the module that holds it, which the demangled text leaves out.
-fn v0_crate(symbol: &str) -> Option<String> {
+fn v0_crate(symbol: &str) -> Option<&str> {
     let mut rest = symbol.strip_prefix("_R")?;
     loop {
         let (tag, after) = rest.split_at_checked(1)?;
@@ -225,12 +224,12 @@ fn skip_disambiguator(text: &str) -> Option<&str> {
     }
 }
 
-fn identifier(text: &str) -> Option<String> {
+fn identifier(text: &str) -> Option<&str> {
     // A name in punycode starts with `u`; the demangled text has it decoded.
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let len: usize = text[..digits].parse().ok()?;
     let name = text[digits..].strip_prefix('_').unwrap_or(&text[digits..]);
-    name.get(..len).map(str::to_owned)
+    name.get(..len)
 }
 
 #[cfg(test)]
