@@ -4,8 +4,7 @@
 //! everywhere; `map`, whose input may be any iterator, 1.5 at a nanosecond an item and 1.0 from 100
 //! ns on; and `map_slice` with the reset 1.02 of the same without (`Isolation::Leaky`).
 //!
-//! Besides criterion's figures it prints ratios whose sides ran in turns, so that what else the
-//! machine does weighs on all of them.
+//! The sides of a ratio run in turns, so that what else the machine does weighs on all of them.
 
 mod turns;
 mod work;
@@ -14,7 +13,6 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use cleanslate::{Isolation, Pool};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rayon::prelude::*;
 
 use self::turns::{Way, patience, turns};
@@ -59,18 +57,14 @@ fn ratios(cost: &str, n: usize, ways: &[Way<'_>]) {
     println!("  reset/leaky {:.3}", medians[1] / medians[2]);
 }
 
-fn grid(c: &mut Criterion) {
-    let short = std::env::args().any(|argument| argument == "--test");
+fn main() {
+    let short = patience() < Duration::from_millis(100);
     let pools = Pools {
         reset: Pool::new(2).unwrap(),
         leaky: Pool::builder().workers(2).isolation(Isolation::Leaky).build().unwrap(),
         rayon: rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
     };
     for cost in ["1ns", "100ns", "10us", "uneven"] {
-        let mut group = c.benchmark_group(format!("map/{cost}"));
-        group.sample_size(10);
-        group.warm_up_time(Duration::from_millis(100));
-        group.measurement_time(Duration::from_millis(500));
         for n in SIZES {
             // A second of work is enough; as a test, a hundredth.
             let most = if short { 1_000 } else { 1_000_000 };
@@ -85,13 +79,6 @@ fn grid(c: &mut Criterion) {
                 _ => ways(&pools, &data, |i| if i % 64 == 0 { work(1_500) } else { *i }),
             };
             ratios(cost, n, &ways);
-            for (name, run) in &ways {
-                group.bench_function(BenchmarkId::new(*name, n), |b| b.iter(run));
-            }
         }
-        group.finish();
     }
 }
-
-criterion_group!(benches, grid);
-criterion_main!(benches);
