@@ -9,18 +9,13 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use cleanslate::{Context, Isolation, Pool, task_local};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Tasks per measured map: enough to hide the wake-up of the worker. Unoptimised nothing is
 /// measured.
 const TASKS: u64 = if cfg!(debug_assertions) { 1_000 } else { 1_000_000 };
 
-thread_local! {
-    static PLAIN: Cell<u64> = const { Cell::new(0) };
-    static PLAIN_TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Declares `COUNT` slots and a plain thread-local for each, and functions that use the first `n`.
+/// Declares slots, a plain thread-local for each, and functions that use the first `n`.
 macro_rules! slots {
     ($($index:literal $number:ident $text:ident $plain:ident $plain_text:ident)*) => {
         $(task_local! { static $number: u64 = 0; static $text: String = String::new(); })*
@@ -129,8 +124,8 @@ fn clean(c: &mut Criterion) {
 fn one_slot(c: &mut Criterion) {
     let (reset, leaky) = (pool(Isolation::Reset), pool(Isolation::Leaky));
     let plain = |n| {
-        PLAIN.set(black_box(n));
-        black_box(PLAIN.get());
+        P0.set(black_box(n));
+        black_box(P0.get());
     };
     let slot = |n| {
         N0.set(black_box(n));
@@ -141,7 +136,7 @@ fn one_slot(c: &mut Criterion) {
     row(c, "set + get + reset of u64", "slot, leaky", &leaky, slot);
     reset.broadcast(crowd::touch);
     row(c, "set + get + reset of u64", "slot, 1,000 more declared", &reset, slot);
-    row(c, "set + reset of String", "plain", &leaky, |_| PLAIN_TEXT.set(black_box(String::new())));
+    row(c, "set + reset of String", "plain", &leaky, |_| Q0.set(black_box(String::new())));
     row(c, "set + reset of String", "slot", &reset, |_| T0.set(black_box(String::new())));
 }
 
@@ -165,7 +160,7 @@ fn access(c: &mut Criterion) {
     group.bench_function("plain get", |b| {
         b.iter(|| {
             (0..N).for_each(|_| {
-                black_box(PLAIN.get());
+                black_box(P0.get());
             })
         })
     });
@@ -179,7 +174,7 @@ fn access(c: &mut Criterion) {
             })
         });
     });
-    group.bench_function("plain set", |b| b.iter(|| (0..N).for_each(|n| PLAIN.set(black_box(n)))));
+    group.bench_function("plain set", |b| b.iter(|| (0..N).for_each(|n| P0.set(black_box(n)))));
     Context::empty().run(|| {
         N0.set(1);
         group.bench_function("slot set", |b| b.iter(|| (0..N).for_each(|n| N0.set(black_box(n)))));
@@ -209,7 +204,7 @@ fn frames(c: &mut Criterion) {
                 context.run(|| go(depth - 1, context));
             }
         }
-        b.iter_batched(|| (), |()| go(64, &context), BatchSize::SmallInput);
+        b.iter(|| go(64, &context));
     });
     group.finish();
 }
