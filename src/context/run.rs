@@ -19,7 +19,9 @@ const CALLED: &str = "the body is called unless a carrier is refused";
 pub(crate) trait Call {
     /// Calls the closure, the first time, and keeps its result.
     fn call(&mut self);
-    /// Drops what there is, if anything: the closure if it was not called, or the result.
+    /// Returns whether there is neither any more: the closure has panicked, or was given up.
+    fn is_over(&self) -> bool;
+    /// Drops what there is: the closure if it was not called, or the result.
     fn give_up(&mut self);
     /// Leaks it, and counts that.
     fn leak(&mut self);
@@ -49,6 +51,10 @@ impl<F: FnOnce() -> R, R> Call for Once<F, R> {
         if let Self::Closure(f) = std::mem::replace(self, Self::Neither) {
             *self = Self::Result(f());
         }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Neither)
     }
 
     fn give_up(&mut self) {

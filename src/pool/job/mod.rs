@@ -133,8 +133,8 @@ impl<'c> Claimed<'_, 'c> {
         // After the mark: whom it wakes is user code.
         core.give_place_back();
         let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
-        if ended.is_err() {
-            // It may have a result, where it fails for what it has leaked.
+        if ended.is_err() && !task.is_over() {
+            // It has a result, and fails for what it has leaked.
             core.call_contained(&mut || task.give_up(), self.label);
         }
         if !self.context.is_empty() {

@@ -40,8 +40,8 @@ impl Pull<'_> {
     fn call_apart(&self, context: &Context, pull: &mut dyn Call) -> Result<(), Failure> {
         let isolation = self.core.isolation;
         let called = self.core.watched(self.label, None, || isolation.call(context, pull));
-        if called.is_err() {
-            // It may have pulled an item, where it fails for what it has leaked.
+        if called.is_err() && !pull.is_over() {
+            // It has pulled an item, and fails for what it has leaked.
             self.core.call_contained(&mut || pull.give_up(), self.label);
         }
         called
