@@ -5,15 +5,16 @@
 //! payload is a [`Payload`] from the first moment on: wherever one is dropped, that is contained,
 //! and in no task.
 //!
-//! Four wrappers hold a value of the user's, so that a panic of its drop does no harm; all but the
-//! last are [`UserValue`]s:
+//! Wrappers hold a value of the user's, so that a panic of its drop does no harm; all but the last
+//! are [`UserValue`]s:
 //!
 //! | | is dropped | that panic |
 //! |---|---|---|
 //! | [`Guarded`] | in the task that drops it | goes on, unless the thread unwinds already |
 //! | `Framed`, of `frame` | the same; where there is none, in a frame of its own | the same |
-//! | `Alone`, of `frame`, if it is shared | in a frame of its own | the same |
-//! | [`Contained`] | in a frame of its own | is contained |
+//! | `Alone`, of `frame`, and `OfCarrier`, of `foreign` | in a frame of its own | the same |
+//! | `ContainedItem`, of `rayon` | in a frame of its own | is contained |
+//! | [`Contained`], which can be empty | in a frame of its own | is contained |
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -159,6 +159,12 @@ impl<Request> Default for IsolateLayer<fn(&Request)> {
 impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
     type Service = Isolate<S, F>;
 
+    /// Wraps a service.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the clone of what fills the slots does, or if an installed carrier cannot be
+    /// attached or detached.
     fn layer(&self, inner: S) -> Isolate<S, F> {
         Isolate { inner: Framed::new(inner), fill: cloned(&self.fill) }
     }

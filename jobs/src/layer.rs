@@ -82,6 +82,10 @@ pub struct JobService<S> {
 
 impl<S: Clone> Clone for JobService<S> {
     /// Clones the service in a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that clone does, or if a carrier of the process cannot be attached or detached.
     fn clone(&self) -> Self {
         let inner = Context::empty().run(|| self.inner.clone());
         Self { inner, wire: Arc::clone(&self.wire) }

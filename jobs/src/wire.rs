@@ -170,7 +170,8 @@ impl Wire {
     /// # Errors
     ///
     /// If a value does not decode to its slot's type, or its `Deserialize` panics, or if all of
-    /// them are larger than the limit. Each names the slot.
+    /// them are larger than the limit. Each names the slot. Also if a carrier of the process fails,
+    /// or the clean-up of what a `Deserialize` has left in slots.
     pub fn restore(&self, metadata: &MetadataStore) -> Result<Context, RestoreError> {
         let found = self.slots.iter().filter_map(|named| {
             let text = metadata.get(&named.key)?;

@@ -9,8 +9,9 @@ use crate::foreign::{BoxError, ScopedCarrier};
 ///
 /// A task that is submitted outside of any runtime finds whichever is current on its thread. On a
 /// worker of a pool that is none, so it cannot spawn. A task fails that leaves another one behind,
-/// whose guard it forgot. It is for pools: [installed](crate::foreign::install), it also takes what
-/// is isolated in one runtime and spawned on another one back to the first.
+/// since it has forgotten the guard, or keeps it over an `.await`. It is for pools:
+/// [installed](crate::foreign::install), it also takes what is isolated in one runtime and spawned
+/// on another one back to the first.
 ///
 /// Added in a [`Scoped`](crate::foreign::Scoped).
 ///
@@ -53,7 +54,8 @@ impl ScopedCarrier for RuntimeCarrier {
             return Ok(body());
         }
         let result = body();
-        match current() == found {
+        let left = current();
+        match left.is_none() || left == found {
             true => Ok(result),
             false => Err("a runtime that the task entered is still current".into()),
         }
@@ -67,7 +69,7 @@ impl ScopedCarrier for RuntimeCarrier {
         handle.is_none()
     }
 
-    /// Returns whether there is none, as there was none before.
+    /// Returns whether there is none, and none is to be.
     fn reattach(&self, handle: &Option<Handle>) -> bool {
         handle.is_none() && current().is_none()
     }

@@ -235,3 +235,30 @@ fn what_an_installed_carrier_touches_first_is_no_leak() {
         assert_eq!(pool.submit(|| 1).join().map_err(|error| error.to_string()), Ok(1));
     }
 }
+
+// Once broke: what had panicked was given up in a watch of its own, with nothing in it.
+#[test]
+fn a_task_that_panics_is_looked_at_as_often_as_one_that_returns() {
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    fn look() -> u64 {
+        LOOKS.fetch_add(1, Ordering::SeqCst);
+        0
+    }
+    quiet();
+    let pool = pool(1, Sentinel::new().probe("nothing", look));
+    let looks = |f: &dyn Fn() -> bool, goes_well: bool| {
+        (0..2).for_each(|_| {
+            LOOKS.store(0, Ordering::SeqCst);
+            assert_eq!(f(), goes_well);
+        });
+        LOOKS.load(Ordering::SeqCst)
+    };
+    assert_eq!(looks(&|| pool.submit(|| ()).join().is_ok(), true), 2);
+    assert_eq!(looks(&|| pool.submit(|| panic!("on purpose")).join().is_ok(), false), 2);
+    let map = |broken: bool| {
+        let items = (0..2).filter(move |n| !broken || *n != 1 || panic!("on purpose"));
+        catch_unwind(AssertUnwindSafe(|| pool.map(items, |n| n))).is_ok()
+    };
+    // Three pulls and two items; two pulls, and the item of the first.
+    assert_eq!((looks(&|| map(false), true), looks(&|| map(true), false)), (10, 6));
+}
