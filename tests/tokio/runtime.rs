@@ -80,6 +80,7 @@ fn a_runtime_that_a_task_forgot_is_in_none_that_has_no_runtime() {
         })
     });
     assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
+    assert!(!pool.submit(is_in_one).join().unwrap(), "its worker was replaced, too");
     assert_eq!((wrong.into_inner(), pool.stats().renewed), (0, 2));
 }
 
