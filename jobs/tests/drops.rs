@@ -133,3 +133,19 @@ fn whatever_becomes_of_a_job_all_is_dropped_and_there_is_one_panic() {
         assert_eq!((message, dropped), (format!("{said} on purpose"), drops), "{does:?} {polls}");
     }
 }
+
+// Broke: what the clone of a service left in slots stayed on the thread of whoever cloned it.
+#[test]
+fn a_service_is_cloned_in_a_task_of_its_own() {
+    task_local! { static LEFT: u32 = 0; }
+    struct Leaves;
+    impl Clone for Leaves {
+        fn clone(&self) -> Self {
+            LEFT.set(LEFT.get() + 1);
+            Self
+        }
+    }
+    let service = JobLayer::new(Wire::new()).layer(Leaves);
+    drop(service.clone());
+    assert!(!LEFT.is_set());
+}

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::spawn::{look_often, runtimes};
 use crate::support::{OnDrop, in_a_process_of_its_own, panic_of, quiet};
-use cleanslate::Pool;
 use cleanslate::foreign::{Scoped, install};
 use cleanslate::tokio::{RuntimeCarrier, spawn};
+use cleanslate::{Context, Pool};
 use tokio::runtime::{Builder, Handle};
 
 fn is_in_one() -> bool {
@@ -82,6 +82,18 @@ fn a_runtime_that_a_task_forgot_is_in_none_that_has_no_runtime() {
     assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
     assert!(!pool.submit(is_in_one).join().unwrap(), "its worker was replaced, too");
     assert_eq!((wrong.into_inner(), pool.stats().renewed), (0, 2));
+}
+
+#[test]
+fn a_task_that_leaves_a_runtime_which_it_found_leaves_none_behind() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let outside = Context::empty().carry(Scoped(RuntimeCarrier));
+    let entered = runtime.enter();
+    let inside = Context::empty().carry(Scoped(RuntimeCarrier));
+    outside.try_run(|| drop(entered)).unwrap();
+    let entered = runtime.enter();
+    inside.try_run(|| drop(entered)).unwrap();
+    assert!(!is_in_one());
 }
 
 #[test]
