@@ -141,7 +141,8 @@ pub(crate) struct UserValue<T, D: HowDropped>(ManuallyDrop<T>, PhantomData<D>);
 
 /// How the drop of a user's value is called.
 pub(crate) trait HowDropped {
-    /// Calls `drop`, once. Through a pointer, so that it is compiled once and not for each type.
+    /// Calls `drop`, and never twice: it drops a value in its place. Through a pointer, so that it
+    /// is compiled once and not for each type.
     fn call(drop: &mut dyn FnMut());
 }
 
@@ -182,7 +183,7 @@ impl<T, D: HowDropped> Drop for UserValue<T, D> {
     fn drop(&mut self) {
         if const { needs_drop::<T>() } {
             D::call(&mut || {
-                // SAFETY: it is not used again, since it is being dropped.
+                // SAFETY: it is not used again: it is being dropped, and `call` calls this once.
                 unsafe { ManuallyDrop::drop(&mut self.0) };
             });
         }
