@@ -1,6 +1,8 @@
 //! What a poll of a future costs, and a closure on another executor.
 
 use std::hint::black_box;
+#[cfg(feature = "rayon")]
+use std::time::{Duration, Instant};
 
 use cleanslate::future::FutureExt;
 use cleanslate::{OwnedLocal, TaskLocal};
@@ -98,12 +100,30 @@ pub(crate) fn rows() {
     {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         on_rayon(&pool, "10 ns an item", "1.3", 10, |n| n + work(10));
+        let long = steps_that_take(10);
+        let whole = format!("10 ns of a core an item ({long} steps of work)");
+        on_rayon(&pool, &whole, "1.3", long, move |n| n + work(long));
         on_rayon(&pool, "100 ns an item", "1.03", 100, |n| n + work(100));
         on_rayon(&pool, "1 ns an item, one `u64` touched", "5", 1, |n| {
             WORD.set(n);
             n + work(1)
         });
     }
+}
+
+/// Returns how much work takes so many nanoseconds where a core does one item after the other and
+/// begins the next ones meanwhile, as in a map.
+#[cfg(feature = "rayon")]
+fn steps_that_take(nanos: u64) -> u64 {
+    const ITEMS: u64 = 10_000;
+    let takes = |steps: u64| {
+        let begun = Instant::now();
+        black_box((0..ITEMS).map(|n| n + work(steps)).sum::<u64>());
+        begun.elapsed()
+    };
+    let least = |steps| (0..20).map(|_| takes(steps)).min();
+    let enough = Some(Duration::from_nanos(ITEMS * nanos));
+    (nanos..).find(|steps| least(*steps) >= enough).unwrap_or(nanos)
 }
 
 /// A map of isolated closures beside one of bare closures that do so much work.
