@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::panic::Location;
 
-use super::error::{Cause, Labelled, SHUT_DOWN, TaskError};
+use super::error::{Cause, Label, Labelled, SHUT_DOWN, TaskError};
 use super::imap::{Imap, ImapUnordered, LazyInput};
-use super::map::{self, Given, Numbers, Parts, Pulled, RangeIndex, Unfinished};
+use super::map::{self, Identity, Numbers, Parts, Pulled, RangeIndex, Unfinished};
 use super::pool::Pool;
+use crate::context::Context;
 use crate::frame::Framed;
 
 impl Pool {
@@ -340,12 +341,17 @@ impl Pool {
         N: Fn() -> R + Sync,
         G: Fn(R, R) -> R + Sync,
     {
-        let call = self.unnumbered(called, Location::caller());
-        let identity = Given::new(self.core(), &call, identity);
-        let (f, reduce) = (Framed::new(f), Framed::new(reduce));
+        let at = Location::caller();
+        let call = self.unnumbered(called, at);
+        let (f, identity, reduce) = (Framed::new(f), Framed::new(identity), Framed::new(reduce));
+        let source = Framed::new(Pulled::new(items.into_iter()));
+        let context = self.context();
+        // To the end: the pool waits for all that is called and dropped here.
+        let (_activity, label) = &self.activity(at);
+        let identity = Identity::new(self.core(), &call, identity.into_inner());
         let parts = Parts::new(self.core(), &call);
         let step = map::Reducing { f, reduce, parts: &parts };
-        drop(self.plain(Pulled::new(items.into_iter()), step));
+        let Ok(_) = self.run_let_in(context, label, source.into_inner(), step);
         let result = match parts.into_result() {
             Some(result) => result,
             None => match self.map_range(0..1, |_| (identity.get())()).pop() {
@@ -353,9 +359,10 @@ impl Pool {
                 None => unreachable!("one item has one result"),
             },
         };
-        identity
-            .end(result)
-            .unwrap_or_else(|failure| TaskError::new(call.label(), Cause::Failed(failure)).resume())
+        match identity.end(result) {
+            Ok(result) => result,
+            Err(failure) => TaskError::new(call.label(), Cause::Failed(failure)).resume(),
+        }
     }
 
     #[track_caller]
@@ -364,10 +371,8 @@ impl Pool {
         S: map::Source,
         P: map::Step<S::Item, Stop = std::convert::Infallible>,
     {
-        match self.run_map(source, step) {
-            Ok(results) => results,
-            Err(never) => match never {},
-        }
+        let Ok(results) = self.run_map(source, step);
+        results
     }
 
     #[track_caller]
@@ -376,11 +381,25 @@ impl Pool {
         S: map::Source,
         P: map::Step<S::Item>,
     {
-        let core = self.core();
         let (source, step) = (Framed::new(source), Framed::new(step));
         let context = self.context();
         let (_activity, label) = &self.activity(Location::caller());
-        match map::run(core, context, label, source.into_inner(), step.into_inner()) {
+        self.run_let_in(context, label, source.into_inner(), step.into_inner())
+    }
+
+    #[track_caller]
+    fn run_let_in<S, P>(
+        &self,
+        context: Context,
+        label: &Label,
+        source: S,
+        step: P,
+    ) -> Result<Vec<P::Out>, P::Stop>
+    where
+        S: map::Source,
+        P: map::Step<S::Item>,
+    {
+        match map::run(self.core(), context, label, source, step) {
             Ok(results) => Ok(results),
             Err(Unfinished::Stopped(with)) => Err(with),
             Err(Unfinished::Failed(failure)) => {

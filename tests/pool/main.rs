@@ -12,6 +12,7 @@ mod depth;
 mod event;
 mod fair;
 mod fork;
+mod given;
 mod global;
 mod handles;
 mod idle;

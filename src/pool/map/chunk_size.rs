@@ -20,7 +20,7 @@ const WORTH: Duration = Duration::from_micros(3);
 /// The most items between two looks whether to go on: they may turn out to take longer than those
 /// before. To items of a nanosecond such looks add some 4 %, for 64 items some 10 %, and for each
 /// item a tenth to a third.
-pub(super) const BLOCK: usize = 256;
+const BLOCK: usize = 256;
 /// By how much a chunk may exceed the one before.
 const GROWTH: usize = 16;
 
@@ -85,7 +85,7 @@ impl ChunkSize {
         is_worth_it
     }
 
-    /// Returns how many items to run between two looks whether to go on: what takes about
+    /// Returns how many items to pull or to run between two looks whether to go on: what takes about
     /// [`TRIFLE`], but at most [`BLOCK`]. At least one.
     #[inline]
     pub(crate) fn block(&self) -> usize {

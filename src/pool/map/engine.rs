@@ -43,10 +43,11 @@ where
     let mut ended = run_all(core, &context, label, &mut source, &step);
     let _in_drop = current::enter(core.id, Doing::DROP);
     core.drop_contained(context, label);
-    for dropped in [drop_given(source), drop_given(step)] {
-        if let Err(failure) = dropped {
-            ended = Err(Unfinished::Failed(fail::<S, P>(ended, failure, core, label)));
-        }
+    let mut failures = Vec::new();
+    failures.extend(drop_given(source).err());
+    step.end(&mut |dropped| failures.extend(dropped.err()));
+    for failure in failures {
+        ended = Err(Unfinished::Failed(fail::<S, P>(ended, failure, core, label)));
     }
     ended
 }

@@ -195,7 +195,8 @@ where
         let Map { run, .. } = self.map;
         let Run { core, context, label, .. } = *run;
         let apart = apart.then(|| context.without_carriers());
-        let pull = Pull { core, label, apart: apart.as_ref(), is_over: &|| run.is_over() };
+        let (apart, is_over, block) = (apart.as_ref(), &|| run.is_over(), size.block());
+        let pull = Pull { core, label, apart, is_over, block };
         let len = source.take(most, &mut self.chunk, tasks, &pull)?;
         if len != 0 {
             output::put(&mut self.pieces, Piece::carve(*position, places, len));

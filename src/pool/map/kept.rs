@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
+use super::shared::drop_given;
 use super::step::{Calls, OnTop, Step};
 use super::turns::Stay;
 use crate::context::Context;
@@ -71,7 +72,7 @@ pub(super) fn of_item(failure: Failure) -> Failure {
 
 /// `map_init`: each helper makes a value before its first item, and lends it to each item.
 ///
-/// Each framed for itself: the drops of both may panic.
+/// Each framed for itself: the drops of both may panic, also where the map is not let in.
 pub(crate) struct Lending<N, F> {
     pub(crate) init: Framed<N>,
     pub(crate) f: Framed<F>,
@@ -107,5 +108,10 @@ where
 
     fn stay(kept: &Kept<'_, S>) -> Stay {
         kept.stays_until.map_or(Stay::NotAtAll, Stay::Until)
+    }
+
+    fn end(self, ended: &mut dyn FnMut(Result<(), Failure>)) {
+        ended(drop_given(self.init.into_inner()));
+        ended(drop_given(self.f.into_inner()));
     }
 }

@@ -23,8 +23,8 @@ pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
 pub(crate) use kept::Lending;
 pub(crate) use pulled::Pulled;
-pub(crate) use reduce::{Parts, Reducing};
-pub(crate) use shared::{Given, drop_given};
+pub(crate) use reduce::{Identity, Parts, Reducing};
+pub(crate) use shared::drop_given;
 pub(crate) use step::{Every, Plain, Step, Trying};
 
 use self::pull::Pull;

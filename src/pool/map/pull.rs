@@ -12,6 +12,8 @@ pub(crate) struct Pull<'p> {
     /// The context of each call, if it is a task of its own. Else it is part of the helper's.
     pub(super) apart: Option<&'p Context>,
     pub(super) is_over: &'p dyn Fn() -> bool,
+    /// How many items to pull between two looks whether the map is over.
+    pub(super) block: usize,
 }
 
 impl Pull<'_> {

@@ -3,7 +3,6 @@
 use std::mem::{self, MaybeUninit};
 use std::vec;
 
-use super::chunk_size::BLOCK;
 use super::{Pull, Source};
 use crate::frame::{self, Failure};
 use crate::pool::isolation::{Series, Tasks};
@@ -135,7 +134,7 @@ fn pull_all<I: Iterator>(
     let mut progress = Progress { items: from.take(), done: 0, from, count };
     let Progress { items: Some(items), done, .. } = &mut progress else { return Ok(()) };
     'blocks: while *done < places.len() && !pull.is_over() {
-        let block = places.len().min(*done + BLOCK);
+        let block = places.len().min(*done + pull.block);
         let item = 'clean: {
             // So that in the loop, which writes nothing of the engine's, it need not be asked
             // again.
@@ -163,26 +162,49 @@ fn pull_all<I: Iterator>(
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::cell::Cell;
     use std::panic::Location;
     use std::sync::Arc;
 
     use super::*;
-    use crate::panic::catch;
+    use crate::panic::{Payload, catch};
     use crate::pool::core::testing::core;
     use crate::pool::error::Label;
     use crate::pool::isolation::Unseparated;
 
+    /// Takes a chunk of eight, in blocks, while it is not over.
+    fn take<I: Iterator + Send>(
+        items: I,
+        block: usize,
+        is_over: &dyn Fn() -> bool,
+    ) -> (Result<usize, Payload>, vec::IntoIter<I::Item>) {
+        let label = Label { name: None, at: Location::caller(), id: 0 };
+        let core = core(1);
+        let pull = Pull { core: &core, label: &label, apart: None, is_over, block };
+        let (mut source, mut chunk) = (Pulled::new(items), vec::IntoIter::default());
+        let mut tasks = Series::Leaky(Unseparated);
+        let taken = catch(|| source.take(8, &mut chunk, &mut tasks, &pull).ok());
+        (taken.map(Option::unwrap), chunk)
+    }
+
     #[test]
     fn items_that_came_before_a_panic_are_in_the_chunk() {
         let items: Vec<_> = (0..10).map(Arc::new).collect();
-        let mut source = Pulled::new(items.iter().cloned().inspect(|n| assert_ne!(**n, 6)));
-        let mut chunk = vec::IntoIter::default();
-        let label = Label { name: None, at: Location::caller(), id: 0 };
-        let core = core(1);
-        let pull = Pull { core: &core, label: &label, apart: None, is_over: &|| false };
-        let mut tasks = Series::Leaky(Unseparated);
-        assert!(catch(|| source.take(8, &mut chunk, &mut tasks, &pull)).is_err());
+        let until = items.iter().cloned().inspect(|n| assert_ne!(**n, 6));
+        let (taken, chunk) = take(until, 8, &|| false);
+        assert!(taken.is_err());
         assert_eq!(chunk.map(|n| *n).sum::<i32>(), 15);
         assert!(items.iter().all(|n| Arc::strong_count(n) == 1));
+    }
+
+    // Broke: however long they took, 256 items were pulled between two looks.
+    #[test]
+    fn it_looks_before_each_block_of_pulls_whether_the_map_is_over() {
+        for (block, expected) in [(1, 2), (3, 6), (5, 8), (256, 8)] {
+            let looks = Cell::new(0);
+            let is_over = || looks.replace(looks.get() + 1) == 2;
+            let (taken, chunk) = take(0.., block, &is_over);
+            assert_eq!((taken.ok(), chunk.len()), (Some(expected), expected), "blocks of {block}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::mem;
 use std::ops::{ControlFlow, Range};
 
 use super::kept::{Kept, resume};
+use super::shared::drop_given;
 use super::step::{Calls, Step};
 use crate::context::Context;
 use crate::frame::{Failure, Framed};
@@ -13,7 +14,52 @@ use crate::panic::Guarded;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
 use crate::pool::isolation::Isolation;
+use crate::pool::scheduler::current::{self, Doing};
 use crate::sync::seam::{self, Mutex, MutexGuard};
+
+/// What makes the result of no items: dropped when the reduction is over, as what a map was given
+/// is. If that happens while the thread unwinds, a panic of it is reported.
+pub(crate) struct Identity<'p, N> {
+    core: &'p Core,
+    label: &'p dyn Labelled,
+    /// `None` once it is being dropped.
+    make: Option<N>,
+}
+
+impl<'p, N> Identity<'p, N> {
+    /// Keeps it for a reduction that was let in.
+    pub(crate) fn new(core: &'p Core, label: &'p dyn Labelled, make: N) -> Self {
+        Self { core, label, make: Some(make) }
+    }
+
+    pub(crate) fn get(&self) -> &N {
+        match &self.make {
+            Some(make) => make,
+            None => unreachable!("it is taken by its drop"),
+        }
+    }
+
+    /// Drops it, and `result` as well if that fails.
+    pub(crate) fn end<R>(mut self, result: R) -> Result<R, Failure> {
+        let _in_drop = current::enter(self.core.id, Doing::DROP);
+        match drop_given(self.make.take()) {
+            Ok(()) => Ok(result),
+            Err(failure) => {
+                self.core.drop_contained(result, self.label);
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl<N> Drop for Identity<'_, N> {
+    fn drop(&mut self) {
+        if let Some(make) = self.make.take() {
+            let _in_drop = current::enter(self.core.id, Doing::DROP);
+            self.core.drop_contained(make, self.label);
+        }
+    }
+}
 
 /// What consecutive items have come to, by the position of the first one; with it the position
 /// after the last one. Neighbours are put together as soon as both are there, so there are never
@@ -71,6 +117,7 @@ impl<'p, R> Parts<'p, R> {
 impl<R> Drop for Parts<'_, R> {
     /// What a reduction that fails leaves behind.
     fn drop(&mut self) {
+        let _in_drop = current::enter(self.core.id, Doing::DROP);
         for (_end, part) in self.take_all().into_values() {
             self.core.drop_contained(part, self.label);
         }
@@ -80,7 +127,7 @@ impl<R> Drop for Parts<'_, R> {
 /// `map_reduce`: each helper reduces the items of a chunk in their order, then the chunk with its
 /// neighbours.
 ///
-/// Each framed for itself: the drops of both may panic.
+/// Each framed for itself: the drops of both may panic, also where the map is not let in.
 pub(crate) struct Reducing<'p, F, G, R> {
     pub(crate) f: Framed<F>,
     pub(crate) reduce: Framed<G>,
@@ -132,6 +179,11 @@ where
 
     fn give_up(kept: &mut Kept<'_, R>) {
         kept.value = None;
+    }
+
+    fn end(self, ended: &mut dyn FnMut(Result<(), Failure>)) {
+        ended(drop_given(self.f.into_inner()));
+        ended(drop_given(self.reduce.into_inner()));
     }
 
     fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use super::verdict::{StopReason, Verdict};
 use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::pool::core::Core;
-use crate::pool::error::{Cause, Label, Labelled};
+use crate::pool::error::{Cause, Label};
 use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
 use crate::sync::seam::{self, Mutex, MutexGuard};
@@ -20,47 +20,6 @@ use crate::sync::seam::{self, Mutex, MutexGuard};
 /// Drops what the user gave to a map, or what it made of that.
 pub(crate) fn drop_given<T>(given: T) -> Result<(), Failure> {
     if std::mem::needs_drop::<T>() { frame::contained(|| drop(given)) } else { Ok(()) }
-}
-
-/// Something that the user gave beside the map, dropped as what the map itself was given is. If
-/// that happens while the thread unwinds, a panic of it is reported.
-pub(crate) struct Given<'e, T> {
-    core: &'e Core,
-    label: &'e dyn Labelled,
-    /// `None` once it is being dropped.
-    value: Option<T>,
-}
-
-impl<'e, T> Given<'e, T> {
-    pub(crate) fn new(core: &'e Core, label: &'e dyn Labelled, value: T) -> Self {
-        Self { core, label, value: Some(value) }
-    }
-
-    pub(crate) fn get(&self) -> &T {
-        match &self.value {
-            Some(value) => value,
-            None => unreachable!("it is taken by its drop"),
-        }
-    }
-
-    /// Drops it, and `result` as well if that fails.
-    pub(crate) fn end<R>(mut self, result: R) -> Result<R, Failure> {
-        match drop_given(self.value.take()) {
-            Ok(()) => Ok(result),
-            Err(failure) => {
-                self.core.drop_contained(result, self.label);
-                Err(failure)
-            }
-        }
-    }
-}
-
-impl<T> Drop for Given<'_, T> {
-    fn drop(&mut self) {
-        if let Some(value) = self.value.take() {
-            self.core.drop_contained(value, self.label);
-        }
-    }
 }
 
 /// One map, on its caller's stack.

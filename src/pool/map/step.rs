@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ops::{ControlFlow, Range};
 
+use super::shared::drop_given;
 use super::turns::Stay;
 use crate::context::Context;
 use crate::frame::{self, Failure};
@@ -56,6 +57,14 @@ pub(crate) trait Step<In>: Sync {
     /// Drops the result of an item of a map that has none itself, contained.
     fn discard(out: Self::Out, core: &Core, label: &Label) {
         core.drop_contained(out, label);
+    }
+
+    /// Drops what the user gave, each for itself, and tells `ended` how.
+    fn end(self, ended: &mut dyn FnMut(Result<(), Failure>))
+    where
+        Self: Sized,
+    {
+        ended(drop_given(self));
     }
 
     /// Returns what becomes of a failure of one item, if each is caught for itself.

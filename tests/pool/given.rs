@@ -1,0 +1,150 @@
+//! What maps and reductions were given, and what they have made of it: how that is dropped.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Census, Fails, HAS_FAILED, SHAPES, each_shape, panic_of, quiet};
+use cleanslate::Pool;
+
+/// When it is dropped, submits to a pool and asks for its end.
+struct Uses {
+    what: &'static str,
+    pool: Pool,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Uses {
+    /// Makes a closure own it.
+    fn held(&self) {}
+}
+
+impl Drop for Uses {
+    fn drop(&mut self) {
+        let ran = self.pool.submit(|| ()).join().is_ok();
+        let ended = self.pool.shutdown().is_ok();
+        self.said.lock().unwrap().push(format!("{}: {ran} {ended}", self.what));
+    }
+}
+
+// Broke: the identity of a reduction, and the parts of one that fails, were dropped when the pool
+// did not wait for that any more: their tasks were refused.
+#[test]
+fn what_a_reduction_drops_keeps_a_pool_open_that_is_closing() {
+    const LAST: u32 = 2_999;
+    quiet();
+    for fails in [false, true] {
+        each_shape(move |pool| {
+            let said = Arc::default();
+            let uses = |what| Uses { what, pool: pool.clone(), said: Arc::clone(&said) };
+            let [its, fs, identitys, reduces] = ["the items", "f", "identity", "reduce"].map(uses);
+            let part = Mutex::new(fails.then(|| uses("a part")));
+            let item = move |n| {
+                fs.held();
+                fs.pool.shutdown_background();
+                assert!(!fails || n != LAST, "on purpose");
+                (1, part.lock().unwrap().take())
+            };
+            let nothing = move || {
+                identitys.held();
+                (0, None)
+            };
+            let put_together = move |a: (u32, Option<Uses>), b: (u32, Option<Uses>)| {
+                reduces.held();
+                (a.0 + b.0, a.1.or(b.1))
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                let items = (0..=LAST).inspect(move |_| its.held());
+                pool.map_reduce(items, item, nothing, put_together).0
+            }));
+            assert_eq!(ended.ok(), (!fails).then_some(LAST + 1));
+            let said = std::mem::take(&mut *said.lock().unwrap());
+            assert_eq!(said.len(), 4 + usize::from(fails), "{said:?}");
+            assert!(said.iter().all(|said| said.ends_with(": true false")), "{said:?}");
+        });
+    }
+}
+
+// Broke: nothing was put together by a task for which the pool had to be open still.
+#[test]
+fn a_reduction_of_nothing_has_its_result_also_if_the_pool_closes_meanwhile() {
+    each_shape(|pool| {
+        let closes = std::iter::from_fn(|| {
+            pool.shutdown_background();
+            None
+        });
+        assert_eq!(pool.reduce(closes, || 5, |a, b| a + b), 5);
+    });
+}
+
+/// A way into the pool, and how many things it is given that fail to be dropped.
+type Entry = (usize, fn(&Pool, &dyn Fn() -> Fails));
+
+const ENTRIES: [Entry; 5] = [
+    (2, |pool, fails| {
+        let (items, f) = (fails(), fails());
+        pool.map((0..3).inspect(move |_| items.held()), move |_| f.held());
+    }),
+    (1, |pool, fails| {
+        let f = fails();
+        pool.map_slice(&[1, 2], move |_| f.held());
+    }),
+    (3, |pool, fails| {
+        let (items, init, f) = (fails(), fails(), fails());
+        let items = (0..3).inspect(move |_| items.held());
+        pool.map_init(items, move || init.held(), move |(), _| f.held());
+    }),
+    (2, |pool, fails| {
+        let (identity, f) = (fails(), fails());
+        pool.reduce([(), ()], move || identity.held(), move |(), ()| f.held());
+    }),
+    (4, |pool, fails| {
+        let (items, f, identity, reduce) = (fails(), fails(), fails(), fails());
+        let items = (0..3).inspect(move |_| items.held());
+        let (f, reduce) = (move |_| f.held(), move |(), ()| reduce.held());
+        pool.map_reduce(items, f, move || identity.held(), reduce);
+    }),
+];
+
+// Broke: of several closures of one map that fail to be dropped the hook heard of one, and where
+// the caller unwound the map did not fail, and nobody heard of any.
+#[test]
+fn each_closure_whose_drop_panics_is_heard_of() {
+    quiet();
+    for workers in SHAPES {
+        let heard = Arc::new(Mutex::new(0));
+        let theirs = Arc::clone(&heard);
+        let hook = move |_| *theirs.lock().unwrap() += 1;
+        let pool = Pool::builder().workers(workers).panic_hook(hook).build().unwrap();
+        for (n, &(given, entry)) in ENTRIES.iter().enumerate() {
+            for unwinds in [false, true] {
+                let census = Census::new();
+                let mut said = String::new();
+                let mut try_it = || said = panic_of(|| entry(&pool, &|| Fails::new(&census)));
+                match unwinds {
+                    false => try_it(),
+                    true => drop(catch_unwind(AssertUnwindSafe(|| {
+                        let _unwinding = Calls(&mut try_it);
+                        panic!("around it, on purpose");
+                    }))),
+                }
+                assert_eq!(said, "a drop, on purpose", "{n}, {unwinds}");
+                assert_eq!(
+                    std::mem::take(&mut *heard.lock().unwrap()),
+                    given - 1,
+                    "{n}, {unwinds}"
+                );
+                assert_eq!(census.alive(), 0);
+                assert!(!HAS_FAILED.get(), "{n}: a drop has left a slot");
+            }
+        }
+    }
+}
+
+/// Calls a closure when it is dropped.
+struct Calls<'c>(&'c mut dyn FnMut());
+
+impl Drop for Calls<'_> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
