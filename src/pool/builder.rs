@@ -471,7 +471,8 @@ impl fmt::Debug for PoolBuilder {
             .field("queue_capacity", &self.queue_capacity)
             .field("isolation", &self.isolation)
             .field("carriers", &self.carriers.len())
-            .field("hooks", &self.hooks);
+            .field("hooks", &self.hooks)
+            .field("caller_helps", &self.caller_helps);
         #[cfg(feature = "sentinel")]
         s.field("sentinel", &self.sentinel);
         s.finish()

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::core::{Core, Entry, Place};
 use super::error::{Cause, FORKED, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
-use super::job::{Claimable, End, Job, Joinable, Work};
+use super::job::{self, Claimable, End, Job, Joinable, Work};
 use super::pool::Pool;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
@@ -378,6 +378,7 @@ impl<R> ScopedJoinHandle<'_, R> {
     /// assert_eq!(error.message(), Some("caught"));
     /// ```
     pub fn join(mut self) -> Result<R, TaskError> {
+        self.help();
         let Some(job) = self.job.take() else { unreachable!("joining consumes the handle") };
         handle::join(&*job, self.core)
     }
@@ -387,11 +388,11 @@ impl<R> ScopedJoinHandle<'_, R> {
         self.job.as_ref().map_or(0, |job| job.any().state().number())
     }
 
-    /// Runs the task here if nobody has begun it and this thread runs what it waits for.
+    /// Runs the task here if nobody has begun it and this thread runs what it waits for. Where that
+    /// would be too deep it ends here, as it would with the scope, and the join says so.
     pub(super) fn help(&self) {
         if let Some(job) = self.job.as_ref().filter(|_| self.core.claims_here()) {
-            // Where that would be too deep, the join says so.
-            let _ran = job.any().run_inline(self.core);
+            let _claimed = job::claim_inline(job.any(), self.core);
         }
     }
 

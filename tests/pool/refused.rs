@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
-    Census, Fails, FailsToClone, HAS_FAILED, SHAPES, finishes, in_a_process_of_its_own, message,
-    occupy, printed_in_a_process_of_its_own, quiet,
+    Census, Fails, FailsToClone, HAS_FAILED, SHAPES, deeper, finishes, in_a_process_of_its_own,
+    message, occupy, printed_in_a_process_of_its_own, quiet,
 };
 use cleanslate::{Context, Executor, Pool, leaked_values, task_local};
 
@@ -296,6 +296,17 @@ fn a_closure_that_is_submitted_anew_whenever_it_is_refused_is_leaked_in_the_end(
         let leaked = leaked_values();
         let other = Pool::new(1).unwrap();
         other.scope(|s| s.submit(|| drop(persistent())).join().unwrap());
+        assert_eq!(seen(leaked), 65);
+        // Broke: on a plain thread that had ended a task further up its stack it was the second.
+        let leaked = leaked_values();
+        let builder = std::thread::Builder::new().stack_size(16 << 20);
+        std::thread::scope(|s| {
+            let cancels_and_drops = || {
+                let _done = other.submit(|| ()).cancel();
+                deeper(2_000, &|| drop(persistent()));
+            };
+            builder.spawn_scoped(s, cancels_and_drops).unwrap().join().unwrap();
+        });
         assert_eq!(seen(leaked), 65);
     }
 }

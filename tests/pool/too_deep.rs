@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
-use crate::support::{finishes, in_a_process_of_its_own, message};
+use crate::support::{deeper, finishes, in_a_process_of_its_own, message};
 use cleanslate::{JoinHandle, Pool};
 
 // Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
@@ -68,6 +68,23 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
             assert!(matches!(way, Wait::ShutDown) || (leaked == 1) == leaks, "{way:?}: {leaked}");
             assert_eq!(pool.join(|| 1, || 2), (1, 2));
         });
+    }
+}
+
+// Broke: where not even its end had room, the scope ended it later, and panicked although the handle
+// had said so.
+#[test]
+fn a_scope_does_not_panic_for_a_task_that_is_too_deep_if_its_handle_says_so() {
+    const STACK: usize = 8 << 10;
+    let pool = Pool::builder().workers(1).stack_size(STACK << 10).build().unwrap();
+    for (used, expected) in
+        [(STACK / 8, Ok(1)), (STACK / 8 * 6 + 512, Err(())), (STACK / 16 * 15, Err(()))]
+    {
+        let inner = pool.clone();
+        let scope = move || inner.scope(|s| s.submit(|| 1).join());
+        let joined = pool.submit(move || deeper(used, &scope)).join().unwrap();
+        let joined = joined.map_err(|error| assert!(error.is_too_deep(), "{error}"));
+        assert_eq!(joined, expected, "{used} KiB of {STACK}");
     }
 }
 

@@ -62,3 +62,16 @@ pub(crate) fn on_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     quiet();
     std::thread::scope(|s| s.spawn(f).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
 }
+
+/// Calls `f` so many KiB further down the stack.
+pub(crate) fn deeper<R>(kibibytes: usize, f: &dyn Fn() -> R) -> R {
+    fn until<R>(end: usize, f: &dyn Fn() -> R) -> R {
+        let block = std::hint::black_box([0_u8; 1 << 10]);
+        let result = if block.as_ptr().addr() <= end { f() } else { until(end, f) };
+        let _stays = std::hint::black_box(&block);
+        result
+    }
+    let here = 0_u8;
+    let begin = std::ptr::from_ref(std::hint::black_box(&here)).addr();
+    until(begin - (kibibytes << 10), f)
+}

@@ -94,6 +94,7 @@ impl fmt::Debug for Hooks {
             .field("worker_start", &self.worker_start.is_some())
             .field("worker_stop", &self.worker_stop.is_some())
             .field("panic", &self.panic.is_some())
+            .field("requires_worker_start", &self.startup.is_some())
             .finish()
     }
 }

@@ -230,8 +230,8 @@ impl fmt::Display for BuildError {
         match &self.0 {
             BuildErrorKind::NoWorkers => f.write_str("a pool needs at least one worker"),
             BuildErrorKind::TooManyWorkers(n, false) => write!(f, "a pool cannot have {n} workers"),
-            BuildErrorKind::TooManyWorkers(n, true) => {
-                write!(f, "a pool cannot have {n} workers, as {WORKERS_VARIABLE} says")
+            BuildErrorKind::TooManyWorkers(_, true) => {
+                write!(f, "a pool cannot have as many workers as {WORKERS_VARIABLE} says")
             }
             BuildErrorKind::NoCapacity => f.write_str("a queue needs room for at least one task"),
             BuildErrorKind::Global => f.write_str("the global pool has been built already"),

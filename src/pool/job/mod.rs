@@ -292,7 +292,9 @@ where
     }
 }
 
-fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
+/// Runs the job on this thread, or ends it where that would be too deep; returns whether nobody had
+/// claimed it.
+pub(crate) fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
     not_in_carrier(|| job.claim(core, How::Inline))
 }
 

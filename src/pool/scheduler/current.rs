@@ -225,8 +225,12 @@ fn below() -> u32 {
 /// such drops lie on top of one another. Each may bring something anew that is not let in either.
 pub(crate) fn drop_refused(drop: impl FnOnce()) -> bool {
     let here = HERE.get();
-    if here.refused == MOST_REFUSED || here.refused != 0 && !stack::is_left(8) {
-        return false;
+    match here.refused {
+        // On a plain thread what follows is measured from here.
+        0 => _ = below(),
+        MOST_REFUSED => return false,
+        _ if !stack::is_left(8) => return false,
+        _ => {}
     }
     HERE.set(Here { refused: here.refused + 1, ..here });
     drop();
