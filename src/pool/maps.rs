@@ -406,6 +406,7 @@ impl Pool {
                 TaskError::new(label.clone(), Cause::Failed(failure)).resume()
             }
             Err(Unfinished::Cancelled) => self.fail_cancelled(),
+            Err(Unfinished::NoRoom(words)) => panic!("{words}"),
         }
     }
 

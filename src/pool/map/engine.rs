@@ -22,6 +22,8 @@ pub(crate) enum Unfinished<E> {
     Failed(Failure),
     /// The pool was shut down before everything had started.
     Cancelled,
+    /// There is no memory for the results, in words.
+    NoRoom(String),
 }
 
 /// Runs `step` for every item of `source`, and returns the results in input order. Never unwinds.
@@ -71,7 +73,7 @@ where
             core.report(label.clone(), Cause::Failed(failure));
             return first;
         }
-        Err(Unfinished::Cancelled) => {}
+        Err(Unfinished::Cancelled | Unfinished::NoRoom(_)) => {}
     }
     failure
 }
@@ -96,10 +98,7 @@ where
     if S::EXACT && hint.0 == 0 {
         return Ok(Vec::new());
     }
-    let results = match catch(|| output::reserve(hint, S::EXACT)) {
-        Ok(results) => results,
-        Err(payload) => return Err(Unfinished::Failed(Failure::Panic(payload))),
-    };
+    let results = output::reserve(hint, S::EXACT).map_err(Unfinished::NoRoom)?;
     let helpers = core.slots.len().min(hint.1.unwrap_or(usize::MAX)).max(1);
     output::collect(results, |places| {
         let Some(taken) = source.take() else { return Ok(Vec::new()) };

@@ -216,19 +216,19 @@ fn in_order(mut pieces: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
 }
 
 /// Makes a vector with room for as many results as there may be, if that is not excessive, or else
-/// as there will be. An input that promises more than there is memory gets none.
-///
-/// # Panics
-///
-/// Panics if that was no mere promise.
-pub(crate) fn reserve<R>((least, most): (usize, Option<usize>), is_exact: bool) -> Vec<R> {
+/// as there will be. An input that promises more than there is memory gets none; `Err`: and that
+/// was no mere promise.
+pub(crate) fn reserve<R>(
+    (least, most): (usize, Option<usize>),
+    is_exact: bool,
+) -> Result<Vec<R>, String> {
     let affordable = RESERVED_BYTES / size_of::<R>().max(1);
     let promised = most.filter(|most| *most <= affordable).unwrap_or(least);
     let mut results = Vec::new();
-    if let Err(error) = results.try_reserve_exact(promised) {
-        assert!(!is_exact, "no room for {promised} results: {error}");
+    match results.try_reserve_exact(promised) {
+        Err(error) if is_exact => Err(format!("no room for {promised} results: {error}")),
+        _ => Ok(results),
     }
-    results
 }
 
 /// Why the items of a fill ended early.
