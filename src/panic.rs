@@ -72,6 +72,15 @@ impl Payload {
         }
     }
 
+    /// Unwinds with it, or returns what it said where the thread is unwinding already: below this
+    /// call there may be a `Drop`, or a whole task that a `Drop` runs, which has failed.
+    pub(crate) fn resume_or_say(self) -> String {
+        if !std::thread::panicking() {
+            self.resume();
+        }
+        self.words().into_owned()
+    }
+
     /// Returns what the panic said, if it said it in a string.
     pub(crate) fn message(&self) -> Option<Cow<'static, str>> {
         let payload = self.0.0.as_deref()?;

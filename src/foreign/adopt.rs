@@ -9,7 +9,7 @@ use super::carrier::{Carrier, Identity};
 use super::code::not_in_carrier;
 use super::error::BoxError;
 use crate::frame::leak;
-use crate::panic::{Drops, catch};
+use crate::panic::{Drops, Payload, catch};
 
 /// How often what is in a key is dropped before the surrounding value is put back: what the task
 /// left, what the drop of that left, and so on. Nothing tells an empty key from one that was filled
@@ -293,7 +293,7 @@ impl<K: Adoptable> Carrier for Adopted<K> {
                 leak(last);
             }
         });
-        drops.resume();
+        drops.into_result().map_err(Payload::resume_or_say)?;
         restored
     }
 

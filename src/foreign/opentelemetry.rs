@@ -9,7 +9,7 @@ use opentelemetry::{Context, ContextGuard};
 
 use super::Carrier;
 use super::error::BoxError;
-use crate::panic::{Drops, catch};
+use crate::panic::{Drops, Payload, catch};
 
 /// Carries OpenTelemetry's current context: the active span, the baggage, and whatever else is in
 /// it.
@@ -172,7 +172,7 @@ impl Carrier for OpenTelemetryCarrier {
                 .as_ref()
                 .is_some_and(|before| Context::map_current(|current| are_alike(current, before)));
         drops.contain(|| drop(before));
-        drops.resume();
+        drops.into_result().map_err(Payload::resume_or_say)?;
         match is_as_before {
             true => Ok(()),
             false => Err("a context that the task attached is still current".into()),

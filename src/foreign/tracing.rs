@@ -11,7 +11,7 @@ use tracing::subscriber::NoSubscriber;
 
 use super::Carrier;
 use super::error::BoxError;
-use crate::panic::{Drops, catch};
+use crate::panic::{Drops, Payload, catch};
 
 /// Spans that are exited in a row at most. A subscriber that still reports a current span then does
 /// not do what `exit` says, and its state on this thread cannot be trusted.
@@ -298,7 +298,7 @@ impl Carrier for TracingCarrier {
         drops.contain(|| drop(dispatch));
         match left {
             Ok(left) => {
-                drops.resume();
+                drops.into_result().map_err(Payload::resume_or_say)?;
                 if is_left {
                     return Err("a default dispatcher that the task has set is still there".into());
                 }

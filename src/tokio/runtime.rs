@@ -48,12 +48,10 @@ impl ScopedCarrier for RuntimeCarrier {
         // Not where it is current: tokio would panic in the drop of a future that it spawns on a
         // runtime which is shut down.
         let other = handle.as_ref().filter(|handle| Some(handle.id()) != found);
-        if let Some(handle) = other {
-            // The drop of the guard looks whether it is the last.
-            let _entered = handle.enter();
-            return Ok(body());
-        }
+        let entered = other.map(Handle::enter);
         let result = body();
+        // It looks whether it is the last, but not where the thread unwinds below this call.
+        drop(entered);
         let left = current();
         match left.is_none() || left == found {
             true => Ok(result),

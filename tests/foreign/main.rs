@@ -23,3 +23,4 @@ mod slots;
 mod tower;
 #[cfg(feature = "tracing")]
 mod tracing;
+mod unwinding;

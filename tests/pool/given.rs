@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Census, Fails, HAS_FAILED, SHAPES, each_shape, panic_of, quiet};
+use crate::support::{
+    Census, Fails, HAS_FAILED, SHAPES, each_shape, panic_of, quiet, while_unwinding,
+};
 use cleanslate::Pool;
 
 /// When it is dropped, submits to a pool and asks for its end.
@@ -118,15 +120,8 @@ fn each_closure_whose_drop_panics_is_heard_of() {
         for (n, &(given, entry)) in ENTRIES.iter().enumerate() {
             for unwinds in [false, true] {
                 let census = Census::new();
-                let mut said = String::new();
-                let mut try_it = || said = panic_of(|| entry(&pool, &|| Fails::new(&census)));
-                match unwinds {
-                    false => try_it(),
-                    true => drop(catch_unwind(AssertUnwindSafe(|| {
-                        let _unwinding = Calls(&mut try_it);
-                        panic!("around it, on purpose");
-                    }))),
-                }
+                let call = || panic_of(|| entry(&pool, &|| Fails::new(&census)));
+                let said = if unwinds { while_unwinding(call) } else { call() };
                 assert_eq!(said, "a drop, on purpose", "{n}, {unwinds}");
                 assert_eq!(
                     std::mem::take(&mut *heard.lock().unwrap()),
@@ -137,14 +132,5 @@ fn each_closure_whose_drop_panics_is_heard_of() {
                 assert!(!HAS_FAILED.get(), "{n}: a drop has left a slot");
             }
         }
-    }
-}
-
-/// Calls a closure when it is dropped.
-struct Calls<'c>(&'c mut dyn FnMut());
-
-impl Drop for Calls<'_> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }

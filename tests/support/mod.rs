@@ -22,7 +22,7 @@ pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use fails::{Fails, FailsAsCopy, FailsToClone, HAS_FAILED};
 pub(crate) use inert::Inert;
 pub(crate) use occupied::{Occupied, occupy};
-pub(crate) use panics::{Bomb, message, panic_of, quiet};
+pub(crate) use panics::{Bomb, message, panic_of, quiet, while_unwinding};
 pub(crate) use retire::{Stuck, retiring};
 
 /// The numbers of workers that every pool test runs over: alone, in company, and more than

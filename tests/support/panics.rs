@@ -44,6 +44,22 @@ pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
     }
 }
 
+/// Calls `f` in a drop while the thread unwinds.
+pub(crate) fn while_unwinding<R>(f: impl FnOnce() -> R) -> R {
+    struct Calls<'c>(&'c mut dyn FnMut());
+    impl Drop for Calls<'_> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let (mut f, mut result) = (Some(f), None);
+    panic_of(|| {
+        let _unwinding = Calls(&mut || result = f.take().map(|f| f()));
+        panic!("around it, on purpose");
+    });
+    result.unwrap()
+}
+
 /// A payload whose drop panics with the next one, this many times.
 #[derive(Debug)]
 pub(crate) struct Bomb(pub(crate) u32);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::spawn::{look_often, runtimes};
-use crate::support::{OnDrop, in_a_process_of_its_own, panic_of, quiet};
+use crate::support::{OnDrop, in_a_process_of_its_own, panic_of, quiet, while_unwinding};
 use cleanslate::foreign::{Scoped, install};
 use cleanslate::tokio::{RuntimeCarrier, spawn};
 use cleanslate::{Context, Pool};
@@ -82,6 +82,22 @@ fn a_runtime_that_a_task_forgot_is_in_none_that_has_no_runtime() {
     assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
     assert!(!pool.submit(is_in_one).join().unwrap(), "its worker was replaced, too");
     assert_eq!((wrong.into_inner(), pool.stats().renewed), (0, 2));
+}
+
+// Broke: tokio does not look whether its guards go in order while the thread unwinds.
+#[test]
+fn a_runtime_that_a_task_forgot_fails_it_also_where_the_thread_unwinds_below() {
+    let [own, other] = [(); 2].map(|()| Builder::new_current_thread().build().unwrap());
+    let outside = Context::empty().carry(Scoped(RuntimeCarrier));
+    let entered = own.enter();
+    let inside = Context::empty().carry(Scoped(RuntimeCarrier));
+    drop(entered);
+    for context in [outside, inside] {
+        let forgets = || context.try_run(|| forget(other.enter()));
+        let on_a_thread_of_its_own = || while_unwinding(forgets).unwrap_err();
+        let error = std::thread::scope(|s| s.spawn(on_a_thread_of_its_own).join().unwrap());
+        assert!(error.is_cleanup(), "{error}");
+    }
 }
 
 #[test]
