@@ -89,8 +89,8 @@ pub(crate) fn reattach(attached: Attached<'_>) -> bool {
 pub(super) struct Here {
     /// Each once, in the order in which they were attached, those several times for the last time.
     pub(super) attached: Vec<Carried>,
-    /// Those whose own code runs below this call. They are left out above: what they do may have
-    /// led to this call, and would again.
+    /// Those whose own code runs below this call. They are left out above, unless they were
+    /// attached on top of that code: what they do may have led to this call, and would again.
     pub(super) at_work: Vec<Carried>,
 }
 
@@ -110,15 +110,14 @@ pub(super) fn on_this_thread() -> Here {
         // SAFETY: A1: that call borrows the list.
         let carriers = unsafe { &*level.carriers };
         let (attached, others) = carriers.split_at(level.progress.get());
+        here.at_work.extend(others.first().cloned());
         for carried in attached.iter().rev() {
-            if !Here::is_known(&here.attached, carried) {
+            if ![&here.attached, &here.at_work].iter().any(|all| Here::is_known(all, carried)) {
                 here.attached.push(carried.clone());
             }
         }
-        here.at_work.extend(others.first().cloned());
         next = level.outer;
     }
-    here.attached.retain(|one| !Here::is_known(&here.at_work, one));
     here.attached.reverse();
     here
 }

@@ -44,8 +44,9 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// of the process. Installed carriers attach first, in the order in which they were installed.
 /// Where a pool or a context has a carrier with the same [identity](super::Carrier::identity), by
 /// default one of the same type, that one is attached instead. What a carrier's own code captures
-/// carries none of them (nor, where that code waits on rayon, what a chain's closure captures that
-/// its thread runs meanwhile).
+/// carries none of them. (Where that code waits on rayon, its thread runs what has nothing to do
+/// with it: of that, tasks of `cleanslate::rayon` capture as they do anywhere, so a carrier should
+/// start none itself; other closures, those of chains and of `isolated` included, as its own code.)
 ///
 /// # Costs
 ///
