@@ -71,8 +71,8 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
     }
 }
 
-// Broke: where not even its end had room, the scope ended it later, and panicked although the handle
-// had said so.
+// Broke: where not even its end had room, the scope ended it later, and panicked although the
+// handle had said so.
 #[test]
 fn a_scope_does_not_panic_for_a_task_that_is_too_deep_if_its_handle_says_so() {
     const STACK: usize = 8 << 10;

@@ -85,8 +85,8 @@ impl ChunkSize {
         is_worth_it
     }
 
-    /// Returns how many items to pull or to run between two looks whether to go on: what takes about
-    /// [`TRIFLE`], but at most [`BLOCK`]. At least one.
+    /// Returns how many items to pull, or to run, between two looks whether to go on: what takes
+    /// about [`TRIFLE`], but at most [`BLOCK`]. At least one.
     #[inline]
     pub(crate) fn block(&self) -> usize {
         self.trifle.min(BLOCK)
