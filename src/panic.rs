@@ -74,6 +74,8 @@ impl Payload {
 
     /// Unwinds with it, or returns what it said where the thread is unwinding already: below this
     /// call there may be a `Drop`, or a whole task that a `Drop` runs, which has failed.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn resume_or_say(self) -> String {
         if !std::thread::panicking() {
             self.resume();
@@ -131,6 +133,7 @@ impl Drops {
     }
 
     /// Returns the first panic, if there was one.
+    #[inline]
     pub(crate) fn into_result(self) -> Result<(), Payload> {
         self.first.map_or(Ok(()), Err)
     }
