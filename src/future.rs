@@ -27,7 +27,7 @@ use std::task::{self, Poll};
 use crate::context::{self, Context, Origin, RunError};
 use crate::foreign::CarrierError;
 use crate::frame::snapshot::Snapshot;
-use crate::frame::{CleanupError, Parked, contained};
+use crate::frame::{CleanupError, Parked, contained, give_up};
 use crate::panic::{Payload, catch};
 
 pub use crate::slot::ScopedFuture;
@@ -343,7 +343,7 @@ fn over<R>(
 /// Drops the output of a task that could not be cleaned up, and panics.
 #[cold]
 fn fail<R>(result: R, error: CleanupError, made: Option<&'static Location<'static>>) -> ! {
-    let _second = contained(|| drop(result));
+    let error = give_up(|| drop(result), error);
     RunError::cleanup(error).raise(made.map(Origin::Isolated))
 }
 

@@ -19,7 +19,7 @@ pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, share};
 use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
-use crate::frame::{self, Failure, capture};
+use crate::frame::{self, Failure, capture, contained};
 
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///
@@ -147,7 +147,14 @@ impl Context {
 
     #[inline(never)]
     fn capture_slow() -> Result<Self, CaptureError> {
-        Ok(Self { snapshot: capture::capture()?, carriers: Carriers::capture()? })
+        let snapshot = capture::capture()?;
+        match Carriers::capture() {
+            Ok(carriers) => Ok(Self { snapshot, carriers }),
+            Err(error) => {
+                let _second = contained(|| drop(snapshot));
+                Err(error.into())
+            }
+        }
     }
 
     /// Captures what installed carriers carry, and nothing else.

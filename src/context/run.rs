@@ -158,6 +158,9 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
         (Some(Ok(Ok(value))), None) => Ok(value),
         (Some(Err(payload)), _) => Err(Failure::Panic(payload)),
         (Some(Ok(Err(error))), _) => Err(Failure::Cleanup(error)),
+        (made, Some(Failure::Cleanup(error))) => {
+            Err(Failure::Cleanup(frame::give_up(|| drop(made), error)))
+        }
         (made, Some(failure)) => {
             let _second = frame::contained(|| drop(made));
             Err(failure)

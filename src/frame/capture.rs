@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
-use super::task::forget_capture;
+use super::task::{contained, forget_capture};
 use super::thread::{self, CAPTURED, DIVERGED, ONE_DEEPER, Thread};
 use super::thread_end::register;
 
@@ -126,8 +126,13 @@ fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>
             if !inherited.is_empty() {
                 touched.push(slot);
             }
-            if let Some(copied) = slot.copy_current()? {
-                items.push(Item { slot, copied, is_given: false });
+            match slot.copy_current() {
+                Ok(None) => {}
+                Ok(Some(copied)) => items.push(Item { slot, copied, is_given: false }),
+                Err(borrowed) => {
+                    let _second = contained(|| drop(items));
+                    return Err(borrowed);
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ use super::cell::{OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
 use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
-use super::thread::{self, DIVERGED, NOBODY, Thread, seldom};
+use super::thread::{self, DIVERGED, INDIRECT, NOBODY, Thread, seldom};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
@@ -37,8 +37,8 @@ const SEVERAL: u64 = 1;
 /// Instead of an id, to which `SEVERAL` may be added: a poll is running (P1).
 const LINKED: u64 = NOBODY + 2;
 
-/// Not `DIRECT`: its values are taken out again, so every touch leaves an entry on the trail.
-type PollFrame = Open<0>;
+/// Its values are taken out again, so every touch leaves an entry on the trail.
+type PollFrame = Open<INDIRECT>;
 
 /// A value, and where it was linked last (P5).
 struct ParkedItem {
@@ -415,13 +415,14 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
             give_up_capture(capture);
         }
     } else if !items.is_empty() {
+        let generation = thread::generation(clean);
         for item in &items {
             // SAFETY: P5.
             unsafe { item.cell() }.add_entry();
             thread.trail.push(TrailEntry {
                 cell: item.cell,
                 epoch: thread.epoch.get(),
-                generation: 0,
+                generation,
             });
         }
         CleanupError::add(&mut error, end_task(thread, clean));

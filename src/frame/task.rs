@@ -7,7 +7,8 @@
 //! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
 //! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
 //! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
-//! instead, so the loop ends (R11).
+//! instead, so the loop ends (R11). A frame that a drop opens, or that is opened for one, goes on
+//! counting where that drop is: else it would have no end how often one lies on top of the other.
 //!
 //! # Invariants
 //!
@@ -37,13 +38,15 @@ use super::epoch::{CLEAN, GONE, ROOT};
 use super::failure::{CleanupError, Failure};
 use super::leak;
 use super::snapshot::Snapshot;
-use super::thread::{self, DEPTH, DIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom};
+use super::thread::{
+    self, DEPTH, GENERATIONS, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom,
+};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
 
 /// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
-const ROUNDS: u32 = 8;
+pub(super) const ROUNDS: u32 = 8;
 
 /// Values of later generations that a clean-up drops in all. Slots that fill each other could
 /// otherwise branch at every generation.
@@ -86,7 +89,7 @@ impl<const OWN: u32> Open<OWN> {
         }
         debug_assert!(thread.inherits.get().is_null(), "T6");
         thread.epoch.set(CLEAN);
-        if OWN != DIRECT {
+        if OWN != 0 {
             thread.flags.set(OWN);
         }
         thread.hand_down(pointer(inherits));
@@ -169,8 +172,8 @@ impl<const OWN: u32> Open<OWN> {
             return self.0.as_ref().map_or((), Below::put_back);
         }
         thread.epoch.set(ROOT);
-        if OWN != DIRECT {
-            thread.flags.set(DIRECT);
+        if OWN != 0 {
+            thread.flags.set(0);
         }
         thread.hand_down(ptr::null());
     }
@@ -190,12 +193,13 @@ impl Below {
         if epoch == GONE || cfg!(cleanslate_no_reset) {
             return Self { epoch, flags, inherits: below, clean: UNOPENED };
         }
-        // `DIRECT` is left out where a task below has touched anything.
-        let kept = if epoch <= CLEAN { DEPTH | own & DIRECT } else { DEPTH };
-        let clean = (flags & kept).wrapping_add(ONE_DEEPER) | own & !DIRECT | NESTED;
+        // The generation is that of the drop that opens it.
+        let kept = if epoch <= CLEAN { flags } else { flags | INDIRECT };
+        let clean =
+            (kept & (DEPTH | GENERATIONS | INDIRECT)).wrapping_add(ONE_DEEPER) | own | NESTED;
         thread.epoch.set(CLEAN);
         thread.flags.set(clean);
-        thread.hand_down(inherits);
+        thread.inherits.set(inherits);
         Self { epoch, flags, inherits: below, clean }
     }
 
@@ -211,7 +215,7 @@ impl Below {
 /// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on
 /// its way up. What fails then is discarded, since the panic is what the caller hears of.
 pub(crate) struct Frame<'c> {
-    open: Open<DIRECT>,
+    open: Open<0>,
     /// Kept, so that a look at it is one load.
     thread: &'static Thread,
     /// What its tasks inherit is borrowed (S3).
@@ -283,7 +287,7 @@ impl Drop for Frame<'_> {
 }
 
 /// The same for the frame of [`run`], which stays where it is.
-struct CloseOnUnwind<'o>(&'o Open<DIRECT>);
+struct CloseOnUnwind<'o>(&'o Open<0>);
 
 impl Drop for CloseOnUnwind<'_> {
     #[inline]
@@ -304,7 +308,7 @@ impl Drop for NextOnUnwind<'_, '_> {
 
 #[cold]
 #[inline(never)]
-fn close_discarding(open: &Open<DIRECT>) {
+fn close_discarding(open: &Open<0>) {
     drop(open.close_slow());
 }
 
@@ -487,9 +491,9 @@ mod tests {
 
     #[test]
     fn a_frame_of_other_flags_leaves_the_thread_as_it_was() {
-        let mut poll = Open::<0>::new();
+        let mut poll = Open::<INDIRECT>::new();
         poll.enter(None);
-        assert_eq!(thread::current().flags.get(), 0);
+        assert_eq!(thread::current().flags.get(), INDIRECT);
         assert!(poll.close().is_none() && thread::current().is_on_root());
     }
 }

@@ -16,7 +16,7 @@
 //!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
 //!   drop glue.
 //! - **T6 (root).** Outside of any frame the epoch is `ROOT`, nothing is inherited, and the flags
-//!   are `DIRECT`, unless the thread itself has touched or captured something or its slots are
+//!   are 0, unless the thread itself has touched or captured something or its slots are
 //!   ending. Nothing else looks like that. So a frame that is opened there knows what to put back.
 //!   Every other one has `NESTED`, at whatever depth, so none has the flags of that one.
 
@@ -36,9 +36,10 @@ use super::permanent;
 use super::snapshot::{Inheritance, Snapshot};
 use super::trail::Trail;
 
-/// Values without drop glue need no trail entry: whatever a cell hides is the root's value or
-/// stale, since no task between the root and the innermost one has touched anything.
-pub(super) const DIRECT: u32 = 1;
+/// Values without drop glue need a trail entry, too. Without it they need none: whatever a cell hides
+/// is the root's value or stale, since no task between the root and the innermost one has touched
+/// anything.
+pub(super) const INDIRECT: u32 = 1;
 /// The innermost task left something to undo: entries on the trail, a capture, a divergence.
 pub(super) const TRAILED: u32 = 1 << 1;
 /// An inheritable slot may differ from what the frame's snapshot says.
@@ -51,7 +52,8 @@ pub(super) const UNOPENED: u32 = 1 << 4;
 pub(super) const NESTED: u32 = 1 << 5;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
-const GENERATIONS: u32 = 0xf << GENERATION;
+pub(super) const GENERATIONS: u32 = 0xf << GENERATION;
+
 /// On how many others the innermost frame lies, and one more while a value is made of what it
 /// inherits. So one that is closed before what is above it is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
@@ -114,6 +116,11 @@ pub(crate) fn current() -> &'static Thread {
 #[cold]
 pub(super) fn seldom() {}
 
+/// Returns how many drops of one clean-up led to the code that runs with these flags.
+pub(super) const fn generation(flags: u32) -> u32 {
+    (flags & GENERATIONS) >> GENERATION
+}
+
 impl Thread {
     const fn new(serial: u64) -> Self {
         Self {
@@ -121,7 +128,7 @@ impl Thread {
             id: Cell::new(NOBODY),
             inherits: Cell::new(std::ptr::null()),
             next_epoch: Cell::new(serial + FIRST),
-            flags: Cell::new(DIRECT),
+            flags: Cell::new(0),
             trail: Trail::new(),
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),
             inheritable: RefCell::new(ManuallyDrop::new(Vec::new())),
@@ -180,13 +187,13 @@ impl Thread {
         // whole would wait until that has reached the cache.
         let flags = self.flags.get();
         self.flags.set(flags | TRAILED);
-        (flags & GENERATIONS) >> GENERATION
+        generation(flags)
     }
 
     /// Returns whether a frame that is opened now would know what to put back (T6).
     #[inline]
     pub(super) fn is_on_root(&self) -> bool {
-        self.epoch.get() == ROOT && self.flags.get() == DIRECT
+        self.epoch.get() == ROOT && self.flags.get() == 0
     }
 
     /// Returns the flags that a frame on top puts back. That the thread itself has touched slots is
@@ -212,6 +219,10 @@ impl Thread {
     /// [`task`](super::task).
     pub(super) fn set_generation(&self, generation: u32) {
         self.flags.set(self.flags.get() & !GENERATIONS | generation << GENERATION);
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        generation(self.flags.get())
     }
 
     /// Notes a declared slot's cell, which this thread has never touched before.

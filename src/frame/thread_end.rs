@@ -9,7 +9,7 @@ use super::cell::RawCell;
 use super::epoch::GONE;
 use super::permanent::{self, Gone};
 use super::task::{give_up_capture, unwind};
-use super::thread::{self, ID_STEP, NESTED, NOBODY, Thread};
+use super::thread::{self, ID_STEP, INDIRECT, NESTED, NOBODY, Thread};
 
 /// The id that the next thread gets. None is used twice.
 static NEXT_ID: AtomicU64 = AtomicU64::new(NOBODY + ID_STEP);
@@ -76,13 +76,13 @@ fn teardown() {
             thread.inherits.set(ptr::null());
         }
         thread.epoch.set(epoch);
-        thread.flags.set(NESTED);
+        thread.flags.set(NESTED | INDIRECT);
         drop(unwind(thread));
     }
     while let Some(snapshot) = thread.take_any_capture() {
         give_up_capture(snapshot);
     }
-    thread.flags.set(NESTED);
+    thread.flags.set(NESTED | INDIRECT);
     thread.id.set(NOBODY);
     thread.epoch.set(GONE);
     // Whoever opened a frame may keep its snapshot, but nothing is inherited from here on.

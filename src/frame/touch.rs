@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use super::cell::RawCell;
 use super::epoch::ROOT;
 use super::permanent::Gone;
-use super::thread::{DIRECT, Thread};
+use super::thread::{INDIRECT, TRAILED, Thread};
 use super::thread_end::admit;
 use super::trail::TrailEntry;
 use super::value::Header;
@@ -31,8 +31,9 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     Ok(header)
 }
 
-/// Returns whether a value of the innermost task needs no entry on the trail: see [`DIRECT`].
+/// Returns whether a value of the innermost task needs no entry on the trail: see [`INDIRECT`]. After
+/// one that has an entry it does, so that the drop of that one does not find it (R2).
 #[inline]
 pub(crate) fn is_direct<T>(thread: &Thread) -> bool {
-    !needs_drop::<T>() && thread.flags.get() & DIRECT != 0
+    !needs_drop::<T>() && thread.flags.get() & (INDIRECT | TRAILED) == 0
 }

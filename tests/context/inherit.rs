@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{OnDrop, SHAPES, exits_in_a_process_of_its_own, on_a_thread, panic_of};
+use crate::support::{
+    FailsAsCopy, OnDrop, SHAPES, exits_in_a_process_of_its_own, on_a_thread, panic_of, quiet,
+};
 use cleanslate::{Context, Pool, task_local};
 
 task_local! {
@@ -269,7 +271,7 @@ task_local! {
 #[test]
 fn a_derivation_that_panics_costs_its_task_only() {
     let pool = Pool::new(1).unwrap();
-    crate::support::quiet();
+    quiet();
     BRITTLE.set(Brittle(12));
     let first = pool.submit(|| BRITTLE.with(|b| b.0));
     assert_eq!(first.join().unwrap(), 13);
@@ -301,6 +303,23 @@ fn capture_inside_the_slots_own_with_mut_is_an_error_that_names_it() {
         pool.detached().submit(|| ()).join().unwrap();
     });
     TENANT.with(|_| assert!(Context::try_capture().is_ok(), "reading does not hinder"));
+}
+
+// Broke: a copy that had been made by then failed in its drop, and the capture panicked.
+#[test]
+fn copies_that_fail_in_their_drop_do_not_hide_why_a_capture_is_refused() {
+    task_local! {
+        #[inherit]
+        static FAILS: FailsAsCopy = FailsAsCopy::default();
+        #[inherit]
+        static BORROWED: u32 = 0;
+    }
+    quiet();
+    Context::empty().run(|| {
+        FAILS.set(FailsAsCopy::default());
+        let refused = BORROWED.with_mut(|_| Context::try_capture().unwrap_err().to_string());
+        assert!(refused.contains("BORROWED`"), "{refused}");
+    });
 }
 
 #[test]

@@ -28,6 +28,7 @@ task_local! {
 thread_local! {
     static NOTES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
     static PANICKING: Cell<Option<bool>> = const { Cell::new(None) };
+    static NUMBER_SEEN: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 fn task<R>(f: impl FnOnce() -> R) -> R {
@@ -75,6 +76,20 @@ fn worker_locals_end_in_reverse_order_of_first_use_whoever_owns_them() {
     pool.broadcast(|| FIRST.with(|it| assert!(it.is_some())));
     pool.shutdown().unwrap();
     assert_eq!(census.notes(), ["fourth", "third", "second", "first"]);
+}
+
+// Broke: a plain value outlived the drops of those before it, unless its task lay on another one.
+#[test]
+fn a_drop_finds_nothing_that_was_touched_after_its_value() {
+    let task = || {
+        hook(|| NUMBER_SEEN.set(Some(NUMBER.get())));
+        NUMBER.set(7);
+    };
+    let on_top = || NUMBER.scope(1, || Context::empty().run(task));
+    for run in [&task as &dyn Fn(), &on_top] {
+        Context::empty().run(run);
+        assert_eq!(NUMBER_SEEN.take(), Some(0));
+    }
 }
 
 #[test]
@@ -361,7 +376,7 @@ task_local! {
 }
 
 /// Keeps tests apart that count what is leaked in the whole process.
-static LEAKING: Mutex<()> = Mutex::new(());
+pub(crate) static LEAKING: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_slot_that_keeps_coming_back_is_an_error_that_names_it() {
@@ -446,7 +461,7 @@ fn slots_that_fill_each_other_do_not_cost_another_one_its_drop() {
 }
 
 #[test]
-fn a_task_that_a_drop_runs_has_rounds_of_its_own() {
+fn a_task_that_a_drop_runs_has_rounds_as_well() {
     const KEY: &cleanslate::TaskLocal<Option<Phoenix>> = &PHOENIX_2;
     let census = Census::new();
     task(|| {
