@@ -7,8 +7,8 @@
 //! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
 //! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
 //! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
-//! instead, so the loop ends (R11). A frame that a drop opens, or that is opened for one, goes on
-//! counting where that drop is: else it would have no end how often one lies on top of the other.
+//! instead, so the loop ends (R11). Frames that a drop opens go on counting, and so do the drops of
+//! what it captures; else they would lie on top of one another without end.
 //!
 //! # Invariants
 //!

@@ -436,3 +436,23 @@ fn a_copy_that_changes_another_slot_is_seen_by_the_next_capture() {
         assert_eq!((handed_down(), handed_down()), (2, 2));
     });
 }
+
+// Not one comes back: each was captured by the task itself.
+#[test]
+fn a_chain_of_contexts_is_dropped_to_its_end() {
+    task_local! {
+        #[inherit]
+        static PARENT: Option<Context> = None;
+        #[inherit]
+        static KEPT: Option<Arc<()>> = None;
+    }
+    let kept = Arc::new(());
+    Context::empty().run(|| {
+        for _ in 0..100 {
+            KEPT.set(Some(Arc::clone(&kept)));
+            PARENT.set(Some(Context::capture()));
+        }
+        assert!(Arc::strong_count(&kept) > 100);
+    });
+    assert_eq!(Arc::strong_count(&kept), 1);
+}
