@@ -14,8 +14,8 @@ pub(crate) type Framed<T> = UserValue<T, InFrame>;
 pub(crate) struct InFrame;
 
 impl HowDropped for InFrame {
-    // A frame on top of a task's for each of them would lie on the stack one on the other where its
-    // closures fill a slot again and again.
+    // With a frame on top of the task's a slot that its closures fill again would have no end: each
+    // frame counts its drops from the beginning.
     #[cold]
     fn call(drop: &mut dyn FnMut()) {
         let dropped = match thread::current().is_in_frame() {

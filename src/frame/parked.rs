@@ -415,14 +415,13 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
             give_up_capture(capture);
         }
     } else if !items.is_empty() {
-        let generation = thread::generation(clean);
         for item in &items {
             // SAFETY: P5.
             unsafe { item.cell() }.add_entry();
             thread.trail.push(TrailEntry {
                 cell: item.cell,
                 epoch: thread.epoch.get(),
-                generation,
+                generation: 0,
             });
         }
         CleanupError::add(&mut error, end_task(thread, clean));

@@ -3,10 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::leak::leak;
-use super::task::ROUNDS;
-use super::thread;
-use crate::panic::{Drops, catch};
+use crate::panic::Drops;
 
 /// A slot's copy in a snapshot, an [`Alone`](super::Alone).
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
@@ -71,35 +68,13 @@ pub(crate) struct Snapshot {
     items: Items,
     /// A task that captures makes values of its own first (R7): some slot derives.
     derives: bool,
-    /// How many drops of one clean-up led to the capture: see [`task`](super::task).
-    generation: u32,
-}
-
-impl Drop for Snapshot {
-    /// What the copies' drops capture in turn is of a later generation than this (R11). What was
-    /// captured before is not, however many snapshots hold one another.
-    fn drop(&mut self) {
-        let items = std::mem::take(&mut self.items);
-        let thread = thread::current();
-        let (before, own) = (thread.generation(), self.generation + 1);
-        if own > ROUNDS {
-            return leak(items);
-        }
-        thread.set_generation(before.max(own));
-        let dropped = catch(|| drop(items));
-        thread.set_generation(before);
-        if let Err(payload) = dropped {
-            payload.resume_unless_panicking();
-        }
-    }
 }
 
 impl Snapshot {
     /// Returns a snapshot of `items`, if there are any.
     pub(crate) fn new(items: Items) -> Option<Arc<Self>> {
         let derives = items.0.iter().any(|item| item.slot.derives());
-        let generation = thread::current().generation();
-        (!items.0.is_empty()).then(|| Arc::new(Self { items, derives, generation }))
+        (!items.0.is_empty()).then(|| Arc::new(Self { items, derives }))
     }
 
     pub(crate) fn items(&self) -> &[Item] {

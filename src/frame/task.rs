@@ -7,8 +7,7 @@
 //! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
 //! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
 //! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
-//! instead, so the loop ends (R11). Frames that a drop opens go on counting, and so do the drops of
-//! what it captures; else they would lie on top of one another without end.
+//! instead, so the loop ends (R11).
 //!
 //! # Invariants
 //!
@@ -39,14 +38,14 @@ use super::failure::{CleanupError, Failure};
 use super::leak;
 use super::snapshot::Snapshot;
 use super::thread::{
-    self, DEPTH, GENERATIONS, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom,
+    self, DEPTH, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom,
 };
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
 
 /// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
-pub(super) const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 8;
 
 /// Values of later generations that a clean-up drops in all. Slots that fill each other could
 /// otherwise branch at every generation.
@@ -193,10 +192,9 @@ impl Below {
         if epoch == GONE || cfg!(cleanslate_no_reset) {
             return Self { epoch, flags, inherits: below, clean: UNOPENED };
         }
-        // The generation is that of the drop that opens it.
+        // Not direct where a task below has touched anything.
         let kept = if epoch <= CLEAN { flags } else { flags | INDIRECT };
-        let clean =
-            (kept & (DEPTH | GENERATIONS | INDIRECT)).wrapping_add(ONE_DEEPER) | own | NESTED;
+        let clean = (kept & (DEPTH | INDIRECT)).wrapping_add(ONE_DEEPER) | own | NESTED;
         thread.epoch.set(CLEAN);
         thread.flags.set(clean);
         thread.inherits.set(inherits);

@@ -50,10 +50,12 @@ pub(super) const CAPTURED: u32 = 1 << 3;
 pub(super) const UNOPENED: u32 = 1 << 4;
 /// The innermost frame keeps what it puts back; or the slots are ending.
 pub(super) const NESTED: u32 = 1 << 5;
+/// A value that the innermost task has touched owes a drop: what it touches after it needs an entry,
+/// or that drop would find it.
+pub(super) const DROPS: u32 = 1 << 6;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
-pub(super) const GENERATIONS: u32 = 0xf << GENERATION;
-
+const GENERATIONS: u32 = 0xf << GENERATION;
 /// On how many others the innermost frame lies, and one more while a value is made of what it
 /// inherits. So one that is closed before what is above it is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
@@ -116,11 +118,6 @@ pub(crate) fn current() -> &'static Thread {
 #[cold]
 pub(super) fn seldom() {}
 
-/// Returns how many drops of one clean-up led to the code that runs with these flags.
-pub(super) const fn generation(flags: u32) -> u32 {
-    (flags & GENERATIONS) >> GENERATION
-}
-
 impl Thread {
     const fn new(serial: u64) -> Self {
         Self {
@@ -180,14 +177,15 @@ impl Thread {
     }
 
     /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
-    /// to leave on the trail. Returns the entry's [generation](Self::set_generation).
+    /// to leave on the trail, of a value that needs a drop, or not. Returns the entry's
+    /// [generation](Self::set_generation).
     #[inline]
-    pub(super) fn note_entry(&self) -> u32 {
+    pub(super) fn note_entry(&self, needs_drop: bool) -> u32 {
         // Read for both, or the compiler would write one byte of the word, and whoever reads it
         // whole would wait until that has reached the cache.
         let flags = self.flags.get();
-        self.flags.set(flags | TRAILED);
-        generation(flags)
+        self.flags.set(flags | TRAILED | if needs_drop { DROPS } else { 0 });
+        (flags & GENERATIONS) >> GENERATION
     }
 
     /// Returns whether a frame that is opened now would know what to put back (T6).
@@ -201,7 +199,7 @@ impl Thread {
     #[inline]
     pub(super) fn flags_below(&self) -> u32 {
         let flags = self.flags.get();
-        if self.epoch.get() == ROOT { flags & !TRAILED } else { flags }
+        if self.epoch.get() == ROOT { flags & !(TRAILED | DROPS) } else { flags }
     }
 
     /// Returns whether a frame is open, so that what is touched belongs to a task.
@@ -219,10 +217,6 @@ impl Thread {
     /// [`task`](super::task).
     pub(super) fn set_generation(&self, generation: u32) {
         self.flags.set(self.flags.get() & !GENERATIONS | generation << GENERATION);
-    }
-
-    pub(super) fn generation(&self) -> u32 {
-        generation(self.flags.get())
     }
 
     /// Notes a declared slot's cell, which this thread has never touched before.

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use super::cell::RawCell;
 use super::epoch::ROOT;
 use super::permanent::Gone;
-use super::thread::{INDIRECT, TRAILED, Thread};
+use super::thread::{DROPS, INDIRECT, Thread};
 use super::thread_end::admit;
 use super::trail::TrailEntry;
 use super::value::Header;
@@ -25,15 +25,15 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     }
     let header = cell.vacant::<T>();
     cell.link(header, epoch);
-    let generation = thread.note_entry();
+    let generation = thread.note_entry(needs_drop::<T>());
     thread.trail.push(TrailEntry { cell: NonNull::from(cell), epoch, generation });
     cell.add_entry();
     Ok(header)
 }
 
-/// Returns whether a value of the innermost task needs no entry on the trail: see [`INDIRECT`]. After
-/// one that has an entry it does, so that the drop of that one does not find it (R2).
+/// Returns whether a value of the innermost task needs no entry on the trail: see [`INDIRECT`] and
+/// [`DROPS`].
 #[inline]
 pub(crate) fn is_direct<T>(thread: &Thread) -> bool {
-    !needs_drop::<T>() && thread.flags.get() & (INDIRECT | TRAILED) == 0
+    !needs_drop::<T>() && thread.flags.get() & (INDIRECT | DROPS) == 0
 }

@@ -400,7 +400,7 @@ pub(super) fn result_of<R>(joined: Result<R, TaskError>) -> R {
 
 /// Lets go of a job that cannot be waited for; returns the error that says why.
 #[cold]
-fn given_up(job: &dyn AnyJob, core: &Core, cause: Cause) -> TaskError {
+pub(super) fn given_up(job: &dyn AnyJob, core: &Core, cause: Cause) -> TaskError {
     let error = job.error(cause);
     job.detach(core);
     error

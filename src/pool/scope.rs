@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::core::{Core, Entry, Place};
 use super::error::{Cause, FORKED, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
-use super::job::{self, Claimable, End, Job, Joinable, Work};
+use super::job::{Claimable, End, Job, Joinable, Work};
 use super::pool::Pool;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
@@ -378,8 +378,15 @@ impl<R> ScopedJoinHandle<'_, R> {
     /// assert_eq!(error.message(), Some("caught"));
     /// ```
     pub fn join(mut self) -> Result<R, TaskError> {
-        self.help();
         let Some(job) = self.job.take() else { unreachable!("joining consumes the handle") };
+        let any = job.any();
+        if self.core.claims_here() && any.run_inline(self.core).is_err() {
+            // Not run any more: it ends with the scope, where there is room for its drop, and which
+            // does not fail for what this says.
+            if any.state().cancel_at_claim() {
+                return Err(handle::given_up(any, self.core, Cause::TooDeep));
+            }
+        }
         handle::join(&*job, self.core)
     }
 
@@ -388,11 +395,11 @@ impl<R> ScopedJoinHandle<'_, R> {
         self.job.as_ref().map_or(0, |job| job.any().state().number())
     }
 
-    /// Runs the task here if nobody has begun it and this thread runs what it waits for. Where that
-    /// would be too deep it ends here, as it would with the scope, and the join says so.
+    /// Runs the task here if nobody has begun it and this thread runs what it waits for.
     pub(super) fn help(&self) {
         if let Some(job) = self.job.as_ref().filter(|_| self.core.claims_here()) {
-            let _claimed = job::claim_inline(job.any(), self.core);
+            // Where that would be too deep, the join says so.
+            let _ran = job.any().run_inline(self.core);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What ends where tasks lie too deep, and how deep its drops lie in turn.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
@@ -76,15 +77,27 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
 #[test]
 fn a_scope_does_not_panic_for_a_task_that_is_too_deep_if_its_handle_says_so() {
     const STACK: usize = 8 << 10;
+    let name = "too_deep::a_scope_does_not_panic_for_a_task_that_is_too_deep_if_its_handle_says_so";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let before = cleanslate::leaked_values();
     let pool = Pool::builder().workers(1).stack_size(STACK << 10).build().unwrap();
     for (used, expected) in
         [(STACK / 8, Ok(1)), (STACK / 8 * 6 + 512, Err(())), (STACK / 16 * 15, Err(()))]
     {
         let inner = pool.clone();
-        let scope = move || inner.scope(|s| s.submit(|| 1).join());
-        let joined = pool.submit(move || deeper(used, &scope)).join().unwrap();
+        let scope = move || {
+            inner.scope(|s| {
+                let owned = Box::new(1);
+                let handle = Cell::new(Some(s.submit(move || *owned)));
+                deeper(used, &|| handle.take().unwrap().join())
+            })
+        };
+        let joined = pool.submit(scope).join().unwrap();
         let joined = joined.map_err(|error| assert!(error.is_too_deep(), "{error}"));
         assert_eq!(joined, expected, "{used} KiB of {STACK}");
+        assert_eq!(cleanslate::leaked_values(), before, "it is dropped where there is room");
     }
 }
 

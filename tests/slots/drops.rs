@@ -376,7 +376,7 @@ task_local! {
 }
 
 /// Keeps tests apart that count what is leaked in the whole process.
-pub(crate) static LEAKING: Mutex<()> = Mutex::new(());
+static LEAKING: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_slot_that_keeps_coming_back_is_an_error_that_names_it() {
@@ -461,7 +461,7 @@ fn slots_that_fill_each_other_do_not_cost_another_one_its_drop() {
 }
 
 #[test]
-fn a_task_that_a_drop_runs_has_rounds_as_well() {
+fn a_task_that_a_drop_runs_has_rounds_of_its_own() {
     const KEY: &cleanslate::TaskLocal<Option<Phoenix>> = &PHOENIX_2;
     let census = Census::new();
     task(|| {

@@ -8,6 +8,5 @@ mod drops;
 mod faults;
 mod methods;
 mod owners;
-mod recurring;
 mod threads;
 mod thrown;

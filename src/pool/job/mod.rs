@@ -292,9 +292,7 @@ where
     }
 }
 
-/// Runs the job on this thread, or ends it where that would be too deep; returns whether nobody had
-/// claimed it.
-pub(crate) fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
+fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
     not_in_carrier(|| job.claim(core, How::Inline))
 }
 
