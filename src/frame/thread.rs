@@ -36,8 +36,8 @@ use super::permanent;
 use super::snapshot::{Inheritance, Snapshot};
 use super::trail::Trail;
 
-/// Values without drop glue need a trail entry, too. Without it they need none: whatever a cell hides
-/// is the root's value or stale, since no task between the root and the innermost one has touched
+/// Values without drop glue need a trail entry, too. Where it is not set, whatever a cell hides is
+/// the root's value or stale, since no task between the root and the innermost one has touched
 /// anything.
 pub(super) const INDIRECT: u32 = 1;
 /// The innermost task left something to undo: entries on the trail, a capture, a divergence.
@@ -50,8 +50,8 @@ pub(super) const CAPTURED: u32 = 1 << 3;
 pub(super) const UNOPENED: u32 = 1 << 4;
 /// The innermost frame keeps what it puts back; or the slots are ending.
 pub(super) const NESTED: u32 = 1 << 5;
-/// A value that the innermost task has touched owes a drop: what it touches after it needs an entry,
-/// or that drop would find it.
+/// A value that the innermost task has touched owes a drop: what is touched after it needs an entry,
+/// too, or that drop would find it.
 pub(super) const DROPS: u32 = 1 << 6;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
