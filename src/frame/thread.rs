@@ -50,8 +50,8 @@ pub(super) const CAPTURED: u32 = 1 << 3;
 pub(super) const UNOPENED: u32 = 1 << 4;
 /// The innermost frame keeps what it puts back; or the slots are ending.
 pub(super) const NESTED: u32 = 1 << 5;
-/// A value that the innermost task has touched owes a drop: what is touched after it needs an entry,
-/// too, or that drop would find it.
+/// A value that the innermost task has touched owes a drop: what is touched after it needs an
+/// entry, too, or that drop would find it.
 pub(super) const DROPS: u32 = 1 << 6;
 /// Where the generation of the drop that runs begins: see [`task`](super::task).
 const GENERATION: u32 = 8;
