@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::spawn::{look_often, runtimes};
 use crate::support::{OnDrop, in_a_process_of_its_own, panic_of, quiet, while_unwinding};
-use cleanslate::foreign::{Scoped, install};
+use cleanslate::foreign::{Scoped, ScopedCarrier, install};
 use cleanslate::tokio::{RuntimeCarrier, spawn};
 use cleanslate::{Context, Pool};
 use tokio::runtime::{Builder, Handle};
@@ -64,11 +64,12 @@ fn a_runtime_that_a_task_forgot_is_in_none_that_has_no_runtime() {
     quiet();
     let other = Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let pool = Pool::builder().workers(1).carry(Scoped(RuntimeCarrier)).build().unwrap();
-    let handle = other.handle().clone();
-    let failed = pool.submit(move || forget(handle.enter())).join().unwrap_err();
-    assert!(failed.to_string().contains("carrier `tokio runtime`"), "{failed}");
-    assert!(!pool.submit(is_in_one).join().unwrap(), "its worker was replaced");
-    assert!(!pool.detached().submit(is_in_one).join().unwrap());
+    for pool in [&pool, &pool.detached()] {
+        let handle = other.handle().clone();
+        let failed = pool.submit(move || forget(handle.enter())).join().unwrap_err();
+        assert!(failed.to_string().contains("carrier `tokio runtime`"), "{failed}");
+        assert!(!pool.submit(is_in_one).join().unwrap(), "its worker was replaced");
+    }
 
     let wrong = AtomicUsize::new(0);
     let failed = panic_of(|| {
@@ -81,7 +82,18 @@ fn a_runtime_that_a_task_forgot_is_in_none_that_has_no_runtime() {
     });
     assert!(failed.contains("carrier `tokio runtime`"), "{failed}");
     assert!(!pool.submit(is_in_one).join().unwrap(), "its worker was replaced, too");
-    assert_eq!((wrong.into_inner(), pool.stats().renewed), (0, 2));
+    assert_eq!((wrong.into_inner(), pool.stats().renewed), (0, 3));
+}
+
+#[test]
+fn a_task_that_stays_in_the_runtime_which_it_found_is_no_failure() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let outside = Context::empty().carry(Scoped(RuntimeCarrier));
+    let _entered = runtime.enter();
+    let inside = Context::empty().carry(Scoped(RuntimeCarrier));
+    for context in [outside, inside] {
+        assert_eq!(context.try_run(|| Handle::current().id()).unwrap(), runtime.handle().id());
+    }
 }
 
 // Broke: tokio does not look whether its guards go in order while the thread unwinds.
@@ -110,6 +122,8 @@ fn a_task_that_leaves_a_runtime_which_it_found_leaves_none_behind() {
     let entered = runtime.enter();
     inside.try_run(|| drop(entered)).unwrap();
     assert!(!is_in_one());
+    let handle = Some(runtime.handle().clone());
+    assert!(!RuntimeCarrier.reattach(&handle), "nor may a task follow that is to be in it");
 }
 
 #[test]
