@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::support::{Census, Counted, quiet};
+use crate::support::{Census, Counted, printed_in_a_process_of_its_own, quiet};
+use cleanslate::foreign::{BoxError, Carrier, install};
 use cleanslate::future::FutureExt;
 use cleanslate::task_local;
 use cleanslate::tokio::{JoinSet, spawn, spawn_blocking, spawn_local};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, yield_now};
 
@@ -209,4 +210,54 @@ fn a_set_reports_panics_and_ends_its_tasks_as_tokios_does() {
         set.detach_all();
         assert_eq!((set.len(), census.alive()), (0, 1), "{set:?}");
     });
+}
+
+struct Refuses;
+
+impl Carrier for Refuses {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "refuses"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Err("on purpose".into())
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_panic_hook_hears_where_a_task_was_spawned_that_cannot_run() {
+    let name = "spawn::the_panic_hook_hears_where_a_task_was_spawned_that_cannot_run";
+    let Some(printed) = printed_in_a_process_of_its_own(name) else {
+        install(Refuses).unwrap();
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            assert!(spawn(async {}).await.unwrap_err().is_panic());
+            assert!(spawn_blocking(|| ()).await.unwrap_err().is_panic());
+            assert!(spawn_local(async {}).await.unwrap_err().is_panic());
+            let mut set = JoinSet::from_iter([async {}]);
+            set.extend([async {}]);
+            set.spawn(async {});
+            set.spawn_on(async {}, &Handle::current());
+            set.spawn_local(async {});
+            set.spawn_local_on(async {}, &local);
+            set.spawn_blocking(|| ());
+            set.spawn_blocking_on(|| (), &Handle::current());
+            while let Some(ended) = set.join_next().await {
+                assert!(ended.unwrap_err().is_panic());
+            }
+        });
+        return;
+    };
+    let lines: Vec<_> = printed.lines().filter(|line| line.contains("on purpose")).collect();
+    assert_eq!(lines.len(), 11, "{printed}");
+    let here = concat!("isolated at ", file!());
+    assert!(lines.iter().all(|line| line.contains(here)), "{printed}");
 }
