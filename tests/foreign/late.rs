@@ -186,3 +186,25 @@ fn a_default_dispatcher_that_an_item_forgot_fails_the_map_and_is_seen_by_no_othe
         assert_eq!(pool.stats().workers, workers);
     }
 }
+
+#[test]
+fn a_span_of_the_global_subscriber_is_exited_though_the_task_also_forgot_a_dispatcher() {
+    let name =
+        "late::a_span_of_the_global_subscriber_is_exited_though_the_task_also_forgot_a_dispatcher";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    let (global, left) = (Seen::default(), Seen::default());
+    subscriber::set_global_default(Registry::default().with(global.clone())).unwrap();
+    let carrier = TracingCarrier::new();
+    let context = Context::empty().carry(carrier.clone());
+    let failed = context.try_run(|| {
+        forget(info_span!("forgotten"));
+        let subscriber = Registry::default().with(left.clone());
+        #[expect(clippy::mem_forget, reason = "what is tested")]
+        std::mem::forget(subscriber::set_default(subscriber));
+    });
+    assert!(failed.unwrap_err().to_string().contains("a default dispatcher"));
+    assert_eq!((carrier.forgotten(), left.0.lock().unwrap().len()), (1, 0));
+    assert_eq!(*global.0.lock().unwrap(), ["cleanslate < "]);
+}

@@ -19,6 +19,8 @@ mod opentelemetry;
 mod own_code;
 mod scoped;
 mod slots;
+#[cfg(feature = "tracing")]
+mod subscribers;
 #[cfg(feature = "tower")]
 mod tower;
 #[cfg(feature = "tracing")]

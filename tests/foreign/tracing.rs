@@ -321,13 +321,14 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for NeverExits {
 fn a_subscriber_from_which_spans_cannot_be_exited_fails_tasks() {
     finishes("exiting", || {
         let _default = subscriber::set_default(Registry::default().with(NeverExits));
-        let pool = Pool::builder().workers(1).carry(TracingCarrier::new()).build().unwrap();
+        let (pool, carrier) = pool(1);
         let worker = || std::thread::current().id();
         let before = pool.detached().broadcast(worker);
         let enters = || forget(info_span!("entered"));
         let error = pool.submit(enters).join().unwrap_err();
         assert!(error.is_cleanup() && error.to_string().contains("after it was exited"), "{error}");
         assert_ne!(pool.detached().broadcast(worker), before, "it was replaced");
+        assert_eq!(carrier.forgotten(), 0, "none that was exited for it");
         forget(info_span!("surrounding"));
         let error = Context::capture().carry(TracingCarrier::new()).try_run(|| ()).unwrap_err();
         assert!(error.is_carrier() && error.to_string().contains("after it was exited"), "{error}");
@@ -379,11 +380,29 @@ fn a_default_dispatcher_that_a_task_forgot_fails_it() {
     let forgotten = theirs.clone();
     #[expect(clippy::mem_forget, reason = "what is tested")]
     let task = pool.submit(move || std::mem::forget(forgotten.install()));
-    let error = task.join().unwrap_err();
-    assert!(error.to_string().contains("a default dispatcher"), "{error}");
+    let error = task.join().unwrap_err().to_string();
+    assert!(error.contains("`tracing`") && error.contains("a default dispatcher"), "{error}");
     pool.submit(|| info!("next")).join().unwrap();
     assert!(theirs.take().is_empty());
     assert_eq!(pool.stats().workers, 1);
+}
+
+#[test]
+fn a_span_that_a_task_forgot_is_exited_though_it_also_forgot_a_dispatcher() {
+    let [mine, theirs] = [(); 2].map(|()| Seen::default());
+    let (pool, carrier) = pool(1);
+    let _default = mine.install();
+    let forgotten = theirs.clone();
+    #[expect(clippy::mem_forget, reason = "what is tested")]
+    let task = move || {
+        forget(info_span!("left"));
+        std::mem::forget(forgotten.install());
+    };
+    pool.submit(task).join().unwrap();
+    pool.submit(|| info!("next")).join().unwrap();
+    assert_eq!((carrier.forgotten(), theirs.take()), (1, vec![]));
+    let told = "a task ended inside spans that it entered; they were exited for it < ";
+    assert_eq!(mine.take(), [told, "next < "]);
 }
 
 // Broke: it prints as the global one does, and was taken for it: so a task could silence the tasks
