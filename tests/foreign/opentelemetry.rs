@@ -1,8 +1,10 @@
 //! The carrier for OpenTelemetry's current context. With the SDK it is tested in `interop`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::SystemTime;
 
 use crate::support::{SHAPES, in_a_process_of_its_own, on_a_thread, panic_of, quiet};
 use cleanslate::foreign::{self, OpenTelemetryCarrier};
@@ -10,7 +12,9 @@ use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated};
 use futures_lite::future::{block_on, yield_now};
 use opentelemetry::baggage::BaggageExt;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    Span, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{Context as Current, ContextGuard, KeyValue};
 
 /// Makes a context with a span of its own and the tenant as its baggage.
@@ -135,11 +139,10 @@ fn a_context_that_a_task_forgot_fails_it_and_reaches_no_other() {
 #[test]
 fn a_forgotten_context_is_told_from_the_one_around_the_thread() {
     let around = request("acme");
-    let like_it = || Current::new().with_remote_span_context(around.span().span_context().clone());
-    let baggage = || KeyValue::new("tenant", "other");
+    let other = request("other").span().span_context().clone();
     let others: [(&str, Current); 3] = [
-        ("another span", request("acme")),
-        ("the same span, with other baggage", like_it().with_baggage([baggage()])),
+        ("another span, with the same baggage", around.with_remote_span_context(other)),
+        ("the same span, with other baggage", around.with_baggage([KeyValue::new("tenant", "b")])),
         ("the same, but silenced", around.with_telemetry_suppressed()),
     ];
     let context = Context::empty().carry(OpenTelemetryCarrier::new());
@@ -303,4 +306,76 @@ fn a_thread_whose_contexts_are_gone_has_none_to_take_along() {
     .join()
     .unwrap();
     assert_eq!(told.recv().unwrap(), nothing());
+}
+
+#[test]
+fn a_task_of_a_thread_that_ends_has_its_context_while_there_are_any() {
+    type Found = Option<(SpanId, Option<String>)>;
+
+    struct Late(RefCell<Option<(Context, mpsc::Sender<Found>)>>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            if let Some((context, tell)) = self.0.take() {
+                tell.send(context.try_run(seen).ok()).unwrap();
+            }
+        }
+    }
+
+    thread_local! { static LATE: Late = const { Late(RefCell::new(None)) }; }
+
+    let (tell, told) = mpsc::channel();
+    let _acme = request("acme").attach();
+    let context = Context::empty().carry(OpenTelemetryCarrier::new());
+    on_a_thread(|| {
+        // The contexts, which are used first, end last, and what the carrier keeps ends first.
+        drop(request("other").attach());
+        LATE.with(|late| *late.0.borrow_mut() = Some((context.clone(), tell)));
+        context.run(|| ());
+    });
+    assert_eq!(told.recv().unwrap(), Some(seen()));
+}
+
+/// A span that fails when it is dropped.
+#[derive(Debug)]
+struct FailsToEnd(SpanContext);
+
+impl Span for FailsToEnd {
+    fn add_event_with_timestamp<T>(&mut self, _: T, _: SystemTime, _: Vec<KeyValue>)
+    where
+        T: Into<Cow<'static, str>>,
+    {
+    }
+    fn span_context(&self) -> &SpanContext {
+        &self.0
+    }
+    fn is_recording(&self) -> bool {
+        true
+    }
+    fn set_attribute(&mut self, _: KeyValue) {}
+    fn set_status(&mut self, _: Status) {}
+    fn update_name<T>(&mut self, _: T)
+    where
+        T: Into<Cow<'static, str>>,
+    {
+    }
+    fn add_link(&mut self, _: SpanContext, _: Vec<KeyValue>) {}
+    fn end_with_timestamp(&mut self, _: SystemTime) {}
+}
+
+impl Drop for FailsToEnd {
+    fn drop(&mut self) {
+        panic!("an end, on purpose");
+    }
+}
+
+#[test]
+fn a_surrounding_span_that_ends_with_a_task_and_fails_fails_the_task() {
+    quiet();
+    let context = Context::empty().carry(OpenTelemetryCarrier::new());
+    let span = FailsToEnd(request("acme").span().span_context().clone());
+    let around = Current::new().with_span(span).attach();
+    let error = context.try_run(|| drop(around)).unwrap_err();
+    assert!(error.to_string().contains("an end, on purpose"), "{error}");
+    assert_eq!(seen(), nothing());
 }
