@@ -1,6 +1,6 @@
 //! Requests whose carriers fail.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -148,18 +148,46 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
     assert_eq!((refused.err(), panics), (Some("refused"), 1));
 }
 
-thread_local! { static KEY: Cell<u8> = const { Cell::new(7) }; }
+thread_local! {
+    static KEY: Cell<u8> = const { Cell::new(7) };
+    /// Is handed down.
+    static LEVEL: Cell<u8> = const { Cell::new(0) };
+    /// What was cloned or dropped outside of frames, where an assertion might go unheard.
+    static BARE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
 
-task_local! { static LEFT: &'static str = "fresh"; }
+task_local! {
+    static LEFT: &'static str = "fresh";
+    #[inherit]
+    static AROUND: u8 = 0;
+}
 
-/// Leaves its name in a slot when it is dropped.
+fn note(what: &'static str) {
+    match is_isolated() {
+        true => LEFT.set(what),
+        false => BARE.with_borrow_mut(|bare| bare.push(what)),
+    }
+}
+
+/// Leaves its name in a slot when it is cloned, and when it is dropped.
 struct Leaves(&'static str);
+
+impl Clone for Leaves {
+    fn clone(&self) -> Self {
+        note(self.0);
+        Self(self.0)
+    }
+}
 
 impl Drop for Leaves {
     fn drop(&mut self) {
-        assert!(is_isolated(), "{} is dropped in a frame", self.0);
-        LEFT.set(self.0);
+        note(self.0);
     }
+}
+
+/// What is found of the key, the level, and what surrounds the connection.
+fn found() -> (u8, u8, u8) {
+    (KEY.replace(9), LEVEL.replace(9), AROUND.replace(9))
 }
 
 /// Looks at the key, and fails to be cloned if it is to.
@@ -170,10 +198,9 @@ struct Looks {
 
 impl Clone for Looks {
     fn clone(&self) -> Self {
-        assert!(is_isolated(), "{} is cloned in a frame", self.left.0);
-        LEFT.set("a clone");
+        let left = self.left.clone();
         assert!(!self.is_broken, "on purpose");
-        Self { left: Leaves(self.left.0), is_broken: false }
+        Self { left, is_broken: false }
     }
 }
 
@@ -183,12 +210,12 @@ impl Service<Request<Leaves>> for Looks {
     type Future = Ready<Result<Response<Frames>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        assert_eq!(KEY.replace(9), 0, "poll_ready");
+        assert_eq!(found(), (0, 3, 0), "poll_ready");
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _request: Request<Leaves>) -> Self::Future {
-        assert_eq!(KEY.replace(10), 0, "the call");
+        assert_eq!(found(), (0, 3, 0), "the call");
         ready(Ok(Response::new(Frames(0))))
     }
 }
@@ -222,7 +249,14 @@ fn whatever_a_layer_calls_and_drops_is_isolated() {
     quiet();
     foreign::install(adopt(&KEY)).unwrap();
     foreign::install(FailsToCapture).unwrap();
-    let layer = IsolateLayer::new(|_: &Request<Leaves>| assert_eq!(KEY.get(), 0, "the filling"));
+    foreign::install(adopt(&LEVEL).inherited()).unwrap();
+    LEVEL.set(3);
+    AROUND.set(7);
+    let leaves = Leaves("filling");
+    let layer = IsolateLayer::new(move |_: &Request<Leaves>| {
+        let _ = &leaves;
+        assert_eq!((KEY.get(), LEVEL.get(), AROUND.get()), (0, 3, 0), "the filling");
+    });
     let mut service = layer.layer(Looks { left: Leaves("service"), is_broken: false });
     let mut cx = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut cx).is_ready());
@@ -236,5 +270,6 @@ fn whatever_a_layer_calls_and_drops_is_isolated() {
     let call = AssertUnwindSafe(|| drop(service.call(Request::new(Leaves("request")))));
     assert!(catch_unwind(call).is_err(), "a carrier cannot capture");
     drop((service.clone(), service, broken));
-    assert_eq!((KEY.get(), LEFT.get()), (7, "fresh"));
+    assert_eq!((found(), LEFT.get()), ((7, 3, 7), "fresh"));
+    BARE.with_borrow(|bare| assert!(bare.is_empty(), "{bare:?}"));
 }
