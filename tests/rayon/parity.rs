@@ -252,5 +252,45 @@ fn handles_are_the_same_pool_whatever_context_they_have() {
     );
     // The scope's tasks have the handle's context, not their spawner's.
     seven.scope(|s| USER.scope(8, || s.spawn(|_| assert_eq!(USER.get(), 7))));
+    seven.scope_fifo(|s| USER.scope(8, || s.spawn_fifo(|_| assert_eq!(USER.get(), 7))));
     assert_eq!(seven.workers(), 2);
+}
+
+#[test]
+fn whatever_a_pool_is_given_runs_on_its_own_threads() {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(1);
+    let pool = RayonPool::from(builder.thread_name(|_| "own".to_owned()).build().unwrap());
+    let is_own = || std::thread::current().name() == Some("own");
+    for pool in [pool.in_context(&cleanslate::Context::empty()), pool] {
+        assert_eq!(pool.map([()], |()| is_own()), [true]);
+        assert_eq!(pool.map_slice(&[()], |()| is_own()), [true]);
+        assert_eq!(pool.map_range(0..1, |_| is_own()), [true]);
+        assert_eq!(pool.broadcast(is_own), [true]);
+        assert_eq!(pool.join(is_own, is_own), (true, true));
+        assert!(pool.install(is_own) && pool.scope(|_| is_own()) && pool.scope_fifo(|_| is_own()));
+        let (tell, told) = channel();
+        let tell = move || tell.send(is_own()).unwrap();
+        pool.spawn(tell.clone());
+        pool.spawn_fifo(tell.clone());
+        pool.spawn_broadcast(tell.clone());
+        pool.in_place_scope(|s| s.spawn(|_| tell()));
+        pool.in_place_scope_fifo(|s| s.spawn_fifo(|_| tell()));
+        drop(tell);
+        assert_eq!(Vec::from_iter(told), [true; 5]);
+    }
+    assert!(RayonPool::global().install(rayon::current_thread_index).is_some());
+}
+
+#[test]
+fn what_is_spawned_fifo_runs_in_the_order_of_spawning() {
+    let pool = RayonPool::new(1).unwrap();
+    let (sender, receiver) = channel();
+    let tell = |n| {
+        let sender = sender.clone();
+        move || sender.send(n).unwrap()
+    };
+    pool.install(|| (0..3).for_each(|n| pool.spawn_fifo(tell(n))));
+    pool.install(|| (3..6).for_each(|n| tasks::spawn_fifo(tell(n))));
+    drop(sender);
+    assert_eq!(Vec::from_iter(receiver), [0, 1, 2, 3, 4, 5]);
 }
