@@ -1,7 +1,7 @@
 //! Several failures at a time: the first panic resumes, everything else is dropped once and costs
 //! nothing more. Where one of these drops unwound through rayon, the process would abort.
 
-use crate::support::{Census, Counted, message};
+use crate::support::{Census, Counted, Inert, finishes, message};
 use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
 use cleanslate::sync::Event;
 use cleanslate::task_local;
@@ -123,6 +123,9 @@ fn a_value_and_a_result_whose_drops_panic_are_one_failure() {
         };
         assert_eq!(first(&makes, || pool.join(panics, panics)), "panic");
         assert_eq!(first(&makes, || pool.map_range(0..40, |_| panics())), "panic");
+        let carrying = pool.in_context(&cleanslate::Context::empty().carry(Inert(())));
+        assert_eq!(first(&makes, || carrying.map_range(0..40, |_| fails())), "value");
+        assert_eq!(first(&makes, || carrying.map_range(0..40, |_| panics())), "panic");
     });
 }
 
@@ -233,6 +236,21 @@ fn a_copy_whose_drop_panics_costs_a_chain_nothing() {
 }
 
 #[test]
+fn what_is_lost_to_the_first_panic_may_run_the_next_task_that_panics() {
+    struct Yields;
+    impl Drop for Yields {
+        fn drop(&mut self) {
+            rayon::yield_now();
+        }
+    }
+    finishes("three panics", || {
+        let pool = RayonPool::new(1).unwrap();
+        let scope = || pool.scope(|s| (0..3).for_each(|_| s.spawn(|_| panic_any(Yields))));
+        assert!(catch_unwind(AssertUnwindSafe(scope)).unwrap_err().is::<Yields>());
+    });
+}
+
+#[test]
 fn the_first_panic_is_the_first_in_time() {
     let pool = RayonPool::new(1).unwrap();
     let in_order =
@@ -243,6 +261,26 @@ fn the_first_panic_is_the_first_in_time() {
     };
     assert_eq!((number(&in_order), number(&backwards)), (0, 2));
     assert_eq!(number(&|| drop(pool.map_range(0..9, |n| if n < 3 { n } else { panic_any(n) }))), 3);
+    // The second task begins when the first one has ended.
+    let before_the_body = || {
+        let (tell, told) = channel();
+        pool.in_place_scope(|s| {
+            s.spawn(|_| panic_any(0_usize));
+            s.spawn(move |_| tell.send(()).unwrap());
+            told.recv().unwrap();
+            panic_any(1_usize)
+        })
+    };
+    let before_the_fifo_body = || {
+        let (tell, told) = channel();
+        pool.in_place_scope_fifo(|s| {
+            s.spawn_fifo(|_| panic_any(0_usize));
+            s.spawn_fifo(move |_| tell.send(()).unwrap());
+            told.recv().unwrap();
+            panic_any(1_usize)
+        })
+    };
+    assert_eq!((number(&before_the_body), number(&before_the_fifo_body)), (0, 0));
 }
 
 #[test]
@@ -283,6 +321,16 @@ fn what_a_closure_owns_is_not_dropped_while_a_panic_unwinds() {
         };
         assert_eq!(first_here(&makes, || map(&|_| makes.panic("item"))), "item");
         assert_eq!(first_here(&makes, || map(&|_| makes.one("result"))), "owned");
+        let visits = |makes: &Makes| {
+            let owned = makes.one("owned");
+            pool.scope(|s| {
+                s.spawn_broadcast(move |_, _| {
+                    let _owned = &owned;
+                    makes.panic("visit")
+                })
+            })
+        };
+        assert_eq!(first(&makes, || visits(&makes)), "visit");
     });
 }
 
@@ -315,7 +363,42 @@ fn an_iterator_that_panics_is_dropped_with_what_it_gave() {
         // It is the caller's, and dropped in the caller's task.
         let owns = || (0..9).map(owns(makes.one("iterator"), |_| makes.one("input")));
         assert_eq!(first_here(&makes, || pool.map(owns(), run)), "iterator");
+        let both = || (0..9).map(self::owns(makes.one("iterator"), pulls));
+        assert_eq!(first_here(&makes, || pool.map(both(), run)), "pull");
         assert_eq!(ran.into_inner(), 0);
+    });
+}
+
+// The last call is no item.
+#[test]
+fn what_an_iterator_left_at_its_end_fails_the_map() {
+    each_pool(|pool| {
+        let makes = Makes::default();
+        let none = || {
+            VALUE.set(Some(makes.one("value")));
+            None::<u32>
+        };
+        let carrying = pool.in_context(&cleanslate::Context::empty().carry(Inert(())));
+        for pool in [pool, &carrying] {
+            assert_eq!(first(&makes, || pool.map(std::iter::from_fn(none), |n| n)), "value");
+        }
+    });
+}
+
+#[test]
+fn what_does_not_become_an_iterator_costs_one_panic() {
+    struct Panics<'m>(&'m Makes);
+    impl IntoIterator for Panics<'_> {
+        type Item = u32;
+        type IntoIter = std::vec::IntoIter<u32>;
+        fn into_iter(self) -> Self::IntoIter {
+            self.0.panic("items")
+        }
+    }
+    each_pool(|pool| {
+        let makes = Makes::default();
+        let map = || pool.map(Panics(&makes), owns(makes.one("owned"), |n| n));
+        assert_eq!(first_here(&makes, map), "items");
     });
 }
 

@@ -1,7 +1,8 @@
 //! `join`, `scope`, `spawn`, `broadcast`, `install` and `RayonPool`: every closure is a task,
 //! captured where it is submitted.
 
-use cleanslate::foreign::{BoxError, Carrier, adopt_with};
+use crate::support::in_a_process_of_its_own;
+use cleanslate::foreign::{BoxError, Carrier, adopt_with, install};
 use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
 use cleanslate::{Context, Executor, RunError, task_local};
 use rayon::prelude::*;
@@ -206,7 +207,9 @@ fn each_pull_of_a_maps_iterator_is_a_task() {
 }
 
 #[test]
-fn every_kind_of_rayon_pool_maps_alike() {
+fn every_kind_of_pool_maps_alike() {
+    exercise(&cleanslate::Pool::new(1).unwrap());
+    exercise(&cleanslate::Pool::new(3).unwrap());
     exercise(&RayonPool::new(1).unwrap());
     exercise(&RayonPool::new(3).unwrap());
     exercise(&RayonPool::global());
@@ -291,6 +294,24 @@ fn carriers_are_attached_around_every_task() {
     let folded =
         chain().fold(level, |n, _| n.min(level())).reduce(level, |a, b| a.min(b).min(level()));
     assert_eq!((folded, LEVEL.get()), (3, 0));
+}
+
+#[test]
+fn what_inherits_nothing_finds_what_installed_carriers_call_nothing() {
+    let name = "tasks::what_inherits_nothing_finds_what_installed_carriers_call_nothing";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    install(adopt_with(&LEVEL, || 3)).unwrap();
+    let nothing = Context::empty();
+    let level = || LEVEL.replace(9);
+    for pool in pools() {
+        pool.broadcast(|_| LEVEL.set(7));
+        let chain = || (0..100).into_par_iter().isolated_in(&nothing).map(|_| level());
+        assert_eq!(pool.install(|| chain().collect::<Vec<_>>()), [3; 100]);
+        let pool = RayonPool::from(pool).in_context(&nothing);
+        assert_eq!(pool.map_range(0..100, |_| level()), [3; 100]);
+    }
 }
 
 #[test]
@@ -400,7 +421,8 @@ impl Carrier for Counting {
 fn items_of_a_map_that_leave_nothing_share_what_is_attached() {
     let attached = Arc::new(AtomicUsize::new(0));
     LEVEL.set(3);
-    let context = Context::empty().carry(Counting(Arc::clone(&attached)));
+    let counting = Counting(Arc::clone(&attached));
+    let context = USER.scope(7, || Context::capture().carry(counting));
     LEVEL.set(1);
     for pool in pools() {
         let pool = RayonPool::from(pool).in_context(&context);
@@ -409,6 +431,7 @@ fn items_of_a_map_that_leave_nothing_share_what_is_attached() {
         let leave = |n| if n % 10 == 0 { LEVEL.replace(9) } else { LEVEL.get() };
         assert_eq!(pool.map_range(0..1_000, leave), [3; 1_000]);
         assert!(attached.swap(0, SeqCst) >= 100);
+        assert_eq!(pool.map_range(0..1_000, |_| is_fresh()), [true; 1_000]);
     }
     assert_eq!(LEVEL.replace(0), 1);
 }
