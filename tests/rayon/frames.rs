@@ -3,9 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::support::quiet;
-use cleanslate::rayon::RayonPool;
+use crate::support::{in_a_process_of_its_own, message, quiet};
+use cleanslate::foreign::{self, BoxError, Carrier};
+use cleanslate::rayon::{self as tasks, ParallelIteratorExt, RayonPool};
 use cleanslate::{Context, isolated, task_local};
+use rayon::prelude::*;
 
 task_local! {
     static MARK: &'static str = "fresh";
@@ -132,4 +134,60 @@ fn a_scope_tells_of_visits_whose_closure_fails_to_drop() {
     };
     let payload = catch_unwind(AssertUnwindSafe(scope)).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
+}
+
+/// Captures what fails to be dropped.
+struct CapturesWhatFails;
+
+impl Carrier for CapturesWhatFails {
+    type Captured = FailsToDrop;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "captures what fails"
+    }
+
+    fn capture(&self) -> Result<FailsToDrop, BoxError> {
+        Ok(FailsToDrop)
+    }
+
+    fn attach(&self, _: &FailsToDrop) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_context_whose_drop_fails_costs_nothing() {
+    if !in_a_process_of_its_own("frames::a_context_whose_drop_fails_costs_nothing") {
+        return;
+    }
+    quiet();
+    foreign::install(CapturesWhatFails).unwrap();
+    let [ours, rayons] = [(); 2].map(|()| rayon::ThreadPoolBuilder::new().num_threads(2));
+    let (pool, rayons) = (RayonPool::from(ours.build().unwrap()), rayons.build().unwrap());
+    type Way<'a> = &'a dyn Fn(&(dyn Fn() + Sync));
+    let ways: [(&str, Way<'_>); 13] = [
+        ("join", &|f| _ = pool.join(f, f)),
+        ("join_context", &|f| _ = tasks::join_context(|_| f(), |_| f())),
+        ("install", &|f| pool.install(f)),
+        ("install on rayon's", &|f| tasks::install(&rayons, f)),
+        ("broadcast", &|f| drop(pool.broadcast(f))),
+        ("scope", &|f| pool.scope(|_| f())),
+        ("scope_fifo", &|f| pool.scope_fifo(|_| f())),
+        ("spawn in a scope", &|f| pool.in_place_scope(|s| s.spawn(|_| f()))),
+        ("visits of a scope", &|f| pool.in_place_scope(|s| s.spawn_broadcast(|_, _| f()))),
+        ("map", &|f| drop(pool.map(0..3, |_| f()))),
+        ("map_slice", &|f| drop(pool.map_slice(&[1, 2], |_| f()))),
+        ("map_range", &|f| drop(pool.map_range(0..3, |_| f()))),
+        ("a chain", &|f| (0..3).into_par_iter().isolated().for_each(|_| f())),
+    ];
+    for (way, call) in ways {
+        call(&|| ());
+        let failed = catch_unwind(AssertUnwindSafe(|| call(&|| panic!("the task, on purpose"))));
+        assert_eq!(message(&*failed.unwrap_err()), "the task, on purpose", "{way}");
+    }
 }

@@ -3,8 +3,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::support::{Census, Fails, FailsToClone, finishes, message, quiet};
-use cleanslate::rayon::{ParallelIteratorExt, RayonPool, in_place_scope, install, scope_fifo};
+use crate::support::{Census, Fails, FailsToClone, HAS_FAILED, finishes, message, quiet};
+use cleanslate::rayon::{
+    ParallelIteratorExt, RayonPool, in_place_scope, install, join_context, scope_fifo,
+};
 use cleanslate::task_local;
 
 task_local! {
@@ -17,6 +19,10 @@ type Entry = (&'static str, fn(&RayonPool, &dyn Fn() -> Fails));
 
 const ENTRIES: &[Entry] = &[
     ("join", |pool, fails| _ = pool.join(once(fails()), once(fails()))),
+    ("join_context", |_, fails| {
+        let [a, b] = [fails(), fails()];
+        join_context(move |_| a.held(), move |_| b.held());
+    }),
     ("install", |pool, fails| pool.install(once(fails()))),
     ("install on rayon's", |_, fails| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
@@ -83,11 +89,13 @@ fn what_was_given_to_a_call_that_cannot_capture_costs_no_second_panic() {
             INHERITED.scope(Some(FailsToClone), || {
                 for (name, entry) in ENTRIES {
                     let census = Census::new();
+                    HAS_FAILED.set(false);
                     let ended =
                         catch_unwind(AssertUnwindSafe(|| entry(&pool, &|| Fails::new(&census))));
                     let said = message(&*ended.unwrap_err());
                     assert!(said.contains("a clone"), "{name}: {said}");
                     assert_eq!(census.alive(), 0, "{name}");
+                    assert!(!HAS_FAILED.get(), "{name}: a drop has left a slot");
                 }
             });
             assert_eq!(pool.map_range(0..3, |n| n), [0, 1, 2]);

@@ -7,7 +7,8 @@ use cleanslate::{Context, isolated, task_local, worker_local};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 
 task_local! {
     static HELD: String = String::new();
@@ -224,7 +225,7 @@ fn what_is_stolen_on_top_of_a_carrier_is_no_carriers_code() {
         return;
     }
     foreign::install(User).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = mpsc::channel();
     RayonPool::new(1).unwrap().install(move || {
         USER.set("alice");
         tasks::spawn(move || {
@@ -294,4 +295,57 @@ fn what_a_task_makes_that_is_stolen_on_top_of_a_carrier_is_made_for_nobody() {
         WAITS.set(true);
         bob.run(|| assert_eq!(told.try_recv(), Ok("nobody")));
     });
+}
+
+/// Runs what comes to the pool, while it is attached, until an item is over.
+struct YieldsUntil {
+    begun: mpsc::Sender<()>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Carrier for YieldsUntil {
+    type Captured = u8;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "yields until"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(1)
+    }
+
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        self.begun.send(())?;
+        while !self.is_over.load(SeqCst) {
+            rayon::yield_now();
+        }
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_item_that_runs_on_top_of_a_carrier_is_no_carriers_code() {
+    let name = "stolen::an_item_that_runs_on_top_of_a_carrier_is_no_carriers_code";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    foreign::install(User).unwrap();
+    let pool = RayonPool::new(1).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (begun, begins) = mpsc::channel();
+    let carrier = YieldsUntil { begun, is_over: Arc::clone(&is_over) };
+    pool.spawn(move || Context::empty().carry(carrier).run(|| ()));
+    begins.recv().unwrap();
+    USER.set("alice");
+    let below = pool.map([()], |()| {
+        let below = std::thread::spawn(isolated(|| USER.get())).join().unwrap();
+        is_over.store(true, SeqCst);
+        below
+    });
+    assert_eq!(below, ["alice"]);
 }
