@@ -180,6 +180,18 @@ fn the_tasks_of_a_set_are_isolated_and_inherit() {
 }
 
 #[test]
+fn the_tasks_of_a_set_run_on_the_runtime_that_it_is_given() {
+    let [current, other] =
+        [(); 2].map(|()| Builder::new_multi_thread().worker_threads(1).build().unwrap());
+    let id = || Handle::current().id();
+    let _entered = current.enter();
+    let mut set = JoinSet::new();
+    set.spawn_on(async move { id() }, other.handle());
+    set.spawn_blocking_on(id, other.handle());
+    assert_eq!(current.block_on(set.join_all()), [other.handle().id(); 2]);
+}
+
+#[test]
 fn a_set_reports_panics_and_ends_its_tasks_as_tokios_does() {
     quiet();
     let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
