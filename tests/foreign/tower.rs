@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use cleanslate::foreign::{self, BoxError, Carrier, adopt};
@@ -15,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::support::{in_a_process_of_its_own, quiet};
+use crate::support::{in_a_process_of_its_own, panic_of, printed_in_a_process_of_its_own, quiet};
 
 thread_local! {
     /// How many more times it can be detached before it fails, once.
@@ -140,12 +141,31 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
             panics += more;
         }
         assert_eq!(panics, 1, "poll {failing}");
-        assert!(persist(&mut body, |body| body.poll_frame(&mut cx), |_| ()).0.is_none());
+        for _ in 0..2 {
+            assert!(persist(&mut body, |body| body.poll_frame(&mut cx), |_| ()).0.is_none());
+        }
     }
     DETACHES.set(0);
-    let mut refused = service.call(Request::new(false));
-    let (refused, panics) = persist(&mut refused, |r| r.poll(&mut cx), |_| ());
+    let mut response = service.call(Request::new(false));
+    let (refused, panics) = persist(&mut response, |r| r.poll(&mut cx), |_| ());
     assert_eq!((refused.err(), panics), (Some("refused"), 1));
+    let again = panic_of(|| Pin::new(&mut response).poll(&mut cx).is_ready());
+    assert_eq!(again, "a response was polled after it had ended");
+}
+
+// The one that makes the task is the crate's own.
+#[test]
+fn what_is_said_of_a_request_whose_carrier_fails_names_no_line() {
+    let name = "tower::what_is_said_of_a_request_whose_carrier_fails_names_no_line";
+    let Some(printed) = printed_in_a_process_of_its_own(name) else {
+        foreign::install(FailsToDetach).unwrap();
+        let mut response = IsolateLayer::default().layer(Servant).call(Request::new(true));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (response, panics) = persist(&mut response, |r| r.poll(&mut cx), |_| ());
+        assert_eq!((response.is_ok(), panics), (true, 1));
+        return;
+    };
+    assert!(printed.contains("on purpose") && !printed.contains("isolated at"), "{printed}");
 }
 
 thread_local! {
@@ -272,4 +292,40 @@ fn whatever_a_layer_calls_and_drops_is_isolated() {
     drop((service.clone(), service, broken));
     assert_eq!((found(), LEFT.get()), ((7, 3, 7), "fresh"));
     BARE.with_borrow(|bare| assert!(bare.is_empty(), "{bare:?}"));
+}
+
+/// A service that holds something.
+#[derive(Clone)]
+struct Holds(#[expect(dead_code, reason = "is counted")] Arc<()>);
+
+impl Service<Request<()>> for Holds {
+    type Response = Response<Frames>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Frames>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Ok(Response::new(Frames(2))))
+    }
+}
+
+#[test]
+fn a_body_keeps_neither_the_service_nor_what_filled_the_slots() {
+    let [of_service, of_filling] = [(); 2].map(|()| Arc::new(()));
+    let held = Arc::clone(&of_filling);
+    let layer = IsolateLayer::new(move |_: &Request<()>| {
+        let _ = &held;
+    });
+    let mut service = layer.layer(Holds(Arc::clone(&of_service)));
+    let mut response = service.call(Request::new(()));
+    drop((layer, service));
+    let mut cx = Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(response)) = Pin::new(&mut response).poll(&mut cx) else {
+        panic!("it is ready at once");
+    };
+    assert_eq!((Arc::strong_count(&of_service), Arc::strong_count(&of_filling)), (1, 1));
+    assert!(!response.into_body().is_end_stream());
 }
