@@ -142,6 +142,13 @@ fn what_a_service_made_costs_no_second_panic() {
 #[derive(Clone)]
 struct EndsInPanic(Arc<()>);
 
+/// Is counted, and panics when it is dropped.
+#[derive(Clone)]
+struct Held {
+    _counted: Arc<()>,
+    _breaks: Breaks,
+}
+
 struct PanicsInDrop(Option<Arc<()>>);
 
 impl Drop for PanicsInDrop {
@@ -155,7 +162,9 @@ impl Future for PanicsInDrop {
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = Response::new(Body::empty());
-        response.extensions_mut().insert(self.0.take().unwrap());
+        response
+            .extensions_mut()
+            .insert(Held { _counted: self.0.take().unwrap(), _breaks: Breaks });
         Poll::Ready(Ok(response))
     }
 }
@@ -176,7 +185,7 @@ impl Service<Request<Body>> for EndsInPanic {
 
 // Broke: the response was forgotten.
 #[test]
-fn the_response_is_dropped_where_the_futures_drop_panics() {
+fn the_response_is_dropped_where_the_futures_drop_panics_and_costs_no_second_panic() {
     let held = Arc::new(());
     let layer = IsolateLayer::new(|_: &Request<Body>| ());
     let mut service = layer.layer(EndsInPanic(Arc::clone(&held)));
