@@ -38,8 +38,15 @@ fn wait_timeout_waits_that_long() {
 #[test]
 fn a_limit_beyond_the_clock_is_no_limit() {
     let event = Event::new();
+    let (tell, told) = mpsc::channel();
     std::thread::scope(|s| {
-        let waiter = s.spawn(|| event.wait_timeout(Duration::MAX));
+        let waiter = s.spawn(|| {
+            tell.send(()).unwrap();
+            event.wait_timeout(Duration::MAX)
+        });
+        told.recv().unwrap();
+        // So that it could come back too early.
+        (0..1_000).for_each(|_| std::thread::yield_now());
         event.set();
         assert!(waiter.join().unwrap());
     });
