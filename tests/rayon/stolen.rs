@@ -289,7 +289,7 @@ fn what_a_task_makes_that_is_stolen_on_top_of_a_carrier_is_made_for_nobody() {
         Context::capture()
     });
     USER.set("nobody");
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = mpsc::channel();
     pool.install(move || {
         rayon::spawn(move || alice.run(|| tell.send(CONNECTION.with(|made| *made)).unwrap()));
         WAITS.set(true);
