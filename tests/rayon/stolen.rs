@@ -166,7 +166,11 @@ fn cross_pool_calls_stack_frames_on_both_sides() {
     assert_eq!(dive(600, &a, &b), 600);
 }
 
-thread_local! { static USER: Cell<&'static str> = const { Cell::new("nobody") }; }
+thread_local! {
+    static USER: Cell<&'static str> = const { Cell::new("nobody") };
+    /// Whether the next user is attached only after rayon has run something.
+    static WAITS: Cell<bool> = const { Cell::new(false) };
+}
 
 struct User;
 
@@ -183,12 +187,19 @@ impl Carrier for User {
     }
 
     fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
+        if WAITS.take() {
+            assert_eq!(rayon::yield_now(), Some(rayon::Yield::Executed));
+        }
         Ok(USER.replace(user))
     }
 
     fn detach(&self, before: &'static str) -> Result<(), BoxError> {
         USER.set(before);
         Ok(())
+    }
+
+    fn nothing(&self) -> Option<&'static str> {
+        Some("nobody")
     }
 }
 
@@ -240,40 +251,6 @@ fn what_is_stolen_on_top_of_a_carrier_is_no_carriers_code() {
 
 worker_local! { static CONNECTION: &'static str = USER.get(); }
 
-/// Carries the user; to attach one it waits, now and then, for what rayon has to do.
-struct LooksUp;
-
-thread_local! { static WAITS: Cell<bool> = const { Cell::new(false) }; }
-
-impl Carrier for LooksUp {
-    type Captured = &'static str;
-    type Attached = &'static str;
-
-    fn name(&self) -> &str {
-        "looks up"
-    }
-
-    fn capture(&self) -> Result<&'static str, BoxError> {
-        Ok(USER.get())
-    }
-
-    fn attach(&self, user: &&'static str) -> Result<&'static str, BoxError> {
-        if WAITS.take() {
-            assert_eq!(rayon::yield_now(), Some(rayon::Yield::Executed));
-        }
-        Ok(USER.replace(user))
-    }
-
-    fn detach(&self, before: &'static str) -> Result<(), BoxError> {
-        USER.set(before);
-        Ok(())
-    }
-
-    fn nothing(&self) -> Option<&'static str> {
-        Some("nobody")
-    }
-}
-
 // Broke: while a carrier's own code runs its state is hidden from no initialiser; that was so, too,
 // for tasks that lay on top of that code and had it attached.
 #[test]
@@ -282,7 +259,7 @@ fn what_a_task_makes_that_is_stolen_on_top_of_a_carrier_is_made_for_nobody() {
     if !in_a_process_of_its_own(name) {
         return;
     }
-    foreign::install(LooksUp).unwrap();
+    foreign::install(User).unwrap();
     let pool = RayonPool::new(1).unwrap();
     let [alice, bob] = ["alice", "bob"].map(|user| {
         USER.set(user);
