@@ -5,9 +5,8 @@
 //!
 //! Ending a task undoes its trail, the youngest entry first: the value is taken out of its cell,
 //! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
-//! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
-//! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
-//! instead, so the loop ends (R11).
+//! touches is pushed on the trail and undone by the same loop; what keeps coming back is leaked
+//! instead, as [`recurring`](super::recurring) says, so the loop ends (R11).
 //!
 //! # Invariants
 //!
@@ -36,20 +35,14 @@ use super::cell::RawCell;
 use super::epoch::{CLEAN, GONE, ROOT};
 use super::failure::{CleanupError, Failure};
 use super::leak;
+use super::recurring::{EXTRA, ROUNDS, in_cleanup, is_recurring};
 use super::snapshot::Snapshot;
 use super::thread::{
-    self, DEPTH, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom,
+    self, CLEANING, DEPTH, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom,
 };
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
-
-/// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
-const ROUNDS: u32 = 8;
-
-/// Values of later generations that a clean-up drops in all. Slots that fill each other could
-/// otherwise branch at every generation.
-pub(super) const EXTRA: usize = 4096;
 
 /// A frame without its guard: whoever opens it closes it, also when user code unwinds. Its tasks
 /// start with the flags `OWN`.
@@ -151,6 +144,7 @@ impl<const OWN: u32> Open<OWN> {
     }
 
     /// Undoes what the task has left, and leaves the thread's flags as it has found them.
+    #[inline(always)]
     fn end_task(&self) -> Option<CleanupError> {
         let thread = thread::current();
         let error = end_task(thread, self.clean());
@@ -194,7 +188,7 @@ impl Below {
         }
         // Not direct where a task below has touched anything.
         let kept = if epoch <= CLEAN { flags } else { flags | INDIRECT };
-        let clean = (kept & (DEPTH | INDIRECT)).wrapping_add(ONE_DEEPER) | own | NESTED;
+        let clean = (kept & (DEPTH | INDIRECT | CLEANING)).wrapping_add(ONE_DEEPER) | own | NESTED;
         thread.epoch.set(CLEAN);
         thread.flags.set(clean);
         thread.inherits.set(inherits);
@@ -373,16 +367,24 @@ pub(super) fn forget_capture(thread: &Thread) {
 /// must neither see the current task's slots nor unwind through the engine.
 #[cold]
 pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
-    if let Some(last) = Arc::into_inner(snapshot) {
-        let _unreportable = contained(|| drop(last));
-    }
+    let Some(last) = Arc::into_inner(snapshot) else { return };
+    in_cleanup(thread::current(), |may_drop| match may_drop {
+        true => drop(contained(|| drop(last))),
+        false => leak(last),
+    });
 }
 
 /// Undoes what the task of the frame with these flags has left.
+#[inline]
 pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
-    if clean == UNOPENED {
-        return None;
+    if clean & (UNOPENED | CLEANING) != 0 {
+        return end_in_cleanup(thread, clean);
     }
+    end_innermost(thread, clean)
+}
+
+#[inline(always)]
+fn end_innermost(thread: &Thread, clean: u32) -> Option<CleanupError> {
     if (thread.flags.get() ^ clean) & DEPTH != 0 {
         abort_out_of_order();
     }
@@ -390,6 +392,22 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
     // The task may have captured, and so may each drop.
     forget_capture(thread);
     error
+}
+
+/// The same for the frame of a task that a drop runs, of a future that it leaves, or of a copy that
+/// it has captured. Where too many lie on one another, all that this one has left is leaked.
+#[cold]
+#[inline(never)]
+fn end_in_cleanup(thread: &Thread, clean: u32) -> Option<CleanupError> {
+    if clean == UNOPENED {
+        return None;
+    }
+    in_cleanup(thread, |may_drop| {
+        if !may_drop {
+            thread.trail.age(thread.epoch.get(), ROUNDS);
+        }
+        end_innermost(thread, clean)
+    })
 }
 
 /// Undoes what the innermost task has on the trail, the youngest first, and says what went wrong.
@@ -445,7 +463,7 @@ unsafe fn end_value(
             leak::count_leak();
             return Some(CleanupError::recurring(cell.name()));
         }
-        thread.set_generation(generation + 1);
+        thread.begin_drop(generation);
         // SAFETY: the caller's; it owes a drop.
         unsafe { value::drop_owed(header) }
     } else {
@@ -455,43 +473,4 @@ unsafe fn end_value(
     // SAFETY: the caller's; and it is empty and not in use.
     unsafe { cell.recycle(header) };
     dropped.err().map(|payload| CleanupError::panicked(cell.name(), payload))
-}
-
-/// Returns whether a value that a drop has left is not to be dropped any more (R11). Counts the
-/// drop if it is.
-#[cold]
-fn is_recurring(generation: u32, extra: &mut usize) -> bool {
-    if generation >= ROUNDS || *extra == 0 {
-        return true;
-    }
-    *extra -= 1;
-    false
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_whose_depth_starts_anew_puts_back_what_is_below() {
-        let state = || (thread::current().epoch.get(), thread::current().flags.get());
-        run(None, || {
-            let flags = &thread::current().flags;
-            let mine = flags.replace(flags.get() | DEPTH);
-            let below = state();
-            run(None, || assert_eq!(state().1 & DEPTH, 0)).unwrap();
-            assert_eq!(state(), below);
-            flags.set(mine);
-        })
-        .unwrap();
-        assert!(thread::current().is_on_root());
-    }
-
-    #[test]
-    fn a_frame_of_other_flags_leaves_the_thread_as_it_was() {
-        let mut poll = Open::<INDIRECT>::new();
-        poll.enter(None);
-        assert_eq!(thread::current().flags.get(), INDIRECT);
-        assert!(poll.close().is_none() && thread::current().is_on_root());
-    }
 }

@@ -53,9 +53,11 @@ pub(super) const NESTED: u32 = 1 << 5;
 /// A value that the innermost task has touched owes a drop: what is touched after it needs an
 /// entry, too, or that drop would find it.
 pub(super) const DROPS: u32 = 1 << 6;
-/// Where the generation of the drop that runs begins: see [`task`](super::task).
-const GENERATION: u32 = 8;
-const GENERATIONS: u32 = 0xf << GENERATION;
+/// A clean-up runs, of the innermost task or of one below, and may have called user code.
+pub(super) const CLEANING: u32 = 1 << 7;
+/// How many drops of one clean-up led to the one that runs. This is one: see `recurring.rs`.
+pub(super) const GENERATION: u32 = 1 << 8;
+const GENERATIONS: u32 = 0xf * GENERATION;
 /// On how many others the innermost frame lies, and one more while a value is made of what it
 /// inherits. So one that is closed before what is above it is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
@@ -104,6 +106,8 @@ pub(crate) struct Thread {
     /// How deep the innermost frame is in which what the user threw is being dropped, if there is
     /// one: see [`discard`](super::discard).
     pub(super) discards: Cell<Option<u32>>,
+    /// How many clean-ups lie on one another: see `recurring.rs`.
+    pub(super) cleanups: Cell<u32>,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
@@ -134,6 +138,7 @@ impl Thread {
             at_end: Cell::new(None),
             changes: Cell::new(0),
             discards: Cell::new(None),
+            cleanups: Cell::new(0),
         }
     }
 
@@ -185,7 +190,7 @@ impl Thread {
         // whole would wait until that has reached the cache.
         let flags = self.flags.get();
         self.flags.set(flags | TRAILED | if needs_drop { DROPS } else { 0 });
-        (flags & GENERATIONS) >> GENERATION
+        flags & GENERATIONS
     }
 
     /// Returns whether a frame that is opened now would know what to put back (T6).
@@ -213,10 +218,12 @@ impl Thread {
         self.flags.get() & DEPTH | u32::from(self.is_in_frame())
     }
 
-    /// Sets how many drops of one clean-up led to the code that runs next: see
-    /// [`task`](super::task).
-    pub(super) fn set_generation(&self, generation: u32) {
-        self.flags.set(self.flags.get() & !GENERATIONS | generation << GENERATION);
+    /// Notes that a clean-up is about to drop a value of this generation: what the drop touches is
+    /// of the next one. Whoever ends the task puts the flags back.
+    #[inline]
+    pub(super) fn begin_drop(&self, generation: u32) {
+        let others = self.flags.get() & !(GENERATIONS | CLEANING);
+        self.flags.set(others + generation + (GENERATION | CLEANING));
     }
 
     /// Notes a declared slot's cell, which this thread has never touched before.

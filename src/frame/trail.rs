@@ -14,7 +14,7 @@ pub(super) struct TrailEntry {
     pub(super) cell: NonNull<RawCell>,
     /// The task that touched it.
     pub(super) epoch: u64,
-    /// How many drops of one clean-up led to the touch: see `Thread::set_generation`.
+    /// How many drops of one clean-up led to the touch, times `GENERATION`.
     pub(super) generation: u32,
 }
 
@@ -52,6 +52,15 @@ impl Trail {
         let mut entries = self.0.borrow_mut();
         let before = entries.iter().rposition(|entry| entry.epoch != epoch);
         entries.split_off(before.map_or(0, |last| last + 1))
+    }
+
+    /// Sets the generation of the entries of the task with this epoch.
+    #[cold]
+    pub(super) fn age(&self, epoch: u64, generation: u32) {
+        let mut entries = self.0.borrow_mut();
+        for entry in entries.iter_mut().rev().take_while(|entry| entry.epoch == epoch) {
+            entry.generation = generation;
+        }
     }
 
     /// Returns the task that has touched a cell last.

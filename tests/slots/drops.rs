@@ -376,7 +376,7 @@ task_local! {
 }
 
 /// Keeps tests apart that count what is leaked in the whole process.
-static LEAKING: Mutex<()> = Mutex::new(());
+pub(crate) static LEAKING: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_slot_that_keeps_coming_back_is_an_error_that_names_it() {

@@ -8,5 +8,6 @@ mod drops;
 mod faults;
 mod methods;
 mod owners;
+mod recurring;
 mod threads;
 mod thrown;
