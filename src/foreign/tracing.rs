@@ -201,9 +201,8 @@ pub struct AttachedSpan {
 
 /// Exits the spans that are entered on this thread, and adds them to `exited`, the innermost first.
 fn exit_all(dispatch: &Dispatch, exited: &mut Vec<Id>) -> Result<(), BoxError> {
-    let before = exited.len();
     while let Some(id) = dispatch.current_span().id().cloned() {
-        if exited.len() - before == DEEPEST {
+        if exited.len() == DEEPEST {
             return Err("the subscriber still reports a current span after it was exited".into());
         }
         // Before it is called: where it panics, it may have done its work.

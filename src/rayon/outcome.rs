@@ -70,11 +70,8 @@ impl First {
         if first.is_none() {
             *first = payload.take();
         }
-        // The loser is user code, which may come here again.
+        // What is left is user code, which may come here again when it is dropped.
         drop(first);
-        if let Some(loser) = payload {
-            discard(loser);
-        }
         None
     }
 
