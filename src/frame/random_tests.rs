@@ -257,7 +257,7 @@ fn tasks_hold_whatever_is_done_on_top_of_them() {
                 drop(contained(|| drop(owner)));
             }
             drop(contained(|| drop(CONTEXTS.take())));
-            crate::slot::end_worker();
+            crate::slot::end_worker(&mut |_, _| ());
             assert!(thread::current().has_nothing(), "seed {seed}");
             assert_eq!(ALIVE.load(Ordering::Relaxed), 0, "seed {seed}");
         }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::error::Reason;
 use crate::context::make_for_nobody;
 use crate::frame::{self, Failure, thread};
-use crate::panic::Drops;
+use crate::panic::{Drops, Payload};
 
 /// Instances that wait while the worker's own is leased.
 const SPARES: usize = 1;
@@ -160,18 +160,21 @@ impl<T> Drop for Lease<T> {
 /// Something whose instances end with this thread's work.
 pub(super) trait Ends {
     /// Ends the instances that wait.
-    fn end(&self);
+    fn end(&self) -> Drops;
 }
 
 impl<T> Ends for Instances<T> {
-    fn end(&self) {
-        // A thread that ends has nobody to tell.
-        let _unreportable = Instances::end(self);
+    fn end(&self) -> Drops {
+        Instances::end(self)
     }
 }
 
-/// A declared worker-local: the address of its declaration, and its instances.
+/// Is told of what a worker-local has thrown at its end; `None`: of one that an object owns.
+type Thrown<'f> = &'f mut dyn FnMut(Option<&'static str>, Payload);
+
+/// A declared worker-local: its path, the address of its declaration, and its instances.
 struct Declared {
+    name: &'static str,
     address: usize,
     instances: Box<dyn Any>,
     ends: Box<dyn Ends>,
@@ -211,7 +214,10 @@ impl List {
     }
 
     /// Ends all of them, the last one first.
-    fn end(&self) {
+    fn end(&self, thrown: Thrown<'_>) {
+        let mut tell = |name, drops: Drops| {
+            drops.into_result().err().into_iter().for_each(|payload| thrown(name, payload));
+        };
         // The drop of one instance may lease another one anew, but not for ever.
         for _ in 0..8 {
             let mut declared = std::mem::take(&mut *self.declared.borrow_mut());
@@ -222,14 +228,19 @@ impl List {
             loop {
                 let last_declared = declared.last().map(|(number, _)| *number);
                 if last_declared > owned.last().map(|(number, _)| *number) {
-                    declared.pop().into_iter().for_each(|(_, one)| one.ends.end());
+                    if let Some((_, one)) = declared.pop() {
+                        tell(Some(one.name), one.ends.end());
+                    }
                     continue;
                 }
                 let Some((_, one)) = owned.pop() else { break };
                 if let Some(instances) = one.upgrade() {
                     // If the owner goes away at this very moment, its initialiser, which is user
                     // code, ends here.
-                    let _unreportable = frame::contained(|| instances.end());
+                    let mut drops = Drops::default();
+                    let ended = frame::contained(|| drops = instances.end());
+                    drops.add(ended.map_err(Failure::into_payload));
+                    tell(None, drops);
                 }
             }
         }
@@ -238,13 +249,15 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        self.end();
+        // Whoever uses a worker-local on a thread that is no worker hears of its values, not of
+        // their end.
+        self.end(&mut |_, _| ());
     }
 }
 
 /// Returns the instances of a declared worker-local on this thread. While the thread ends none are
 /// kept.
-pub(super) fn declared<T: 'static>(address: usize) -> Instances<T> {
+pub(super) fn declared<T: 'static>(name: &'static str, address: usize) -> Instances<T> {
     let found = LIST.try_with(|list| {
         let mut declared = list.declared.borrow_mut();
         let known = declared.iter().find(|(_, one)| one.address == address);
@@ -255,7 +268,7 @@ pub(super) fn declared<T: 'static>(address: usize) -> Instances<T> {
         ignore_own();
         let kept = Instances::new();
         let (instances, ends) = (Box::new(kept.clone()), Box::new(kept.clone()));
-        declared.push((list.number(), Declared { address, instances, ends }));
+        declared.push((list.number(), Declared { name, address, instances, ends }));
         kept
     });
     found.unwrap_or_else(|_| Instances::ended())
@@ -287,8 +300,9 @@ pub(crate) fn ignore_own() {
     ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.key(&LIST)));
 }
 
-/// Ends this thread's worker-locals: the last thing that a pool's worker does.
-pub(crate) fn end_worker() {
+/// Ends this thread's worker-locals: the last thing that a pool's worker does. Of each that fails
+/// the first panic is told.
+pub(crate) fn end_worker(thrown: Thrown<'_>) {
     // An error means that the thread's destructors have run already.
-    let _ended = LIST.try_with(List::end);
+    let _ended = LIST.try_with(|list| list.end(thrown));
 }

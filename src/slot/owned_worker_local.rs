@@ -62,10 +62,10 @@ struct OfThread<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Ends for OfThread<T> {
-    fn end(&self) {
+    fn end(&self) -> Drops {
         // What is taken off the list is dropped when the lock is given back.
         drop(self.owner.upgrade().and_then(|owner| owner.threads.lock().remove(&self.thread)));
-        Ends::end(&self.instances);
+        Ends::end(&self.instances)
     }
 }
 

@@ -125,7 +125,8 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
     }
 
     fn init(&self) -> Result<Lease<T>, Reason> {
-        instances::declared::<T>(std::ptr::from_ref(*self).addr()).lease(|| Ok((self.init)()))
+        let address = std::ptr::from_ref(*self).addr();
+        instances::declared::<T>(self.name, address).lease(|| Ok((self.init)()))
     }
 }
 
@@ -139,8 +140,10 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
 /// their lease.
 ///
 /// The instances end with the worker, before the destructors of its thread-locals; what their drop
-/// throws is contained. On a thread of no pool there is one per thread. A suspended future gives
-/// its lease back, so each poll may find another instance.
+/// throws is contained, and told to the pool's [hook](crate::PoolBuilder::panic_hook). A thread
+/// of no pool keeps its own in the same way, and nobody is told; code there that runs in no task
+/// keeps the instance that it has used until the thread ends, so tasks lease another. A suspended future gives its lease back,
+/// so each poll may find another instance.
 ///
 /// It is on purpose that the next task finds what this one left in there: use
 /// [`task_local!`](crate::task_local) for everything that it should not find.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{self, Wake, Waker};
 
 use cleanslate::foreign::{BoxError, Carrier};
-use cleanslate::{Context, JoinHandle, Pool, task_local};
+use cleanslate::{Context, JoinHandle, OwnedWorkerLocal, Pool, task_local, worker_local};
 
 use crate::support::{
     Census, Fails, FailsAsCopy, Inert, SHAPES, finishes, occupy, panic_of, quiet,
@@ -368,5 +368,43 @@ fn a_scope_whose_task_lies_too_deep_says_so() {
             });
         }));
         assert!(ended.is_err());
+    });
+}
+
+worker_local! { static KEPT: FailsAtEnd = FailsAtEnd; }
+
+struct FailsAtEnd;
+
+impl Drop for FailsAtEnd {
+    fn drop(&mut self) {
+        panic!("cannot be closed");
+    }
+}
+
+// Broke: nobody did, not even the counter.
+#[test]
+fn of_a_worker_local_that_fails_at_its_workers_end_the_hook_hears() {
+    each_shape(|pool, heard| {
+        let owned = OwnedWorkerLocal::new(|| FailsAtEnd);
+        pool.broadcast(|| {
+            KEPT.with(|_| ());
+            owned.with(|_| ());
+        });
+        assert_eq!(heard(), Vec::<String>::new());
+        pool.shutdown().unwrap();
+        let mut words = heard();
+        words.sort();
+        let mut expected: Vec<String> = (0..pool.workers())
+            .flat_map(|n| {
+                let of = |what: &str| format!("`worker-local {what} of worker {n}`");
+                [of("pool::unheard::KEPT"), of("that an object owns")]
+            })
+            .collect();
+        expected.sort();
+        let is_said = |(said, of): (&String, &String)| {
+            said.contains(of.as_str()) && said.ends_with("cannot be closed")
+        };
+        assert!(words.len() == expected.len(), "{words:?}");
+        assert!(words.iter().zip(&expected).all(is_said), "{words:?}");
     });
 }

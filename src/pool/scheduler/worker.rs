@@ -87,7 +87,11 @@ fn live(core: &Arc<Core>, index: usize) {
         Exit::Quiescent if is_fit => current::end(),
         Exit::Quiescent => {}
     }
-    slot::end_worker();
+    slot::end_worker(&mut |name, payload| {
+        let name = name.unwrap_or("that an object owns");
+        let what = format!("worker-local {name} of worker {index}");
+        core.report_for(what, Failure::Panic(payload));
+    });
     promise.disarm();
 }
 
