@@ -171,7 +171,7 @@ fn panics_resume_where_rayon_resumes_them() {
     }
 }
 
-fn exercise(pool: &(impl Executor + Sync)) {
+fn exercise(pool: &impl Executor) {
     assert!(pool.workers() >= 1);
     USER.scope(7, || {
         let words = ["a".to_owned(), "bc".to_owned(), "def".to_owned()];
