@@ -1,5 +1,6 @@
 //! A warning where a thread that drives futures of tokio blocks.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -35,8 +36,19 @@ pub(crate) fn warn_if_driven() {
             "a thread of a tokio runtime blocks until work of a pool is done, and with \
              it every future that it drives. Await a `JoinHandle` instead of joining it, await \
              `Pool::reserve` before a submission to a full queue, call maps, scopes and shutdowns \
-             inside `spawn_blocking`, and do not let the last handle of a pool be dropped there."
+             inside `spawn_blocking`, and do not let the last handle of a pool be dropped there. \
+             This is said once; {}",
+            place()
         ));
+    }
+}
+
+/// Says where this is, as a panic would.
+fn place() -> String {
+    let trace = Backtrace::capture();
+    match trace.status() {
+        BacktraceStatus::Captured => format!("it was here:\n{trace}"),
+        _ => "run with `RUST_BACKTRACE=1` to see where it was.".to_owned(),
     }
 }
 
