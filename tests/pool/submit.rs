@@ -40,7 +40,7 @@ fn captures_are_gone_before_join_returns() {
         let census = Census::default();
         for _ in 0..200 {
             let token = census.token();
-            let panics = census.made().is_multiple_of(2);
+            let panics = census.made() % 2 == 0;
             let handle = pool.submit(move || {
                 let _token = &token;
                 assert!(!panics, "on purpose");

@@ -55,7 +55,7 @@ fn items_hold_borrows_while_others_run_on_their_stack() {
                 })
                 .sum();
             assert_eq!(sum, 6);
-            if i.is_multiple_of(20) {
+            if i % 20 == 0 {
                 there.install(|| ());
             }
         };

@@ -54,7 +54,8 @@ pub(crate) fn while_unwinding<R>(f: impl FnOnce() -> R) -> R {
     }
     let (mut f, mut result) = (Some(f), None);
     panic_of(|| {
-        let _unwinding = Calls(&mut || result = f.take().map(|f| f()));
+        let mut call = || result = f.take().map(|f| f());
+        let _unwinding = Calls(&mut call);
         panic!("around it, on purpose");
     });
     result.unwrap()

@@ -103,7 +103,7 @@ fn the_pools_own_machinery_never_shows() {
         }
         let handles: Vec<_> = (0..BURST).map(|n| pool.submit(move || n)).collect();
         for (n, handle) in handles.into_iter().enumerate() {
-            if n.is_multiple_of(3) {
+            if n % 3 == 0 {
                 handle.cancel();
             }
             drop(handle);

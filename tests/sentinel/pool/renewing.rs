@@ -7,7 +7,7 @@ use crate::support::{Stuck, finishes, retiring};
 fn no_task_finds_what_an_earlier_one_left() {
     for (workers, nth) in SHAPES.into_iter().zip([100, 150, 50]) {
         let pool = pool(workers, Sentinel::new().renew(u32::MAX, HOUR));
-        let task = move |n: usize| if n.is_multiple_of(nth) { dirty() } else { TENANT.get() };
+        let task = move |n: usize| if n % nth == 0 { dirty() } else { TENANT.get() };
         let handles: Vec<_> = (0..BURST).map(|n| pool.submit(move || task(n))).collect();
         for (n, handle) in handles.into_iter().enumerate() {
             assert_eq!(handle.join().unwrap(), 0, "task {n} of {workers} workers");

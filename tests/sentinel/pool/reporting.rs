@@ -102,7 +102,7 @@ fn an_item_that_waits_for_another_task_is_reported_by_its_number() {
         |(pool, log)| {
             let inner = pool.detached();
             let item = move |n: usize| {
-                if n.is_multiple_of(7) {
+                if n % 7 == 0 {
                     dirty();
                 }
                 inner.submit(|| ()).join().unwrap();
@@ -224,7 +224,7 @@ fn every_way_into_a_pool_is_watched_task_by_task() {
                 s.submit(dirty);
             });
             now("scope", 2);
-            let third = |n: &usize| if n.is_multiple_of(3) { dirty() } else { 0 };
+            let third = |n: &usize| if n % 3 == 0 { dirty() } else { 0 };
             let items: Vec<usize> = (0..300).collect();
             pool.map(&items, third);
             now("map", 100);
@@ -256,7 +256,7 @@ fn in_a_burst_exactly_the_dirty_tasks_are_counted() {
         let pool = pool(workers, Sentinel::new());
         let tasks = (0..BURST).map(|n| {
             pool.submit(move || {
-                if n.is_multiple_of(nth) {
+                if n % nth == 0 {
                     dirty();
                 }
             })
@@ -267,7 +267,7 @@ fn in_a_burst_exactly_the_dirty_tasks_are_counted() {
         }
         assert_eq!(pool.stats().leaks, BURST.div_ceil(nth) as u64, "every {nth}th");
         pool.map_range(0..BURST, |n| {
-            if n.is_multiple_of(nth) {
+            if n % nth == 0 {
                 dirty();
             }
         });
