@@ -132,7 +132,8 @@ impl Context {
 
 /// Returns whether the code that asks runs as a task, so that the slots it sees are its own; a
 /// thread outside of every task shares them with whatever else runs there, and so does a task of a
-/// [leaky](crate::Isolation::Leaky) pool.
+/// [leaky](crate::Isolation::Leaky) pool (unless it runs on top of one that is isolated, whose
+/// slots it shares).
 ///
 /// For a check where isolation may have been forgotten: `debug_assert!(cleanslate::is_isolated())`.
 /// A closure or future that belongs to a larger task is a part of it, and so isolated.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::core::hooks::{Hooks, Startup};
 use super::core::{Core, Settings};
-use super::error::{BuildError, BuildErrorKind, TaskError, WORKERS_VARIABLE};
+use super::error::{BuildError, BuildErrorKind, MOST_WORKERS, TaskError, WORKERS_VARIABLE};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
 use super::pool::Pool;
@@ -17,9 +17,6 @@ use crate::foreign::{self, CarrierSet, Carry, SharedCarrier};
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinel;
 use crate::sync::seam;
-
-/// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
-const MOST_WORKERS: usize = u16::MAX as usize;
 
 /// The settings of a [`Pool`] that is to be started; made by [`Pool::builder`].
 ///
@@ -96,7 +93,7 @@ impl Pool {
 }
 
 impl PoolBuilder {
-    /// Sets the number of worker threads. The default is the environment variable
+    /// Sets the number of worker threads, 1 to 65,535. The default is the environment variable
     /// `CLEANSLATE_NUM_THREADS`, if that is a positive number, else what
     /// [`available_parallelism`](std::thread::available_parallelism) says, or one.
     ///
@@ -181,7 +178,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Attaches a carrier around every task, in the order in which they are added here.
+    /// Attaches a carrier around every task, in the order in which they are added here (but not
+    /// around the pulls of a map's iterator).
     ///
     /// It captures where a task is submitted. A task that does not inherit from its surroundings
     /// ([`Pool::in_context`], [`Pool::detached`]) gets what the carrier calls
@@ -306,7 +304,8 @@ impl PoolBuilder {
     ///
     /// Such tasks see the caller's thread-locals, except for slots, and run on the caller's stack,
     /// of which 2 MiB are taken to be left (so nest no tasks on a thread with less);
-    /// [`Pool::worker_index`] is `None` in them, and a worker-local is the calling thread's own.
+    /// [`Pool::worker_index`] is `None` in them, and a worker-local's instance one of the
+    /// calling thread's.
     /// The first item of a map runs before anybody is woken, so where single items take long, a map
     /// of a few of them takes up to one item longer.
     ///

@@ -19,7 +19,8 @@ impl Pool {
     /// collected before or copied after. Each pull is a task of its own, too.
     ///
     /// A chunk is pulled to its end before its first item starts. So an iterator that waits for
-    /// what becomes of an item it has yielded may wait for ever: that is for [`imap`](Pool::imap).
+    /// what becomes of an item it has yielded may wait for ever: that is for [`imap`](Pool::imap)
+    /// (on a thread that runs a task with a buffer of one, since it fills that before it runs any).
     ///
     /// # Panics
     ///
@@ -415,7 +416,8 @@ impl Pool {
     /// Nothing is pulled before the first `next`; then, on the consumer's thread, at most
     /// [`buffer`](Imap::buffer) items that are not yet yielded. So endless input works. Since the
     /// iterator may outlive this call, `f`, the items and the results are `'static`. The iterator
-    /// is a handle to the pool: it keeps it open.
+    /// is a handle to the pool: it keeps it open. Where the queue is bounded, `next` waits for room
+    /// for what it pulls, though its result may be there.
     ///
     /// # Panics
     ///

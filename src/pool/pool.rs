@@ -208,6 +208,24 @@ impl Pool {
     /// drop(pool);
     /// assert!(weak.upgrade().is_none(), "it did not keep the pool open");
     /// ```
+    ///
+    /// Hooks are set before there is a pool, so they get it later:
+    ///
+    /// ```
+    /// use cleanslate::{Pool, WeakPool};
+    /// use std::sync::{Arc, OnceLock};
+    ///
+    /// let slot = Arc::new(OnceLock::<WeakPool>::new());
+    /// let theirs = Arc::clone(&slot);
+    /// let again = move |error| match theirs.get().and_then(WeakPool::upgrade) {
+    ///     Some(pool) => drop(pool.submit(move || println!("once more, after {error}"))),
+    ///     None => println!("{error}: the pool is over, or is only just being built"),
+    /// };
+    /// let pool = Pool::builder().workers(1).panic_hook(again).build().unwrap();
+    /// assert!(slot.set(pool.downgrade()).is_ok());
+    /// drop(pool.submit(|| panic!("no broom")));
+    /// pool.shutdown().unwrap();
+    /// ```
     #[must_use]
     pub fn downgrade(&self) -> WeakPool {
         WeakPool {
@@ -230,7 +248,7 @@ impl Pool {
     }
 
     /// Returns the index of the current thread among the pool's workers; `None` on any other
-    /// thread.
+    /// thread, and where a worker has stopped serving, in the drops of what is kept on it.
     ///
     /// # Examples
     ///

@@ -32,7 +32,8 @@ pub struct Stats {
     /// the `init` of `map_init` and the calls that reduce results do not, except the call of
     /// `identity` for a reduction of no items.
     pub completed: u64,
-    /// Tasks that panicked.
+    /// Tasks that panicked. Those of a map's pulls, of `init`, and of the calls that reduce results
+    /// count, too; pulls of an `imap` do not, nor do drops of what was given.
     pub panicked: u64,
     /// Tasks that could not be cleaned up, or not be given their foreign state.
     pub failed: u64,
@@ -46,8 +47,8 @@ pub struct Stats {
     pub unobserved: u64,
     /// Worker threads that were replaced by fresh ones.
     pub renewed: u64,
-    /// Tasks that left a thread-local changed, as the sentinel saw, calls that reduce results
-    /// included; 0 in a pool without one, which does not look.
+    /// How often a task left a thread-local changed, as the sentinel saw, calls that reduce results
+    /// and the drop of a result that nobody asked for included; 0 in a pool without one, which does not look.
     pub leaks: u64,
 }
 

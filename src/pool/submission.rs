@@ -22,12 +22,14 @@ impl Pool {
     /// cancelled one. (Should that drop submit another one, and so on, the 65th closure is
     /// [leaked](crate::leaked_values).)
     ///
-    /// One allocation, besides the queue's own, which makes one for every 31 tasks.
+    /// One allocation, besides the queue's own, which makes one for every 31 tasks, and those of a
+    /// capture where an inheritable slot has changed since the last one or a carrier captures.
     ///
     /// # Panics
     ///
     /// Panics if a slot that the task would inherit is inside its own `with_mut`, if its `Clone`
-    /// panics, or if a carrier of the pool cannot capture.
+    /// panics, or the function that makes its value (`with = f`), or if a carrier of the pool cannot
+    /// capture.
     ///
     /// # Examples
     ///

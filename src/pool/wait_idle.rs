@@ -14,7 +14,8 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics inside a task of the pool, in its hooks and on its threads: it would wait for itself.
+    /// Panics inside a task of the pool and on its threads, in hooks that run there too: it would
+    /// wait for itself.
     /// Panics in a forked child.
     ///
     /// # Examples

@@ -160,7 +160,11 @@ impl<T: Send + 'static> CellOwner<T> {
 
 impl<T: Send + 'static> OwnedSlot for CellOwner<T> {
     fn name(&self) -> String {
-        format!("{} made at {}", (self.type_name)(), self.birth)
+        // Without the module that it lies in, which users cannot name.
+        let type_name = (self.type_name)();
+        let (path, parameter) = type_name.split_at(type_name.find('<').unwrap_or(0));
+        let name = path.rsplit("::").next().unwrap_or(path);
+        format!("cleanslate::{name}{parameter} made at {}", self.birth)
     }
 
     fn cell(&self) -> Option<Arc<dyn OwnedCell>> {

@@ -12,6 +12,9 @@ use crate::sentinel::Unsupported;
 /// The environment variable that says how many workers a pool has if nobody else does.
 pub(crate) const WORKERS_VARIABLE: &str = "CLEANSLATE_NUM_THREADS";
 
+/// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
+pub(crate) const MOST_WORKERS: usize = u16::MAX as usize;
+
 /// Why a pool could not be built.
 ///
 /// # Examples
@@ -229,7 +232,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             BuildErrorKind::NoWorkers => f.write_str("a pool needs at least one worker"),
-            BuildErrorKind::TooManyWorkers(n, false) => write!(f, "a pool cannot have {n} workers"),
+            BuildErrorKind::TooManyWorkers(n, false) => {
+                write!(f, "a pool cannot have {n} workers, only {MOST_WORKERS} or fewer")
+            }
             BuildErrorKind::TooManyWorkers(_, true) => {
                 write!(f, "a pool cannot have as many workers as {WORKERS_VARIABLE} says")
             }

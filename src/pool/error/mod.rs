@@ -11,7 +11,7 @@ pub use shutdown::ShutdownError;
 pub use submit::SubmitError;
 pub use task::TaskError;
 
-pub(crate) use build::{BuildErrorKind, WORKERS_VARIABLE};
+pub(crate) use build::{BuildErrorKind, MOST_WORKERS, WORKERS_VARIABLE};
 pub(crate) use cause::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP};
 pub(crate) use shutdown::ShutdownErrorKind;
 pub(crate) use submit::Refused;
