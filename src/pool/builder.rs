@@ -273,8 +273,9 @@ impl PoolBuilder {
     }
 
     /// Sets what is called with each failure that no handle observes: of detached tasks, of results
-    /// that nobody asked for, of hooks. It runs on the thread where the failure shows, in a clean
-    /// slate of its own; a panic of it is contained. Without one they are counted only
+    /// that nobody asked for, of hooks, of a worker-local at the end of its worker. It runs on the
+    /// thread where the failure shows, in a clean slate of its own; a panic of it is contained.
+    /// Without one they are counted only
     /// ([`Stats::unobserved`](crate::Stats::unobserved)).
     ///
     /// # Examples
