@@ -5,6 +5,9 @@ use rustc_demangle::try_demangle;
 /// What `thread_local!` calls the static inside the one that the user named.
 const STD_INNER: &str = "__RUST_STD_INTERNAL_VAL";
 
+/// What older versions of std call it, as a user may call any other static.
+const OLD_STD_INNER: &str = "VAL";
+
 /// The readable name of a thread-local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
@@ -126,7 +129,15 @@ fn is_arrow(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Drops what only the compiler and std's macro put there.
-fn tidy(components: &[&str]) -> String {
+fn tidy(mut components: &[&str]) -> String {
+    if let [rest @ .., outer, closure, inner] = components {
+        // A suffix of the linker's may follow the name. v0 does not show the `{constant}`.
+        let is_old = inner.split('.').next() == Some(OLD_STD_INNER);
+        let is_inside = outer.contains("{constant") || is_item(outer);
+        if is_old && closure.starts_with('{') && is_inside && !rest.is_empty() {
+            components = &components[..components.len() - 1];
+        }
+    }
     let mut kept: Vec<&str> = Vec::with_capacity(components.len());
     for (place, component) in components.iter().enumerate() {
         let inner = component.starts_with('{') || component.starts_with(STD_INNER);
@@ -263,6 +274,28 @@ mod tests {
             "std::thread::current::id::ID",
             Some("std"),
         );
+    }
+
+    // Broke: with an older compiler the path of every thread-local of Rust ended in `::VAL`.
+    #[test]
+    fn the_inner_static_of_an_older_std_is_left_out_and_one_of_that_name_is_kept() {
+        let inner = "29_$u7b$$u7b$constant$u7d$$u7d$28_$u7b$$u7b$closure$u7d$$u7d$3VAL\
+                     17h247a34da8ef26c24E";
+        check(&format!("_ZN1t5CONST{inner}"), "t::CONST", Some("t"));
+        check(&format!("_ZN1t5CONST{inner}.0.llvm.9875488600633596104"), "t::CONST", Some("t"));
+        check(&format!("_ZN1t3VAL1f3VAL{inner}"), "t::VAL::f::VAL", Some("t"));
+        check("_RNvNCNkNvCskwYJOxzdtX6_1t4LAZY0s_03VAL", "t::LAZY", Some("t"));
+        check(
+            "_RNvNCNkNvNvMs_CskwYJOxzdtX6_1tNtBc_3VAL1f3VAL0s_03VAL",
+            "t::VAL::f::VAL",
+            Some("t"),
+        );
+        // One that is declared in a closure, by this std and by an older one.
+        let closure = "_ZN1t1f28_$u7b$$u7b$closure$u7d$$u7d$3VAL";
+        check(&format!("{closure}{inner}"), "t::f::VAL", Some("t"));
+        let new = inner.replace("3VAL", "23__RUST_STD_INTERNAL_VAL");
+        check(&format!("{closure}{new}"), "t::f::VAL", Some("t"));
+        check(&format!("{closure}17h247a34da8ef26c24E"), "t::f::VAL", Some("t"));
     }
 
     #[test]
