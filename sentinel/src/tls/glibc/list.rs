@@ -5,6 +5,11 @@
 //!   loads grows by one.
 //! - **L2 (mapped).** Modules are put there after they were mapped, and taken out before they are
 //!   unmapped, under the lock that `dl_iterate_phdr` holds while it calls back.
+//! - **L3 (headers that make sense).** The linker checks little of what a file says. Where there
+//!   are several headers of thread-locals it believes the last one that is not empty, and it copies
+//!   what a block starts with from wherever the header says, once a thread uses the block. So a
+//!   module is only described if it has one such header, and if what its block starts with lies in
+//!   a segment that the linker has mapped to be read.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::{mem, slice};
@@ -145,7 +150,7 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, size: usize, data: *mu
     // SAFETY: a listed module's program headers are mapped (L2), `dlpi_phnum` of them, and nobody
     // writes to them.
     let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-    let Some(tls) = headers.iter().find(|header| header.p_type == libc::PT_TLS) else { return 0 };
+    let Some(tls) = thread_locals(headers) else { return 0 };
     let name_len = if info.dlpi_name.is_null() {
         0
     } else {
@@ -165,7 +170,20 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, size: usize, data: *mu
     };
     let parts = [info.dlpi_name.addr(), info.dlpi_phdr.addr(), image];
     // SAFETY: the name and the headers are as long as was just found (of a name that is null, no
-    // byte is read); the image is a part of the module that is mapped and readable (L2).
+    // byte is read); the image is a part of the module that is mapped (L2) and readable (L3).
     unsafe { walk.add(entry, parts) };
     0
+}
+
+/// Returns the header of a module's thread-locals, if it makes sense (L3).
+fn thread_locals(headers: &[libc::Elf64_Phdr]) -> Option<&libc::Elf64_Phdr> {
+    let mut all = headers.iter().filter(|header| header.p_type == libc::PT_TLS);
+    let (Some(tls), None) = (all.next(), all.next()) else { return None };
+    let image = tls.p_vaddr..tls.p_vaddr.checked_add(tls.p_filesz)?;
+    let has_image = |it: &libc::Elf64_Phdr| {
+        let is_readable = it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_R != 0;
+        let end = it.p_vaddr.saturating_add(it.p_memsz);
+        is_readable && it.p_vaddr <= image.start && image.end <= end
+    };
+    (image.is_empty() || headers.iter().any(has_image)).then_some(tls)
 }

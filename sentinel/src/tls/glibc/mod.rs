@@ -13,7 +13,7 @@
 //!   until its number is noted. `dladdr` takes the same lock. So after it returns, every load that
 //!   was listed before the call is complete: its number is noted with a generation of its own, and
 //!   what `dl_iterate_phdr` reports of it from then on is the calling thread's block of *this*
-//!   module, of the size in its program headers, or nothing.
+//!   module, of the size in its one header of thread-locals (L3), or nothing.
 //! - **P3 (loads in order).** A module that is followed by `n` others in the list is none of the
 //!   last `n` that were loaded (L1). So it is complete if all loads but the last `n` are.
 //! - **P4 (not from inside).** The lock is recursive, so P2 does not hold on a thread that is
@@ -75,7 +75,7 @@ pub(crate) fn census() -> Result<(Listing, View), Unsupported> {
             return Err(Unsupported::new("glibc keeps its thread-locals in an unknown way"));
         }
         // B2: nothing has changed this thread's entries since the walk, all loads are complete
-        // (P2), and V1 was compared.
+        // (P2), the sizes are those that the linker believes (L3), and V1 was compared.
         return Ok((listing, View::new(generation, blocks, pending)));
     }
 }

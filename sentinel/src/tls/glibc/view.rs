@@ -4,8 +4,8 @@
 //!   whose blocks it holds, and before that thread's storage is given back, which is after the last
 //!   Rust destructor.
 //! - **B2 (proof).** A [`Block`] is made by [`census`](super::census) alone, which proves that the
-//!   thread's entry for the module was this module's, of this size, when the vector had reached the
-//!   view's generation.
+//!   thread's entry for the module was this module's, of this size (P2, L3), when the vector had
+//!   reached the view's generation.
 //! - **B3 (life).** A block is freed only by its own thread: when that thread brings its vector up
 //!   to date, which raises the generation, or when it ends. So a block is mapped as long as the
 //!   generation is the view's, whatever other threads load and unload. Others may *write* to a
