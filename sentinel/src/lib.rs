@@ -136,6 +136,7 @@ mod probe;
 mod report;
 mod rule;
 mod sentinel;
+mod source;
 mod symbols;
 mod tls;
 mod verdict;

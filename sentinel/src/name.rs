@@ -1,5 +1,7 @@
 //! From a symbol to the path that a person wrote.
 
+use std::fmt::{self, Write};
+
 use rustc_demangle::try_demangle;
 
 /// What `thread_local!` calls the static inside the one that the user named.
@@ -23,14 +25,16 @@ impl Name {
     /// Reads a symbol in rustc's legacy or v0 mangling, or of C; `None` if it is longer than the
     /// allowance.
     pub(super) fn within(allowance: &mut Allowance, symbol: &str) -> Option<Name> {
+        if allowance.left() == 0 {
+            return None;
+        }
         let Ok(demangled) = try_demangle(symbol) else {
             let name = || Name { path: symbol.into(), crates: Vec::new() };
             return allowance.spend(symbol.len()).then(name);
         };
-        let full = format!("{demangled}");
-        if !allowance.spend(full.len()) {
-            return None;
-        }
+        let mut full = Text { written: String::new(), allowance };
+        write!(full, "{demangled}").ok()?;
+        let full = full.written;
         let short = format!("{demangled:#}");
         let components = split(&short, "::");
         let path = tidy(&components);
@@ -98,6 +102,22 @@ impl Allowance {
         let is_enough = len <= self.0;
         self.0 = self.0.saturating_sub(len);
         is_enough
+    }
+}
+
+/// What is written of a path while there is allowance for it, and no more.
+struct Text<'a> {
+    written: String,
+    allowance: &'a mut Allowance,
+}
+
+impl Write for Text<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if !self.allowance.spend(more.len()) {
+            return Err(fmt::Error);
+        }
+        self.written.push_str(more);
+        Ok(())
     }
 }
 

@@ -1,7 +1,6 @@
 //! Reading the thread-locals that an ELF file declares.
 
 use std::cmp::Reverse;
-use std::ffi::CStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,9 +9,10 @@ use std::path::Path;
 
 use object::elf::{FileHeader32, FileHeader64, PT_TLS, SHN_UNDEF, STT_TLS};
 use object::read::elf::{ElfFile, FileHeader, ProgramHeader, SectionHeader, Sym, SymbolTable};
-use object::{Endianness, FileKind, Object, ObjectKind, ObjectSymbol, ReadCache, SymbolKind};
+use object::{Endianness, FileKind, Object, ObjectKind, ObjectSymbol, ReadRef, SymbolKind};
 
 use crate::name::{Allowance, Name};
+use crate::source::Source;
 
 /// A thread-local that a file's symbol table names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Symbols {
         if magic != b"\x7fELF" {
             return Err(Failure::NotElf);
         }
-        let data = ReadCache::new(file);
+        let data = Source::new(file);
         match FileKind::parse(&data).map_err(Failure::Malformed)? {
             FileKind::Elf32 => collect::<FileHeader32<Endianness>>(&data),
             FileKind::Elf64 => collect::<FileHeader64<Endianness>>(&data),
@@ -98,9 +98,9 @@ impl Symbols {
     }
 }
 
-type Elf<'data, H> = ElfFile<'data, H, &'data ReadCache<File>>;
+type Elf<'data, H> = ElfFile<'data, H, &'data Source>;
 
-fn collect<H: FileHeader<Endian = Endianness>>(data: &ReadCache<File>) -> Result<Symbols, Failure> {
+fn collect<H: FileHeader<Endian = Endianness>>(data: &Source) -> Result<Symbols, Failure> {
     let file = Elf::<H>::parse(data).map_err(Failure::Malformed)?;
     if !matches!(file.kind(), ObjectKind::Executable | ObjectKind::Dynamic) {
         // In what is not linked yet a thread-local has no place in a block.
@@ -128,7 +128,7 @@ fn collect<H: FileHeader<Endian = Endianness>>(data: &ReadCache<File>) -> Result
             if symbol.st_type() != STT_TLS || is_undefined || offset >= block {
                 continue;
             }
-            let Some(name) = names.read(strings, symbol.st_name(endian)) else { continue };
+            let Some(name) = names.read(data, &strings, symbol.st_name(endian)) else { continue };
             // The linker's own marker for the start of the block is no variable.
             if name != "_TLS_MODULE_BASE_" {
                 list.push(Symbol { name, offset, size: to_usize(symbol.st_size(endian)) });
@@ -141,17 +141,23 @@ fn collect<H: FileHeader<Endian = Endianness>>(data: &ReadCache<File>) -> Result
     Ok(Symbols { list, unnamed, block, initialised, headers })
 }
 
-/// Returns the names of a table's symbols, one behind another.
+/// Returns where in the file the names of a table's symbols are, one behind another.
 fn strings<'data, H: FileHeader<Endian = Endianness>>(
     file: &Elf<'data, H>,
-    table: &SymbolTable<'data, H, &'data ReadCache<File>>,
-    data: &'data ReadCache<File>,
-) -> object::Result<&'data [u8]> {
+    table: &SymbolTable<'data, H, &'data Source>,
+    data: &'data Source,
+) -> object::Result<Range<u64>> {
     if table.is_empty() {
-        return Ok(&[]);
+        return Ok(0..0);
     }
-    // As a whole: of single ones `object` reads no more than four kibibytes.
-    file.elf_section_table().section(table.string_section())?.data(file.endian(), data)
+    let section = file.elf_section_table().section(table.string_section())?;
+    let (start, len) = section.file_range(file.endian()).unwrap_or_default();
+    let end = start.saturating_add(len);
+    if data.len().is_ok_and(|all| all < end) {
+        // That fails, and says why.
+        section.data(file.endian(), data)?;
+    }
+    Ok(start..end)
 }
 
 /// What reads names, and takes down whether there was one that it could not read.
@@ -163,13 +169,36 @@ struct Names {
 
 impl Names {
     /// Returns the name that starts at `start`; `None` if there is none, or none that can be read.
-    fn read<'data>(&mut self, strings: &'data [u8], start: u32) -> Option<&'data str> {
-        let rest = strings.get(start as usize..).unwrap_or_default();
-        let rest = &rest[..rest.len().min(self.symbols.left())];
-        let name = CStr::from_bytes_until_nul(rest).ok().and_then(|name| name.to_str().ok());
-        let name = name.filter(|name| !name.is_empty() && self.symbols.spend(name.len()));
+    fn read<'data>(
+        &mut self,
+        data: &'data Source,
+        strings: &Range<u64>,
+        start: u32,
+    ) -> Option<&'data str> {
+        let bytes = self.bytes(data, strings.start.saturating_add(start.into())..strings.end);
+        let name = bytes.and_then(|name| std::str::from_utf8(name).ok());
+        let name = name.filter(|name| !name.is_empty());
         self.is_any_missing |= name.is_none();
         name
+    }
+
+    /// Returns what comes before the first zero. (`object` itself would look for it no further than
+    /// four kibibytes.)
+    fn bytes<'data>(&mut self, data: &'data Source, range: Range<u64>) -> Option<&'data [u8]> {
+        let room = range.end.saturating_sub(range.start).min(self.symbols.left() as u64);
+        let mut len = room.min(256);
+        loop {
+            let bytes = data.read_bytes_at(range.start, len).ok()?;
+            if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
+                return self.symbols.spend(end).then_some(&bytes[..end]);
+            }
+            if len == room {
+                // It counts all the same, or every symbol could have as much looked at in vain.
+                self.symbols.spend(bytes.len());
+                return None;
+            }
+            len = room.min(len * 2);
+        }
     }
 
     fn demangle(&mut self, list: Vec<Symbol<&str>>) -> Vec<Symbol> {

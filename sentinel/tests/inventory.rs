@@ -4,11 +4,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cleanslate_sentinel::{Inventory, InventoryError};
 
 const PROGRAM: u16 = 2;
 const OBJECT: u16 = 1;
+
+/// The places of the tables in the list of sections.
+const SYMBOLS: usize = 1;
+const STRINGS: usize = 2;
 
 /// A file with thread-locals of eight bytes, side by side.
 struct Made {
@@ -147,4 +152,62 @@ fn a_small_file_does_not_fill_the_memory() {
     let len: usize = paths(&inventory).iter().map(|path| path.len()).sum();
     assert!((1 << 20..32 << 20).contains(&len), "{len} bytes");
     assert!(!inventory.is_complete());
+}
+
+// Broke: when the limit was reached, each further one was written out all the same.
+#[test]
+fn short_names_that_stand_for_long_paths_do_not_take_minutes() {
+    // Pairs of pairs; each refers to what it repeats by a place in the symbol.
+    let digits = "0123456789abcdefghijklmnopqrstuvwxyz";
+    let pairs = (7..22).rev().map(|place| format!("B{}_E", &digits[place..=place]));
+    let name = format!("_RINvC1a1f{}p{}E", "T".repeat(15), pairs.collect::<String>());
+    let mut made = Made::with_names([name.as_str()]);
+    made.names = vec![1; 10_000];
+    let inventory = quickly(|| made.read("pairs").unwrap());
+    assert!((1..10_000).contains(&inventory.variables().len()));
+    assert!(!inventory.is_complete());
+}
+
+// Broke: each symbol had all of it searched for an end.
+#[test]
+fn a_long_name_without_an_end_is_searched_once() {
+    let mut made = Made::with_names(["before"]);
+    made.names.resize(50_000, made.strings.len() as u32);
+    made.strings.resize(17 << 20, b'x');
+    let inventory = quickly(|| made.read("endless").unwrap());
+    assert_eq!(paths(&inventory), ["before"]);
+}
+
+/// Runs what took minutes once.
+fn quickly<R>(f: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = f();
+    assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
+    result
+}
+
+// Broke: tables were read as a whole, holes included.
+#[test]
+fn holes_do_not_fill_the_memory() {
+    let made = Made::with_names(["before", "after"]);
+    let with = |table: usize, len: u64, file: &str| {
+        let mut bytes = made.to_bytes();
+        // The table is moved to the end, where a hole follows it.
+        let [start, old] = [24, 32].map(|field| 64 + 56 + table * 64 + field);
+        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let content = number(start) as usize..(number(start) + number(old)) as usize;
+        let end = bytes.len() as u64;
+        bytes.extend_from_within(content);
+        bytes[start..start + 8].copy_from_slice(&end.to_le_bytes());
+        bytes[old..old + 8].copy_from_slice(&len.to_le_bytes());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("inventory-{file}"));
+        fs::write(&path, &bytes).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(end + len).unwrap();
+        let inventory = Inventory::read(&path);
+        fs::remove_file(&path).unwrap();
+        inventory
+    };
+    assert_eq!(paths(&with(STRINGS, 1 << 40, "names").unwrap()), ["before", "after"]);
+    assert_eq!(paths(&with(SYMBOLS, 24 << 10, "few").unwrap()), ["before", "after"]);
+    assert!(with(SYMBOLS, 24 << 24, "many").unwrap_err().is_malformed());
 }
