@@ -2,6 +2,7 @@
 
 use crate::leak::Leak;
 use crate::plan::Plan;
+use crate::symbols::Symbol;
 use crate::tls::{Identity, Loaded};
 use crate::verdict::Verdict;
 
@@ -18,19 +19,42 @@ pub(super) struct Change<'a> {
     pub(super) identity: Identity,
 }
 
+/// A thread-local that was left changed.
+struct Found<'a> {
+    symbol: Option<&'a Symbol>,
+    start: usize,
+    old: &'a [u8],
+    new: &'a [u8],
+    is_first_touch: bool,
+}
+
 impl Change<'_> {
     /// Adds a leak for each thread-local in which a byte differs.
     pub(super) fn leaks(&self, leaks: &mut Vec<Leak>) {
         let mut at = 0;
-        while let Some(further) = first_difference(&self.before[at..], &self.after[at..]) {
-            let place = self.offset + at + further;
+        while let Some(found) = self.next_leak(&mut at) {
+            let Found { symbol, start, old, new, is_first_touch } = found;
+            leaks.push(Leak::new(self.plan.module(), symbol, start, old, new, is_first_touch));
+        }
+    }
+
+    /// Returns whether there is a leak. It allocates nothing.
+    pub(super) fn is_leak(&self) -> bool {
+        self.next_leak(&mut 0).is_some()
+    }
+
+    /// Looks for a leak from `at` on, counted from the start of the run, and puts it behind it.
+    fn next_leak(&self, at: &mut usize) -> Option<Found<'_>> {
+        loop {
+            let place =
+                self.offset + *at + first_difference(&self.before[*at..], &self.after[*at..])?;
             let symbol = self.plan.symbol_at(place);
             let (start, end) = match symbol {
                 Some((symbol, _)) => (symbol.offset, symbol.offset + symbol.size),
                 None => self.unnamed_at(place),
             };
-            at = end - self.offset;
-            let bytes = start - self.offset..at;
+            *at = end - self.offset;
+            let bytes = start - self.offset..*at;
             let (old, new) = (&self.before[bytes.clone()], &self.after[bytes]);
             // If it is another module after all, it had its initial value before.
             if self.identity == Identity::PerhapsAnother && self.loaded.is_initial(start, new) {
@@ -45,11 +69,10 @@ impl Change<'_> {
                 Verdict::SameKind => self.loaded.has_same_marks(start, old, new),
                 Verdict::Allowed => true,
             };
-            if passes {
-                continue;
+            if !passes {
+                let symbol = symbol.map(|(symbol, _)| symbol);
+                return Some(Found { symbol, start, old, new, is_first_touch });
             }
-            let symbol = symbol.map(|(symbol, _)| symbol);
-            leaks.push(Leak::new(self.plan.module(), symbol, start, old, new, is_first_touch));
         }
     }
 
