@@ -60,9 +60,9 @@ impl Change<'_> {
             if self.identity == Identity::PerhapsAnother && self.loaded.is_initial(start, new) {
                 continue;
             }
-            let is_first_touch = symbol.is_some() && self.loaded.is_initial(start, old);
+            let is_first_touch = self.loaded.is_initial(start, old);
             let is_unset = |bytes| self.loaded.is_unset(start, bytes);
-            let passes = match symbol.map_or(Verdict::Watched, |(_, verdict)| verdict) {
+            let passes = match symbol.map_or(self.plan.of_module, |(_, verdict)| verdict) {
                 Verdict::Watched => false,
                 Verdict::Unset => is_unset(old) && is_unset(new),
                 Verdict::FirstTouch => is_first_touch,

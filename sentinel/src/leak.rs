@@ -307,7 +307,8 @@ impl Leak {
     /// Returns whether it was as in a fresh thread before: the task may only have brought it to
     /// life.
     ///
-    /// Always false for one without a name.
+    /// Of one without a name this is said of the words that changed, not of others beside them
+    /// that may belong to it.
     ///
     /// # Examples
     ///

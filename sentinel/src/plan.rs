@@ -16,6 +16,8 @@ pub(super) struct Plan {
     runs: Vec<(usize, usize)>,
     /// What the rules say of each of the module's symbols.
     verdicts: Vec<Verdict>,
+    /// What they say of the module, and so of bytes without a name.
+    pub(super) of_module: Verdict,
 }
 
 impl Plan {
@@ -40,7 +42,7 @@ impl Plan {
         } else if module.size > start {
             runs.push((start, module.size - start));
         }
-        let mut plan = Plan { module, runs: Vec::new(), verdicts };
+        let mut plan = Plan { module, runs: Vec::new(), verdicts, of_module };
         plan.runs = plan.without_padding(runs);
         plan
     }

@@ -110,7 +110,8 @@ impl Sentinel {
     /// Allows the first touch of thread-locals, but no later change.
     ///
     /// This is for caches that a thread fills once: the change is allowed if the thread-local was
-    /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow).
+    /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow); of what
+    /// has no name in its file, each run of words that change is looked at by itself.
     ///
     /// A first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
     /// ever see of a leak: look what it is before you allow it.

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use cleanslate_sentinel::{Inventory, Sentinel, watch};
 
@@ -123,6 +124,7 @@ fn in_the_copy(file: &str) {
     assert!(report.to_string().contains(&format!("{file} has no symbols")), "{report}");
     let lenient = Sentinel::new().allow(&format!("module:{file}"));
     assert!(lenient.watch(|| TENANT.set([3; 3])).1.is_clean());
+    the_first_touch_of_what_has_no_name_can_be_allowed(file);
     println!("the copy saw the leak");
 }
 
@@ -134,4 +136,18 @@ fn a_watch_below_a_watcher_leaves_nothing() {
     drop(watch(|| ()));
     let report = watcher.finish();
     assert!(report.is_none(), "{report:?}");
+}
+
+/// Broke: a rule for a module's first touches did not apply to what has no name.
+fn the_first_touch_of_what_has_no_name_can_be_allowed(file: &str) {
+    let once = Sentinel::new().allow_first_touch(&format!("module:{file}"));
+    thread::spawn(move || {
+        let (_, first) = once.watch(|| TENANT.set([4; 3]));
+        assert!(first.is_clean(), "{first}");
+        let (_, second) = once.watch(|| TENANT.set([5; 3]));
+        assert_eq!(second.leaks().len(), 1, "{second}");
+        assert!(!second.leaks()[0].is_first_touch());
+    })
+    .join()
+    .unwrap();
 }
