@@ -76,7 +76,7 @@ impl Ignored {
     ///
     /// In a file with symbols the whole thread-local is left out. Elsewhere it is the bytes of the
     /// value; a flag beside it by which std tells that the thread-local is alive does not belong to
-    /// it.
+    /// it. A value without bytes leaves out nothing.
     ///
     /// # Examples
     ///
@@ -91,7 +91,11 @@ impl Ignored {
     /// ```
     pub fn value<T: ?Sized>(&mut self, value: &T) {
         let start = std::ptr::from_ref(value).addr();
-        self.ranges.push(start..start + size_of_val(value));
+        let range = start..start + size_of_val(value);
+        // Where a value without bytes lies, a neighbour's may be.
+        if !range.is_empty() {
+            self.ranges.push(range);
+        }
     }
 }
 

@@ -324,6 +324,15 @@ fn what_is_ignored_is_left_out_by_address_and_nothing_else_is() {
     }
 }
 
+// Broke: whatever lay at its address was left out.
+#[test]
+fn a_value_without_bytes_hides_no_neighbour() {
+    thread_local! { static HIDDEN: [Cell<u64>; 2] = const { [Cell::new(0), Cell::new(0)] }; }
+    sentinel::ignore(|ignored| HIDDEN.with(|hidden| ignored.value(&hidden[..0])));
+    let (_, report) = sentinel::watch(|| HIDDEN.with(|hidden| hidden[0].set(1)));
+    assert_eq!(report.leaks().len(), 1, "{report}");
+}
+
 #[test]
 fn a_list_that_panics_costs_nothing_but_itself() {
     struct Bomb;
