@@ -16,6 +16,7 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<usize> = const { Cell::new(0) };
     static CACHE: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -27,11 +28,13 @@ static ALLOCATOR: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        LIVE.set(LIVE.get().wrapping_add(layout.size()));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(block, layout) }
     }
@@ -61,4 +64,19 @@ fn a_change_that_the_rules_let_pass_allocates_nothing_and_asks_nobody() {
     })
     .join()
     .unwrap();
+}
+
+// Broke: what a probe panicked with was leaked, each time.
+#[test]
+fn a_probe_that_panics_leaves_no_memory_behind() {
+    let panics = || std::panic::resume_unwind(Box::new([0_u8; 1_000]));
+    let mut watcher = Sentinel::new().probe("panics", panics).watcher().unwrap();
+    let mut once = || {
+        watcher.begin();
+        drop(watcher.finish());
+    };
+    once();
+    let before = LIVE.get();
+    (0..10).for_each(|_| once());
+    assert_eq!(LIVE.get(), before);
 }
