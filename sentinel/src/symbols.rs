@@ -52,13 +52,18 @@ pub(super) enum Failure {
 impl Failure {
     /// Returns whether the file may be readable later: no descriptor or memory was free, say.
     ///
-    /// Only what tells of the file itself is for good.
+    /// Whatever else a system says of a path or a file may stay so.
     pub(super) fn is_temporary(&self) -> bool {
-        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
         let Failure::Io(error) = self else { return false };
-        !matches!(error.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory)
+        matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock)
+            || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
     }
 }
+
+/// Linux's numbers for no free descriptor, in the system and in the process. They have no kind.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,11 +95,14 @@ impl Symbols {
             return Err(Failure::NotElf);
         }
         let data = Source::new(file);
-        match FileKind::parse(&data).map_err(Failure::Malformed)? {
-            FileKind::Elf32 => collect::<FileHeader32<Endianness>>(&data),
-            FileKind::Elf64 => collect::<FileHeader64<Endianness>>(&data),
-            _ => Err(Failure::NotElf),
-        }
+        let symbols = match FileKind::parse(&data).map_err(Failure::Malformed) {
+            Ok(FileKind::Elf32) => collect::<FileHeader32<Endianness>>(&data),
+            Ok(FileKind::Elf64) => collect::<FileHeader64<Endianness>>(&data),
+            Ok(_) => Err(Failure::NotElf),
+            Err(failure) => Err(failure),
+        };
+        // What the system refused to read only looks malformed.
+        data.into_failure().map_or(symbols, |error| Err(Failure::Io(error)))
     }
 }
 
