@@ -70,6 +70,17 @@ impl Name {
         }
     }
 
+    /// Returns the path, without parameters, of the type for which the trait is implemented that
+    /// the declaration is a part of; `None` if that may be in another crate than the type.
+    pub(super) fn implementor(&self) -> Option<&str> {
+        let [of, _] = implementation(split(&self.path, "::")[0])[..] else { return None };
+        let mut path = of.trim_start_matches('&');
+        path = path.strip_prefix("mut ").unwrap_or(path);
+        path = path.split_once('<').map_or(path, |(path, _)| path);
+        let (name, _) = path.split_once("::")?;
+        (self.crate_name() == Some(name)).then_some(path)
+    }
+
     /// Returns whether it comes from a Rust crate, and that from one that `is_it` says yes to.
     pub(super) fn is_of(&self, is_it: impl Fn(&str) -> bool) -> bool {
         !self.crates.is_empty() && self.crates.iter().all(|name| is_it(name))
@@ -381,6 +392,25 @@ mod tests {
         assert!(name.is_rust() && name.is_of(|name| ["log", "app"].contains(&name)));
         assert!(!name.is_of(|name| name == "log") && !name.is_of(|name| name == "app"));
         check(&symbol("app"), "<app::Span as app::Audit>::audit::X", Some("app"));
+    }
+
+    #[test]
+    fn an_implementation_in_the_types_crate_is_found_by_the_type() {
+        let implementor = |path: &str, crate_name| {
+            Name::of_crate(path, Some(crate_name)).implementor().map(str::to_owned)
+        };
+        let store = Some("app::cache::Store".to_owned());
+        for of in ["Store", "Store<log::Span>", "Store<T>"] {
+            let path = format!("<app::cache::{of} as core::ops::drop::Drop>::drop::X");
+            assert_eq!(implementor(&path, "app"), store);
+            let path = format!("<&mut app::cache::{of} as core::ops::Add<u8>>::add::X");
+            assert_eq!(implementor(&path, "app"), store);
+            assert_eq!(implementor(&path, "log"), None);
+        }
+        for of in ["(app::A, app::B)", "[app::A]", "u8", "T", "<app::A as app::B>::C"] {
+            assert_eq!(implementor(&format!("<{of} as app::Tr>::f::X"), "app"), None);
+        }
+        assert_eq!(implementor("app::cache::X", "app"), None);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::name::{Name, is_std};
 use crate::verdict::Verdict;
 
 /// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
-/// the name of a crate or module stands for all that is in it.
+/// the name of a crate or module stands for all that is in it, and that of a type for traits
+/// implemented for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern(Box<str>);
 
@@ -17,11 +18,11 @@ impl Pattern {
         if !self.0.contains("::") && name.is_of(|it| glob(&self.0, it)) {
             return true;
         }
-        let path = &*name.path;
-        if glob(&self.0, path) {
-            return true;
-        }
-        path.match_indices("::").any(|(at, _)| glob(&self.0, &path[..at]))
+        let mut paths = [Some(&*name.path), name.implementor()].into_iter().flatten();
+        paths.any(|path| {
+            let mut ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
+            ends.any(|end| glob(&self.0, &path[..end]))
+        })
     }
 }
 
@@ -175,6 +176,26 @@ mod tests {
         assert_eq!(rules.on_name(&name("app::cached::X"), false), Verdict::Watched);
         assert_eq!(rules.on_name(&name("other::a::b::X"), false), Verdict::FirstTouch);
         assert_eq!(rules.on_name(&name("another::X"), false), Verdict::Watched);
+    }
+
+    // Broke: its path starts with `<`, and no name of a module does.
+    #[test]
+    fn the_name_of_a_type_or_its_module_stands_for_traits_implemented_for_it() {
+        let dropped = "<app::cache::Store as core::ops::drop::Drop>::drop::DROPPED";
+        for (pattern, verdict) in [
+            ("app::cache", Verdict::Allowed),
+            ("app::cache::Store", Verdict::Allowed),
+            ("app::cach", Verdict::Watched),
+            ("app::cache::Store::drop", Verdict::Watched),
+            ("core::ops", Verdict::Watched),
+        ] {
+            let mut rules = Rules::strict();
+            rules.add(pattern, Verdict::Allowed);
+            let of = |crate_name| rules.on_name(&Name::of_crate(dropped, crate_name), false);
+            assert_eq!(of(Some("app")), verdict, "{pattern}");
+            // It may be another crate's.
+            assert_eq!(of(None), Verdict::Watched, "{pattern}");
+        }
     }
 
     #[test]

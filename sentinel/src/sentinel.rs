@@ -86,8 +86,9 @@ impl Sentinel {
     /// Allows thread-locals to change.
     ///
     /// The pattern is a path, as a report shows it; `*` stands for any characters, and the name of
-    /// a crate or a module stands for all that is in it. `module:libfoo.so*` stands for all that a
-    /// shared library or program contains, for files without symbols.
+    /// a crate or a module stands for all that is in it, and for the implementations of traits for
+    /// its types in their crate. `module:libfoo.so*` stands for all that a shared library or
+    /// program contains, for files without symbols.
     ///
     /// Unless rustc is told to use the mangling `v0`, the symbol of what is declared inside of an
     /// `impl a::Trait for b::Type` does not say which of the two crates that is in. The name of one
