@@ -49,41 +49,58 @@ struct Version {
 }
 
 /// Reading a symbol table takes milliseconds, so each is read once in a process.
-static MODULES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+static MODULES: Mutex<Memory> = Mutex::new(Memory(Vec::new()));
+
+/// The files that were asked for, the last one last.
+struct Memory(Vec<Known>);
 
 /// How many files are remembered. A program may load ever other plugins.
 const REMEMBERED: usize = 256;
+
+impl Memory {
+    fn of(&mut self, loaded: &Loaded) -> Result<Arc<Module>, Unsupported> {
+        let path = file_of(loaded);
+        let version = version_of(&path);
+        let origin = Origin { path, headers: loaded.headers.clone(), size: loaded.size };
+        let place = self.0.iter().position(|known| known.origin == origin);
+        let known = place.map(|place| self.0.remove(place));
+        let known = match known {
+            Some(known) if known.version == version => known,
+            known => match (Module::read(&origin), known) {
+                (Err(why), before) => {
+                    self.0.extend(before);
+                    return Err(why);
+                }
+                (Ok(read), before) => {
+                    let before = before.map(|known| known.module);
+                    let before = before.filter(|_| read.symbols.is_empty());
+                    Known { origin, version, module: before.unwrap_or_else(|| Arc::new(read)) }
+                }
+            },
+        };
+        let module = Arc::clone(&known.module);
+        if self.0.len() == REMEMBERED {
+            self.0.remove(0);
+        }
+        self.0.push(known);
+        Ok(module)
+    }
+}
 
 impl Module {
     /// Finds or reads what is known of a loaded module.
     ///
     /// A file that has no symbols, is no longer there or is not the one that was loaded gives a
     /// module without names, if it had none when it was read before: what is removed, replaced or
-    /// stripped under a program stays loaded as it was.
+    /// stripped under a program stays loaded as it was. A file with the same program headers passes
+    /// for the one that was loaded.
     ///
     /// # Errors
     ///
     /// Returns a temporary error if the file may be readable later. That is not remembered: a name
     /// that is missing for a moment must not be missing for the life of the process.
     pub(super) fn of(loaded: &Loaded) -> Result<Arc<Module>, Unsupported> {
-        let path = file_of(loaded);
-        let version = version_of(&path);
-        let origin = Origin { path, headers: loaded.headers.clone(), size: loaded.size };
-        let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = modules.iter().position(|known| known.origin == origin);
-        if let Some(known) = place.map(|place| &modules[place]) {
-            if known.version == version {
-                return Ok(Arc::clone(&known.module));
-            }
-        }
-        let read = Arc::new(Module::read(&origin)?);
-        let before = place.map(|place| modules.remove(place).module);
-        let module = before.filter(|_| read.symbols.is_empty()).unwrap_or(read);
-        if modules.len() == REMEMBERED {
-            modules.remove(0);
-        }
-        modules.push(Known { origin, version, module: Arc::clone(&module) });
-        Ok(module)
+        MODULES.lock().unwrap_or_else(PoisonError::into_inner).of(loaded)
     }
 
     fn read(origin: &Origin) -> Result<Module, Unsupported> {
@@ -144,9 +161,10 @@ fn version_of(path: &Path) -> Option<Version> {
 #[cfg(all(test, unix))]
 mod tests {
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
     use std::{env, fs, os, process};
 
-    use super::{Module, before_deletion};
+    use super::{Memory, Module, REMEMBERED, before_deletion};
     use crate::symbols::Symbols;
     use crate::tls::Loaded;
 
@@ -186,6 +204,21 @@ mod tests {
         let other = Module::of(&loaded(&file, headers.clone(), block + 8)).unwrap();
         fs::remove_file(&file).unwrap();
         assert!(other.symbols.is_empty());
+    }
+
+    // Broke: the one that was read first was, also if it had just been asked for.
+    #[test]
+    fn the_file_that_nobody_has_asked_for_for_longest_is_forgotten() {
+        let mut memory = Memory(Vec::new());
+        let mut of = |number| memory.of(&loaded(&place("gone"), Vec::new(), number)).unwrap();
+        let first = of(1);
+        let second = of(2);
+        for number in 3..3 + REMEMBERED {
+            assert!(Arc::ptr_eq(&of(1), &first), "before {number}");
+            of(number);
+        }
+        assert!(Arc::ptr_eq(&of(1), &first));
+        assert!(!Arc::ptr_eq(&of(2), &second));
     }
 
     // Broke: nothing was watched any more, since each such path might have led somewhere later.
