@@ -21,6 +21,9 @@ fn main() {
     library(&out, "stripped", &["-s"]);
     // A module whose thread-locals come with the thread, not at the first use.
     library(&out, "early", &["-ftls-model=initial-exec"]);
+    // So it is with descriptors, while there is room for it beside those that every thread has.
+    let dialect = if cfg!(target_arch = "aarch64") { "desc" } else { "gnu2" };
+    library(&out, "described", &[&format!("-mtls-dialect={dialect}")]);
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=dylib=corpus_shared");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", out.display());
