@@ -48,7 +48,9 @@ pub struct Stats {
     /// Worker threads that were replaced by fresh ones.
     pub renewed: u64,
     /// How often a task left a thread-local changed, as the sentinel saw, calls that reduce results
-    /// and the drop of a result that nobody asked for included; 0 in a pool without one, which does not look.
+    /// included; 0 in a pool without one, which does not look. What the pool drops or pulls for a
+    /// task outside of it, such as a result that nobody asked for, counts by itself: such a task
+    /// may count twice.
     pub leaks: u64,
 }
 
