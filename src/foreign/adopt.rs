@@ -19,8 +19,9 @@ const ROUNDS: usize = 3;
 /// Makes a carrier that empties a foreign thread-local for each task and puts it back afterwards.
 ///
 /// Takes a `&'static LocalKey<Cell<T>>` or `&'static LocalKey<RefCell<T>>`. Each task finds
-/// `T::default()` in it (but not the pulls of a pool's map, around which no carrier is attached). What the task leaves there is dropped when the task ends, after its slots
-/// and before its completion can be observed; what the surrounding code had there is put back.
+/// `T::default()` in it (but not the pulls of a pool's map, around which no carrier is attached).
+/// What the task leaves there is dropped when the task ends, after its slots and before its
+/// completion can be observed; what the surrounding code had there is put back.
 ///
 /// The key is initialised by the first task on a thread, if nobody did before: std offers no way to
 /// ask whether it is. What the drop of a left value puts into the key is dropped in the same way,

@@ -20,8 +20,8 @@ pub(super) const EXTRA: usize = 4096;
 /// Clean-ups that may lie on one another, each called by a drop of the one below.
 const NESTED: u32 = 32;
 
-/// Returns whether a value that a drop has left is not to be dropped any more. Counts the drop if it
-/// is.
+/// Returns whether a value that a drop has left is not to be dropped any more. Counts the drop if
+/// it is.
 #[cold]
 pub(super) fn is_recurring(generation: u32, extra: &mut usize) -> bool {
     if generation >= ROUNDS || *extra == 0 {

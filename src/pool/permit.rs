@@ -23,8 +23,8 @@ impl Pool {
     /// future is no such task: it waits.) The waker is called where a task begins, before it runs:
     /// one of your own must not wait for that task.
     ///
-    /// It keeps the place that it was handed until it is polled or dropped. So do not block for room
-    /// (in [`submit`](Self::submit), a scope or an `imap`) on the thread that is to poll it.
+    /// It keeps the place that it was handed until it is polled or dropped. So do not block for
+    /// room (in [`submit`](Self::submit), a scope or an `imap`) on the thread that is to poll it.
     ///
     /// # Errors
     ///

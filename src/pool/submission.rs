@@ -28,8 +28,8 @@ impl Pool {
     /// # Panics
     ///
     /// Panics if a slot that the task would inherit is inside its own `with_mut`, if its `Clone`
-    /// panics, or the function that makes its value (`with = f`), or if a carrier of the pool cannot
-    /// capture.
+    /// panics, or the function that makes its value (`with = f`), or if a carrier of the pool
+    /// cannot capture.
     ///
     /// # Examples
     ///

@@ -140,10 +140,10 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
 /// their lease.
 ///
 /// The instances end with the worker, before the destructors of its thread-locals; what their drop
-/// throws is contained, and told to the pool's [hook](crate::PoolBuilder::panic_hook). A thread
-/// of no pool keeps its own in the same way, and nobody is told; code there that runs in no task
-/// keeps the instance that it has used until the thread ends, so tasks lease another. A suspended future gives its lease back,
-/// so each poll may find another instance.
+/// throws is contained, and told to the pool's [hook](crate::PoolBuilder::panic_hook). A thread of
+/// no pool keeps its own in the same way, and nobody is told; code there that runs in no task keeps
+/// the instance that it has used until the thread ends, so tasks lease another. A suspended future
+/// gives its lease back, so each poll may find another instance.
 ///
 /// It is on purpose that the next task finds what this one left in there: use
 /// [`task_local!`](crate::task_local) for everything that it should not find.

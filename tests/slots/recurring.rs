@@ -1,5 +1,5 @@
-//! Slots that keep coming back by way of a frame of their own: that of a copy's drop, of a task that
-//! a drop runs, of a future or an owner that it has left.
+//! Slots that keep coming back by way of a frame of their own: that of a copy's drop, of a task
+//! that a drop runs, of a future or an owner that it has left.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
