@@ -1,17 +1,16 @@
 //! What pools have in common, so that code can be generic over which one it runs on.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::pool::Pool;
 
 /// A pool that maps a function over items, each of them a task of its own.
 ///
 /// For code that is to run on more than one kind of pool. It is `Sync`, so that items can map in
-/// turn; a reference to one is one, and so is an `Arc`, so that a type can own, borrow or share it.
-/// Every item starts with fresh slots and
-/// inherits what the caller hands down when it calls; what it touches is dropped before the call
-/// returns. The results are in the order of the items.
+/// turn. (References are none, nor is an `Arc`: they would hide the pool's own methods, which take
+/// more. `Pool` is a handle that can be cloned, and so is `RayonPool`.) Every item starts with
+/// fresh slots and inherits what the caller hands down when it calls; what it touches is dropped
+/// before the call returns. The results are in the order of the items.
 ///
 /// # Panics
 ///
@@ -33,10 +32,9 @@ use crate::pool::Pool;
 /// assert_eq!(squares(&cleanslate::rayon::RayonPool::new(2).unwrap()), [1, 4, 9]);
 /// ```
 ///
-/// A type that has one, in whichever way, and maps within a map:
+/// A type that has one, and maps within a map:
 ///
 /// ```
-/// use std::sync::Arc;
 /// use cleanslate::{Executor, Pool};
 ///
 /// struct Grid<E>(E);
@@ -48,9 +46,7 @@ use crate::pool::Pool;
 /// }
 ///
 /// let pool = Pool::new(2).unwrap();
-/// let rows = [vec![1, 2], vec![3]];
-/// assert_eq!(Grid(&pool).sums(&rows), [5, 9]);
-/// assert_eq!(Grid(Arc::new(pool)).sums(&rows), [5, 9]);
+/// assert_eq!(Grid(pool.clone()).sums(&[vec![1, 2], vec![3]]), [5, 9]);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not map items as tasks",
@@ -130,57 +126,37 @@ pub trait Executor: Sync {
     fn workers(&self) -> usize;
 }
 
-/// An implementation whose methods are called on `$on`, for a `&self`.
-macro_rules! forwards {
-    ($this:ident => $on:expr) => {
-        #[track_caller]
-        fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
-        where
-            I: IntoIterator<Item: Send, IntoIter: Send>,
-            F: Fn(I::Item) -> R + Sync,
-            R: Send,
-        {
-            let $this = self;
-            $on.map(items, f)
-        }
-
-        #[track_caller]
-        fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
-        where
-            T: Sync,
-            F: Fn(&'s T) -> R + Sync,
-            R: Send,
-        {
-            let $this = self;
-            $on.map_slice(items, f)
-        }
-
-        #[track_caller]
-        fn map_range<F, R>(&self, range: Range<usize>, f: F) -> Vec<R>
-        where
-            F: Fn(usize) -> R + Sync,
-            R: Send,
-        {
-            let $this = self;
-            $on.map_range(range, f)
-        }
-
-        fn workers(&self) -> usize {
-            let $this = self;
-            $on.workers()
-        }
-    };
-}
-
 impl Executor for Pool {
-    // Its own methods have the same names, and come first.
-    forwards!(this => this);
-}
+    #[track_caller]
+    fn map<I, F, R>(&self, items: I, f: F) -> Vec<R>
+    where
+        I: IntoIterator<Item: Send, IntoIter: Send>,
+        F: Fn(I::Item) -> R + Sync,
+        R: Send,
+    {
+        Self::map(self, items, f)
+    }
 
-impl<E: Executor> Executor for &E {
-    forwards!(this => **this);
-}
+    #[track_caller]
+    fn map_slice<'s, T, F, R>(&self, items: &'s [T], f: F) -> Vec<R>
+    where
+        T: Sync,
+        F: Fn(&'s T) -> R + Sync,
+        R: Send,
+    {
+        Self::map_slice(self, items, f)
+    }
 
-impl<E: Executor + Send> Executor for Arc<E> {
-    forwards!(this => **this);
+    #[track_caller]
+    fn map_range<F, R>(&self, range: Range<usize>, f: F) -> Vec<R>
+    where
+        F: Fn(usize) -> R + Sync,
+        R: Send,
+    {
+        Self::map_range(self, range, f)
+    }
+
+    fn workers(&self) -> usize {
+        Self::workers(self)
+    }
 }

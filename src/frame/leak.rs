@@ -9,8 +9,8 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 ///
 /// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the
 /// value of the last round is leaked and the task fails with an error that names the slot; so is
-/// what is left where more than 32 clean-ups lie on one another, each of which was called by a drop
-/// of the one below. A value that is in use when its task ends (the process exits from within
+/// what is left where clean-ups, each of which was called by a drop of the one below, have used up
+/// the stack. A value that is in use when its task ends (the process exits from within
 /// `with`, or a stackful coroutine was suspended there) is leaked too; so is a closure that a pool
 /// has not let in, if 64 drops of such closures lie below (each has submitted the next one), and
 /// one that a scope has to end where even its drop would

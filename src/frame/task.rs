@@ -35,10 +35,11 @@ use super::cell::RawCell;
 use super::epoch::{CLEAN, GONE, ROOT};
 use super::failure::{CleanupError, Failure};
 use super::leak;
-use super::recurring::{EXTRA, ROUNDS, in_cleanup, is_recurring};
+use super::recurring::{EXTRA, ROUNDS};
 use super::snapshot::Snapshot;
 use super::thread::{
-    self, CLEANING, DEPTH, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED, seldom,
+    self, CAPTURED, CLEANING, DEPTH, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED,
+    seldom,
 };
 use super::trail::TrailEntry;
 use super::value::{self, Header};
@@ -368,7 +369,7 @@ pub(super) fn forget_capture(thread: &Thread) {
 #[cold]
 pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
     let Some(last) = Arc::into_inner(snapshot) else { return };
-    in_cleanup(thread::current(), |may_drop| match may_drop {
+    thread::current().in_cleanup(|may_drop| match may_drop {
         true => drop(contained(|| drop(last))),
         false => leak(last),
     });
@@ -389,9 +390,24 @@ fn end_innermost(thread: &Thread, clean: u32) -> Option<CleanupError> {
         abort_out_of_order();
     }
     let error = unwind(thread);
-    // The task may have captured, and so may each drop.
-    forget_capture(thread);
+    // The task may have captured, and so may each drop; or one has suspended its coroutine.
+    if (thread.flags.get() ^ clean) & (DEPTH | CAPTURED) != 0 {
+        forget_or_abort(thread, clean);
+    }
     error
+}
+
+#[cold]
+fn forget_or_abort(thread: &Thread, clean: u32) {
+    let check_order = || {
+        if (thread.flags.get() ^ clean) & DEPTH != 0 {
+            abort_out_of_order();
+        }
+    };
+    check_order();
+    forget_capture(thread);
+    // That drops copies.
+    check_order();
 }
 
 /// The same for the frame of a task that a drop runs, of a future that it leaves, or of a copy that
@@ -402,7 +418,7 @@ fn end_in_cleanup(thread: &Thread, clean: u32) -> Option<CleanupError> {
     if clean == UNOPENED {
         return None;
     }
-    in_cleanup(thread, |may_drop| {
+    thread.in_cleanup(|may_drop| {
         if !may_drop {
             thread.trail.age(thread.epoch.get(), ROUNDS);
         }
@@ -414,7 +430,8 @@ fn end_in_cleanup(thread: &Thread, clean: u32) -> Option<CleanupError> {
 pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
     let mut error = None;
     let mut extra = EXTRA;
-    while let Some(entry) = thread.trail.pop(thread.epoch.get()) {
+    let epoch = thread.epoch.get();
+    while let Some(entry) = thread.trail.pop(epoch) {
         if let Some(fault) = undo(thread, entry, &mut extra) {
             CleanupError::add(&mut error, Some(fault));
         }
@@ -459,7 +476,7 @@ unsafe fn end_value(
     // SAFETY: alive, since the caller owns it.
     let runs_user_code = unsafe { header.as_ref() }.owes_drop();
     let dropped = if runs_user_code {
-        if generation > 0 && is_recurring(generation, extra) {
+        if generation > 0 && thread.cleanups.is_recurring(generation, extra) {
             leak::count_leak();
             return Some(CleanupError::recurring(cell.name()));
         }

@@ -25,3 +25,34 @@ fn a_frame_of_other_flags_leaves_the_thread_as_it_was() {
     assert_eq!(thread::current().flags.get(), INDIRECT);
     assert!(poll.close().is_none() && thread::current().is_on_root());
 }
+
+/// Names a process in which the test is the child.
+const CHILD: &str = "CLEANSLATE_SUSPENDS_IN_A_DROP";
+
+/// Its drop leaves a frame open on top of its task's, as a coroutine does that it suspends.
+struct Suspends;
+
+impl Drop for Suspends {
+    fn drop(&mut self) {
+        let mut on_top = Box::new(Open::<0>::new());
+        on_top.enter(None);
+        crate::frame::leak(on_top);
+    }
+}
+
+crate::task_local! { static SUSPENDS: Option<Suspends> = None; }
+
+// Broke: nobody looked after the drops, and the frames were closed in the wrong order.
+#[test]
+fn a_drop_that_suspends_its_coroutine_is_noticed_when_it_comes_back() {
+    if std::env::var_os(CHILD).is_some() {
+        let ended = run(None, || SUSPENDS.set(Some(Suspends)));
+        unreachable!("{ended:?}");
+    }
+    let name =
+        "frame::task_tests::a_drop_that_suspends_its_coroutine_is_noticed_when_it_comes_back";
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("a coroutine was suspended"), "{said}");
+}

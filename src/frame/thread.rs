@@ -33,6 +33,7 @@ use std::sync::Arc;
 use super::cell::RawCell;
 use super::epoch::{CLEAN, FIRST, GONE, ROOT};
 use super::permanent;
+use super::recurring::{Cleanups, GENERATION};
 use super::snapshot::{Inheritance, Snapshot};
 use super::trail::Trail;
 
@@ -55,8 +56,7 @@ pub(super) const NESTED: u32 = 1 << 5;
 pub(super) const DROPS: u32 = 1 << 6;
 /// A clean-up runs, of the innermost task or of one below, and may have called user code.
 pub(super) const CLEANING: u32 = 1 << 7;
-/// How many drops of one clean-up led to the one that runs. This is one: see `recurring.rs`.
-pub(super) const GENERATION: u32 = 1 << 8;
+/// How many drops of one clean-up led to the one that runs, times `GENERATION`.
 const GENERATIONS: u32 = 0xf * GENERATION;
 /// On how many others the innermost frame lies, and one more while a value is made of what it
 /// inherits. So one that is closed before what is above it is noticed.
@@ -106,8 +106,7 @@ pub(crate) struct Thread {
     /// How deep the innermost frame is in which what the user threw is being dropped, if there is
     /// one: see [`discard`](super::discard).
     pub(super) discards: Cell<Option<u32>>,
-    /// How many clean-ups lie on one another: see `recurring.rs`.
-    pub(super) cleanups: Cell<u32>,
+    pub(super) cleanups: Cleanups,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
@@ -138,7 +137,7 @@ impl Thread {
             at_end: Cell::new(None),
             changes: Cell::new(0),
             discards: Cell::new(None),
-            cleanups: Cell::new(0),
+            cleanups: Cleanups::new(),
         }
     }
 
@@ -218,12 +217,34 @@ impl Thread {
         self.flags.get() & DEPTH | u32::from(self.is_in_frame())
     }
 
+    /// Notes how large the stack of this thread is, which has just begun.
+    pub(crate) fn begin_stack(&self, size: usize) {
+        self.cleanups.set_stack(size);
+    }
+
+    /// Notes that a task cannot run, since too many lie on one another.
+    #[cold]
+    pub(crate) fn note_too_deep(&self) {
+        self.cleanups.end();
+    }
+
     /// Notes that a clean-up is about to drop a value of this generation: what the drop touches is
     /// of the next one. Whoever ends the task puts the flags back.
     #[inline]
     pub(super) fn begin_drop(&self, generation: u32) {
         let others = self.flags.get() & !(GENERATIONS | CLEANING);
         self.flags.set(others + generation + (GENERATION | CLEANING));
+    }
+
+    /// Calls a part of a clean-up that drops things, which may have been called by another one; see
+    /// [`Cleanups::run`].
+    #[cold]
+    pub(super) fn in_cleanup<R>(&self, part: impl FnOnce(bool) -> R) -> R {
+        let was = self.flags.get() & CLEANING;
+        self.flags.set(self.flags.get() | CLEANING);
+        let result = self.cleanups.run(part);
+        self.flags.set(self.flags.get() & !CLEANING | was);
+        result
     }
 
     /// Notes a declared slot's cell, which this thread has never touched before.
