@@ -181,11 +181,25 @@ impl Cli {
             // `example | head`
             Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
             Err(error) => {
-                drop(writeln!(io::stderr(), "{}: {error}", self.name));
+                drop(writeln!(io::stderr(), "{}: {}", self.name, in_full(&*error)));
                 ExitCode::FAILURE
             }
         }
     }
+}
+
+/// What an error says, and what caused it, unless it has said so.
+fn in_full(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {

@@ -140,14 +140,15 @@ pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String
     Ok((tally, lines))
 }
 
-/// Serves until Ctrl-C or a SIGTERM, and prints the access log.
+/// Serves until Ctrl-C or a SIGTERM, and prints the access log. A second one ends it at once.
 pub(crate) fn serve_until_interrupted(
     port: u16,
     pool: &Arc<Pool>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     static STOP: Event = Event::new();
-    ctrlc::set_handler(|| STOP.set())?;
+    // The second time at once: nobody may read the log.
+    ctrlc::set_handler(|| if STOP.is_set() { std::process::exit(130) } else { STOP.set() })?;
     let (server, url) = open(port)?;
     writeln!(out, "listening on {url}, until Ctrl-C; say who you are with -H 'X-User: alice'")?;
     out.flush()?;

@@ -71,9 +71,7 @@ pub(crate) fn run(
     err: &mut impl Write,
 ) -> u8 {
     let ended = match args::parse(args) {
-        Ok(Asked::Help) => {
-            out.write_all(args::HELP.as_bytes()).map(|()| exit::CLEAN).map_err(cannot_write)
-        }
+        Ok(Asked::Help) => all_read(out.write_all(args::HELP.as_bytes())).map(|()| exit::CLEAN),
         Ok(Asked::Run(plan)) => demonstrate(&plan, screen, out, err),
         Err(wrong) => {
             let _told = writeln!(err, "leak_demo: {wrong}\n\n{}", args::USAGE);
@@ -81,23 +79,22 @@ pub(crate) fn run(
         }
     };
     ended.unwrap_or_else(|Failure(why)| {
-        if why.is_empty() {
-            return exit::CLEAN;
-        }
         let _told = writeln!(err, "leak_demo: {why}");
         exit::CANNOT_RUN
     })
 }
 
-/// Why it could not be done, in words; without any if whoever reads the output has gone away.
+/// Why it could not be done, in words.
 #[derive(Debug)]
 struct Failure(String);
 
-fn cannot_write(error: io::Error) -> Failure {
-    match error.kind() {
-        // `leak_demo | head` has read what it wanted.
-        ErrorKind::BrokenPipe => Failure(String::new()),
-        _ => Failure(format!("cannot write: {error}")),
+/// Whoever reads the output may go away: `leak_demo | head` has read what it wanted.
+fn all_read(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure(format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -119,20 +116,20 @@ fn demonstrate(
     }
 
     let mut text = table::Text::new(&mut *out, screen.colour);
-    if !plan.json {
-        text.open(plan).map_err(cannot_write)?;
-    }
+    let opened = if plan.json { Ok(()) } else { text.open(plan) };
     let done = run_all(plan, screen)?;
-    if plan.json {
-        writeln!(out, "{:#}", json::object(plan, &done)).map_err(cannot_write)?;
-    } else {
-        text.close(&done).map_err(cannot_write)?;
-    }
-    out.flush().map_err(cannot_write)?;
+    let written = match opened {
+        Ok(()) if plan.json => writeln!(out, "{:#}", json::object(plan, &done)),
+        Ok(()) => text.close(&done),
+        Err(error) => Err(error),
+    };
+    let written = written.and_then(|()| out.flush());
+    // Also where nobody reads the output, or it cannot be written.
     for (path, mut file, draw) in files {
         file.write_all(draw(plan, &done).as_bytes()).map_err(|error| cannot_create(path, error))?;
         let _told = writeln!(err, "wrote {}", path.display());
     }
+    all_read(written)?;
     Ok(if rows::kept_promise(&done) { exit::CLEAN } else { exit::LEAKED })
 }
 

@@ -82,12 +82,15 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_runs() {
     }
 }
 
-/// A full disk.
-struct Full;
+/// An output to which nothing can be written, for this reason.
+struct Cannot(io::ErrorKind);
 
-impl Write for Full {
+/// A full disk.
+const FULL: Cannot = Cannot(io::ErrorKind::StorageFull);
+
+impl Write for Cannot {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::StorageFull.into())
+        Err(self.0.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -100,12 +103,28 @@ impl Write for Full {
 fn whoever_cannot_be_told_of_the_files_still_gets_them() {
     let (svg, html) = (file("untold.svg"), file("untold.html"));
     let args = ["--tasks", "50", "--svg", &svg, "--html", &html].map(Into::into);
-    assert_eq!(leak_demo::run(args, Screen::default(), &mut Vec::new(), &mut Full), 0);
+    assert_eq!(leak_demo::run(args, Screen::default(), &mut Vec::new(), &mut { FULL }), 0);
     for path in [svg, html] {
         assert!(std::fs::metadata(&path).is_ok_and(|written| written.len() > 0), "{path}");
     }
     let told = demo(&["--tasks", "50", "--svg", &file("told.svg")]).err;
     assert_eq!(told, format!("wrote {}\n", file("told.svg")));
+}
+
+// Broke: the files were left empty, and the code said that all was well.
+#[test]
+fn who_reads_no_output_still_gets_the_files() {
+    for (mut out, code) in [(Cannot(io::ErrorKind::BrokenPipe), 0), (FULL, 3)] {
+        for more in [&[][..], &["--json"]] {
+            let svg = file("unread.svg");
+            let args = ["--tasks", "50", "--svg", &svg];
+            let args = args.iter().chain(more).map(Into::into);
+            let ended = leak_demo::run(args, Screen::default(), &mut out, &mut Vec::new());
+            assert_eq!(ended, code, "{more:?}");
+            assert!(std::fs::metadata(&svg).is_ok_and(|written| written.len() > 0), "{more:?}");
+            std::fs::remove_file(svg).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! It serves as `axum::serve` does: with no limit of time for a request's head or for reading the
 //! answer, and none for the number of connections, and without an answer for a client that closes
 //! its side before it has it. What strangers reach wants a proxy before it. `request_server` has
-//! all of these limits but that of reading the answer, by hyper's own builder.
+//! all of these limits but that of reading the answer, by hyper's own builder. Its log goes to the
+//! standard output: while nobody reads that it answers nobody, and does not stop.
 
 mod check;
 #[path = "../../cli/mod.rs"]

@@ -25,9 +25,10 @@ const TENANTS: [(&str, &[&str]); 2] =
 pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let documents = directory.path().join("documents");
-    let file = format!("sqlite://{}?mode=rwc", directory.path().join("jobs.db").display());
-    let url = plan.url.clone().unwrap_or(file);
-    let queue = format!("word-index-{}", std::process::id());
+    let url = plan.url.clone().unwrap_or_else(|| sqlite(&directory.path().join("jobs.db")));
+    // Its name is no other run's, as a process's number may be, on another host or later.
+    let unique = directory.path().file_name().unwrap_or_default().to_string_lossy();
+    let queue = format!("word-index-{}", unique.trim_start_matches('.'));
 
     write_documents(&documents, plan.jobs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -69,6 +70,12 @@ pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
         TENANTS.len(),
         took.as_secs_f64()
     )?)
+}
+
+/// The URL of a file, in which some signs have a meaning of their own.
+fn sqlite(file: &Path) -> String {
+    let path = file.display().to_string().replace('%', "%25").replace('?', "%3F");
+    format!("sqlite://{path}?mode=rwc")
 }
 
 fn style() -> ProgressStyle {

@@ -8,8 +8,12 @@ use apalis_redis::RedisStorage;
 use apalis_sqlite::{SqliteConnectOptions, SqlitePool, SqliteStorage};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
 
 use crate::Failure;
+
+/// How long a server may take to let somebody in.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A job: index the document of this name. Whose, the context says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,8 +58,10 @@ impl Queue {
             let config = apalis_sqlite::Config::default().queue(queue);
             Ok(Self::Sqlite(SqliteStorage::new(&pool).with_config(config)))
         } else if url.starts_with("postgres") {
-            // A pool tries again for half a minute, and then does not say why it failed.
-            PgConnection::connect(url).await?.close().await?;
+            // A pool tries again for half a minute, and then does not say why it failed; and a
+            // connection waits without end for a server that says nothing.
+            let connection = timeout(PATIENCE, PgConnection::connect(url)).await;
+            connection.map_err(|_| "no answer")??.close().await?;
             let pool = PgPool::connect(url).await?;
             let config = apalis_postgres::Config::default().queue(queue);
             Ok(Self::Postgres(PostgresStorage::new(&pool).with_config(config)))
@@ -79,7 +85,9 @@ fn without_secrets(url: &str) -> String {
         return url.split('?').next().unwrap_or_default().to_owned();
     }
     // A password may hold any of these signs, written as they are by mistake.
-    let host = place.rsplit_once('@').map_or(place, |(_user, host)| host);
+    let address = place.split('?').next().unwrap_or_default();
+    let whole = if address.contains('@') { address } else { place };
+    let host = whole.rsplit_once('@').map_or(address, |(_user, host)| host);
     let host = host.split('?').next().unwrap_or_default();
     // A socket's path begins with one more.
     let host = host.strip_prefix("//").unwrap_or(host);

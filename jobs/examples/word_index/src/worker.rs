@@ -46,7 +46,7 @@ async fn work(post: &Post) -> Result<(), Failure> {
         Desk { worker: post.name.clone(), documents: post.documents.clone(), pool: pool.clone() };
     let desk = Arc::new(desk);
     let handler = on_pool(pool, move |job: Task<Document>| index_document(&job.args, &desk));
-    let name = format!("{}-{}", post.name, std::process::id());
+    let name = format!("{}-of-{}", post.name, post.queue);
     // The three queues are of different types, the chain is the same.
     macro_rules! work_on {
         ($queue:expr) => {
