@@ -14,8 +14,8 @@ pub(crate) type Framed<T> = UserValue<T, InFrame>;
 pub(crate) struct InFrame;
 
 impl HowDropped for InFrame {
-    // Not in a frame on top of the task's, which would count the drops of a slot that its closures
-    // fill again from the beginning.
+    // With a frame on top of the task's a slot that its closures fill again would have no end: each
+    // frame counts its drops from the beginning.
     #[cold]
     fn call(drop: &mut dyn FnMut()) {
         let dropped = match thread::current().is_in_frame() {

@@ -8,13 +8,11 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 /// Counts the values that clean-up gave up on since the process started.
 ///
 /// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the
-/// value of the last round is leaked and the task fails with an error that names the slot; so is
-/// what is left where clean-ups, each of which was called by a drop of the one below, have used up
-/// the stack. A value that is in use when its task ends (the process exits from within
-/// `with`, or a stackful coroutine was suspended there) is leaked too; so is a closure that a pool
-/// has not let in, if 64 drops of such closures lie below (each has submitted the next one), and
-/// one that a scope has to end where even its drop would
-/// [lie too deep](crate::TaskError::is_too_deep); and a panic's payload, if it
+/// value of the last round is leaked and the task fails with an error that names the slot. A value
+/// that is in use when its task ends (the process exits from within `with`, or a stackful coroutine
+/// was suspended there) is leaked too; so is a closure that a pool has not let in, if 64 drops of
+/// such closures lie below (each has submitted the next one), and one that a scope has to end where
+/// even its drop would [lie too deep](crate::TaskError::is_too_deep); and a panic's payload, if it
 /// is the eighth in a row each of whose drops has panicked with the next. `0` in a healthy program.
 ///
 /// # Examples

@@ -13,7 +13,6 @@
 //!   inherited.
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
-//! - [`recurring`]: what ends a slot that keeps coming back.
 //! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped; [`alone`]:
 //!   shared values that are dropped in no task; [`discard`]: the same for what the user threw.
 //! - [`thread_end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what
@@ -31,7 +30,6 @@ mod parked;
 pub(crate) mod permanent;
 #[cfg(all(test, not(loom)))]
 mod random_tests;
-mod recurring;
 pub(crate) mod snapshot;
 mod task;
 #[cfg(all(test, not(loom)))]

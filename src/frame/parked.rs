@@ -25,9 +25,8 @@ use std::sync::Arc;
 
 use super::cell::{OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
-use super::recurring::EXTRA;
 use super::snapshot::Snapshot;
-use super::task::{Open, end_task, give_up_capture, undo};
+use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
 use super::thread::{self, DIVERGED, INDIRECT, NOBODY, Thread, seldom};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;

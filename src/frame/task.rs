@@ -5,8 +5,9 @@
 //!
 //! Ending a task undoes its trail, the youngest entry first: the value is taken out of its cell,
 //! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
-//! touches is pushed on the trail and undone by the same loop; what keeps coming back is leaked
-//! instead, as [`recurring`](super::recurring) says, so the loop ends (R11).
+//! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
+//! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
+//! instead, so the loop ends (R11).
 //!
 //! # Invariants
 //!
@@ -35,15 +36,21 @@ use super::cell::RawCell;
 use super::epoch::{CLEAN, GONE, ROOT};
 use super::failure::{CleanupError, Failure};
 use super::leak;
-use super::recurring::{EXTRA, ROUNDS};
 use super::snapshot::Snapshot;
 use super::thread::{
-    self, CAPTURED, CLEANING, DEPTH, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED,
+    self, CAPTURED, DEPTH, GENERATION, INDIRECT, Inherits, NESTED, ONE_DEEPER, Thread, UNOPENED,
     seldom,
 };
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
+
+/// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
+const ROUNDS: u32 = 8 * GENERATION;
+
+/// Values of later generations that a clean-up drops in all. Slots that fill each other could
+/// otherwise branch at every generation.
+pub(super) const EXTRA: usize = 4096;
 
 /// A frame without its guard: whoever opens it closes it, also when user code unwinds. Its tasks
 /// start with the flags `OWN`.
@@ -189,7 +196,7 @@ impl Below {
         }
         // Not direct where a task below has touched anything.
         let kept = if epoch <= CLEAN { flags } else { flags | INDIRECT };
-        let clean = (kept & (DEPTH | INDIRECT | CLEANING)).wrapping_add(ONE_DEEPER) | own | NESTED;
+        let clean = (kept & (DEPTH | INDIRECT)).wrapping_add(ONE_DEEPER) | own | NESTED;
         thread.epoch.set(CLEAN);
         thread.flags.set(clean);
         thread.inherits.set(inherits);
@@ -368,24 +375,16 @@ pub(super) fn forget_capture(thread: &Thread) {
 /// must neither see the current task's slots nor unwind through the engine.
 #[cold]
 pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
-    let Some(last) = Arc::into_inner(snapshot) else { return };
-    thread::current().in_cleanup(|may_drop| match may_drop {
-        true => drop(contained(|| drop(last))),
-        false => leak(last),
-    });
+    if let Some(last) = Arc::into_inner(snapshot) {
+        let _unreportable = contained(|| drop(last));
+    }
 }
 
 /// Undoes what the task of the frame with these flags has left.
-#[inline]
 pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
-    if clean & (UNOPENED | CLEANING) != 0 {
-        return end_in_cleanup(thread, clean);
+    if clean == UNOPENED {
+        return None;
     }
-    end_innermost(thread, clean)
-}
-
-#[inline(always)]
-fn end_innermost(thread: &Thread, clean: u32) -> Option<CleanupError> {
     if (thread.flags.get() ^ clean) & DEPTH != 0 {
         abort_out_of_order();
     }
@@ -408,22 +407,6 @@ fn forget_or_abort(thread: &Thread, clean: u32) {
     forget_capture(thread);
     // That drops copies.
     check_order();
-}
-
-/// The same for the frame of a task that a drop runs, of a future that it leaves, or of a copy that
-/// it has captured. Where too many lie on one another, all that this one has left is leaked.
-#[cold]
-#[inline(never)]
-fn end_in_cleanup(thread: &Thread, clean: u32) -> Option<CleanupError> {
-    if clean == UNOPENED {
-        return None;
-    }
-    thread.in_cleanup(|may_drop| {
-        if !may_drop {
-            thread.trail.age(thread.epoch.get(), ROUNDS);
-        }
-        end_innermost(thread, clean)
-    })
 }
 
 /// Undoes what the innermost task has on the trail, the youngest first, and says what went wrong.
@@ -476,7 +459,7 @@ unsafe fn end_value(
     // SAFETY: alive, since the caller owns it.
     let runs_user_code = unsafe { header.as_ref() }.owes_drop();
     let dropped = if runs_user_code {
-        if generation > 0 && thread.cleanups.is_recurring(generation, extra) {
+        if generation > 0 && is_recurring(generation, extra) {
             leak::count_leak();
             return Some(CleanupError::recurring(cell.name()));
         }
@@ -490,4 +473,15 @@ unsafe fn end_value(
     // SAFETY: the caller's; and it is empty and not in use.
     unsafe { cell.recycle(header) };
     dropped.err().map(|payload| CleanupError::panicked(cell.name(), payload))
+}
+
+/// Returns whether a value that a drop has left is not to be dropped any more (R11). Counts the
+/// drop if it is.
+#[cold]
+fn is_recurring(generation: u32, extra: &mut usize) -> bool {
+    if generation >= ROUNDS || *extra == 0 {
+        return true;
+    }
+    *extra -= 1;
+    false
 }

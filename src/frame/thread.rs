@@ -33,7 +33,6 @@ use std::sync::Arc;
 use super::cell::RawCell;
 use super::epoch::{CLEAN, FIRST, GONE, ROOT};
 use super::permanent;
-use super::recurring::{Cleanups, GENERATION};
 use super::snapshot::{Inheritance, Snapshot};
 use super::trail::Trail;
 
@@ -54,9 +53,8 @@ pub(super) const NESTED: u32 = 1 << 5;
 /// A value that the innermost task has touched owes a drop: what is touched after it needs an
 /// entry, too, or that drop would find it.
 pub(super) const DROPS: u32 = 1 << 6;
-/// A clean-up runs, of the innermost task or of one below, and may have called user code.
-pub(super) const CLEANING: u32 = 1 << 7;
-/// How many drops of one clean-up led to the one that runs, times `GENERATION`.
+/// The generation of the drop that runs: see [`task`](super::task). This is one.
+pub(super) const GENERATION: u32 = 1 << 8;
 const GENERATIONS: u32 = 0xf * GENERATION;
 /// On how many others the innermost frame lies, and one more while a value is made of what it
 /// inherits. So one that is closed before what is above it is noticed.
@@ -106,7 +104,6 @@ pub(crate) struct Thread {
     /// How deep the innermost frame is in which what the user threw is being dropped, if there is
     /// one: see [`discard`](super::discard).
     pub(super) discards: Cell<Option<u32>>,
-    pub(super) cleanups: Cleanups,
 }
 
 permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
@@ -137,7 +134,6 @@ impl Thread {
             at_end: Cell::new(None),
             changes: Cell::new(0),
             discards: Cell::new(None),
-            cleanups: Cleanups::new(),
         }
     }
 
@@ -181,8 +177,7 @@ impl Thread {
     }
 
     /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
-    /// to leave on the trail, of a value that needs a drop, or not. Returns the entry's
-    /// [generation](Self::set_generation).
+    /// to leave on the trail, of a value that needs a drop, or not. Returns the entry's generation.
     #[inline]
     pub(super) fn note_entry(&self, needs_drop: bool) -> u32 {
         // Read for both, or the compiler would write one byte of the word, and whoever reads it
@@ -217,34 +212,12 @@ impl Thread {
         self.flags.get() & DEPTH | u32::from(self.is_in_frame())
     }
 
-    /// Notes how large the stack of this thread is, which has just begun.
-    pub(crate) fn begin_stack(&self, size: usize) {
-        self.cleanups.set_stack(size);
-    }
-
-    /// Notes that a task cannot run, since too many lie on one another.
-    #[cold]
-    pub(crate) fn note_too_deep(&self) {
-        self.cleanups.end();
-    }
-
-    /// Notes that a clean-up is about to drop a value of this generation: what the drop touches is
-    /// of the next one. Whoever ends the task puts the flags back.
+    /// Notes that a value of this generation is about to be dropped: what the drop touches is of the
+    /// next one.
     #[inline]
     pub(super) fn begin_drop(&self, generation: u32) {
-        let others = self.flags.get() & !(GENERATIONS | CLEANING);
-        self.flags.set(others + generation + (GENERATION | CLEANING));
-    }
-
-    /// Calls a part of a clean-up that drops things, which may have been called by another one; see
-    /// [`Cleanups::run`].
-    #[cold]
-    pub(super) fn in_cleanup<R>(&self, part: impl FnOnce(bool) -> R) -> R {
-        let was = self.flags.get() & CLEANING;
-        self.flags.set(self.flags.get() | CLEANING);
-        let result = self.cleanups.run(part);
-        self.flags.set(self.flags.get() & !CLEANING | was);
-        result
+        let others = self.flags.get() & !GENERATIONS;
+        self.flags.set(others + generation + GENERATION);
     }
 
     /// Notes a declared slot's cell, which this thread has never touched before.

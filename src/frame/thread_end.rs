@@ -69,7 +69,6 @@ fn teardown() {
     let thread = thread::current();
     // Should the process exit from within such a drop, this is no part of it.
     thread.discards.set(None);
-    thread.cleanups.forget();
     // The process may exit from within tasks: then they end here, the innermost first.
     while let Some(epoch) = thread.trail.last_epoch() {
         if epoch != thread.epoch.get() {

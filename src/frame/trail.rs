@@ -54,15 +54,6 @@ impl Trail {
         entries.split_off(before.map_or(0, |last| last + 1))
     }
 
-    /// Sets the generation of the entries of the task with this epoch.
-    #[cold]
-    pub(super) fn age(&self, epoch: u64, generation: u32) {
-        let mut entries = self.0.borrow_mut();
-        for entry in entries.iter_mut().rev().take_while(|entry| entry.epoch == epoch) {
-            entry.generation = generation;
-        }
-    }
-
     /// Returns the task that has touched a cell last.
     pub(super) fn last_epoch(&self) -> Option<u64> {
         self.0.borrow().last().map(|entry| entry.epoch)

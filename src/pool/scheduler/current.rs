@@ -195,12 +195,7 @@ pub(crate) fn is_outermost() -> bool {
 /// Returns whether one more task may run on top of those that this thread runs already.
 #[inline]
 pub(crate) fn may_nest() -> bool {
-    let may = below() < DEEPEST && stack::is_left(4);
-    if !may {
-        // Drops may have led here, each of which has submitted several tasks.
-        frame::thread::current().note_too_deep();
-    }
-    may
+    below() < DEEPEST && stack::is_left(4)
 }
 
 /// Returns whether a quarter of a worker's stack is left, for what no pool counts. A plain thread's

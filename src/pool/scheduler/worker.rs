@@ -67,7 +67,6 @@ fn live(core: &Arc<Core>, index: usize) {
     let promise = AbortOnUnwind::new("a worker would have ended by a panic");
     let slot = &core.slots[index];
     stack::begin(core.threads.stack_size);
-    frame::thread::current().begin_stack(core.threads.stack_size);
     current::bind(slot);
     let end = if starts(core, slot) {
         core.begin_leak_watch(index);
