@@ -212,8 +212,8 @@ impl Thread {
         self.flags.get() & DEPTH | u32::from(self.is_in_frame())
     }
 
-    /// Notes that a value of this generation is about to be dropped: what the drop touches is of the
-    /// next one.
+    /// Notes that a value of this generation is about to be dropped: what the drop touches is of
+    /// the next one.
     #[inline]
     pub(super) fn begin_drop(&self, generation: u32) {
         let others = self.flags.get() & !GENERATIONS;
