@@ -249,8 +249,7 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        // Whoever uses a worker-local on a thread that is no worker hears of its values, not of
-        // their end.
+        // A thread that is no worker has nobody to tell.
         self.end(&mut |_, _| ());
     }
 }

@@ -162,7 +162,7 @@ impl<T: Send + 'static> OwnedSlot for CellOwner<T> {
     fn name(&self) -> String {
         // Without the module that it lies in, which users cannot name.
         let type_name = (self.type_name)();
-        let (path, parameter) = type_name.split_at(type_name.find('<').unwrap_or(0));
+        let (path, parameter) = type_name.split_at(type_name.find('<').unwrap_or(type_name.len()));
         let name = path.rsplit("::").next().unwrap_or(path);
         format!("cleanslate::{name}{parameter} made at {}", self.birth)
     }

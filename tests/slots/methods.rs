@@ -25,6 +25,7 @@ macro_rules! on_both {
             $($(#[$attribute])* #[test] fn $name() {
                 let slot = OwnedLocal::<$t>::new(|| $init);
                 let $slot = &slot;
+                assert!($slot.name().starts_with("cleanslate::OwnedLocal<"), "{}", $slot.name());
                 assert!($slot.name().contains("made at"));
                 $body
             })*

@@ -39,6 +39,10 @@ fn a_blocking_wait_on_a_thread_that_drives_futures_is_told_once() {
     let name = "blocking::a_blocking_wait_on_a_thread_that_drives_futures_is_told_once";
     if let Some(printed) = printed_until_input_ends(name, SAYS) {
         assert_eq!(printed.matches(SAYS).count(), 1, "{printed}");
+        // As panics do.
+        let is_shown = std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0");
+        let place = if is_shown { "block_until_it_is_told" } else { "`RUST_BACKTRACE=1`" };
+        assert!(printed.contains(place), "{printed}");
         return;
     }
     let pool = Pool::new(1).unwrap();
