@@ -167,7 +167,7 @@ impl fmt::Display for AccessError {
                 write!(f, "slot `{slot}` is borrowed by an enclosing with_mut{}", rayon_hint())
             }
             Reason::Leased => {
-                write!(f, "worker-local `{slot}` is in use by an enclosing with of the same task")
+                write!(f, "worker-local `{slot}` is in use by an enclosing with")
             }
             Reason::Init(error) => {
                 write!(f, "slot `{slot}` cannot be initialised: {}", error.0.text())

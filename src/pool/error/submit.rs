@@ -62,7 +62,9 @@ impl<F> SubmitError<F> {
         self.refused == Refused::Full
     }
 
-    /// Returns whether the pool was shut down, or has no workers in this process, a forked child.
+    /// Returns whether the pool was shut down, or cannot make room in this process, a forked child,
+    /// where it has no workers. (With room in its queue a submission succeeds there, and it is the
+    /// wait for its task that fails.)
     ///
     /// # Examples
     ///
