@@ -17,8 +17,8 @@ use crate::frame::thread::{self, Thread};
 #[derive(Debug)]
 pub struct Declaration<T: 'static> {
     path: &'static str,
-    pub(super) key: &'static Key<SlotCell<T>>,
-    inherit: Option<Inherit<T>>,
+    key: &'static Key<SlotCell<T>>,
+    pub(super) inherit: Option<Inherit<T>>,
 }
 
 impl<T: 'static> Declaration<T> {
@@ -36,14 +36,14 @@ impl<T: 'static> Declaration<T> {
         SlotCell::from_raw(RawCell::declared(self, InFutures::Travels, self.inherit.is_some()))
     }
 
+    /// Returns the slot's place on this thread.
+    pub(super) fn place(&self) -> Place<'_, T, &Self> {
+        Place { cell: permanent::get(self.key), source: self }
+    }
+
     /// Returns the path under which the slot was declared.
     pub(super) const fn path(&self) -> &'static str {
         self.path
-    }
-
-    /// Returns how tasks inherit it; `None` if they do not.
-    pub(super) const fn inherit(&self) -> Option<&Inherit<T>> {
-        self.inherit.as_ref()
     }
 }
 
@@ -68,16 +68,15 @@ impl<T: 'static> Inheritance for Declaration<T> {
 
     fn copy_current(&self) -> Result<Option<Copied>, Borrowed> {
         let Some(inherit) = &self.inherit else { return Ok(None) };
-        let place = Place { cell: permanent::get(self.key), source: Inherited(self) };
-        place.copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed(self.path))
+        self.place().copy_shown(|value| inherit.copy(value)).map_err(|_| Borrowed(self.path))
     }
 
     fn is_touched(&self) -> bool {
-        Place { cell: permanent::get(self.key), source: Inherited(self) }.is_touched()
+        self.place().is_touched()
     }
 
     fn materialise(&self) {
-        Place { cell: permanent::get(self.key), source: Inherited(self) }.fill_now();
+        self.place().fill_now();
     }
 
     fn name(&self) -> &'static str {
@@ -86,41 +85,24 @@ impl<T: 'static> Inheritance for Declaration<T> {
 }
 
 /// The source of a value that is known to be inherited.
-pub(super) struct Inherited<'d, T: 'static>(pub(super) &'d Declaration<T>);
-
-impl<T: 'static> Clone for Inherited<'_, T> {
-    fn clone(&self) -> Self {
-        *self
+impl<T: 'static> ValueSource<T> for &Declaration<T> {
+    fn init(&self) -> Result<T, Reason> {
+        unreachable!("only slots that the context holds are materialised")
     }
-}
 
-impl<T: 'static> Copy for Inherited<'_, T> {}
-
-impl<T: 'static> Inherited<'_, T> {
-    /// Returns what the context has for the slot, as its task gets it.
-    pub(super) fn made(&self) -> Option<T> {
-        let inherit = self.0.inherit.as_ref()?;
-        with_inherited(thread::current(), self.0, |item| {
-            let copied = item.copied.downcast_ref::<Alone<T>>()?;
-            Some(inherit.make(copied, item.is_given))
-        })?
-    }
-}
-
-impl<T: 'static> ValueSource<T> for Inherited<'_, T> {
     fn is_inheritable(&self) -> bool {
-        self.0.inherit.is_some()
+        self.inherit.is_some()
     }
 
     fn inherits(&self, thread: &Thread) -> bool {
-        inherits(thread, self.0)
+        inherits(thread, *self)
     }
 
     fn inherit(&self) -> Option<T> {
-        self.made()
-    }
-
-    fn init(&self) -> Result<T, Reason> {
-        unreachable!("only slots that the context holds are materialised")
+        let inherit = self.inherit.as_ref()?;
+        with_inherited(thread::current(), *self, |item| {
+            let copied = item.copied.downcast_ref::<Alone<T>>()?;
+            Some(inherit.make(copied, item.is_given))
+        })?
     }
 }

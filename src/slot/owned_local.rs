@@ -28,7 +28,6 @@ use super::place::{Place, SlotCell, ValueSource};
 use super::table;
 use crate::frame::cell::{InFutures, OwnedCell, OwnedSlot, OwnersLock, RawCell};
 use crate::frame::contained;
-use crate::frame::thread::Thread;
 use crate::frame::value::{self, Header};
 use crate::panic::{Drops, Guarded, Payload};
 
@@ -225,13 +224,13 @@ impl<T: Send + 'static> OwnedLocal<T> {
 
     /// Returns the slot's place on this thread, unless that is ending.
     #[inline(always)]
-    fn place(&self) -> Result<Place<'_, T, Owned<'_, T>>, AccessError> {
+    fn place(&self) -> Result<Place<'_, T, &Self>, AccessError> {
         match table::find_or_add(self.shared.id, |lock| self.shared.add_cell(lock)) {
             Some(cell) => {
                 // SAFETY: the table has a cell of this type under this id (O1), and keeps it while
                 // the owner lives (O2), which `self` borrows.
                 let cell = unsafe { &*cell.cast::<TypedCell<T>>() };
-                Ok(Place { cell: &cell.slot, source: Owned(self) })
+                Ok(Place { cell: &cell.slot, source: self })
             }
             None => Err(AccessError::new(self.name(), Reason::Gone)),
         }
@@ -262,32 +261,9 @@ impl<T: Send + 'static> fmt::Debug for OwnedLocal<T> {
     }
 }
 
-struct Owned<'o, T: Send + 'static>(&'o OwnedLocal<T>);
-
-impl<T: Send + 'static> Clone for Owned<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T: Send + 'static> Copy for Owned<'_, T> {}
-
-impl<T: Send + 'static> ValueSource<T> for Owned<'_, T> {
-    #[inline]
-    fn is_inheritable(&self) -> bool {
-        false
-    }
-
-    fn inherits(&self, _: &Thread) -> bool {
-        false
-    }
-
-    fn inherit(&self) -> Option<T> {
-        None
-    }
-
+impl<T: Send + 'static> ValueSource<T> for &OwnedLocal<T> {
     fn init(&self) -> Result<T, Reason> {
-        (self.0.init)()
+        (self.init)()
     }
 }
 

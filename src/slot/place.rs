@@ -40,16 +40,27 @@ impl<T> SlotCell<T> {
     }
 }
 
-/// Where a fresh value comes from.
+/// Where a fresh value comes from: a key, or what declares it. One that tasks do not inherit only
+/// says how a value is made.
 pub(super) trait ValueSource<T>: Copy {
-    /// Returns whether tasks may inherit the slot, so that changes matter to captures.
-    fn is_inheritable(&self) -> bool;
-    /// Returns whether an untouched slot counts as set, since the task inherits a value.
-    fn inherits(&self, thread: &Thread) -> bool;
-    /// Returns the value that the task inherits, or else none.
-    fn inherit(&self) -> Option<T>;
     /// Returns the value of the declared initialiser.
     fn init(&self) -> Result<T, Reason>;
+
+    /// Returns whether tasks may inherit the slot, so that changes matter to captures.
+    #[inline]
+    fn is_inheritable(&self) -> bool {
+        false
+    }
+
+    /// Returns whether an untouched slot counts as set, since the task inherits a value.
+    fn inherits(&self, _: &Thread) -> bool {
+        false
+    }
+
+    /// Returns the value that the task inherits, or else none.
+    fn inherit(&self) -> Option<T> {
+        None
+    }
 }
 
 /// A slot on this thread. Two words, passed by value so that they stay in registers.

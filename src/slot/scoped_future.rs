@@ -19,10 +19,8 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-use super::declaration::{Declaration, Inherited};
-use super::place::Place;
+use super::declaration::Declaration;
 use crate::frame::cell::Slot;
-use crate::frame::permanent;
 use crate::frame::thread;
 use crate::frame::thread_end::admit;
 use crate::frame::value::{self, Boxed, Header};
@@ -111,11 +109,10 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
     fn bound<R>(self: Pin<&mut Self>, f: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Option<R> {
         // SAFETY: Q1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
-        let cell = permanent::get(this.declaration.key);
-        if admit(thread::current(), &cell.raw).is_err() {
+        let place = this.declaration.place();
+        if admit(thread::current(), &place.cell.raw).is_err() {
             return None;
         }
-        let place = Place { cell, source: Inherited(this.declaration) };
         place.show(this.header.0);
         this.is_shown = true;
         // SAFETY: Q1.

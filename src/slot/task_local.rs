@@ -6,11 +6,10 @@ mod suspended;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use super::declaration::{Declaration, Inherited};
+use super::declaration::Declaration;
 use super::error::{AccessError, Reason};
 use super::place::{Place, SlotCell, ValueSource};
 use super::scoped_future::ScopedFuture;
-use crate::frame::capture::inherits;
 use crate::frame::permanent::{self, Key};
 use crate::frame::thread::Thread;
 use crate::panic::Guarded;
@@ -94,40 +93,30 @@ impl crate::Context {
     #[must_use = "the context with the value is returned"]
     pub fn with<T: Send + 'static>(self, slot: &TaskLocal<T>, value: T) -> Self {
         let value = Guarded::new(value);
-        let declaration = slot.declaration();
-        match declaration.inherit() {
+        let declaration = slot.declaration;
+        match &declaration.inherit {
             Some(inherit) => self.given(declaration, inherit.share(value.into_inner())),
             None => panic!("slot `{}` is not inherited", slot.name()),
         }
     }
 }
 
-struct Declared<'k, T: Send + 'static>(&'k TaskLocal<T>);
-
-impl<T: Send + 'static> Clone for Declared<'_, T> {
-    fn clone(&self) -> Self {
-        *self
+impl<T: Send + 'static> ValueSource<T> for &TaskLocal<T> {
+    fn init(&self) -> Result<T, Reason> {
+        Ok((self.init)())
     }
-}
 
-impl<T: Send + 'static> Copy for Declared<'_, T> {}
-
-impl<T: Send + 'static> ValueSource<T> for Declared<'_, T> {
     #[inline]
     fn is_inheritable(&self) -> bool {
-        self.0.is_inheritable
+        self.is_inheritable
     }
 
     fn inherits(&self, thread: &Thread) -> bool {
-        self.0.is_inheritable && inherits(thread, self.0.declaration)
+        self.is_inheritable && self.declaration.inherits(thread)
     }
 
     fn inherit(&self) -> Option<T> {
-        if self.0.is_inheritable { Inherited(self.0.declaration).made() } else { None }
-    }
-
-    fn init(&self) -> Result<T, Reason> {
-        Ok((self.0.init)())
+        if self.is_inheritable { ValueSource::inherit(&self.declaration) } else { None }
     }
 }
 
@@ -218,15 +207,10 @@ impl<T: Send + 'static> TaskLocal<T> {
         ScopedFuture::new(self.declaration, value, future)
     }
 
-    /// Returns the slot's policy and identity, for a context that is given a value.
-    pub(super) fn declaration(&self) -> &'static Declaration<T> {
-        self.declaration
-    }
-
     /// Returns the slot's place on this thread. There always is one.
     #[inline(always)]
-    fn place(&self) -> Result<Place<'_, T, Declared<'_, T>>, AccessError> {
-        Ok(Place { cell: permanent::get(self.key), source: Declared(self) })
+    fn place(&self) -> Result<Place<'_, T, &Self>, AccessError> {
+        Ok(Place { cell: permanent::get(self.key), source: self })
     }
 }
 

@@ -10,7 +10,6 @@ use super::place::{Place, SlotCell, ValueSource};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
 use crate::frame::snapshot::Inheritance;
-use crate::frame::thread::Thread;
 
 /// The methods of declared and owned worker-locals alike, beside a `lend` that leases the instance.
 macro_rules! lends {
@@ -112,18 +111,6 @@ impl<T: 'static> Slot for WorkerDeclaration<T> {
 }
 
 impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
-    fn is_inheritable(&self) -> bool {
-        false
-    }
-
-    fn inherits(&self, _: &Thread) -> bool {
-        false
-    }
-
-    fn inherit(&self) -> Option<Lease<T>> {
-        None
-    }
-
     fn init(&self) -> Result<Lease<T>, Reason> {
         let address = std::ptr::from_ref(*self).addr();
         instances::declared::<T>(self.name, address).lease(|| Ok((self.init)()))

@@ -8,7 +8,7 @@ use std::mem::forget;
 use std::process::Command;
 use std::ptr::NonNull;
 
-use super::{Declared, Place, TaskLocal};
+use super::{Place, TaskLocal};
 use crate::frame::Frame;
 use crate::frame::thread;
 use crate::frame::value::{Boxed, Header, Shared};
@@ -24,7 +24,7 @@ fn task<R>(f: impl FnOnce() -> R) -> R {
     Context::empty().run(f)
 }
 
-fn place<T: Send>(slot: &'static TaskLocal<T>) -> Place<'static, T, Declared<'static, T>> {
+fn place<T: Send>(slot: &'static TaskLocal<T>) -> Place<'static, T, &'static TaskLocal<T>> {
     slot.place().expect("the thread does not end")
 }
 
