@@ -6,7 +6,7 @@
 //!   through `Pin`, never moved, and dropped in place. `ScopedFuture` is `Unpin` only if `F` is.
 //! - **Q2 (owned).** Between two polls the box belongs to the `ScopedFuture` (V4) and is not
 //!   borrowed. During one it belongs to the cell, and `is_shown` says so: if the process exits from
-//!   within the poll, the box is let be.
+//!   within the poll, the box is let be, whether the future is dropped then or polled once more.
 
 #![expect(
     unsafe_code,
@@ -105,16 +105,18 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         (!self.is_shown && boxed.header.is_idle()).then(|| boxed.take())
     }
 
-    /// Calls `f` with the value in its slot. `None`: the thread is ending.
+    /// Calls `f` with the value in its slot. `None`: the thread is ending, or the value is not the
+    /// future's any more (Q2).
     fn bound<R>(self: Pin<&mut Self>, f: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Option<R> {
         // SAFETY: Q1: nothing is moved out of it below.
         let this = unsafe { self.get_unchecked_mut() };
         let place = this.declaration.place();
-        if admit(thread::current(), &place.cell.raw).is_err() {
+        if this.is_shown || admit(thread::current(), &place.cell.raw).is_err() {
             return None;
         }
-        place.show(this.header.0);
+        // Before it is: to show it may drop the task's last capture, which is user code.
         this.is_shown = true;
+        place.show(this.header.0);
         // SAFETY: Q1.
         let future = unsafe { Pin::new_unchecked(&mut this.future) };
         let called = catch(|| f(future));

@@ -1,13 +1,15 @@
 //! A value that is bound while a future runs.
 
 use std::cell::RefCell;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::future::{Future, Ready, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as PollContext, Poll, Waker};
 
-use cleanslate::future::FutureExt;
-use cleanslate::task_local;
+use cleanslate::future::{FutureExt, ScopedFuture};
+use cleanslate::{Context, task_local};
 use futures_lite::future::{block_on, yield_now, zip};
 
 use crate::support::{
@@ -63,8 +65,8 @@ fn futures_that_run_beside_each_other_have_a_value_each() {
 #[test]
 fn one_that_is_dropped_in_the_middle_ends_inside_its_scope() {
     let census = Census::new();
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let told = std::sync::Arc::clone(&seen);
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let told = Arc::clone(&seen);
     USER.set("outer");
     {
         let guard = OnDrop::new(move || *told.lock().unwrap() = Some(USER.get()));
@@ -160,7 +162,7 @@ fn one_says_which_slot_it_binds_and_whether_it_is_over() {
 /// A future that is ready at once and holds something until it is dropped.
 fn ready_holding<T, R>(held: T, output: impl FnOnce() -> R) -> impl Future<Output = R> {
     let mut output = Some(output);
-    std::future::poll_fn(move |_| {
+    poll_fn(move |_| {
         let _ = &held;
         Poll::Ready(output.take().unwrap()())
     })
@@ -232,5 +234,66 @@ fn an_exit_from_within_a_poll_leaves_the_value_in_its_slot() {
                 assert!(poll(kept.as_mut().unwrap().as_mut()).is_pending())
             });
         }
+    });
+}
+
+// Broke: the value was put into its slot twice, where it stayed when the future was dropped.
+#[test]
+fn an_exit_from_within_a_poll_leaves_it_there_also_if_the_future_is_polled_again() {
+    type Bound = Pin<Box<dyn Future<Output = ()>>>;
+    struct PollsAgain(RefCell<Option<Bound>>);
+    impl Drop for PollsAgain {
+        fn drop(&mut self) {
+            let future = self.0.get_mut().as_mut().unwrap();
+            if catch_unwind(AssertUnwindSafe(|| poll(future.as_mut()))).is_ok() {
+                std::process::abort();
+            }
+        }
+    }
+    thread_local! {
+        static KEPT: PollsAgain = const { PollsAgain(RefCell::new(None)) };
+    }
+    let name =
+        "scoped::an_exit_from_within_a_poll_leaves_it_there_also_if_the_future_is_polled_again";
+    exits_in_a_process_of_its_own(name, &["exits"], |_| {
+        // What was used last ends first.
+        HELD.with(|_| ());
+        let exits = poll_fn(|_| -> Poll<()> { std::process::exit(0) });
+        KEPT.with(|PollsAgain(kept)| {
+            let bound = HELD.scope_future(Some(Census::new().one("the scope's")), exits);
+            *kept.borrow_mut() = Some(Box::pin(bound));
+            let _never = poll(kept.borrow_mut().as_mut().unwrap().as_mut());
+        });
+    });
+}
+
+// Broke: so was this one, and it was dropped twice.
+#[test]
+fn an_exit_while_the_value_is_put_into_its_slot_leaves_it_there() {
+    #[derive(Clone)]
+    struct Exits(Arc<AtomicBool>);
+    impl Drop for Exits {
+        fn drop(&mut self) {
+            if self.0.swap(false, Ordering::Relaxed) {
+                std::process::exit(0);
+            }
+        }
+    }
+    type Bound = Pin<Box<ScopedFuture<Option<Exits>, Ready<()>>>>;
+    task_local! {
+        #[inherit]
+        static EXITS: Option<Exits> = None;
+    }
+    thread_local! { static KEPT: RefCell<Option<Bound>> = const { RefCell::new(None) }; }
+    let name = "scoped::an_exit_while_the_value_is_put_into_its_slot_leaves_it_there";
+    exits_in_a_process_of_its_own(name, &["exits"], |_| {
+        let is_armed = Arc::new(AtomicBool::new(false));
+        EXITS.set(Some(Exits(Arc::clone(&is_armed))));
+        // The thread keeps it, and what is bound is something else.
+        drop(Context::capture());
+        let other = Exits(Arc::default());
+        KEPT.set(Some(Box::pin(EXITS.scope_future(Some(other), ready(())))));
+        is_armed.store(true, Ordering::Relaxed);
+        let _never = KEPT.with_borrow_mut(|kept| poll(kept.as_mut().unwrap().as_mut()));
     });
 }
