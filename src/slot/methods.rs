@@ -1,13 +1,10 @@
 //! The methods that declared and owned slots share, stamped out with their docs for both.
 
-/// Implements the slot methods for a key type with a `place` method. The second argument opens the
-/// doc examples: it makes `SLOT`, a slot of `Vec<u32>` whose initialiser gives `[1]`.
+/// Implements the slot methods for a key type with a `place` method. What follows it opens the doc
+/// examples: it makes `SLOT`, a slot of `Vec<u32>` whose initialiser gives `[1]`.
 macro_rules! methods {
-    ($key:ident<T: $($bound:tt)+) => {
-        $crate::slot::methods::methods! { @split $key [] $($bound)+ }
-    };
-    (@split $key:ident [$($bound:tt)*] > { $(#[doc = $setup:literal])* }) => {
-        impl<T: $($bound)*> $key<T> {
+    ($key:ident $(#[doc = $setup:literal])*) => {
+        impl<T: Send + 'static> $key<T> {
             /// Calls `f` with the current task's value, which is initialised first if need be.
             ///
             /// The value keeps its address while `f` runs, whatever tasks run on top of this one.
@@ -426,9 +423,6 @@ macro_rules! methods {
                 }
             }
         }
-    };
-    (@split $key:ident [$($bound:tt)*] $next:tt $($rest:tt)*) => {
-        $crate::slot::methods::methods! { @split $key [$($bound)* $next] $($rest)* }
     };
 }
 

@@ -237,11 +237,11 @@ impl<T: Send + 'static> OwnedLocal<T> {
     }
 }
 
-super::methods! { OwnedLocal<T: Send + 'static> {
+super::methods! { OwnedLocal
     /// use cleanslate::OwnedLocal;
     ///
     /// let SLOT = OwnedLocal::new(|| vec![1]);
-} }
+}
 
 impl<T: Default + Send + 'static> Default for OwnedLocal<T> {
     #[track_caller]

@@ -214,11 +214,11 @@ impl<T: Send + 'static> TaskLocal<T> {
     }
 }
 
-super::methods! { TaskLocal<T: Send + 'static> {
+super::methods! { TaskLocal
     /// use cleanslate::task_local;
     ///
     /// task_local! { static SLOT: Vec<u32> = vec![1]; }
-} }
+}
 
 /// Declares task-local slots, with the syntax of [`std::thread_local!`].
 ///
