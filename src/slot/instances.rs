@@ -111,16 +111,6 @@ impl<T> Instances<T> {
             all.making_at = at;
         }
     }
-
-    /// Ends the instances that wait, each contained; those on lease end when their lease does.
-    pub(super) fn end(&self) -> Drops {
-        let all = self.waiting.lock().take();
-        let mut drops = Drops::default();
-        for instance in all.into_iter().flat_map(|all| all.waiting).rev() {
-            drops.add(frame::contained(|| drop(instance)).map_err(Failure::into_payload));
-        }
-        drops
-    }
 }
 
 /// An instance in use by one task.
@@ -159,13 +149,18 @@ impl<T> Drop for Lease<T> {
 
 /// Something whose instances end with this thread's work.
 pub(super) trait Ends {
-    /// Ends the instances that wait.
+    /// Ends the instances that wait, each contained; those on lease end when their lease does.
     fn end(&self) -> Drops;
 }
 
 impl<T> Ends for Instances<T> {
     fn end(&self) -> Drops {
-        Instances::end(self)
+        let all = self.waiting.lock().take();
+        let mut drops = Drops::default();
+        for instance in all.into_iter().flat_map(|all| all.waiting).rev() {
+            drops.add(frame::contained(|| drop(instance)).map_err(Failure::into_payload));
+        }
+        drops
     }
 }
 

@@ -65,7 +65,7 @@ impl<T: Send + 'static> Ends for OfThread<T> {
     fn end(&self) -> Drops {
         // What is taken off the list is dropped when the lock is given back.
         drop(self.owner.upgrade().and_then(|owner| owner.threads.lock().remove(&self.thread)));
-        Ends::end(&self.instances)
+        self.instances.end()
     }
 }
 
