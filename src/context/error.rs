@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 
 use crate::foreign::CarrierError;
@@ -99,11 +99,6 @@ impl CaptureError {
         matches!(self.refused, CaptureErrorKind::Carrier(_))
     }
 }
-
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
-impl UnwindSafe for CaptureError {}
-impl RefUnwindSafe for CaptureError {}
 
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -271,11 +266,6 @@ impl RunError {
         matches!(self.cause, RunErrorKind::Cleanup(_))
     }
 }
-
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
-impl UnwindSafe for RunError {}
-impl RefUnwindSafe for RunError {}
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

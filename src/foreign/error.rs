@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::code::in_carrier;
 use crate::panic::{Contained, Payload, catch};
@@ -33,6 +34,10 @@ pub(crate) struct RenderedCause {
     text: String,
     error: Contained<BoxError>,
 }
+
+// Nobody changes what it holds, nor do the errors that have it.
+impl UnwindSafe for RenderedCause {}
+impl RefUnwindSafe for RenderedCause {}
 
 impl RenderedCause {
     pub(crate) fn new(error: BoxError) -> Self {

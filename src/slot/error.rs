@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::foreign::{BoxError, RenderedCause};
@@ -149,11 +148,6 @@ impl AccessError {
         matches!(self.refusal.reason, Reason::Recursive | Reason::TooDeep(_))
     }
 }
-
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
-impl UnwindSafe for AccessError {}
-impl RefUnwindSafe for AccessError {}
 
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

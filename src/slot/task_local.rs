@@ -4,7 +4,6 @@
 mod suspended;
 
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::declaration::Declaration;
 use super::error::{AccessError, Reason};
@@ -54,11 +53,6 @@ pub struct TaskLocal<T: 'static> {
     is_inheritable: bool,
     declaration: &'static Declaration<T>,
 }
-
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
-impl<T: Send + 'static> UnwindSafe for TaskLocal<T> {}
-impl<T: Send + 'static> RefUnwindSafe for TaskLocal<T> {}
 
 impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

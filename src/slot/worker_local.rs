@@ -1,7 +1,6 @@
 //! `worker_local!` and its key type: state that is meant to outlive tasks.
 
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use super::error::{AccessError, Reason};
@@ -153,11 +152,6 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
 pub struct WorkerLocal<T: 'static> {
     declaration: &'static WorkerDeclaration<T>,
 }
-
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
-impl<T: 'static> UnwindSafe for WorkerLocal<T> {}
-impl<T: 'static> RefUnwindSafe for WorkerLocal<T> {}
 
 impl<T: 'static> fmt::Debug for WorkerLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
