@@ -13,12 +13,11 @@
 //!   inherited.
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
-//! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped; [`alone`]:
-//!   shared values that are dropped in no task; [`discard`]: the same for what the user threw.
+//! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped; [`framed`]:
+//!   values that are dropped in the task around, or in none; [`discard`]: what the user threw.
 //! - [`thread_end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what
 //!   a task hands down; [`parked`]: the values of a suspended future.
 
-mod alone;
 pub(crate) mod capture;
 pub(crate) mod cell;
 mod discard;
@@ -40,10 +39,9 @@ pub(crate) mod touch;
 mod trail;
 pub(crate) mod value;
 
-pub(crate) use alone::{Alone, InNoTask};
 pub use failure::CleanupError;
 pub(crate) use failure::Failure;
-pub(crate) use framed::Framed;
+pub(crate) use framed::{Alone, Framed, InNoTask};
 pub(crate) use leak::leak;
 pub use leak::leaked_values;
 pub(crate) use parked::Parked;
