@@ -97,8 +97,8 @@ pub(crate) struct Thread {
     /// What to call when a carrier could not be detached, so that foreign state may have stayed on
     /// this thread.
     pub(crate) on_stuck: Cell<Option<fn()>>,
-    /// What else ends with the thread's slots.
-    pub(super) at_end: Cell<Option<fn()>>,
+    /// What else ends with the thread's slots, if the thread's end is noticed.
+    pub(crate) at_end: Cell<Option<fn()>>,
     /// How often tasks have changed inheritable slots.
     pub(super) changes: Cell<u32>,
     /// How deep the innermost frame is in which what the user threw is being dropped, if there is

@@ -57,11 +57,6 @@ fn admit_slow(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
     Ok(())
 }
 
-/// Calls `f` when this thread's slots have ended, if the thread's end will be noticed.
-pub(crate) fn at_end(thread: &Thread, f: fn()) {
-    thread.at_end.set(Some(f));
-}
-
 /// Ends what the thread itself holds, and frees what the state owns (T2).
 ///
 /// A panic here would abort the process, so what a value's drop throws is swallowed.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::frame::cell::{OwnedCell, OwnersLock};
 use crate::frame::permanent;
 use crate::frame::thread;
-use crate::frame::thread_end::{at_end, register};
+use crate::frame::thread_end::register;
 
 /// Dead cells that are not worth a sweep.
 const SLACK: usize = 16;
@@ -102,7 +102,7 @@ fn add(
     let table = permanent::get(&TABLE);
     let thread = thread::current();
     register(thread).ok()?;
-    at_end(thread, teardown);
+    thread.at_end.set(Some(teardown));
     #[cfg(feature = "sentinel")]
     ignore_own();
     let lock = Arc::clone(table.lock.borrow_mut().get_or_insert_default());
