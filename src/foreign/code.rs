@@ -15,14 +15,6 @@ struct Mark {
     before: bool,
 }
 
-impl Mark {
-    /// Where thread-locals are not native, a thread that ends has no mark any more.
-    #[inline]
-    fn set(runs: bool) -> Self {
-        Self { before: IN_CARRIER.try_with(|mark| mark.replace(runs)).unwrap_or(false) }
-    }
-}
-
 impl Drop for Mark {
     #[inline]
     fn drop(&mut self) {
@@ -45,7 +37,9 @@ pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
 /// Calls what is a carrier's code, or not.
 #[inline]
 pub(super) fn marked<R>(is_carriers: bool, f: impl FnOnce() -> R) -> R {
-    let _mark = Mark::set(is_carriers);
+    // Where thread-locals are not native, a thread that ends has no mark any more.
+    let before = IN_CARRIER.try_with(|mark| mark.replace(is_carriers)).unwrap_or(false);
+    let _mark = Mark { before };
     f()
 }
 
