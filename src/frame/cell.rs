@@ -37,7 +37,9 @@ pub(crate) trait Slot: Sync {
     /// Returns the slot's cell on this thread (C1).
     fn cell(&self) -> NonNull<RawCell>;
     /// Returns how tasks inherit it, if they do.
-    fn inheritance(&self) -> Option<&dyn Inheritance>;
+    fn inheritance(&self) -> Option<&dyn Inheritance> {
+        None
+    }
 }
 
 /// What the engine asks of a slot that an object owns.

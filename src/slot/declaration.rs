@@ -16,7 +16,7 @@ use crate::frame::thread::{self, Thread};
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Declaration<T: 'static> {
-    path: &'static str,
+    pub(super) path: &'static str,
     key: &'static Key<SlotCell<T>>,
     pub(super) inherit: Option<Inherit<T>>,
 }
@@ -39,11 +39,6 @@ impl<T: 'static> Declaration<T> {
     /// Returns the slot's place on this thread.
     pub(super) fn place(&self) -> Place<'_, T, &Self> {
         Place { cell: permanent::get(self.key), source: self }
-    }
-
-    /// Returns the path under which the slot was declared.
-    pub(super) const fn path(&self) -> &'static str {
-        self.path
     }
 }
 

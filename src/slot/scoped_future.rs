@@ -20,7 +20,6 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use super::declaration::Declaration;
-use crate::frame::cell::Slot;
 use crate::frame::thread;
 use crate::frame::thread_end::admit;
 use crate::frame::value::{self, Boxed, Header};
@@ -70,7 +69,7 @@ impl<T: Send + 'static, F: Unpin> Unpin for ScopedFuture<T, F> {}
 impl<T: Send + 'static, F> fmt::Debug for ScopedFuture<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScopedFuture")
-            .field("slot", &Slot::name(self.declaration))
+            .field("slot", &self.declaration.path)
             .field("is_over", &self.future.is_none())
             .finish_non_exhaustive()
     }
@@ -133,7 +132,7 @@ impl<T: Send + 'static, F: Future> Future for ScopedFuture<T, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let name = Slot::name(self.declaration);
+        let name = self.declaration.path;
         let polled = self.bound(|mut future| {
             let Some(inner) = future.as_mut().as_pin_mut() else {
                 panic!("a scoped future was polled after it had ended");

@@ -56,7 +56,7 @@ pub struct TaskLocal<T: 'static> {
 
 impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskLocal").field("name", &self.declaration.path()).finish_non_exhaustive()
+        f.debug_struct("TaskLocal").field("name", &self.name()).finish_non_exhaustive()
     }
 }
 
@@ -155,7 +155,7 @@ impl<T: Send + 'static> TaskLocal<T> {
     /// ```
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        self.declaration.path()
+        self.declaration.path
     }
 
     /// Returns whether tasks inherit the slot: it is declared `#[inherit]` or

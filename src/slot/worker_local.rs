@@ -8,7 +8,6 @@ use super::instances::{self, Lease};
 use super::place::{Place, SlotCell, ValueSource};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
-use crate::frame::snapshot::Inheritance;
 
 /// The methods of declared and owned worker-locals alike, beside a `lend` that leases the instance.
 macro_rules! lends {
@@ -102,10 +101,6 @@ impl<T: 'static> Slot for WorkerDeclaration<T> {
 
     fn cell(&self) -> NonNull<RawCell> {
         NonNull::from(&permanent::get(self.key).raw)
-    }
-
-    fn inheritance(&self) -> Option<&dyn Inheritance> {
-        None
     }
 }
 
