@@ -383,9 +383,7 @@ impl Drop for FinishOnUnwind<'_> {
 #[inline(never)]
 fn finish_discarding(parked: &mut Parked, frame: &PollFrame) {
     // The poll's own panic is on its way.
-    drop(finish_slow(parked, frame.clean()));
-    // Nothing is left in it that could fail.
-    frame.close();
+    drop(finish(parked, frame));
 }
 
 /// Ends the task in its frame, what the poll has added and then the values that it had before, and
