@@ -161,14 +161,14 @@ impl<T: Send + 'static, F> Drop for ScopedFuture<T, F> {
     /// Drops the future inside its scope, and then the value, each contained.
     fn drop(&mut self) {
         let mut drops = Drops::default();
-        if self.future.is_some() && !self.is_shown {
+        if self.future.is_some() {
             // SAFETY: Q1: it is dropped in place.
             let this = unsafe { Pin::new_unchecked(&mut *self) };
             drops.contain(|| {
                 this.bound(|mut future| future.set(None));
             });
         }
-        // Where the thread is ending it was not bound.
+        // Where it was not bound.
         // SAFETY: Q1: it is dropped in place.
         let mut future = unsafe { Pin::new_unchecked(&mut self.future) };
         drops.contain(|| future.set(None));
