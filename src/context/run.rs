@@ -9,7 +9,7 @@
 //! that an application submits.
 
 use super::Context;
-use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around, reattach};
+use crate::foreign::{AttachedCarriers, CarrierError, Carriers, attach_nothing_around};
 use crate::frame::{self, CleanupError, Failure, Frame, thread};
 use crate::panic::{Payload, catch};
 
@@ -136,7 +136,7 @@ pub(crate) fn ready_for_next(
     context: &Context,
     carriers: AttachedCarriers<'_>,
 ) -> Result<bool, CleanupError> {
-    frame::run(context.inherits(), || reattach(carriers))
+    frame::run(context.inherits(), || carriers.reattach())
 }
 
 /// Makes something that outlives the current task, as if for nobody: in an empty context, with each

@@ -61,7 +61,7 @@ pub(super) fn around(carriers: &[Carried], mut body: impl FnMut()) -> Option<Car
     })
 }
 
-/// The same for a body that calls [`reattach`].
+/// The same for a body that calls [`Attached::reattach`].
 pub(super) fn around_tasks(
     carriers: &[Carried],
     mut body: impl FnMut(Attached<'_>),
@@ -78,12 +78,6 @@ pub(super) fn nothing_of(carried: &Carried) -> Result<Option<Carried>, CarrierEr
     on_a_level(std::slice::from_ref(carried), |_, _| carried.nothing())
 }
 
-/// Makes the thread ready for the next task in the same context, as detaching and attaching would.
-/// `false`: one of the carriers cannot, and all have to be detached and attached.
-pub(crate) fn reattach(attached: Attached<'_>) -> bool {
-    in_carrier(|| attached.reattach())
-}
-
 /// What is attached on this thread.
 #[derive(Default)]
 pub(super) struct Here {
@@ -92,12 +86,6 @@ pub(super) struct Here {
     /// Those whose own code runs below this call. They are left out above, unless they were
     /// attached on top of that code: what they do may have led to this call, and would again.
     pub(super) at_work: Vec<Carried>,
-}
-
-impl Here {
-    fn is_known(all: &[Carried], carried: &Carried) -> bool {
-        all.iter().any(|one| one.is_by_the_carrier_of(carried))
-    }
 }
 
 /// Returns the carriers that are attached on this thread.
@@ -112,7 +100,8 @@ pub(super) fn on_this_thread() -> Here {
         let (attached, others) = carriers.split_at(level.progress.get());
         here.at_work.extend(others.first().cloned());
         for carried in attached.iter().rev() {
-            if ![&here.attached, &here.at_work].iter().any(|all| Here::is_known(all, carried)) {
+            let mut known = here.attached.iter().chain(&here.at_work);
+            if !known.any(|one| one.is_by_the_carrier_of(carried)) {
                 here.attached.push(carried.clone());
             }
         }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::carrier::Identity;
-use super::code::OfCarrier;
+use super::code::{OfCarrier, in_carrier};
 use super::error::{BoxError, CarrierError, CarrierStep};
 use super::kinds::{self, Hold};
 use crate::panic::catch;
@@ -77,16 +77,14 @@ struct Link<'a> {
 impl Attached<'_> {
     pub(super) const NOTHING: Self = Self(None);
 
-    /// Asks each to make the thread ready for another task, the innermost first, until one says no.
-    pub(super) fn reattach(self) -> bool {
-        let mut next = self;
-        while let Some(link) = next.0 {
-            if !(link.reattach)() {
-                return false;
-            }
-            next = link.outer;
-        }
-        true
+    /// Makes the thread ready for the next task in the same context, as detaching and attaching
+    /// would, the innermost carrier first. `false`: one of them cannot, and all have to be detached
+    /// and attached.
+    pub(crate) fn reattach(self) -> bool {
+        in_carrier(|| {
+            let mut links = std::iter::successors(self.0, |link| link.outer.0);
+            links.all(|link| (link.reattach)())
+        })
     }
 }
 

@@ -40,7 +40,6 @@ mod shared;
 mod tracing;
 
 pub use adopt::{Adoptable, Adopted, adopt, adopt_with};
-pub(crate) use attached::reattach;
 pub(crate) use carried::{Attached as AttachedCarriers, Carried};
 pub use carrier::{Carrier, Identity};
 pub(crate) use carriers::Carriers;
