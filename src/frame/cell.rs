@@ -11,7 +11,7 @@
 //!   cell shows nothing, and the top box, unless the epoch is `NEVER`, is stale: without a value
 //!   that needs a drop.
 //! - **C3 (chain).** The top box, the one below, and so on are of this cell's type, the youngest
-//!   first. All but a stale top have values of open tasks.
+//!   first. All have values of open tasks, but for a stale one, which is the lowest.
 //! - **C4 (lock).** A cell of an owned slot may be emptied by another thread, which drops the
 //!   owner. All cells of one thread's owned slots share a lock. Whoever links, unlinks or recycles
 //!   without borrowing the owner holds it; `ended` changes under it, and nothing is linked after
