@@ -348,11 +348,18 @@ impl RawCell {
         }
     }
 
+    /// Returns whether this is the top box.
+    #[inline]
+    pub(super) fn is_top(&self, header: NonNull<Header>) -> bool {
+        // A cell that shows nothing has a pointer to no box there.
+        self.top.get() == header
+    }
+
     /// Takes the top box away, which the caller knows to be `header`. The caller holds the lock
     /// (C4).
     #[inline]
     pub(super) fn unlink_top(&self, header: NonNull<Header>) {
-        debug_assert_eq!(self.now().top(), Some(header));
+        debug_assert!(self.is_top(header));
         // SAFETY: the top box belongs to this cell (V4).
         self.show(unsafe { header.as_ref() }.below());
     }
@@ -361,7 +368,7 @@ impl RawCell {
     /// scope, and it was leaked. The caller borrows the owner (C4).
     #[inline]
     pub(crate) fn unlink_scoped(&self, header: NonNull<Header>) -> bool {
-        if self.now().top() == Some(header) {
+        if self.is_top(header) {
             self.unlink_top(header);
             return true;
         }

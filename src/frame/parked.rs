@@ -2,15 +2,16 @@
 //!
 //! # Invariants
 //!
-//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not borrowed: a
-//!   poll is a call, so every borrow inside it is over. During a poll it belongs to its cell, and
-//!   `home` is `LINKED`: if the process exits from within the poll and the future is dropped then,
-//!   it lets its boxes be.
+//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not in use: one
+//!   that is when a poll returns, by a coroutine that is suspended in there, is leaked. During a
+//!   poll it belongs to its cell, and `home` is `LINKED`: if the process exits from within the poll
+//!   and the future is dropped then, it lets its boxes be.
 //! - **P2 (type).** A box goes back into the cell of the slot that it came from, so its type fits.
 //! - **P3 (order).** Boxes are kept in the order of first touch, the oldest first, and put back so.
 //! - **P4 (linked).** During a poll the items are the undo list of their values, which have no
 //!   entry on the trail. All are linked before user code runs in the frame, so each is its cell's
-//!   top again when the poll returns, unless the owner of its slot took it away (C4). A poll that
+//!   top again when the poll returns, unless the owner of its slot took it away (C4), or a scope
+//!   lies on it in which a coroutine is suspended: then the scope's is leaked. A poll that
 //!   completes or unwinds hands them over to the trail. Where the thread's slots have ended none is
 //!   linked: they stay with the `Parked`, `home` is not `LINKED`, and nothing is touched.
 //! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that
@@ -55,6 +56,18 @@ impl ParkedItem {
     unsafe fn cell(&self) -> &RawCell {
         // SAFETY: the caller's.
         unsafe { self.cell.as_ref() }
+    }
+
+    /// Returns whether the value is what its cell shows, and not in use: where it is not, a coroutine
+    /// is suspended in there (P1, P4).
+    ///
+    /// # Safety
+    ///
+    /// - The cell is in place (P5), and the owner of its slot has not taken the value away (P4).
+    #[inline]
+    unsafe fn is_at_rest(&self) -> bool {
+        // SAFETY: the caller's; the box belongs to the cell.
+        unsafe { self.cell() }.is_top(self.header) && unsafe { self.header.as_ref() }.is_unused()
     }
 
     /// Links the value on this thread. False: the slot's owner is gone.
@@ -193,7 +206,10 @@ impl Parked {
         }
         let epoch = thread.own_epoch();
         if self.home == thread.id.get() + SEVERAL
-            && self.locked_if_whole(|parked| parked.link_all(epoch))
+            && self.locked_if_whole(|parked| {
+                parked.link_all(epoch);
+                true
+            })
         {
             return self.recall(thread);
         }
@@ -225,8 +241,9 @@ impl Parked {
         if let Some(flags) = frame.plain() {
             match self.items.as_slice() {
                 [] => return frame.close_plain(flags),
-                [item, ..] if self.home == LINKED => {
-                    // SAFETY: P4 and P5.
+                // SAFETY: P5; it is not an owned slot's.
+                [item, ..] if self.home == LINKED && unsafe { item.is_at_rest() } => {
+                    // SAFETY: P5.
                     unsafe { item.cell() }.unlink_top(item.header);
                     self.home = thread::current().id.get();
                     return frame.close_plain(flags);
@@ -240,9 +257,8 @@ impl Parked {
     #[inline(never)]
     fn take_several(&mut self, frame: &PollFrame) {
         let is_plain = frame.plain().is_some();
-        if is_plain && self.home == LINKED + SEVERAL && self.lock.is_none() {
-            self.unlink_all(thread::current());
-        } else {
+        let is_quick = is_plain && self.home == LINKED + SEVERAL && self.lock.is_none();
+        if !is_quick || !self.unlink_all(thread::current()) {
             self.take_slow(is_plain, frame.is_open());
         }
         // Nothing is left in it that could fail, at most what the poll has captured.
@@ -266,13 +282,17 @@ impl Parked {
                 // SAFETY: P5.
                 let unlinked = unsafe { item.cell() }.unlink_locked(epoch);
                 debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
-                unlinked.is_some()
+                // SAFETY: just taken out of the cell.
+                unlinked.is_some_and(|header| unsafe { header.as_ref() }.is_unused_or_leaks())
             });
         });
         for TrailEntry { cell: place, epoch, .. } in added {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
             let cell = unsafe { place.as_ref() };
-            if let Some(header) = cell.unlink(epoch) {
+            // SAFETY: as above.
+            let is_ours =
+                |header: &NonNull<Header>| unsafe { header.as_ref() }.is_unused_or_leaks();
+            if let Some(header) = cell.unlink(epoch).filter(is_ours) {
                 self.items.push(ParkedItem { cell: place, header, slot: cell.handle() });
             }
             cell.remove_entry();
@@ -302,15 +322,12 @@ impl Parked {
         result
     }
 
-    /// Does the same if no owner of a value is gone; returns whether it has.
-    fn locked_if_whole(&mut self, f: impl FnOnce(&mut Self)) -> bool {
+    /// Does the same if no owner of a value is gone; returns whether `f` was called and succeeded.
+    fn locked_if_whole(&mut self, f: impl FnOnce(&mut Self) -> bool) -> bool {
         self.locked(|parked| {
             // SAFETY: P5, as the callers have seen.
             let has_lost = parked.items.iter().any(|item| unsafe { item.cell() }.has_ended());
-            if !has_lost {
-                f(parked);
-            }
-            !has_lost
+            !has_lost && f(parked)
         })
     }
 
@@ -323,13 +340,19 @@ impl Parked {
         self.home = LINKED + SEVERAL;
     }
 
+    /// Takes all of them out of their cells, unless one is not at rest.
     #[inline]
-    fn unlink_all(&mut self, thread: &Thread) {
+    fn unlink_all(&mut self, thread: &Thread) -> bool {
+        // SAFETY: P5, as the callers have seen.
+        if !self.items.iter().all(|item| unsafe { item.is_at_rest() }) {
+            return false;
+        }
         for item in &self.items {
             // SAFETY: P5, as the callers have seen.
             unsafe { item.cell() }.unlink_top(item.header);
         }
         self.home = thread.id.get() + SEVERAL;
+        true
     }
 
     /// Drops the values of owners that are gone, or of a task that ends where slots are gone.

@@ -209,6 +209,16 @@ impl Header {
         self.word.get() & IN_USE == 0
     }
 
+    /// Returns whether nobody uses the box. One that is in use counts as leaked: its owner lets it
+    /// be from then on.
+    pub(crate) fn is_unused_or_leaks(&self) -> bool {
+        let is_unused = self.is_unused();
+        if !is_unused {
+            count_leak();
+        }
+        is_unused
+    }
+
     /// Forgets the value of a box that nobody uses, if there is one. It needs no drop.
     #[inline]
     pub(super) fn forget_plain(&self) {

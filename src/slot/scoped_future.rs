@@ -6,7 +6,8 @@
 //!   through `Pin`, never moved, and dropped in place. `ScopedFuture` is `Unpin` only if `F` is.
 //! - **Q2 (owned).** Between two polls the box belongs to the `ScopedFuture` (V4) and is not
 //!   borrowed. During one it belongs to the cell, and `is_shown` says so: if the process exits from
-//!   within the poll, the box is let be, whether the future is dropped then or polled once more.
+//!   within the poll, the box is let be, whether the future is dropped then or polled once more. So
+//!   is one that is still in use when the poll returns, by a coroutine that is suspended there.
 
 #![expect(
     unsafe_code,
@@ -119,8 +120,11 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         // SAFETY: Q1.
         let future = unsafe { Pin::new_unchecked(&mut this.future) };
         let called = catch(|| f(future));
-        // If its task has ended meanwhile the box is not ours any more.
-        this.is_shown = !place.take_away(this.header.0);
+        // If its task has ended meanwhile the box is not ours any more, nor if a coroutine is
+        // suspended where it borrows the value.
+        // SAFETY: taken back, so it is alive.
+        let is_unused = |header: NonNull<Header>| unsafe { header.as_ref() }.is_unused_or_leaks();
+        this.is_shown = !(place.take_away(this.header.0) && is_unused(this.header.0));
         match called {
             Ok(result) => Some(result),
             Err(payload) => payload.resume(),
@@ -133,6 +137,8 @@ impl<T: Send + 'static, F: Future> Future for ScopedFuture<T, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let name = self.declaration.path;
+        // Else the thread is ending.
+        let is_lost = self.is_shown;
         let polled = self.bound(|mut future| {
             let Some(inner) = future.as_mut().as_pin_mut() else {
                 panic!("a scoped future was polled after it had ended");
@@ -153,7 +159,10 @@ impl<T: Send + 'static, F: Future> Future for ScopedFuture<T, F> {
                 }
             }
         });
-        polled.unwrap_or_else(|| panic!("slot `{name}` cannot be used while its thread ends"))
+        polled.unwrap_or_else(|| match is_lost {
+            true => panic!("slot `{name}` has lost the value that was bound to it"),
+            false => panic!("slot `{name}` cannot be used while its thread ends"),
+        })
     }
 }
 

@@ -4,10 +4,10 @@
 //!
 //! - **O1 (id).** An owner's id is never used again in this process, so a cell is never found by
 //!   another owner, whatever addresses and threads are reused.
-//! - **O2 (kept).** The table keeps a cell while its owner lives or the trail has an entry for it.
-//!   Cells of owners that are gone are swept at the first use of another owner, with their entries,
-//!   when they are more than half of the table or it has doubled. So then a thread keeps at most as
-//!   many dead cells as live ones, or [`SLACK`].
+//! - **O2 (kept).** The table keeps a cell while its owner lives or the trail has an entry for it,
+//!   until its thread's slots have ended. Cells of owners that are gone are swept at the first use
+//!   of another owner, with their entries, when they are more than half of the table or it has
+//!   doubled. So then a thread keeps at most as many dead cells as live ones, or [`SLACK`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

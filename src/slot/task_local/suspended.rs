@@ -4,20 +4,34 @@
 #![expect(unsafe_code, reason = "borrows and binds values beyond a call")]
 #![expect(clippy::mem_forget, reason = "a frame that is suspended for ever")]
 
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending};
 use std::mem::forget;
+use std::pin::Pin;
 use std::process::Command;
 use std::ptr::NonNull;
+use std::rc::Rc;
+use std::task::{Context as PollContext, Waker};
+
+use futures_lite::future::yield_now;
 
 use super::{Place, TaskLocal};
 use crate::frame::Frame;
 use crate::frame::thread;
 use crate::frame::value::{Boxed, Header, Shared};
-use crate::{Context, leaked_values, task_local};
+use crate::future::FutureExt;
+use crate::panic::catch;
+use crate::{Context, is_isolated, leaked_values, task_local};
 
 task_local! {
     static NUMBER: u32 = 0;
     static ANOTHER: u32 = 0;
     static TEXT: String = String::new();
+    static OTHER_TEXT: String = String::new();
+}
+
+thread_local! {
+    static SUSPENDED: RefCell<Vec<Shared<'static, String>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn task<R>(f: impl FnOnce() -> R) -> R {
@@ -129,7 +143,7 @@ fn a_future_whose_scope_is_open_when_the_task_ends_gives_nothing_back() {
     let frame = Frame::enter(None);
     TEXT.set("the task's".to_owned());
     let mut future = Box::pin(TEXT.scope_future("the scope's".to_owned(), async { drop(frame) }));
-    let mut polls = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut polls = PollContext::from_waker(Waker::noop());
     assert!(future.as_mut().poll(&mut polls).is_ready());
     assert_eq!(future.as_mut().take_value(), None);
     drop(future);
@@ -146,5 +160,93 @@ fn scopes_may_end_in_any_order() {
         assert!(unbind(&TEXT, third));
         assert_eq!(TEXT.get(), "first");
     });
+    assert_eq!(task(|| TEXT.get()), "");
+}
+
+/// Polls what is not over after that.
+fn poll(future: Pin<&mut impl Future>) {
+    let mut polls = PollContext::from_waker(Waker::noop());
+    assert!(future.poll(&mut polls).is_pending());
+}
+
+/// Borrows the text for a coroutine that is suspended on this thread.
+fn suspend_in_text() {
+    SUSPENDED.with_borrow_mut(|suspended| suspended.push(borrowed(&TEXT)));
+}
+
+// Broke: another thread got the value while the coroutine on the first one still used it.
+#[test]
+fn a_value_that_is_borrowed_when_a_poll_returns_is_left_to_its_borrower() {
+    // One value or several that the future had before, or one that the poll has made.
+    for before in [&[&TEXT] as &[&TaskLocal<String>], &[&OTHER_TEXT, &TEXT], &[]] {
+        let mut future = Box::pin(
+            async move {
+                before.iter().for_each(|slot| slot.set("before".to_owned()));
+                yield_now().await;
+                TEXT.set("one".to_owned());
+                suspend_in_text();
+                yield_now().await;
+                assert_eq!(TEXT.get(), "");
+                if before.len() > 1 {
+                    assert_eq!(OTHER_TEXT.get(), "before");
+                }
+                TEXT.set("two".to_owned());
+                pending::<()>().await
+            }
+            .isolated(),
+        );
+        poll(future.as_mut());
+        let leaked = leaked_values();
+        poll(future.as_mut());
+        assert!(leaked_values() > leaked);
+        std::thread::spawn(move || poll(future.as_mut())).join().unwrap();
+    }
+    let suspended = SUSPENDED.take();
+    assert_eq!(suspended.iter().map(|text| text.get().as_str()).collect::<Vec<_>>(), ["one"; 3]);
+    drop(suspended);
+    assert_eq!(task(|| TEXT.get()), "");
+}
+
+// Broke: so did one that is bound to a future.
+#[test]
+fn a_bound_value_that_is_borrowed_when_a_poll_returns_is_left_to_its_borrower() {
+    let body = async {
+        suspend_in_text();
+        pending::<()>().await
+    };
+    let mut future = Box::pin(TEXT.scope_future("one".to_owned(), body));
+    task(|| poll(future.as_mut()));
+    assert_eq!(future.as_mut().take_value(), None);
+    let failed = catch(|| poll(future.as_mut())).unwrap_err();
+    assert!(failed.words().contains("TEXT` has lost the value"), "{}", failed.words());
+    drop(future);
+    assert_eq!(SUSPENDED.take()[0].get(), "one");
+}
+
+// Broke: the poll did not close its frame.
+#[test]
+fn a_scope_that_is_open_when_a_poll_returns_is_left_alone() {
+    let scoped = Rc::new(Cell::new(None));
+    for before in [1, 2] {
+        let told = Rc::clone(&scoped);
+        let mut future = Box::pin(
+            async move {
+                TEXT.set("the future's".to_owned());
+                [(); 2][before..].iter().for_each(|()| OTHER_TEXT.set("its other's".to_owned()));
+                yield_now().await;
+                told.set(Some(bind(&TEXT, "the scope's".to_owned())));
+                yield_now().await;
+                assert_eq!(TEXT.get(), "the future's");
+                pending::<()>().await
+            }
+            .isolated(),
+        );
+        poll(future.as_mut());
+        let leaked = leaked_values();
+        poll(future.as_mut());
+        assert!(leaked_values() > leaked && !is_isolated());
+        assert!(!unbind(&TEXT, scoped.take().expect("it is bound")));
+        poll(future.as_mut());
+    }
     assert_eq!(task(|| TEXT.get()), "");
 }
