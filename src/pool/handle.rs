@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::slice;
 use std::sync::Arc;
 use std::task::{Context as PollContext, Poll, ready};
 use std::time::{Duration, Instant};
@@ -113,12 +114,8 @@ impl<R> JoinHandle<R> {
     #[track_caller]
     pub fn join_timeout(&mut self, limit: Duration) -> Option<Result<R, TaskError>> {
         let Some(job) = &self.job else { panic!("{TAKEN}") };
-        // A limit beyond the clock's range is no limit.
-        let deadline = Instant::now().checked_add(limit);
-        match wait_until(job.any(), &self.core, deadline) {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => return Some(Err(error)),
+        if Self::first_within(slice::from_ref(self), limit).is_none() {
+            return self.core.is_forked().then(|| Err(job.any().error(Cause::Forked)));
         }
         let job = self.job.take()?;
         Some(job.take())
@@ -260,18 +257,25 @@ impl<R> JoinHandle<R> {
     /// ```
     #[track_caller]
     pub fn wait_any_timeout(handles: &[Self], limit: Duration) -> Option<usize> {
+        let done = Self::first_within(handles, limit);
+        if done.is_none() && handles.iter().any(|handle| handle.core.is_forked()) {
+            panic!("{FORKED}");
+        }
+        done
+    }
+
+    /// Returns the index of the first one that is done within `limit`, and `None` at once in a
+    /// forked child if none is.
+    #[track_caller]
+    fn first_within(handles: &[Self], limit: Duration) -> Option<usize> {
         if let Some(done) = handles.iter().position(Self::is_finished) {
             return Some(done);
         }
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
-        let done = Self::first_of(handles, |core, look| {
+        Self::first_of(handles, |core, look| {
             wait::wait_until_deadline(look, deadline, || core.is_forked())
-        });
-        if done.is_none() && handles.iter().any(|handle| handle.core.is_forked()) {
-            panic!("{FORKED}");
-        }
-        done
+        })
     }
 
     /// Returns the index of the first one that tells that it is done, unless `wait` gives up: it
@@ -346,27 +350,6 @@ fn wait(job: &dyn AnyJob, core: &Core) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Waits until `job` is done, or until `deadline`, running nothing; returns whether it is done.
-fn wait_until(job: &dyn AnyJob, core: &Core, deadline: Option<Instant>) -> Result<bool, TaskError> {
-    let state = job.state();
-    if state.is_done() {
-        return Ok(true);
-    }
-    let is_forked = || core.is_forked();
-    let Registration::Registered(before) = state.register(Waiter::this_thread(), is_forked) else {
-        return Ok(true);
-    };
-    if wait::wait_until_deadline(|| state.is_done(), deadline, is_forked) {
-        job.drop_waiter(core, before);
-        return Ok(true);
-    }
-    if is_forked() {
-        job.drop_waiter(core, before);
-        return Err(job.error(Cause::Forked));
-    }
-    Ok(give_back(job, core, before))
-}
-
 /// Polls whether `job` is done, running it here if this thread may. The error says why it cannot be
 /// waited for.
 fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), Cause>> {
@@ -404,22 +387,6 @@ pub(super) fn given_up(job: &dyn AnyJob, core: &Core, cause: Cause) -> TaskError
     let error = job.error(cause);
     job.detach(core);
     error
-}
-
-/// Leaves the waiter that a wait has replaced in its place again, or tells it if the job is done;
-/// returns whether it is.
-fn give_back(job: &dyn AnyJob, core: &Core, before: Option<Arc<Waiter>>) -> bool {
-    let Some(before) = before else { return job.state().is_done() };
-    match job.state().register(before, || core.is_forked()) {
-        Registration::Done(before) => {
-            job.wake(core, before);
-            true
-        }
-        Registration::Registered(own) => {
-            job.drop_waiter(core, own);
-            false
-        }
-    }
 }
 
 impl<R> Future for JoinHandle<R> {

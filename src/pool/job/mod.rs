@@ -257,11 +257,6 @@ impl dyn AnyJob + '_ {
         TaskError::new(self.labelled().label(), cause)
     }
 
-    /// Tells a waiter that the job is done, since nobody else will.
-    pub(crate) fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
-        wake(core, waiter, self.labelled());
-    }
-
     /// Drops user code that came in through the handle, contained.
     pub(crate) fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
         if let Some(waiter) = waiter {

@@ -197,7 +197,7 @@ fn a_future_polled_with_a_new_waker_is_woken_through_that_one() {
 
 // As `JoinHandle::join_timeout` does between a poll and its wake.
 #[test]
-fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
+fn a_waker_beside_which_somebody_waits_for_a_while_is_woken() {
     explore(4, || {
         let ledger = StdArc::new(Ledger::default());
         let cell = Arc::new(JobCell::new(0, 1));
@@ -205,19 +205,12 @@ fn a_waker_that_a_timed_wait_replaces_is_woken_or_the_job_is_seen_done() {
         let waiter = StdArc::new(Waiter::Waker(Waker::from(StdArc::clone(&waker))));
         assert!(matches!(cell.state.register(waiter, || false), Registration::Registered(None)));
         let runner = runner(&cell, &ledger);
-        // In place of the thread, which loom would take out of any wait when it is told.
-        let timed = StdArc::new(Waiter::Queue(StdArc::new(CompletionQueue::new()), 0, None));
-        let done = match cell.state.register(timed, || false) {
-            Registration::Done(_) => true,
-            // The time is up.
-            Registration::Registered(None) => cell.state.is_done(),
-            Registration::Registered(Some(before)) => {
-                matches!(cell.state.register(before, || false), Registration::Done(_))
-            }
-        };
-        if !done {
-            waker.0.wait();
-        }
+        let timed = StdArc::new(CompletionQueue::new());
+        let waits = cell.state.register_beside(&timed, 0, || false);
+        // The time is up.
+        cell.state.unregister(&timed, || false);
+        assert!(waits || cell.state.is_done());
+        waker.0.wait();
         assert!(runner.join().unwrap());
         assert_eq!(cell.take().expect("the job is done").0, 2);
         ledger.assert_even();
