@@ -48,9 +48,8 @@ pub(crate) struct Job<F, R, E> {
 }
 
 /// A job without its types.
-pub(crate) trait AnyJob: Send + Sync {
+pub(crate) trait AnyJob: Labelled + Send {
     fn state(&self) -> &State;
-    fn labelled(&self) -> &dyn Labelled;
     /// Claims the job, unless somebody has, and brings it to its end; returns whether it did.
     fn claim(&self, core: &Core, how: How<'_>) -> bool;
     /// Drops the outcome that nobody will ask for.
@@ -254,13 +253,22 @@ impl dyn AnyJob + '_ {
 
     /// Returns the error of a wait that would never end.
     pub(crate) fn error(&self, cause: Cause) -> TaskError {
-        TaskError::new(self.labelled().label(), cause)
+        TaskError::new(self.label(), cause)
+    }
+
+    /// Tells whoever waits that the job is done.
+    fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
+        tell(&waiter, core, self);
+        self.drop_waiter(core, Some(waiter));
     }
 
     /// Drops user code that came in through the handle, contained.
+    #[inline]
     pub(crate) fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
-        if let Some(waiter) = waiter {
-            drop_waiter(core, waiter, self.labelled());
+        let Some(waiter) = waiter else { return };
+        // It may hold a waker, which is user code.
+        if !matches!(*waiter, Waiter::Thread(_)) {
+            core.drop_contained(waiter, self);
         }
     }
 }
@@ -289,18 +297,6 @@ where
 
 fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
     not_in_carrier(|| job.claim(core, How::Inline))
-}
-
-fn wake(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
-    tell(&waiter, core, label);
-    drop_waiter(core, waiter, label);
-}
-
-fn drop_waiter(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
-    // It may hold a waker, which is user code.
-    if !matches!(*waiter, Waiter::Thread(_)) {
-        core.drop_contained(waiter, label);
-    }
 }
 
 /// Tells a waiter and those behind it.
@@ -365,10 +361,6 @@ where
         &self.cell.state
     }
 
-    fn labelled(&self) -> &dyn Labelled {
-        self
-    }
-
     fn claim(&self, core: &Core, how: How<'_>) -> bool {
         let Some(((closure, context), promise)) = self.cell.claim() else { return false };
         let is_unwanted = promise.is_unwanted;
@@ -394,7 +386,7 @@ where
             };
             match completion {
                 Completion::Attached(None) => {}
-                Completion::Attached(Some(waiter)) => wake(core, waiter, self),
+                Completion::Attached(Some(waiter)) => (self as &dyn AnyJob).wake(core, waiter),
                 Completion::Detached => self.discard(core),
             }
         }
