@@ -53,13 +53,6 @@ enum InLine {
     Over,
 }
 
-/// Why there is no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoPlace {
-    Full,
-    Closed,
-}
-
 /// The place in a bounded queue of something that comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -84,16 +77,8 @@ impl Capacity {
     }
 
     /// Takes a place if there is one and nobody waits for it.
-    pub(crate) fn try_take(&self) -> Result<(), NoPlace> {
-        let Some(mut state) = self.state.lock() else { return Err(NoPlace::Closed) };
-        if state.closed {
-            return Err(NoPlace::Closed);
-        }
-        if state.used >= self.limit {
-            return Err(NoPlace::Full);
-        }
-        state.used += 1;
-        Ok(())
+    pub(crate) fn try_take(&self) -> Result<(), Refused> {
+        self.state.lock().map_or(Err(Refused::Forked), |mut state| state.take(self.limit))
     }
 
     /// Takes a place over the limit, if need be.
@@ -103,14 +88,14 @@ impl Capacity {
         }
     }
 
-    /// Blocks until there is a place. `give_up` is asked before the thread blocks.
-    pub(crate) fn take(&self, give_up: impl Fn() -> bool) -> Result<(), NoPlace> {
+    /// Blocks until there is a place. `is_forked` is asked before the thread blocks.
+    pub(crate) fn take(&self, is_forked: impl Fn() -> bool) -> Result<(), Refused> {
         let unpark = Waker::from(Arc::new(Unpark(seam::current())));
         let mut waiting = self.wait();
         let mut taken = waiting.poll(&unpark);
         if taken.is_pending() {
-            if give_up() {
-                return Err(NoPlace::Closed);
+            if is_forked() {
+                return Err(Refused::Forked);
             }
             wait::wait_until(|| {
                 taken = waiting.poll(&unpark);
@@ -166,6 +151,20 @@ impl Capacity {
     }
 }
 
+impl CapacityState {
+    fn take(&mut self, limit: usize) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused::ShutDown);
+        }
+        // By invariant 1 nobody waits for one that is free.
+        if self.used >= limit {
+            return Err(Refused::Full);
+        }
+        self.used += 1;
+        Ok(())
+    }
+}
+
 impl Core {
     #[cold]
     pub(super) fn take_place(&self, capacity: &Capacity, place: Place) -> Result<(), Refused> {
@@ -184,15 +183,14 @@ impl Core {
     /// Lets in what keeps a closed pool open, as where there is no limit: a plain thread may be
     /// about to start a map. Else says why there is no place.
     #[cold]
-    fn pass_or_refuse(&self, capacity: &Capacity, why: NoPlace) -> Result<(), Refused> {
+    fn pass_or_refuse(&self, capacity: &Capacity, why: Refused) -> Result<(), Refused> {
         match why {
-            NoPlace::Full => Err(Refused::Full),
-            NoPlace::Closed if self.is_forked() => Err(Refused::Forked),
-            NoPlace::Closed if self.is_closed_here() => Err(Refused::ShutDown),
-            NoPlace::Closed => {
+            Refused::ShutDown if self.is_forked() => Err(Refused::Forked),
+            Refused::ShutDown if !self.is_closed_here() => {
                 capacity.take_anyway();
                 Ok(())
             }
+            why => Err(why),
         }
     }
 
@@ -234,9 +232,8 @@ fn wake(waker: Waker) {
     let _contained = frame::contained(|| waker.wake());
 }
 
-/// Drops a waker, or none: that is user code, too.
-fn discard(waker: impl Into<Option<Waker>>) {
-    let waker = waker.into();
+/// Drops a waker: that is user code, too.
+fn discard(waker: Waker) {
     let _contained = frame::contained(|| drop(waker));
 }
 
@@ -259,14 +256,14 @@ pub(crate) struct Waiting<'c> {
 
 impl Waiting<'_> {
     /// Takes a place, or has `waker` woken when it is worth another look.
-    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<(), Refused>> {
         let Some((_, turn)) = &self.turn else { return self.arrive(waker) };
         // A clone and a drop of the waker are user code: outside of the lock.
         let new = waker.clone();
         let mut turn = turn.lock();
         let (unneeded, answer) = match std::mem::replace(&mut *turn, InLine::Over) {
             InLine::Granted => (new, Poll::Ready(Ok(()))),
-            InLine::Over => (new, Poll::Ready(Err(NoPlace::Closed))),
+            InLine::Over => (new, Poll::Ready(Err(Refused::ShutDown))),
             InLine::Waiting(before) => {
                 *turn = InLine::Waiting(new);
                 (before, Poll::Pending)
@@ -277,34 +274,27 @@ impl Waiting<'_> {
         answer
     }
 
-    fn arrive(&mut self, waker: &Waker) -> Poll<Result<(), NoPlace>> {
-        let mut waker = Some(waker.clone());
-        let answer = self.enter(&mut waker);
-        // A panic here would lose the place.
-        discard(waker);
-        answer
-    }
-
     /// Takes a place, or enters the line with the waker.
-    fn enter(&mut self, waker: &mut Option<Waker>) -> Poll<Result<(), NoPlace>> {
-        let Some(mut state) = self.capacity.state.lock() else {
-            return Poll::Ready(Err(NoPlace::Closed));
+    fn arrive(&mut self, waker: &Waker) -> Poll<Result<(), Refused>> {
+        // As in `poll`; and a panic of the drop would lose the place.
+        let waker = waker.clone();
+        let Capacity { limit, state } = self.capacity;
+        let taken = match state.lock() {
+            None => Err(Refused::Forked),
+            Some(mut state) => match state.take(*limit) {
+                Err(Refused::Full) => {
+                    let turn = Arc::new(Mutex::new(InLine::Waiting(waker)));
+                    let number = state.next;
+                    state.next += 1;
+                    let _nobody = state.line.insert(number, Arc::clone(&turn));
+                    self.turn = Some((number, turn));
+                    return Poll::Pending;
+                }
+                taken => taken,
+            },
         };
-        if state.closed {
-            return Poll::Ready(Err(NoPlace::Closed));
-        }
-        if state.used < self.capacity.limit {
-            state.used += 1;
-            return Poll::Ready(Ok(()));
-        }
-        let Some(waker) = waker.take() else { unreachable!("it enters once") };
-        let turn = Arc::new(Mutex::new(InLine::Waiting(waker)));
-        let number = state.next;
-        state.next += 1;
-        let _nobody = state.line.insert(number, Arc::clone(&turn));
-        drop(state);
-        self.turn = Some((number, turn));
-        Poll::Pending
+        discard(waker);
+        Poll::Ready(taken)
     }
 }
 
@@ -358,7 +348,7 @@ mod tests {
         assert!(second.poll(&second_waker).is_pending());
         capacity.release();
         assert_eq!((woken(&first_woken), woken(&second_woken)), (1, 0));
-        assert_eq!(capacity.try_take(), Err(NoPlace::Full), "the place is the first one's");
+        assert_eq!(capacity.try_take(), Err(Refused::Full), "the place is the first one's");
         assert!(second.poll(&second_waker).is_pending());
         assert_eq!(first.poll(&first_waker), Poll::Ready(Ok(())));
         capacity.release();
@@ -459,7 +449,7 @@ mod tests {
         });
         told.recv().unwrap();
         capacity.close();
-        assert_eq!(thread.join().unwrap(), Err(NoPlace::Closed));
-        assert_eq!(capacity.try_take(), Err(NoPlace::Closed));
+        assert_eq!(thread.join().unwrap(), Err(Refused::ShutDown));
+        assert_eq!(capacity.try_take(), Err(Refused::ShutDown));
     }
 }

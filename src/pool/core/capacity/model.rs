@@ -6,7 +6,8 @@ use std::task::Waker;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-use super::{Capacity, NoPlace};
+use super::Capacity;
+use crate::pool::error::Refused;
 use crate::sync::model::explore;
 
 /// Returns a queue with one place, which is taken.
@@ -24,7 +25,7 @@ fn on_a_thread<R: 'static>(
     thread::spawn(move || f(&capacity))
 }
 
-fn take(capacity: &Capacity) -> Result<(), NoPlace> {
+fn take(capacity: &Capacity) -> Result<(), Refused> {
     capacity.take(|| false)
 }
 
@@ -47,7 +48,7 @@ fn a_place_that_becomes_free_goes_to_whoever_blocks() {
             taker.join().unwrap();
         }
         assert_eq!(capacity.try_take(), Ok(()), "it is free again");
-        assert_eq!(capacity.try_take(), Err(NoPlace::Full), "and there is still one");
+        assert_eq!(capacity.try_take(), Err(Refused::Full), "and there is still one");
     });
 }
 
@@ -96,7 +97,7 @@ fn one_that_passes_over_the_limit_is_given_back_before_anybody_is_let_in() {
         capacity.release();
         other.join().unwrap();
         taker.join().unwrap();
-        assert_eq!(capacity.try_take(), Err(NoPlace::Full));
+        assert_eq!(capacity.try_take(), Err(Refused::Full));
     });
 }
 
@@ -110,6 +111,6 @@ fn the_closing_ends_every_wait() {
         let taken = takers.map(|taker| taker.join().unwrap());
         // One may have come after the closing, or been handed the place before it; never both.
         assert!(taken.iter().filter(|taken| taken.is_ok()).count() <= 1);
-        assert_eq!(capacity.try_take(), Err(NoPlace::Closed));
+        assert_eq!(capacity.try_take(), Err(Refused::ShutDown));
     });
 }
