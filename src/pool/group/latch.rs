@@ -27,16 +27,6 @@ pub(crate) struct HelperLatch {
     word: AtomicU64,
 }
 
-/// Whether a ticket was let in.
-#[must_use]
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Entered {
-    /// It was; [`HelperLatch::leave`] is owed.
-    Inside,
-    /// It came too late.
-    TooLate,
-}
-
 impl HelperLatch {
     /// Makes a latch with `tickets` tickets on the queue.
     pub(crate) fn new(tickets: usize) -> Self {
@@ -49,25 +39,14 @@ impl HelperLatch {
         self.word.fetch_add(INSIDE, Ordering::Relaxed);
     }
 
-    /// Lets a ticket in that has come off the queue, unless the latch is closed.
-    pub(crate) fn enter(&self) -> Entered {
+    /// Lets a ticket in that has come off the queue, unless the latch is closed; returns whether it
+    /// did, and [`leave`](Self::leave) is owed.
+    #[must_use]
+    pub(crate) fn enter(&self) -> bool {
         // Relaxed: what a helper reads was written before its ticket was put on the queue, which
         // orders it. What it writes is ordered by `leave`.
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            if word & CLOSED != 0 {
-                return Entered::TooLate;
-            }
-            match self.word.compare_exchange_weak(
-                word,
-                word - QUEUED + INSIDE,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Entered::Inside,
-                Err(now) => word = now,
-            }
-        }
+        let enters = |word| (word & CLOSED == 0).then(|| word - QUEUED + INSIDE);
+        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enters).is_ok()
     }
 
     /// Counts `n` more tickets, which are about to be put on the queue; false if it is too late for

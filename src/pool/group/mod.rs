@@ -24,7 +24,7 @@ use std::marker::PhantomData;
 use std::mem::transmute;
 use std::sync::Arc;
 
-use self::latch::{Entered, HelperLatch};
+use self::latch::HelperLatch;
 use super::core::{Core, Entry, Tally};
 use super::scheduler::current;
 use super::scheduler::queue::Stale;
@@ -108,7 +108,7 @@ unsafe impl Sync for Group {}
 impl Group {
     /// Enters, and does `act` with the body; returns whether it was let in.
     fn inside(&self, act: impl FnOnce(&Self)) -> bool {
-        if self.latch.enter() == Entered::TooLate {
+        if !self.latch.enter() {
             return false;
         }
         let _inside = Inside(self);

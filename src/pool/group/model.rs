@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-use super::latch::{Entered, HelperLatch};
+use super::latch::HelperLatch;
 use crate::sync::model::explore;
 use crate::sync::seam;
 use loom::cell::UnsafeCell;
@@ -43,7 +43,7 @@ impl Group {
     }
 
     fn ticket(&self) -> bool {
-        if self.latch.enter() == Entered::TooLate {
+        if !self.latch.enter() {
             return false;
         }
         self.help();
@@ -109,7 +109,7 @@ fn visits_that_do_not_close_the_latch_are_waited_for_as_well() {
         let visits = [0, 1].map(|_| {
             let (group, left) = (Arc::clone(&group), Arc::clone(&left));
             thread::spawn(move || {
-                assert_eq!(group.latch.enter(), Entered::Inside);
+                assert!(group.latch.enter());
                 group.help();
                 if left.fetch_sub(1, Ordering::Relaxed) == 1 {
                     let _none_queued = group.latch.close();
