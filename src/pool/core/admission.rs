@@ -52,12 +52,6 @@ impl Admission {
         // Acquire: whoever has seen a task finished, or the closing, sees what was counted before.
         self.word.load(Ordering::Acquire) & COUNT
     }
-
-    /// Returns whether the pool is closed for the calling thread.
-    pub(crate) fn is_closed(&self) -> bool {
-        // Acquire: as in `count`.
-        self.word.load(Ordering::Acquire) & CLOSED != 0
-    }
 }
 
 impl Core {
@@ -71,19 +65,27 @@ impl Core {
         if let Some(capacity) = &self.capacity {
             self.take_place(capacity, place)?;
         }
-        let is_open = |word: u64| {
-            word & (CLOSED | CANCELLED) == 0
-                || word & CANCELLED == 0 && current::keeps_open(self.id)
-        };
         let word = &self.admission.word;
         // Relaxed: the change below decides.
-        if !is_open(word.load(Ordering::Relaxed)) {
+        if !self.is_open(word.load(Ordering::Relaxed)) {
             return Err(self.refuse(place));
         }
         // AcqRel: the order with the closing is that of the changes to this one word; Acquire shows
         // what was done before the closing to one that is too late, and Release is for `count`.
         let before = word.fetch_add(1, Ordering::AcqRel);
-        if is_open(before) { Ok(before & COUNT) } else { Err(self.refuse_late(place)) }
+        if self.is_open(before) { Ok(before & COUNT) } else { Err(self.refuse_late(place)) }
+    }
+
+    /// Returns whether the word lets the current thread in.
+    #[inline]
+    fn is_open(&self, word: u64) -> bool {
+        word & CLOSED == 0 || word & CANCELLED == 0 && current::keeps_open(self.id)
+    }
+
+    /// Returns whether the pool is closed for the current thread.
+    pub(crate) fn is_closed_here(&self) -> bool {
+        // Acquire: as in `Admission::count`.
+        !self.is_open(self.admission.word.load(Ordering::Acquire))
     }
 
     /// Refuses what was counted all the same, since the pool was closed at that moment.

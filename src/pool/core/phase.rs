@@ -39,11 +39,6 @@ impl Core {
         self.phase.load(Ordering::Acquire) == CANCELLED
     }
 
-    /// Returns whether the pool is closed for the current thread.
-    pub(crate) fn is_closed_here(&self) -> bool {
-        self.admission.is_closed() && (self.is_cancelled() || !current::keeps_open(self.id))
-    }
-
     /// Notes that this thread is about to wait for the pool's end: says so if it drives
     /// futures, and there is something to wait for.
     pub(crate) fn note_wait(&self) {
