@@ -207,20 +207,15 @@ impl RayonPool {
         }
     }
 
-    /// Returns the context of a task that is submitted now.
-    #[track_caller]
-    pub(super) fn context(&self) -> Context {
-        match &self.context {
-            Some(context) => context.clone().submitted(),
-            None => Context::capture(),
-        }
-    }
-
-    /// Returns the same and the closure, which is dropped while the panic unwinds if there is one.
+    /// Returns the context of a task that is submitted now, and its closure, which is dropped while
+    /// the panic unwinds if there is one.
     #[track_caller]
     pub(super) fn context_for<F>(&self, f: F) -> (Context, F) {
         let f = Framed::new(f);
-        let context = self.context();
+        let context = match &self.context {
+            Some(context) => context.clone().submitted(),
+            None => Context::capture(),
+        };
         (context, f.into_inner())
     }
 
