@@ -288,9 +288,7 @@ impl<R> JoinHandle<R> {
         let Some(any) = handles.first() else { panic!("there is no handle to wait for") };
         let ready = Arc::new(CompletionQueue::new());
         for (index, handle) in handles.iter().enumerate() {
-            if handle.notify(&ready, index) {
-                ready.push(index);
-            }
+            handle.notify(&ready, index);
         }
         let mut done = None;
         let is_done = wait(&any.core, &mut || {
@@ -305,11 +303,13 @@ impl<R> JoinHandle<R> {
         done.filter(|_| is_done)
     }
 
-    /// Has `queue` told of the completion, beside others; returns whether the task is done already.
-    pub(crate) fn notify(&self, queue: &Arc<CompletionQueue>, number: usize) -> bool {
+    /// Has `queue` told of the completion, beside others; or tells it here, if the task is done.
+    pub(crate) fn notify(&self, queue: &Arc<CompletionQueue>, number: usize) {
         let is_forked = || self.core.is_forked();
         let waits = |state: &State| state.register_beside(queue, number, is_forked);
-        self.job.as_ref().is_none_or(|job| !waits(job.any().state()))
+        if self.job.as_ref().is_none_or(|job| !waits(job.any().state())) {
+            queue.push(number);
+        }
     }
 
     /// Runs the task here if it has not started.

@@ -79,15 +79,11 @@ impl<I, F, R> ImapUnordered<I, F, R> {
             done.is_some()
         };
         let core = self.input.pool.core();
-        if let Some(deadline) = deadline {
-            let is_forked = || core.is_forked();
-            if !wait::wait_until_deadline(&mut look, deadline, is_forked) && is_forked() {
-                panic!("{FORKED}");
-            }
-            return done;
-        }
-        if core.claims_here() {
-            for handle in self.handles() {
+        let is_done = if let Some(deadline) = deadline {
+            wait::wait_until_deadline(&mut look, deadline, || core.is_forked())
+        } else {
+            let claims = core.claims_here();
+            for handle in self.handles().take_while(|_| claims) {
                 if look() {
                     return done;
                 }
@@ -95,8 +91,9 @@ impl<I, F, R> ImapUnordered<I, F, R> {
                     panic!("{TOO_DEEP}");
                 }
             }
-        }
-        if !core.wait_until(look) {
+            core.wait_until(&mut look)
+        };
+        if !is_done && core.is_forked() {
             panic!("{FORKED}");
         }
         done
@@ -122,9 +119,7 @@ where
         while !self.input.is_enough(self.pulled.len(), || !self.ready.is_empty()) {
             let number = self.input.number;
             let Some(handle) = self.input.submit_next() else { break };
-            if handle.notify(&self.ready, number) {
-                self.ready.push(number);
-            }
+            handle.notify(&self.ready, number);
             self.pulled.insert(number, handle);
         }
     }
