@@ -208,6 +208,12 @@ pub(crate) fn lock_unless<T>(
     }
 }
 
+/// Takes a thread out of a list; returns whether it was there.
+pub(crate) fn take_out(list: &mut Vec<Thread>, thread: &Thread) -> bool {
+    let place = list.iter().position(|listed| listed.id() == thread.id());
+    place.map(|place| list.swap_remove(place)).is_some()
+}
+
 /// The process in which something was made.
 #[derive(Debug)]
 pub(crate) struct Process(u32);

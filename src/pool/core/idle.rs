@@ -54,10 +54,7 @@ impl Core {
         let told = || waiters.moments.load(Ordering::Acquire) != before;
         let idle = self.wait_until(|| told() || self.is_idle());
         // A waiter that was told is off the list already.
-        let mut threads = waiters.threads.lock();
-        let me = seam::current().id();
-        if let Some(place) = threads.iter().position(|thread| thread.id() == me) {
-            let _me = threads.swap_remove(place);
+        if seam::take_out(&mut waiters.threads.lock(), &seam::current()) {
             // Relaxed: one that is too high costs a look at the list.
             waiters.count.fetch_sub(1, Ordering::Relaxed);
         }

@@ -247,11 +247,9 @@ impl<T> Turns<T> {
 
     /// Takes a thread off the list; returns whether it was still on it.
     fn strike_off(&self, thread: &Thread) -> bool {
-        let found = self.strike(|Waiting { asleep, .. }| {
-            let place = asleep.iter().position(|sleeper| sleeper.id() == thread.id())?;
-            Some(asleep.swap_remove(place))
-        });
-        found.is_some()
+        let found =
+            |waiting: &mut Waiting| seam::take_out(&mut waiting.asleep, thread).then_some(());
+        self.strike(found).is_some()
     }
 
     /// Wakes or calls one for the next turn.

@@ -128,12 +128,8 @@ impl Threads {
         drop(state);
         let joined = wait::wait_directed_until(|| self.state.lock().joined, deadline);
         if !joined {
-            let me = seam::current().id();
-            let mut state = self.state.lock();
             // Not there if they have been joined at this moment.
-            if let Some(place) = state.waiting.iter().position(|thread| thread.id() == me) {
-                let _me = state.waiting.swap_remove(place);
-            }
+            let _found = seam::take_out(&mut self.state.lock().waiting, &seam::current());
         }
         joined
     }
