@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use super::error::{Cause, Label, Labelled, SHUT_DOWN, TaskError};
 use super::imap::{Imap, ImapUnordered, LazyInput};
-use super::map::{self, Identity, Numbers, Parts, Pulled, RangeIndex, Unfinished};
+use super::map::{self, Numbers, Pulled, RangeIndex, Reduction, Unfinished};
 use super::pool::Pool;
 use crate::context::Context;
 use crate::frame::Framed;
@@ -349,18 +349,17 @@ impl Pool {
         let context = self.context();
         // To the end: the pool waits for all that is called and dropped here.
         let (_activity, label) = &self.activity(at);
-        let identity = Identity::new(self.core(), &call, identity.into_inner());
-        let parts = Parts::new(self.core(), &call);
-        let step = map::Reducing { f, reduce, parts: &parts };
+        let whole = Reduction::new(self.core(), &call, identity.into_inner());
+        let step = map::Reducing { f, reduce, whole: &whole };
         let Ok(_) = self.run_let_in(context, label, source.into_inner(), step);
-        let result = match parts.into_result() {
+        let result = match whole.take_result() {
             Some(result) => result,
-            None => match self.map_range(0..1, |_| (identity.get())()).pop() {
+            None => match self.map_range(0..1, |_| (whole.identity())()).pop() {
                 Some(result) => result,
                 None => unreachable!("one item has one result"),
             },
         };
-        match identity.end(result) {
+        match whole.end(result) {
             Ok(result) => result,
             Err(failure) => TaskError::new(call.label(), Cause::Failed(failure)).resume(),
         }

@@ -23,7 +23,7 @@ pub(crate) use indexed::Numbers;
 pub use indexed::RangeIndex;
 pub(crate) use kept::Lending;
 pub(crate) use pulled::Pulled;
-pub(crate) use reduce::{Identity, Parts, Reducing};
+pub(crate) use reduce::{Reducing, Reduction};
 pub(crate) use shared::drop_given;
 pub(crate) use step::{Every, Plain, Step, Trying};
 

@@ -17,32 +17,41 @@ use crate::pool::isolation::Isolation;
 use crate::pool::scheduler::current::{self, Doing};
 use crate::sync::seam::{self, Mutex, MutexGuard};
 
-/// What makes the result of no items: dropped when the reduction is over, as what a map was given
-/// is. If that happens while the thread unwinds, a panic of it is reported.
-pub(crate) struct Identity<'p, N> {
+/// What a reduction has beside its map. Goes with it, as what a map was given does; if that happens
+/// while the thread unwinds, a panic of it is reported.
+pub(crate) struct Reduction<'p, N, R> {
     core: &'p Core,
     label: &'p dyn Labelled,
-    /// `None` once it is being dropped.
-    make: Option<N>,
+    /// Makes the result of no items. `None` once it is being dropped.
+    identity: Option<N>,
+    /// What consecutive items have come to, by the position of the first one; with it the position
+    /// after the last one. Neighbours are put together as soon as both are there, so there are
+    /// never more than chunks under way, and one.
+    parts: Mutex<BTreeMap<usize, (usize, R)>>,
 }
 
-impl<'p, N> Identity<'p, N> {
-    /// Keeps it for a reduction that was let in.
-    pub(crate) fn new(core: &'p Core, label: &'p dyn Labelled, make: N) -> Self {
-        Self { core, label, make: Some(make) }
+impl<'p, N, R> Reduction<'p, N, R> {
+    /// Makes one that was let in.
+    pub(crate) fn new(core: &'p Core, label: &'p dyn Labelled, identity: N) -> Self {
+        Self { core, label, identity: Some(identity), parts: Mutex::new(BTreeMap::new()) }
     }
 
-    pub(crate) fn get(&self) -> &N {
-        match &self.make {
-            Some(make) => make,
+    pub(crate) fn identity(&self) -> &N {
+        match &self.identity {
+            Some(identity) => identity,
             None => unreachable!("it is taken by its drop"),
         }
     }
 
-    /// Drops it, and `result` as well if that fails.
-    pub(crate) fn end<R>(mut self, result: R) -> Result<R, Failure> {
+    /// Takes what all items have come to; `None` if there were none.
+    pub(crate) fn take_result(&self) -> Option<R> {
+        self.take_all().into_values().next().map(|(_end, result)| result)
+    }
+
+    /// Ends it: drops the identity, and `result` as well if that fails.
+    pub(crate) fn end(mut self, result: R) -> Result<R, Failure> {
         let _in_drop = current::enter(self.core.id, Doing::DROP);
-        match drop_given(self.make.take()) {
+        match drop_given(self.identity.take()) {
             Ok(()) => Ok(result),
             Err(failure) => {
                 self.core.drop_contained(result, self.label);
@@ -50,37 +59,8 @@ impl<'p, N> Identity<'p, N> {
             }
         }
     }
-}
 
-impl<N> Drop for Identity<'_, N> {
-    fn drop(&mut self) {
-        if let Some(make) = self.make.take() {
-            let _in_drop = current::enter(self.core.id, Doing::DROP);
-            self.core.drop_contained(make, self.label);
-        }
-    }
-}
-
-/// What consecutive items have come to, by the position of the first one; with it the position
-/// after the last one. Neighbours are put together as soon as both are there, so there are never
-/// more than chunks under way, and one.
-pub(crate) struct Parts<'p, R> {
-    core: &'p Core,
-    label: &'p dyn Labelled,
-    parts: Mutex<BTreeMap<usize, (usize, R)>>,
-}
-
-impl<'p, R> Parts<'p, R> {
-    pub(crate) fn new(core: &'p Core, label: &'p dyn Labelled) -> Self {
-        Self { core, label, parts: Mutex::new(BTreeMap::new()) }
-    }
-
-    /// Returns what all items have come to; `None` if there were none.
-    pub(crate) fn into_result(mut self) -> Option<R> {
-        self.take_all().into_values().next().map(|(_end, result)| result)
-    }
-
-    fn take_all(&mut self) -> BTreeMap<usize, (usize, R)> {
+    fn take_all(&self) -> BTreeMap<usize, (usize, R)> {
         self.lock().map(|mut parts| mem::take(&mut *parts)).unwrap_or_default()
     }
 
@@ -114,12 +94,15 @@ impl<'p, R> Parts<'p, R> {
     }
 }
 
-impl<R> Drop for Parts<'_, R> {
+impl<N, R> Drop for Reduction<'_, N, R> {
     /// What a reduction that fails leaves behind.
     fn drop(&mut self) {
         let _in_drop = current::enter(self.core.id, Doing::DROP);
         for (_end, part) in self.take_all().into_values() {
             self.core.drop_contained(part, self.label);
+        }
+        if let Some(identity) = self.identity.take() {
+            self.core.drop_contained(identity, self.label);
         }
     }
 }
@@ -128,13 +111,13 @@ impl<R> Drop for Parts<'_, R> {
 /// neighbours.
 ///
 /// Each framed for itself: the drops of both may panic, also where the map is not let in.
-pub(crate) struct Reducing<'p, F, G, R> {
+pub(crate) struct Reducing<'p, F, G, N, R> {
     pub(crate) f: Framed<F>,
     pub(crate) reduce: Framed<G>,
-    pub(crate) parts: &'p Parts<'p, R>,
+    pub(crate) whole: &'p Reduction<'p, N, R>,
 }
 
-impl<F, G, R> Reducing<'_, F, G, R>
+impl<F, G, N, R> Reducing<'_, F, G, N, R>
 where
     G: Fn(R, R) -> R,
 {
@@ -146,10 +129,11 @@ where
     }
 }
 
-impl<In, R, F, G> Step<In> for Reducing<'_, F, G, R>
+impl<In, R, F, G, N> Step<In> for Reducing<'_, F, G, N, R>
 where
     F: Fn(In) -> R + Sync,
     G: Fn(R, R) -> R + Sync,
+    N: Sync,
     R: Send,
 {
     type Out = ();
@@ -189,8 +173,9 @@ where
     fn chunk_done(&self, kept: &mut Kept<'_, R>, mut at: Range<usize>) -> Result<(), Failure> {
         let Some(mut part) = kept.value.take() else { return Ok(()) };
         // It belongs to no item, whose watch would see what it leaves.
-        self.parts.core.watched(self.parts.label, None, || {
-            while let Some((left, right)) = self.parts.pair(&mut at, part) {
+        let whole = self.whole;
+        whole.core.watched(whole.label, None, || {
+            while let Some((left, right)) = whole.pair(&mut at, part) {
                 part = self.put_together(&mut kept.on_top, left, right)?;
             }
             Ok(())
