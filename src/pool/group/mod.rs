@@ -89,23 +89,24 @@ pub(crate) enum Help {
     GaveWay,
 }
 
-/// See the module's documentation.
-pub(crate) struct Group {
+/// See the module's documentation. `K` is how its helpers come: with [`Tickets`] or for [`Visits`].
+pub(crate) struct Group<K> {
     latch: HelperLatch,
     owner: Thread,
     body: *const dyn Body,
+    kind: K,
 }
 
 #[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
 // SAFETY: the body is `Sync` (`Body` demands it), so any thread may use a reference to it; the
 // other fields are `Send`.
-unsafe impl Send for Group {}
+unsafe impl<K: Send> Send for Group<K> {}
 
 #[expect(unsafe_code, reason = "the body is reached through a raw pointer")]
-// SAFETY: as for `Send`; the group itself is never changed but for its latch.
-unsafe impl Sync for Group {}
+// SAFETY: as for `Send`; the other fields are `Sync`.
+unsafe impl<K: Sync> Sync for Group<K> {}
 
-impl Group {
+impl<K> Group<K> {
     /// Enters, and does `act` with the body; returns whether it was let in.
     fn inside(&self, act: impl FnOnce(&Self)) -> bool {
         if !self.latch.enter() {
@@ -130,9 +131,9 @@ impl Group {
 }
 
 /// One that is inside; its drop leaves.
-struct Inside<'g>(&'g Group);
+struct Inside<'g, K>(&'g Group<K>);
 
-impl Drop for Inside<'_> {
+impl<K> Drop for Inside<'_, K> {
     fn drop(&mut self) {
         if self.0.latch.leave() {
             self.0.owner.unpark();
@@ -140,18 +141,17 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// A group's tickets on the queue. What a helper says when it stops ([`Help`]) decides whether the
-/// latch is closed or a ticket goes back.
-pub(crate) struct Ticket {
-    group: Group,
+/// Helpers come with tickets from the queue. What one says when it stops ([`Help`]) decides whether
+/// the latch is closed or its ticket goes back.
+pub(crate) struct Tickets {
     /// How many tickets may still be put on the queue.
     rest: AtomicUsize,
 }
 
-impl Ticket {
+impl Group<Tickets> {
     /// Puts `n` more tickets on the queue.
     fn offer(self: &Arc<Self>, core: &Core, n: usize) {
-        if n != 0 && self.group.latch.issue(n) {
+        if n != 0 && self.latch.issue(n) {
             let tickets = (0..n).map(|_| Arc::clone(self) as Arc<dyn Entry>);
             if core.enqueue_all(tickets) {
                 self.cancel_on_queue(core);
@@ -161,13 +161,13 @@ impl Ticket {
 
     /// Called inside, or by the owner, where tickets came on the queue of a cancelled pool.
     fn cancel_on_queue(&self, core: &Core) {
-        let _nothing_starts = self.group.cancel_body();
-        core.mark_stale(self.group.latch.close());
+        let _nothing_starts = self.cancel_body();
+        core.mark_stale(self.latch.close());
     }
 
     /// Puts a ticket into the second line of the queue, for a helper that has left.
     fn put_back(self: &Arc<Self>, core: &Core) {
-        if self.group.latch.issue(1) && core.enqueue_second(Arc::clone(self) as Arc<dyn Entry>) {
+        if self.latch.issue(1) && core.enqueue_second(Arc::clone(self) as Arc<dyn Entry>) {
             self.cancel_on_queue(core);
         }
     }
@@ -175,23 +175,23 @@ impl Ticket {
     /// Puts the tickets on the queue that were held back, once.
     fn offer_rest(self: &Arc<Self>, core: &Core) {
         // Relaxed: only the number matters.
-        self.offer(core, self.rest.swap(0, Ordering::Relaxed));
+        self.offer(core, self.kind.rest.swap(0, Ordering::Relaxed));
     }
 }
 
 /// The shift of a helper that came with a ticket (R17).
 struct TicketShift<'t> {
-    ticket: &'t Arc<Ticket>,
+    group: &'t Arc<Group<Tickets>>,
     core: &'t Core,
 }
 
 impl Shift for TicketShift<'_> {
     fn more(&self) {
-        self.ticket.offer_rest(self.core);
+        self.group.offer_rest(self.core);
     }
 
     fn call_back(&self) {
-        self.ticket.put_back(self.core);
+        self.group.put_back(self.core);
     }
 
     fn is_forked(&self) -> bool {
@@ -199,7 +199,7 @@ impl Shift for TicketShift<'_> {
     }
 
     fn must_give_way(&self) -> bool {
-        current::has_directed() || self.core.is_crowded(self.ticket.group.latch.queued())
+        current::has_directed() || self.core.is_crowded(self.group.latch.queued())
     }
 }
 
@@ -211,22 +211,22 @@ struct OwnerShift<'b> {
     core: &'b Core,
     body: &'b dyn Body,
     helpers: usize,
-    owner: OnceCell<Owner<'b, Ticket>>,
+    owner: OnceCell<Owner<'b, Tickets>>,
 }
 
 impl Shift for OwnerShift<'_> {
     fn more(&self) {
         let _owner = self.owner.get_or_init(|| {
             let owner = Owner::of_tickets(self.core, self.body);
-            owner.shared.group.latch.enter_as_owner();
-            owner.shared.offer(self.core, self.helpers);
+            owner.group.latch.enter_as_owner();
+            owner.group.offer(self.core, self.helpers);
             owner
         });
     }
 
     fn call_back(&self) {
         if let Some(owner) = self.owner.get() {
-            owner.shared.put_back(self.core);
+            owner.group.put_back(self.core);
         }
     }
 
@@ -243,11 +243,11 @@ impl Shift for OwnerShift<'_> {
     }
 }
 
-impl Entry for Ticket {
+impl Entry for Group<Tickets> {
     fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) -> bool {
-        self.group.inside(|group| {
+        self.inside(|group| {
             // The body looks for itself whether the pool is cancelled: it has to, between chunks.
-            match group.help(&TicketShift { ticket: &self, core }) {
+            match group.help(&TicketShift { group: &self, core }) {
                 Help::Exhausted => core.mark_stale(group.latch.close()),
                 Help::GoOn => {}
                 Help::Elsewhere => self.offer(core, 1),
@@ -257,18 +257,18 @@ impl Entry for Ticket {
     }
 }
 
-impl Stale for Ticket {
+impl Stale for Group<Tickets> {
     fn is_stale(&self) -> bool {
-        self.group.latch.is_closed()
+        self.latch.is_closed()
     }
 }
 
-/// A group's visits in the inboxes: every one of them enters, so the last one closes the latch.
+/// Helpers visit, by way of the workers' inboxes: all of them enter, so the last one closes the
+/// latch.
 ///
 /// They are cancelled as a whole: visits may wait for one another, so none may be missing of those
 /// that the others expect.
 pub(crate) struct Visits {
-    group: Group,
     /// Whether a visit has begun, or all of them are cancelled.
     fate: AtomicU8,
 }
@@ -277,19 +277,19 @@ const PENDING: u8 = 0;
 const BEGUN: u8 = 1;
 const CANCELLED: u8 = 2;
 
-impl Visits {
+impl Group<Visits> {
     /// Settles what becomes of the visits, if that is not settled; returns what it is.
     fn settle(&self, fate: u8) -> u8 {
         // Relaxed: the order of the changes to this word is all that matters, here and in the other
         // calls. Nobody reads anything else on the strength of it: what a visit reads was written
         // before it came into the inbox, whose lock orders that.
         let settled =
-            self.fate.compare_exchange(PENDING, fate, Ordering::Relaxed, Ordering::Relaxed);
+            self.kind.fate.compare_exchange(PENDING, fate, Ordering::Relaxed, Ordering::Relaxed);
         settled.map_or_else(|before| before, |_| fate)
     }
 
-    fn enter(&self, act: impl FnOnce(&Group) -> Help) {
-        let _entered = self.group.inside(|group| {
+    fn enter(&self, act: impl FnOnce(&Self) -> Help) {
+        let _entered = self.inside(|group| {
             if act(group) == Help::Exhausted {
                 let _none_queued = group.latch.close();
             }
@@ -297,7 +297,7 @@ impl Visits {
     }
 }
 
-impl DirectedTask for Visits {
+impl DirectedTask for Group<Visits> {
     fn run(&self) {
         self.enter(|group| match self.settle(BEGUN) {
             CANCELLED => group.cancel_body(),
@@ -310,46 +310,30 @@ impl DirectedTask for Visits {
     }
 
     fn cancel(&self) {
-        self.enter(Group::cancel_body);
+        self.enter(Self::cancel_body);
     }
 }
 
 /// The owner's side of a group: the body cannot go away before the latch is closed and empty.
-pub(crate) struct Owner<'b, G: AsRef<Group>> {
+pub(crate) struct Owner<'b, K> {
     core: &'b Core,
-    shared: Arc<G>,
+    group: Arc<Group<K>>,
     _body: PhantomData<&'b ()>,
 }
 
-impl AsRef<Group> for Ticket {
-    fn as_ref(&self) -> &Group {
-        &self.group
-    }
-}
-
-impl AsRef<Group> for Visits {
-    fn as_ref(&self) -> &Group {
-        &self.group
-    }
-}
-
-impl<'b, G: AsRef<Group>> Owner<'b, G> {
+impl<'b, K> Owner<'b, K> {
     #[expect(unsafe_code, reason = "tickets outlive what the body borrows")]
-    fn new(
-        core: &'b Core,
-        body: &'b dyn Body,
-        tickets: usize,
-        make: impl FnOnce(Group) -> G,
-    ) -> Self {
+    fn new(core: &'b Core, body: &'b dyn Body, tickets: usize, kind: K) -> Self {
         // SAFETY: a lifetime is all that changes, and it is a pointer still: it is dereferenced
         // while the body lives (invariants 1 and 2).
         let body = unsafe { transmute::<*const (dyn Body + 'b), *const dyn Body>(body) };
-        let group = Group { latch: HelperLatch::new(tickets), owner: seam::current(), body };
-        Self { core, shared: Arc::new(make(group)), _body: PhantomData }
+        let (latch, owner) = (HelperLatch::new(tickets), seam::current());
+        let group = Arc::new(Group { latch, owner, body, kind });
+        Self { core, group, _body: PhantomData }
     }
 }
 
-impl<'b> Owner<'b, Ticket> {
+impl<'b> Owner<'b, Tickets> {
     /// Runs a body to its end, with the help of at most `helpers` workers; returns when nobody is
     /// inside any more.
     pub(crate) fn run(core: &'b Core, body: &'b dyn Body, helpers: usize) {
@@ -369,9 +353,8 @@ impl<'b> Owner<'b, Ticket> {
         }
         let _exhausted = not_in_carrier(|| body.help(&shift));
         if let Some(owner) = shift.owner.into_inner() {
-            let group = &owner.shared.group;
-            let inside = Inside(group);
-            core.mark_stale(group.latch.close());
+            let inside = Inside(&*owner.group);
+            core.mark_stale(owner.group.latch.close());
             drop(inside);
             drop(owner);
         }
@@ -385,37 +368,37 @@ impl<'b> Owner<'b, Ticket> {
     /// may take long).
     fn leave_to_workers(core: &'b Core, body: &'b dyn Body, helpers: usize) {
         let owner = Self::of_tickets(core, body);
-        let ticket = &owner.shared;
+        let group = &owner.group;
         let first = if wait::stays_awake() { 1 } else { helpers };
         // Relaxed: the queue orders it before the first ticket is taken.
-        ticket.rest.store(helpers - first, Ordering::Relaxed);
-        ticket.offer(core, first);
-        if first != helpers && !wait::stay_awake_until(|| ticket.group.latch.is_over()) {
-            ticket.offer_rest(core);
+        group.kind.rest.store(helpers - first, Ordering::Relaxed);
+        group.offer(core, first);
+        if first != helpers && !wait::stay_awake_until(|| group.latch.is_over()) {
+            group.offer_rest(core);
         }
         drop(owner);
     }
 
     fn of_tickets(core: &'b Core, body: &'b dyn Body) -> Self {
-        Self::new(core, body, 0, |group| Ticket { group, rest: AtomicUsize::new(0) })
+        Self::new(core, body, 0, Tickets { rest: AtomicUsize::new(0) })
     }
 }
 
 impl<'b> Owner<'b, Visits> {
     /// Sends a visit to every worker and returns when all are over.
     pub(crate) fn visit_all(core: &'b Core, body: &'b dyn Body) {
-        let visits = |group| Visits { group, fate: AtomicU8::new(PENDING) };
+        let visits = Visits { fate: AtomicU8::new(PENDING) };
         let owner = Self::new(core, body, core.slots.len(), visits);
-        core.deliver_to_all(&owner.shared);
+        core.deliver_to_all(&owner.group);
         drop(owner);
     }
 }
 
-impl<G: AsRef<Group>> Drop for Owner<'_, G> {
+impl<K> Drop for Owner<'_, K> {
     /// Blocks until the latch is closed and empty.
     fn drop(&mut self) {
         let promise = AbortOnUnwind::new("a map or broadcast would have ended before its helpers");
-        let group = (*self.shared).as_ref();
+        let group = &self.group;
         if !self.core.wait_until(|| group.latch.is_over()) {
             // In a forked child: nobody comes, and nobody is inside.
             let _nothing_starts = group.cancel_body();

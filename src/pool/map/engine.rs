@@ -11,7 +11,7 @@ use crate::frame::Failure;
 use crate::panic::catch;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
-use crate::pool::group::{Owner, Ticket};
+use crate::pool::group::{Owner, Tickets};
 use crate::pool::scheduler::current::{self, Doing};
 
 /// Why a map has no results. Those that were made are dropped, but for what it was stopped with.
@@ -107,7 +107,7 @@ where
             Input { source: taken, position: 0, expected: hint.1, ended, is_claimed, places };
         let with_owner = helpers + usize::from(core.helps_here());
         let map = Map::new(Run::new(core, context, label, with_owner), step, input);
-        Owner::<Ticket>::run(core, &map, helpers);
+        Owner::<Tickets>::run(core, &map, helpers);
         let _in_drop = current::enter(core.id, Doing::DROP);
         let Map { run, input, pieces, .. } = map;
         let (input, pieces) = (input.into_inner(), pieces.into_inner());
