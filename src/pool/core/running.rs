@@ -126,30 +126,23 @@ impl<'c> HookRun<'c> {
     pub(crate) fn begin(core: &'c Core) -> Option<Self> {
         // Relaxed: ordered by the fence.
         core.hook_runs.fetch_add(1, Ordering::Relaxed);
+        let run = Self { core, _in_task: current::enter(core.id, Doing::TASK) };
         // SeqCst: the count before the look whether the pool is closing. Whoever sees it closing
         // looks at the count after a fence of its own (`Core::is_quiescent`), so it finds this
         // hook, or the hook finds the pool closing.
         fence(Ordering::SeqCst);
-        if core.is_closing() {
-            end_hook(core);
-            return None;
-        }
-        Some(Self { core, _in_task: current::enter(core.id, Doing::TASK) })
+        (!core.is_closing()).then_some(run)
     }
 }
 
 impl Drop for HookRun<'_> {
     fn drop(&mut self) {
-        end_hook(self.core);
-    }
-}
-
-fn end_hook(core: &Core) {
-    // Release: what the hook has submitted is counted before; see `Core::is_quiescent`.
-    core.hook_runs.fetch_sub(1, Ordering::Release);
-    // SeqCst: as in the drop of `Activity`.
-    fence(Ordering::SeqCst);
-    if core.is_closing() {
-        core.sleepers.notify_all();
+        // Release: what the hook has submitted is counted before; see `Core::is_quiescent`.
+        self.core.hook_runs.fetch_sub(1, Ordering::Release);
+        // SeqCst: as in the drop of `Activity`.
+        fence(Ordering::SeqCst);
+        if self.core.is_closing() {
+            self.core.sleepers.notify_all();
+        }
     }
 }
