@@ -76,7 +76,7 @@ where
     let tally = core.tally();
     tally.add(|c| &c.running, 1);
     let _in_task = current::enter(core.id, Doing::TASK);
-    let kept = map.step.begin(core.isolation, context);
+    let kept = map.step.begin(map.run.on_top());
     let (chunk, pieces, awake) = (S::Chunk::default(), Vec::new(), Awake::NEW);
     let mut helper = Helper { map, chunk, pieces, kept, failures: 0, awake, shift };
     let alone = P::EACH || core.leak_watch.is_on();

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 use super::shared::drop_given;
 use super::step::{Calls, OnTop, Step};
 use super::turns::Stay;
-use crate::context::Context;
 use crate::frame::{Failure, Framed};
 use crate::panic::{Guarded, Payload};
-use crate::pool::isolation::Isolation;
 
 /// How many times as long as it took to make a value a helper stays that has made it.
 const WORTH: u32 = 10;
@@ -28,8 +26,8 @@ pub(crate) struct Kept<'c, T> {
 }
 
 impl<'c, T> Kept<'c, T> {
-    pub(super) fn new(isolation: Isolation, context: &'c Context) -> Self {
-        Self { on_top: OnTop { isolation, context }, value: None, stays_until: None }
+    pub(super) fn new(on_top: OnTop<'c>) -> Self {
+        Self { on_top, value: None, stays_until: None }
     }
 
     /// Makes the value; returns the item that it was made for.
@@ -88,8 +86,8 @@ where
     type Stop = Infallible;
     type Kept<'c> = Kept<'c, S>;
 
-    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, S> {
-        Kept::new(isolation, context)
+    fn begin<'c>(&self, on_top: OnTop<'c>) -> Kept<'c, S> {
+        Kept::new(on_top)
     }
 
     #[inline(always)]

@@ -7,13 +7,11 @@ use std::ops::{ControlFlow, Range};
 
 use super::kept::{Kept, resume};
 use super::shared::drop_given;
-use super::step::{Calls, Step};
-use crate::context::Context;
+use super::step::{Calls, OnTop, Step};
 use crate::frame::{Failure, Framed};
 use crate::panic::Guarded;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
-use crate::pool::isolation::Isolation;
 use crate::pool::scheduler::current::{self, Doing};
 use crate::sync::seam::{self, Mutex, MutexGuard};
 
@@ -140,8 +138,8 @@ where
     type Stop = Infallible;
     type Kept<'c> = Kept<'c, R>;
 
-    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Kept<'c, R> {
-        Kept::new(isolation, context)
+    fn begin<'c>(&self, on_top: OnTop<'c>) -> Kept<'c, R> {
+        Kept::new(on_top)
     }
 
     #[inline(always)]

@@ -24,8 +24,9 @@ pub(crate) trait Step<In>: Sync {
     /// Whether each item is caught for itself, so that a failure costs that item only.
     const EACH: bool = false;
 
-    /// Called by each helper that comes, before its first item; runs no user code.
-    fn begin<'c>(&self, isolation: Isolation, context: &'c Context) -> Self::Kept<'c>;
+    /// Called by each helper that comes, before its first item; runs no user code. `on_top` is how
+    /// to call what belongs to no item.
+    fn begin<'c>(&self, on_top: OnTop<'c>) -> Self::Kept<'c>;
 
     /// Runs an item. Where a step calls several closures for one, it does so through `calls`.
     fn run(
@@ -120,7 +121,7 @@ where
     type Stop = Infallible;
     type Kept<'c> = ();
 
-    fn begin(&self, _isolation: Isolation, _context: &Context) {}
+    fn begin(&self, _on_top: OnTop<'_>) {}
 
     #[inline(always)]
     fn run(&self, (): &mut (), input: In, _: &mut impl Calls) -> ControlFlow<Infallible, R> {
@@ -141,7 +142,7 @@ where
     type Stop = E;
     type Kept<'c> = ();
 
-    fn begin(&self, _isolation: Isolation, _context: &Context) {}
+    fn begin(&self, _on_top: OnTop<'_>) {}
 
     #[inline(always)]
     fn run(&self, (): &mut (), input: In, _: &mut impl Calls) -> ControlFlow<E, R> {
@@ -170,7 +171,7 @@ where
 
     const EACH: bool = true;
 
-    fn begin(&self, _isolation: Isolation, _context: &Context) {}
+    fn begin(&self, _on_top: OnTop<'_>) {}
 
     fn run(
         &self,
