@@ -27,7 +27,7 @@ use std::task::{self, Poll};
 use crate::context::{self, Context, Origin, RunError};
 use crate::foreign::CarrierError;
 use crate::frame::snapshot::Snapshot;
-use crate::frame::{CleanupError, Parked, contained, give_up};
+use crate::frame::{CleanupError, Parked, discard, give_up};
 use crate::panic::{Payload, catch};
 
 pub use crate::slot::ScopedFuture;
@@ -227,7 +227,7 @@ impl<F: Future> Drop for Polling<'_, F> {
             return;
         }
         let context = std::mem::replace(&mut self.context, Context::empty());
-        let _unreportable = contained(|| drop(context));
+        discard(context);
     }
 }
 

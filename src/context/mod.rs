@@ -19,7 +19,7 @@ pub use wrap::{is_isolated, isolated, isolated_fn, isolated_fn_in, isolated_in};
 
 use crate::foreign::{Carried, CarrierError, CarrierSet, Carriers, Carry, INSTALLED, share};
 use crate::frame::snapshot::{Copied, Inheritance, Item, Items, Snapshot};
-use crate::frame::{self, Failure, capture, contained};
+use crate::frame::{self, Failure, capture, discard};
 
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///
@@ -151,7 +151,7 @@ impl Context {
         match Carriers::capture() {
             Ok(carriers) => Ok(Self { snapshot, carriers }),
             Err(error) => {
-                let _second = contained(|| drop(snapshot));
+                discard(snapshot);
                 Err(error.into())
             }
         }

@@ -162,7 +162,7 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
             Err(Failure::Cleanup(frame::give_up(|| drop(made), error)))
         }
         (made, Some(failure)) => {
-            let _second = frame::contained(|| drop(made));
+            frame::discard(made);
             Err(failure)
         }
         (None, None) => unreachable!("{CALLED}"),

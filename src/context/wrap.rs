@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::{Context, Origin};
-use crate::frame::{Framed, contained, thread};
+use crate::frame::{Framed, discard, thread};
 use crate::panic::catch;
 
 /// What a wrapped closure takes along: the context of its tasks, and where it was wrapped.
@@ -68,7 +68,7 @@ impl Context {
             match catch(|| drop(context)) {
                 Ok(()) => result,
                 Err(payload) => {
-                    let _second = contained(|| drop(result));
+                    discard(result);
                     payload.resume()
                 }
             }

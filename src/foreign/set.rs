@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::carried::{Carried, CarriedList, Source};
 use super::error::CarrierError;
 use super::shared::{SharedCarrier, room_for};
-use crate::frame::contained;
+use crate::frame::discard;
 
 /// The carriers of a pool that has some.
 #[derive(Default)]
@@ -30,10 +30,10 @@ impl Drop for CarrierSet {
     /// it its carriers.
     fn drop(&mut self) {
         for member in self.all.drain(..) {
-            let _contained = contained(|| drop(member));
+            discard(member);
         }
         for list in [std::mem::take(&mut self.stateless), std::mem::take(&mut self.nothing)] {
-            let _contained = contained(|| drop(list));
+            discard(list);
         }
     }
 }

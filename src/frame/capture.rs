@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
-use super::task::{contained, forget_capture};
+use super::task::{discard, forget_capture};
 use super::thread::{self, CAPTURED, DIVERGED, ONE_DEEPER, Thread};
 use super::thread_end::register;
 
@@ -130,7 +130,7 @@ fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>
                 Ok(None) => {}
                 Ok(Some(copied)) => items.push(Item { slot, copied, is_given: false }),
                 Err(borrowed) => {
-                    let _second = contained(|| drop(items));
+                    discard(items);
                     return Err(borrowed);
                 }
             }

@@ -24,9 +24,9 @@ impl<T> Drop for Contained<T> {
         // top of it.
         let outer = thread.discards.get();
         let is_inside = outer == Some(thread.depth());
-        let mut thrown = discard(value, is_inside);
+        let mut thrown = drop_one(value, is_inside);
         for _ in 1..ROUNDS {
-            thrown = thrown.and_then(|payload| discard(payload, is_inside));
+            thrown = thrown.and_then(|payload| drop_one(payload, is_inside));
         }
         thread.discards.set(outer);
         if let Some(payload) = thrown {
@@ -36,7 +36,7 @@ impl<T> Drop for Contained<T> {
 }
 
 /// Drops a value; returns what its drop, or the end of what that has touched, has thrown.
-fn discard<T>(value: T, is_inside: bool) -> Option<Box<dyn Any + Send>> {
+fn drop_one<T>(value: T, is_inside: bool) -> Option<Box<dyn Any + Send>> {
     let dropped = match is_inside {
         true => catch(|| drop(value)).map_err(Failure::Panic),
         false => contained(|| {

@@ -45,4 +45,4 @@ pub(crate) use framed::{Alone, Framed, InNoTask};
 pub(crate) use leak::leak;
 pub use leak::leaked_values;
 pub(crate) use parked::Parked;
-pub(crate) use task::{Frame, contained, give_up, run};
+pub(crate) use task::{Frame, contained, discard, give_up, run};

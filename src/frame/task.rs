@@ -363,6 +363,12 @@ fn call_contained(f: &mut dyn FnMut()) -> Result<(), Failure> {
     }
 }
 
+/// Drops a value in a frame of its own. Never unwinds; nobody hears of a panic.
+#[inline]
+pub(crate) fn discard<T>(value: T) {
+    let _unreportable = contained(|| drop(value));
+}
+
 /// Gives up the innermost task's capture: it must not pin a value that has changed or gone (R8).
 #[inline]
 pub(super) fn forget_capture(thread: &Thread) {
@@ -376,7 +382,7 @@ pub(super) fn forget_capture(thread: &Thread) {
 #[cold]
 pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
     if let Some(last) = Arc::into_inner(snapshot) {
-        let _unreportable = contained(|| drop(last));
+        discard(last);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use rayon::{BroadcastContext, FnContext, ThreadPool};
 
-use super::outcome::{discard, drop_given, settle, settle_all, settle_two};
+use super::outcome::{drop_given, settle, settle_all, settle_two};
 use super::pool::RayonPool;
 use super::task::attempt;
-use crate::frame::Framed;
+use crate::frame::{Framed, discard};
 
 /// Runs two closures, perhaps in parallel, each as a task: [`rayon::join`] with clean slots.
 ///

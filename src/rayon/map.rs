@@ -14,11 +14,11 @@ use std::mem::{self, ManuallyDrop, MaybeUninit, needs_drop};
 use rayon::iter::IndexedParallelIterator;
 use rayon::iter::plumbing::{Consumer, Folder, Reducer};
 
-use super::outcome::{First, discard, drop_given};
+use super::outcome::{First, drop_given};
 use super::task::each;
 use crate::context::Context;
 use crate::foreign::not_in_carrier;
-use crate::frame;
+use crate::frame::{contained, discard};
 use crate::panic::{HowDropped, Payload, UserValue, catch};
 
 /// Maps every item and returns the results in order, or the first panic.
@@ -97,7 +97,7 @@ pub(super) struct Discarded;
 
 impl HowDropped for Discarded {
     fn call(drop: &mut dyn FnMut()) {
-        let _unreportable = frame::contained(drop);
+        let _unreportable = contained(drop);
     }
 }
 

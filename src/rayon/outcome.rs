@@ -4,16 +4,11 @@
 
 use parking_lot::Mutex;
 
-use crate::frame::{self, Failure};
+use crate::frame::{self, Failure, discard};
 use crate::panic::Payload;
 
 /// What a task has come to.
 pub(super) type Outcome<R> = Result<R, Payload>;
-
-/// Drops a value in a frame of its own. Never unwinds.
-pub(super) fn discard<T>(value: T) {
-    let _unreportable = frame::contained(|| drop(value));
-}
 
 /// Drops what the user gave in a frame of its own; a panic of that is a failure.
 pub(super) fn drop_given<T>(given: T) -> Outcome<()> {

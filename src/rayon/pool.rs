@@ -9,10 +9,10 @@ use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use super::map::{ContainedItem, map, pull};
-use super::outcome::{Outcome, discard, drop_given};
+use super::outcome::{Outcome, drop_given};
 use crate::context::Context;
 use crate::executor::Executor;
-use crate::frame::Framed;
+use crate::frame::{Framed, discard};
 
 /// A rayon pool with the shape of the crate's own: every closure is a task.
 ///

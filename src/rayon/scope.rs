@@ -1,9 +1,9 @@
 //! Opening a scope, in which tasks may borrow, and waiting for them.
 
-use super::outcome::discard;
 use super::pool::RayonPool;
 use super::scoped::{Lent, Scope, ScopeData, ScopeFifo};
 use super::task::attempt;
+use crate::frame::discard;
 use crate::panic::catch;
 
 /// Runs a closure that can spawn tasks which borrow from outside, and waits for them:

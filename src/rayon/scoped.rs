@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use rayon::BroadcastContext;
 
-use super::outcome::{First, discard};
+use super::outcome::First;
 use super::pool::RayonPool;
 use super::spawn::VisitedClosure;
 use super::task::attempt;
+use crate::frame::discard;
 
 /// What a scope shares with its tasks.
 pub(super) struct ScopeData {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rayon::BroadcastContext;
 
-use super::outcome::{Outcome, discard, drop_given, settle};
+use super::outcome::{Outcome, drop_given, settle};
 use super::pool::RayonPool;
 use super::task::attempt;
 use crate::context::Context;
+use crate::frame::discard;
 
 /// Runs a closure some time later, as a task: [`rayon::spawn`] with clean slots.
 ///

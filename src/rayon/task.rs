@@ -4,10 +4,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::panic::resume_unwind;
 
-use super::outcome::{Outcome, discard};
+use super::outcome::Outcome;
 use crate::context::{self, Call, Context, Once, RunError};
 use crate::foreign::not_in_carrier;
-use crate::frame::{self, CleanupError, Failure, Frame};
+use crate::frame::{self, CleanupError, Failure, Frame, discard};
 use crate::panic::catch;
 
 /// The context of a chain's closures. The chain drops it, and not the user: so a panic of that drop

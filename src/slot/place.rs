@@ -413,7 +413,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         match hidden {
             Ok(()) => Ok(result),
             Err(payload) => {
-                let _second = frame::contained(|| drop(result));
+                frame::discard(result);
                 payload.resume()
             }
         }

@@ -232,11 +232,6 @@ fn wake(waker: Waker) {
     let _contained = frame::contained(|| waker.wake());
 }
 
-/// Drops a waker: that is user code, too.
-fn discard(waker: Waker) {
-    let _contained = frame::contained(|| drop(waker));
-}
-
 /// Wakes a thread that blocks.
 struct Unpark(Thread);
 
@@ -270,7 +265,7 @@ impl Waiting<'_> {
             }
         };
         drop(turn);
-        discard(unneeded);
+        frame::discard(unneeded);
         answer
     }
 
@@ -293,7 +288,7 @@ impl Waiting<'_> {
                 taken => taken,
             },
         };
-        discard(waker);
+        frame::discard(waker);
         Poll::Ready(taken)
     }
 }
@@ -308,7 +303,7 @@ impl Drop for Waiting<'_> {
                 if let Some(mut state) = self.capacity.state.lock() {
                     let _turn = state.line.remove(&number);
                 }
-                discard(waker);
+                frame::discard(waker);
             }
             InLine::Over => {}
         }

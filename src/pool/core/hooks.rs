@@ -24,11 +24,9 @@ impl Drop for Hooks {
     /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave
     /// it its hooks.
     fn drop(&mut self) {
-        let (start, stop, panic) =
-            (self.worker_start.take(), self.worker_stop.take(), self.panic.take());
-        let _contained = frame::contained(|| drop(start));
-        let _contained = frame::contained(|| drop(stop));
-        let _contained = frame::contained(|| drop(panic));
+        frame::discard(self.worker_start.take());
+        frame::discard(self.worker_stop.take());
+        frame::discard(self.panic.take());
     }
 }
 
