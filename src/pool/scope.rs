@@ -20,11 +20,12 @@ use std::marker::PhantomData;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use super::core::{Core, Entry, Place};
+use super::core::{Core, Entry, How, Place};
 use super::error::{Cause, FORKED, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
-use super::job::{Claimable, End, Job, Joinable, Work};
+use super::job::{End, Job, Joinable, Work};
 use super::pool::Pool;
+use crate::foreign::not_in_carrier;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
@@ -71,7 +72,7 @@ struct Data {
     owner: Thread,
     /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs
     /// none.
-    unstarted: Option<Mutex<VecDeque<Arc<dyn Claimable>>>>,
+    unstarted: Option<Mutex<VecDeque<Arc<dyn Entry>>>>,
 }
 
 /// A job's share of its scope.
@@ -127,7 +128,7 @@ impl Data {
     fn wait(&self, core: &Core) -> bool {
         let is_over = core.wait_until(|| {
             while let Some(job) = self.next_unstarted() {
-                let _ran = job.claim_and_run(core);
+                let _ran = not_in_carrier(|| job.run(core, How::Inline));
             }
             self.is_over()
         });
@@ -144,13 +145,13 @@ impl Data {
         self.is_over() && self.unseen.load(Ordering::Relaxed) == 0
     }
 
-    fn next_unstarted(&self) -> Option<Arc<dyn Claimable>> {
+    fn next_unstarted(&self) -> Option<Arc<dyn Entry>> {
         self.unstarted.as_ref()?.lock().pop_front()
     }
 
     /// Lists a job for the owner. Where there is no room, it forgets those that others have
     /// claimed, and makes room for as many as are left: so that costs each job a constant.
-    fn list(&self, job: Arc<dyn Claimable>) {
+    fn list(&self, job: Arc<dyn Entry>) {
         let Some(unstarted) = &self.unstarted else { return };
         let mut list = unstarted.lock();
         if list.len() == list.capacity() {
@@ -295,10 +296,9 @@ impl<'scope> Scope<'scope, '_> {
     {
         let core = self.pool.core();
         let enqueue = |job: Arc<Job<F, R, Member>>| {
-            let claimable: Arc<dyn Claimable + 'scope> = Arc::clone(&job) as _;
-            self.data.list(erase::claimable(claimable));
-            let entry: Arc<dyn Entry + 'scope> = job;
-            core.enqueue(erase::entry(entry))
+            let entry = erase(job);
+            self.data.list(Arc::clone(&entry));
+            core.enqueue(entry)
         };
         let admitted = core.admit(place);
         let job = self.pool.job(work, at, admitted, Member::new(&self.data), enqueue);
@@ -306,25 +306,14 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
-/// Forgets the lifetime of a scope's jobs.
-mod erase {
-    #![expect(unsafe_code, reason = "a scope's jobs are kept where nothing may borrow")]
-
-    use super::{Arc, Claimable, Entry};
-
-    /// Forgets the lifetime of what the queue keeps. By the module's invariants the borrows hold
-    /// until the scope ends, and afterwards the job is a shell that touches nothing of its types.
-    pub(super) fn entry<'a>(job: Arc<dyn Entry + 'a>) -> Arc<dyn Entry> {
-        // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1
-        // and 2 of the module keep every use of the borrows within it.
-        unsafe { std::mem::transmute::<Arc<dyn Entry + 'a>, Arc<dyn Entry>>(job) }
-    }
-
-    /// Forgets the lifetime of what the owner's list keeps, as [`entry`] does.
-    pub(super) fn claimable<'a>(job: Arc<dyn Claimable + 'a>) -> Arc<dyn Claimable> {
-        // SAFETY: as in `entry`.
-        unsafe { std::mem::transmute::<Arc<dyn Claimable + 'a>, Arc<dyn Claimable>>(job) }
-    }
+/// Forgets the lifetime of what the queue and the owner's list keep. By the module's invariants the
+/// borrows hold until the scope ends, and afterwards the job is a shell that touches nothing of its
+/// types.
+#[expect(unsafe_code, reason = "a scope's jobs are kept where nothing may borrow")]
+fn erase<'a>(job: Arc<dyn Entry + 'a>) -> Arc<dyn Entry> {
+    // SAFETY: only the lifetime bound changes, which has no part in the layout; invariants 1 and 2
+    // of the module keep every use of the borrows within it.
+    unsafe { std::mem::transmute::<Arc<dyn Entry + 'a>, Arc<dyn Entry>>(job) }
 }
 
 impl fmt::Debug for Scope<'_, '_> {

@@ -4,12 +4,12 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::core::Place;
+use super::core::{How, Place};
 use super::error::{Refused, SubmitError, TaskError};
 use super::handle::JoinHandle;
 use super::isolation::Isolation;
 use super::job::state::JobCell;
-use super::job::{self, AnyJob, End, How, Job, Work};
+use super::job::{self, AnyJob, End, Job, Work};
 use super::pool::{Inherits, Pool};
 use crate::context::Context;
 use crate::frame::Framed;

@@ -23,7 +23,7 @@ pub(crate) use self::capacity::Place;
 use self::hooks::Hooks;
 use self::idle::IdleWaiters;
 pub(crate) use self::running::{Activity, HookRun, Tally};
-use super::error::{Cause, Label, Labelled, TaskError};
+use super::error::{Cause, Label, Labelled, Refused, TaskError};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
 use super::scheduler::counters::Counters;
@@ -37,12 +37,29 @@ use crate::frame::{self, Failure};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::seam::{Process, ProcessMutex};
 
-/// What the queue holds: a job, or a ticket of a group.
+/// What the queue holds: a job, or a ticket of a group. A scope lists its jobs, too.
 pub(crate) trait Entry: Stale {
-    /// Runs it, on a thread that has taken it off the queue and counts on `tally`; or ends it
-    /// without running it, if the pool is cancelled. Returns `false` if it was stale.
+    /// Runs it, or ends it without running it, if the pool is cancelled. Returns `false` if it was
+    /// stale.
     #[must_use]
-    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) -> bool;
+    fn run(self: Arc<Self>, core: &Core, how: How<'_>) -> bool;
+}
+
+/// How a job that is claimed comes to its end.
+#[derive(Clone, Copy)]
+pub(crate) enum How<'t> {
+    /// It is run by a thread that has taken it off the queue, and counts on this.
+    Run(Tally<'t>),
+    /// It is run by a thread that waits for it.
+    Inline,
+    /// It is run by the thread that submits it, and nobody else ever sees it.
+    Here,
+    /// It is cancelled by its handle, where it lies on the queue.
+    CancelByHandle,
+    /// It is cancelled where it lies on the queue, since the pool is shut down.
+    ShutDown,
+    /// It was not let in. Nothing counts it.
+    Refuse(Refused),
 }
 
 /// What the builder decides.

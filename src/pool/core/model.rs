@@ -7,7 +7,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use super::testing::{Directed, Task, core};
-use super::{Core, HookRun};
+use super::{Core, HookRun, How};
 use crate::pool::scheduler::sleep::Sleeper;
 use crate::sync::model::explore;
 
@@ -18,7 +18,7 @@ fn work(core: &Core) {
     loop {
         if let Some(entry) = core.queue.pop() {
             core.sleepers.stop_searching(&mut sleeper, has_work);
-            if !entry.run(core, core.tally()) {
+            if !entry.run(core, How::Run(core.tally())) {
                 core.queue.removed_stale();
             }
             continue;
@@ -133,7 +133,7 @@ fn the_last_finished_task_wakes_a_worker_for_the_end() {
         task.submit(&core).unwrap();
         let entry = core.queue.pop().unwrap();
         let worker = on_a_thread(&core, work);
-        let other = on_a_thread(&core, move |core| entry.run(&core, core.tally()));
+        let other = on_a_thread(&core, move |core| entry.run(&core, How::Run(core.tally())));
         core.close();
         other.join().unwrap();
         worker.join().unwrap();
@@ -216,7 +216,7 @@ fn whoever_waits_is_told_by_a_thread_that_is_no_worker() {
         let task = Task::new(|_| ());
         task.submit(&core).unwrap();
         let entry = core.queue.pop().unwrap();
-        let other = on_a_thread(&core, move |core| entry.run(&core, core.tally()));
+        let other = on_a_thread(&core, move |core| entry.run(&core, How::Run(core.tally())));
         assert!(core.wait_until_idle());
         assert_eq!(task.fate.seen(), (1, 0));
         other.join().unwrap();

@@ -1,6 +1,6 @@
 //! How far a pool is on its way to its end: open, closing, cancelled; and whether it is there.
 
-use super::Core;
+use super::{Core, How};
 use crate::pool::scheduler::{current, wait};
 use crate::sync::seam;
 use crate::sync::seam::atomic::{Ordering, fence};
@@ -98,7 +98,7 @@ impl Core {
         while current::may_end() {
             match self.queue.pop() {
                 Some(entry) => {
-                    let was_live = entry.run(self, self.tally());
+                    let was_live = entry.run(self, How::Run(self.tally()));
                     if !was_live {
                         self.queue.removed_stale();
                     }

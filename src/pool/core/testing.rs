@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::hooks::Hooks;
-use super::{Activity, Core, Entry, Place, Settings, Tally};
+use super::{Activity, Core, Entry, How, Place, Settings};
 use crate::pool::error::Refused;
 use crate::pool::isolation::Isolation;
 use crate::pool::leaks::LeakWatch;
@@ -89,7 +89,8 @@ impl<F: Send + Sync> Stale for Task<F> {
 }
 
 impl<F: Fn(&Core) + Send + Sync + 'static> Entry for Task<F> {
-    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) -> bool {
+    fn run(self: Arc<Self>, core: &Core, how: How<'_>) -> bool {
+        let How::Run(tally) = how else { unreachable!("nobody waits for it") };
         if !self.claim() {
             return false;
         }

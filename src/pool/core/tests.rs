@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::testing::{Directed, Task, core};
 use super::*;
-use crate::pool::error::Refused;
 use crate::pool::scheduler::current::Doing;
 use crate::pool::scheduler::sleep::Sleeper;
 use crate::pool::scheduler::worker_slot::DirectedTask;
@@ -79,7 +78,7 @@ fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
     task.submit(&core).unwrap();
     let entry = core.queue.pop().unwrap();
     core.cancel();
-    assert!(entry.run(&core, core.tally()));
+    assert!(entry.run(&core, How::Run(core.tally())));
     assert_eq!(task.fate.seen(), (0, 1));
     assert!(core.is_quiescent());
 }
@@ -137,7 +136,7 @@ fn several_entries_are_all_there_before_anybody_is_woken_for_them() {
     assert!(woken.recv_timeout(Duration::from_secs(60)).is_ok(), "the sleeper was not woken");
     sleeper.join().unwrap();
     while let Some(entry) = core.queue.pop() {
-        assert!(entry.run(&core, core.tally()));
+        assert!(entry.run(&core, How::Run(core.tally())));
     }
 }
 
@@ -150,14 +149,14 @@ fn nothing_is_quiescent_before_the_closing_nor_while_anything_is_unfinished() {
     task.submit(&core).unwrap();
     core.close();
     assert!(!core.is_quiescent(), "a task and a hook");
-    assert!(core.queue.pop().unwrap().run(&core, core.tally()));
+    assert!(core.queue.pop().unwrap().run(&core, How::Run(core.tally())));
     assert!(!core.is_quiescent(), "a hook");
     // Which may submit.
     let late = Task::new(|_| ());
     late.submit(&core).unwrap();
     drop(hook);
     assert!(!core.is_quiescent(), "its task");
-    assert!(core.queue.pop().unwrap().run(&core, core.tally()));
+    assert!(core.queue.pop().unwrap().run(&core, How::Run(core.tally())));
     assert!(core.is_quiescent());
     assert!(HookRun::begin(&core).is_none(), "a hook does not count any more");
     assert_eq!(late.submit(&core), Err(Refused::ShutDown));

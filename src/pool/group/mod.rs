@@ -25,7 +25,7 @@ use std::mem::transmute;
 use std::sync::Arc;
 
 use self::latch::HelperLatch;
-use super::core::{Core, Entry, Tally};
+use super::core::{Core, Entry, How};
 use super::scheduler::current;
 use super::scheduler::queue::Stale;
 use super::scheduler::wait;
@@ -244,7 +244,7 @@ impl Shift for OwnerShift<'_> {
 }
 
 impl Entry for Group<Tickets> {
-    fn run(self: Arc<Self>, core: &Core, _tally: Tally<'_>) -> bool {
+    fn run(self: Arc<Self>, core: &Core, _how: How<'_>) -> bool {
         self.inside(|group| {
             // The body looks for itself whether the pool is cancelled: it has to, between chunks.
             match group.help(&TicketShift { group: &self, core }) {

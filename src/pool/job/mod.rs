@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use self::state::{Completion, Detached, JobCell, State};
-use super::core::{Activity, Core, Entry, Tally};
+use super::core::{Activity, Core, Entry, How};
 use super::error::{Cause, Label, Labelled, Name, Refused, TaskError};
 use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
@@ -63,34 +63,10 @@ pub(crate) trait Joinable<R>: Send + Sync {
     fn take(&self) -> Result<R, TaskError>;
 }
 
-/// How a job that is claimed comes to its end.
-#[derive(Clone, Copy)]
-pub(crate) enum How<'t> {
-    /// It is run by a thread that has taken it off the queue, and counts on this.
-    Run(Tally<'t>),
-    /// It is run by a thread that waits for it.
-    Inline,
-    /// It is run by the thread that submits it, and nobody else ever sees it.
-    Here,
-    /// It is cancelled by its handle, where it lies on the queue.
-    CancelByHandle,
-    /// It is cancelled where it lies on the queue, since the pool is shut down.
-    ShutDown,
-    /// It was not let in. Nothing counts it.
-    Refuse(Refused),
-}
-
 /// A job that nobody has claimed was left as it is, since too many tasks lie on top of one another
 /// here.
 #[derive(Debug)]
 pub(crate) struct TooDeep;
-
-/// A job as those see it who may run it while they wait for its group.
-pub(crate) trait Claimable: Stale {
-    /// Claims the job if nobody has and runs it on this thread, or ends it where that is not
-    /// possible; returns whether it did.
-    fn claim_and_run(&self, core: &Core) -> bool;
-}
 
 /// A claimed job, or a task that became none, but for its closure.
 struct Claimed<'j, 'c> {
@@ -228,7 +204,7 @@ impl dyn AnyJob + '_ {
         if !current::may_end() && !self.state().is_claimed() {
             return Err(TooDeep);
         }
-        let _ran = claim_inline(self, core);
+        let _ran = not_in_carrier(|| self.claim(core, How::Inline));
         Ok(())
     }
 
@@ -295,10 +271,6 @@ where
     }
 }
 
-fn claim_inline(job: &dyn AnyJob, core: &Core) -> bool {
-    not_in_carrier(|| job.claim(core, How::Inline))
-}
-
 /// Tells a waiter and those behind it.
 fn tell(waiter: &Waiter, core: &Core, label: &dyn Labelled) {
     match waiter {
@@ -346,8 +318,8 @@ where
     R: Send,
     E: End,
 {
-    fn run(self: Arc<Self>, core: &Core, tally: Tally<'_>) -> bool {
-        self.claim(core, How::Run(tally))
+    fn run(self: Arc<Self>, core: &Core, how: How<'_>) -> bool {
+        self.claim(core, how)
     }
 }
 
@@ -429,17 +401,6 @@ fn seen(label: &dyn Labelled, end: &dyn End, cause: Cause) -> TaskError {
         end.failure_seen(&cause);
     }
     TaskError::new(label.label(), cause)
-}
-
-impl<F, R, E> Claimable for Job<F, R, E>
-where
-    F: FnOnce() -> R + Send,
-    R: Send,
-    E: End,
-{
-    fn claim_and_run(&self, core: &Core) -> bool {
-        claim_inline(self, core)
-    }
 }
 
 #[cfg(all(test, not(loom), target_pointer_width = "64"))]

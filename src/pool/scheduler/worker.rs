@@ -44,7 +44,7 @@ use super::{current, stack};
 use crate::frame::{self, Failure};
 use crate::panic::{AbortOnUnwind, Payload};
 use crate::pool::core::hooks::OnWorker;
-use crate::pool::core::{Core, HookRun};
+use crate::pool::core::{Core, HookRun, How};
 use crate::slot;
 use crate::sync::seam;
 use crate::sync::seam::atomic::Ordering;
@@ -152,7 +152,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
         }
         if let Some(entry) = core.queue.pop_by_turns(&mut second) {
             core.sleepers.stop_searching(&mut sleeper, has_work);
-            if !entry.run(core, tally) {
+            if !entry.run(core, How::Run(tally)) {
                 core.queue.removed_stale();
             }
             continue;

@@ -6,9 +6,9 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::{Data, Member};
-use crate::pool::core::{Core, testing};
+use crate::pool::core::{Core, Entry, How, testing};
 use crate::pool::error::Cause;
-use crate::pool::job::{Claimable, End};
+use crate::pool::job::End;
 use crate::pool::scheduler::queue::Stale;
 use crate::sync::model::explore;
 use crate::sync::seam;
@@ -38,7 +38,7 @@ impl Task {
         Arc::new(Self { claimed: AtomicUsize::new(0), member, borrowed: Arc::clone(borrowed) })
     }
 
-    fn run(&self) -> bool {
+    fn claim_and_run(&self) -> bool {
         if self.claimed.swap(1, Ordering::SeqCst) != 0 {
             return false;
         }
@@ -54,9 +54,9 @@ impl Stale for Task {
     }
 }
 
-impl Claimable for Task {
-    fn claim_and_run(&self, _core: &Core) -> bool {
-        self.run()
+impl Entry for Task {
+    fn run(self: Arc<Self>, _core: &Core, _how: How<'_>) -> bool {
+        self.claim_and_run()
     }
 }
 
@@ -79,7 +79,7 @@ fn an_owner_waits_for_tasks_on_other_threads() {
     explore(3, || {
         let (data, borrowed) = (data(false), borrowed());
         let tasks = [0, 1].map(|_| Task::new(&data, &borrowed));
-        let runners = tasks.map(|task| thread::spawn(move || assert!(task.run())));
+        let runners = tasks.map(|task| thread::spawn(move || assert!(task.claim_and_run())));
         end(&data, &borrowed);
         for runner in runners {
             runner.join().unwrap();
@@ -92,8 +92,8 @@ fn an_owner_that_helps_runs_what_others_do_not() {
     explore(3, || {
         let (data, borrowed) = (data(true), borrowed());
         let task = Task::new(&data, &borrowed);
-        data.list(Arc::clone(&task) as Arc<dyn Claimable>);
-        let worker = thread::spawn(move || task.run());
+        data.list(Arc::clone(&task) as Arc<dyn Entry>);
+        let worker = thread::spawn(move || task.claim_and_run());
         end(&data, &borrowed);
         let _whether_it_was_first = worker.join().unwrap();
     });
@@ -108,8 +108,8 @@ fn an_owner_that_helps_is_woken_for_what_a_task_submits() {
         let worker = {
             let (data, borrowed) = (Arc::clone(&data), Arc::clone(&borrowed));
             thread::spawn(move || {
-                data.list(Task::new(&data, &borrowed) as Arc<dyn Claimable>);
-                assert!(first.run());
+                data.list(Task::new(&data, &borrowed) as Arc<dyn Entry>);
+                assert!(first.claim_and_run());
             })
         };
         end(&data, &borrowed);
@@ -124,7 +124,7 @@ fn a_failure_is_seen_by_the_owner() {
         let task = Task::new(&data, &borrowed);
         let runner = thread::spawn(move || {
             task.member.failing(&Cause::ShutDown);
-            assert!(task.run());
+            assert!(task.claim_and_run());
         });
         end(&data, &borrowed);
         assert!(!data.is_over_well());

@@ -3,8 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Data;
-use crate::pool::core::Core;
-use crate::pool::job::Claimable;
+use crate::pool::core::{Core, Entry, How};
 use crate::pool::scheduler::queue::Stale;
 use crate::sync::seam;
 
@@ -22,8 +21,8 @@ impl Stale for Job {
     }
 }
 
-impl Claimable for Job {
-    fn claim_and_run(&self, _core: &Core) -> bool {
+impl Entry for Job {
+    fn run(self: Arc<Self>, _core: &Core, _how: How<'_>) -> bool {
         !self.is_claimed.swap(true, Ordering::Relaxed)
     }
 }
@@ -38,7 +37,7 @@ fn to_list_a_job_takes_a_constant_however_many_are_under_way() {
         let mut jobs = VecDeque::new();
         let list = |jobs: &mut VecDeque<Arc<Job>>| {
             let job = Arc::new(Job::default());
-            data.list(Arc::clone(&job) as Arc<dyn Claimable>);
+            data.list(Arc::clone(&job) as Arc<dyn Entry>);
             jobs.push_back(job);
         };
         (0..under_way).for_each(|_| list(&mut jobs));
