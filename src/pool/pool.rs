@@ -280,8 +280,6 @@ impl Pool {
         stats::read(self.core())
     }
 
-    // --- How tasks are submitted ---
-
     /// Returns a handle that names the tasks submitted through it, for [`TaskError`]. Any text will
     /// do; control characters, quotes and backslashes are escaped where it is displayed.
     ///
@@ -393,7 +391,7 @@ impl Pool {
         }
     }
 
-    /// Lets in what is not a job, a map or a broadcast, for as long as the activity lives.
+    /// Lets in what is no job: a map or a broadcast, for as long as the activity lives.
     #[track_caller]
     pub(crate) fn activity(&self, at: &'static Location<'static>) -> (Activity<'_>, Label) {
         let core = self.core();

@@ -149,8 +149,6 @@ impl Core {
         !self.sleepers.is_anybody_idle() && self.queue.live() > own
     }
 
-    // --- Running ---
-
     /// Returns whether the current thread claims the tasks that it waits for: to run them, or to
     /// end them once the pool is cancelled, as any thread does. Whoever cancels may otherwise wait,
     /// in the drop of one task, for the next one in the queue, while the worker that would come to
@@ -177,8 +175,6 @@ impl Core {
         }
     }
 
-    // --- Waiting ---
-
     /// Returns whether this process is a child of the one that the workers live in. A system call,
     /// so it is asked where a thread would block anyway.
     #[cold]
@@ -191,8 +187,6 @@ impl Core {
     pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> bool {
         wait::wait_until_or(done, || self.is_forked())
     }
-
-    // --- Failures that nobody waits for ---
 
     /// Reports a failure that no handle will: of a detached task, of a hook, of a drop.
     pub(crate) fn report(&self, label: Label, cause: Cause) {

@@ -3,7 +3,7 @@
 use super::Core;
 use crate::frame::Failure;
 use crate::pool::scheduler::counters::Counters;
-use crate::pool::scheduler::current::{self, Doing, InTask};
+use crate::pool::scheduler::current::{self, Doing, Mark};
 use crate::sync::seam::atomic::{AtomicU64, Ordering, fence};
 
 impl Core {
@@ -81,7 +81,7 @@ impl Tally<'_> {
 pub(crate) struct Activity<'c> {
     core: &'c Core,
     tally: Tally<'c>,
-    _mark: InTask,
+    _mark: Mark,
 }
 
 impl<'c> Activity<'c> {
@@ -118,7 +118,7 @@ impl Drop for Activity<'_> {
 #[must_use]
 pub(crate) struct HookRun<'c> {
     core: &'c Core,
-    _in_task: InTask,
+    _in_task: Mark,
 }
 
 impl<'c> HookRun<'c> {

@@ -24,7 +24,7 @@ use crate::pool::scheduler::current::{self, Doing};
 
 /// A chunk that a helper has claimed.
 struct Claim {
-    /// How many items there are. None: there is nothing left to claim.
+    /// How many items there are; 0 if there was nothing left to claim.
     len: usize,
     /// Whether there is nothing left to claim after it.
     is_last: bool,

@@ -248,7 +248,7 @@ pub(crate) fn keeps_open(pool: u64) -> bool {
 
 /// Marks what this thread does; its drop takes the mark away.
 #[must_use]
-pub(crate) struct InTask {
+pub(crate) struct Mark {
     what: Doing,
     /// The innermost pool before.
     below: u64,
@@ -276,7 +276,7 @@ impl Doing {
 
 /// Marks this thread as doing something that `pool` waits for.
 #[inline]
-pub(crate) fn enter(pool: u64, what: Doing) -> InTask {
+pub(crate) fn enter(pool: u64, what: Doing) -> Mark {
     let here = HERE.get();
     HERE.set(Here {
         depth: here.depth + what.tasks,
@@ -287,7 +287,7 @@ pub(crate) fn enter(pool: u64, what: Doing) -> InTask {
     if here.innermost != pool && here.innermost != 0 {
         remember(here.innermost);
     }
-    InTask { what, below: here.innermost, _this_thread: PhantomData }
+    Mark { what, below: here.innermost, _this_thread: PhantomData }
 }
 
 #[cold]
@@ -307,7 +307,7 @@ fn forget() {
     });
 }
 
-impl Drop for InTask {
+impl Drop for Mark {
     #[inline]
     fn drop(&mut self) {
         let here = HERE.get();
