@@ -20,9 +20,6 @@ use crate::context::{Call, Context, Once};
 use crate::foreign::not_in_carrier;
 use crate::frame;
 
-/// What a task came to.
-pub(crate) type Outcome<R> = Result<R, Cause>;
-
 /// Whom else the end of a job concerns: the scope it belongs to.
 pub(crate) trait End: Send + Sync {
     /// Called when the job has failed, before anybody can see it.
@@ -41,7 +38,7 @@ pub(crate) type Work<F> = (F, Context);
 
 /// See the module's documentation.
 pub(crate) struct Job<F, R, E> {
-    pub(super) cell: JobCell<Work<F>, Outcome<R>>,
+    pub(super) cell: JobCell<Work<F>, Result<R, Cause>>,
     pub(super) name: Option<Name>,
     pub(super) at: &'static Location<'static>,
     pub(super) end: E,

@@ -93,7 +93,7 @@ mod crowd {
 }
 
 /// What a thread has learned about its waits.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Awake {
     /// How often it parks at once from now on.
     skips: u16,
