@@ -1,8 +1,8 @@
 //! A thread-pool executor whose tasks cannot see what an earlier task left in a thread-local.
 //!
 //! A pool reuses its threads, so data that is *thread*-scoped is not *task*-scoped. It leaks in two
-//! ways: to the next task on the thread; and between a task that waits and one that runs on top of
-//! its stack meanwhile. Here every task starts from a clean slate, and keeps it.
+//! ways: to the next task on the thread; and between a waiting task and one that meanwhile runs on
+//! top of its stack. Here every task starts from a clean slate, and keeps it.
 //!
 //! ```
 //! use cleanslate::{Pool, task_local};
@@ -31,23 +31,25 @@
 //! | a flag that threads wait for | [`sync::Event`] |
 //! | the classic pool, to compare with | [`Isolation::Leaky`] |
 //!
-//! The [guide] tells more, page by page: also for a service [on tokio](mod@guide::async), and for
-//! those who [come from rayon](guide::from_rayon) or [from Python](guide::from_python).
+//! The [guide] has the details, with pages for services [on tokio](mod@guide::async) and for those
+//! who come [from rayon](guide::from_rayon) or [from Python](guide::from_python).
 //!
 //! # Between a `submit` and the next task
 //!
-//! 1. **Capture.** On the submitter: what is marked `#[inherit]` and what carriers carry becomes a
-//!    [`Context`]. If nothing changed since the last time, that is a reference count.
-//! 2. **Claim.** A worker, or a task that waits for this one, takes the job: the first gets it, and
-//!    unrelated work never lands on a waiting task's stack ([`Pool`]).
-//! 3. **Enter.** Carriers attach; a new epoch makes every slot of the thread look untouched. What
-//!    lies below stays where it is, borrows and all.
+//! 1. **Capture.** On the submitting thread, what is marked `#[inherit]` and what carriers carry
+//!    becomes a [`Context`]. If nothing has changed since the last time, that costs a reference
+//!    count.
+//! 2. **Claim.** A worker, or a task that waits for this one, takes the job, whichever comes first.
+//!    Unrelated work never lands on a waiting task's stack ([`Pool`]).
+//! 3. **Enter.** Carriers attach; a new epoch makes every slot of the thread look untouched. The
+//!    values of the tasks below stay where they are, borrows and all.
 //! 4. **Run.** The first touch of a slot makes its value and notes it on the thread's trail.
-//! 5. **Leave.** By return or by panic, the trail is undone, newest first, each value dropped in
-//!    its turn, then carriers detach in reverse. Only now can anybody see that the task is over.
+//! 5. **Leave.** On return or panic, the trail is undone, newest first, with each value dropped in
+//!    its turn; then carriers detach in reverse order. Only now can anybody see that the task is
+//!    over.
 //!
-//! The [engine](guide::engine) has the invariants behind this, the [README] what all of it does
-//! *not* protect.
+//! The [engine page](guide::engine) has the invariants behind this, and the [README] says what all
+//! of it does *not* protect.
 //!
 //! # Features
 //!
@@ -67,7 +69,7 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-/// Makes the `Debug` of an error its text: that is what `main` prints of one that it returns.
+/// Makes an error's `Debug` output its text, since that is what `main` prints if it returns one.
 macro_rules! debug_as_text {
     ($error:ident $(<$parameter:ident>)?) => {
         impl $(<$parameter>)? ::std::fmt::Debug for $error $(<$parameter>)? {
@@ -122,7 +124,7 @@ pub mod __private {
     };
 }
 
-/// Has the examples of the README tested, which use rayon.
+/// Has the README's examples tested, which use rayon.
 #[cfg(all(doctest, feature = "rayon"))]
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
