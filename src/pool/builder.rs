@@ -53,7 +53,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns a [`BuildError`] for no workers, for more than a pool can have, or if the system
+    /// Returns a [`BuildError`] if `workers` is 0 or more than a pool can have, or if the system
     /// refuses a thread.
     ///
     /// # Examples
@@ -94,8 +94,8 @@ impl Pool {
 
 impl PoolBuilder {
     /// Sets the number of worker threads, 1 to 65,535. The default is the environment variable
-    /// `CLEANSLATE_NUM_THREADS`, if that is a positive number, else what
-    /// [`available_parallelism`](std::thread::available_parallelism) says, or one.
+    /// `CLEANSLATE_NUM_THREADS` if that is a positive number, otherwise what
+    /// [`available_parallelism`](std::thread::available_parallelism) returns, or else one.
     ///
     /// # Examples
     ///
@@ -110,7 +110,7 @@ impl PoolBuilder {
     }
 
     /// Sets the name of the threads: worker 3 of `"resize"` is `resize-3`. The default is
-    /// `cleanslate` and a number of the pool, as in `cleanslate-2-3`.
+    /// `cleanslate` and a number for the pool, as in `cleanslate-2-3`.
     ///
     /// # Examples
     ///
@@ -127,7 +127,7 @@ impl PoolBuilder {
     }
 
     /// Sets the stack size of each worker, in bytes. The default is std's. Less than 128 KiB counts
-    /// as 128 KiB; 0 is an error of [`build`](Self::build).
+    /// as 128 KiB; with 0, [`build`](Self::build) fails.
     ///
     /// # Examples
     ///
@@ -145,7 +145,7 @@ impl PoolBuilder {
 
     /// Limits how many submitted tasks may wait to start. A full queue blocks plain threads that
     /// submit; threads that run a task of a pool are let through, since they would wait for
-    /// themselves, and so are workers at their end. The default is no limit.
+    /// themselves, and so are workers that are ending. The default is no limit.
     ///
     /// # Examples
     ///
@@ -178,12 +178,12 @@ impl PoolBuilder {
         self
     }
 
-    /// Attaches a carrier around every task, in the order in which they are added here (but not
-    /// around the pulls of a map's iterator).
+    /// Attaches a carrier around every task (but not around the pulls of a map's iterator).
+    /// Carriers attach in the order in which they are added here.
     ///
-    /// It captures where a task is submitted. A task that does not inherit from its surroundings
-    /// ([`Pool::in_context`], [`Pool::detached`]) gets what the carrier calls
-    /// [nothing](crate::foreign::Carrier::nothing), if it can say so: the given context decides
+    /// The carrier captures where a task is submitted. A task that does not inherit from its
+    /// surroundings ([`Pool::in_context`], [`Pool::detached`]) gets what the carrier calls
+    /// [nothing](crate::foreign::Carrier::nothing), if it has such a state: a given context decides
     /// what is inherited, and its own carriers attach after the pool's. A carrier that captures
     /// nothing (such as [`adopt`](crate::foreign::adopt)'s) keeps all tasks apart. If a carrier
     /// cannot capture, the submission panics with its error. A leaky pool attaches none. A pool has
@@ -207,11 +207,11 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets what runs on each worker before its first task, with the worker's index. A panic of it
-    /// is contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
+    /// Sets a hook that runs on each worker before its first task, with the worker's index. Its
+    /// panic is contained and reported to the [`panic_hook`](PoolBuilder::panic_hook).
     ///
     /// Tasks do not see what it leaves in a [`task_local!`](crate::task_local): each starts fresh.
-    /// What it is to set up for them is a [`worker_local!`](crate::worker_local).
+    /// What it sets up for them belongs in a [`worker_local!`](crate::worker_local).
     ///
     /// # Examples
     ///
@@ -231,10 +231,10 @@ impl PoolBuilder {
     }
 
     /// Sets whether a worker serves only if its [`on_worker_start`](PoolBuilder::on_worker_start)
-    /// went well: for a hook that sets up what the tasks cannot do without. Then
+    /// hook succeeded: for a hook that sets up what the tasks cannot do without. If so,
     /// [`build`](Self::build) waits for the hooks of all workers and returns the first failure; a
-    /// replacement whose hook fails is itself replaced, once a second, until one starts. The
-    /// default is that a worker serves in any case, and `build` does not wait.
+    /// replacement worker whose hook fails is itself replaced, once a second, until one starts. The
+    /// default is that a worker serves in any case, and that `build` does not wait.
     ///
     /// # Examples
     ///
@@ -250,9 +250,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets what runs on each worker after its last task, with the worker's index: also on one
-    /// whose [`on_worker_start`](PoolBuilder::on_worker_start) failed, but not on a replacement
-    /// that has never served for that reason. A panic of it is contained and reported to the
+    /// Sets a hook that runs on each worker after its last task, with the worker's index: also on
+    /// one whose [`on_worker_start`](PoolBuilder::on_worker_start) failed, but not on a replacement
+    /// that has never served for that reason. Its panic is contained and reported to the
     /// [`panic_hook`](PoolBuilder::panic_hook).
     ///
     /// # Examples
@@ -272,10 +272,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets what is called with each failure that no handle observes: of detached tasks, of results
-    /// that nobody asked for, of hooks, of a worker-local at the end of its worker. It runs on the
-    /// thread where the failure shows, in a clean slate of its own; a panic of it is contained.
-    /// Without one they are counted only
+    /// Sets a hook that is called with each failure that no handle observes: of detached tasks, of
+    /// results that nobody asked for, of hooks, of a worker-local at the end of its worker. It runs
+    /// on the thread where the failure shows, in a clean slate of its own, and its own panic is
+    /// contained. Without a hook, such failures are only counted
     /// ([`Stats::unobserved`](crate::Stats::unobserved)).
     ///
     /// # Examples
@@ -300,22 +300,21 @@ impl PoolBuilder {
 
     /// Sets whether a plain thread that waits for tasks of this pool runs them itself, as a task's
     /// thread does: the items of its own map, the tasks of its own scope that have not started, the
-    /// task that it joins (but not one that it polls). A map that is over at once then wakes
-    /// nobody. The default is that plain threads run no tasks.
+    /// task that it joins (but not one that it polls). A map that is over at once then wakes no
+    /// worker. The default is that plain threads run no tasks.
     ///
     /// Such tasks see the caller's thread-locals, except for slots, and run on the caller's stack,
-    /// of which 2 MiB are taken to be left (so nest no tasks on a thread with less);
-    /// [`Pool::worker_index`] is `None` in them, and a worker-local's instance one of the
-    /// calling thread's.
-    /// The first item of a map runs before anybody is woken, so where single items take long, a map
-    /// of a few of them takes up to one item longer.
+    /// which is assumed to have 2 MiB left (so nest no tasks on a thread with less). In them,
+    /// [`Pool::worker_index`] is `None`, and a worker-local's instance is one of the calling
+    /// thread's. The first item of a map runs before any worker is woken, so a map of a few long
+    /// items takes up to one item longer.
     ///
-    /// It waits for room in a bounded queue as ever, but the two tasks of a [`join`](Pool::join)
-    /// pass.
+    /// The calling thread still waits for room in a bounded queue, except for the two tasks of a
+    /// [`join`](Pool::join).
     ///
-    /// It is never done where tasks rely on their worker: in a pool that is leaky, that has
-    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor by a
-    /// thread that is ending, once its slots have ended.
+    /// Callers never help where tasks rely on their worker: in a pool that is leaky, or that has
+    /// carriers, a sentinel or an [`on_worker_start`](PoolBuilder::on_worker_start) hook. Nor does
+    /// a thread that is ending help, once its slots have ended.
     ///
     /// # Examples
     ///
@@ -332,18 +331,17 @@ impl PoolBuilder {
     }
 
     /// Watches every task for thread-locals that it leaves changed, in any crate or C library. What
-    /// happens to a task that leaks is up to the sentinel: the pool counts it
+    /// happens when a task leaks is up to the sentinel: the pool counts it
     /// ([`Stats::leaks`](crate::Stats::leaks)), reports it, makes it fail, or replaces its worker.
     /// The default is no sentinel, which costs nothing.
     ///
     /// A watch lasts from before a task's carriers attach until its slots and what it inherited are
-    /// dropped, and acts before the task's end can be seen. Each item of a map is watched for
-    /// itself, and each visit of a [`broadcast`](Pool::broadcast); so is what the pool drops or
-    /// pulls on a worker outside of a task: a result that nobody asked for, the next item of an
-    /// iterator. A task that runs on top of another one, because that one waits for it, belongs to
-    /// the other one's watch: what it leaves is put down to the outermost task. On a worker of
-    /// another pool it belongs to that pool's watch, if there is one. Hooks and wakers are not
-    /// watched.
+    /// dropped, and acts before the task's end can be seen. Each item of a map and each visit of a
+    /// [`broadcast`](Pool::broadcast) is watched by itself; so is what the pool drops or pulls on a
+    /// worker outside of a task: a result that nobody asked for, the next item of an iterator. A
+    /// task that runs on top of another one, because that one waits for it, belongs to that one's
+    /// watch: what it leaves is put down to the outermost task. On a worker of another pool, it
+    /// belongs to that pool's watch, if there is one. Hooks and wakers are not watched.
     ///
     /// # Examples
     ///
@@ -374,12 +372,13 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a [`BuildError`] for no workers or more than a pool can have, a stack size or a name
-    /// that no thread can have, a queue without room, a carrier that cannot capture or say what
-    /// nothing is, a sentinel that has to watch where that does not work, a start hook that fails
-    /// where it is [required](PoolBuilder::require_worker_start), and when the system refuses a
-    /// thread; workers that had started have ended then. (Inside a task the wait for that takes a
-    /// thread. Should the system refuse that one, too, for some two seconds, they end later.)
+    /// Returns a [`BuildError`] if there are no workers or more than a pool can have, if no thread
+    /// can have the stack size or the name, if the queue has no room, if a carrier cannot capture
+    /// or cannot say what nothing is, if a sentinel has to watch where that does not work, if a
+    /// start hook fails where it is [required](PoolBuilder::require_worker_start), or if the system
+    /// refuses a thread. By then, workers that had started have ended. (Inside a task, the wait for
+    /// that takes a thread. If the system refuses that one, too, for some two seconds, they end
+    /// later.)
     ///
     /// # Examples
     ///
@@ -439,7 +438,7 @@ impl PoolBuilder {
     }
 }
 
-/// Starts the workers; returns when their start hooks have ended, if they must not fail.
+/// Starts the workers. If their start hooks must not fail, returns when those have ended.
 fn start(core: &Arc<Core>, workers: usize) -> Result<(), BuildErrorKind> {
     for index in 0..workers {
         worker::start(core, index).map_err(|error| BuildErrorKind::Thread { index, error })?;
@@ -450,7 +449,7 @@ fn start(core: &Arc<Core>, workers: usize) -> Result<(), BuildErrorKind> {
     }
 }
 
-/// Returns how many workers a pool has if nobody says.
+/// Returns how many workers a pool has if the user does not set a number.
 fn default_workers() -> usize {
     let said = std::env::var(WORKERS_VARIABLE).ok();
     let asked = said.and_then(|said| match said.trim().parse::<NonZeroUsize>() {

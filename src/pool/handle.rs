@@ -21,8 +21,8 @@ use crate::sync::seam;
 /// A handle to a submitted task, and the right to its result.
 ///
 /// It is also a [`Future`] with the output of [`join`](JoinHandle::join), for any executor.
-/// Dropping it detaches the task: it runs all the same, its result is dropped, and a panic of it
-/// goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook).
+/// Dropping the handle detaches the task: it still runs, its result is dropped, and its panic goes
+/// to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook).
 ///
 /// # Cancel safety
 ///
@@ -78,11 +78,11 @@ impl<R> JoinHandle<R> {
         join(&*job, &self.core)
     }
 
-    /// Waits for at most `limit`; `None` if the task is not done by then. Never runs the task on
-    /// this thread, so that the limit holds.
+    /// Waits for the task for at most `limit`; returns `None` if it is not done by then. Never runs
+    /// the task on this thread, so that the limit holds.
     ///
-    /// `Some` takes the result. To wait without taking it, there is
-    /// [`wait_any_timeout`](JoinHandle::wait_any_timeout), also for a single handle:
+    /// `Some` takes the result. To wait without taking it, use
+    /// [`wait_any_timeout`](JoinHandle::wait_any_timeout), which works for a single handle, too:
     /// `JoinHandle::wait_any_timeout(std::slice::from_ref(&handle), limit)`.
     ///
     /// # Errors
@@ -189,13 +189,13 @@ impl<R> JoinHandle<R> {
     }
 
     /// Waits until one of several tasks is done and returns the index of its handle, whose
-    /// [`join`](JoinHandle::join) then does not wait. Of several that are done before the call, the
-    /// first in the slice. The handles may be of several pools.
+    /// [`join`](JoinHandle::join) then does not wait. If several are done before the call, it
+    /// returns the first of them in the slice. The handles may be of several pools.
     ///
-    /// A thread that runs a task of a pool runs the first one here that nobody has begun, as in
-    /// `join`. So put a new handle behind the others: in the place of the one that was done it
-    /// could be run before them again and again. To wait for handles of different types, use them
-    /// as futures.
+    /// On a thread that runs a task of a pool, the first task in the slice that nobody has begun
+    /// runs right here, as in `join`. So put a new handle behind the others: in the place of one
+    /// that was done, new tasks could run before the others again and again. To wait for handles of
+    /// different types, use them as futures.
     ///
     /// # Panics
     ///
@@ -235,8 +235,8 @@ impl<R> JoinHandle<R> {
         done.unwrap_or_else(|| panic!("{FORKED}"))
     }
 
-    /// Waits like [`wait_any`](Self::wait_any), until `limit` is over: `None` then. Runs none of
-    /// the tasks on this thread, so that the limit holds.
+    /// Waits like [`wait_any`](Self::wait_any), but for at most `limit`; returns `None` if no task
+    /// is done by then. Runs none of the tasks on this thread, so that the limit holds.
     ///
     /// # Panics
     ///
@@ -278,8 +278,8 @@ impl<R> JoinHandle<R> {
         })
     }
 
-    /// Returns the index of the first one that tells that it is done, unless `wait` gives up: it
-    /// waits until the function that it is given returns `true`, and says whether it did.
+    /// Returns the index of the first handle that reports that it is done, unless `wait` gives up.
+    /// `wait` waits until the function that it is given returns `true`, and returns whether it did.
     #[track_caller]
     fn first_of(
         handles: &[Self],
@@ -393,16 +393,17 @@ impl<R> Future for JoinHandle<R> {
     type Output = Result<R, TaskError>;
 
     /// Polls for the result. Inside a task of a pool, a task that has not started runs right here:
-    /// `block_on` would wait for ever otherwise. Visits of a [`broadcast`](crate::Pool::broadcast)
-    /// do not run here: unlike a `join`, a `block_on` lets them wait until it returns. So what is
-    /// awaited by `block_on` inside a task should not broadcast on the same pool; nor wait for
+    /// otherwise `block_on` would wait for ever. Visits of a [`broadcast`](crate::Pool::broadcast)
+    /// do not run here: unlike a `join`, a `block_on` lets them wait until it returns. So what
+    /// `block_on` awaits inside a task should neither broadcast on the same pool nor wait for
     /// another future of the same `block_on`, which is not polled while the task runs in its place.
     ///
-    /// It takes no part in tokio's cooperative budget: a loop over handles that are all done never
-    /// yields. Where it could be long, await `tokio::task::consume_budget()` in it.
+    /// The future takes no part in tokio's cooperative budget: a loop over handles that are all
+    /// done never yields. Where such a loop could be long, await `tokio::task::consume_budget()` in
+    /// it.
     ///
-    /// A poll that is ready has taken the result, also if that is an error because tasks are nested
-    /// too deep, or because this is a forked child.
+    /// A poll that returns `Ready` has taken the result, even if that is an error because tasks are
+    /// nested too deep or because this is a forked child.
     ///
     /// # Panics
     ///
@@ -411,8 +412,8 @@ impl<R> Future for JoinHandle<R> {
         let this = &mut *self;
         let Some(job) = &this.job else { panic!("{TAKEN}") };
         let done = ready!(poll(job.any(), &this.core, cx));
-        // The handle is done with the job before it lets go of it, which may exit the process from
-        // within a drop, and so drop this handle.
+        // Taken out before it is let go of: that may exit the process from within a drop, and so
+        // drop this handle.
         let Some(job) = this.job.take() else { unreachable!("a poll leaves the job") };
         Poll::Ready(match done {
             Ok(()) => job.take(),

@@ -15,18 +15,20 @@ impl Pool {
     /// order.
     ///
     /// Items and `f` may borrow. The workers take turns at pulling items from the iterator, a chunk
-    /// at a time and one by one where they are slow, and write the results in place: nothing is
-    /// collected before or copied after. Each pull is a task of its own, too.
+    /// at a time, or one by one where they are slow, and write the results in place: nothing is
+    /// collected beforehand or copied afterwards. Each pull is a task of its own, too.
     ///
-    /// A chunk is pulled to its end before its first item starts. So an iterator that waits for
-    /// what becomes of an item it has yielded may wait for ever: that is for [`imap`](Pool::imap)
-    /// (on a thread that runs a task with a buffer of one, since it fills that before it runs any).
+    /// A chunk is pulled completely before its first item starts. So an iterator that waits for the
+    /// outcome of an item that it has yielded may wait for ever. For such an iterator, use
+    /// [`imap`](Pool::imap) (on a thread that runs a task, with a buffer of one, since that thread
+    /// fills the buffer before it runs any item).
     ///
     /// # Panics
     ///
-    /// The first panic, of an item or of the iterator, resumes here, and what was made is dropped.
-    /// Each helper checks for that, and for a shutdown, before every block of items: as many as
-    /// took a microsecond before, 1 to 256. It may still start the rest of its block.
+    /// Panics with the first panic of an item or of the iterator; the results made so far are
+    /// dropped. Each helper (a thread that works on the map) checks for a panic, and for a
+    /// shutdown, before every block of items: as many as took a microsecond before, 1 to 256. It
+    /// may still start the rest of its block.
     ///
     /// Panics if the pool is shut down, if tasks are nested too deep, and as
     /// [`submit`](Pool::submit) does.
@@ -52,7 +54,7 @@ impl Pool {
         self.plain(Pulled::new(items), map::Plain(f))
     }
 
-    /// Applies `f` to every element of a slice; otherwise as [`map`](Pool::map), and faster.
+    /// Applies `f` to every element of a slice; otherwise like [`map`](Pool::map), and faster.
     ///
     /// # Panics
     ///
@@ -78,13 +80,13 @@ impl Pool {
         self.plain(items, map::Plain(f))
     }
 
-    /// Applies `f` to every number of a range; otherwise as [`map`](Pool::map), and faster. (A
-    /// range `a..=b` is an iterator for `map`.)
+    /// Applies `f` to every number of a range; otherwise like [`map`](Pool::map), and faster. (A
+    /// range `a..=b` is an iterator, for `map`.)
     ///
     /// # Panics
     ///
     /// Panics as [`map`](Pool::map) does, and if the length of the range overflows `usize`, or if
-    /// there is no memory for as many results.
+    /// there is no memory for that many results.
     ///
     /// # Examples
     ///
@@ -108,12 +110,12 @@ impl Pool {
         self.plain(numbers, map::Plain(f.into_inner()))
     }
 
-    /// Applies `f` to every item until one fails; otherwise as [`map`](Pool::map).
+    /// Applies `f` to every item until one fails; otherwise like [`map`](Pool::map).
     ///
     /// # Errors
     ///
-    /// Returns the error of an item; if several have failed, that of the first in input order. The
-    /// others stop as they do after a panic, and the results that were made are dropped.
+    /// Returns the error of an item; if several have failed, that of the first one in input order.
+    /// The helpers stop as they do after a panic, and the results made so far are dropped.
     ///
     /// # Panics
     ///
@@ -142,14 +144,14 @@ impl Pool {
         self.run_map(Pulled::new(items), map::Trying(f))
     }
 
-    /// Applies `f` to every item, where a panic costs its item only; otherwise as
+    /// Applies `f` to every item; a panic costs only its own item. Otherwise like
     /// [`map`](Pool::map). The number in a [`TaskError`] is the item's position.
     ///
     /// # Panics
     ///
-    /// Panics if the iterator does, if the pool is shut down, or if tasks are nested too deep; the
-    /// pool's [`panic_hook`](crate::PoolBuilder::panic_hook) hears then of the items that have
-    /// failed. And as [`submit`](Pool::submit) does.
+    /// Panics if the iterator does, if the pool is shut down, if tasks are nested too deep, and as
+    /// [`submit`](Pool::submit) does. The pool's [`panic_hook`](crate::PoolBuilder::panic_hook) is
+    /// then told of the items that have failed.
     ///
     /// # Examples
     ///
@@ -176,20 +178,22 @@ impl Pool {
         self.plain(Pulled::new(items), map::Every { f, label })
     }
 
-    /// Applies `f` to every item and a value that `init` makes: for scratch that is expensive to
-    /// make, such as a buffer, a parser or a connection; otherwise as [`map`](Pool::map).
+    /// Applies `f` to every item together with a value that `init` makes: for scratch that is
+    /// expensive to make, such as a buffer, a parser or a connection. Otherwise like
+    /// [`map`](Pool::map).
     ///
-    /// Each helper of the map makes one before its first item and lends it to its items, one after
-    /// the other. It is dropped when the helper leaves, and before the map returns. A helper that
-    /// gives way to other work, between two chunks, makes another one when it comes back. It stays
-    /// for ten times as long as `init` took before, but for 100 ms at most; what takes more than 10
-    /// ms to make, and is to outlast that, is a [`worker_local!`](crate::worker_local). Each call
-    /// of `init` is a task of its own: what it leaves in slots is reset, what it returns is kept.
+    /// Each helper (a thread that works on the map) makes one value before its first item and lends
+    /// it to its items, one after the other. The value is dropped when the helper leaves, before
+    /// the map returns. A helper that gives way to other work, between two chunks, makes another
+    /// one when it comes back. Before that, it stays for ten times as long as `init` took, but for
+    /// 100 ms at most; use a [`worker_local!`](crate::worker_local) for what takes more than 10 ms
+    /// to make and is to outlast that. Each call of `init` is a task of its own: what it leaves in
+    /// slots is reset, what it returns is kept.
     ///
     /// # Panics
     ///
-    /// Panics as [`map`](Pool::map) does; a panic of `init`, or of the drop of what it made, is one
-    /// of the map's.
+    /// Panics as [`map`](Pool::map) does; a panic of `init`, or of the drop of what it made, counts
+    /// as one of the map's.
     ///
     /// # Examples
     ///
@@ -218,7 +222,7 @@ impl Pool {
         self.plain(Pulled::new(items.into_iter()), map::Lending { init, f })
     }
 
-    /// Calls `f` with every item; otherwise as [`map`](Pool::map).
+    /// Calls `f` with every item; otherwise like [`map`](Pool::map).
     ///
     /// # Panics
     ///
@@ -248,11 +252,11 @@ impl Pool {
         drop(self.plain(Pulled::new(items), map::Plain(f)));
     }
 
-    /// Reduces the items to one by `reduce`, which must be associative: the items keep their order,
-    /// but are put together in any grouping. `identity` is the result of no items, and must change
-    /// nothing where it is put together with others.
+    /// Reduces the items to one with `reduce`, which must be associative: the items keep their
+    /// order, but are combined in any grouping. `identity` makes the result for no items; combining
+    /// it with another value must not change that value.
     ///
-    /// Each call of a closure is a task of its own. That costs some nanoseconds an item, so reduce
+    /// Each call of a closure is a task of its own. That costs some nanoseconds per item, so reduce
     /// cheap items in chunks: see [`map_reduce`](Pool::map_reduce).
     ///
     /// # Panics
@@ -282,7 +286,7 @@ impl Pool {
 
     /// Applies `f` to every item and reduces the results to one, as [`reduce`](Pool::reduce) does.
     ///
-    /// Holds a few results per worker at most: they are put together as they come.
+    /// Holds a few results per worker at most, since they are combined as they come.
     ///
     /// # Panics
     ///
@@ -347,7 +351,7 @@ impl Pool {
         let (f, identity, reduce) = (Framed::new(f), Framed::new(identity), Framed::new(reduce));
         let source = Framed::new(Pulled::new(items.into_iter()));
         let context = self.context();
-        // To the end: the pool waits for all that is called and dropped here.
+        // Kept to the end: the pool waits for all that is called and dropped here.
         let (_activity, label) = &self.activity(at);
         let whole = Reduction::new(self.core(), &call, identity.into_inner());
         let step = map::Reducing { f, reduce, whole: &whole };
@@ -412,19 +416,18 @@ impl Pool {
 
     /// Applies `f` to the items lazily and yields the results in input order.
     ///
-    /// Nothing is pulled before the first `next`; then, on the consumer's thread, at most
-    /// [`buffer`](Imap::buffer) items that are not yet yielded. So endless input works. Since the
-    /// iterator may outlive this call, `f`, the items and the results are `'static`. The iterator
-    /// is a handle to the pool: it keeps it open. Where the queue is bounded, `next` waits for room
-    /// for what it pulls, though its result may be there.
+    /// Nothing is pulled before the first `next`. From then on, items are pulled on the consumer's
+    /// thread, at most [`buffer`](Imap::buffer) ahead of what was yielded, so endless input works.
+    /// Since the iterator may outlive this call, `f`, the items and the results are `'static`. The
+    /// iterator is a handle to the pool and keeps it open. Where the queue is bounded, `next` waits
+    /// for room for what it pulls, even if its result is already there.
     ///
     /// # Panics
     ///
     /// Panics if the pool is shut down, and as [`submit`](Pool::submit) does. The iterator's `next`
-    /// panics where an item did, where the input does when it is pulled (the results of what was
-    /// pulled before come with the calls after that), if the pool is shut down meanwhile, if tasks
-    /// are nested too deep, and, before it pulls, if three quarters of the stack of the worker that
-    /// calls it are used.
+    /// panics where an item panicked, if the input panics when it is pulled (later calls return the
+    /// results of what was pulled before), if the pool is shut down meanwhile, if tasks are nested
+    /// too deep, and, before it pulls, if three quarters of the calling worker's stack are used.
     ///
     /// # Examples
     ///
@@ -483,7 +486,7 @@ impl Pool {
     }
 }
 
-/// Begins with the items. If that panics, the closure is dropped while it unwinds, in a frame.
+/// Makes the iterator. If that panics, the closure is dropped while it unwinds, in a frame.
 fn begin<I: IntoIterator, F>(items: I, f: F) -> (I::IntoIter, F) {
     let f = Framed::new(f);
     let items = items.into_iter();

@@ -21,16 +21,16 @@ use crate::sync::seam::atomic::Ordering;
 ///
 /// A `Pool` is a handle: its clones are the same pool, and [`named`](Pool::named),
 /// [`in_context`](Pool::in_context) and [`detached`](Pool::detached) give handles to the same
-/// workers that submit in another way.
+/// workers that submit differently.
 ///
 /// # The end
 ///
-/// The last handle to go drains and joins the pool, as [`shutdown`](Pool::shutdown) does; on a
-/// thread that runs a task of any pool (or drops what a pool has cancelled) it closes the pool and
-/// detaches it instead: what was submitted runs, and the workers end by themselves. So a task that
-/// keeps a handle to its own pool keeps the pool open, and a drop elsewhere waits for nothing then.
-/// Where tasks have handles, to submit others say, end with `shutdown`, which waits for all of
-/// them:
+/// Dropping the last handle drains and joins the pool, as [`shutdown`](Pool::shutdown) does. On a
+/// thread that runs a task of any pool (or drops what a pool has cancelled), it closes the pool and
+/// detaches it instead: what was submitted still runs, and the workers end by themselves. So a task
+/// that keeps a handle to its own pool keeps the pool open, and dropping a handle elsewhere then
+/// waits for nothing. Where tasks have handles, for example to submit others, end with `shutdown`,
+/// which waits for all of them:
 ///
 /// ```
 /// use cleanslate::Pool;
@@ -56,25 +56,25 @@ use crate::sync::seam::atomic::Ordering;
 /// assert_eq!(VISITED.load(Ordering::Relaxed), 99);
 /// ```
 ///
-/// Or let them borrow the pool, in a [`scope`](Pool::scope). For hooks and worker-locals there is
+/// Or let them borrow the pool in a [`scope`](Pool::scope). Hooks and worker-locals can use
 /// [`downgrade`](Pool::downgrade).
 ///
 /// # Waiting
 ///
 /// A thread that runs a task of any pool and waits for another (in `join`, in a map, at the end of
-/// a scope) runs what it waits for itself, where that has not started; so nested waits cannot
-/// deadlock, not even with one worker. It runs nothing else meanwhile, but for visits of a
+/// a scope) itself runs what it waits for, if that has not started; so nested waits cannot
+/// deadlock, not even with one worker. Meanwhile it runs nothing else, except visits of a
 /// [`broadcast`](Pool::broadcast) to it. Plain threads run no tasks, unless
-/// [`caller_helps`](crate::PoolBuilder::caller_helps) says so.
+/// [`caller_helps`](crate::PoolBuilder::caller_helps) is set.
 ///
-/// Tasks nest to a depth of 256 on one thread, or until three quarters of its stack are used (of a
-/// plain thread's, 1.5 MiB from where its outermost task begins). Beyond that a `join` fails with
-/// an error that [`is_too_deep`](TaskError::is_too_deep), and the other ways of waiting panic.
+/// Tasks nest to a depth of 256 on one thread, or until three quarters of its stack are used (on a
+/// plain thread, 1.5 MiB from where its outermost task begins). Beyond that a `join` fails with an
+/// error that [`is_too_deep`](TaskError::is_too_deep), and the other ways of waiting panic.
 ///
 /// # Forks
 ///
-/// A child process after a `fork` has none of the workers. There everything that would wait for one
-/// fails with an error, or a panic, that names the fork, and the drop of the pool does not wait.
+/// After a `fork`, the child process has none of the workers. There, everything that would wait for
+/// one fails with an error or a panic that names the fork, and dropping the pool does not wait.
 ///
 /// # Examples
 ///
@@ -92,7 +92,7 @@ use crate::sync::seam::atomic::Ordering;
 pub struct Pool {
     pub(super) name: Option<Name>,
     pub(super) inherits: Inherits,
-    /// Goes last: the last one waits for the pool's tasks, and one may wait for what is above.
+    /// Dropped last: the last one waits for the pool's tasks, which may wait for the fields above.
     owner: Arc<Handles>,
 }
 
@@ -105,7 +105,7 @@ pub(super) enum Inherits {
     Nothing,
 }
 
-/// What the handles share: the last one ends the pool.
+/// What the handles share. The last handle ends the pool.
 struct Handles {
     core: Arc<Core>,
 }
@@ -151,8 +151,8 @@ pub struct WeakPool {
 }
 
 impl WeakPool {
-    /// Returns a handle, unless the last one is gone: also while its drop waits for the tasks that
-    /// are left. During a [`shutdown`](Pool::shutdown) there is one.
+    /// Returns a handle, or `None` once the last one is gone, even while its drop still waits for
+    /// the remaining tasks. During a [`shutdown`](Pool::shutdown) it returns a handle.
     ///
     /// # Examples
     ///
@@ -209,7 +209,7 @@ impl Pool {
     /// assert!(weak.upgrade().is_none(), "it did not keep the pool open");
     /// ```
     ///
-    /// Hooks are set before there is a pool, so they get it later:
+    /// Hooks are set before the pool exists, so they get the handle later:
     ///
     /// ```
     /// use cleanslate::{Pool, WeakPool};
@@ -247,8 +247,9 @@ impl Pool {
         self.core().slots.len()
     }
 
-    /// Returns the index of the current thread among the pool's workers; `None` on any other
-    /// thread, and where a worker has stopped serving, in the drops of what is kept on it.
+    /// Returns the index of the current thread among the pool's workers, or `None` on any other
+    /// thread. It is also `None` once a worker has stopped serving, in the drops of what is kept on
+    /// it.
     ///
     /// # Examples
     ///
@@ -318,8 +319,8 @@ impl Pool {
         Self { inherits: Inherits::Given(context.clone()), ..self.clone() }
     }
 
-    /// Returns a handle whose tasks inherit nothing: for long-lived work, which must not inherit
-    /// from, nor pin, whatever happened to surround its start. Carriers attach what they call
+    /// Returns a handle whose tasks inherit nothing: for long-lived work, which must neither
+    /// inherit nor pin whatever happened to surround its start. Carriers attach what they call
     /// [nothing](crate::foreign::Carrier::nothing).
     ///
     /// # Examples
@@ -341,7 +342,7 @@ impl Pool {
         Label { name: self.name.clone(), at, id }
     }
 
-    /// Names something that is no task, and so has no number.
+    /// Names something that is not a task and so has no number.
     #[inline]
     pub(crate) fn unnumbered(
         &self,
@@ -351,20 +352,20 @@ impl Pool {
         Unnumbered { pool: self, what, at }
     }
 
-    /// Runs `f` once on every worker, each in a task of its own; the results are in the order of
-    /// the workers.
+    /// Runs `f` once on every worker, each time in a task of its own (a visit), and returns the
+    /// results in the order of the workers.
     ///
-    /// A worker comes to it when its outermost task is over, or while that one waits (but not while
-    /// an executor's `block_on` has the thread): so `f` must not wait for a task that may itself be
-    /// waiting on a worker. Broadcasts that race are run in the same order by every worker, so
-    /// visits of one broadcast may wait for one another. A shutdown cancels all visits of a
+    /// A worker is visited when its outermost task is over, or while that task waits (but not while
+    /// an executor's `block_on` has the thread). So `f` must not wait for a task that may itself be
+    /// waiting on a worker's thread. Every worker runs racing broadcasts in the same order, so
+    /// visits of one broadcast may wait for one another. A shutdown cancels either all visits of a
     /// broadcast or none.
     ///
     /// # Panics
     ///
-    /// The first panic resumes here, after every worker was visited. Panics if the pool is shut
-    /// down, or if too many tasks and visits lie on top of one another on a worker for one more;
-    /// and as [`submit`](Pool::submit) does.
+    /// Panics with the first panic of a visit, after every worker was visited. Panics if the pool
+    /// is shut down, if too many tasks and visits lie on top of one another on a worker for one
+    /// more, and as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///
@@ -415,8 +416,8 @@ impl Pool {
     }
 }
 
-/// Something that runs the user's code, or owns what is the user's, and is no task: what it is
-/// called in errors.
+/// What something is called in errors that is not a task, but runs the user's code or owns what is
+/// the user's.
 pub(crate) struct Unnumbered<'p> {
     pool: &'p Pool,
     what: &'static str,
