@@ -12,7 +12,7 @@ use crate::sentinel::Unsupported;
 /// The environment variable that says how many workers a pool has if nobody else does.
 pub(crate) const WORKERS_VARIABLE: &str = "CLEANSLATE_NUM_THREADS";
 
-/// More cannot be numbered: the sleep protocol counts workers in half a word, of 32 bits at least.
+/// More cannot be numbered: the sleep protocol counts workers in half a word (of at least 32 bits).
 pub(crate) const MOST_WORKERS: usize = u16::MAX as usize;
 
 /// Why a pool could not be built.
@@ -30,7 +30,7 @@ pub struct BuildError(BuildErrorKind);
 
 pub(crate) enum BuildErrorKind {
     NoWorkers,
-    /// And whether nobody but the environment has asked for them.
+    /// The number, and whether it came from the environment alone.
     TooManyWorkers(usize, bool),
     NoCapacity,
     Global,
@@ -90,7 +90,7 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::TooManyWorkers(..))
     }
 
-    /// Returns whether the queue was to hold nothing.
+    /// Returns whether a queue without room was asked for.
     ///
     /// # Examples
     ///
@@ -195,8 +195,8 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Thread { .. })
     }
 
-    /// Returns whether a worker's start hook failed that
-    /// [was required](crate::PoolBuilder::require_worker_start) to go well.
+    /// Returns whether a worker's start hook failed although it [was
+    /// required](crate::PoolBuilder::require_worker_start) to succeed.
     ///
     /// # Examples
     ///

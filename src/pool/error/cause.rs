@@ -22,7 +22,7 @@ pub(crate) struct Label {
     pub(crate) id: u64,
 }
 
-/// What has a label, and makes it where something is to be reported.
+/// Something that has a label, and makes it when there is something to report.
 pub(crate) trait Labelled: Sync {
     fn label(&self) -> Label;
 }

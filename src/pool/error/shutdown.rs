@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// Why a shutdown did not wait until every worker was gone. The pool is closed all the same, unless
-/// it was asked by one of its own tasks or threads, or in a forked child.
+/// the call came from one of its own tasks or threads, or from a forked child.
 ///
 /// # Examples
 ///
@@ -36,8 +36,8 @@ impl UnwindSafe for ShutdownError {}
 impl RefUnwindSafe for ShutdownError {}
 
 impl ShutdownError {
-    /// Returns whether a task of the pool itself asked, which would wait for itself. Nothing was
-    /// changed.
+    /// Returns whether the call came from a task or thread of the pool itself, which would have
+    /// waited for itself. Nothing was changed.
     ///
     /// # Examples
     ///
@@ -69,7 +69,7 @@ impl ShutdownError {
         matches!(self.0, ShutdownErrorKind::Forked)
     }
 
-    /// Returns whether the time was over before the workers were gone. They go on draining.
+    /// Returns whether the time was up before the workers were gone. They go on draining.
     ///
     /// # Examples
     ///

@@ -73,8 +73,9 @@ impl TaskError {
         Self(Box::new(TaskFailure { label, kind, message }))
     }
 
-    /// Unwinds with the panic of the task, or with words that say why it has no result: where a
-    /// value's drop panicked, with its slot, which says more than that panic's payload does.
+    /// Unwinds with the panic of the task, or with a message that says why it has no result. Where
+    /// a value's drop panicked, the message names its slot, which says more than that panic's
+    /// payload.
     #[track_caller]
     pub(crate) fn resume(self) -> ! {
         match self.try_into_panic() {
@@ -184,7 +185,7 @@ impl TaskError {
     }
 
     /// Returns whether a carrier of foreign thread state failed to attach, so that the task did not
-    /// run. Where one failed to detach the task [was not cleaned up](Self::is_cleanup).
+    /// run. If one failed to detach, the task [was not cleaned up](Self::is_cleanup).
     ///
     /// # Examples
     ///
@@ -265,7 +266,8 @@ impl TaskError {
     ///
     /// # Errors
     ///
-    /// Returns the error itself if nothing panicked, or only a carrier: of that the words are kept.
+    /// Returns the error itself if nothing panicked, or only a carrier did: of that panic, only the
+    /// message is kept.
     ///
     /// # Examples
     ///
@@ -305,7 +307,7 @@ impl TaskError {
         self.try_into_payload()
     }
 
-    /// Returns what the failure said: the message of a panic (if it is a string), of a failed
+    /// Returns the message of the failure: that of a panic (if it is a string), of a failed
     /// clean-up or of a carrier.
     ///
     /// # Examples
@@ -338,9 +340,10 @@ impl TaskError {
         self.0.label.name.as_ref().map(|name| &***name)
     }
 
-    /// Returns the number of the task in its pool. Of an item of
-    /// [`map_results`](crate::Pool::map_results) it is the item's; and 0 of what is no task but has
-    /// a [name](TaskError::task_name), such as a hook or the pull of an `imap`.
+    /// Returns the number of the task in its pool. For an item of
+    /// [`map_results`](crate::Pool::map_results), this is the item's position; for what is not a
+    /// task but has a [name](TaskError::task_name), such as a hook or the pull of an `imap`, it is
+    /// 0.
     ///
     /// # Examples
     ///
