@@ -15,8 +15,8 @@ use crate::pool::scheduler::current;
 
 /// How many items per worker are pulled ahead, unless `buffer` says otherwise.
 const AHEAD: usize = 2;
-/// A larger buffer is filled beyond this number only while no result is there: with one that is
-/// practically endless and an endless input, the first result would never be yielded.
+/// A larger buffer is filled beyond this number only while no result is there: otherwise, with a
+/// practically endless buffer and an endless input, the first result would never be yielded.
 const EAGER: usize = 1024;
 
 /// The input, and how its items are submitted: pulled item by item, each pull a task of its own,
@@ -24,16 +24,16 @@ const EAGER: usize = 1024;
 pub(crate) struct LazyInput<I, F> {
     context: Context,
     at: &'static Location<'static>,
-    /// Both are there until the drop.
+    /// Both are `Some` until the drop.
     f: Option<Arc<F>>,
     items: Option<I>,
     /// How many have been pulled.
     pub(super) number: usize,
     ended: bool,
-    /// At most so many items are pulled and not yet yielded.
+    /// At most this many items are pulled and not yet yielded.
     pub(super) buffer: usize,
-    /// One that hands nothing down: the context is given up when the input has ended. Goes last, as
-    /// in [`Pool`].
+    /// A handle that hands nothing down: the context is given up when the input has ended. Dropped
+    /// last, as in [`Pool`].
     pub(super) pool: Pool,
 }
 
@@ -50,9 +50,9 @@ impl<I, F> LazyInput<I, F> {
         Self { pool, context, at, f, items, number: 0, ended: false, buffer }
     }
 
-    /// Returns whether `pulled` items are enough for now. Of a larger buffer that says `is_ready`:
+    /// Returns whether `pulled` items are enough for now. For a larger buffer, `is_ready` decides:
     /// whether a result is there. A thread that runs what it waits for need not wait for one: there
-    /// may be no other that makes it.
+    /// may be no other thread to make it.
     pub(super) fn is_enough(&self, pulled: usize, is_ready: impl FnOnce() -> bool) -> bool {
         let eager = EAGER.max(AHEAD * self.pool.workers());
         pulled >= self.buffer || pulled >= eager && (self.pool.core().claims_here() || is_ready())
@@ -60,11 +60,11 @@ impl<I, F> LazyInput<I, F> {
 }
 
 impl<I, F> Drop for LazyInput<I, F> {
-    /// Two drops that panic cost one panic, not the process. The hook hears of what does not
+    /// Two drops that panic cost one panic, not the process. The hook is told of what does not
     /// resume.
     fn drop(&mut self) {
         let (items, f) = (self.items.take(), self.f.take());
-        // As a map drops what it was given: in no task of the thread that has come to the end.
+        // As a map drops what it was given: not in a task of the thread that has come to the end.
         let dropped = [drop_given(items), drop_given(f)];
         let mut failures = dropped.into_iter().filter_map(Result::err);
         let first = if std::thread::panicking() { None } else { failures.next() };
@@ -96,8 +96,8 @@ impl<I: Iterator, F> LazyInput<I, F> {
         // Stays so if the pull panics.
         self.ended = true;
         let items = self.items.as_mut()?;
-        // Counted: who owns this may be dropped before the pull is over, if the process exits from
-        // within it (S3).
+        // A counted copy: the owner of this may be dropped before the pull is over, if the process
+        // exits from within it (S3).
         let context = self.context.clone();
         let pulled = self.pool.core().isolation.run(&context, || items.next());
         let item = match pulled {
@@ -120,7 +120,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
         let task = move || {
             begin_item(number);
             let result = Guarded::new(f(item.into_inner()));
-            // If it is the last one: its drop is user code, and may panic.
+            // This may be the last one: its drop is user code, and may panic.
             drop(f);
             result.into_inner()
         };

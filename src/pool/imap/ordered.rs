@@ -26,7 +26,7 @@ use crate::pool::handle::{JoinHandle, result_of};
 /// ```
 #[must_use = "no item runs before the first `next`"]
 pub struct Imap<I, F, R> {
-    /// Goes first: a task may wait for what a result holds, and the input for the tasks.
+    /// Dropped first: a task may wait for what a result holds, and the input for the tasks.
     pulled: VecDeque<JoinHandle<R>>,
     input: LazyInput<I, F>,
 }
@@ -36,10 +36,10 @@ impl<I, F, R> Imap<I, F, R> {
         Self { input, pulled: VecDeque::new() }
     }
 
-    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
-    /// is two per worker. A buffer of more than that and than 1,024 is filled further only while
-    /// the next result is not there, and not by a thread that runs items itself, as one that runs a
-    /// task does.
+    /// Sets how many items may be pulled and not yet yielded; at least one. The default is two per
+    /// worker. Beyond both that number and 1,024, a larger buffer is filled only while the next
+    /// result is not there, and not by a thread that runs items itself, as one that runs a task
+    /// does.
     ///
     /// # Examples
     ///
@@ -79,9 +79,9 @@ where
     }
 
     /// Returns the next result, or `Pending` if it is not there within `limit`. Runs no item on
-    /// this thread, so that the limit holds; pulling from the input takes the time that it takes (a
-    /// buffer that is practically endless is filled until the result is there, whatever the limit),
-    /// and so does the wait for room in a bounded queue that is full.
+    /// this thread, so that the limit holds; it does not cover pulling from the input (a
+    /// practically endless buffer is filled until the result is there, whatever the limit), nor the
+    /// wait for room in a full bounded queue.
     ///
     /// # Panics
     ///

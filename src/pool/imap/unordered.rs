@@ -31,8 +31,8 @@ use crate::sync::seam;
 /// ```
 #[must_use = "no item runs before the first `next`"]
 pub struct ImapUnordered<I, F, R> {
-    /// The items that were pulled and not yet yielded, in the order in which they were. Goes first:
-    /// a task may wait for what a result holds, and the input for the tasks.
+    /// The items that were pulled and not yet yielded, in the order in which they were pulled.
+    /// Dropped first: a task may wait for what a result holds, and the input for the tasks.
     pulled: BTreeMap<usize, JoinHandle<R>>,
     ready: Arc<CompletionQueue>,
     input: LazyInput<I, F>,
@@ -43,9 +43,9 @@ impl<I, F, R> ImapUnordered<I, F, R> {
         Self { input, pulled: BTreeMap::new(), ready: Arc::new(CompletionQueue::new()) }
     }
 
-    /// Sets how many items are pulled ahead and not yet yielded, at most; at least one. The default
-    /// is two per worker. A buffer of more than that and than 1,024 is filled further only while no
-    /// result is there, and not by a thread that runs items itself, as one that runs a task does.
+    /// Sets how many items may be pulled and not yet yielded; at least one. The default is two per
+    /// worker. Beyond both that number and 1,024, a larger buffer is filled only while no result is
+    /// there, and not by a thread that runs items itself, as one that runs a task does.
     ///
     /// # Examples
     ///
@@ -67,9 +67,9 @@ impl<I, F, R> ImapUnordered<I, F, R> {
     }
 
     /// Returns the number of an item that is done, or `None` if none is by `deadline`. There must
-    /// be one that is not yielded. Without a deadline this thread runs items if it runs a task, in
-    /// the order in which they were pulled: else a later one, pulled for one that was yielded,
-    /// could be run before an earlier one again and again.
+    /// be one that is not yielded. Without a deadline, a thread that runs a task runs items here,
+    /// in the order in which they were pulled: otherwise later ones, pulled to replace those that
+    /// were yielded, could run before an earlier one again and again.
     #[track_caller]
     fn wait_for_any(&mut self, deadline: Option<Option<Instant>>) -> Option<usize> {
         let ready = &self.ready;
@@ -125,9 +125,9 @@ where
     }
 
     /// Returns the next result, or `Pending` if none is there within `limit`. Runs no item on this
-    /// thread, so that the limit holds; pulling from the input takes the time that it takes (a
-    /// buffer that is practically endless is filled until a result is there, whatever the limit),
-    /// and so does the wait for room in a bounded queue that is full.
+    /// thread, so that the limit holds; it does not cover pulling from the input (a practically
+    /// endless buffer is filled until a result is there, whatever the limit), nor the wait for room
+    /// in a full bounded queue.
     ///
     /// # Panics
     ///
