@@ -7,15 +7,15 @@ use crate::pool::Pool;
 /// A pool that maps a function over items, each of them a task of its own.
 ///
 /// For code that is to run on more than one kind of pool. It is `Sync`, so that items can map in
-/// turn. (References are none, nor is an `Arc`: they would hide the pool's own methods, which take
-/// more. `Pool` is a handle that can be cloned, and so is `RayonPool`.) Every item starts with
-/// fresh slots and inherits what the caller hands down when it calls; what it touches is dropped
-/// before the call returns. The results are in the order of the items.
+/// turn. (Neither references nor `Arc`s implement it: they would hide the pool's own methods, which
+/// accept more. `Pool` is a handle that can be cloned, and so is `RayonPool`.) Every item starts
+/// with fresh slots and inherits what the caller hands down when it calls; what it touches is
+/// dropped before the call returns. The results are in the order of the items.
 ///
 /// # Panics
 ///
-/// Panics if an item does, after all started ones have ended; with which panic, if there are
-/// several, is the pool's affair. A clean-up that fails counts as the item's panic.
+/// Panics if an item does, after all started ones have ended; if several panic, the pool decides
+/// with which panic. A failed clean-up counts as the item's panic.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ use crate::pool::Pool;
 /// assert_eq!(squares(&cleanslate::rayon::RayonPool::new(2).unwrap()), [1, 4, 9]);
 /// ```
 ///
-/// A type that has one, and maps within a map:
+/// A type that holds one, and maps within a map:
 ///
 /// ```
 /// use cleanslate::{Executor, Pool};
@@ -110,7 +110,7 @@ pub trait Executor: Sync {
         F: Fn(usize) -> R + Sync,
         R: Send;
 
-    /// Counts the threads that run tasks.
+    /// Returns the number of threads that run tasks.
     ///
     /// # Examples
     ///
