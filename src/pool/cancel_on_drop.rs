@@ -12,12 +12,12 @@ use super::error::TaskError;
 use super::handle::JoinHandle;
 
 impl<R> JoinHandle<R> {
-    /// Makes a handle whose drop [cancels](JoinHandle::cancel) the task, if it has not begun: for
-    /// work that is worth nothing when nobody waits for it any more, because a client has hung up,
-    /// say.
+    /// Returns a handle whose drop [cancels](JoinHandle::cancel) the task if that has not begun:
+    /// for work that is worth nothing once nobody waits for it, for example because a client has
+    /// hung up.
     ///
-    /// A task that runs goes on to its end. Where that takes long, have it look at a flag or a
-    /// closed channel.
+    /// A task that runs goes on to its end. Where that takes long, have it check a flag, or whether
+    /// a channel is closed.
     ///
     /// # Examples
     ///
@@ -43,7 +43,7 @@ impl<R> JoinHandle<R> {
     }
 }
 
-/// A [`JoinHandle`] whose drop cancels its task, if that has not begun. A future with the same
+/// A [`JoinHandle`] whose drop cancels its task if that has not begun. It is a future with the same
 /// output.
 ///
 /// Made by [`JoinHandle::cancel_on_drop`]. To join it, take the handle out:

@@ -13,14 +13,14 @@ impl Pool {
     /// Returns the pool of the process, and builds it with default settings if nobody has.
     ///
     /// It has as many workers as the environment variable `CLEANSLATE_NUM_THREADS` says, or as
-    /// there are processors; [`PoolBuilder::build_global`] builds it in another way. It is never
-    /// dropped, so at the end of `main` its tasks end wherever they are;
+    /// there are processors; [`PoolBuilder::build_global`] builds it with other settings. It is
+    /// never dropped, so at the end of `main` its tasks end wherever they are;
     /// [`shutdown`](Pool::shutdown) closes it for everybody.
     ///
     /// # Panics
     ///
-    /// Panics if the system refuses the threads, or if `CLEANSLATE_NUM_THREADS` says more than a
-    /// pool can have.
+    /// Panics if the system refuses the threads, or if `CLEANSLATE_NUM_THREADS` asks for more than
+    /// a pool can have.
     ///
     /// # Examples
     ///
@@ -52,7 +52,8 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// Returns a [`BuildError`] that [`is_global`](BuildError::is_global) if there is one already:
-    /// built by this method, or by a call of [`Pool::global`]. Else as [`build`](Self::build).
+    /// built by this method, or by a call of [`Pool::global`]. Otherwise returns an error as
+    /// [`build`](Self::build) does.
     ///
     /// # Examples
     ///

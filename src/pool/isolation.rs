@@ -17,13 +17,12 @@ use crate::panic::catch;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// Every task, one by one, starts with every slot fresh; what it put there is dropped when it
-    /// ends.
+    /// Every single task starts with every slot fresh; what it put there is dropped when it ends.
     #[default]
     Reset,
     /// The classic pool, on purpose: slots live as long as the worker, nothing is inherited, and a
     /// task that runs on top of another shares its slots. For demonstrations, tests and as a
-    /// baseline of benchmarks. Panics are still contained.
+    /// baseline for benchmarks. Panics are still contained.
     Leaky,
 }
 
@@ -80,8 +79,8 @@ impl Tasks for Unseparated {
     }
 }
 
-/// Either of them. Asked once, outside of the innermost loop over items, so that the loop of an
-/// isolated pool has the engine's one load and one branch an item, and that of a leaky one nothing.
+/// Either of the two. Matched once, outside of the innermost loop over items, so that an isolated
+/// pool's loop has only the engine's one load and one branch per item, and a leaky pool's nothing.
 pub(crate) enum Series<'c> {
     Isolated(Frame<'c>),
     Leaky(Unseparated),

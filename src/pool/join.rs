@@ -10,16 +10,16 @@ impl Pool {
     /// Runs two closures, in parallel if a worker is free, each in a task of its own, and returns
     /// their results. They may borrow.
     ///
-    /// Inside a task, this thread runs `a` itself, and then `b`, unless a worker has begun that. So
-    /// a recursion that halves its work cannot deadlock, as deep as tasks may [nest](Pool#waiting).
-    /// It costs two tasks, so halve only what is worth it.
+    /// Inside a task, this thread runs `a` itself, and then `b`, unless a worker has begun it. So a
+    /// recursion that halves its work cannot deadlock, down to the depth to which tasks may
+    /// [nest](Pool#waiting). It costs two tasks, so halve only what is worth it.
     ///
     /// # Panics
     ///
     /// Panics if a closure does, after both have ended: with the panic of `a`, or else with that of
-    /// `b`. What the other one came to is dropped; if both panic, the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears of `b`. Panics if the pool is shut
-    /// down, if tasks are nested too deep, and as [`submit`](Pool::submit) does.
+    /// `b`. The other one's result is dropped; if both panic, the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) is called with that of `b`. Panics if the
+    /// pool is shut down, if tasks are nested too deep, and as [`submit`](Pool::submit) does.
     ///
     /// # Examples
     ///
@@ -56,13 +56,13 @@ impl Pool {
             if !self.core().helps_here() {
                 let a = s.submit_at(at, Place::Wait, a);
                 let b = s.submit_at(at, Place::Wait, b);
-                // Whatever nobody has begun, before the first wait.
+                // Runs whatever nobody has begun, before the first wait.
                 a.help();
                 b.help();
                 return ((a.number(), a.join()), (b.number(), b.join()));
             }
-            // What this thread runs anyway need not be put on the queue, where it would have a
-            // worker called that mostly finds it gone.
+            // What this thread runs anyway need not be put on the queue, which would call a worker
+            // that mostly finds it gone.
             let b = s.submit_at(at, Place::Anyway, b);
             let a = self.run_here(a, at);
             b.help();

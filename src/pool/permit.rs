@@ -17,24 +17,24 @@ impl Pool {
     /// Waits until the bounded queue has room, without blocking the thread, and returns a
     /// [`Permit`] to submit one task.
     ///
-    /// On any executor. Those that wait for room, futures and blocked threads, get it in the order
-    /// in which they came. A pool whose queue is not bounded has room at once; so has any pool for
-    /// a thread that runs a task of a pool, which would otherwise wait for itself. (An isolated
-    /// future is no such task: it waits.) The waker is called where a task begins, before it runs:
-    /// one of your own must not wait for that task.
+    /// Works on any executor. Futures and blocked threads that wait for room get it in the order in
+    /// which they came. A pool whose queue is not bounded has room at once; so has any pool for a
+    /// thread that runs a task of a pool, which would otherwise wait for itself. (An isolated
+    /// future is not such a task: it waits.) The waker is called where a task begins, before it
+    /// runs, so a waker of your own must not wait for that task.
     ///
-    /// It keeps the place that it was handed until it is polled or dropped. So do not block for
+    /// A future that was handed a place keeps it until it is polled or dropped. So do not block for
     /// room (in [`submit`](Self::submit), a scope or an `imap`) on the thread that is to poll it.
     ///
     /// # Errors
     ///
-    /// Returns an error if the pool is shut down, before or meanwhile, or if its queue is full in a
-    /// forked child, where it has no workers.
+    /// Returns an error if the pool is shut down, before the call or during the wait, or if its
+    /// queue is full in a forked child, where it has no workers.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped gives up its place in the line; one that was handed a place passes
-    /// it on to the next in the line. Nothing is lost but the turn.
+    /// A dropped future gives up its turn in the line; one that was handed a place passes it on to
+    /// the next in line. Nothing is lost but the turn.
     ///
     /// # Examples
     ///
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// Returns a [`Permit`] to submit one task, if the queue has room for it and nobody waits for
-    /// that. A thread that runs a task passes over the limit here, too.
+    /// room. Here, too, the limit does not apply to a thread that runs a task.
     ///
     /// # Errors
     ///
@@ -76,9 +76,9 @@ impl Pool {
 
 /// A place in a pool's queue, for one task.
 ///
-/// Made by [`Pool::reserve`] and [`Pool::try_reserve`]. Dropped, it gives the place to the next who
-/// waits for one. It keeps its pool open, as every handle does, and submits as the handle that it
-/// was reserved through ([`Pool::named`], [`Pool::in_context`]).
+/// Made by [`Pool::reserve`] and [`Pool::try_reserve`]. Dropping it gives the place to the next in
+/// line. It keeps its pool open, as every handle does, and submits like the handle through which it
+/// was reserved ([`Pool::named`], [`Pool::in_context`]).
 ///
 /// # Examples
 ///
@@ -106,10 +106,10 @@ impl Permit {
     }
 
     /// Submits a task, as [`Pool::submit`] does. Never waits for room. (But a permit is a handle:
-    /// the last one drains and joins the pool when it goes, which is at the end of this call.)
+    /// if it is the last one, its drop at the end of this call drains and joins the pool.)
     ///
     /// The task inherits what surrounds this call, not what surrounded the reservation. After a
-    /// shutdown it does not run: the handle is that of a cancelled one.
+    /// shutdown it does not run: the handle is that of a cancelled task.
     ///
     /// # Panics
     ///
@@ -158,8 +158,8 @@ impl fmt::Debug for Permit {
 
 /// The future of [`Pool::reserve`].
 ///
-/// Its drop gives its turn back. One that waits and is leaked (by `mem::forget`, say) keeps it, and
-/// with it a place in the queue, for good, as a leaked [`Permit`] does.
+/// Dropping it gives its turn back. If it is leaked while it waits (by `mem::forget`, for example),
+/// it keeps its turn, and with it a place in the queue, for good, as a leaked [`Permit`] does.
 ///
 /// # Examples
 ///
@@ -175,7 +175,7 @@ impl fmt::Debug for Permit {
 pub struct Reserve<'p> {
     /// `None` once it is over.
     pool: Option<&'p Pool>,
-    /// From the first poll that finds no room on.
+    /// `Some` from the first poll that finds no room.
     line: Option<Waiting<'p>>,
 }
 

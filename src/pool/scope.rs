@@ -2,12 +2,12 @@
 //!
 //! Invariants:
 //!
-//! 1. `scope` does not return, nor unwind, before `unfinished` is 0, so no task outlives what it
-//!    borrows: it catches what its closure throws, and waits for that, or aborts. (In a forked
-//!    child it does return: no thread lives there that runs the tasks, and nothing drops them.) A
-//!    task counts from before it is shared until its [`End::over`], after which neither its closure
-//!    nor its result exist any more (or they are leaked, see the job's cell).
-//! 2. What stays of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
+//! 1. `scope` neither returns nor unwinds before `unfinished` is 0, so no task outlives what it
+//!    borrows: it catches what its closure throws, and waits for 0, or aborts. (In a forked child
+//!    it does return: no thread that runs the tasks lives there, and nothing drops them.) A task
+//!    counts from before it is shared until its [`End::over`], after which neither its closure nor
+//!    its result exist any more (or they are leaked, see the job's cell).
+//! 2. What remains of a job afterwards, a claimed shell in the queue, drops nothing that borrows.
 
 #[cfg(all(loom, test))]
 mod model;
@@ -31,7 +31,7 @@ use crate::panic::{self, AbortOnUnwind, Guarded};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 use crate::sync::seam::{self, Mutex, Thread};
 
-/// A place from which tasks that borrow from outside of it are submitted; made by
+/// A place from which to submit tasks that borrow from outside of it; made by
 /// [`Pool::scope`](crate::Pool::scope).
 ///
 /// # Examples
@@ -67,7 +67,7 @@ struct Data {
     unfinished: AtomicUsize,
     /// Failures that no handle has seen.
     unseen: AtomicUsize,
-    /// Those of them that are tasks which did not run, as they would have lain too deep.
+    /// Those of them whose tasks did not run because they would have lain too deep.
     too_deep: AtomicUsize,
     owner: Thread,
     /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs
@@ -133,7 +133,7 @@ impl Data {
             self.is_over()
         });
         if let (true, Some(unstarted)) = (is_over, &self.unstarted) {
-            // One that came and went between the two looks is listed still. It is over, and leads
+            // One that came and went between the two looks is still listed. It is over, and refers
             // back to this.
             let _shells = std::mem::take(&mut *unstarted.lock());
         }
@@ -166,8 +166,8 @@ impl Data {
 }
 
 impl Pool {
-    /// Runs `f` with a scope, from which tasks that borrow are submitted; returns when all of them
-    /// are over. In shape and panics as [`std::thread::scope`].
+    /// Runs `f` with a scope from which to submit tasks that borrow, and returns when all of them
+    /// are over. Has the shape and the panics of [`std::thread::scope`].
     ///
     /// # Panics
     ///
@@ -252,7 +252,7 @@ impl Pool {
 
 impl<'scope> Scope<'scope, '_> {
     /// Submits a task that may borrow whatever outlives the scope. After a shutdown the task does
-    /// not run: the handle is that of a cancelled one, as with [`Pool::submit`].
+    /// not run: the handle is that of a cancelled task, as with [`Pool::submit`].
     ///
     /// # Panics
     ///
@@ -282,8 +282,8 @@ impl<'scope> Scope<'scope, '_> {
         self.submit_at(Location::caller(), Place::Wait, self.pool.work(f))
     }
 
-    /// Submits a task that is named after a place in the source, and gets one in the queue like
-    /// this.
+    /// Submits a task that is named after the location `at`; `place` says how it gets into the
+    /// queue.
     pub(super) fn submit_at<F, R>(
         &'scope self,
         at: &'static Location<'static>,
@@ -319,7 +319,7 @@ fn erase<'a>(job: Arc<dyn Entry + 'a>) -> Arc<dyn Entry> {
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
-            // Relaxed: for a look only.
+            // Relaxed: only for display.
             .field("unfinished", &self.data.unfinished.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
@@ -354,8 +354,8 @@ impl<R> ScopedJoinHandle<'_, R> {
     ///
     /// # Errors
     ///
-    /// Returns the [`TaskError`] that says how the task failed. The scope does not panic for it
-    /// then.
+    /// Returns the [`TaskError`] that says how the task failed. The scope then does not panic
+    /// because of it.
     ///
     /// # Examples
     ///
@@ -370,8 +370,8 @@ impl<R> ScopedJoinHandle<'_, R> {
         let Some(job) = self.job.take() else { unreachable!("joining consumes the handle") };
         let any = job.any();
         if self.core.claims_here() && any.run_inline(self.core).is_err() {
-            // Not run any more: it ends with the scope, where there is room for its drop, and which
-            // does not fail for what this says.
+            // It no longer runs: it ends with the scope, where there is room for its drop, and
+            // which does not fail because of the error returned here.
             if any.state().cancel_at_claim() {
                 return Err(handle::given_up(any, self.core, Cause::TooDeep));
             }

@@ -8,16 +8,16 @@ use super::scheduler::current;
 use crate::sync::seam::atomic::Ordering;
 
 impl Pool {
-    /// Closes the pool, lets it drain (tasks that drain may still submit) and waits until every
-    /// worker has ended, its thread-local destructors included. Doing so again, or at the same
-    /// time, waits as well. Inside a task of another pool the wait runs visits that are addressed
-    /// to its worker.
+    /// Closes the pool, lets it drain (the tasks that it drains may still submit) and waits until
+    /// every worker has ended, its thread-local destructors included. A second call, or a
+    /// concurrent one, waits as well. Inside a task of another pool, the wait runs visits that are
+    /// addressed to that task's worker.
     ///
     /// # Errors
     ///
     /// Returns a [`ShutdownError`] inside a task of the pool itself or on one of its threads; the
-    /// pool stays open then. Returns one in a forked child; and inside a task of another pool if
-    /// the system refuses, for some two seconds, the thread that waits for the workers there.
+    /// pool then stays open. Also returns one in a forked child, and inside a task of another pool
+    /// if the system refuses, for some two seconds, the thread that is to wait for the workers.
     ///
     /// # Examples
     ///
@@ -36,10 +36,10 @@ impl Pool {
         self.wait_for_threads()
     }
 
-    /// Shuts down like [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that was not
+    /// Shuts down like [`shutdown`](Pool::shutdown), but waits for at most `limit`. If that is not
     /// enough, the pool is detached: the workers go on draining, and the last handle does not wait
     /// for them either. A limit of zero is too short, unless an earlier call has seen the pool end:
-    /// joining threads takes a moment, even those that have ended.
+    /// joining threads takes a moment, even if they have ended.
     ///
     /// # Errors
     ///
@@ -77,13 +77,14 @@ impl Pool {
     }
 
     /// Closes the pool, cancels what has not started, and waits until every worker has ended. What
-    /// is cancelled is dropped here and now; nothing of it starts any more.
+    /// is cancelled is dropped here and now, and none of it starts any more.
     ///
     /// A running [`map`](Pool::map) panics if one of its items has not started, once those that
-    /// have are over; if all have started, it returns. (While an iterator has not said that it is
-    /// at its end, more may come.) A [`scope`](Pool::scope) panics if one of its tasks is cancelled
-    /// in this way and its handle was not joined. A [`broadcast`](Pool::broadcast) panics if none
-    /// of its visits has begun: they may wait for one another, so all of them run, or none.
+    /// have started are over; if all have started, it returns. (Until an iterator has reported its
+    /// end, there may be more items.) A [`scope`](Pool::scope) panics if one of its tasks is
+    /// cancelled in this way and its handle was not joined. A [`broadcast`](Pool::broadcast) panics
+    /// if none of its visits has begun: they may wait for one another, so either all of them run or
+    /// none.
     ///
     /// # Errors
     ///
@@ -133,8 +134,8 @@ impl Pool {
 
     /// Closes the pool and cancels what has not started, without waiting; the last handle does not
     /// wait either. What is cancelled is dropped here and now. Works anywhere, on the pool's own
-    /// workers too. (Should the drop of each cancelled task call this as well, those that lie too
-    /// deep for one thread are dropped by the calls below, or by a worker.)
+    /// workers too. (If the drop of each cancelled task calls this as well, those that lie too deep
+    /// for one thread are dropped by the calls below it on the stack, or by a worker.)
     ///
     /// # Examples
     ///

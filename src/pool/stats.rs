@@ -5,8 +5,9 @@ use crate::sync::seam::atomic::Ordering;
 
 /// What a pool is doing and has done; made by [`Pool::stats`](crate::Pool::stats).
 ///
-/// Each worker counts for itself and nobody is stopped for a look, so the numbers of a busy pool
-/// belong to slightly different moments. What happened before (a `join` that returned) is counted.
+/// Each worker counts for itself and none is stopped to be read, so the numbers of a busy pool
+/// belong to slightly different moments. What happened before the call (a task whose `join` has
+/// returned, for example) is counted.
 ///
 /// # Examples
 ///
@@ -23,7 +24,7 @@ use crate::sync::seam::atomic::Ordering;
 pub struct Stats {
     /// Worker threads.
     pub workers: usize,
-    /// Tasks that run now, those included that wait below another one on the same thread. A helper
+    /// Tasks that run now, including those that wait below another one on the same thread. A helper
     /// of a map counts once.
     pub running: usize,
     /// Submitted tasks that wait to start. Items of a map, helpers and visits do not count.
@@ -32,10 +33,11 @@ pub struct Stats {
     /// the `init` of `map_init` and the calls that reduce results do not, except the call of
     /// `identity` for a reduction of no items.
     pub completed: u64,
-    /// Tasks that panicked. Those of a map's pulls, of `init`, and of the calls that reduce results
-    /// count, too; pulls of an `imap` do not, nor do drops of what was given.
+    /// Tasks that panicked. Panics of a map's pulls, of `init`, and of the calls that reduce
+    /// results count, too; those of an `imap`'s pulls do not, nor do those of drops of what was
+    /// given.
     pub panicked: u64,
-    /// Tasks that could not be cleaned up, or not be given their foreign state.
+    /// Tasks that could not be cleaned up, or could not be given their foreign state.
     pub failed: u64,
     /// Submitted tasks that were let in and never ran: cancelled before they started, or dropped
     /// where they would have [lain too deep](crate::TaskError::is_too_deep). Items of maps and
@@ -47,10 +49,10 @@ pub struct Stats {
     pub unobserved: u64,
     /// Worker threads that were replaced by fresh ones.
     pub renewed: u64,
-    /// How often a task left a thread-local changed, as the sentinel saw, calls that reduce results
-    /// included; 0 in a pool without one, which does not look. What the pool drops or pulls for a
-    /// task outside of it, such as a result that nobody asked for, counts by itself: such a task
-    /// may count twice.
+    /// How often the sentinel saw that a task left a thread-local changed, including calls that
+    /// reduce results; 0 in a pool without a sentinel. What the pool drops or pulls for a task
+    /// outside of it, such as a result that nobody asked for, counts by itself, so such a task may
+    /// count twice.
     pub leaks: u64,
 }
 

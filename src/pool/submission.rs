@@ -1,4 +1,4 @@
-//! The one way of a task into the pool: its context is captured, it is let in, becomes a job, and
+//! The one way for a task into the pool: its context is captured, it is let in, becomes a job, and
 //! is put on the queue.
 
 use std::panic::Location;
@@ -19,17 +19,18 @@ impl Pool {
     ///
     /// Where the queue is bounded and full, a plain thread waits for room. After a shutdown the
     /// task does not run: its closure is dropped here and now, and the handle is that of a
-    /// cancelled one. (Should that drop submit another one, and so on, the 65th closure is
+    /// cancelled task. (If that drop submits another task, and so on, the 65th closure is
     /// [leaked](crate::leaked_values).)
     ///
-    /// One allocation, besides the queue's own, which makes one for every 31 tasks, and those of a
-    /// capture where an inheritable slot has changed since the last one or a carrier captures.
+    /// Allocates once per task, besides the queue's allocation for every 31 tasks and those of a
+    /// capture, made where an inheritable slot has changed since the last capture or a carrier
+    /// captures.
     ///
     /// # Panics
     ///
-    /// Panics if a slot that the task would inherit is inside its own `with_mut`, if its `Clone`
-    /// panics, or the function that makes its value (`with = f`), or if a carrier of the pool
-    /// cannot capture.
+    /// Panics if a slot that the task would inherit is inside its own `with_mut`, if that slot's
+    /// `Clone` or the function that makes its value (`with = f`) panics, or if a carrier of the
+    /// pool cannot capture.
     ///
     /// # Examples
     ///
@@ -52,8 +53,8 @@ impl Pool {
         self.submit_work(work, Location::caller(), self.core().admit(Place::Wait))
     }
 
-    /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits. A
-    /// thread that runs a task passes over the limit here, too.
+    /// Submits a task unless the bounded queue is full or the pool is shut down. Never waits. Here,
+    /// too, the limit does not apply to a thread that runs a task.
     ///
     /// # Errors
     ///
@@ -93,7 +94,7 @@ impl Pool {
         }
     }
 
-    /// Gives a task the context that it gets here and now. If the capture panics, the closure is
+    /// Gives a task the context captured here and now. If the capture panics, the closure is
     /// dropped while that unwinds.
     #[inline]
     #[track_caller]
@@ -123,8 +124,8 @@ impl Pool {
         }
     }
 
-    /// Submits a task that has its context. The handle of one that was not let in is that of a
-    /// cancelled one.
+    /// Submits a task that has its context. If it was not let in, the handle is that of a cancelled
+    /// task.
     #[inline]
     pub(crate) fn submit_work<F, R>(
         &self,
@@ -170,8 +171,8 @@ impl Pool {
         job
     }
 
-    /// Runs a task here and now, which need not become a job for that: nobody else ever sees it.
-    /// Returns its number, too.
+    /// Runs a task here and now. It need not become a job for that, since nobody else ever sees it.
+    /// Also returns its number.
     pub(crate) fn run_here<F, R>(
         &self,
         work: Work<F>,

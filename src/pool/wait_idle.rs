@@ -6,17 +6,16 @@ use super::scheduler::current;
 
 impl Pool {
     /// Waits until the pool has nothing to do: until a moment at which everything that was
-    /// submitted before, by anybody, is over, and what that has submitted in turn.
+    /// submitted before, by anybody, is over, and so is what that has submitted in turn.
     ///
     /// That is every task in the queue or under way: those of [`submit`](Pool::submit), detached
     /// ones and those of scopes included, and the maps and broadcasts that have not returned. Hooks
-    /// do not count. The pool stays open; of a closed one this waits for what drains.
+    /// do not count. The pool stays open; on a closed one, this waits until it has drained.
     ///
     /// # Panics
     ///
-    /// Panics inside a task of the pool and on its threads, in hooks that run there too: it would
-    /// wait for itself.
-    /// Panics in a forked child.
+    /// Panics inside a task of the pool and on its threads, including in hooks that run there,
+    /// since it would wait for itself. Panics in a forked child.
     ///
     /// # Examples
     ///
