@@ -195,8 +195,8 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Thread { .. })
     }
 
-    /// Returns whether a worker's start hook failed although it [was
-    /// required](crate::PoolBuilder::require_worker_start) to succeed.
+    /// Returns whether a worker's start hook failed, although it
+    /// [was required](crate::PoolBuilder::require_worker_start) to succeed.
     ///
     /// # Examples
     ///
