@@ -1,10 +1,10 @@
-//! What the adaptors return that call closures and keep an indexed iterator indexed.
+//! The return types of the adaptors that call closures and keep an indexed iterator indexed.
 //!
 //! Seldom named: a function can return `Isolated<Map<I, F>>`, or `impl ParallelIterator`.
 
-// Types of the crate's own. An opaque closure has all type parameters of the method that returns
-// it, the iterator among them, which rayon's type has as well. So each such method would double the
-// size of the chain's type, and the time that it takes to compile.
+// Why not rayon's types: an opaque closure has all type parameters of the method that returns it,
+// including the iterator, which rayon's type has as well. So each such method would double the size
+// of the chain's type, and the time that it takes to compile.
 
 use std::fmt;
 
@@ -14,8 +14,9 @@ use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use super::task::ChainContext;
 use super::task::{change, look, step, step_with, supplier};
 
-/// Declares iterators that keep their closures as they are, and are rayon's, of tasks, when they
-/// are driven: their parameters, fields, items and bounds, and what they are then.
+/// Declares iterators that keep their closures as they are, and become rayon's, with tasks for
+/// closures, when they are driven: their parameters, fields, items and bounds, and what they
+/// become.
 macro_rules! adapted {
     ($(
         $(#[$attr:meta])*
@@ -81,17 +82,17 @@ macro_rules! adapted {
 }
 
 adapted! {
-    /// What [`Isolated::map`](super::Isolated::map) returns, isolated.
+    /// What [`Isolated::map`](super::Isolated::map) returns, in an `Isolated`.
     Map<F> { map_op: F }
     for<R> R where { F: Fn(I::Item) -> R + Sync + Send, R: Send, }
     |base, context| base.map(step(context, map_op));
 
-    /// What [`Isolated::map_with`](super::Isolated::map_with) returns, isolated.
+    /// What [`Isolated::map_with`](super::Isolated::map_with) returns, in an `Isolated`.
     MapWith<T, F> { init: T, map_op: F }
     for<R> R where { F: Fn(&mut T, I::Item) -> R + Sync + Send, T: Send + Clone, R: Send, }
     |base, context| base.map_with(init, step_with(context, map_op));
 
-    /// What [`Isolated::map_init`](super::Isolated::map_init) returns, isolated.
+    /// What [`Isolated::map_init`](super::Isolated::map_init) returns, in an `Isolated`.
     MapInit<INIT, F> { init: INIT, map_op: F }
     for<T, R> R where {
         F: Fn(&mut T, I::Item) -> R + Sync + Send,
@@ -100,12 +101,12 @@ adapted! {
     }
     |base, context| base.map_init(supplier(context.clone(), init), step_with(context, map_op));
 
-    /// What [`Isolated::inspect`](super::Isolated::inspect) returns, isolated.
+    /// What [`Isolated::inspect`](super::Isolated::inspect) returns, in an `Isolated`.
     Inspect<F> { inspect_op: F }
     for<> I::Item where { F: Fn(&I::Item) + Sync + Send, }
     |base, context| base.inspect(look(context, inspect_op));
 
-    /// What [`Isolated::update`](super::Isolated::update) returns, isolated.
+    /// What [`Isolated::update`](super::Isolated::update) returns, in an `Isolated`.
     Update<F> { update_op: F }
     for<> I::Item where { F: Fn(&mut I::Item) + Sync + Send, }
     |base, context| base.update(change(context, update_op));

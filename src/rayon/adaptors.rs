@@ -1,6 +1,7 @@
 //! Adaptors of any parallel iterator that call a closure.
 //!
-//! Those that keep an indexed iterator indexed return a type with a name, since only that says so.
+//! Those that keep an indexed iterator indexed return a named type, since only that shows that they
+//! do.
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -33,7 +34,7 @@ impl<I: ParallelIterator> Isolated<I> {
     }
 
     /// Applies a closure to every item and a clone of `init`, which is kept from item to item until
-    /// the work is split. Each call is a task; the clones are made beside them.
+    /// the work is split. Each call is a task; the clones are made outside of the tasks.
     ///
     /// # Examples
     ///
@@ -100,7 +101,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| Inspect { base, context: context.clone(), inspect_op })
     }
 
-    /// Lets a closure change every item in its place, each call a task.
+    /// Lets a closure change every item in place, each call a task.
     ///
     /// # Examples
     ///
@@ -118,7 +119,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| Update { base, context: context.clone(), update_op })
     }
 
-    /// Keeps the items of which a closure returns `true`, each call a task.
+    /// Keeps the items for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -136,7 +137,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.filter(look(context.clone(), filter_op)))
     }
 
-    /// Applies a closure to every item and keeps what it returns in a `Some`, each call a task.
+    /// Applies a closure to every item and keeps the values that it returns in a `Some`, each call
+    /// a task.
     ///
     /// # Examples
     ///
@@ -156,7 +158,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.filter_map(step(context.clone(), filter_op)))
     }
 
-    /// Replaces every item by those of the parallel iterator that a closure returns, each call a
+    /// Replaces every item with those of the parallel iterator that a closure returns, each call a
     /// task.
     ///
     /// The returned iterator is bare, unless the closure isolates it.
@@ -183,11 +185,11 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.flat_map(step(context.clone(), map_op)))
     }
 
-    /// Replaces every item by those of the serial iterator that a closure returns, each call a
+    /// Replaces every item with those of the serial iterator that a closure returns, each call a
     /// task.
     ///
-    /// The returned iterator is bare: it runs after the call. Collect in the closure what touches
-    /// slots, or do that in a `map` after this.
+    /// The returned iterator is bare: it runs after the call. If it touches slots, collect it in
+    /// the closure, or do that work in a `map` after this.
     ///
     /// # Examples
     ///
@@ -206,7 +208,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.flat_map_iter(step(context.clone(), map_op)))
     }
 
-    /// Folds runs of items, whose length is rayon's affair, into one each. Each call of either
+    /// Folds runs of items, whose lengths rayon decides, into one value each. Each call of either
     /// closure is a task.
     ///
     /// # Examples
@@ -233,7 +235,7 @@ impl<I: ParallelIterator> Isolated<I> {
         })
     }
 
-    /// Folds like [`fold`](Self::fold), from a clone of `init`, which is made beside the tasks.
+    /// Folds like [`fold`](Self::fold), from a clone of `init`, which is made outside of the tasks.
     ///
     /// # Examples
     ///
@@ -279,8 +281,8 @@ impl<I: ParallelIterator> Isolated<I> {
         })
     }
 
-    /// Folds like [`try_fold`](Self::try_fold), from a clone of `init`, which is made beside the
-    /// tasks.
+    /// Folds like [`try_fold`](Self::try_fold), from a clone of `init`, which is made outside of
+    /// the tasks.
     ///
     /// # Examples
     ///

@@ -30,7 +30,7 @@ impl<I: ParallelIterator> Isolated<I> {
     }
 
     /// Calls a closure with every item and a clone of `init`, which is kept from item to item until
-    /// the work is split. Each call is a task; the clones are made beside them.
+    /// the work is split. Each call is a task; the clones are made outside of the tasks.
     ///
     /// # Examples
     ///
@@ -94,7 +94,7 @@ impl<I: ParallelIterator> Isolated<I> {
         base.reduce(supplier(context.clone(), identity), merge(context, op))
     }
 
-    /// Reduces the items to one, if there is any. Each call is a task.
+    /// Reduces the items to one, if there are any. Each call is a task.
     ///
     /// # Examples
     ///
@@ -131,7 +131,8 @@ impl<I: ParallelIterator> Isolated<I> {
         base.min_by(compare(context, f))
     }
 
-    /// Finds the item of the least key. Each call is a task; keys are compared beside them.
+    /// Finds the item with the least key. Each call is a task; keys are compared outside of the
+    /// tasks.
     ///
     /// # Examples
     ///
@@ -170,7 +171,8 @@ impl<I: ParallelIterator> Isolated<I> {
         base.max_by(compare(context, f))
     }
 
-    /// Finds the item of the greatest key. Each call is a task; keys are compared beside them.
+    /// Finds the item with the greatest key. Each call is a task; keys are compared outside of the
+    /// tasks.
     ///
     /// # Examples
     ///
@@ -190,7 +192,7 @@ impl<I: ParallelIterator> Isolated<I> {
         base.max_by_key(look(context, f))
     }
 
-    /// Finds an item of which a closure returns `true`, each call a task.
+    /// Finds an item for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -208,7 +210,7 @@ impl<I: ParallelIterator> Isolated<I> {
         base.find_any(look(context, predicate))
     }
 
-    /// Finds the first item of which a closure returns `true`, each call a task.
+    /// Finds the first item for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -226,7 +228,7 @@ impl<I: ParallelIterator> Isolated<I> {
         base.find_first(look(context, predicate))
     }
 
-    /// Finds the last item of which a closure returns `true`, each call a task.
+    /// Finds the last item for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -359,7 +361,7 @@ impl<I: ParallelIterator> Isolated<I> {
         base.all(step(context, predicate))
     }
 
-    /// Collects the items of which a closure returns `true`, and the others. Each call is a task.
+    /// Collects the items for which a closure returns `true`, and the others. Each call is a task.
     ///
     /// # Examples
     ///

@@ -32,13 +32,13 @@ use super::task::{merge, supplier};
     note = "as with rayon's own `try_for_each` and its kin"
 )]
 pub trait Try: Sized + sealed::Sealed {
-    /// What there is to go on with.
+    /// The value to go on with.
     type Output;
 
     #[doc(hidden)]
     fn from_output(output: Self::Output) -> Self;
 
-    // Rayon's own methods: that they take this type only its implementation knows.
+    // Rayon's own methods: only a type's implementation knows that they take the type.
 
     #[doc(hidden)]
     fn try_reduce<I, OP, ID>(iter: I, identity: ID, op: OP) -> Self
@@ -217,7 +217,7 @@ impl<I: ParallelIterator> Isolated<I> {
         R::try_reduce(self.map_init(init, op), || (), |(), ()| R::from_output(()))
     }
 
-    /// Reduces what is in the items, until an item or a call has failed. Each call of either
+    /// Reduces the values in the items, until an item or a call has failed. Each call of either
     /// closure is a task.
     ///
     /// # Examples

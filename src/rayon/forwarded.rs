@@ -8,7 +8,7 @@ use rayon::iter::{
 use super::isolated::Isolated;
 
 impl<I: ParallelIterator> Isolated<I> {
-    /// Clones every item. The clones are made beside the tasks.
+    /// Clones every item. The clones are made outside of the tasks.
     ///
     /// # Examples
     ///
@@ -47,8 +47,8 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.copied())
     }
 
-    /// Replaces every item, which is a parallel iterator, by its items. The items' own closures are
-    /// bare, unless they are isolated.
+    /// Replaces every item, which is a parallel iterator, with its items. The items' own closures
+    /// are bare, unless they are isolated.
     ///
     /// # Examples
     ///
@@ -66,7 +66,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.flatten())
     }
 
-    /// Replaces every item, which is a serial iterator, by its items. The iterators are bare.
+    /// Replaces every item, which is a serial iterator, with its items. The iterators are bare.
     ///
     /// # Examples
     ///
@@ -102,7 +102,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.chain(chain))
     }
 
-    /// Takes what is in the items until one is `None`.
+    /// Takes the values in the items until an item is `None`.
     ///
     /// # Examples
     ///
@@ -136,7 +136,7 @@ impl<I: ParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.panic_fuse())
     }
 
-    /// Puts clones of an item between every two items. The clones are made beside the tasks.
+    /// Puts clones of an item between every two items. The clones are made outside of the tasks.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! What an indexed parallel iterator has besides.
+//! What an indexed parallel iterator has in addition.
 
 use rayon::iter::{
     Chunks, Enumerate, ExponentialBlocks, IndexedParallelIterator, Interleave, InterleaveShortest,
@@ -11,7 +11,7 @@ use super::task::{merge, step, supplier};
 
 /// Adaptors that call a closure, and methods that end the chain.
 impl<I: IndexedParallelIterator> Isolated<I> {
-    /// Folds runs of `chunk_size` items into one each. Each call of either closure is a task.
+    /// Folds runs of `chunk_size` items into one value each. Each call of either closure is a task.
     ///
     /// # Panics
     ///
@@ -44,8 +44,8 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         Isolated::from_parts(base, context)
     }
 
-    /// Folds like [`fold_chunks`](Self::fold_chunks), from a clone of `init`, which is made beside
-    /// the tasks.
+    /// Folds like [`fold_chunks`](Self::fold_chunks), from a clone of `init`, which is made outside
+    /// of the tasks.
     ///
     /// # Panics
     ///
@@ -76,7 +76,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         Isolated::from_parts(base, context)
     }
 
-    /// Yields the positions of the items of which a closure returns `true`, each call a task.
+    /// Yields the positions of the items for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -94,7 +94,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         self.adapt(|base, context| base.positions(step(context.clone(), predicate)))
     }
 
-    /// Finds the position of an item of which a closure returns `true`, each call a task.
+    /// Finds the position of an item for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -112,7 +112,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         base.position_any(step(context, predicate))
     }
 
-    /// Finds the position of the first such item.
+    /// Finds the position of the first item for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -130,7 +130,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         base.position_first(step(context, predicate))
     }
 
-    /// Finds the position of the last such item.
+    /// Finds the position of the last item for which a closure returns `true`, each call a task.
     ///
     /// # Examples
     ///
@@ -307,7 +307,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         Isolated::from_parts(base.chunks(chunk_size), context)
     }
 
-    /// Puts every item's position beside it.
+    /// Pairs every item with its position.
     ///
     /// # Examples
     ///
@@ -322,11 +322,11 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.enumerate())
     }
 
-    /// Keeps every `step`-th item. Those between are made all the same.
+    /// Keeps every `step`-th item. Those in between are made all the same.
     ///
     /// # Panics
     ///
-    /// Panics if `step` is zero, where the iterator is driven.
+    /// Panics if `step` is zero, when the iterator is driven.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The isolated parallel iterator, which is the one that it wraps and a context.
+//! The isolated parallel iterator: the one that it wraps, and a context.
 
 use rayon::iter::plumbing::{Consumer, ProducerCallback, UnindexedConsumer};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
@@ -25,22 +25,22 @@ use crate::frame::Framed;
 pub trait ParallelIteratorExt: ParallelIterator {
     /// Makes a task of every call of every closure that follows in the chain.
     ///
-    /// Each call starts with fresh slots, but for what it inherits from the current task *now*,
-    /// where the chain is isolated. What it touches is dropped on the thread that ran it before the
-    /// call returns: the next call sees nothing of it, nor does the next closure that the same item
-    /// goes through. Closures that belong to no item, such as the identity of a `fold`, a reduction
-    /// or the `init` of `map_init`, are called as tasks too.
+    /// Each call starts with fresh slots, except for what it inherits from the current task *now*,
+    /// where the chain is isolated. What it touches is dropped, on the thread that ran it, before
+    /// the call returns: neither the next call nor the next closure that the same item goes through
+    /// sees any of it. Closures that belong to no item, such as the identity of a `fold`, a
+    /// reduction or the `init` of `map_init`, are called as tasks too.
     ///
     /// What is *not* covered: closures upstream of the isolation, closures that generic code adds
-    /// to a chain it knows as a [`ParallelIterator`] only, closures of a tuple, an `Either` or a
-    /// bare iterator's `zip` that has the isolated one in it, iterators that a `flat_map` or a
-    /// `flat_map_iter` returns, and what is no parallel iterator's method, such as
-    /// `par_sort_by_key`. They are bare, as without isolation; call a sort's functions in
-    /// [`Context::run`].
+    /// to a chain that it knows only as a [`ParallelIterator`], closures of a tuple, an `Either` or
+    /// a bare iterator's `zip` that contains the isolated one, iterators that the closure of a
+    /// `flat_map` or a `flat_map_iter` returns, and functions that are not a parallel iterator's
+    /// methods, such as `par_sort_by_key`. They are bare, as without isolation; call a sort's
+    /// functions in [`Context::run`].
     ///
     /// # Panics
     ///
-    /// Panics as [`Context::capture`] does. The closures' panics are rayon's affair; a call whose
+    /// Panics as [`Context::capture`] does. The closures' panics are left to rayon; a call whose
     /// clean-up fails panics with the payload of the drop that panicked, or with the text of the
     /// [`CleanupError`](crate::CleanupError).
     ///
@@ -97,8 +97,8 @@ impl<I: ParallelIterator> ParallelIteratorExt for I {}
 /// A parallel iterator whose closures run as tasks: see [`ParallelIteratorExt::isolated`].
 ///
 /// It has every method of rayon's two traits that takes a closure or returns another iterator. They
-/// behave as rayon's of the same name, except that every call of a closure is a task, and that the
-/// iterator which they return is isolated as well. The others, such as `sum` and `collect`, are
+/// behave like rayon's of the same names, except that every call of a closure is a task and that
+/// the iterator they return is isolated as well. The others, such as `sum` and `collect`, are
 /// rayon's own.
 ///
 /// It is a [`ParallelIterator`], and an [`IndexedParallelIterator`] if the one that it wraps is.

@@ -13,9 +13,9 @@ use crate::frame::{Framed, discard};
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`](crate::Context::capture) does, and with the panic of a closure,
-/// or with the payload of a clean-up that fails, after both have ended. If both panic, with that of
-/// `a`; the other one's payload is dropped.
+/// Panics as [`Context::capture`](crate::Context::capture) does. Panics with the panic of a
+/// closure, or with the payload of a failed clean-up, after both have ended. If both panic, it is
+/// the panic of `a`; the other one's payload is dropped.
 ///
 /// # Examples
 ///
@@ -39,7 +39,7 @@ where
     RayonPool::global().join(a, b)
 }
 
-/// Runs two closures like [`join`], each of which learns whether it was stolen:
+/// Runs two closures like [`join`], and tells each of them whether it was stolen:
 /// [`rayon::join_context`] with clean slots.
 ///
 /// # Panics
@@ -75,13 +75,13 @@ where
 
 /// Runs a closure on one of a pool's threads, as a task: [`ThreadPool::install`] with clean slots.
 ///
-/// A parallel iterator inside runs on that pool. It needs an isolation of its own: the closure is
-/// one task, not its items.
+/// A parallel iterator inside the closure runs on that pool. It must be isolated itself: the
+/// closure is a task, the iterator's items are not.
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`](crate::Context::capture) does, and with the panic of the closure
-/// or the payload of a clean-up that fails.
+/// Panics as [`Context::capture`](crate::Context::capture) does. Panics with the panic of the
+/// closure, or with the payload of a failed clean-up.
 ///
 /// # Examples
 ///
@@ -114,9 +114,9 @@ where
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`](crate::Context::capture) does, and with the panic of a visit or
-/// the payload of a clean-up that fails, after all visits have ended. If several panic, with that
-/// of the lowest index; the other payloads are dropped.
+/// Panics as [`Context::capture`](crate::Context::capture) does. Panics with the panic of a visit,
+/// or with the payload of a failed clean-up, after all visits have ended. If several panic, it is
+/// the panic of the lowest index; the other payloads are dropped.
 ///
 /// # Examples
 ///
@@ -215,7 +215,8 @@ impl RayonPool {
     /// Runs a closure once on every thread of the pool, each visit as a task, and returns the
     /// results in the threads' order.
     ///
-    /// Like [`broadcast`], but the closure is [`Pool::broadcast`](crate::Pool::broadcast)'s.
+    /// Like [`broadcast`], but takes the same kind of closure as
+    /// [`Pool::broadcast`](crate::Pool::broadcast).
     ///
     /// # Panics
     ///

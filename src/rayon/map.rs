@@ -1,9 +1,10 @@
-//! The maps of a pool: every item is a task, and no panic meets rayon.
+//! The maps of a pool: every item is a task, and no panic reaches rayon.
 //!
-//! Rayon drives a consumer of ours: its own `map` would have items caught one by one, and would
-//! drop results while it unwinds. The consumer owns places for as many results as there are items,
-//! which are split with the work. A piece runs its items one after the other under one `catch`.
-//! Items that are not started after a panic are rayon's to drop, so they are [`ContainedItem`].
+//! Rayon drives a consumer of ours: with its own `map`, items would have to be caught one by one,
+//! and results would be dropped during the unwinding. The consumer has one place per item for its
+//! result; the places are split with the work. A piece runs its items one after the other under one
+//! `catch`. Items that are not started after a panic are rayon's to drop, so they are
+//! [`ContainedItem`]s.
 //!
 //! # Invariants
 //!
@@ -29,7 +30,7 @@ where
     R: Send,
 {
     let len = items.len();
-    // More than an address space holds is a panic.
+    // Panics if that is more than an address space holds.
     let mut results = catch(|| Vec::with_capacity(len))?;
     let places = &mut results.spare_capacity_mut()[..len];
     let common = Common { context, f, first: First::default() };
@@ -60,16 +61,17 @@ where
     let mut iter = catch(|| items.into_iter())?;
     let pulled = catch(|| {
         let mut items = Vec::new();
-        // An input may promise more than there is memory.
+        // An input may promise more than there is memory for.
         let _reserved = items.try_reserve(iter.size_hint().0);
         each(context, &mut iter, ContainedItem::new, items, push)
     });
-    // Not while a panic of it unwinds.
+    // Not dropped while its own panic unwinds.
     let dropped = drop_given(iter);
     pulled.and_then(|items| dropped.map(|()| items))
 }
 
-/// Does what `Vec::push` does, but for passing the address on: the vector would lie in memory.
+/// Does what `Vec::push` does without passing the address on: that would put the vector into
+/// memory.
 #[inline]
 fn push<T>(items: &mut Vec<T>, item: T) {
     #[cold]

@@ -2,14 +2,14 @@
 //!
 //! [`ParallelIteratorExt::isolated`] makes a task of every call of every closure of a parallel
 //! iterator's chain; [`join`], [`scope`], [`spawn`], [`broadcast`] and [`install`] are rayon's
-//! functions of that name with a task of every closure; [`RayonPool`] maps like the crate's own
-//! pool does. The [page for rayon users](crate::guide::from_rayon) says what stands for what.
+//! functions of the same names with every closure run as a task; [`RayonPool`] maps as the crate's
+//! own pool does. The [page for rayon users](crate::guide::from_rayon) says what stands for what.
 //!
 //! # Importing it
 //!
-//! `use cleanslate::rayon;` hides the crate `rayon`: `rayon::join` then is the function of this
-//! module. Its [`prelude`] has rayon's in it, and what else you need of the crate is found as
-//! `::rayon`. Or import items, or the module under another name:
+//! `use cleanslate::rayon;` hides the crate `rayon`: `rayon::join` is then the function of this
+//! module. Its [`prelude`] includes rayon's, and whatever else you need of the crate is found under
+//! `::rayon`. Or import single items, or the module under another name:
 //!
 //! ```
 //! use cleanslate::rayon::{self as tasks, ParallelIteratorExt};

@@ -1,4 +1,4 @@
-//! What tasks have come to, where several end together: the first panic goes on. All else, other
+//! The outcomes of tasks, where several end together: the first panic goes on. All else, other
 //! payloads and results alike, is dropped here, one by one and contained, before rayon sees it:
 //! rayon would drop it while it unwinds, where a second panic aborts the process.
 
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::frame::{self, Failure, discard};
 use crate::panic::Payload;
 
-/// What a task has come to.
+/// The outcome of a task.
 pub(super) type Outcome<R> = Result<R, Payload>;
 
 /// Drops what the user gave in a frame of its own; a panic of that is a failure.
@@ -35,8 +35,8 @@ pub(super) fn settle_two<A, B>(a: Outcome<A>, b: Outcome<B>) -> (A, B) {
     }
 }
 
-/// Returns all results, or resumes the first panic. `closure` is what dropping the tasks' closure
-/// came to, which must not happen while a panic unwinds either.
+/// Returns all results, or resumes the first panic. `closure` is the outcome of dropping the tasks'
+/// closure, which must not happen while a panic unwinds, either.
 pub(super) fn settle_all<R>(outcomes: Vec<Outcome<R>>, closure: Outcome<()>) -> Vec<R> {
     let first = First::default();
     let results: Vec<_> = outcomes.into_iter().filter_map(|outcome| first.keep(outcome)).collect();

@@ -17,9 +17,9 @@ use crate::frame::{Framed, discard};
 /// A rayon pool with the shape of the crate's own: every closure is a task.
 ///
 /// Make one with threads of its own, [wrap](Self::from) a rayon pool, or use the
-/// [global](Self::global) one. A handle, which can be cloned: clones are the same pool. The methods
-/// can be called from any thread; on one of the pool's own threads the caller helps, as rayon's
-/// callers do.
+/// [global](Self::global) one. It is a handle that can be cloned: clones are the same pool. The
+/// methods can be called from any thread; on one of the pool's own threads the caller helps, as
+/// rayon's callers do.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ pub struct RayonPool {
 }
 
 impl RayonPool {
-    /// Makes a pool of its own with this many threads; `0` leaves the number to rayon.
+    /// Makes a pool with this many threads of its own; `0` leaves the number to rayon.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl RayonPool {
         Self { context: Some(context.clone()), ..self.clone() }
     }
 
-    /// Counts the threads of the pool.
+    /// Returns the number of the pool's threads.
     ///
     /// # Examples
     ///
@@ -114,16 +114,16 @@ impl RayonPool {
 
     /// Maps any items in parallel, each as a task, and returns the results in their order.
     ///
-    /// The items are collected first, on the caller's thread, each pull of the iterator a task:
-    /// rayon needs their number. [`map_slice`](Self::map_slice) and [`map_range`](Self::map_range)
-    /// save that.
+    /// The items are collected first, on the caller's thread, since rayon needs their number; each
+    /// pull of the iterator is a task. [`map_slice`](Self::map_slice) and
+    /// [`map_range`](Self::map_range) need not collect.
     ///
     /// # Panics
     ///
-    /// Panics as [`Context::capture`] does; and with the first panic of a pull or an item, or the
-    /// payload of a clean-up that fails, after all started items have ended (and those that rayon
-    /// had split off with them: it does not look between the items of a leaf). Other payloads,
-    /// results, and items that were not started are dropped.
+    /// Panics as [`Context::capture`] does. Panics with the first panic of a pull or an item, or
+    /// with the payload of a failed clean-up, after all started items have ended (and those that
+    /// rayon had split off with them: it does not check between the items of a leaf). Other
+    /// payloads, results, and items that were not started are dropped.
     ///
     /// # Examples
     ///
@@ -199,7 +199,7 @@ impl RayonPool {
         finish(outcome, context, f)
     }
 
-    /// Runs code of this module, not of others, where the pool's iterators run.
+    /// Runs code of this module, and no other code, where the pool's iterators run.
     pub(super) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(f),

@@ -10,12 +10,12 @@ use crate::panic::catch;
 /// [`rayon::scope`] with clean slots.
 ///
 /// The closure is a task itself, since rayon may run it on another thread; each spawned closure is
-/// one, and inherits what its spawner hands down where it spawns.
+/// another one, and inherits what its spawner hands down at that moment.
 ///
 /// # Panics
 ///
-/// Panics as [`Context::capture`](crate::Context::capture) does; and with the first panic of the
-/// closure and the spawned ones, or the payload of a clean-up that fails, after all of them have
+/// Panics as [`Context::capture`](crate::Context::capture) does. Panics with the first panic of the
+/// closure and the spawned ones, or with the payload of a failed clean-up, after all of them have
 /// ended. The payloads of other panics are dropped.
 ///
 /// # Examples
@@ -65,7 +65,7 @@ where
     RayonPool::global().scope_fifo(op)
 }
 
-/// Opens a scope like [`scope`], whose closure runs here and now, as a part of the current task:
+/// Opens a scope like [`scope`], but runs the closure here and now, as a part of the current task:
 /// [`rayon::in_place_scope`] with clean slots.
 ///
 /// # Panics

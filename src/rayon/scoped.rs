@@ -40,7 +40,7 @@ impl ScopeData {
     }
 }
 
-/// Rayon's scope and ours. Users have references to it only.
+/// Rayon's scope and ours. Users only have references to it.
 pub(super) struct Lent<S> {
     scope: NonNull<S>,
     shared: Arc<ScopeData>,
@@ -50,7 +50,7 @@ pub(super) struct Lent<S> {
 // SAFETY: it is shared as `&S` and `&ScopeData` would be, which are `Send` under these bounds.
 unsafe impl<S: Sync> Sync for Lent<S> {}
 
-// What is shared are counters and locks.
+// Only counters and locks are shared.
 impl<S> UnwindSafe for Lent<S> {}
 impl<S> RefUnwindSafe for Lent<S> {}
 
@@ -122,7 +122,7 @@ pub struct Scope<'scope>(pub(super) Lent<rayon::Scope<'scope>>);
 impl<'scope> Scope<'scope> {
     /// Runs a closure as a task before the scope ends.
     ///
-    /// It inherits what the current task hands down now, or what the pool's handle says
+    /// It inherits what the current task hands down now, or what the pool's handle specifies
     /// ([`RayonPool::in_context`]).
     ///
     /// # Panics
@@ -201,8 +201,8 @@ impl fmt::Debug for Scope<'_> {
 pub struct ScopeFifo<'scope>(pub(super) Lent<rayon::ScopeFifo<'scope>>);
 
 impl<'scope> ScopeFifo<'scope> {
-    /// Runs a closure as a task before the scope ends, like [`Scope::spawn`], behind what the same
-    /// thread has spawned before.
+    /// Runs a closure as a task before the scope ends, like [`Scope::spawn`], but behind what the
+    /// same thread has spawned before.
     ///
     /// # Panics
     ///

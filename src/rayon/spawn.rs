@@ -13,7 +13,7 @@ use crate::frame::discard;
 
 /// Runs a closure some time later, as a task: [`rayon::spawn`] with clean slots.
 ///
-/// It inherits what the current task hands down now, and not what the worker has by then.
+/// It inherits what the current task hands down now, not what the worker has by then.
 ///
 /// # Panics
 ///
@@ -40,7 +40,7 @@ where
     RayonPool::global().spawn(f);
 }
 
-/// Spawns like [`spawn`], behind what the same thread has spawned like this before:
+/// Spawns like [`spawn`], but behind what the same thread has spawned in this way before:
 /// [`rayon::spawn_fifo`] with clean slots.
 ///
 /// # Panics
@@ -70,7 +70,7 @@ where
 ///
 /// # Panics
 ///
-/// Panics as [`spawn`] does. Of a panic of the drop of the closure itself nobody hears.
+/// Panics as [`spawn`] does. A panic of the drop of the closure itself is not reported.
 ///
 /// # Examples
 ///
@@ -122,7 +122,7 @@ impl RayonPool {
         }
     }
 
-    /// Spawns like [`spawn`](Self::spawn), behind what the same thread has spawned like this
+    /// Spawns like [`spawn`](Self::spawn), but behind what the same thread has spawned in this way
     /// before, as [`spawn_fifo`] and [`ThreadPool::spawn_fifo`](rayon::ThreadPool::spawn_fifo) do.
     ///
     /// # Panics
@@ -162,11 +162,12 @@ impl RayonPool {
 
     /// Runs a closure some time later once on every thread of the pool, each visit as a task.
     ///
-    /// Like [`spawn_broadcast`], but the closure is that of [`broadcast`](Self::broadcast).
+    /// Like [`spawn_broadcast`], but takes the same kind of closure as
+    /// [`broadcast`](Self::broadcast).
     ///
     /// # Panics
     ///
-    /// Panics as [`spawn`] does. Of a panic of the drop of the closure itself nobody hears.
+    /// Panics as [`spawn`] does. A panic of the drop of the closure itself is not reported.
     ///
     /// # Examples
     ///
@@ -195,7 +196,7 @@ impl RayonPool {
         let (context, f) = self.context_for(f);
         let visits = VisitedClosure::new(context, f);
         let visit = move |to: BroadcastContext<'_>| {
-            // Of a drop that fails nobody hears: whoever has no panic handler would be aborted.
+            // A failed drop is not reported: without a panic handler, that would abort the process.
             let (outcome, _dropped) = visits.visit(to.num_threads(), |f| f(to));
             settle(outcome);
         };
@@ -219,7 +220,7 @@ fn detached(context: Context, f: impl FnOnce()) -> impl FnOnce() {
 /// What the visits of a spawned broadcast share.
 ///
 /// The last visit drops it. Rayon drops its own closure later, where a panic aborts the process,
-/// and, if it belongs to a scope, perhaps after the scope has ended, from which it borrows.
+/// and, if it belongs to a scope, perhaps after the end of the scope from which it borrows.
 pub(super) struct VisitedClosure<F>(Mutex<Remaining<F>>);
 
 struct Remaining<F> {
@@ -233,8 +234,8 @@ impl<F> VisitedClosure<F> {
         Self(Mutex::new(Remaining { begun: 0, shared: Some(Arc::new((f, context))) }))
     }
 
-    /// Runs one of `all` visits. Returns what it has come to, and what the closure's drop has, if
-    /// this was the last.
+    /// Runs one of `all` visits. Returns its outcome, and that of the closure's drop, if this was
+    /// the last visit.
     pub(super) fn visit(&self, all: usize, call: impl FnOnce(&F)) -> (Outcome<()>, Outcome<()>) {
         let shared = {
             let mut remaining = self.0.lock();

@@ -10,8 +10,8 @@ use crate::foreign::not_in_carrier;
 use crate::frame::{self, CleanupError, Failure, Frame, discard};
 use crate::panic::catch;
 
-/// The context of a chain's closures. The chain drops it, and not the user: so a panic of that drop
-/// is contained.
+/// The context of a chain's closures. The chain drops it, not the user, so a panic of that drop is
+/// contained.
 #[derive(Clone)]
 pub(super) struct ChainContext(pub(super) Context);
 
@@ -46,15 +46,15 @@ pub(super) fn run<R>(context: &Context, f: impl FnOnce() -> R) -> R {
     if context.has_carriers() { run_attached(context, f) } else { run_plain(context, f) }
 }
 
-/// Runs a closure as a task like [`run`], and catches its panic. It is no carrier's code, also
-/// where a carrier's waits below, and this was stolen.
+/// Runs a closure as a task like [`run`], and catches its panic. It does not count as a carrier's
+/// code, even if it was stolen and a carrier's code waits below it.
 pub(super) fn attempt<R>(context: &Context, f: impl FnOnce() -> R) -> Outcome<R> {
     not_in_carrier(|| catch(|| run(context, f)))
 }
 
 #[inline]
 fn run_plain<R>(context: &Context, f: impl FnOnce() -> R) -> R {
-    // A panic goes its way: the frame resets the slots behind it.
+    // A panic passes through: the frame resets the slots behind it.
     match frame::run(context.inherits(), f) {
         Ok(result) => result,
         Err(error) => fail(error),
@@ -73,10 +73,10 @@ fn call_attached(context: &Context, task: &mut dyn Call) {
     context::call_attached(context, task).unwrap_or_else(|failure| raise(failure));
 }
 
-/// Makes a task of each item: of its pull, and of a call of `f` with it. `then` puts the results
-/// into `all`, beside the tasks. Panics as [`run`] does.
-// What changes from item to item is here by value, and nothing below borrows it: borrowed, it would
-// lie in memory.
+/// Makes one task of each item: of its pull and the call of `f` with it. `then` puts the results
+/// into `all`, outside of the tasks. Panics as [`run`] does.
+// What changes from item to item is here by value, and nothing below borrows it: if borrowed, it
+// would lie in memory.
 #[inline]
 pub(super) fn each<T, R, A>(
     context: &Context,
@@ -117,7 +117,7 @@ fn all_attached<T, R, A>(
 }
 
 /// Makes tasks of items as [`each`] does, with the carriers attached, until one has left something
-/// that they have to take away. `false`: that was all.
+/// that they have to take away. Returns `false` if that was all.
 fn each_attached<T, R>(
     context: &Context,
     items: &mut impl Iterator<Item = T>,
@@ -159,13 +159,13 @@ fn raise(failure: Failure) -> ! {
     }
 }
 
-/// Panics as the drop did that made a clean-up fail.
+/// Panics like the drop that made a clean-up fail.
 #[cold]
 #[inline(never)]
 fn fail(error: CleanupError) -> ! {
     match error.try_into_panic() {
         Ok(payload) => resume_unwind(payload),
-        // Nothing has panicked yet, so nobody has said anything yet.
+        // Nothing has panicked yet, so nothing has been reported yet.
         Err(error) => panic!("{error}"),
     }
 }
@@ -179,7 +179,7 @@ macro_rules! shapes {
             context: ChainContext,
             f: impl Fn($($type),*) -> R + Sync + Send,
         ) -> impl Fn($($type),*) -> R + Sync + Send {
-            // Asked once and not at every call: that was one of its four nanoseconds.
+            // Asked once, not at every call, where it took one of four nanoseconds.
             let has_carriers = context.has_carriers();
             move |$($arg: $type),*| {
                 let call = || f($($arg),*);
