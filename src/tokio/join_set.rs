@@ -12,8 +12,8 @@ use crate::future::FutureExt;
 /// A set of tasks on a tokio runtime, each of which is isolated and inherits what surrounds its
 /// spawning.
 ///
-/// As [`tokio::task::JoinSet`] in everything else; it does not dereference to it, since a method
-/// that spawned without isolation would be easy to call by mistake.
+/// In everything else it is like [`tokio::task::JoinSet`]; it does not dereference to that, since a
+/// method that spawns without isolation would be easy to call by mistake.
 ///
 /// # Examples
 ///
@@ -251,8 +251,8 @@ impl<T: 'static> JoinSet<T> {
         self.tasks.spawn_blocking_on(isolated(f), handle)
     }
 
-    /// Waits for one of the tasks, whichever ends first, and returns its output. `None` if the set
-    /// is empty.
+    /// Waits for one of the tasks, whichever ends first, and returns its output, or `None` if the
+    /// set is empty.
     ///
     /// # Cancel safety
     ///
@@ -274,7 +274,8 @@ impl<T: 'static> JoinSet<T> {
         self.tasks.join_next().await
     }
 
-    /// Waits for one of the tasks like [`join_next`](Self::join_next), and says which one it was.
+    /// Waits for one of the tasks like [`join_next`](Self::join_next), and returns the task's id as
+    /// well.
     ///
     /// # Cancel safety
     ///
@@ -314,7 +315,7 @@ impl<T: 'static> JoinSet<T> {
         self.tasks.try_join_next()
     }
 
-    /// Returns the output of one of the tasks, if one has ended, and says which one it was.
+    /// Returns the id and the output of one of the tasks, if one has ended.
     ///
     /// # Examples
     ///
@@ -375,11 +376,11 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     ///
-    /// Panics with a task's panic, or if one was aborted, after the others were aborted, too.
+    /// Panics with a task's panic, or if a task was aborted, after aborting the others, too.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped takes the set with it: the tasks are aborted.
+    /// Dropping the future drops the set with it: the tasks are aborted.
     ///
     /// # Examples
     ///

@@ -7,13 +7,13 @@ use crate::foreign::{BoxError, ScopedCarrier};
 /// Carries the tokio runtime that is current where a task is submitted, so that the task can spawn
 /// on it, and use its timers and sockets.
 ///
-/// A task that is submitted outside of any runtime finds whichever is current on its thread. On a
-/// worker of a pool that is none, so it cannot spawn. A task fails that leaves another one behind,
-/// since it has forgotten the guard, or keeps it over an `.await`. It is for pools:
-/// [installed](crate::foreign::install), it also takes what is isolated in one runtime and spawned
-/// on another one back to the first.
+/// A task that is submitted outside of any runtime finds whichever runtime is current on its
+/// thread. On a worker of a pool, there is none, so it cannot spawn. A task fails if it leaves
+/// another runtime current, because it has forgotten the guard or keeps it across an `.await`. This
+/// carrier is for pools: if it is [installed](crate::foreign::install), it also takes what is
+/// isolated in one runtime and spawned on another one back to the first.
 ///
-/// Added in a [`Scoped`](crate::foreign::Scoped).
+/// Add it in a [`Scoped`](crate::foreign::Scoped).
 ///
 /// # Examples
 ///
@@ -45,12 +45,13 @@ impl ScopedCarrier for RuntimeCarrier {
 
     fn around<R>(&self, handle: &Option<Handle>, body: impl FnOnce() -> R) -> Result<R, BoxError> {
         let found = current();
-        // Not where it is current: tokio would panic in the drop of a future that it spawns on a
-        // runtime which is shut down.
+        // Not where it is current already: tokio would panic in the drop of a future that it spawns
+        // on a runtime which is shut down.
         let other = handle.as_ref().filter(|handle| Some(handle.id()) != found);
         let entered = other.map(Handle::enter);
         let result = body();
-        // It looks whether it is the last, but not where the thread unwinds below this call.
+        // The guard checks whether it is the last one, but not where the thread unwinds below this
+        // call.
         drop(entered);
         let left = current();
         match left.is_none() || left == found {
@@ -67,7 +68,7 @@ impl ScopedCarrier for RuntimeCarrier {
         handle.is_none()
     }
 
-    /// Returns whether there is none, and none is to be.
+    /// Returns whether no runtime is current and none is to be.
     fn reattach(&self, handle: &Option<Handle>) -> bool {
         handle.is_none() && current().is_none()
     }
