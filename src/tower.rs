@@ -55,21 +55,21 @@ use crate::panic::{Contained, Guarded};
 /// Makes one task of each request.
 ///
 /// The request's handler, the services between this layer and the handler, and the body of the
-/// response while it is streamed all find the same slots, which end with the body, or where the
+/// response while it is streamed all find the same slots. These end with the body, or when the
 /// client hangs up, on whatever thread that happens. Nothing is left for the next request on the
 /// connection or the thread.
 ///
-/// The slots start fresh: what surrounds the connection's task is not inherited, since that is a
-/// thread on which anybody may have left something, nor is what a task around this layer holds,
-/// which other requests may share (so a layer inside another one starts anew). A closure fills them
-/// from the request, inside the task and before the service is called. What has to wait first, such
-/// as authentication against a database, is a layer inside of this one, which is the
-/// [default](IsolateLayer::default) then; [the guide](mod@crate::guide::async) has both, and the
-/// order of layers. [Installed](crate::foreign::install) carriers come along, so a layer outside of
-/// this one may open a span.
+/// The slots start fresh. What surrounds the connection's task is not inherited, since that is a
+/// thread on which anybody may have left something; nor is what a task around this layer holds,
+/// since other requests may share it (so a layer inside another one starts anew). A closure fills
+/// the slots from the request, inside the task and before the service is called. What has to wait
+/// first, such as authentication against a database, belongs in a layer inside of this one, which
+/// is then the [default](IsolateLayer::default); [the guide](mod@crate::guide::async) shows both,
+/// and the order of layers. [Installed](crate::foreign::install) carriers come along, so a layer
+/// outside of this one may open a span.
 ///
 /// A layer that calls its service elsewhere, as tower's `Buffer` does on a task that it has
-/// spawned, takes that call out of the task: put this layer inside of it.
+/// spawned, takes that call out of the task: put this layer inside of such a layer.
 ///
 /// What the handler spawns is not part of the task:
 /// `cleanslate::tokio::spawn` and a [`Pool`](crate::Pool) hand down what is
@@ -142,7 +142,7 @@ impl<F> IsolateLayer<F> {
     }
 }
 
-/// A layer that fills nothing: for services whose inner layers do.
+/// A layer that fills no slots: for services whose inner layers do.
 ///
 /// ```
 /// use cleanslate::tower::IsolateLayer;
@@ -163,8 +163,8 @@ impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
     ///
     /// # Panics
     ///
-    /// Panics if the clone of what fills the slots does, or if an installed carrier cannot be
-    /// attached or detached.
+    /// Panics if the clone of the closure that fills the slots does, or if an installed carrier
+    /// cannot be attached or detached.
     fn layer(&self, inner: S) -> Isolate<S, F> {
         Isolate { inner: Framed::new(inner), fill: cloned(&self.fill) }
     }
@@ -173,7 +173,7 @@ impl<S, F: Clone> Layer<S> for IsolateLayer<F> {
 /// The service that [`IsolateLayer`] makes.
 ///
 /// It clones what it wraps in tasks of their own, and drops it in one: servers clone a service for
-/// each request, and nothing of that is to be left on the thread, either.
+/// each request, and that must not leave anything on the thread, either.
 ///
 /// # Examples
 ///
@@ -245,7 +245,7 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<B, S::Error>;
 
-    /// Asks the service, in a task of its own.
+    /// Polls the service, in a task of its own.
     ///
     /// # Panics
     ///
@@ -254,15 +254,15 @@ where
         Wrapping::unplaced(Context::capture_carriers()).call(|| self.inner.poll_ready(cx))
     }
 
-    /// Makes the task of the request. The inner service is called in it, when it is polled first.
+    /// Makes the task of the request. The inner service is called in it, when it is first polled.
     ///
     /// # Panics
     ///
     /// Panics if an installed carrier cannot capture, be attached or be detached, and if the clone
-    /// of the inner service, or of what fills the slots, panics. The future panics as
+    /// of the inner service, or of the closure that fills the slots, panics. The future panics as
     /// [`isolated`](FutureExt::isolated) ones do.
     fn call(&mut self, request: Request) -> ResponseFuture<B, S::Error> {
-        // Where one of these panics there is no task to drop the others in.
+        // If one of these panics, there is no task to drop the others in.
         let request = Framed::new(request);
         let context = Context::capture_carriers();
         let Self { inner: next, fill } = self.clone();
@@ -322,7 +322,7 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Some(task) = &mut this.task else { panic!("a response was polled after it had ended") };
-        // There is one from before if a poll has panicked since a carrier failed to detach.
+        // There is one from before if a poll has panicked because a carrier failed to detach.
         let mut head = this.out.lock().head.take();
         if head.is_none() {
             let poll = Pin::new(task).poll(cx);
@@ -395,7 +395,7 @@ mod tests {
         }
     }
 
-    // Broke: what keeps bodies of any type, such as the `BoxBody` of much code with hyper, asks for
+    // Broke: what keeps bodies of any type, such as the `BoxBody` in much code with hyper, requires
     // it.
     #[test]
     fn a_body_is_as_free_to_move_and_to_share_as_its_data() {

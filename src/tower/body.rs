@@ -13,8 +13,8 @@ use crate::future::Isolated;
 
 /// The body of a response, in the task of its request, which ends with it.
 ///
-/// The default is an empty one in no task, for layers outside of this one that answer by themselves
-/// (to a preflight request, or when the time is up).
+/// The default is an empty body in no task, for layers outside of the isolating one that answer by
+/// themselves (to a preflight request, or when the time is up).
 ///
 /// # Examples
 ///
@@ -49,8 +49,8 @@ use crate::future::Isolated;
 /// assert!(!body.is_end_stream());
 /// ```
 pub struct IsolatedBody<B: Body, E> {
-    /// `None` once it is over. Behind a lock that is never taken by two, so that the body is `Sync`
-    /// wherever its data is `Send`: what keeps bodies of any type asks for it.
+    /// `None` once it is over. Behind a lock that is never contended, so that the body is `Sync`
+    /// wherever its data is `Send`: what keeps bodies of any type requires that.
     pub(super) task: Mutex<Option<Isolated<Serving>>>,
     pub(super) out: Arc<Mutex<Out<B, E>>>,
 }
@@ -96,7 +96,7 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
             return SizeHint::with_exact(0);
         }
         let out = self.out.lock();
-        // What the body says is said of what comes after a frame that was kept.
+        // What the body says is about what comes after a frame that was kept.
         if out.frame.is_some() { SizeHint::default() } else { out.size }
     }
 }

@@ -18,7 +18,7 @@ pub(super) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 type FrameOf<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 
-/// What the task of a request has to hand out next, and what is known of the body.
+/// What the task of a request has to hand out next, and what is known about the body.
 pub(super) struct Out<B: Body, E> {
     pub(super) head: Option<Contained<Result<Parts, E>>>,
     pub(super) frame: Option<Contained<FrameOf<B>>>,
@@ -84,7 +84,7 @@ pub(super) async fn serve<S, Request, B>(
         let frame = Contained::new(frame.into_inner());
         let mut out = out.lock();
         (out.size, out.is_at_end) = now;
-        // It takes nothing's place: there was none before the poll.
+        // It replaces nothing: there was none before the poll.
         out.frame = Some(frame);
     }
 }
@@ -94,7 +94,7 @@ fn about(body: &impl Body) -> (SizeHint, bool) {
     (body.size_hint(), body.is_end_stream())
 }
 
-/// Ends a poll. Nobody is to be woken: whoever polls finds what was put out for it.
+/// Ends a poll. Nobody needs to be woken: whoever polls finds what was put out.
 async fn hand_out() {
     let mut is_new = true;
     poll_fn(|_| match std::mem::take(&mut is_new) {
