@@ -14,16 +14,16 @@ use super::seam::{
 /// It starts clear. [`set`](Event::set) raises it and wakes everybody who waits; from then on
 /// [`wait`](Event::wait) returns at once, until it is [cleared](Event::clear).
 ///
-/// No wake-up is lost: who waits when `set` is called returns, even if `clear` follows before its
-/// thread has run. What happened before `set` is visible to whoever saw the flag raised.
+/// No wake-up is lost: a thread that waits when `set` is called returns, even if `clear` follows
+/// before it has run. What happened before `set` is visible to whoever saw the flag raised.
 ///
 /// # Waiting in a task
 ///
 /// A task that waits here keeps its worker. A pool knows which task a `join` waits for and runs it
-/// on the spot; of an event it cannot know who is to set it, so nothing runs meanwhile. If all
-/// workers wait for an event that only a task in the queue would set, they wait for ever. So set
-/// events from threads or from tasks that run already, give the wait a
-/// [limit](Event::wait_timeout), or `join` the task instead.
+/// on the spot; it cannot know who will set an event, so nothing runs meanwhile. If all workers
+/// wait for an event that only a task in the queue would set, they wait for ever. So set events
+/// from threads or from tasks that already run, give the wait a [limit](Event::wait_timeout), or
+/// `join` the task instead.
 ///
 /// # Examples
 ///
@@ -48,7 +48,7 @@ pub struct Event {
     /// after it.
     changes: StdMutex<u64>,
     changed: Condvar,
-    /// Whether `changes` is odd, for those who only look. Written under the lock.
+    /// Whether `changes` is odd, for reads without the lock. Written under the lock.
     is_set: AtomicBool,
 }
 
@@ -103,8 +103,8 @@ impl Event {
         }
     }
 
-    /// Takes the event back: from now on [`wait`](Event::wait) waits for the next
-    /// [`set`](Event::set). Who was woken by an earlier one returns all the same.
+    /// Clears the event: from now on, [`wait`](Event::wait) waits for the next [`set`](Event::set).
+    /// Threads that an earlier one has woken still return.
     ///
     /// # Examples
     ///
@@ -125,7 +125,8 @@ impl Event {
         }
     }
 
-    /// Returns whether the event is set. One load: a long task can look at it as often as it likes.
+    /// Returns whether the event is set. This is one load: a long task can look as often as it
+    /// likes.
     ///
     /// # Examples
     ///
@@ -171,7 +172,7 @@ impl Event {
     }
 
     /// Waits until the event is set, for at most `limit`. Returns whether it was set in time; an
-    /// event that is set already counts, with a limit of zero too.
+    /// event that is already set counts, even with a limit of zero.
     ///
     /// # Examples
     ///
