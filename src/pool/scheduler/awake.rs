@@ -1,9 +1,9 @@
 //! Staying awake for a moment before parking.
 //!
-//! To park and be woken takes longer than many a wait. So a thread that waits first yields its
-//! processor again and again: that costs nobody who has something to do. It does so where things
-//! have lately come in quick succession: what comes sooner after the last than [`QUICK`] is caught
-//! awake, what comes once a millisecond finds the thread parked.
+//! Parking and being woken takes longer than many a wait. So a waiting thread first yields its
+//! processor again and again, which costs nobody who has something to do. It does so where things
+//! have lately come in quick succession: what comes within [`QUICK`] of the last one finds the
+//! thread awake, what comes once a millisecond finds it parked.
 //!
 //! | who waits | in quick succession | else |
 //! |---|---|---|
@@ -11,18 +11,18 @@
 //! | whoever waits for a result | up to [`RESULT`] | a [`GLANCE`] |
 //! | a helper of a map, for its turn at the iterator | up to 20 µs | the same |
 //!
-//! The glance is for a worker that was woken on the processor of the thread that waits: it runs
-//! when that one yields, and is often done when it comes back. It saves the thread's own sleep, and
-//! costs a microsecond where the worker is elsewhere.
+//! The glance is for a worker that was woken on the processor of the thread that waits: the worker
+//! runs when that thread yields, and is often done when the thread runs again. The glance saves the
+//! thread's own sleep, and costs a microsecond where the worker is elsewhere.
 //!
-//! Whether it is worth it shows:
+//! Experience shows whether staying awake is worth it:
 //!
 //! - If what the thread waits for comes meanwhile, it stays awake the next time as well.
 //! - If it does not, it parks at once the next 1, 3, 7 and then [`MOST_SKIPPED`] times before it
-//!   tries again. So a thread whose waits are long loses a small share of them, and one whose waits
-//!   become short finds that out. A glance is too short to learn from.
-//! - If a single yield takes long, others want the processor, and whoever yields waits for its
-//!   whole turn again. To be woken is quicker then, so nobody in this process stays awake until
+//!   tries again. So a thread whose waits are long loses a small share of their time, and one whose
+//!   waits become short finds that out. A glance is too short to learn from.
+//! - If a single yield takes long, others want the processor, and whoever yields again waits for
+//!   another whole turn. Being woken is then quicker, so nobody in this process stays awake until
 //!   [`CROWDED_FOR`] is over, and nobody glances until [`NO_GLANCE_FOR`] is. (Where each thread
 //!   learned it for itself, some stayed awake, which to the system looks like work: it spread them
 //!   over the busy processors, and woke them there.)
@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use crate::sync::seam::{Clock, yield_now};
 
-/// What comes sooner than this after the last comes in quick succession. More than 100 µs: at that
-/// gap, a limit of just 100 µs is paid in vain each time.
+/// What comes within this time of the last one comes in quick succession. More than 100 µs: at gaps
+/// of 100 µs, a limit of just that is paid in vain each time.
 pub(crate) const QUICK: Duration = Duration::from_micros(150);
 /// For how long a thread that waits for a result stays awake.
 pub(crate) const RESULT: Duration = Duration::from_micros(60);
@@ -48,7 +48,7 @@ const CROWDED: Duration = Duration::from_millis(1);
 /// For how long that holds where work comes in quick succession: some tens of such turns.
 const CROWDED_FOR: Duration = Duration::from_millis(100);
 /// For how long that holds elsewhere. A glance saves little and may cost such a turn: of a hundred
-/// short jobs a second beside a map, it must not be one in a hundred that pays for it.
+/// short jobs a second beside a map, not even one in a hundred may pay for it.
 const NO_GLANCE_FOR: Duration = Duration::from_secs(2);
 
 /// Whether others want the processors: one answer for the process.
@@ -113,7 +113,7 @@ impl Awake {
     /// Stays awake until `done`, for at most `limit`, or not at all; returns whether it is done.
     pub(crate) fn until(&mut self, limit: Duration, done: &mut dyn FnMut() -> bool) -> bool {
         if cfg!(loom) {
-            // Where one yields loom runs the others first: in no model would anybody sleep.
+            // When a thread yields, loom runs the others first: in no model would anybody sleep.
             return false;
         }
         if self.skips != 0 {
@@ -172,7 +172,7 @@ mod tests {
             .count()
     }
 
-    /// Has `awake` wait until it does so awake: a machine may be crowded for a while.
+    /// Has `awake` wait until it stays awake for it: a machine may be crowded for a while.
     fn wait_awake(awake: &mut Awake, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
         let mut tried = false;
         loop {
@@ -228,7 +228,7 @@ mod tests {
             asked = true;
             true
         });
-        // Unless this thread lost its own for that long.
+        // Unless this thread lost its own processor for that long.
         assert!(!(done || asked) || !crowd::is_on(LIMIT));
     }
 

@@ -13,7 +13,7 @@ pub(crate) struct Counters {
     pub(crate) claimed: AtomicU64,
     /// What was admitted and is over, to the last access.
     pub(crate) finished: AtomicU64,
-    /// Tasks that run now, those that wait below others included.
+    /// Tasks that run now, including those that wait below others.
     pub(crate) running: AtomicU64,
     pub(crate) completed: AtomicU64,
     pub(crate) panicked: AtomicU64,

@@ -12,9 +12,9 @@ use crate::sync::seam;
 #[cfg(loom)]
 use crate::sync::seam::CellKey;
 
-/// How many tasks may lie on top of one another on one thread. Those of optimised programs use a
-/// quarter to a half of a thread's two mebibytes for it; where they use more, a quarter of the
-/// stack has to be left.
+/// How many tasks may lie on top of one another on one thread. In optimised programs, so many use a
+/// quarter to a half of a thread's two mebibytes; where they use more, a quarter of the stack has
+/// to be left.
 const DEEPEST: u32 = 256;
 /// How many drops of what was not let in may lie on top of one another on one thread. Fewer, since
 /// that may be a plain thread, whose stack nobody knows.
@@ -28,7 +28,7 @@ struct Here {
     index: u32,
     /// Whether the thread is bound to its slot: it serves there, and nobody else does.
     bound: bool,
-    /// Whether it is a worker at its end, which is as fit for tasks as it was.
+    /// Whether it is a worker that is ending, and is as fit for tasks as it was.
     ending: bool,
     /// Whether it is a worker that calls a hook, for which `wait_idle` does not wait.
     in_hook: bool,
@@ -84,14 +84,14 @@ pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
     });
 }
 
-/// Makes this thread a plain thread from now on, but for what it belongs to.
+/// Makes this thread a plain thread from now on, except for what it belongs to.
 pub(crate) fn unbind(slot: &WorkerSlot) {
     slot.unbind();
     HERE.set(Here { bound: false, ..HERE.get() });
 }
 
-/// Makes this thread, which has been unbound, wait as a task does until its slots have ended: with
-/// it ends its pool, and a task that waits for that may hold what this thread waits for.
+/// Makes this thread, which has been unbound, wait as a task does until its slots have ended: its
+/// pool ends with it, and a task that waits for that end may hold what this thread waits for.
 pub(crate) fn end() {
     HERE.set(Here { ending: true, ..HERE.get() });
 }
@@ -140,7 +140,7 @@ pub(crate) fn index_in(pool: u64) -> Option<usize> {
 }
 
 /// Returns the same while the worker runs nothing but tasks and visits. A hook may take its time,
-/// and the worker does not look meanwhile whether the pool is at its end.
+/// and meanwhile the worker does not check whether the pool is at its end.
 #[inline]
 pub(crate) fn serves_in(pool: u64) -> Option<usize> {
     let here = HERE.get();
@@ -167,8 +167,9 @@ pub(crate) fn in_task() -> bool {
     is_working(here) || here.ending && !frame::thread::current().is_gone()
 }
 
-/// Returns whether this thread passes where a queue is full: it waits as a task does, or is a
-/// worker at its end, whatever is left of it. Who would make room may wait for the end of its pool.
+/// Returns whether this thread is let past a full queue: it waits as a task does, or is a worker
+/// that is ending, whatever is left of it. Whoever would make room may wait for the end of its
+/// pool.
 pub(crate) fn is_let_through() -> bool {
     in_task() || HERE.get().worker_of != 0
 }
@@ -199,7 +200,7 @@ pub(crate) fn may_nest() -> bool {
 }
 
 /// Returns whether a quarter of a worker's stack is left, for what no pool counts. A plain thread's
-/// is its own affair.
+/// stack is its own affair.
 pub(crate) fn has_stack_left() -> bool {
     HERE.get().worker_of == 0 || stack::is_left(4)
 }
@@ -222,7 +223,7 @@ fn below() -> u32 {
 }
 
 /// Drops what was not let in, by `drop`, which must not unwind; or returns `false` where too many
-/// such drops lie on top of one another. Each may bring something anew that is not let in either.
+/// such drops lie on top of one another. Each may submit something else that is not let in, either.
 pub(crate) fn drop_refused(drop: impl FnOnce()) -> bool {
     let here = HERE.get();
     match here.refused {
@@ -252,7 +253,7 @@ pub(crate) struct Mark {
     what: Doing,
     /// The innermost pool before.
     below: u64,
-    /// The thread's own marks are what it changes.
+    /// It changes the thread's own marks.
     _this_thread: PhantomData<*mut ()>,
 }
 

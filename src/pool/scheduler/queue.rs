@@ -1,14 +1,14 @@
 //! The pool's queue, and the stale entries in it.
 //!
-//! A job can be claimed through its handle while its share of the `Arc` still lies in the queue: it
-//! is stale then. In fork-join recursion on one worker every job would leave one. They are counted,
-//! and when they outnumber the live entries by far, whoever leaves one sweeps: it turns the queue
-//! round once and drops the stale. Each sweep drops at least half of what it looks at, so a stale
-//! entry costs a constant.
+//! A job can be claimed through its handle while its share of the `Arc` still lies in the queue:
+//! that entry is then stale. In fork-join recursion on one worker, every job would leave one. Stale
+//! entries are counted, and when they outnumber the live ones by far, whoever leaves one sweeps: it
+//! goes once round the queue and drops the stale entries. Each sweep drops at least half of what it
+//! looks at, so the cost of a stale entry is constant.
 //!
-//! There are two lines. In the second wait the tickets of helpers that gave way: work that has had
-//! its turn, and goes on when others have had theirs. A worker takes from both by turns. (At the
-//! end of the first line a map would wait, after every chunk, for each job that came before.)
+//! There are two lines. The second holds the tickets of helpers that gave way: work that has had
+//! its turn, and goes on when others have had theirs. A worker takes from both in turn. (At the end
+//! of the first line a map would wait, after every chunk, for each job that came before.)
 
 use std::sync::Arc;
 
@@ -37,12 +37,13 @@ impl<T> Line<T> {
     }
 }
 
-/// See the module's documentation. On lines of its own: the count of the stale changes often.
+/// See the module's documentation. On cache lines of its own: the count of stale entries changes
+/// often.
 #[repr(align(128))]
 pub(crate) struct Queue<T: Stale + ?Sized> {
     first: Line<Arc<T>>,
     second: Line<Arc<T>>,
-    /// How many entries are stale, about: a job can be popped before whoever claimed it has counted
+    /// About how many entries are stale: a job can be popped before whoever claimed it has counted
     /// it.
     stale: AtomicIsize,
     sweeping: AtomicBool,
@@ -71,7 +72,7 @@ impl<T: Stale + ?Sized> Queue<T> {
         self.first.front.try_recv().or_else(|_empty| self.second.front.try_recv()).ok()
     }
 
-    /// Pops for a worker: by turns from the one line and the other, where both have entries.
+    /// Pops for a worker: from the two lines in turn, where both have entries.
     #[inline]
     pub(crate) fn pop_by_turns(&self, second: &mut bool) -> Option<Arc<T>> {
         let (first, after) = (&self.first.front, &self.second.front);
@@ -87,11 +88,11 @@ impl<T: Stale + ?Sized> Queue<T> {
         self.first.front.is_empty() && self.second.front.is_empty()
     }
 
-    /// Returns whether entries are being moved now. `false`: those that a `pop` before this has
+    /// Returns whether entries are being moved now. If not, those that a `pop` before this has
     /// missed, since they were being moved, are back.
     pub(crate) fn is_being_swept(&self) -> bool {
         // SeqCst: the `pop` before the look; `sweep` has the other half. Whoever has missed what a
-        // sweep took sees that this one has begun.
+        // sweep took sees that the sweep has begun.
         fence(Ordering::SeqCst);
         // Acquire: pairs with the Release at the end of `sweep`.
         self.sweeping.load(Ordering::Acquire)
@@ -101,7 +102,7 @@ impl<T: Stale + ?Sized> Queue<T> {
         self.first.front.len() + self.second.front.len()
     }
 
-    /// Returns how many entries there are that are not stale, about.
+    /// Returns about how many entries are not stale.
     pub(crate) fn live(&self) -> u64 {
         // Relaxed: an estimate.
         let stale = self.stale.load(Ordering::Relaxed).max(0);
@@ -126,8 +127,8 @@ impl<T: Stale + ?Sized> Queue<T> {
         stale - TOLERATED > 2 * (len - stale).max(0)
     }
 
-    /// Turns the queue round once and drops the stale entries. `moved` is called after each live
-    /// entry that was put back: for a moment it was in nobody's sight, so a worker may have fallen
+    /// Goes once round the queue and drops the stale entries. `moved` is called after each live
+    /// entry that was put back: for a moment nobody could see it, so a worker may have fallen
     /// asleep.
     pub(crate) fn sweep(&self, moved: impl Fn()) {
         // Acquire and Release: one sweeper at a time; and what it has moved is there when it is

@@ -24,7 +24,7 @@
 //!
 //!    If the submitter sees no sleeper, every worker that falls asleep later sees the work. If it
 //!    sees a searcher and therefore wakes nobody, the last searcher, when it stops, sees the work:
-//!    it takes it, or wakes a sleeper for it. What is directed to one worker is no part of this:
+//!    it takes it, or wakes a sleeper for it. What is directed to one worker is not part of this:
 //!    see `WorkerSlot::deliver`.
 
 use std::sync::Arc;
@@ -41,14 +41,14 @@ pub(crate) struct Sleeper {
     listed: Arc<Listed>,
     /// Whether it is counted as a searcher.
     searching: bool,
-    /// Whether the last work *arrived* so soon after the worker had run out of it that to stay
+    /// Whether the last work *arrived* so soon after the worker had run out of it that staying
     /// awake would have caught it. (The worker's own clock at the moment when it runs again would
     /// count the wake-up as idleness: where wake-ups take long it would then never stay awake.)
     in_burst: bool,
     awake: Awake,
 }
 
-/// A worker as those see it who wake it.
+/// A worker as seen by those who wake it.
 struct Listed {
     thread: Thread,
     notified: AtomicBool,
@@ -67,8 +67,8 @@ impl Sleeper {
     }
 }
 
-/// See the module's documentation. On lines of its own: every submitter reads it, and workers that
-/// come and go write to it.
+/// See the module's documentation. On cache lines of its own: every submitter reads it, and workers
+/// that come and go write to it.
 #[repr(align(128))]
 pub(crate) struct Sleepers {
     counts: AtomicUsize,
@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns what a worker takes an idle time for, if work came so long after it began.
+    /// Returns what a worker takes an idle time for, if work came this long after it began.
     fn in_burst_after(pause: Duration) -> bool {
         let sleepers = Sleepers::new();
         let mut sleeper = Sleeper::of_this_thread();

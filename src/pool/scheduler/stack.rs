@@ -26,7 +26,7 @@ pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&STACK);
 }
 
-/// Returns the size of the stacks for which `asked` was asked. If nobody has chosen, it is what the
+/// Returns the size of the stacks if `asked` was asked for. If nobody has chosen, it is what the
 /// environment says, or the default.
 pub(crate) fn size(asked: Option<usize>) -> usize {
     let chosen = || std::env::var("RUST_MIN_STACK").ok().and_then(|text| text.parse().ok());
@@ -39,7 +39,7 @@ pub(crate) fn begin(size: usize) {
 }
 
 /// Notes that the outermost task of a plain thread begins here. Nobody knows what is left of its
-/// stack: it is taken to be what std gives a thread.
+/// stack: it is assumed to be what std gives a thread.
 #[inline]
 pub(crate) fn begin_plain() {
     begin(DEFAULT);
@@ -55,7 +55,7 @@ pub(crate) fn is_left(parts: usize) -> bool {
     cfg!(loom) || size == 0 || used < size - size / parts
 }
 
-/// Returns where the stack has come to.
+/// Returns the address that the stack has reached.
 #[inline]
 fn address() -> usize {
     let here = 0_u8;
@@ -66,7 +66,7 @@ fn address() -> usize {
 mod tests {
     use super::*;
 
-    /// Uses so many bytes of the stack, and then asks.
+    /// Uses this many bytes of the stack, and then asks.
     fn deeper(bytes: usize) -> bool {
         let block = std::hint::black_box([0_u8; 4 << 10]);
         let used = STACK.get().begin - address();

@@ -40,7 +40,7 @@ impl Threads {
         Self { name, stack_size: stack::size(stack_size), state: Mutex::new(state) }
     }
 
-    /// Starts a thread for the worker with `index`, which lives `life`.
+    /// Starts a thread for the worker with `index`, which runs `life`.
     pub(crate) fn start(
         &self,
         index: usize,
@@ -99,8 +99,8 @@ impl Threads {
         }
     }
 
-    /// Joins until `deadline`; returns whether the threads are gone. A destructor may hang, and
-    /// a worker that waits runs what is directed to it meanwhile: so a thread of its own does the
+    /// Joins until `deadline`; returns whether the threads are gone. A destructor may hang, and a
+    /// worker that waits runs what is directed to it meanwhile, so a thread of its own does the
     /// joining.
     pub(crate) fn join_until(self: &Arc<Self>, deadline: Option<Instant>) -> io::Result<bool> {
         again_until(deadline, || self.start_reaper())?;
@@ -146,8 +146,9 @@ impl Threads {
     }
 }
 
-/// Tries to start a thread, again and again where the system refuses: those that are to be joined
-/// may be too many, and end meanwhile. Gives up at the deadline, or after some two seconds.
+/// Tries to start a thread, again and again if the system refuses: the threads that are to be
+/// joined may be too many, and may end meanwhile. Gives up at the deadline, or after some two
+/// seconds.
 fn again_until(
     deadline: Option<Instant>,
     mut start: impl FnMut() -> io::Result<()>,

@@ -25,7 +25,8 @@ pub(super) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&SINCE);
 }
 
-/// Returns whether this thread's last wait ended so lately that the next one is over soon, too.
+/// Returns whether this thread's last wait ended so recently that the next one should be over soon,
+/// too.
 fn is_quick() -> bool {
     let since = SINCE.replace(None);
     let is_quick = since.as_ref().is_some_and(|clock| clock.nanos() < nanos(QUICK));
@@ -77,7 +78,7 @@ pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() 
     is_done
 }
 
-/// Waits until `deadline`; returns whether it is done. Whoever calls it notes that it waits.
+/// Waits until `deadline`; returns whether it is done. The caller notes that it waits.
 pub(crate) fn wait_directed_until(done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
     park_until(done, current::slot(), deadline, || false, || ())
 }
@@ -92,7 +93,7 @@ pub(crate) fn wait_until_deadline(
     park_until(done, None, deadline, hopeless, note_wait)
 }
 
-/// Notes that this thread is about to wait: says so if it drives futures of tokio.
+/// Notes that this thread is about to wait, and warns if it drives tokio's futures.
 pub(crate) fn note_wait() {
     #[cfg(feature = "tokio")]
     // A worker drives no futures, and the look would leave its mark in tokio's thread-locals.

@@ -1,4 +1,4 @@
-//! Whom the end of a job is told to.
+//! Who is told of the end of a job.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Waiter {
         kept.unwrap_or_else(|_ending| new())
     }
 
-    /// Returns those that are left without the one of `queue`. Drops nothing of the user's.
+    /// Returns the waiters that are left without the one of `queue`. Drops nothing of the user's.
     pub(crate) fn without(self: Arc<Self>, queue: &Arc<CompletionQueue>) -> Option<Arc<Self>> {
         let Self::Queue(own, number, others) = &*self else { return Some(self) };
         let others = others.clone();

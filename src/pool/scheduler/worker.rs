@@ -10,16 +10,15 @@
 //! A hook submits as a task does if the pool was open when it began; else it is refused.
 //!
 //! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what
-//! it waits for and what is directed to it, whatever it does. That goes for the panic hook, too,
-//! which hears of failures in each of them. In the last it is a plain thread, but that no queue is
-//! full for it: whoever would make room may wait for the end of its pool.
+//! it waits for and what is directed to it, whatever it does. That holds for the panic hook, too,
+//! which is called for failures in each of them. In the last it is a plain thread, except that no
+//! queue is full for it: whoever would make room may wait for the end of its pool.
 //!
 //! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that
-//! was admitted is left, so nothing can come any more, and the hook and the destructors are refused
-//! what they submit. *The thread is to be replaced*: then, before anything ends on it, it is
-//! unbound and its successor is started. So whatever its worker-locals and destructors wait for,
-//! the successor can run it. Its counters, its index and its inbox are the successor's from then
-//! on.
+//! was admitted is left, so nothing can come any more, and what the hook and the destructors submit
+//! is refused. *The thread is to be replaced*: then, before anything ends on it, it is unbound and
+//! its successor is started. So whatever its worker-locals and destructors wait for, the successor
+//! can run it. Its counters, its index and its inbox are the successor's from then on.
 //!
 //! What they wait for may also be a task of another pool, all of whose workers wait for the end of
 //! this one. So a thread that ends because its pool is quiescent waits as a task does, until its
@@ -29,8 +28,8 @@
 //! is over, and whatever it submits is run.
 //!
 //! A reason to replace the thread that its own start hook leaves behind (a carrier that stays
-//! attached) does not count: the successor's would leave it as well, and no worker would ever
-//! serve. The hook has failed.
+//! attached) does not count: the successor's hook would leave it as well, and no worker would ever
+//! serve. The hook counts as failed.
 
 #[cfg(all(loom, test))]
 mod model;
@@ -52,7 +51,7 @@ use crate::sync::seam::atomic::Ordering;
 /// The shortest and the longest pause between two attempts to start a successor.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
-/// How often it looks meanwhile whether anything is left to do.
+/// How often it checks meanwhile whether anything is left to do.
 const LOOK: Duration = Duration::from_millis(10);
 
 const LEFT_BEHIND: &str = "it has left foreign state on the thread";
@@ -138,8 +137,8 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let mut second = false;
     let tally = core.tally();
     loop {
-        // One visit, then an entry of the queue: those who broadcast again and again keep nobody
-        // else from their turns.
+        // One visit, then an entry of the queue: so that repeated broadcasts keep nobody else from
+        // their turns.
         let is_called = slot.is_called();
         if is_called {
             core.sleepers.stop_searching(&mut sleeper, has_work);

@@ -14,9 +14,9 @@ use crate::sync::seam::{ProcessMutex, Thread};
 pub(crate) trait DirectedTask: Send + Sync {
     /// Runs on the worker.
     fn run(&self);
-    /// Called when the pool is shut down for good. Returns whether the task is cancelled, as
-    /// [`cancel`](DirectedTask::cancel) is then called outside of any lock; one that has to run all
-    /// the same stays where it is. No user code.
+    /// Called when the pool is shut down for good. Returns whether the task is cancelled: then
+    /// [`cancel`](DirectedTask::cancel) is called, outside of any lock. A task that has to run all
+    /// the same stays where it is. Runs no user code.
     #[must_use]
     fn may_cancel(&self) -> bool;
     /// Ends a task that was cancelled, in place of running it.
