@@ -7,9 +7,8 @@
 //! 2. Everything that is counted here is counted as finished once, when it is over.
 //! 3. After the closing only a running task of the pool is admitted, and that one is not finished.
 //!    So once the count equals the sum of the finished ones *after* the closing, nothing is left
-//!    for good. A submission that found the pool open and comes too late all the same is counted
-//!    for a moment; it counts itself as finished and wakes everybody, so nobody is left asleep over
-//!    it.
+//!    for good. A submission that found the pool open but still comes too late is counted for a
+//!    moment; it counts itself as finished and wakes everybody, so nobody is left asleep over it.
 
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ const CLOSED: u64 = 1 << 63;
 const CANCELLED: u64 = 1 << 62;
 const COUNT: u64 = CANCELLED - 1;
 
-/// The word. On lines of its own: every submitter writes to it.
+/// The word. On cache lines of its own: every submitter writes to it.
 #[repr(align(128))]
 pub(crate) struct Admission {
     word: AtomicU64,
@@ -35,7 +34,7 @@ impl Admission {
         Self { word: AtomicU64::new(0) }
     }
 
-    /// Admits nobody but running tasks any more.
+    /// From now on, admits nobody but running tasks.
     pub(crate) fn close(&self) {
         // AcqRel: as in `Core::admit`.
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
@@ -58,8 +57,8 @@ impl Core {
     /// Lets something in: takes its place in a bounded queue, and counts it. Returns its number. If
     /// it is refused, its place is given back.
     ///
-    /// Where there is no place, a thread that runs a task passes, and a worker at its end. One that
-    /// runs a task of this pool is let in until the pool is cancelled.
+    /// Where there is no place, a thread that runs a task passes, and so does a worker that is
+    /// ending. A thread that runs a task of this pool is let in until the pool is cancelled.
     #[inline]
     pub(crate) fn admit(&self, place: Place) -> Result<u64, Refused> {
         if let Some(capacity) = &self.capacity {
@@ -88,11 +87,11 @@ impl Core {
         !self.is_open(self.admission.word.load(Ordering::Acquire))
     }
 
-    /// Refuses what was counted all the same, since the pool was closed at that moment.
+    /// Refuses what was counted already, since the pool was closed at that moment.
     #[cold]
     fn refuse_late(&self, place: Place) -> Refused {
-        // On the counters of no thread: this one may have left its loop, where a worker would look
-        // for itself whether it was the last.
+        // Not on the counters of a thread: this one may have left its loop, in which a worker would
+        // check for itself whether it was the last.
         let tally = Tally { counters: &self.shared, alone: false };
         drop(Activity::begin(self, tally, Doing::OTHER));
         self.refuse(place)
@@ -127,10 +126,10 @@ impl Core {
     }
 
     /// Puts an entry on the queue and wakes somebody for it, if need be. Returns whether the pool
-    /// was cancelled meanwhile: then nobody may come for the entry, and the caller has to cancel
-    /// it.
+    /// was cancelled meanwhile: then it may be that nobody comes for the entry, and the caller has
+    /// to cancel it.
     ///
-    /// That one and no other: what else is on the queue has nothing to do with what this thread
+    /// That one and no other: whatever else is on the queue has nothing to do with what this thread
     /// runs, and its drop may wait for just that.
     #[inline]
     #[must_use]

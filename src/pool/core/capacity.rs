@@ -3,10 +3,10 @@
 //!
 //! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
 //! (they would wait for themselves), and so does what its own thread runs unless somebody else
-//! comes before. A place that becomes free is handed to the first in the line, so none of those who
-//! wait overtakes another. While those that passed are too many, only one place in so many is
-//! handed on: so the queue comes down to its limit, but for tasks that submit their successors for
-//! ever, and even those keep nobody out.
+//! comes first. A place that becomes free is handed to the first in the line, so none of those who
+//! wait overtakes another. While too many have passed, only one place in so many is handed on. So
+//! the queue comes down to its limit, except for tasks that submit their successors for ever, and
+//! even those keep nobody out.
 //!
 //! Invariants:
 //!
@@ -38,13 +38,13 @@ struct CapacityState {
     /// How many places were given back since one was handed on, while there were too many.
     skipped: usize,
     closed: bool,
-    /// By the numbers of those who came: one in the middle leaves as quickly as the first.
+    /// By number of arrival, so that one in the middle leaves as quickly as the first.
     line: BTreeMap<u64, Arc<Mutex<InLine>>>,
     /// The number of the next who comes.
     next: u64,
 }
 
-/// How one that waits in the line stands.
+/// The state of one that waits in the line.
 enum InLine {
     Waiting(Waker),
     /// The place is its own.
@@ -61,11 +61,11 @@ pub(crate) enum Place {
     /// It is refused if there is none.
     Refuse,
     /// It takes one over the limit, if need be: the thread that brings it runs it, unless somebody
-    /// else comes before.
+    /// else comes first.
     Anyway,
     /// It has one already.
     Taken,
-    /// It needs none, since it is no task that waits in the queue.
+    /// It needs none, since it is not a task that waits in the queue.
     NotNeeded,
 }
 
@@ -180,8 +180,8 @@ impl Core {
         taken.or_else(|why| self.pass_or_refuse(capacity, why))
     }
 
-    /// Lets in what keeps a closed pool open, as where there is no limit: a plain thread may be
-    /// about to start a map. Else says why there is no place.
+    /// Lets in what keeps a closed pool open, as it would be without a limit: a plain thread may be
+    /// about to start a map. Otherwise returns why there is no place.
     #[cold]
     fn pass_or_refuse(&self, capacity: &Capacity, why: Refused) -> Result<(), Refused> {
         match why {
@@ -226,8 +226,8 @@ impl Core {
     }
 }
 
-/// A waker may be user code, which has nothing to do with what this thread runs: in a frame of its
-/// own.
+/// A waker may be user code, which has nothing to do with what this thread runs: it is called in a
+/// frame of its own.
 fn wake(waker: Waker) {
     let _contained = frame::contained(|| waker.wake());
 }
@@ -241,7 +241,7 @@ impl Wake for Unpark {
     }
 }
 
-/// One that waits for a place, in the line from its first [`poll`](Self::poll) on. Dropped, it
+/// One that waits for a place, in the line from its first [`poll`](Self::poll) on. Dropping it
 /// leaves the line, and passes on a place that it was handed.
 pub(crate) struct Waiting<'c> {
     capacity: &'c Capacity,

@@ -16,13 +16,13 @@ pub(crate) struct Hooks {
     pub(crate) worker_start: Option<OnWorker>,
     pub(crate) worker_stop: Option<OnWorker>,
     pub(crate) panic: Option<OnPanic>,
-    /// Where a worker whose start hook fails must not serve: what has become of the first ones.
+    /// Where a worker whose start hook fails must not serve: what has become of the first workers.
     pub(crate) startup: Option<Startup>,
 }
 
 impl Drop for Hooks {
-    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave
-    /// it its hooks.
+    /// Never unwinds, and runs in no task: a pool may end on any thread, long after the call that
+    /// gave it its hooks.
     fn drop(&mut self) {
         frame::discard(self.worker_start.take());
         frame::discard(self.worker_stop.take());
@@ -76,8 +76,8 @@ impl Startup {
 }
 
 impl Hooks {
-    /// Hands a failure that nobody else hears of to the panic hook. A panic of the hook itself ends
-    /// here: the process's own panic hook has printed it, and there is nobody left to tell.
+    /// Hands a failure that nobody else is told of to the panic hook. A panic of the hook itself
+    /// ends here: the process's own panic hook has printed it, and there is nobody left to tell.
     pub(crate) fn report(&self, error: TaskError) {
         let _unreportable = frame::contained(|| match &self.panic {
             Some(hook) => hook(error),

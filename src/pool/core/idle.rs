@@ -10,8 +10,8 @@
 //! | whoever finished the last task: that it is finished | whether there is a waiter |
 //!
 //! So either the waiter finds everything finished, or the other one finds the waiter and tells it.
-//! A moment is counted under the lock, after a look under the lock: one that a waiter finds counted
-//! after its own entry comes after everything that it had submitted before.
+//! A moment is counted under the lock, after a look under the lock: a moment that a waiter finds
+//! counted after its own entry comes after everything that it had submitted before.
 
 use super::Core;
 use crate::sync::seam::atomic::{AtomicU64, AtomicUsize, Ordering, fence};

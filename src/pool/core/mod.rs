@@ -85,7 +85,7 @@ pub(crate) struct Core {
     pub(crate) queue: Queue<dyn Entry>,
     pub(crate) sleepers: Sleepers,
     pub(crate) slots: Box<[Arc<WorkerSlot>]>,
-    /// For the tasks that other threads than the workers run or cancel.
+    /// For the tasks that threads other than the workers run or cancel.
     shared: Counters,
     /// Set after the admission was closed. Read often, written twice.
     phase: AtomicU8,
@@ -111,8 +111,8 @@ impl Core {
     pub(crate) fn new(settings: Settings, id: u64, threads: Threads) -> Self {
         let Settings { workers, isolation, carriers, capacity, hooks, leak_watch, caller_helps } =
             settings;
-        // Such tasks need what only a worker has: slots that stay, carriers, what the start hook
-        // has set up, the watch.
+        // In other pools, tasks need what only a worker has: slots that stay, carriers, what the
+        // start hook has set up, the watch.
         let caller_helps = caller_helps
             && isolation == Isolation::Reset
             && carriers.is_none()
@@ -150,17 +150,17 @@ impl Core {
     }
 
     /// Returns whether the current thread claims the tasks that it waits for: to run them, or to
-    /// end them once the pool is cancelled, as any thread does. Whoever cancels may otherwise wait,
-    /// in the drop of one task, for the next one in the queue, while the worker that would come to
-    /// it waits for the first.
+    /// end them once the pool is cancelled, as any thread does. Otherwise a thread that cancels
+    /// might wait, in the drop of one task, for the next one in the queue, while the worker that
+    /// would come to that one waits for the first.
     #[inline]
     pub(crate) fn claims_here(&self) -> bool {
         self.helps_here() || self.is_cancelled()
     }
 
     /// Returns whether the current thread runs what it waits for: because it runs a task, or
-    /// because plain threads do so in this pool. One whose slots have ended cannot: a task would
-    /// have none there.
+    /// because plain threads do so in this pool. A thread whose slots have ended cannot: a task
+    /// would have none there.
     #[inline]
     pub(crate) fn helps_here(&self) -> bool {
         current::in_task() || self.caller_helps && !frame::thread::current().is_gone()
@@ -195,8 +195,8 @@ impl Core {
         }
     }
 
-    /// Reports an error that a handle has given, and that goes no further. One that says that the
-    /// task never ran is no failure to hear of.
+    /// Reports an error that a handle has given, and that goes no further. An error that says that
+    /// the task never ran is not a failure to report.
     pub(crate) fn report_error(&self, error: TaskError) {
         if error.is_panic() || error.is_cleanup() || error.is_carrier() {
             // Relaxed: a statistic.
@@ -235,7 +235,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         if !self.is_forked() {
             // The workers left when all that was admitted was over. What is left on the queue are
-            // stale entries, of which nothing borrows.
+            // stale entries, which borrow nothing.
             return;
         }
         // What lies in the queue belongs to the parent, and may borrow from stacks that are gone.

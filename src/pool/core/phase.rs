@@ -11,13 +11,13 @@ const CLOSING: u8 = 1;
 const CANCELLED: u8 = 2;
 
 impl Core {
-    /// Returns whether nothing that was admitted is left, for good. True after the closing only.
+    /// Returns whether nothing that was admitted is left, for good. True only after the closing.
     pub(crate) fn is_quiescent(&self) -> bool {
         if !self.is_closing() {
             return false;
         }
-        // SeqCst: the phase before the hooks; `HookRun::begin` has the other half. No hook begins
-        // any more that counts, and what those that did have submitted is in the count.
+        // SeqCst: the phase before the hooks; `HookRun::begin` has the other half. No hook that
+        // counts begins any more, and what earlier ones have submitted is in the count.
         fence(Ordering::SeqCst);
         // Acquire: pairs with the Release at the end of a hook.
         if self.hook_runs.load(Ordering::Acquire) != 0 {
@@ -43,7 +43,7 @@ impl Core {
     /// futures, and there is something to wait for.
     pub(crate) fn note_wait(&self) {
         /// A task whose end was seen may not be finished yet. Whoever is about to wait can afford
-        /// to let it.
+        /// to let it finish.
         const YIELDS: u32 = 16;
         let is_busy = |_| {
             let is_busy = !self.is_idle();
@@ -91,7 +91,7 @@ impl Core {
     /// done, and the queue may be long.
     ///
     /// The drop of a task may shut the pool down as well, and so come to the next one. What would
-    /// lie too deep is left to those below, and to the workers, who have been woken.
+    /// lie too deep is left to the calls below, and to the workers, which have been woken.
     #[cold]
     fn cancel_unstarted(&self) {
         self.cancel_directed();
