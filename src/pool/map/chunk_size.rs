@@ -3,7 +3,7 @@
 //! A chunk should take long enough to make its claim negligible and short enough to balance uneven
 //! work. Nobody knows beforehand what an item costs, so a helper starts with one item and measures:
 //! the next chunk is what would have taken [`TARGET`]; at first it is what would have taken
-//! [`WORTH`], until the work has shown to be worth another helper. Where the number of items left
+//! [`WORTH`], until the work has proved to be worth another helper. Where the number of items left
 //! is known, no chunk exceeds a fair share of it, so the last chunks go down to single items
 //! (guided self-scheduling: Polychronopoulos and Kuck, 1987).
 
@@ -13,15 +13,15 @@ use crate::pool::scheduler::awake::nanos;
 
 /// How long a chunk should take.
 const TARGET: Duration = Duration::from_micros(40);
-/// Work that is not worth a share of another helper: a claim and a cache miss or two.
+/// Work that is not worth sharing with another helper: a claim and a cache miss or two.
 const TRIFLE: Duration = Duration::from_micros(1);
 /// Work after which another helper is worth its wake-up.
 const WORTH: Duration = Duration::from_micros(3);
 /// The most items between two looks whether to go on: they may turn out to take longer than those
-/// before. To items of a nanosecond such looks add some 4 %, for 64 items some 10 %, and for each
-/// item a tenth to a third.
+/// before. To items of a nanosecond such looks add some 4 %; a look every 64 items would add some
+/// 10 %, one at each item a tenth to a third.
 const BLOCK: usize = 256;
-/// By how much a chunk may exceed the one before.
+/// By what factor a chunk may exceed the one before.
 const GROWTH: usize = 16;
 
 /// What one helper has learned about the time that items take.
@@ -34,7 +34,7 @@ pub(crate) struct ChunkSize {
     /// How many items take [`TRIFLE`].
     trifle: usize,
     since: Instant,
-    /// How long the helper has worked, until it has said that it is worth another one.
+    /// How long the helper has worked, until it has said that the work is worth another one.
     worked: Option<u64>,
 }
 

@@ -14,7 +14,7 @@ use crate::pool::error::{Cause, Label};
 use crate::pool::group::{Owner, Tickets};
 use crate::pool::scheduler::current::{self, Doing};
 
-/// Why a map has no results. Those that were made are dropped, but for what it was stopped with.
+/// Why a map has no results. Those that were made are dropped, except for what it was stopped with.
 pub(crate) enum Unfinished<E> {
     /// An item stopped the others.
     Stopped(E),
@@ -112,7 +112,7 @@ where
         let Map { run, input, pieces, .. } = map;
         let (input, pieces) = (input.into_inner(), pieces.into_inner());
         *source = Some(input.source);
-        // In a forked child what the parent's helpers have claimed is nowhere.
+        // In a forked child, what the parent's helpers have claimed is lost.
         let written = || pieces.iter().map(Piece::written).sum::<usize>();
         let is_whole = || input.is_claimed && written() == input.position;
         let ended = match run.verdict.into_reason() {

@@ -36,7 +36,7 @@ struct Helper<'h, 'm, S: Source, P: Step<S::Item>> {
     map: &'h Map<'h, 'm, S, P>,
     /// Items that were claimed and not started.
     chunk: S::Chunk,
-    /// Where the results are. Those of `chunk` belong into the last one.
+    /// Where the results are. Those of `chunk` belong in the last one.
     pieces: Vec<Piece<'m, P::Out>>,
     /// What the step keeps from item to item.
     kept: P::Kept<'h>,
@@ -170,9 +170,9 @@ where
         map.input.take(&mut self.awake, self.shift, stay)
     }
 
-    /// Claims a chunk, of which each item has a place in the last piece. The items are pulled as
+    /// Claims a chunk, each item of which has a place in the last piece. The items are pulled as
     /// some of `tasks`, or `apart`: with what the map's tasks inherit, but with no carrier, since
-    /// one that cannot attach is to cost the items for which it cannot, and not the map.
+    /// one that cannot attach is to cost the items for which it cannot, not the map.
     #[inline(always)]
     fn claim(
         &mut self,
@@ -290,7 +290,7 @@ where
                 run_until_changed(map, chunk, piece, kept, carriers, &mut last)
             };
             match (context::run_several(map.run.context, &mut tasks), last) {
-                // Not before the carriers are detached: it may fail for that.
+                // Not before the carriers are detached: it may fail because of that.
                 (Ok(()), Some(Last::HasStopped)) => map.run.count_stopped(),
                 (Ok(()), _) => {}
                 // No task has failed: others had stopped the map before one began.
@@ -309,7 +309,7 @@ where
 
 /// What the slow loop asks of a helper, without its types; the fast one asks most of it, too.
 trait Slow {
-    /// Takes over what one that has left had learned.
+    /// Takes over what a helper that has left had learned.
     fn comes(&mut self) -> ChunkSize;
     /// Claims a chunk, in no frame; each pull has one of its own.
     fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure>;
@@ -318,9 +318,9 @@ trait Slow {
     /// Tells the step that a chunk is over, if it is, unless the results are in vain.
     fn end_chunk(&mut self) -> Result<(), Failure>;
     /// Returns for how long the helper stays where it is not needed, or can do nothing. An owner
-    /// does to the end: it cannot leave that to others, since there may be none.
+    /// stays to the end: it cannot leave the work to others, since there may be none.
     fn stay(&self) -> Stay;
-    /// Keeps what the helper has learned, for the one that comes in its place.
+    /// Keeps what the helper has learned for the one that comes in its place.
     fn leaves(&self, size: ChunkSize, help: Help) -> Help;
 }
 
@@ -411,8 +411,8 @@ fn outside_of_frames<E>(
     Help::Exhausted
 }
 
-/// Drops what an item has come to that could not be cleaned up: its result, as far as that is still
-/// there, and what is kept of it.
+/// Drops what is left of an item that could not be cleaned up: its result, if that is still there,
+/// and what is kept of it.
 #[cold]
 fn give_up<S, P>(out: impl Sized, kept: &mut P::Kept<'_>, error: CleanupError) -> CleanupError
 where
@@ -423,7 +423,7 @@ where
     frame::give_up(|| P::give_up(kept), error)
 }
 
-/// How far the last item has come that a helper has run with the carriers attached.
+/// How far the last item that a helper has run with the carriers attached has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Began,

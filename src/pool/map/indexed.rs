@@ -31,7 +31,7 @@ impl<'s, T: Sync> Source for &'s [T] {
     }
 }
 
-/// Consecutive integers: the first one, and which of those that follow on it.
+/// Consecutive integers: a first one, and their offsets from it.
 #[derive(Default)]
 pub(crate) struct Numbers<N> {
     first: N,

@@ -1,5 +1,5 @@
-//! What a helper of a map keeps from item to item, outside of the items' tasks, on its stack: what
-//! a reduction has come to so far, or scratch of the user's, as `map_init` has it.
+//! What a helper of a map keeps from item to item, outside of the items' tasks, on its stack: a
+//! reduction's result so far, or the user's scratch in a `map_init`.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -12,9 +12,9 @@ use super::turns::Stay;
 use crate::frame::{Failure, Framed};
 use crate::panic::{Guarded, Payload};
 
-/// How many times as long as it took to make a value a helper stays that has made it.
+/// A helper that has made a value stays for this many times as long as that took.
 const WORTH: u32 = 10;
-/// How long it stays at most.
+/// The longest that it stays.
 const LONGEST: Duration = Duration::from_millis(100);
 
 /// Keeps a value, and how to call what makes and changes it outside of the helper's frame.
@@ -57,7 +57,7 @@ pub(super) fn resume(failure: Failure) -> ! {
     }
 }
 
-/// Returns the failure of an item, also where it has unwound though nothing panicked.
+/// Returns the failure of an item, even where it has unwound though nothing panicked.
 pub(super) fn of_item(failure: Failure) -> Failure {
     match failure {
         Failure::Panic(payload) => match payload.into_inner().downcast::<Thrown>() {
@@ -70,7 +70,7 @@ pub(super) fn of_item(failure: Failure) -> Failure {
 
 /// `map_init`: each helper makes a value before its first item, and lends it to each item.
 ///
-/// Each framed for itself: the drops of both may panic, also where the map is not let in.
+/// Each is framed by itself: the drops of both may panic, even where the map is not let in.
 pub(crate) struct Lending<N, F> {
     pub(crate) init: Framed<N>,
     pub(crate) f: Framed<F>,

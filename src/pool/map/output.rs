@@ -11,8 +11,8 @@ use std::slice;
 use crate::frame::CleanupError;
 use crate::pool::isolation::Tasks;
 
-/// The most memory that is reserved because an input may have as many items: untouched, it costs
-/// addresses only. What an input has at least is reserved in any case.
+/// The most memory that is reserved because an input may have that many items: untouched, it costs
+/// only addresses. Room for the items that an input has at least is reserved in any case.
 const RESERVED_BYTES: usize = 64 << 20;
 
 /// Places for the results of one chunk.
@@ -121,8 +121,8 @@ impl<R> Places<'_, R> {
 
 /// Puts a piece with others, of one helper or of all.
 ///
-/// Of those whose results have no size, full ones become one: they need no memory, so nothing is
-/// kept for the chunks of a map without results, however many there are.
+/// Full ones whose results have no size become one: they need no memory, so nothing is kept for the
+/// chunks of a map without results, however many there are.
 pub(crate) fn put<'m, R>(pieces: &mut Vec<Piece<'m, R>>, piece: Piece<'m, R>) {
     if size_of::<R>() == 0 {
         if let [.., one, other] = &mut pieces[..] {
@@ -137,8 +137,8 @@ pub(crate) fn put<'m, R>(pieces: &mut Vec<Piece<'m, R>>, piece: Piece<'m, R>) {
     pieces.push(piece);
 }
 
-/// Runs `map` with the spare places of `results`, which is empty; what it returns are all the
-/// pieces that it has carved off, fully written, and none that it has not.
+/// Runs `map` with the spare places of `results`, which is empty. `map` returns all the pieces that
+/// it has carved off, fully written, and no others.
 ///
 /// # Panics
 ///
@@ -167,7 +167,7 @@ pub(crate) fn collect<R, E>(
 /// # Panics
 ///
 /// Panics as [`collect`] does.
-// Compiled once for a type of results, whatever the maps are that make them; so is `append`.
+// Compiled once for each type of results, whichever maps make them; so is `append`.
 #[expect(unsafe_code, reason = "takes over results that were written to places")]
 #[inline(never)]
 fn put_in_order<R>(mut pieces: Vec<Piece<'_, R>>, begin: *const R) -> (usize, Vec<Box<[R]>>) {
@@ -207,8 +207,8 @@ fn append<R>(results: &mut Vec<R>, beyond: Vec<Box<[R]>>) {
     }
 }
 
-/// Sorts the numbers of pieces by their positions. (To sort the pieces themselves would be a sort
-/// for each type of results: an eighth of what a map compiles.)
+/// Sorts the numbers of pieces by their positions. (To sort the pieces themselves would take a sort
+/// for each type of results: an eighth of what is compiled for a map.)
 #[cold]
 fn in_order(mut pieces: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     pieces.sort_unstable_by_key(|(_, base)| *base);
@@ -216,8 +216,8 @@ fn in_order(mut pieces: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
 }
 
 /// Makes a vector with room for as many results as there may be, if that is not excessive, or else
-/// as there will be. An input that promises more than there is memory gets none; `Err`: and that
-/// was no mere promise.
+/// for as many as there will be. An input that promises more than there is memory for gets no room;
+/// if it is exact, that is an error.
 pub(crate) fn reserve<R>(
     (least, most): (usize, Option<usize>),
     is_exact: bool,
@@ -245,11 +245,11 @@ pub(crate) enum Stop<R, E> {
 /// A task that touches no slot costs a load and a branch ([`Tasks::is_clean`]), or nothing, for
 /// three reasons. The loop is not inlined: a parameter that is a unique reference is known not to
 /// overlap with anything else, so a result that is stored cannot have changed whether the task is
-/// clean. It leaves to another loop at the first task that is not, and asks before the first item
-/// as well: where nothing in it writes to the engine's state, since the optimiser can see through
-/// `f`, the answer is known then, and no item asks again. And it has nothing else to do: what it
-/// changes from item to item has to stay in registers across the call of `f`, of which there are
-/// six.
+/// clean. It gives way to another loop at the first task that is not clean, and asks before the
+/// first item as well: where the optimiser can see through `f`, and nothing in it writes to the
+/// engine's state, the answer is then known, and no item asks again. And it has nothing else to do:
+/// what it changes from item to item has to stay in the six registers that keep their values across
+/// the call of `f`.
 #[inline(never)]
 fn fill<I: Iterator + Default, T: Tasks, R, E>(
     places: &mut [MaybeUninit<R>],
@@ -258,7 +258,7 @@ fn fill<I: Iterator + Default, T: Tasks, R, E>(
     mut f: impl FnMut(I::Item, &mut T) -> ControlFlow<E, R>,
     written: &mut usize,
 ) -> Option<Stop<R, E>> {
-    /// How far the loop is; its drop says so, also while unwinding.
+    /// How far the loop has come; its drop records that, also while unwinding.
     struct Progress<'p, I: Default, R> {
         left: I,
         /// Those that are not written yet. An iterator, so that they take two registers.

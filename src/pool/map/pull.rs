@@ -43,7 +43,7 @@ impl Pull<'_> {
         let isolation = self.core.isolation;
         let called = self.core.watched(self.label, None, || isolation.call(context, pull));
         if called.is_err() && !pull.is_over() {
-            // It has pulled an item, and fails for what it has leaked.
+            // It has pulled an item, and fails because of what it has leaked.
             self.core.call_contained(&mut || pull.give_up(), self.label);
         }
         called

@@ -84,7 +84,7 @@ impl<T> Drop for Buffer<'_, T> {
     }
 }
 
-/// Calls [`pull_all`] for tasks of this kind: asked once, and not for each item.
+/// Calls [`pull_all`] for tasks of this kind: asked once, not for each item.
 #[inline(always)]
 fn pull_as<I: Iterator>(
     from: &mut Option<I>,
@@ -106,8 +106,8 @@ fn pull_as<I: Iterator>(
 /// Pulls items into `places` until they are full, there are no more or the map is over, each call
 /// one of `tasks`, and adds how many there were to `count`, also when a pull fails or unwinds.
 ///
-/// As fast as it is for the same reasons as `fill` in `output.rs`; and the iterator is moved out of
-/// its place meanwhile, so that what a simple one consists of stays in registers, too.
+/// It is fast for the same reasons as `fill` in `output.rs`; and the iterator is moved out of its
+/// place meanwhile, so that the parts of a simple one stay in registers, too.
 #[inline(never)]
 fn pull_all<I: Iterator>(
     from: &mut Option<I>,
@@ -117,7 +117,7 @@ fn pull_all<I: Iterator>(
     pull: &Pull<'_>,
     next: impl Fn(&mut I) -> Result<Option<I::Item>, Failure>,
 ) -> Result<(), Failure> {
-    /// How far the loop is; its drop says so, also while unwinding.
+    /// How far the loop has come; its drop records that, also while unwinding.
     struct Progress<'p, I> {
         items: Option<I>,
         done: usize,

@@ -68,7 +68,7 @@ impl<'p, N, R> Reduction<'p, N, R> {
         seam::lock_unless(&self.parts, || self.core.is_forked())
     }
 
-    /// Takes out a neighbour of the part `at`, which is extended by it, or leaves `part` with the
+    /// Takes out a neighbour of the part at `at`, and extends `at` by it; or leaves `part` with the
     /// others.
     fn pair(&self, at: &mut Range<usize>, part: R) -> Option<(R, R)> {
         let Some(mut parts) = self.lock() else {

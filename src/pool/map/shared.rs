@@ -73,7 +73,7 @@ where
     pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
         let Run { core, label, .. } = self.run;
         let Some(mut kept) = seam::lock_unless(&self.pieces, || core.is_forked()) else {
-            // A helper of the parent's has the lock. The map fails for want of what it has.
+            // A helper of the parent's has the lock. The map fails for lack of what it has.
             let results = pieces.iter_mut().flat_map(Piece::take_results);
             return results.for_each(|result| P::discard(result, core, label));
         };
@@ -86,7 +86,7 @@ where
 }
 
 impl<'e, E> Run<'e, E> {
-    /// Begins one with at most `helpers` helpers.
+    /// Begins a map with at most `helpers` helpers.
     pub(super) fn new(
         core: &'e Core,
         context: &'e Context,
@@ -101,7 +101,7 @@ impl<'e, E> Run<'e, E> {
         OnTop { isolation: self.core.isolation, context: self.context }
     }
 
-    /// Stops the map, unless something else has already that takes precedence.
+    /// Stops the map, unless something that takes precedence has done so already.
     pub(super) fn stop(&self, reason: StopReason<E>) {
         match self.verdict.stop(reason, || self.core.is_forked()) {
             StopReason::None | StopReason::Cancelled => {}
@@ -149,8 +149,8 @@ impl<'e, E> Run<'e, E> {
         self.stop(StopReason::Cancelled);
     }
 
-    /// Returns what a helper that comes is to know: what one before it knew that has left, as no
-    /// owner does.
+    /// Returns what a helper that comes is to know: what an earlier one that has left knew, or
+    /// nothing if it is the owner, which never leaves.
     pub(super) fn learned(&self, shift: &dyn Shift) -> (ChunkSize, Awake) {
         let kept =
             if shift.is_owner() { None } else { self.lock_learned().and_then(|mut it| it.pop()) };

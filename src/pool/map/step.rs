@@ -36,8 +36,8 @@ pub(crate) trait Step<In>: Sync {
         calls: &mut impl Calls,
     ) -> ControlFlow<Self::Stop, Self::Out>;
 
-    /// Returns for how long a helper stays where others wait for its thread, or it for its turn:
-    /// what it keeps is lost if it leaves.
+    /// Returns for how long a helper stays where others wait for its thread, or it waits for its
+    /// turn: what it keeps is lost if it leaves.
     fn stay(kept: &Self::Kept<'_>) -> Stay {
         let _nothing = kept;
         Stay::NotAtAll
@@ -55,12 +55,12 @@ pub(crate) trait Step<In>: Sync {
         let _nothing = kept;
     }
 
-    /// Drops the result of an item of a map that has none itself, contained.
+    /// Drops the result of an item whose map has none itself, contained.
     fn discard(out: Self::Out, core: &Core, label: &Label) {
         core.drop_contained(out, label);
     }
 
-    /// Drops what the user gave, each for itself, and tells `ended` how.
+    /// Drops what the user gave, each by itself, and tells `ended` how that went.
     fn end(self, ended: &mut dyn FnMut(Result<(), Failure>))
     where
         Self: Sized,

@@ -7,15 +7,16 @@
 //!
 //! Invariants:
 //!
-//! 1. Who has set `TAKEN` has the turn, until it unsets it. The state is touched within a turn
-//!    only.
+//! 1. Whoever has set `TAKEN` has the turn, until it unsets it. The state is touched only within a
+//!    turn.
 //! 2. The other bits count those who wait, asleep or away; both change under one lock.
 //! 3. *A free turn is not left to those who wait.* Whoever ends a turn takes one of them off the
 //!    list, if there is one, and wakes it, or calls a helper in its place. One that was woken tries
-//!    for the turn, and if somebody else has got in first, that one's end wakes the next. One that
-//!    is to run a visit instead takes itself off, or passes the wake-up on if somebody else has
-//!    done so. Since the turn and the count share a word, an end comes either after an entry, and
-//!    sees it, or before, and the last try, which follows on the entry, finds the turn free.
+//!    for the turn, and if somebody else has got in first, the end of that turn wakes the next. One
+//!    that is to run a visit instead takes itself off the list, or passes the wake-up on if
+//!    somebody else has taken it off. Since the turn and the count share a word, an end comes
+//!    either after an entry, and sees it, or before, and the last try, which follows the entry,
+//!    finds the turn free.
 //! 4. *Sleepers come first.* A helper that was called comes when its worker has time, and until
 //!    then nobody would wake them.
 
@@ -37,14 +38,14 @@ const WAITS: usize = 2;
 const LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 
 /// For how long a helper yields before it leaves or goes to sleep. A turn at a quick iterator takes
-/// a microsecond or two, to be called back fifty; one at a slow iterator teaches the helper not to
-/// wait.
+/// a microsecond or two, being called back takes fifty; one at a slow iterator teaches the helper
+/// not to wait.
 const AWAKE: Duration = Duration::from_micros(20);
 
 /// How often a helper looks whether it is still to stay, if nobody wakes it.
 const LOOKS_AGAIN: Duration = Duration::from_millis(10);
 
-/// For how long a helper stays that has nothing to do.
+/// For how long a helper that has nothing to do stays.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stay {
     ToTheEnd,
@@ -54,7 +55,7 @@ pub(crate) enum Stay {
 }
 
 impl Stay {
-    /// Returns whether it is over for one whose thread others need.
+    /// Returns whether the stay is over for a helper whose thread others need.
     pub(crate) fn has_passed(self) -> bool {
         match self {
             Self::ToTheEnd => false,
@@ -63,12 +64,12 @@ impl Stay {
         }
     }
 
-    /// Returns whether it is over for one that waits for its turn.
+    /// Returns whether the stay is over for a helper that waits for its turn.
     fn has_passed_in(self, shift: &dyn Shift) -> bool {
         self.has_passed() && (matches!(self, Self::NotAtAll) || shift.must_give_way())
     }
 
-    /// Parks until it is to be asked again whether it is over, at most.
+    /// Parks, at most until it is to be asked again whether the stay is over.
     fn park(self) {
         match self {
             Self::Until(end) => {
@@ -101,8 +102,8 @@ enum Next {
     Away,
 }
 
-/// On lines of its own: those who wait read it again and again, while whoever has the turn writes
-/// to the state.
+/// On cache lines of its own: those who wait read it again and again, while whoever has the turn
+/// writes to the state.
 #[repr(align(128))]
 struct Word(AtomicUsize);
 
@@ -111,7 +112,7 @@ struct Word(AtomicUsize);
 // there, as `T` is `Send`. What it was before is visible: see `try_take`.
 unsafe impl<T: Send> Sync for Turns<T> {}
 
-/// The turn of one helper. Its end, also while unwinding, wakes or calls one for the next.
+/// The turn of one helper. Its end, also while unwinding, wakes or calls a helper for the next.
 pub(crate) struct Turn<'t, T> {
     turns: &'t Turns<T>,
     shift: &'t dyn Shift,
@@ -193,7 +194,8 @@ impl<T> Turns<T> {
         let me = seam::current();
         while !stay.has_passed_in(shift) {
             if shift.is_forked() {
-                // Who has the turn is the parent's, and so is the list, perhaps in a change.
+                // Whoever has the turn is the parent's, and so is the list, perhaps in the middle
+                // of a change.
                 return None;
             }
             self.enlist(|waiting| waiting.asleep.push(me.clone()));
@@ -252,7 +254,7 @@ impl<T> Turns<T> {
         self.strike(found).is_some()
     }
 
-    /// Wakes or calls one for the next turn.
+    /// Wakes or calls a helper for the next turn.
     #[cold]
     fn call_next(&self, shift: &dyn Shift) {
         if shift.is_forked() {
