@@ -21,8 +21,8 @@ struct Broadcast<'b, F, R> {
     verdict: Mutex<Option<Cause>>,
 }
 
-/// Runs `f` once on every worker; the results in the order of the workers, or why there are none.
-/// Never unwinds. A panic in the drop of what the user gave is a failure of the broadcast.
+/// Runs `f` once on every worker; returns the results in the order of the workers, or why there are
+/// none. Never unwinds. A panic in the drop of what the user gave is a failure of the broadcast.
 pub(crate) fn run<F, R>(core: &Core, context: Context, label: &Label, f: F) -> Result<Vec<R>, Cause>
 where
     F: Fn() -> R + Sync,

@@ -33,7 +33,7 @@ impl HelperLatch {
         Self { word: AtomicU64::new(tickets as u64 * QUEUED) }
     }
 
-    /// Lets the owner in itself, which it does before it closes the latch.
+    /// Lets the owner itself in, which comes before it closes the latch.
     pub(crate) fn enter_as_owner(&self) {
         // Relaxed: the owner reads nothing on the strength of it.
         self.word.fetch_add(INSIDE, Ordering::Relaxed);

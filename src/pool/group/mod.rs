@@ -159,7 +159,7 @@ impl Group<Tickets> {
         }
     }
 
-    /// Called inside, or by the owner, where tickets came on the queue of a cancelled pool.
+    /// Called inside, or by the owner, where tickets were put on the queue of a cancelled pool.
     fn cancel_on_queue(&self, core: &Core) {
         let _nothing_starts = self.cancel_body();
         core.mark_stale(self.latch.close());
@@ -172,7 +172,7 @@ impl Group<Tickets> {
         }
     }
 
-    /// Puts the tickets on the queue that were held back, once.
+    /// Puts the tickets that were held back on the queue, once.
     fn offer_rest(self: &Arc<Self>, core: &Core) {
         // Relaxed: only the number matters.
         self.offer(core, self.kind.rest.swap(0, Ordering::Relaxed));
@@ -203,10 +203,10 @@ impl Shift for TicketShift<'_> {
     }
 }
 
-/// The shift of an owner that works on its own group. It works to the end: it cannot leave that to
-/// others, since with one worker there are none.
+/// The shift of an owner that works on its own group. It works to the end: it cannot leave the work
+/// to others, since with one worker there are none.
 ///
-/// The group is made when others are called. So work that is over before that costs nothing of it.
+/// The group is made when others are called. So work that is over before then does not pay for it.
 struct OwnerShift<'b> {
     core: &'b Core,
     body: &'b dyn Body,
@@ -266,8 +266,8 @@ impl Stale for Group<Tickets> {
 /// Helpers visit, by way of the workers' inboxes: all of them enter, so the last one closes the
 /// latch.
 ///
-/// They are cancelled as a whole: visits may wait for one another, so none may be missing of those
-/// that the others expect.
+/// They are cancelled as a whole: visits may wait for one another, so none that the others expect
+/// may be missing.
 pub(crate) struct Visits {
     /// Whether a visit has begun, or all of them are cancelled.
     fate: AtomicU8,
@@ -362,7 +362,7 @@ impl<'b> Owner<'b, Tickets> {
 
     /// Offers the body to the workers, and waits.
     ///
-    /// A thread that stays awake for a moment anyway offers one ticket at first: to wake a worker
+    /// A thread that stays awake for a moment anyway offers one ticket at first: waking a worker
     /// for a map that is over before it comes costs more than such a map. The others follow as soon
     /// as the first helper sees that it is worth it, or when that moment is over (the first item
     /// may take long).
