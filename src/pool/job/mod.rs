@@ -1,7 +1,7 @@
 //! A submitted task: one allocation that the queue and the handle share.
 //!
-//! What depends on the task's types is little: its closure becomes its result, and both are dropped
-//! somewhere. Everything else is compiled once, and not for each closure that is submitted.
+//! Little depends on the task's types: its closure becomes its result, and both are dropped
+//! somewhere. Everything else is compiled once, not for each closure that is submitted.
 
 #[cfg(all(loom, test))]
 mod model;
@@ -72,8 +72,8 @@ struct Claimed<'j, 'c> {
     context: Context,
     /// Whether the job was to be cancelled by whoever claims it.
     is_unwanted: bool,
-    /// Where the activity lies, which lasts until the end is published. (Returned, it would be
-    /// moved several times, which took a tenth of the time of an empty task.)
+    /// Where the activity lies, which lasts until the end is published. (If it were returned, it
+    /// would be moved several times, which took a tenth of the time of an empty task.)
     activity: &'j mut Option<Activity<'c>>,
 }
 
@@ -102,11 +102,11 @@ impl<'c> Claimed<'_, 'c> {
         };
         tally.add(|c| &c.running, 1);
         *self.activity = Some(Activity::begin(core, tally, Doing::TASK));
-        // After the mark: whom it wakes is user code.
+        // After the mark, since whom it wakes is user code.
         core.give_place_back();
         let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
         if ended.is_err() && !task.is_over() {
-            // It has a result, and fails for what it has leaked.
+            // It has a result, and fails because of what it has leaked.
             core.call_contained(&mut || task.give_up(), self.label);
         }
         if !self.context.is_empty() {
@@ -134,7 +134,7 @@ impl<'c> Claimed<'_, 'c> {
         // The drop may open a scope, which ends its tasks in turn, and so on. (Whoever else ends
         // one has looked at the depth, or has a stack of its own.)
         let leaks = matches!(how, How::Inline | How::Here) && !current::may_end();
-        // The drops are user code, and so is what hears of the end.
+        // The drops are user code, and so is what is told of the end.
         let tally = core.tally();
         *self.activity = Some(Activity::begin(core, tally, Doing::DROP));
         core.give_place_back();
@@ -333,8 +333,8 @@ where
     fn claim(&self, core: &Core, how: How<'_>) -> bool {
         let Some(((closure, context), promise)) = self.cell.claim() else { return false };
         let is_unwanted = promise.is_unwanted;
-        // What has the task's types, and the activity, are gone before `over`. (By a block, since
-        // `drop(activity)` would move it first.)
+        // What has the task's types is gone before `over`, and so is the activity. (By a block,
+        // since `drop(activity)` would move it first.)
         {
             let mut task = Once::Closure(closure);
             let mut activity = None;
@@ -391,7 +391,7 @@ where
     }
 }
 
-/// Returns what a handle hears of a job that has failed.
+/// Returns what a handle is told of a job that has failed.
 #[cold]
 fn seen(label: &dyn Labelled, end: &dyn End, cause: Cause) -> TaskError {
     if !matches!(cause, Cause::CancelledByHandle) {

@@ -46,7 +46,7 @@ const CANCELLED: u64 = 1 << 5;
 /// The task's number begins above the flags.
 const NUMBER: u32 = 8;
 
-/// What a job holds. Which of the two it is, if any, says invariant 2.
+/// What a job holds. Invariant 2 says which of the two it is, if any.
 union Body<W, O> {
     work: ManuallyDrop<W>,
     outcome: ManuallyDrop<O>,
@@ -142,7 +142,7 @@ impl State {
     }
 
     /// `None` if a thread of the parent process held the lock when this one was forked: then nobody
-    /// tells anybody any more.
+    /// is told any more.
     fn lock(
         &self,
         is_forked: impl FnOnce() -> bool,
@@ -178,8 +178,8 @@ impl State {
         self.lock(is_forked)?.take()
     }
 
-    /// Leaves a consumer beside the waiters that are there: several may wait for any of jobs that
-    /// they share. Returns whether the job is not done yet.
+    /// Leaves a consumer beside the waiters that are there: several may wait for jobs that they
+    /// share. Returns whether the job is not done yet.
     pub(crate) fn register_beside(
         &self,
         queue: &Arc<CompletionQueue>,
@@ -196,7 +196,7 @@ impl State {
         true
     }
 
-    /// Takes a consumer out again that was left beside others. Drops nothing of the user's.
+    /// Takes out a consumer that was left beside others. Drops nothing of the user's.
     pub(crate) fn unregister(
         &self,
         queue: &Arc<CompletionQueue>,
@@ -232,8 +232,8 @@ impl<W, O> JobCell<W, O> {
         }
     }
 
-    /// Claims the job, to run it or to cancel it: moves its work out. `None` if somebody else did
-    /// before.
+    /// Claims the job, to run it or to cancel it: moves its work out. Returns `None` if somebody
+    /// else did so before.
     #[inline]
     #[expect(unsafe_code, reason = "moves the work out of the shared body")]
     pub(crate) fn claim(&self) -> Option<(W, Promise<'_, W, O>)> {
