@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::sync::seam::Mutex;
 
-/// Allows at most so many renewals in any stretch of time of a given length.
+/// Allows at most a given number of renewals in any stretch of time of a given length.
 #[derive(Debug)]
 pub(crate) struct Budget {
     at_most: usize,
     per: Duration,
-    /// When the renewals were that still count, oldest first.
+    /// When the renewals that still count were, oldest first.
     recent: Mutex<VecDeque<Instant>>,
 }
 

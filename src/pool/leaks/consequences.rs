@@ -28,7 +28,7 @@ impl Core {
 
     /// Runs a task that does nothing, with the carriers that every task has. What they adopt, and
     /// what a frame needs, comes to life at the first touch, which would be put down to the first
-    /// task; and a fresh worker would be replaced for it at once.
+    /// task; and a fresh worker would be replaced at once because of it.
     fn touch_what_is_there_anyway(&self, index: usize) {
         // What a task's first slot needs. An error means that the thread is ending.
         let _ending = frame::thread_end::register(frame::thread::current());
@@ -97,7 +97,7 @@ impl Core {
         }
     }
 
-    /// Returns the report of a task that has to fail for it.
+    /// Returns the report if the task has to fail because of it.
     fn call_watched(
         &self,
         watch: Watch<'_>,

@@ -56,8 +56,8 @@ pub(super) enum Finding {
 }
 
 impl Drop for LeakWatch {
-    /// Never unwinds, and in no task: the sentinel's callback is user code, and a pool may end on
-    /// any thread.
+    /// Never unwinds, and runs in no task: the sentinel's callback is user code, and a pool may end
+    /// on any thread.
     fn drop(&mut self) {
         frame::discard(self.0.take());
     }
@@ -105,7 +105,7 @@ impl Config {
 
     /// Sees to it that what runs on this thread from now on is watched.
     ///
-    /// An error means that it will be as soon as that is possible.
+    /// An error means that it will be watched as soon as that is possible.
     pub(super) fn begin(&self) -> Result<(), Unsupported> {
         if self.renews_always() {
             put_back(Mode::RenewAlways);
@@ -126,8 +126,8 @@ impl Config {
         }
     }
 
-    /// Begins a watch, unless this is no worker of that pool, or something is watched already, or a
-    /// hook of the worker runs.
+    /// Begins a watch, unless this is not a worker of that pool, or something is watched already,
+    /// or a hook of the worker runs.
     pub(super) fn take_up(&self, pool: u64) -> Option<Watch<'_>> {
         let worker = current::serves_in(pool)?;
         Some(Watch { config: self, worker, mode: take_out()? })
