@@ -354,7 +354,7 @@ fn wait(job: &dyn AnyJob, core: &Core) -> Result<(), TaskError> {
 /// waited for.
 fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), Cause>> {
     let state = job.state();
-    // Not as a wait would: a plain thread that polls has other futures to get on with, also in a
+    // Not as a wait would: a plain thread that polls has other futures to get on with, even in a
     // pool in which callers help.
     let claims = current::in_task() || core.is_cancelled();
     if !state.is_done() && claims && job.run_inline(core).is_err() {

@@ -322,7 +322,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.enumerate())
     }
 
-    /// Keeps every `step`-th item. Those in between are made all the same.
+    /// Keeps every `step`-th item. Those in between are still made.
     ///
     /// # Panics
     ///
@@ -341,7 +341,7 @@ impl<I: IndexedParallelIterator> Isolated<I> {
         self.adapt(|base, _| base.step_by(step))
     }
 
-    /// Leaves out the first `n` items. Rayon makes them all the same.
+    /// Leaves out the first `n` items. Rayon still makes them.
     ///
     /// # Examples
     ///

@@ -200,7 +200,7 @@ shapes! {
     step<A>(item: A);
     /// A look at one item.
     look<A>(item: &A);
-    /// A change of one item in its place.
+    /// A change of one item in place.
     change<A>(item: &mut A);
     /// A step of a fold, or a reduction.
     merge<A, B>(left: A, right: B);

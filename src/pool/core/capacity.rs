@@ -212,7 +212,7 @@ impl Core {
     ) -> Poll<Result<(), Refused>> {
         let capacity = match &self.capacity {
             Some(capacity) if !current::is_let_through() && !self.is_closed_here() => capacity,
-            // At once, also out of the line: a task would wait there for itself.
+            // Answered at once, even for one in the line: a task would wait there for itself.
             _ => {
                 *line = None;
                 return Poll::Ready(self.try_reserve());

@@ -74,7 +74,7 @@ struct ToTheEnd;
 
 impl Shift for ToTheEnd {}
 
-/// What a helper says when it stops.
+/// What a helper reports when it stops.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Help {

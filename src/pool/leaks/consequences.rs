@@ -60,7 +60,7 @@ impl Core {
         }
     }
 
-    /// Runs user code that is no part of a task, and the tasks that it waits for, without a watch.
+    /// Runs user code that is not part of a task, and the tasks that it waits for, without a watch.
     /// It must not unwind.
     pub(crate) fn unwatched(&self, f: impl FnOnce()) {
         match self.leak_watch.config() {

@@ -279,8 +279,8 @@ where
         }
     }
 
-    /// Runs a chunk with the carriers attached, anew whenever an item has left something that they
-    /// have to take away.
+    /// Runs a chunk with the carriers attached, and attaches them anew whenever an item has left
+    /// something that they have to take away.
     fn run_attached(&mut self) {
         let Self { map, chunk, pieces, kept, failures, .. } = self;
         let Some(piece) = pieces.last_mut() else { return };

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_millis(100);
 pub(crate) struct Kept<'c, T> {
     pub(super) on_top: OnTop<'c>,
     pub(super) value: Option<T>,
-    /// Until when the helper is to stay, since it would have to make it anew.
+    /// Until when the helper is to stay, since it would have to make the value anew.
     stays_until: Option<Instant>,
 }
 

@@ -5,7 +5,7 @@
 //! have lately come in quick succession: what comes within [`QUICK`] of the last one finds the
 //! thread awake, what comes once a millisecond finds it parked.
 //!
-//! | who waits | in quick succession | else |
+//! | who waits | in quick succession | otherwise |
 //! |---|---|---|
 //! | a worker, for work | up to [`QUICK`] | not at all |
 //! | whoever waits for a result | up to [`RESULT`] | a [`GLANCE`] |

@@ -41,7 +41,8 @@ impl CompletionQueue {
         self.state.lock().is_none_or(|state| state.done.is_empty())
     }
 
-    /// Returns the number of a job that is done; else the next completion will unpark the thread.
+    /// Returns the number of a job that is done; otherwise the next completion will unpark the
+    /// thread.
     pub(crate) fn pop_or_register(&self, thread: impl FnOnce() -> Thread) -> Option<usize> {
         let mut state = self.state.lock()?;
         let number = state.done.pop_front();

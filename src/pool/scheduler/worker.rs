@@ -7,7 +7,7 @@
 //! | stopping | `on_worker_stop` | as a hook | as a task |
 //! | ending | worker-locals, thread-local destructors | past a full queue | see below |
 //!
-//! A hook submits as a task does if the pool was open when it began; else it is refused.
+//! A hook submits as a task does if the pool was open when it began; otherwise it is refused.
 //!
 //! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what
 //! it waits for and what is directed to it, whatever it does. That holds for the panic hook, too,
