@@ -1,4 +1,4 @@
-//! The pool. A task's way through it is told in `docs/engine.md`.
+//! The pool. `docs/engine.md` describes a task's way through it.
 
 mod builder;
 mod cancel_on_drop;

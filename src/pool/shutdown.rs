@@ -135,7 +135,7 @@ impl Pool {
     /// Closes the pool and cancels what has not started, without waiting; the last handle does not
     /// wait either. What is cancelled is dropped here and now. Works anywhere, on the pool's own
     /// workers too. (If the drop of each cancelled task calls this as well, those that lie too deep
-    /// for one thread are dropped by the calls below it on the stack, or by a worker.)
+    /// for one thread are dropped by the calls below on the stack, or by a worker.)
     ///
     /// # Examples
     ///
