@@ -12,7 +12,7 @@ use crate::frame::permanent::{self, Key};
 use crate::frame::snapshot::{Borrowed, Copied, Inheritance};
 use crate::frame::thread::{self, Thread};
 
-/// What a `task_local!` declaration says, in a `static` whose address is the slot's identity.
+/// A `task_local!` declaration, in a `static` whose address is the slot's identity.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Declaration<T: 'static> {

@@ -14,12 +14,12 @@ pub(super) enum Reason {
     /// A worker-local that the same task is using.
     Leased,
     Recursive,
-    /// It would be made on top of so many worker-locals' initialisers, perhaps its own.
+    /// The initialiser would run on top of this many others of worker-locals, perhaps its own.
     TooDeep(u32),
     Init(InitError),
 }
 
-/// What an initialiser that can fail has returned.
+/// The error of an initialiser that can fail.
 #[derive(Clone)]
 pub(super) struct InitError(Arc<RenderedCause>);
 
@@ -37,7 +37,7 @@ impl PartialEq for InitError {
 
 impl Eq for InitError {}
 
-/// A slot could not be used: it says which one, and why.
+/// A slot could not be used. The error names the slot and the reason.
 ///
 /// # Examples
 ///
@@ -51,7 +51,7 @@ impl Eq for InitError {}
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessError {
-    /// In a box, so that an access that goes well returns in registers.
+    /// Boxed, so that a successful access returns in registers.
     refusal: Box<Refusal>,
 }
 
@@ -67,8 +67,8 @@ impl AccessError {
         Self { refusal: Box::new(Refusal { slot, reason }) }
     }
 
-    /// Returns the path of the slot, or the type and place of birth of an
-    /// [`OwnedLocal`](crate::OwnedLocal).
+    /// Returns the path of the slot or, for an [`OwnedLocal`](crate::OwnedLocal), its type and
+    /// where it was made.
     ///
     /// # Examples
     ///
@@ -116,7 +116,7 @@ impl AccessError {
         matches!(self.refusal.reason, Reason::Borrowed | Reason::BorrowedMut | Reason::Leased)
     }
 
-    /// Returns whether an initialiser that can fail has failed. Its error is the
+    /// Returns whether a fallible initialiser has failed. Its error is the
     /// [`source`](Error::source).
     ///
     /// # Examples
@@ -176,7 +176,7 @@ impl fmt::Display for AccessError {
     }
 }
 
-/// Returns the usual cause where rayon runs closures: the borrow is not in their own code.
+/// Returns the usual cause on a rayon thread: the borrow is not in the closure's own code.
 fn rayon_hint() -> &'static str {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {
@@ -197,7 +197,7 @@ impl Error for AccessError {
     }
 }
 
-/// A value could not be put into a slot. It is handed back.
+/// A value could not be put into a slot. The error hands it back.
 ///
 /// # Examples
 ///

@@ -1,5 +1,4 @@
-//! How one slot's value gets from the submitter to the task: the policy that `task_local!`
-//! declares.
+//! How a slot's value gets from the submitter to the task: the policy that `task_local!` declares.
 //!
 //! A snapshot keeps one shared clone per slot, made at capture on the submitting thread. A task
 //! that touches the slot makes its own value from that, on its own thread: another clone, or what
@@ -16,12 +15,12 @@ use crate::frame::snapshot::Copied;
 pub struct Inherit<T> {
     clone: fn(&T) -> T,
     share: fn(T) -> Copied,
-    /// What makes a task's value, if that is not `clone`.
+    /// What makes a task's value, if not `clone`.
     derive: Option<fn(&T) -> T>,
 }
 
-/// What several tasks can be made from at once: everything that is `Sync`. For an error that says
-/// what to do with a `Cell`.
+/// What several tasks can be made from at once: everything that is `Sync`. The trait exists for an
+/// error message that says what to do with a `Cell`.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be inherited: several tasks are made from it at once, so it has to \
@@ -35,7 +34,7 @@ pub trait SharedValue: Sync {}
 #[diagnostic::do_not_recommend]
 impl<T: Sync> SharedValue for T {}
 
-// The bounds are on the functions, so that the compiler names the one which a slot's type lacks.
+// The bounds are on the functions so that the compiler names the one that a slot's type lacks.
 impl<T: 'static> Inherit<T> {
     /// Returns the policy of `#[inherit]`.
     pub const fn by_clone() -> Self
@@ -69,7 +68,8 @@ impl<T> Inherit<T> {
         (self.share)(value)
     }
 
-    /// Returns a task's own value. A value that was given and not captured is not derived again.
+    /// Returns a task's own value. A value that was given rather than captured is not derived
+    /// again.
     pub(super) fn make(&self, copied: &T, is_given: bool) -> T {
         match self.derive {
             Some(derive) if !is_given => derive(copied),

@@ -1,4 +1,4 @@
-//! The instances of worker-locals: where they wait between leases, and when they end.
+//! The instances of worker-locals: where they are kept between leases, and when they end.
 //!
 //! A task that uses a worker-local leases an instance, which is an ordinary slot value whose `Drop`
 //! gives it back. So two tasks that are open on one thread never share one, and the engine's rules
@@ -15,7 +15,7 @@ use crate::context::make_for_nobody;
 use crate::frame::{self, Failure, thread};
 use crate::panic::{Drops, Payload};
 
-/// Instances that wait while the worker's own is leased.
+/// How many instances wait while the worker's own is leased.
 const SPARES: usize = 1;
 
 /// How many initialisers may run on one thread, one on top of the other.
@@ -25,10 +25,10 @@ const MOST_MAKING: u32 = 32;
 #[derive(Debug)]
 struct Leases<T> {
     waiting: Vec<T>,
-    /// How many are leased. The last one to come back is the worker's own, which the outermost task
-    /// had, and it is the first one to be leased again.
+    /// How many are leased. The last to come back is the worker's own, which the outermost task
+    /// had; it is also the first to be leased again.
     leased: usize,
-    /// How deep the frame is of the initialiser that is running, the innermost of several.
+    /// The frame depth of the initialiser that is running, of several the innermost.
     making_at: Option<u32>,
 }
 
@@ -58,14 +58,14 @@ impl<T> Instances<T> {
         }
     }
 
-    /// Returns those of a thread on which none are kept.
+    /// Returns the instances of a thread on which none are kept.
     pub(super) fn ended() -> Self {
         Self { waiting: Arc::new(Mutex::new(None)) }
     }
 
     /// Leases the instance that was used last, or a new one.
     ///
-    /// `init` runs as if for nobody: what it makes stays for the tasks of others.
+    /// `init` runs as if for nobody, since what it makes is kept for others' tasks.
     pub(super) fn lease(
         &self,
         init: impl FnOnce() -> Result<T, Reason>,
@@ -85,8 +85,9 @@ impl<T> Instances<T> {
         let depth = || thread::current().depth();
         let outer = self.waiting.lock().as_ref().and_then(|all| all.making_at);
         let making = MAKING.get();
-        // It runs as a task of its own, which would find no value and make one in turn. A task on
-        // top of it, while it waits, has a right to one; but that may begin another, and so on.
+        // The initialiser runs as a task of its own: using the worker-local, it would find no
+        // instance and make one in turn. A task on top of it, while it waits, may have an instance
+        // made; but that initialiser may start another such task, and so on.
         if outer == Some(depth()) {
             return Err(Reason::Recursive);
         }
@@ -164,7 +165,7 @@ impl<T> Ends for Instances<T> {
     }
 }
 
-/// Is told of what a worker-local has thrown at its end; `None`: of one that an object owns.
+/// Called with what a worker-local threw at its end. The name is `None` if an object owns it.
 type Thrown<'f> = &'f mut dyn FnMut(Option<&'static str>, Payload);
 
 /// A declared worker-local: its path, the address of its declaration, and its instances.
@@ -175,21 +176,22 @@ struct Declared {
     ends: Box<dyn Ends>,
 }
 
-/// An owned one, which its owner keeps.
+/// An owned worker-local, which its owner keeps.
 type Owned = Weak<dyn Ends + Send + Sync>;
 
-/// What this thread has used, each with its number in the order of first use. Apart, since a
-/// declared one is looked for in each task that uses it, and there can be very many owners.
+/// The worker-locals that this thread has used, each with its number in the order of first use. The
+/// two kinds are kept apart, since a declared one is looked up in each task that uses it, and there
+/// can be very many owners.
 struct List {
     declared: RefCell<Vec<(u64, Declared)>>,
     owned: RefCell<Vec<(u64, Owned)>>,
     next: Cell<u64>,
-    /// Look for owners that are gone when there are as many.
+    /// How many owned ones there are when those whose owners are gone are swept.
     sweep_at: Cell<usize>,
 }
 
 thread_local! {
-    /// How many initialisers run on this thread.
+    /// How many initialisers are running on this thread.
     static MAKING: Cell<u32> = const { Cell::new(0) };
     static LIST: List = const { List::new() };
 }
@@ -208,7 +210,7 @@ impl List {
         self.next.replace(self.next.get() + 1)
     }
 
-    /// Ends all of them, the last one first.
+    /// Ends all of them, in reverse order of first use.
     fn end(&self, thrown: Thrown<'_>) {
         let mut tell = |name, drops: Drops| {
             drops.into_result().err().into_iter().for_each(|payload| thrown(name, payload));
@@ -231,7 +233,7 @@ impl List {
                 let Some((_, one)) = owned.pop() else { break };
                 if let Some(instances) = one.upgrade() {
                     // If the owner goes away at this very moment, its initialiser, which is user
-                    // code, ends here.
+                    // code, is dropped here.
                     let mut drops = Drops::default();
                     let ended = frame::contained(|| drops = instances.end());
                     drops.add(ended.map_err(Failure::into_payload));
@@ -249,7 +251,7 @@ impl Drop for List {
     }
 }
 
-/// Returns the instances of a declared worker-local on this thread. While the thread ends none are
+/// Returns this thread's instances of a declared worker-local. While the thread ends, none are
 /// kept.
 pub(super) fn declared<T: 'static>(name: &'static str, address: usize) -> Instances<T> {
     let found = LIST.try_with(|list| {
@@ -268,7 +270,8 @@ pub(super) fn declared<T: 'static>(name: &'static str, address: usize) -> Instan
     found.unwrap_or_else(|_| Instances::ended())
 }
 
-/// Notes that this thread has instances of an owned worker-local. False while the thread ends.
+/// Notes that this thread has instances of an owned worker-local. Returns `false` while the thread
+/// ends.
 pub(super) fn note_owned(instances: Weak<dyn Ends + Send + Sync>) -> bool {
     #[cfg(feature = "sentinel")]
     ignore_own();
@@ -283,19 +286,19 @@ pub(super) fn note_owned(instances: Weak<dyn Ends + Send + Sync>) -> bool {
     .is_ok()
 }
 
-/// Tells the sentinel what this module keeps per thread, once.
+/// Tells the sentinel, once, what this module keeps per thread.
 ///
-/// A pool that watches does so before its first task. Then each watcher brings the list to life
-/// before it copies, and with it the flag beside the list by which std tells that it is alive,
-/// which no address covers in a file without symbols.
+/// A pool that watches does this before its first task. Then each watcher initialises the list
+/// before it copies, and with it the flag beside the list by which std knows that it is alive; in a
+/// file without symbols no address covers that flag.
 #[cfg(feature = "sentinel")]
 pub(crate) fn ignore_own() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.key(&LIST)));
 }
 
-/// Ends this thread's worker-locals: the last thing that a pool's worker does. Of each that fails
-/// the first panic is told.
+/// Ends this thread's worker-locals, the last thing that a pool's worker does. Of each that fails,
+/// the first panic is reported.
 pub(crate) fn end_worker(thrown: Thrown<'_>) {
     // An error means that the thread's destructors have run already.
     let _ended = LIST.try_with(|list| list.end(thrown));

@@ -30,7 +30,7 @@ macro_rules! methods {
                 }
             }
 
-            /// Calls `f` with the current task's value to change it.
+            /// Calls `f` with a mutable reference to the current task's value.
             ///
             /// # Panics
             ///
@@ -54,8 +54,7 @@ macro_rules! methods {
                 }
             }
 
-            /// Calls `f` with the value as [`with`](Self::with) does: the name that std's
-            /// `LocalKey` has for it.
+            /// Calls `f` as [`with`](Self::with) does, under the name that std's `LocalKey` uses.
             ///
             /// # Panics
             ///
@@ -74,8 +73,8 @@ macro_rules! methods {
                 self.with(f)
             }
 
-            /// Calls `f` with the value as [`with_mut`](Self::with_mut) does: the name that std's
-            /// `LocalKey` has for it.
+            /// Calls `f` as [`with_mut`](Self::with_mut) does, under the name that std's `LocalKey`
+            /// uses.
             ///
             /// # Panics
             ///
@@ -142,7 +141,7 @@ macro_rules! methods {
                 }
             }
 
-            /// Sets the current task's value and returns the one before, for which the initialiser
+            /// Replaces the current task's value and returns the old one, for which the initialiser
             /// runs if need be.
             ///
             /// # Panics
@@ -195,7 +194,7 @@ macro_rules! methods {
             /// Returns whether the current task holds a value, or inherits one that it has not
             /// touched yet. The initialiser does not run.
             ///
-            /// False while the thread ends and its slots have been torn down.
+            /// Returns `false` when the thread is ending and its slots have been torn down.
             ///
             /// # Examples
             ///
@@ -210,14 +209,15 @@ macro_rules! methods {
                 self.place().and_then(|place| place.try_is_set()).unwrap_or(false)
             }
 
-            /// Binds a value while `f` runs; then the slot is as it was before.
+            /// Binds a value to the slot while `f` runs; then the slot is as it was before.
             ///
-            /// A value that is borrowed outside stays borrowed: the scope has a cell of its own.
-            /// What `f` sets or takes is the scope's; it is dropped with it, also when `f` panics.
+            /// A value that is borrowed outside stays borrowed, since the scope has a cell of its
+            /// own. What `f` sets or takes is the scope's value, which is dropped with the scope,
+            /// even if `f` panics.
             ///
-            /// The scope is over when `f` returns. So `SLOT.scope(value, || async { … }).await`
-            /// binds the value while the future is made, and not while it runs; that is what
-            /// [`TaskLocal::scope_future`](crate::TaskLocal::scope_future) does.
+            /// The scope ends when `f` returns. So `SLOT.scope(value, || async { … }).await` binds
+            /// the value while the future is made, not while it runs; for that there is
+            /// [`TaskLocal::scope_future`](crate::TaskLocal::scope_future).
             ///
             /// # Panics
             ///
@@ -244,8 +244,8 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// Returns an error if the value is inside its `with_mut`, if it is needed by its own
-            /// initialiser, or if the thread is ending.
+            /// Returns an error if the value is borrowed by an enclosing `with_mut`, if it is
+            /// needed by its own initialiser, or if the thread is ending.
             ///
             /// # Panics
             ///
@@ -317,7 +317,7 @@ macro_rules! methods {
                 self.try_with(T::clone)
             }
 
-            /// Sets the value like [`set`](Self::set), and hands it back if it cannot.
+            /// Sets the value like [`set`](Self::set), or hands it back in an error.
             ///
             /// # Errors
             ///
@@ -345,7 +345,8 @@ macro_rules! methods {
                 }
             }
 
-            /// Exchanges the value like [`replace`](Self::replace), and hands it back if it cannot.
+            /// Exchanges the value like [`replace`](Self::replace), or hands the new one back in an
+            /// error.
             ///
             /// # Errors
             ///
@@ -391,7 +392,7 @@ macro_rules! methods {
                 self.place()?.try_take()
             }
 
-            /// Binds a value like [`scope`](Self::scope), and hands it back if it cannot.
+            /// Binds a value like [`scope`](Self::scope), or hands it back in an error.
             ///
             /// # Errors
             ///

@@ -44,8 +44,8 @@ fn fail(error: AccessError) -> ! {
     panic!("{error}")
 }
 
-/// Panics like [`fail`] for methods that take a closure. It is dropped before: a panic of its drop
-/// would be the second one, and abort the process, while this one unwinds.
+/// Panics like [`fail`], for methods that take a closure. The closure is dropped first: a panic of
+/// its drop while this one unwinds would be a second panic, and abort the process.
 #[cold]
 #[inline(never)]
 #[track_caller]
@@ -54,7 +54,7 @@ fn fail_without<F>(error: AccessError, f: F) -> ! {
     fail(error)
 }
 
-/// Panics like [`fail`] for methods that take a value, which is dropped here.
+/// Panics like [`fail`], for methods that take a value, which is dropped here.
 #[cold]
 #[inline(never)]
 #[track_caller]

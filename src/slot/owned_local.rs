@@ -5,11 +5,11 @@
 //! - **W1 (cells).** The owner lists its cells of all threads; each is shared with its thread's
 //!   table. A thread that ends takes its cell off the list.
 //! - **W2 (end).** The owner's drop ends each cell and takes the values away, under the lock of the
-//!   cell's thread (C4). It has the owner for itself, so no value is borrowed and no thread links
-//!   one through it. A thread that unlinks at the same time holds the lock, and one of the two
-//!   finds the value.
-//! - **W3 (kept).** A cell's pointers to its slot and its lock lead into memory that the cell's own
-//!   `Arc`s keep alive.
+//!   cell's thread (C4). It has exclusive access to the owner, so no value is borrowed and no
+//!   thread links one through it. A thread that unlinks at the same time holds the lock, and one of
+//!   the two finds the value.
+//! - **W3 (kept).** A cell's pointers to its slot and its lock point into memory that the cell's
+//!   own `Arc`s keep alive.
 
 #![expect(unsafe_code, reason = "cells shared between the owner and the threads that use it")]
 
@@ -31,21 +31,21 @@ use crate::frame::contained;
 use crate::frame::value::{self, Header};
 use crate::panic::{Drops, Guarded, Payload};
 
-/// The next owner's id (O1). 0 is nobody's.
+/// The next owner's id (O1). 0 belongs to nobody.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A slot that an object owns, made at run time.
 ///
-/// It has the methods of a [`TaskLocal`](crate::TaskLocal) but for those of inheritance and
-/// `scope_future`, and the same rules: every task has a value of its own, made by the initialiser
-/// at the first touch. It is what `self._local = threading.local()` is in Python. A value ends with
-/// its task, or when the owner is dropped, whichever comes first: the drop of the owner drops the
-/// values of all threads, on the thread that drops it. (That of a suspended future ends when the
-/// future is polled or dropped next.)
+/// It has the methods of a [`TaskLocal`](crate::TaskLocal), except those of inheritance and
+/// `scope_future`, and follows the same rules: every task has a value of its own, made by the
+/// initialiser at the first touch. It is what `self._local = threading.local()` is in Python. A
+/// value ends with its task or when the owner is dropped, whichever comes first: dropping the owner
+/// drops the values of all threads, on the thread that drops it. (The value of a suspended future
+/// ends when the future is next polled or dropped.)
 ///
-/// Access looks the owner up in a per-thread table, which is a comparison for the owner used last.
-/// The first touch on a thread allocates; values are reused as with declared slots. Owned slots are
-/// not inherited.
+/// An access looks the owner up in a per-thread table; for the owner used last, that is a
+/// comparison. The first touch on a thread allocates; values are reused as with declared slots.
+/// Owned slots are not inherited.
 ///
 /// # Examples
 ///
@@ -76,8 +76,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// ```
 pub struct OwnedLocal<T: Send + 'static> {
     shared: Arc<CellOwner<T>>,
-    /// Here and not in `shared`, which the cells of other threads may keep for a while: what it
-    /// captured ends with the owner, on the thread that drops the owner.
+    /// Here and not in `shared`, which the cells of other threads may keep for a while: what the
+    /// initialiser captured ends with the owner, on the thread that drops the owner.
     init: Guarded<Init<T>>,
 }
 
@@ -89,7 +89,7 @@ struct CellOwner<T: Send + 'static> {
     id: u64,
     birth: &'static Location<'static>,
     in_futures: InFutures,
-    /// That of the public type, for errors.
+    /// The name of the public type, for errors.
     type_name: fn() -> &'static str,
     /// The cells of all threads by address (W1). `None`: the owner is gone.
     cells: Mutex<Option<BTreeMap<usize, Arc<TypedCell<T>>>>>,
@@ -159,7 +159,7 @@ impl<T: Send + 'static> CellOwner<T> {
 
 impl<T: Send + 'static> OwnedSlot for CellOwner<T> {
     fn name(&self) -> String {
-        // Without the module that it lies in, which users cannot name.
+        // Without its module, which users cannot name.
         let type_name = (self.type_name)();
         let (path, parameter) = type_name.split_at(type_name.find('<').unwrap_or(type_name.len()));
         let name = path.rsplit("::").next().unwrap_or(path);
@@ -222,7 +222,7 @@ impl<T: Send + 'static> OwnedLocal<T> {
         self.shared.name()
     }
 
-    /// Returns the slot's place on this thread, unless that is ending.
+    /// Returns the slot's place on this thread, unless the thread is ending.
     #[inline(always)]
     fn place(&self) -> Result<Place<'_, T, &Self>, AccessError> {
         match table::find_or_add(self.shared.id, |lock| self.shared.add_cell(lock)) {
@@ -250,8 +250,7 @@ impl<T: Default + Send + 'static> Default for OwnedLocal<T> {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
+// Panics inside are contained, so nobody sees a value in the middle of a change.
 impl<T: Send + 'static> UnwindSafe for OwnedLocal<T> {}
 impl<T: Send + 'static> RefUnwindSafe for OwnedLocal<T> {}
 
@@ -289,7 +288,7 @@ impl<T: Send + 'static> Drop for OwnedLocal<T> {
     }
 }
 
-/// Ends a box that [`RawCell::end`] gave, in a frame of its own.
+/// Ends a box returned by [`RawCell::end`], in a frame of its own.
 fn end_value(header: NonNull<Header>) -> Result<(), Payload> {
     let mut dropped = Ok(());
     let ended = contained(|| {

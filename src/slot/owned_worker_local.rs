@@ -21,10 +21,10 @@ use crate::panic::{Drops, Guarded};
 
 /// A worker-local that an object owns and that is made at run time.
 ///
-/// It follows the rules of [`WorkerLocal`](crate::WorkerLocal): kept for the worker's life on
-/// purpose, leased to one task at a time. The instances end with their worker, or when the owner is
-/// dropped, on the thread that drops it: those that wait, and those that tasks have on lease, too.
-/// Each is dropped there, whatever the others throw; the first panic goes on then.
+/// It follows the rules of [`WorkerLocal`](crate::WorkerLocal): instances are kept for the worker's
+/// life on purpose, and leased to one task at a time. They end with their worker, or when the owner
+/// is dropped, on the thread that drops it; this includes those that tasks have on lease. Each is
+/// dropped there even if others panic; then the first panic goes on.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ pub struct OwnedWorkerLocal<T: Send + 'static> {
     shared: Arc<OfOwner<T>>,
 }
 
-/// Hashed by what is at hand: std's hasher has a thread-local, which changes for each map.
+/// Hashed by `IdHasher`: std's hasher has a thread-local, which changes with each map.
 type Threads<T> = HashMap<ThreadId, Arc<OfThread<T>>, BuildHasherDefault<IdHasher>>;
 
 /// What the leases know of their owner.
@@ -63,7 +63,7 @@ struct OfThread<T: Send + 'static> {
 
 impl<T: Send + 'static> Ends for OfThread<T> {
     fn end(&self) -> Drops {
-        // What is taken off the list is dropped when the lock is given back.
+        // What is taken off the list is dropped after the lock is released.
         drop(self.owner.upgrade().and_then(|owner| owner.threads.lock().remove(&self.thread)));
         self.instances.end()
     }
@@ -110,9 +110,9 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
         Self::with_init(Box::new(move || Ok(init())))
     }
 
-    /// Makes a worker-local whose initialiser can fail: one that opens a connection, say.
+    /// Makes a worker-local whose initialiser can fail, such as one that opens a connection.
     ///
-    /// Where it fails, [`try_with`](Self::try_with) returns an error that
+    /// If it fails, [`try_with`](Self::try_with) returns an error that
     /// [`is_init`](AccessError::is_init), and nothing is kept: the next use tries again.
     ///
     /// # Examples
@@ -167,8 +167,7 @@ impl<T: Default + Send + 'static> Default for OwnedWorkerLocal<T> {
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
+// Panics inside are contained, so nobody sees a value in the middle of a change.
 impl<T: Send + 'static> UnwindSafe for OwnedWorkerLocal<T> {}
 impl<T: Send + 'static> RefUnwindSafe for OwnedWorkerLocal<T> {}
 

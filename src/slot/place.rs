@@ -1,4 +1,4 @@
-//! What one can do with a slot, written once for declared and for owned ones.
+//! What can be done with a slot, written once for declared and owned slots.
 //!
 //! # Invariants
 //!
@@ -111,7 +111,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         }
     }
 
-    /// Touches the slot, which the current task has not touched: gives an empty box.
+    /// Touches the slot, which the current task has not touched yet, and returns an empty box.
     #[inline]
     fn touched(self, thread: &Thread) -> Result<&'c Boxed<T>, AccessError> {
         match touch::<T>(thread, &self.cell.raw) {
@@ -120,8 +120,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         }
     }
 
-    /// Returns a box with a value in it: what the task holds, inherits, or what the initialiser
-    /// makes.
+    /// Returns a box with a value in it: one that the task holds or inherits, or that the
+    /// initialiser makes.
     #[cold]
     fn filled(self) -> Result<&'c Boxed<T>, AccessError> {
         let thread = thread::current();
@@ -174,10 +174,10 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         Ok(lent)
     }
 
-    // The hot ways call `f` themselves: where they met the slow ones before the call, the compiler
-    // would lose track of the borrow word, and store it twice.
+    // The fast paths call `f` themselves: if they joined the slow ones before the call, the
+    // compiler would lose track of the borrow word, and store it twice.
 
-    /// Lends out what the task holds, if nothing stands against it.
+    /// Lends out the value that the task holds, if nothing prevents it.
     #[inline]
     fn lent(self) -> Option<Shared<'c, T>> {
         self.shown(thread::current())?.borrow()
@@ -222,7 +222,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     fn lent_mut(self) -> Option<Exclusive<'c, T>> {
         let thread = thread::current();
         let exclusive = self.shown(thread)?.borrow_mut()?;
-        // Before, and that is enough: while the value is lent out nothing can capture it.
+        // Noting it before the change is enough: while the value is lent out nothing can capture
+        // it.
         self.changed(thread);
         Some(exclusive)
     }
@@ -268,8 +269,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         let thread = thread::current();
         match self.settable(thread) {
             Some(boxed) => self.put(thread, boxed, value),
-            // Not handed on: such a value is mostly several words, and each move of them costs.
-            // Plain ones are, so that the ways above are short enough to be inlined.
+            // Not passed on: such a value is mostly several words, and each move of them costs.
+            // Plain values are passed on, so that the paths above are short enough to be inlined.
             None if needs_drop::<T>() => match self.fillable(thread) {
                 Ok(boxed) => self.fill(thread, boxed, value),
                 Err(error) => fail_with(SetError::new(error, value)),
@@ -308,8 +309,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         Ok(())
     }
 
-    /// Returns a box with a value for [`put`](Self::put), if one is at hand: what the task holds,
-    /// or, for a plain value of a task that a worker runs, what an earlier one has left.
+    /// Returns a box with a value for [`put`](Self::put), if one is at hand: the box that the task
+    /// holds or, for a plain value of a task that a worker runs, one that an earlier task has left.
     #[inline]
     fn settable(self, thread: &Thread) -> Option<&'c Boxed<T>> {
         match self.shown(thread) {
@@ -394,7 +395,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         })
     }
 
-    /// Shows a value of its own while `f` runs. What was there before keeps its box and its
+    /// Shows a value of the scope's own while `f` runs. What was there before keeps its box and its
     /// borrows.
     pub(super) fn try_scope<R>(self, value: T, f: impl FnOnce() -> R) -> Result<R, SetError<T>> {
         let raw = &self.cell.raw;
@@ -423,7 +424,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     pub(super) fn show(self, header: NonNull<Header>) {
         let thread = thread::current();
         self.boxed(header).header.is_scoped.set(true);
-        // With an epoch of the task's own: other tasks in the same frame do not see the value.
+        // With an epoch of the task's own, so that other tasks in the same frame do not see the
+        // value.
         self.cell.raw.link(header, thread.own_epoch());
         self.changed(thread);
     }
@@ -441,8 +443,8 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         dropped
     }
 
-    /// Shows what was there before a box was [shown](Self::show). False: its task has ended before,
-    /// and it was leaked then.
+    /// Shows what was there before a box was [shown](Self::show). Returns `false` if the box's task
+    /// has ended before, in which case it was leaked then.
     pub(super) fn take_away(self, header: NonNull<Header>) -> bool {
         let is_there = self.cell.raw.unlink_scoped(header);
         if is_there {
@@ -464,14 +466,14 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         }
     }
 
-    /// Returns whether the current task has touched the slot. Not until it has the value that it
-    /// inherits.
+    /// Returns whether the current task has touched the slot. A slot whose inherited value is still
+    /// to be made does not count.
     pub(super) fn is_touched(self) -> bool {
         self.shown(thread::current()).is_some_and(|boxed| !boxed.header.is_unmade())
     }
 
     /// Makes the current task hold the value that it inherits, unless it has touched the slot or is
-    /// just making it.
+    /// just making the value.
     pub(super) fn fill_now(self) {
         if !self.is_touched() {
             // An error means that the thread is ending.
@@ -480,7 +482,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     }
 }
 
-/// Ends a scope in which the closure unwinds.
+/// Ends a scope whose closure unwinds.
 struct HideOnUnwind<'c, T, S: ValueSource<T>> {
     place: Place<'c, T, S>,
     header: NonNull<Header>,

@@ -41,7 +41,7 @@ use crate::panic::{Drops, catch};
 /// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct ScopedFuture<T: Send + 'static, F> {
-    /// `None` once it is over (Q1).
+    /// `None` once the future has ended (Q1).
     future: Option<F>,
     declaration: &'static Declaration<T>,
     header: Held,
@@ -51,8 +51,8 @@ pub struct ScopedFuture<T: Send + 'static, F> {
 
 /// The box of a `ScopedFuture`.
 ///
-/// A type of its own, so that no implementation of `Send` has to say `T: 'static`: inside a future
-/// that is spawned the compiler cannot tell that of a `&'static str`.
+/// A type of its own, so that no implementation of `Send` needs the bound `T: 'static`: inside a
+/// spawned future the compiler cannot prove that of a `&'static str`.
 struct Held(NonNull<Header>);
 
 // SAFETY: the box is owned (Q2), its value is `Send`, which `ScopedFuture` asks for, and it is used
@@ -84,9 +84,10 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         Self { future: Some(future), declaration, header: Held(header), is_shown: false }
     }
 
-    /// Takes the value out: what the slot holds between two polls, or after the last one.
+    /// Takes the value out: the one that the slot holds between two polls, or after the last one.
     ///
-    /// A future that runs on after that finds the slot as after [`take`](crate::TaskLocal::take).
+    /// If the future runs on after that, it finds the slot as after
+    /// [`take`](crate::TaskLocal::take).
     ///
     /// # Examples
     ///
@@ -148,7 +149,7 @@ impl<T: Send + 'static, F: Future> Future for ScopedFuture<T, F> {
                 Ok(poll) => Ok(poll),
                 Err(payload) => Err(payload),
             };
-            // Inside its scope: what it owns may look at the slot.
+            // Inside the scope, since what the future owns may look at the slot.
             let dropped = catch(|| future.set(None));
             match (poll, dropped) {
                 (Ok(poll), Ok(())) => poll,

@@ -20,7 +20,7 @@ use crate::frame::permanent;
 use crate::frame::thread;
 use crate::frame::thread_end::register;
 
-/// Dead cells that are not worth a sweep.
+/// How many dead cells are not worth a sweep.
 const SLACK: usize = 16;
 
 /// Ids are consecutive; a multiplication spreads them over the table's high bits.
@@ -47,13 +47,13 @@ impl Hasher for IdHasher {
 type Map = HashMap<u64, Arc<dyn OwnedCell>, BuildHasherDefault<IdHasher>>;
 
 struct Table {
-    /// The cell used last, which is most often the one used next. Dangling once its owner is gone,
-    /// after which nobody asks for the id (O1). Id 0 is nobody's.
+    /// The cell used last, which is most often the one used next. It dangles once its owner is
+    /// gone, after which nobody asks for the id (O1). Id 0 belongs to nobody.
     last: Cell<(u64, *const ())>,
     map: RefCell<ManuallyDrop<Map>>,
     /// What all of this thread's cells share (C4). Made with the first one.
     lock: RefCell<ManuallyDrop<Option<Arc<OwnersLock>>>>,
-    /// Sweep when the map has grown to this.
+    /// The size of the map at which to sweep.
     sweep_at: Cell<usize>,
 }
 
@@ -70,8 +70,8 @@ permanent::permanent! {
 /// Returns the cell of the owner with this id, made at its first use on this thread. `None` while
 /// the thread ends.
 ///
-/// The pointer is the one that `make` gave, without its type. It is valid while the owner lives:
-/// see O2.
+/// The pointer is the one that `make` returned, without its type. It is valid while the owner
+/// lives: see O2.
 #[inline]
 pub(super) fn find_or_add(
     id: u64,
@@ -82,7 +82,7 @@ pub(super) fn find_or_add(
     if last == id { Some(cell) } else { table.look_up(id, make) }
 }
 
-/// Returns the cell with a count of its own. `None` also if `make` gives none.
+/// Returns the cell with a reference count of its own. `None` also if `make` returns none.
 pub(super) fn handle_or_add(
     id: u64,
     make: impl FnOnce(Arc<OwnersLock>) -> Option<Arc<dyn OwnedCell>>,
@@ -111,8 +111,8 @@ fn add(
     Some(cell)
 }
 
-/// Returns whether the owner is gone and nothing on this thread refers to the cell. For the cell's
-/// own thread.
+/// Returns whether the owner is gone and nothing on this thread refers to the cell. To be called on
+/// the cell's own thread.
 fn is_dead(cell: &dyn OwnedCell) -> bool {
     cell.raw().has_ended_by_now() && !cell.raw().has_entries()
 }
@@ -149,14 +149,14 @@ impl Table {
     }
 }
 
-/// Tells the sentinel what this module keeps per thread, once.
+/// Tells the sentinel, once, what this module keeps per thread.
 #[cfg(feature = "sentinel")]
 fn ignore_own() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| ignored.value(permanent::get(&TABLE))));
 }
 
-/// Lets go of all cells at the end of the thread, after the last value has ended.
+/// Releases all cells at the end of the thread, after the last value has ended.
 fn teardown() {
     let table = permanent::get(&TABLE);
     table.last.set((0, std::ptr::null()));

@@ -16,18 +16,17 @@ use crate::panic::Guarded;
 /// The key of a slot that [`task_local!`](crate::task_local) declares.
 ///
 /// Every task has a value of its own, made by the declared initialiser at the first touch in that
-/// task, and dropped when the task ends, before anybody can see that it has ended. Outside a task a
-/// slot behaves like a [`std::thread_local!`] of its thread.
+/// task, and dropped when the task ends, before its end can be observed. Outside a task a slot
+/// behaves like a [`std::thread_local!`] of its thread.
 ///
 /// Access to a value that the task holds costs two loads and a comparison more than a plain
 /// thread-local. The first touch allocates one box per slot and thread, which is reused from then
-/// on; so a global allocator must not use slots: it would call itself for ever. Nor may the `Clone`
+/// on. So a global allocator must not use slots: it would call itself for ever. Nor may the `Clone`
 /// of an inherited value submit a task or capture a context while it is copied for one.
 ///
 /// The methods panic where their `try_` twins return an [`AccessError`](crate::AccessError): when
 /// the thread is ending and its slots have been torn down, when the value is borrowed by an
-/// enclosing call in a way that does not allow this one, and when an initialiser needs its own
-/// slot.
+/// enclosing call that conflicts with this one, and when an initialiser needs its own slot.
 ///
 /// # Examples
 ///
@@ -46,8 +45,8 @@ use crate::panic::Guarded;
 #[doc(alias = "contextvar")]
 #[doc(alias = "MDC")]
 pub struct TaskLocal<T: 'static> {
-    // All that the hot path needs is in this constant, not behind `declaration`: so it is inlined
-    // into other crates, as with std's `LocalKey`.
+    // All that the hot path needs is in this constant, not behind `declaration`, so that it is
+    // inlined into other crates, as with std's `LocalKey`.
     key: &'static Key<SlotCell<T>>,
     init: fn() -> T,
     is_inheritable: bool,
@@ -63,8 +62,8 @@ impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
 impl crate::Context {
     /// Returns a context in which an inheritable slot has this value.
     ///
-    /// A task in it starts with a clone of the value, also where the slot is declared
-    /// `#[inherit(with = f)]`: `f` is for what is captured.
+    /// A task in it starts with a clone of the value, even if the slot is declared `#[inherit(with
+    /// = f)]`: `f` is for captured values only.
     ///
     /// # Panics
     ///
@@ -114,7 +113,8 @@ impl<T: Send + 'static> ValueSource<T> for &TaskLocal<T> {
     }
 }
 
-/// What a slot can hold: everything that is `Send + 'static`. For an error that says so, once.
+/// What a slot can hold: everything that is `Send + 'static`. The trait exists for an error message
+/// that says so once.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the value of a task-local slot, which has to be `Send`",
@@ -176,15 +176,17 @@ impl<T: Send + 'static> TaskLocal<T> {
         self.is_inheritable
     }
 
-    /// Binds a value while a future runs; between its polls and afterwards the slot is as it was.
+    /// Binds a value while a future runs; between its polls and afterwards the slot is as it was
+    /// before.
     ///
-    /// It is [`scope`](Self::scope) for a part of an async task: this slot only, whatever else the
-    /// task holds. What the future sets is the scope's, and dropped with the returned future, after
-    /// the future itself. So it may be dropped at any time, and run beside others of the same task.
+    /// This is [`scope`](Self::scope) for a part of an async task: it binds this slot only,
+    /// whatever else the task holds. What the future sets belongs to the scope, and is dropped with
+    /// the returned future, after the future inside it. So the returned future may be dropped at
+    /// any time, and may run beside others of the same task.
     ///
     /// # Panics
     ///
-    /// Polling panics as the future does, and if the thread is ending.
+    /// Polling panics if the future does, or if the thread is ending.
     ///
     /// # Examples
     ///
@@ -227,26 +229,26 @@ super::methods! { TaskLocal
 /// }
 /// ```
 ///
-/// A slot needs no `Cell` and no `RefCell`: `get`, `set`, `replace`, `with_borrow_mut` are the
-/// key's own. Leave them away when a `thread_local!` becomes a slot.
+/// A slot needs no `Cell` and no `RefCell`: `get`, `set`, `replace` and `with_borrow_mut` are
+/// methods of the key. Leave those types out when a `thread_local!` becomes a slot.
 ///
-/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be
-/// `Send + 'static`, since a future takes its slots along to other threads. (For other values there
-/// are [`worker_local!`](crate::worker_local), and [`adopt`](crate::foreign::adopt) of a
+/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be `Send +
+/// 'static`, since a future takes its slots along to other threads. (For other values there are
+/// [`worker_local!`](crate::worker_local), and [`adopt`](crate::foreign::adopt) of a
 /// `thread_local!`.) The initialiser runs at the first touch in a task, on the thread that runs it;
-/// it may use other slots. A value is made on the stack and moved to its place: keep what is larger
-/// than some 16 KiB in a `Box`.
+/// it may use other slots. A value is made on the stack and moved to its place: keep anything
+/// larger than about 16 KiB in a `Box`.
 ///
 /// - By default a task starts fresh.
-/// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
-///   `T: Clone + Send + Sync`. What the submitter has not touched yet hands nothing down: each task
-///   runs the initialiser for itself. Where that makes an id, say, touch it first.
+/// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs `T:
+///   Clone + Send + Sync`. A slot that the submitter has not touched yet hands nothing down: each
+///   task runs the initialiser for itself. Where that makes an id, say, touch the slot first.
 /// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch.
 ///   Needs the same.
 ///
-/// An inherited value is copied again only when it was lent out by `with_mut`, or set, replaced or
-/// taken, since the last copy. What changes behind a shared reference (an atomic inside of the
-/// value) is not noticed; put an `Arc` around what is to be shared.
+/// An inherited value is copied again only if it was lent out by `with_mut`, or set, replaced or
+/// taken, since the last copy. A change behind a shared reference (an atomic inside the value) is
+/// not noticed; put an `Arc` around what is to be shared.
 ///
 /// # Examples
 ///
@@ -284,7 +286,7 @@ macro_rules! task_local {
     };
 }
 
-/// Says what is wrong with a declaration.
+/// Reports what is wrong with a declaration.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __misdeclared {
@@ -333,7 +335,7 @@ macro_rules! __task_local {
     ([$($kept:tt)*] [$($policy:tt)*] #[inherited $($odd:tt)*] $($rest:tt)*) => {
         ::core::compile_error!("expected #[inherit] or #[inherit(with = function)]");
     };
-    // Many lines at a step, since there is a limit of 128 steps.
+    // Many lines per step, since there is a limit of 128 steps.
     (
         [$($kept:tt)*] [$($policy:tt)*]
         #[doc $($a:tt)*] #[doc $($b:tt)*] #[doc $($c:tt)*] #[doc $($d:tt)*]

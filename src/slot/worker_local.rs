@@ -9,7 +9,8 @@ use super::place::{Place, SlotCell, ValueSource};
 use crate::frame::cell::{InFutures, RawCell, Slot};
 use crate::frame::permanent::{self, Key};
 
-/// The methods of declared and owned worker-locals alike, beside a `lend` that leases the instance.
+/// The methods that declared and owned worker-locals share, on top of a `lend` that leases the
+/// instance.
 macro_rules! lends {
     // What the examples begin with: it makes `LOCAL`, of a `Vec<u32>` that is empty at first.
     ($(#[doc = $setup:literal])*) => {
@@ -18,7 +19,7 @@ macro_rules! lends {
         /// # Panics
         ///
         /// Panics if [`try_with`](Self::try_with) returns an error, or if the initialiser or `f`
-        /// panics. The instance stays, as it is then.
+        /// panics. The instance is kept, in the state that it is in then.
         ///
         /// # Examples
         ///
@@ -40,9 +41,9 @@ macro_rules! lends {
         ///
         /// # Errors
         ///
-        /// Returns an error if the task is inside `with` already: a helper must not silently get
-        /// another connection, outside of your transaction. If the initialiser needs the
-        /// worker-local itself, or fails. If the thread is ending.
+        /// Returns an error if the task is inside `with` already (a helper must not silently get
+        /// another connection, outside your transaction), if the initialiser needs the worker-local
+        /// itself or fails, or if the thread is ending.
         ///
         /// # Panics
         ///
@@ -64,7 +65,7 @@ macro_rules! lends {
 
 pub(super) use lends;
 
-/// What a `worker_local!` declaration says.
+/// A `worker_local!` declaration.
 #[doc(hidden)]
 pub struct WorkerDeclaration<T: 'static> {
     name: &'static str,
@@ -113,20 +114,20 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
 
 /// The key of a worker-local that [`worker_local!`](crate::worker_local) declares.
 ///
-/// State that is *meant* to stay with the worker: a connection, a buffer, a random generator. It is
-/// made at the first use on a worker, as if for nobody (in an empty context, where each carrier
-/// that is attached says what nothing is), and tasks lease it one after the other: the first use in
-/// a task takes it, the end of the task gives it back. A task that runs on top of another one,
-/// which has the instance, leases a second one; at most two wait on a worker, further ones end with
-/// their lease.
+/// It is for state that is *meant* to stay with the worker: a connection, a buffer, a random
+/// generator. An instance is made at the first use on a worker, as if for nobody (in an empty
+/// context, where each carrier that is attached shows what it calls nothing), and tasks lease it
+/// one after the other: a task takes it at its first use and gives it back at its end. A task that
+/// runs on top of another one that has the instance leases a second one; at most two wait on a
+/// worker, and further ones end with their lease.
 ///
-/// The instances end with the worker, before the destructors of its thread-locals; what their drop
-/// throws is contained, and told to the pool's [hook](crate::PoolBuilder::panic_hook). A thread of
-/// no pool keeps its own in the same way, and nobody is told; code there that runs in no task keeps
-/// the instance that it has used until the thread ends, so tasks lease another. A suspended future
-/// gives its lease back, so each poll may find another instance.
+/// The instances end with the worker, before the destructors of its thread-locals; a panic of their
+/// drop is contained, and reported to the pool's [hook](crate::PoolBuilder::panic_hook). A thread
+/// of no pool keeps its own instances in the same way, but nobody is told of panics; code there
+/// that runs in no task keeps the instance that it has used until the thread ends, so tasks lease
+/// another. A suspended future gives its lease back, so each poll may find another instance.
 ///
-/// It is on purpose that the next task finds what this one left in there: use
+/// The next task finds what this one left in an instance, on purpose: use
 /// [`task_local!`](crate::task_local) for everything that it should not find.
 ///
 /// # Examples
@@ -191,7 +192,7 @@ impl<T: 'static> WorkerLocal<T> {
 /// Declares worker-locals, with the syntax of [`std::thread_local!`]: see
 /// [`WorkerLocal`](crate::WorkerLocal).
 ///
-/// An initialiser that fails can only panic here: for one that opens a connection there is
+/// An initialiser that fails can only panic here; for one that opens a connection, say, there is
 /// [`OwnedWorkerLocal::fallible`](crate::OwnedWorkerLocal::fallible).
 ///
 /// # Examples

@@ -1,5 +1,5 @@
-//! What can be met when stackful coroutines are suspended in the middle of what is a call
-//! otherwise. To these tests a guard is such a call, which ends when they drop it.
+//! What can happen when stackful coroutines are suspended in the middle of what is otherwise a
+//! call. In these tests a guard stands for such a call, which ends when they drop it.
 
 #![expect(unsafe_code, reason = "borrows and binds values beyond a call")]
 #![expect(clippy::mem_forget, reason = "a frame that is suspended for ever")]
@@ -95,7 +95,7 @@ fn a_value_that_is_borrowed_when_its_task_ends_is_left_alone() {
         task(|| {
             assert_eq!((NUMBER.get(), TEXT.get()), (0, String::new()));
             NUMBER.set(2);
-            // Set without a look before.
+            // Set without reading it before.
             ANOTHER.set(2);
             TEXT.set("two".to_owned());
         });
@@ -121,7 +121,7 @@ fn a_scope_that_is_open_when_its_task_ends_is_left_alone() {
     });
 }
 
-// So its end finds it when a coroutine goes on after that.
+// So the scope's end still finds it when a coroutine goes on after that.
 #[test]
 fn a_value_of_a_scope_that_is_open_when_its_task_ends_is_never_dropped() {
     struct Kept;
