@@ -124,9 +124,8 @@ impl Error for CaptureError {
 
 /// A closure that was run in a context has no result, though it did not panic.
 ///
-/// Where it is the payload of a panic, the panic hook hears its words, and the line where the
-/// closure was run, or where it or the future was isolated.
-///
+/// If it is the payload of a panic, the panic hook gets its text, and the line where the closure
+/// was run, or where the closure or future was isolated.
 /// # Examples
 ///
 /// ```
@@ -153,7 +152,7 @@ enum RunErrorKind {
     Cleanup(CleanupError),
 }
 
-/// The line of the user's that a task comes from.
+/// The user's line that a task comes from.
 pub(crate) enum Origin<'a> {
     /// It is run there.
     Run(&'a Location<'a>),
@@ -170,8 +169,8 @@ impl RunError {
         Self { cause: RunErrorKind::Cleanup(error) }
     }
 
-    /// Panics with this error as the payload. The panic hook hears its words, and which line of the
-    /// user's it comes from: of a payload that is no string it could say nothing.
+    /// Panics with this error as the payload. The panic hook gets its text, and the user's line
+    /// that it comes from: about a payload that is no string it could say nothing.
     #[cold]
     #[inline(never)]
     pub(crate) fn raise(self, from: Option<Origin<'_>>) -> ! {
@@ -210,7 +209,8 @@ impl RunError {
     ///
     /// # Errors
     ///
-    /// Returns the error itself if nothing panicked, or only a carrier: of that the words are kept.
+    /// Returns the error itself if nothing panicked, or only a carrier: of that panic only the text
+    /// is kept.
     ///
     /// # Examples
     ///

@@ -24,13 +24,13 @@ use crate::frame::{self, Failure, capture, discard};
 /// What tasks inherit: an immutable snapshot of the inheritable slots, and of carriers.
 ///
 /// The pool captures one at every `submit`, on the submitting thread, so most programs never name
-/// this type. Name it to run a closure as a task on another executor, to hand several tasks the
-/// same context, or to give a task another one than the surrounding.
+/// this type. Name it to run a closure as a task on another executor, to give several tasks the
+/// same context, or to give a task a context other than the surrounding one.
 ///
 /// Cloning and dropping cost a reference count each. A context keeps the captured values alive, and
 /// nothing else. Avoid an inheritable slot that holds a `Context`: it is captured too, so if each
 /// generation of tasks sets it, the contexts form a chain, and dropping the last one drops all of
-/// them recursively, on one stack. A slot that is not inherited has no such chain.
+/// them recursively, on one stack. A slot that is not inherited forms no such chain.
 ///
 /// # Examples
 ///
@@ -56,12 +56,11 @@ use crate::frame::{self, Failure, capture, discard};
 pub struct Context {
     /// `None`: there is nothing to inherit.
     snapshot: Option<Arc<Snapshot>>,
-    /// `None`: it says nothing of carriers. See [`submitted`](Context::submitted).
+    /// `None`: it says nothing about carriers. See [`submitted`](Context::submitted).
     carriers: Option<Carriers>,
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
+// Panics inside are contained, so nobody sees a value in the middle of a change.
 impl UnwindSafe for Context {}
 impl RefUnwindSafe for Context {}
 
@@ -79,14 +78,14 @@ impl Context {
     /// Captures the inheritable slots of the current task, and what
     /// [installed](crate::foreign::install) carriers carry.
     ///
-    /// O(1) if none of them has changed since the last capture in this task. Otherwise it visits
-    /// the inheritable slots that this thread has touched, and copies the values that this task
-    /// holds.
+    /// This is O(1) if none of them has changed since the last capture in this task. Otherwise it
+    /// visits the inheritable slots that this thread has touched, and copies the values that this
+    /// task holds.
     ///
     /// # Panics
     ///
-    /// Panics if one of the slots is inside its own `with_mut`, or an installed carrier fails, with
-    /// a [`CaptureError`]'s text that names it; and if a copy panics.
+    /// Panics if one of the slots is inside its own `with_mut` or an installed carrier fails, with
+    /// the text of a [`CaptureError`] that names it. Panics if a copy panics.
     ///
     /// # Examples
     ///
@@ -115,8 +114,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Returns an error if one of the inheritable slots is inside its own `with_mut`, or if an
-    /// installed carrier fails, naming it.
+    /// Returns an error that names the slot or carrier, if one of the inheritable slots is inside
+    /// its own `with_mut` or if an installed carrier fails.
     ///
     /// # Panics
     ///
@@ -169,7 +168,7 @@ impl Context {
 
     /// Returns a context from which nothing is inherited.
     ///
-    /// A carrier that is [installed](crate::foreign::install) attaches what it calls
+    /// An [installed](crate::foreign::install) carrier attaches what it calls
     /// [nothing](crate::foreign::Carrier::nothing), if it can say so.
     ///
     /// # Examples
@@ -214,8 +213,8 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// Panics if the carrier cannot capture, or if the context was given 256 of them, with a
-    /// [`CarrierError`]'s text that names it.
+    /// Panics if the carrier cannot capture, or if the context was given 256 carriers already, with
+    /// the text of a [`CarrierError`] that names it.
     ///
     /// # Examples
     ///
@@ -242,8 +241,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Returns an error if the carrier's `capture` fails or panics, or if the context was
-    /// given 256 carriers.
+    /// Returns an error if the carrier's `capture` fails or panics, or if the context was given 256
+    /// carriers already.
     ///
     /// # Examples
     ///
@@ -262,16 +261,16 @@ impl Context {
         Ok(Self { snapshot, carriers: Some(Carriers::with(carriers.as_ref(), &share(carrier))?) })
     }
 
-    /// Adds what the carriers of a pool say, before those that the context was given: it is the
-    /// context that decides what is inherited, so it has the last word.
+    /// Adds what the carriers of a pool say, before those that the context was given: the context
+    /// decides what is inherited, so it has the last word.
     #[cold]
     pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
         let Self { snapshot, carriers } = self;
         Ok(Self { snapshot, carriers: Carriers::in_pool(carriers, set, inherits)? })
     }
 
-    /// Returns the context of a task that is submitted in this one, here and now: where it says
-    /// nothing of carriers, those that are installed attach what they call nothing. (But what a
+    /// Returns the context of a task that is submitted in this one, here and now: if it says
+    /// nothing about carriers, the installed ones attach what they call nothing. (But what a
     /// carrier's own code submits carries none of them, or that would go on for ever.)
     #[inline(always)]
     pub(crate) fn submitted(self) -> Self {
@@ -300,15 +299,16 @@ impl Context {
     /// Runs a closure as a task in this context, here and now.
     ///
     /// The closure finds every slot fresh (inherited slots as captured), whatever the surrounding
-    /// task holds. Afterwards its values are dropped, and the surrounding ones are as before.
+    /// task holds. Afterwards the closure's values are dropped, and the surrounding ones are as
+    /// before.
     ///
-    /// A context from which something is inherited is counted for the time of the call, which takes
-    /// some 20 ns, and 100 where two threads do so at once; an empty one costs two.
+    /// If something is inherited from the context, the call counts a reference to it, which takes
+    /// about 20 ns, or 100 where two threads do so at once; with an empty context it takes 2.
     ///
     /// # Panics
     ///
-    /// Panics if the closure does; or, if a carrier or the clean-up fails, with a [`RunError`]
-    /// as the payload.
+    /// Panics if the closure does, or, with a [`RunError`] as the payload, if a carrier or the
+    /// clean-up fails.
     ///
     /// # Examples
     ///
@@ -330,8 +330,8 @@ impl Context {
         }
     }
 
-    /// Runs a closure as a task like [`run`](Self::run), and says so if a carrier or the clean-up
-    /// fails.
+    /// Runs a closure as a task like [`run`](Self::run), or returns an error if a carrier or the
+    /// clean-up fails.
     ///
     /// # Errors
     ///
@@ -363,11 +363,11 @@ impl Context {
         self.run_unless_empty(self.is_empty(), f)
     }
 
-    /// Runs a closure as a task, in this context or, if that `is_empty`, in none.
+    /// Runs a closure as a task: in this context or, if that `is_empty`, in none.
     #[inline]
     fn run_unless_empty<R>(&self, is_empty: bool, f: impl FnOnce() -> R) -> Result<R, RunError> {
         if is_empty {
-            // A panic goes its way: the frame's drop resets the slots.
+            // A panic passes through: the frame's drop resets the slots.
             return frame::run(None, f).map_err(RunError::cleanup);
         }
         let mut task = Once::Closure(f);
@@ -375,13 +375,13 @@ impl Context {
         Ok(task.into_result())
     }
 
-    /// Runs a task in a context of which this call holds a count: who owns this one may be dropped
-    /// before the frame is closed, if the process exits from within the task (S3).
+    /// Runs a task in a context of which this call holds a count: the owner of this one may be
+    /// dropped before the frame is closed, if the process exits from within the task (S3).
     #[inline(never)]
     fn run_counted(&self, task: &mut dyn Call) -> Result<(), RunError> {
         let context = self.clone().submitted();
         if !context.has_carriers() {
-            // A panic goes its way: the frame's drop resets the slots.
+            // A panic passes through: the frame's drop resets the slots.
             let ran = frame::run(context.inherits(), || task.call());
             return ran
                 .map_err(|error| RunError::cleanup(frame::give_up(|| task.give_up(), error)));

@@ -5,7 +5,7 @@
 //! the carriers are still attached, since a value's `Drop` may log; the carriers detach in reverse;
 //! their frame closes, which resets what they touched. A task without carriers has the one frame.
 //!
-//! All of that knows a task without its types, so it is compiled once, and not for every closure
+//! All of that handles a task without its types, so it is compiled once, and not for every closure
 //! that an application submits.
 
 use super::Context;
@@ -19,7 +19,7 @@ const CALLED: &str = "the body is called unless a carrier is refused";
 pub(crate) trait Call {
     /// Calls the closure, the first time, and keeps its result.
     fn call(&mut self);
-    /// Returns whether there is neither any more: the closure has panicked, or was given up.
+    /// Returns whether neither is left: the closure has panicked, or was given up.
     fn is_over(&self) -> bool;
     /// Drops what there is: the closure if it was not called, or the result.
     fn give_up(&mut self);
@@ -81,7 +81,7 @@ pub(crate) fn call(context: &Context, task: &mut dyn Call) -> Result<(), Failure
     }
 }
 
-/// The same for a task with carriers, which have to be detached whatever happens.
+/// Does the same for a task with carriers, which have to be detached whatever happens.
 pub(crate) fn call_attached(context: &Context, task: &mut dyn Call) -> Result<(), Failure> {
     let mut ran = None;
     let attached = attached(context, |frame| {
@@ -92,7 +92,7 @@ pub(crate) fn call_attached(context: &Context, task: &mut dyn Call) -> Result<()
     let detached = match attached {
         Ok(detached) => detached.map(|error| frame::give_up(|| task.give_up(), error)),
         Err(refused) => {
-            // What the closure owns may use slots. The refusal is what the caller hears of.
+            // What the closure owns may use slots. The caller is told of the refusal only.
             let _second = frame::contained(|| task.give_up());
             return Err(Failure::Carrier(refused));
         }
@@ -100,7 +100,7 @@ pub(crate) fn call_attached(context: &Context, task: &mut dyn Call) -> Result<()
     outcome(ran, detached)
 }
 
-/// Runs several tasks, one after the other, with the carriers attached; `tasks` says how their
+/// Runs several tasks, one after the other, with the carriers attached. `tasks` returns how their
 /// clean-up went, and goes on to another one only after [`ready_for_next`]. Never unwinds.
 pub(crate) fn run_several(
     context: &Context,
@@ -114,7 +114,7 @@ pub(crate) fn run_several(
     outcome(ran, close(frame, failed).map_err(Failure::Carrier)?)
 }
 
-/// Returns what tasks have come to whose carriers are detached, and how that went.
+/// Returns how tasks went whose carriers are detached, and how the detaching went.
 fn outcome(
     ran: Option<Result<Result<(), CleanupError>, Payload>>,
     detached: Option<CleanupError>,
@@ -129,8 +129,8 @@ fn outcome(
     error.map_or(Ok(()), |error| Err(Failure::Cleanup(error)))
 }
 
-/// Makes the thread ready for another task with the same carriers, or returns `false`. In a frame
-/// of its own: what carriers touch is seen by no task.
+/// Makes the thread ready for another task with the same carriers, or returns `false`. It does so
+/// in a frame of its own, so that no task sees what carriers touch.
 #[inline]
 pub(crate) fn ready_for_next(
     context: &Context,
@@ -139,8 +139,8 @@ pub(crate) fn ready_for_next(
     frame::run(context.inherits(), || carriers.reattach())
 }
 
-/// Makes something that outlives the current task, as if for nobody: in an empty context, with each
-/// carrier that is attached here saying what nothing is.
+/// Makes something that outlives the current task, as if for nobody: in an empty context, where
+/// each carrier that is attached here shows what it calls nothing.
 pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure> {
     let mut init = Some(init);
     let mut made = None;
@@ -170,10 +170,10 @@ pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure>
 }
 
 /// Attaches the context's carriers around `body`, which must not unwind, and notes on the thread if
-/// one stayed attached. `Err`: `body` was not called.
+/// one stayed attached. Returns an error if `body` was not called.
 ///
-/// In a frame of their own: what carriers touch concerns neither the task that they are attached
-/// for nor the one around it.
+/// The carriers have a frame of their own: what they touch concerns neither the task that they are
+/// attached for nor the one around it.
 #[inline]
 pub(crate) fn attached(
     context: &Context,
@@ -196,8 +196,8 @@ fn close(
     }
 }
 
-/// Returns what to say if a carrier failed. `Err`: to attach, so that what it was for was not
-/// called.
+/// Returns what to report if a carrier failed. `Err` means that it failed to attach, so that the
+/// task was not called.
 #[cold]
 fn not_attached(
     failed: CarrierError,

@@ -39,7 +39,7 @@ impl Context {
     /// Makes a closure that runs `f` as a task in this context, once, on whatever thread calls it.
     ///
     /// If the closure is dropped instead, `f` and the context are dropped with it. Where that
-    /// happens in no task, what their drops leave in slots goes with them.
+    /// happens outside of every task, what their drops leave in slots is dropped too.
     ///
     /// # Panics
     ///
@@ -64,7 +64,8 @@ impl Context {
         let context = Wrapping::new(self);
         move || {
             let result = context.call(|| f.into_inner()());
-            // Its copies are user code, too. If one fails now, the result is not returned.
+            // Dropping its copies runs user code, too. If that fails now, the result is not
+            // returned.
             match catch(|| drop(context)) {
                 Ok(()) => result,
                 Err(payload) => {
@@ -99,8 +100,8 @@ impl Context {
         move || context.call(&*f)
     }
 
-    /// Makes a closure like [`wrap_fn`](Self::wrap_fn) of one that changes what it owns from call
-    /// to call. Its slots are fresh in each call all the same.
+    /// Makes a closure like [`wrap_fn`](Self::wrap_fn) from one that changes what it owns from call
+    /// to call. Slots are fresh in each call all the same.
     ///
     /// # Panics
     ///
@@ -130,13 +131,14 @@ impl Context {
     }
 }
 
-/// Returns whether the code that asks runs as a task, so that the slots it sees are its own; a
-/// thread outside of every task shares them with whatever else runs there, and so does a task of a
-/// [leaky](crate::Isolation::Leaky) pool (unless it runs on top of one that is isolated, whose
-/// slots it shares).
+/// Returns whether the calling code runs as a task, so that the slots it sees are its own. A thread
+/// outside of every task shares them with whatever else runs there, and so does a task of a
+/// [leaky](crate::Isolation::Leaky) pool (unless it runs on top of an isolated one, whose slots it
+/// shares).
 ///
-/// For a check where isolation may have been forgotten: `debug_assert!(cleanslate::is_isolated())`.
-/// A closure or future that belongs to a larger task is a part of it, and so isolated.
+/// It is for checks where isolation may have been forgotten:
+/// `debug_assert!(cleanslate::is_isolated())`. A closure or future that belongs to a larger task is
+/// a part of it, and so isolated.
 ///
 /// # Examples
 ///
@@ -158,7 +160,7 @@ pub fn is_isolated() -> bool {
 /// that is captured on the worker is the worker's. Wrapping twice is harmless.
 ///
 /// For a future there is [`FutureExt::isolated`](crate::future::FutureExt::isolated). The compiler
-/// advises `isolated(|| async { … })()`, whose task is over before the future runs.
+/// suggests `isolated(|| async { … })()`, whose task is over before the future runs.
 ///
 /// # Panics
 ///
@@ -201,15 +203,15 @@ pub fn isolated_in<R, F: FnOnce() -> R>(context: &Context, f: F) -> impl FnOnce(
     context.clone().wrap(f)
 }
 
-/// Makes every call of a closure of one argument a task, for the `map` of whatever executor or
-/// iterator: each call starts with fresh slots and inherits what the current task hands down *now*.
+/// Makes every call of a closure of one argument a task, for the `map` of any executor or iterator:
+/// each call starts with fresh slots and inherits what the current task hands down *now*.
 ///
 /// A key or comparison function of a sort does not fit: its arguments are references of any
-/// lifetime ("implementation of `Fn` is not general enough"), or two. Capture once and run each
-/// call in the context, as in the second example.
+/// lifetime ("implementation of `Fn` is not general enough"), or it has two. Capture once and run
+/// each call in the context, as in the second example.
 ///
-/// Each call counts a reference to what is inherited, if anything is: some 20 ns, and 100 where two
-/// threads call at once. `.isolated()` on a rayon iterator, and pools, do without.
+/// If anything is inherited, each call counts a reference to it: about 20 ns, or 100 where two
+/// threads call at once. `.isolated()` on a rayon iterator, and pools, avoid that.
 ///
 /// # Panics
 ///
@@ -250,7 +252,7 @@ pub fn isolated_fn<A, R>(f: impl Fn(A) -> R) -> impl Fn(A) -> R {
 
 /// Makes every call of a closure a task like [`isolated_fn`], in a context that you choose.
 ///
-/// It does not take the functions of a sort either: call those in `context.run`.
+/// It does not fit the functions of a sort either: call those in `context.run`.
 ///
 /// # Panics
 ///
@@ -277,7 +279,7 @@ fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + u
     let f = Framed::new(f);
     let context = Wrapping::new(context);
     move |argument| {
-        // If a carrier is refused it is dropped uncalled.
+        // If a carrier is refused, the argument is dropped, and the closure not called.
         let argument = Framed::new(argument);
         context.call(|| f(argument.into_inner()))
     }
