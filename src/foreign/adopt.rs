@@ -11,25 +11,26 @@ use super::error::BoxError;
 use crate::frame::leak;
 use crate::panic::{Drops, Payload, catch};
 
-/// How often what is in a key is dropped before the surrounding value is put back: what the task
-/// left, what the drop of that left, and so on. Nothing tells an empty key from one that was filled
-/// again, so there are always as many rounds; each costs an initialiser and an exchange.
+/// How many times the contents of a key are dropped before the surrounding value is put back: what
+/// the task left, what the drop of that left, and so on. An empty key cannot be told from one that
+/// was filled again, so there are always this many rounds; each costs an initialiser and an
+/// exchange.
 const ROUNDS: usize = 3;
 
 /// Makes a carrier that empties a foreign thread-local for each task and puts it back afterwards.
 ///
 /// Takes a `&'static LocalKey<Cell<T>>` or `&'static LocalKey<RefCell<T>>`. Each task finds
-/// `T::default()` in it (but not the pulls of a pool's map, around which no carrier is attached).
-/// What the task leaves there is dropped when the task ends, after its slots and before its
-/// completion can be observed; what the surrounding code had there is put back.
+/// `T::default()` in it (but not the pulls from the iterator of a pool's map, around which no
+/// carrier is attached). What the task leaves there is dropped when the task ends, after its slots
+/// and before its completion can be observed; what the surrounding code had there is put back.
 ///
-/// The key is initialised by the first task on a thread, if nobody did before: std offers no way to
-/// ask whether it is. What the drop of a left value puts into the key is dropped in the same way,
-/// and what the drop of that does; only after that is the surrounding value put back. (A value
-/// whose drop puts another one into the key each time stays there in the end, in place of the
+/// The key is initialised by the first task on a thread, if nobody did so before: std offers no way
+/// to ask whether it is. What the drop of a left value puts into the key is dropped in the same
+/// way, and so is what that drop puts there; only after that is the surrounding value put back. (A
+/// value whose drop puts another one into the key each time ends up there in place of the
 /// surrounding value.) A `RefCell` that the surrounding code has borrowed cannot be emptied, and a
-/// task that is to run there fails with an error naming the key's type, or what
-/// [`named`](Adopted::named) says.
+/// task that is to run there fails with an error that gives the key's type, or the name set by
+/// [`named`](Adopted::named).
 ///
 /// A task inherits nothing from the key: [`inherited`](Adopted::inherited) is for that. **In a
 /// future each poll finds it fresh**, so what is put there does not last beyond the next `.await`:
@@ -37,7 +38,7 @@ const ROUNDS: usize = 3;
 ///
 /// Two carriers of one key may count as different ones: a `thread_local!` is a constant, and the
 /// compiler may give each use of it an address of its own. So make the carrier in one place; two of
-/// them cost their time twice, and do no harm.
+/// them take twice the time, but do no harm.
 ///
 /// # Examples
 ///
@@ -134,7 +135,7 @@ impl<K: Adoptable> fmt::Debug for Adopted<K> {
 
 /// A cell whose value can be exchanged through a shared reference: `Cell<T>` and `RefCell<T>`.
 ///
-/// Sealed: [`adopt`] takes no other.
+/// Sealed: [`adopt`] takes no other type.
 ///
 /// # Examples
 ///
@@ -171,10 +172,10 @@ mod sealed {
     #[expect(unnameable_types, reason = "seals `Adoptable`")]
     pub trait Exchange {
         type Value: 'static;
-        /// Gives the value back with the error.
+        /// Hands the value back with the error.
         fn exchange(&self, value: Self::Value) -> Result<Self::Value, (Self::Value, BoxError)>;
-        /// Calls `look`, which must not unwind, with the value. If it has to be taken out for that,
-        /// a `stand_in` takes its place, and what is there afterwards is returned.
+        /// Calls `look`, which must not unwind, with the value. If the value has to be taken out
+        /// for that, a `stand_in` takes its place, and what is there afterwards is returned.
         fn look(
             &self,
             stand_in: fn() -> Self::Value,
@@ -220,7 +221,7 @@ mod sealed {
     }
 }
 
-/// Drops what is no carrier's.
+/// Drops what belongs to no carrier.
 fn drop_what_a_task_left<T>(value: T) {
     not_in_carrier(|| drop(value));
 }
@@ -252,7 +253,7 @@ impl<K: Adoptable> Adopted<K> {
 
     /// Drops what the task left, while its task's state is still there: the drop must neither see
     /// the surrounding value nor put another one in its place. What it puts into the key itself is
-    /// dropped as well. Returns whether there was an initial value each time, to take its place.
+    /// dropped as well. Returns whether each round had an initial value to take its place.
     fn drop_what_is_left(&self, drops: &mut Drops) -> bool {
         for _ in 0..ROUNDS {
             match catch(self.init) {

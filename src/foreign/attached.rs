@@ -18,7 +18,7 @@ use super::error::CarrierError;
 
 struct Level {
     carriers: *const [Carried],
-    /// How many of them are attached. The code of the next one runs, unless that are all.
+    /// How many of them are attached. Unless all are, the code of the next one is running.
     progress: Progress,
     outer: *const Level,
 }
@@ -27,7 +27,7 @@ thread_local! {
     static INNERMOST: Cell<*const Level> = const { Cell::new(null()) };
 }
 
-/// Takes the innermost level away, also when the call unwinds.
+/// Removes the innermost level, also when the call unwinds.
 struct Leave {
     outer: *const Level,
 }
@@ -39,8 +39,8 @@ impl Drop for Leave {
     }
 }
 
-/// Calls `f` with a level for these carriers, whose code it calls: with how many are attached, and
-/// with whether a carrier's code called this.
+/// Calls `f`, which calls these carriers' code, with a level for them. `f` is given how many are
+/// attached, and whether it was a carrier's code that called this.
 #[inline]
 fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Progress, bool) -> R) -> R {
     let outer = INNERMOST.get();
@@ -52,7 +52,7 @@ fn on_a_level<R>(carriers: &[Carried], f: impl FnOnce(&Progress, bool) -> R) -> 
 }
 
 /// Calls `body`, which must not unwind, with all carriers attached; meanwhile [`on_this_thread`]
-/// finds them. It was called unless something could not be attached.
+/// finds them. `body` is not called if a carrier cannot be attached.
 #[inline]
 pub(super) fn around(carriers: &[Carried], mut body: impl FnMut()) -> Option<CarrierError> {
     // By value, one in the other: each reference would be one more load for the task.
@@ -73,7 +73,7 @@ pub(super) fn around_tasks(
     })
 }
 
-/// Asks an attached carrier what nothing is.
+/// Asks an attached carrier what it calls nothing.
 pub(super) fn nothing_of(carried: &Carried) -> Result<Option<Carried>, CarrierError> {
     on_a_level(std::slice::from_ref(carried), |_, _| carried.nothing())
 }
@@ -81,9 +81,9 @@ pub(super) fn nothing_of(carried: &Carried) -> Result<Option<Carried>, CarrierEr
 /// What is attached on this thread.
 #[derive(Default)]
 pub(super) struct Here {
-    /// Each once, in the order in which they were attached, those several times for the last time.
+    /// Each once, in the order in which they were attached; the last time counts.
     pub(super) attached: Vec<Carried>,
-    /// Those whose own code runs below this call. They are left out above, unless they were
+    /// Those whose own code runs below this call. They are left out of `attached`, unless they were
     /// attached on top of that code: what they do may have led to this call, and would again.
     pub(super) at_work: Vec<Carried>,
 }

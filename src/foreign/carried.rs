@@ -1,11 +1,11 @@
-//! What carriers have captured, and how a list of that is attached around a closure.
+//! What carriers have captured, and how a list of it is attached around a closure.
 //!
 //! Attaching recurses: carrier *n* keeps what it attached on the Rust stack while the rest runs
-//! inside. So the order is right by construction (detached in reverse, and those before a failed
-//! one are detached), and nothing is allocated per task.
+//! inside. So the order is right by construction (carriers are detached in reverse, and if one
+//! fails those before it are detached), and nothing is allocated per task.
 //!
-//! There are two ways: around one task, and around several, where a list through the stack finds
-//! what is attached between two of them. One task does not pay for that list.
+//! There are two ways: around one task, and around several. For several, a linked list on the stack
+//! is used to find what is attached between two of them. One task does not pay for that list.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct Carried {
     source: Source,
 }
 
-/// Where it comes from. Of two with one identity one may have to give way.
+/// Where it comes from. Of two with the same identity one may have to give way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// It was given to a context, or to a pool.
@@ -37,22 +37,22 @@ pub(super) enum Source {
 /// A list that contexts share. Not `Arc<[Carried]>`, which is two words.
 pub(crate) type CarriedList = Arc<Vec<Carried>>;
 
-/// The same without its types.
+/// A [`Load`] without its types.
 trait AnyLoad: Send + Sync {
     fn name(&self) -> String;
     fn identity(&self) -> Identity;
-    /// Returns where the carrier lies, which tells it from all others.
+    /// Returns the carrier's address, which tells it from all others.
     fn carrier(&self) -> *const ();
     fn nothing(&self) -> Result<Option<Carried>, CarrierError>;
-    /// Attaches this one and then the rest, calls the body inside, and detaches. It was called
-    /// unless something could not be attached.
+    /// Attaches this one and then the rest, calls the body inside, and detaches. The body is not
+    /// called if one cannot be attached.
     fn around_one(
         &self,
         rest: &[Carried],
         progress: &Progress,
         body: OneTask<'_>,
     ) -> Option<CarrierError>;
-    /// The same for a body that makes the thread ready for further tasks, inside of `outer`.
+    /// Does the same for a body that makes the thread ready for further tasks, inside of `outer`.
     fn around_several(
         &self,
         outer: Attached<'_>,
@@ -65,7 +65,7 @@ trait AnyLoad: Send + Sync {
 type OneTask<'a> = &'a mut dyn FnMut();
 type SeveralTasks<'a> = &'a mut dyn FnMut(Attached<'_>);
 
-/// What is attached around a body: a list through the stack, the innermost first.
+/// What is attached around a body: a linked list on the stack, the innermost first.
 #[derive(Clone, Copy)]
 pub(crate) struct Attached<'a>(Option<&'a Link<'a>>);
 
@@ -88,7 +88,7 @@ impl Attached<'_> {
     }
 }
 
-/// How many of a list are attached, from the first on.
+/// How many of a list are attached, counted from the first.
 #[derive(Default)]
 pub(super) struct Progress(Cell<usize>);
 
@@ -108,7 +108,7 @@ impl Progress {
     }
 }
 
-/// A carrier that is shared by all that it has captured.
+/// A carrier, shared by everything that it has captured.
 pub(super) struct Identified<H: Hold> {
     carrier: OfCarrier<H>,
     pub(super) identity: Identity,
@@ -133,14 +133,14 @@ impl<H: Hold> Identified<H> {
         kinds::call(&*self.carrier, step, f)
     }
 
-    /// Returns what code finds that runs for nobody, if the carrier can say so.
+    /// Returns what code that runs for nobody finds, if the carrier can say so.
     pub(super) fn nothing(self: Arc<Self>) -> Result<Option<Carried>, CarrierError> {
         let nothing = self.call(CarrierStep::Nothing, |carrier| Ok(carrier.nothing()))?;
         Ok(nothing.map(|nothing| Carried::new(self, nothing)))
     }
 }
 
-/// What one has captured. Dropped before it, and each contained.
+/// What a carrier has captured. It is dropped before the carrier, and each drop is contained.
 struct Load<H: Hold> {
     captured: OfCarrier<H::Captured>,
     carrier: Arc<Identified<H>>,
@@ -207,7 +207,7 @@ impl Carried {
         self.load.identity()
     }
 
-    /// Returns whether both were captured by one carrier.
+    /// Returns whether both were captured by the same carrier.
     pub(super) fn is_by_the_carrier_of(&self, other: &Self) -> bool {
         self.load.carrier() == other.load.carrier()
     }
@@ -221,8 +221,8 @@ impl Carried {
     }
 }
 
-/// Calls `body`, which must not unwind, with all carriers attached. It was called unless something
-/// could not be attached.
+/// Calls `body`, which must not unwind, with all carriers attached. `body` is not called if one
+/// cannot be attached.
 #[inline]
 pub(super) fn around_one(
     carriers: &[Carried],
@@ -238,7 +238,7 @@ pub(super) fn around_one(
     }
 }
 
-/// The same for a body that makes the thread ready for further tasks, inside of `outer`.
+/// Does the same for a body that makes the thread ready for further tasks, inside of `outer`.
 #[inline]
 pub(super) fn around_several(
     outer: Attached<'_>,

@@ -8,15 +8,16 @@ use super::error::BoxError;
 /// Carries a piece of foreign thread state from the submitter to the thread that runs a task.
 ///
 /// `capture` runs on the submitting thread, once per context (once per pool if `Captured` has no
-/// size, since then there is nothing to capture); `attach` and `detach` on the thread that runs the
-/// task, around every task. None of them may assume that the thread was clean before: `attach`
+/// size, since then there is nothing to capture). `attach` and `detach` run on the thread that runs
+/// the task, around every task. None of them may assume that the thread was clean before: `attach`
 /// returns what has to be put back, and `detach` puts it back.
 ///
 /// A carrier that fails, or panics, fails the task with a [`CarrierError`](super::CarrierError)
 /// that names it: those before it are detached, and the task does not run half-switched. After a
 /// failed `detach` a pool replaces the worker. A panic in any other code of the carrier (its name,
-/// the text of its error, a drop) is contained. Only where the user drops a `Context`, or calls or
-/// drops a closure that was wrapped in one, does a panic of the drop of what was captured go on.
+/// the text of its error, a drop) is contained. There is one exception: when the user drops a
+/// `Context`, or calls or drops a closure that was wrapped in one, a panic of the drop of what was
+/// captured goes on.
 ///
 /// # Examples
 ///
@@ -54,7 +55,7 @@ use super::error::BoxError;
     note = "`foreign::adopt(&KEY)` makes a carrier of a `thread_local!` of a `Cell` or a `RefCell`"
 )]
 pub trait Carrier: Send + Sync + 'static {
-    /// What travels with the context. Read by several threads at a time.
+    /// What travels with the context. Several threads may read it at a time.
     type Captured: Send + Sync + 'static;
     /// What `attach` leaves for `detach`. It stays on its thread.
     type Attached;
@@ -73,11 +74,11 @@ pub trait Carrier: Send + Sync + 'static {
     /// ```
     fn name(&self) -> &str;
 
-    /// Takes the state of the submitting thread.
+    /// Captures the state of the submitting thread.
     ///
     /// # Errors
     ///
-    /// Returns an error if it cannot be taken. The submission fails.
+    /// Returns an error if it cannot be captured. The submission fails.
     ///
     /// # Examples
     ///
@@ -142,16 +143,17 @@ pub trait Carrier: Send + Sync + 'static {
     /// ```
     fn detach(&self, attached: Self::Attached) -> Result<(), BoxError>;
 
-    /// Returns what code is to find that runs for nobody in particular, or `None`, the default, if
+    /// Returns what code that runs for nobody in particular is to find, or `None`, the default, if
     /// this carrier has no such state.
     ///
-    /// Attached around tasks that inherit nothing ([`Pool::detached`](crate::Pool::detached),
+    /// It is attached around tasks that inherit nothing ([`Pool::detached`](crate::Pool::detached),
     /// [`Context::empty`](crate::Context::empty)), so that they see neither what surrounds them nor
     /// what others of their kind have left. It is also attached around code that makes something
     /// for everybody, such as the initialiser of a [`worker_local!`](crate::worker_local), which
     /// must not see the user or the span of the task that happens to come first. A carrier without
-    /// such a state is left out of both. So is one, of the latter, whose own code, or what that
-    /// waits for, is the first to use the worker-local: the initialiser finds its state as it is.
+    /// such a state is left out of both. It is also left out of the latter if its own code, or what
+    /// that code waits for, is the first to use the worker-local: the initialiser then finds its
+    /// state as it is.
     ///
     /// # Examples
     ///
@@ -181,7 +183,7 @@ pub trait Carrier: Send + Sync + 'static {
     /// Returns whether what was captured is the same as [`nothing`](Self::nothing). The default is
     /// `false`.
     ///
-    /// If it is, a carrier that was [installed](super::install) shares one `nothing` between all
+    /// If it is, an [installed](super::install) carrier shares one `nothing` between all
     /// submissions, which then allocate nothing. It is attached all the same: the thread that runs
     /// the task may have something that the task must not see.
     ///
@@ -214,11 +216,11 @@ pub trait Carrier: Send + Sync + 'static {
     /// Makes this thread ready for the next of several tasks with the same captured state, and
     /// returns whether it did. The default does nothing and returns `false`.
     ///
-    /// Called between the items of a map, each of which is a task. `true` promises that the thread
-    /// is as `detach` and then `attach` would have left it, and saves both: an item then costs one
-    /// call of this method. After `false`, or a panic, what is attached is detached and attached
-    /// again; so a carrier that finds anything out of the ordinary returns `false` and leaves it to
-    /// `detach`, which can report it.
+    /// It is called between the items of a map, each of which is a task. `true` promises that the
+    /// thread is as `detach` and then `attach` would have left it, and saves both: an item then
+    /// costs one call of this method. After `false`, or a panic, what is attached is detached and
+    /// attached again; so a carrier that finds anything out of the ordinary returns `false` and
+    /// leaves it to `detach`, which can report it.
     ///
     /// # Examples
     ///
@@ -250,9 +252,10 @@ pub trait Carrier: Send + Sync + 'static {
     /// Returns what tells this carrier from others that carry different state. The default is its
     /// type.
     ///
-    /// Of an [installed](super::install) carrier and another one with the same identity that a pool
-    /// or a context has, only the latter is attached; of a pool's and a context's only the
-    /// context's. Where one context, or one pool, is given several, all of them are.
+    /// If a pool or a context has a carrier with the same identity as an
+    /// [installed](super::install) one, only the pool's or the context's is attached; if both have
+    /// one, only the context's is. If one context, or one pool, is given several, all of them are
+    /// attached.
     ///
     /// # Examples
     ///

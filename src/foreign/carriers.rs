@@ -11,18 +11,18 @@ use super::set::CarrierSet;
 use super::shared::{SharedCarrier, room_for};
 use crate::panic::catch;
 
-/// What a context carries besides the snapshot of its slots. One word, like the snapshot's: every
-/// queued task has both. Where it is empty, nothing is attached, whatever is installed.
+/// What a context carries besides the snapshot of its slots. One word, like the snapshot, since
+/// every queued task has both. If it is empty, nothing is attached, whatever is installed.
 ///
-/// There are three sources, and of carriers with one identity the nearest one counts: what the
+/// There are three sources, and of carriers with the same identity the nearest one counts: what the
 /// context was given, else what its pool has, else what is installed. They are attached in the
 /// opposite order, so that the nearest one has the last word where they overlap.
 #[derive(Clone)]
 pub(crate) struct Carriers(CarriedList);
 
 impl Carriers {
-    /// Returns what the carriers that are installed capture on this thread. Where none of them has
-    /// anything, that is the list which is kept with them and hides what was left on the thread.
+    /// Returns what the installed carriers capture on this thread. If none of them has anything,
+    /// that is the list that is kept with them, which hides what was left on the thread.
     pub(crate) fn capture() -> Result<Option<Self>, CarrierError> {
         if INSTALLED.get().is_none() {
             return Ok(None);
@@ -58,8 +58,8 @@ impl Carriers {
         })
     }
 
-    /// Returns what a task attaches whose context says nothing of carriers: what those that are
-    /// installed call nothing. `None` where none is.
+    /// Returns what a task attaches whose context says nothing about carriers: what the installed
+    /// ones call nothing. `None` if none is installed.
     #[inline]
     pub(crate) fn nothing() -> Option<Self> {
         INSTALLED.get().map(|_| Self::nothing_installed())
@@ -79,7 +79,7 @@ impl Carriers {
         Self(Arc::clone(&NONE))
     }
 
-    /// Adds a carrier, which captures here and now, to those that there are.
+    /// Adds a carrier, which captures here and now, to the existing ones.
     pub(crate) fn with(
         before: Option<&Self>,
         carrier: &SharedCarrier,
@@ -121,8 +121,8 @@ impl Carriers {
         }
     }
 
-    /// Puts `of_pool` between the installed ones and the given ones (but what is nothing before
-    /// all), and `last` behind.
+    /// Puts `of_pool` between the installed and the given ones (except what is nothing, which goes
+    /// before all), and `last` at the end.
     fn merged(
         before: Option<&Self>,
         of_pool: impl IntoIterator<Item = Carried>,
@@ -144,14 +144,14 @@ impl Carriers {
         &self.0
     }
 
-    /// Calls `body`, which must not unwind, with all of them attached. It was called unless
-    /// something could not be attached.
+    /// Calls `body`, which must not unwind, with all of them attached. `body` is not called if one
+    /// cannot be attached.
     #[inline]
     pub(crate) fn around(these: Option<&Self>, body: impl FnMut()) -> Option<CarrierError> {
         attached::around(these.map_or(&[], Self::as_slice), body)
     }
 
-    /// The same for a body that makes the thread ready for further tasks.
+    /// Does the same for a body that makes the thread ready for further tasks.
     pub(crate) fn around_tasks(
         these: Option<&Self>,
         body: impl FnMut(Attached<'_>),
@@ -160,7 +160,7 @@ impl Carriers {
     }
 }
 
-/// Puts those that have no identity of `nearer` ones before these.
+/// Puts before `nearer` those of `these` that share no identity with it.
 fn before_nearer(these: impl IntoIterator<Item = Carried>, nearer: Vec<Carried>) -> Vec<Carried> {
     let identities: Vec<_> = nearer.iter().map(Carried::identity).collect();
     let left = these.into_iter().filter(|one| !identities.contains(&one.identity()));
@@ -169,8 +169,8 @@ fn before_nearer(these: impl IntoIterator<Item = Carried>, nearer: Vec<Carried>)
 
 /// Calls `body`, which must not unwind, as if it ran for nobody: each carrier that is installed or
 /// attached on this thread attaches its [`nothing`](super::Carrier::nothing), unless it has none or
-/// is at work itself below this call. The body was called unless something could not be attached.
-/// Never unwinds.
+/// its own code runs below this call. `body` is not called if something cannot be attached. Never
+/// unwinds.
 pub(crate) fn attach_nothing_around(body: &mut dyn FnMut()) -> Option<CarrierError> {
     let Here { attached, at_work } = attached::on_this_thread();
     let identities: Vec<_> = attached.iter().chain(&at_work).map(Carried::identity).collect();

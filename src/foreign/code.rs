@@ -1,4 +1,4 @@
-//! Whether a carrier's code runs on this thread: then installed carriers stay out of what it
+//! Whether a carrier's code runs on this thread. Installed carriers stay out of what such code
 //! captures, since they would carry themselves for ever.
 
 use std::cell::Cell;
@@ -34,7 +34,7 @@ pub(super) fn in_carrier<R>(f: impl FnOnce() -> R) -> R {
     marked(true, f)
 }
 
-/// Calls what is a carrier's code, or not.
+/// Calls code that is a carrier's, or not.
 #[inline]
 pub(super) fn marked<R>(is_carriers: bool, f: impl FnOnce() -> R) -> R {
     // Where thread-locals are not native, a thread that ends has no mark any more.
@@ -43,8 +43,8 @@ pub(super) fn marked<R>(is_carriers: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Calls what a carrier's code leads to that is not its own: a task that it waits for, and drops of
-/// what belongs to tasks.
+/// Calls what a carrier's code leads to but what is not its own: a task that it waits for, and
+/// drops of what belongs to tasks.
 #[inline]
 pub(crate) fn not_in_carrier<R>(f: impl FnOnce() -> R) -> R {
     marked(false, f)

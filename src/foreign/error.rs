@@ -28,7 +28,7 @@ pub(crate) enum CarrierStep {
     Detach,
 }
 
-/// What the user gave as an error: user code, of which nothing may unwind through the crate.
+/// An error of the user's. It is user code, of which nothing may unwind through the crate.
 pub(crate) struct RenderedCause {
     /// Rendered once, while that could be contained.
     text: String,
@@ -56,13 +56,13 @@ impl RenderedCause {
         &self.text
     }
 
-    /// Returns the error itself, for whoever asks for the source.
+    /// Returns the error itself, for those who ask for the source.
     pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.0.as_deref().map(|error| error as _)
     }
 }
 
-/// A carrier failed: it says which, at what, and why.
+/// A carrier failed. The error names the carrier, the step and the cause.
 ///
 /// # Examples
 ///
@@ -93,7 +93,7 @@ struct CarrierFault {
     step: CarrierStep,
     cause: RenderedCause,
     panicked: bool,
-    /// Another one could not be detached while this failure was cleared up.
+    /// Another carrier could not be detached while this failure was cleaned up.
     stuck: Option<CarrierError>,
 }
 
@@ -119,7 +119,7 @@ impl CarrierError {
         error
     }
 
-    /// Adds a carrier that could not be detached besides.
+    /// Adds the error of another carrier that could not be detached.
     #[cold]
     fn with_stuck(mut self, other: Self) -> Self {
         self.inner.stuck = Some(match self.inner.stuck.take() {
@@ -129,7 +129,8 @@ impl CarrierError {
         self
     }
 
-    /// Joins what went wrong inside, if anything did, with a carrier that could not be detached.
+    /// Joins an error from inside, if there is one, with that of a carrier that could not be
+    /// detached.
     #[inline]
     pub(super) fn both(inner: Option<Self>, stuck: Option<Self>) -> Option<Self> {
         match (inner, stuck) {
@@ -138,7 +139,7 @@ impl CarrierError {
         }
     }
 
-    /// Turns it into a failure of detaching.
+    /// Turns the error into a failure to detach.
     pub(super) fn into_detach(mut self) -> Self {
         self.inner.step = CarrierStep::Detach;
         self
@@ -170,7 +171,7 @@ impl CarrierError {
         &self.inner.carrier
     }
 
-    /// Returns whether it failed to capture.
+    /// Returns whether the carrier failed to capture.
     ///
     /// # Examples
     ///
@@ -196,7 +197,7 @@ impl CarrierError {
         matches!(self.inner.step, CarrierStep::Capture | CarrierStep::Nothing)
     }
 
-    /// Returns whether it failed to attach. The task did not run.
+    /// Returns whether the carrier failed to attach. The task did not run.
     ///
     /// # Examples
     ///
@@ -222,8 +223,8 @@ impl CarrierError {
         self.inner.step == CarrierStep::Attach
     }
 
-    /// Returns whether a carrier, this one or one that was attached before it, failed to detach.
-    /// The thread may still hold its state; a pool replaces such a worker.
+    /// Returns whether this carrier, or one that was attached before it, failed to detach. The
+    /// thread may still hold its state; a pool replaces such a worker.
     ///
     /// # Examples
     ///
@@ -249,7 +250,7 @@ impl CarrierError {
         self.inner.step == CarrierStep::Detach || self.inner.stuck.is_some()
     }
 
-    /// Returns whether it panicked, rather than return an error.
+    /// Returns whether the carrier panicked rather than returning an error.
     ///
     /// # Examples
     ///

@@ -13,17 +13,18 @@ where
     K::Value: Clone + Send + Sync,
 {
     /// Hands the value down, as `#[inherit]` does for a slot: each task starts with a clone of what
-    /// the key held where the task was submitted, and each poll of a future with what it held where
-    /// the future was isolated.
+    /// the key held where the task was submitted, and each poll of a future with a clone of what it
+    /// held where the future was isolated.
     ///
-    /// What the task leaves there ends with it as before. Tasks of a pool with this carrier that
-    /// inherit nothing ([`detached`](crate::Pool::detached),
-    /// [`in_context`](crate::Pool::in_context)) start with what [`adopt_with`] was given. That is
-    /// also in the key while a value that a task has left is dropped, so it must not fail.
+    /// As before, what the task leaves there ends with the task. Tasks of a pool with this carrier
+    /// that inherit nothing ([`detached`](crate::Pool::detached),
+    /// [`in_context`](crate::Pool::in_context)) start with what [`adopt_with`] was given. The same
+    /// value is in the key while a value that a task has left is dropped, so making it must not
+    /// fail.
     ///
     /// A capture clones the value and allocates; each task clones what was captured. The value of a
-    /// `Cell` is taken out to be cloned. A `RefCell` that is mutably borrowed cannot be captured:
-    /// an error that names the key.
+    /// `Cell` is taken out to be cloned. A `RefCell` that is mutably borrowed cannot be captured;
+    /// the error names the key.
     ///
     /// [`adopt_with`]: super::adopt_with
     ///
@@ -93,7 +94,7 @@ impl<K: Adoptable> Carrier for Inherited<K>
 where
     K::Value: Clone + Send + Sync,
 {
-    /// `None`: nothing, with which each task starts as without this carrier.
+    /// `None` is nothing: each task then starts with the initial value.
     type Captured = Option<K::Value>;
     type Attached = K::Value;
 
@@ -140,7 +141,7 @@ where
         captured.is_none()
     }
 
-    /// That of the carrier which it was made of: the two are for the same state.
+    /// The identity of the carrier that it was made of, since the two are for the same state.
     fn identity(&self) -> Identity {
         self.0.identity()
     }

@@ -19,10 +19,10 @@ pub(crate) static INSTALLED: OnceLock<Box<Installed>> = OnceLock::new();
 pub(crate) struct Installed {
     pub(super) carrier: SharedCarrier,
     identity: Identity,
-    /// What code finds that runs for nobody: of the carriers up to this one, as far as they can say
+    /// What code that runs for nobody finds: of the carriers up to this one, as far as they can say
     /// so.
     pub(super) nothing: CarriedList,
-    /// Its own, if it can.
+    /// The carrier's own, if it can say so.
     pub(super) own_nothing: Option<Carried>,
     next: OnceLock<Box<Self>>,
 }
@@ -35,29 +35,31 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 
 /// Makes a carrier part of every context that is captured from now on, in the whole process.
 ///
-/// So `isolated(f)` on somebody else's executor keeps what it carries, as does a submission to any
-/// pool, a future, a task on rayon. Tasks that inherit nothing, which are those of a pool that is
-/// [detached](crate::Pool::detached) and of [`Context::empty`](crate::Context::empty), find what it
-/// calls [nothing](super::Carrier::nothing), if it can say so. Leaky pools leave it out.
+/// So `isolated(f)` on somebody else's executor keeps what the carrier carries, as does a
+/// submission to any pool, a future, or a task on rayon. Tasks that inherit nothing, which are
+/// those of a [detached](crate::Pool::detached) pool and of
+/// [`Context::empty`](crate::Context::empty), find what it calls
+/// [nothing](super::Carrier::nothing), if it can say so. Leaky pools leave it out.
 ///
-/// Call it once, early in `main`; a library should leave that to the program. It stays for the life
-/// of the process. Installed carriers attach first, in the order in which they were installed.
-/// Where a pool or a context has a carrier with the same [identity](super::Carrier::identity), by
-/// default one of the same type, that one is attached instead. What a carrier's own code captures
-/// carries none of them. (Where that code waits on rayon, its thread runs what has nothing to do
-/// with it: of that, tasks of `cleanslate::rayon` capture as they do anywhere, so a carrier should
-/// start none itself; other closures, those of chains and of `isolated` included, as its own code.)
+/// Call it once, early in `main`; a library should leave that to the program. The carrier stays for
+/// the life of the process. Installed carriers attach first, in the order in which they were
+/// installed. If a pool or a context has a carrier with the same
+/// [identity](super::Carrier::identity), by default one of the same type, that one is attached
+/// instead. What a carrier's own code captures carries no installed carriers. (If that code waits
+/// on rayon, its thread may run work that has nothing to do with it. In that work, tasks of
+/// `cleanslate::rayon` capture as they do anywhere, so a carrier should start none itself; other
+/// closures, including those of chains and of `isolated`, capture as the carrier's own code does.)
 ///
 /// # Costs
 ///
 /// Each capture asks each installed carrier. One that has nothing to carry and says so
 /// ([`is_nothing`](super::Carrier::is_nothing)) costs no allocation; any other costs one, and their
-/// list two.
+/// list costs two.
 ///
 /// # Errors
 ///
-/// Returns an error if one with the same identity is installed, if the carrier cannot say what
-/// nothing is, or if 256 are installed.
+/// Returns an error if a carrier with the same identity is installed already, if the carrier's
+/// [`nothing`](super::Carrier::nothing) panics, or if 256 are installed.
 ///
 /// # Examples
 ///
@@ -116,7 +118,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
             own_nothing: own.clone(),
             next: OnceLock::new(),
         };
-        // Unless somebody was faster, in which case the place is not the last one any more.
+        // It fails if somebody was faster: then the place is not the last one any more.
         if place.set(Box::new(entry)).is_ok() {
             return Ok(());
         }
@@ -152,7 +154,7 @@ impl InstallError {
         Self { kind: InstallErrorKind::Carrier(error) }
     }
 
-    /// Returns whether one with the same identity is installed.
+    /// Returns whether a carrier with the same identity is installed already.
     ///
     /// # Examples
     ///

@@ -21,8 +21,8 @@ pub(super) trait Hold: Send + Sync + Sized + 'static {
     fn capture(&self) -> Result<Self::Captured, BoxError>;
     fn nothing(&self) -> Option<Self::Captured>;
     fn is_nothing(&self, captured: &Self::Captured) -> bool;
-    /// Attaches, calls `inner`, which never unwinds, unless that failed, and detaches. `inner` gets
-    /// a function that makes the thread ready for another task, if it says so.
+    /// Attaches, calls `inner` (which never unwinds) unless that failed, and detaches. `inner` gets
+    /// a function that makes the thread ready for another task, and returns whether it did.
     fn hold(
         &self,
         captured: &Self::Captured,
@@ -44,7 +44,7 @@ pub(super) fn call<H: Hold, T>(
     }
 }
 
-/// Asks a carrier whether the thread is ready. A panic is a no.
+/// Asks a carrier whether the thread is ready. A panic counts as a no.
 #[inline]
 fn is_ready(reattach: impl FnOnce() -> bool) -> bool {
     catch(reattach).unwrap_or(false)
@@ -60,13 +60,13 @@ fn panicked(carrier: &impl Hold, step: CarrierStep, payload: &Payload) -> Carrie
     CarrierError::panicked(name_of(carrier), step, payload)
 }
 
-/// Returns a carrier's name. One that panics must not keep the other carriers from being detached.
+/// Returns a carrier's name. If that panics, it must not keep other carriers from being detached.
 #[cold]
 pub(super) fn name_of<H: Hold>(carrier: &H) -> String {
     catch(|| carrier.name().to_owned()).unwrap_or_else(|_| H::type_name().to_owned())
 }
 
-/// What both kinds leave to the user's carrier, in a tuple struct around it.
+/// What both kinds leave to the user's carrier, which a tuple struct wraps.
 macro_rules! as_the_carrier_says {
     () => {
         fn type_name() -> &'static str {

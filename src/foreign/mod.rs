@@ -1,13 +1,13 @@
-//! Foreign thread state: how what somebody else keeps per thread is brought to a task.
+//! Foreign thread state: how to bring to a task what other code keeps per thread.
 //!
 //! A [`Carrier`] knows how to capture such a value where a task is submitted, how to attach it
 //! where the task runs, and how to detach it afterwards. [`adopt`] makes one for a
 //! `std::thread_local!` of code that cannot be changed. A [`ScopedCarrier`] is for state that is
-//! only set for the time of a call.
+//! set only for the time of a call.
 //!
-//! A context carries what it was [given](crate::Context::carry), a pool
-//! [what its builder was](crate::PoolBuilder::carry), and every context that is captured what is
-//! [installed](install) in the process.
+//! A context carries what it was [given](crate::Context::carry), a pool carries [what its builder
+//! was](crate::PoolBuilder::carry), and every captured context carries what is [installed](install)
+//! in the process.
 //!
 //! ```
 //! use cleanslate::foreign::adopt;

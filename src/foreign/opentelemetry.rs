@@ -17,17 +17,16 @@ use crate::panic::{Drops, Payload, catch};
 /// So the spans that a task starts have the submitter's span as their parent, and find its baggage,
 /// whatever is current on the thread that runs them.
 ///
-/// A task that forgets the guard of a context that it attached (`std::mem::forget`, a guard that is
-/// kept in a thread-local) leaves that context current, and OpenTelemetry offers no way to take it
-/// away. Such a task fails, and a pool replaces the worker.
+/// A task that forgets the guard of a context that it attached (by `std::mem::forget`, or by
+/// keeping the guard in a thread-local) leaves that context current, and OpenTelemetry offers no
+/// way to take it away. Such a task fails, and a pool replaces the worker.
 ///
-/// The crate `tracing-opentelemetry` attaches a context for each span of `tracing` that is entered.
-/// Put the `TracingCarrier` before this one, which then has the last word on what is
-/// current.
+/// The crate `tracing-opentelemetry` attaches a context for each `tracing` span that is entered.
+/// Put the `TracingCarrier` before this one, which then has the last word on what is current.
 ///
 /// Each version of the crate `opentelemetry` keeps what is current in a thread-local of its own,
-/// and this carries that of version 0.33. A context of another one stays behind, and nothing says
-/// so: `cargo tree -d` lists the crate then.
+/// and this carrier carries that of version 0.33. A context of another version stays behind without
+/// notice; `cargo tree -d` then lists the crate.
 ///
 /// # Examples
 ///
@@ -92,14 +91,14 @@ impl fmt::Debug for AttachedContext {
 }
 
 /// Marks the context that lies below a task's: it is current when everything that the task attached
-/// is gone, and never while the task runs, so that no other context has the mark.
+/// is gone, and never while the task runs, so no other context gets the mark.
 struct Bottom;
 
 thread_local! {
     static BOTTOM: Context = Context::new().with_value(Bottom);
 }
 
-/// Tells the sentinel what this module keeps per thread, once.
+/// Tells the sentinel, once, what this module keeps per thread.
 #[cfg(feature = "sentinel")]
 fn ignore_own_state() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -131,15 +130,15 @@ impl Carrier for OpenTelemetryCarrier {
         "opentelemetry"
     }
 
-    /// Captures nothing where the thread ends and its contexts are gone: to ask for them panics
-    /// there, of which the panic hook hears.
+    /// Captures nothing if the thread is ending and its contexts are gone: asking for them panics
+    /// there, and the panic hook is called.
     fn capture(&self) -> Result<Context, BoxError> {
         Ok(catch(Context::current).unwrap_or_default())
     }
 
     fn attach(&self, captured: &Context) -> Result<AttachedContext, BoxError> {
         let current = || Context::map_current(|it| it.has_active_span().then(|| it.clone()));
-        // As in `capture`: nobody could find there what is attached.
+        // As in `capture`. Nobody could find what is attached there.
         let Ok(before) = catch(current) else {
             return Ok(AttachedContext { task: None, bottom: None, before: None });
         };
@@ -161,12 +160,12 @@ impl Carrier for OpenTelemetryCarrier {
             return Ok(());
         }
         let mut drops = Drops::default();
-        // The last one to have a span ends it, which runs the span processors.
+        // The last one that has a span ends it, which runs the span processors.
         drops.contain(|| drop(task));
         let is_alone = is_at_the_bottom();
         drops.contain(|| drop(bottom));
-        // The spans of `tracing` that surround a task which runs on top of another one are exited
-        // and entered again, so that the context of one may have got on top.
+        // When a task runs on top of another one, the `tracing` spans around it are exited and
+        // entered again, so that the context of one of them may have got on top.
         let is_as_before = is_alone
             || before
                 .as_ref()
@@ -184,8 +183,8 @@ impl Carrier for OpenTelemetryCarrier {
         Some(Context::new())
     }
 
-    /// Takes away what the task had, looks for what it has left on top of that, and attaches it
-    /// again. Contexts cannot be compared.
+    /// Takes the task's context away, looks whether the task has left anything on top of it, and
+    /// attaches it again. Contexts cannot be compared.
     fn reattach(&self, captured: &Context, attached: &mut AttachedContext) -> bool {
         if attached.bottom.is_none() {
             return true;

@@ -3,15 +3,15 @@
 use super::carrier::Identity;
 use super::error::BoxError;
 
-/// Carries foreign thread state whose owner only sets it for the time of a call.
+/// Carries foreign thread state whose owner sets it only for the time of a call.
 ///
-/// Some libraries offer no way to set their state now and to take it away later: a `scoped_tls` key
-/// has `set(value, f)`, a database of `salsa` has `attach(f)`, a guard that borrows cannot be kept.
-/// [`around`](Self::around) makes that call, and the task runs inside. Where there is the choice,
-/// [`Carrier`](super::Carrier) is better: it can tidy up between two items of a map, which saves
-/// attaching it for each.
+/// Some libraries offer no way to set their state now and take it away later: a `scoped_tls` key
+/// has `set(value, f)`, a `salsa` database has `attach(f)`, and a guard that borrows cannot be
+/// kept. [`around`](Self::around) makes that call, and the task runs inside it. If you have the
+/// choice, [`Carrier`](super::Carrier) is better: it can tidy up between two items of a map, which
+/// saves attaching it for each.
 ///
-/// Added like other carriers, in a [`Scoped`].
+/// It is added like other carriers, wrapped in a [`Scoped`].
 ///
 /// # Examples
 ///
@@ -50,7 +50,7 @@ use super::error::BoxError;
     note = "state that is attached and detached, not bound for a call, is for `Carrier`"
 )]
 pub trait ScopedCarrier: Send + Sync + 'static {
-    /// What travels with the context. Read by several threads at a time.
+    /// What travels with the context. Several threads may read it at a time.
     type Captured: Send + Sync + 'static;
 
     /// Returns the carrier's name, for errors.
@@ -76,11 +76,11 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     /// ```
     fn name(&self) -> &str;
 
-    /// Takes the state of the submitting thread.
+    /// Captures the state of the submitting thread.
     ///
     /// # Errors
     ///
-    /// Returns an error if it cannot be taken. The submission fails.
+    /// Returns an error if it cannot be captured. The submission fails.
     ///
     /// # Examples
     ///
@@ -106,14 +106,14 @@ pub trait ScopedCarrier: Send + Sync + 'static {
 
     /// Calls `body` with the captured state on this thread, and returns what it returns.
     ///
-    /// `body` never panics: what the task does is caught inside. Types see to it that it is called
-    /// once, and on this thread.
+    /// `body` never panics: a panic of the task is caught inside. The types ensure that `body` is
+    /// called once, and on this thread.
     ///
     /// # Errors
     ///
-    /// Returns an error if the state cannot be put on this thread: the task does not run. An error
-    /// after the call of `body` says that the state could not be taken away: the task fails, and a
-    /// pool replaces the worker. So does a panic, before and after.
+    /// Returns an error if the state cannot be put on this thread: the task then does not run. An
+    /// error after `body` was called means that the state could not be taken away: the task then
+    /// fails, and a pool replaces the worker. A panic, before or after, counts as an error.
     ///
     /// # Examples
     ///
@@ -138,7 +138,7 @@ pub trait ScopedCarrier: Send + Sync + 'static {
     fn around<R>(&self, captured: &Self::Captured, body: impl FnOnce() -> R)
     -> Result<R, BoxError>;
 
-    /// Returns what code is to find that runs for nobody in particular: see
+    /// Returns what code that runs for nobody in particular is to find: see
     /// [`Carrier::nothing`](super::Carrier::nothing).
     ///
     /// # Examples

@@ -26,8 +26,8 @@ enum PoolCarrier {
 }
 
 impl Drop for CarrierSet {
-    /// Never unwinds, and in no task: a pool may end on any thread, long after the call that gave
-    /// it its carriers.
+    /// Never unwinds, and runs in no task: a pool may end on any thread, long after the call that
+    /// gave it its carriers.
     fn drop(&mut self) {
         for member in self.all.drain(..) {
             discard(member);
@@ -54,7 +54,7 @@ impl CarrierSet {
         Ok(())
     }
 
-    /// Returns what a task has to attach, in order. Nothing travels if it is to inherit nothing.
+    /// Returns what a task has to attach, in order. If it is to inherit nothing, nothing travels.
     pub(crate) fn capture(&self, inherits: bool) -> Result<CarriedList, CarrierError> {
         if !inherits || self.stateless.len() == self.all.len() {
             return Ok(Arc::clone(&self.nothing));

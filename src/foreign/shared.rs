@@ -41,7 +41,7 @@ pub trait Carry: sealed::Share {}
 impl<C: Carrier> Carry for C {}
 impl<C: ScopedCarrier> Carry for Scoped<C> {}
 
-/// Takes a carrier's types away.
+/// Erases a carrier's types.
 pub(crate) fn share(carrier: impl Carry) -> SharedCarrier {
     carrier.share()
 }
@@ -129,17 +129,17 @@ impl SharedCarrier {
         self.0.identity()
     }
 
-    /// Takes the state of this thread.
+    /// Captures the state of this thread.
     pub(super) fn capture(&self) -> Result<Carried, CarrierError> {
         in_carrier(|| Arc::clone(&self.0).capture())
     }
 
-    /// Takes the state of this thread, unless that is nothing.
+    /// Captures the state of this thread, unless that is nothing.
     pub(super) fn capture_something(&self) -> Result<Option<Carried>, CarrierError> {
         in_carrier(|| Arc::clone(&self.0).capture_something())
     }
 
-    /// Returns what code finds that runs for nobody, if the carrier can say so.
+    /// Returns what code that runs for nobody finds, if the carrier can say so.
     pub(super) fn nothing(&self) -> Result<Option<Carried>, CarrierError> {
         in_carrier(|| Arc::clone(&self.0).nothing())
     }
@@ -150,11 +150,11 @@ impl SharedCarrier {
     }
 }
 
-/// The most carriers that are given to a context or to a pool, or installed: what each of them
-/// keeps lies on the stack of the thread that runs a task.
+/// How many carriers a context or a pool can be given at most, and how many can be installed: what
+/// each of them keeps lies on the stack of the thread that runs a task.
 const MOST: usize = 256;
 
-/// Refuses a carrier where there are as many as there can be.
+/// Refuses a carrier if there are as many as there can be.
 pub(super) fn room_for(
     carrier: &SharedCarrier,
     there_are: usize,

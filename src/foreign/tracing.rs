@@ -13,33 +13,33 @@ use super::Carrier;
 use super::error::BoxError;
 use crate::panic::{Drops, Payload, catch};
 
-/// Spans that are exited in a row at most. A subscriber that still reports a current span then does
-/// not do what `exit` says, and its state on this thread cannot be trusted.
+/// How many spans are exited in a row at most. A subscriber that still reports a current span then
+/// does not do what `exit` says, and its state on this thread cannot be trusted.
 const DEEPEST: usize = 4096;
 
 /// Carries the current span and the default dispatcher of the submitter to its tasks.
 ///
 /// A task's events and spans have the submitter's current span as their parent, or none if there
-/// was none, whatever is entered on the thread that runs it: spans of an outer task are exited
-/// while the task runs, and entered again after it.
+/// was none, whatever is entered on the thread that runs the task: spans of an outer task are
+/// exited while this one runs, and entered again afterwards.
 ///
 /// A dispatcher travels if the submitter's default is a scoped one. Otherwise the tasks find the
-/// global one, also if it was installed after the submission. (Where none has been seen by any
-/// capture, a task that is run below somebody's `with_default` finds that one's.)
+/// global one, even if it was installed after the submission. (If no capture has seen a global one,
+/// a task that runs below somebody's `with_default` finds the dispatcher set there.)
 ///
 /// A span that the task entered and never exited, say because its guard was forgotten, does not
 /// stay on the worker: it is exited when the task ends, or the poll of an isolated future; a `WARN`
-/// event with the target `cleanslate` says so, and [`forgotten`](Self::forgotten) counts it. (The
-/// submitter's own span that a task has entered once more is exited as well, but not told of.) A
-/// subscriber from which spans cannot be exited makes the task fail and the worker be replaced, and
-/// so does a default dispatcher that a task has left where none travelled with it; else it goes
-/// with the submitter's. Of subscribers that do not report their current span, no span is carried.
+/// event with the target `cleanslate` reports this, and [`forgotten`](Self::forgotten) counts it.
+/// (If a task has entered the submitter's own span once more, that is exited as well, but not
+/// reported.) If a subscriber's spans cannot be exited, the task fails and the worker is replaced.
+/// The same happens if a task has left a default dispatcher and none travelled with the task;
+/// otherwise the one that was left goes away with the submitter's. For subscribers that do not
+/// report their current span, no span is carried.
 ///
 /// So in an isolated future a guard of `Span::enter` that is held across an `.await`, which
-/// `tracing` itself warns of, counts as forgotten: code behind the `.await` is in no such span, and
-/// the guard exits it once more. (A subscriber may take that amiss: the layer of
-/// `tracing-opentelemetry` 0.34 panics where overflows are checked.) Use `.instrument(span)` in
-/// there.
+/// `tracing` itself warns against, counts as forgotten: code after the `.await` is in no such span,
+/// and the guard exits it once more. (A subscriber may not tolerate that: the layer of
+/// `tracing-opentelemetry` 0.34 panics where overflows are checked.) Use `.instrument(span)` there.
 ///
 /// Clones share their count.
 ///
@@ -79,7 +79,7 @@ impl TracingCarrier {
         Self::default()
     }
 
-    /// Counts the spans that tasks have left entered so far.
+    /// Returns how many spans tasks have left entered so far.
     ///
     /// # Examples
     ///
@@ -113,16 +113,16 @@ impl TracingCarrier {
     }
 }
 
-/// The global dispatcher, as soon as a capture has come upon it.
+/// The global dispatcher, once a capture has seen it.
 static GLOBAL: OnceLock<Dispatch> = OnceLock::new();
 
-/// Returns whether a dispatcher is the global one, or the one that does nothing where there is
-/// none: all other ones are scoped.
+/// Returns whether a dispatcher is the global one, or the one that does nothing if there is no
+/// global one: all others are scoped.
 ///
-/// There is no other way to ask than its `Debug`. If that should change, every dispatcher travels,
-/// which costs more and is right as well.
+/// The only way to ask is its `Debug`. If that should change, every dispatcher travels, which costs
+/// more but is right as well.
 fn is_process_wide(dispatch: &Dispatch) -> bool {
-    /// Looks at what is written first, and wants no more.
+    /// Looks at what is written first, and stops there.
     struct Start(bool);
     impl Write for Start {
         fn write_str(&mut self, written: &str) -> fmt::Result {
@@ -140,8 +140,8 @@ fn is_process_wide(dispatch: &Dispatch) -> bool {
 /// One that does nothing prints as the global one does, and is a scoped one unless there is none.
 fn with_default<R>(mut f: impl FnMut(&Dispatch, bool) -> R) -> R {
     dispatcher::get_default(|dispatch| {
-        // A nested call gets the process's, or, if there is a scoped one on any thread, one that
-        // does nothing. Quicker to compare than what `is_process_wide` does.
+        // A nested call gets the process's or, if any thread has a scoped one, one that does
+        // nothing. That is quicker to compare than what `is_process_wide` does.
         let is_same = dispatcher::get_default(|nested| ptr::eq(nested, dispatch));
         let is_nothing = || dispatch.is::<NoSubscriber>();
         f(dispatch, is_same || is_process_wide(dispatch) && !is_nothing())
@@ -195,7 +195,7 @@ pub struct AttachedSpan {
     entered: Option<Id>,
     /// What was entered before, the innermost first.
     outer: Vec<Id>,
-    /// Last: the dispatcher is put back after the spans. `None`: it is the process's.
+    /// Last, so that the dispatcher is put back after the spans. `None`: it is the process's.
     default: Option<DefaultGuard>,
 }
 
@@ -205,15 +205,14 @@ fn exit_all(dispatch: &Dispatch, exited: &mut Vec<Id>) -> Result<(), BoxError> {
         if exited.len() == DEEPEST {
             return Err("the subscriber still reports a current span after it was exited".into());
         }
-        // Before it is called: where it panics, it may have done its work.
+        // Before the call: if that panics, it may have done its work.
         exited.push(id.clone());
         dispatch.exit(&id);
     }
     Ok(())
 }
 
-/// Enters again what was exited before an exit panicked. That of the last one may have come to
-/// nothing.
+/// Enters again what was exited before an exit panicked. The last exit may have had no effect.
 fn undo(dispatch: &Dispatch, mut exited: Vec<Id>) {
     if exited.last() == dispatch.current_span().id() {
         exited.pop();
@@ -251,8 +250,8 @@ impl Carrier for TracingCarrier {
     fn attach(&self, captured: &CapturedSpan) -> Result<AttachedSpan, BoxError> {
         let default = match &captured.scoped {
             None if with_default(|_, is_process_wide| is_process_wide) => None,
-            // One that surrounds this thread is not that of the task. If there is a global one that
-            // was never seen, this cannot be helped.
+            // One that surrounds this thread is not the task's. If there is a global one that was
+            // never seen, this cannot be helped.
             None => match GLOBAL.get() {
                 Some(global) => Some(dispatcher::set_default(global)),
                 None => Some(dispatcher::set_default(&dispatcher::get_default(Clone::clone))),
@@ -268,7 +267,7 @@ impl Carrier for TracingCarrier {
             Ok(())
         });
         if !matches!(switched, Ok(Ok(()))) {
-            // The thread must be left as it was, as far as such a subscriber lets it.
+            // The thread must be left as it was, as far as such a subscriber allows.
             let _second = catch(|| undo(&dispatch, std::mem::take(&mut outer)));
         }
         match switched {
@@ -284,7 +283,7 @@ impl Carrier for TracingCarrier {
         let is_left = default.is_none() && !is_process_wide;
         // Perhaps the global one was installed meanwhile.
         let dispatch = if default.is_none() && !is_left { now } else { dispatch };
-        // Whatever of this fails, the rest is done.
+        // If any of this fails, the rest is still done.
         let mut exited = Vec::new();
         let left = catch(|| exit_all(&dispatch, &mut exited));
         let mut drops = Drops::default();
@@ -316,8 +315,8 @@ impl Carrier for TracingCarrier {
         captured.scoped.is_none() && captured.span.is_none()
     }
 
-    /// There is nothing to do if the task's span is the current one, and the default dispatcher
-    /// that of the process. Scoped ones cannot be compared.
+    /// There is nothing to do if the task's span is the current one and the default dispatcher is
+    /// the process's. Scoped ones cannot be compared.
     fn reattach(&self, _: &CapturedSpan, attached: &mut AttachedSpan) -> bool {
         let entered = attached.entered.as_ref();
         attached.default.is_none()
