@@ -48,13 +48,13 @@ pub use crate::slot::ScopedFuture;
 /// assert!(!futures_lite::future::block_on(task.isolated()));
 /// ```
 pub trait FutureExt: Future + Sized {
-    /// Gives the future slots of its own: fresh, but for what it inherits from the current task
+    /// Gives the future slots of its own: fresh, except for what it inherits from the current task
     /// *now*, where it is wrapped.
     ///
     /// Its slots are put in place for each poll and taken away after it, so tasks that share a
     /// thread do not see each other's, and the future finds its own on whatever thread polls it
-    /// next. (On one that is ending, once its slots have ended, they stay with the future.) They
-    /// are dropped when it completes, or when it is dropped, after the future itself and before its
+    /// next. (If that thread is ending and its slots have ended, they stay with the future.) They
+    /// are dropped when the future completes or is dropped, after the future itself and before its
     /// output is returned, on the thread that does so.
     ///
     /// A poll costs O(slots that the future holds).
@@ -62,8 +62,8 @@ pub trait FutureExt: Future + Sized {
     /// # Panics
     ///
     /// Panics as [`Context::capture`] does. Polling panics with the future's panic, which ends the
-    /// task; or, if a carrier or the clean-up fails, with a [`RunError`] as the payload. Where it
-    /// is a carrier of one poll, the task is not over: it may be polled again.
+    /// task, or, if a carrier or the clean-up fails, with a [`RunError`] as the payload. If it is a
+    /// carrier that failed for one poll, the task is not over: it may be polled again.
     ///
     /// # Examples
     ///
@@ -81,7 +81,7 @@ pub trait FutureExt: Future + Sized {
     /// ```
     #[track_caller]
     fn isolated(self) -> Isolated<Self> {
-        // In its place at once: where nothing is optimised a future is copied at each step.
+        // In its place at once: without optimisation a future is copied at each step.
         let mut task = Isolated {
             future: Some(self),
             context: Context::empty(),
@@ -166,7 +166,7 @@ impl<F> Drop for EndOnUnwind<'_, F> {
     }
 }
 
-/// Calls `f` with what is there. If that unwinds, what is there is dropped at once, contained.
+/// Calls `f` with the contents. If that unwinds, they are dropped at once, contained.
 #[inline]
 pub(crate) fn within<T, R>(place: Pin<&mut Option<T>>, f: impl FnOnce(Pin<&mut T>) -> R) -> R {
     let mut unwinding = EndOnUnwind(place);
@@ -178,10 +178,10 @@ pub(crate) fn within<T, R>(place: Pin<&mut Option<T>>, f: impl FnOnce(Pin<&mut T
     result
 }
 
-/// What a poll has come to.
+/// The outcome of a poll.
 struct Polled<R> {
     poll: Poll<R>,
-    /// How the drop of the future ended, if it is over.
+    /// How the drop of the future went, if it is over.
     dropped: Result<(), Payload>,
 }
 
@@ -192,7 +192,7 @@ fn poll_once<F: Future>(
 ) -> Polled<F::Output> {
     assert!(future.is_some(), "an isolated future was polled after it had ended");
     let poll = within(future.as_mut(), |inner| inner.poll(cx));
-    // Inside its frame: what it owns may look at the slots.
+    // Inside its frame, since what it owns may look at the slots.
     let dropped = if poll.is_ready() { catch(|| future.set(None)) } else { Ok(()) };
     Polled { poll, dropped }
 }
@@ -208,19 +208,19 @@ impl<F: Future> Future for Isolated<F> {
 }
 
 /// Where a poll leaves what went wrong with the whole task, while carriers are attached. Without
-/// them there is no such place, and the poll panics with it.
+/// carriers there is no such place, and the poll panics with it.
 type Errors<'e> = Option<&'e mut Option<CleanupError>>;
 
-/// A task that is polled, and its context, which lies on the stack meanwhile (S3): the future may
-/// be dropped before the poll is over, if the process exits from within it.
+/// A task that is being polled, and its context, which lies on the stack meanwhile (S3): the future
+/// may be dropped before the poll is over, if the process exits from within it.
 struct Polling<'f, F: Future> {
     task: &'f mut Isolated<F>,
     context: Context,
 }
 
 impl<F: Future> Drop for Polling<'_, F> {
-    /// Puts the context back, or gives it up if the task is over (R9): not before, not even if a
-    /// carrier has failed, since its future is dropped with the context.
+    /// Puts the context back, or gives it up if the task is over (R9). It is not given up earlier,
+    /// even if a carrier has failed, since the future is dropped with the context.
     fn drop(&mut self) {
         if self.task.future.is_some() {
             std::mem::swap(&mut self.task.context, &mut self.context);
@@ -232,7 +232,7 @@ impl<F: Future> Drop for Polling<'_, F> {
 }
 
 impl<F: Future> Isolated<F> {
-    /// Forgets where it was made: by code of the crate.
+    /// Forgets where the task was made, for code of the crate.
     #[cfg(feature = "tower")]
     pub(crate) fn unplaced(mut self) -> Self {
         self.made = None;
@@ -319,7 +319,7 @@ fn attached(
     context::attached(context, |_| body())
 }
 
-/// Returns what the last poll came to, or says what went wrong.
+/// Returns the outcome of the last poll, or reports what went wrong.
 #[inline(never)]
 fn over<R>(
     poll: Poll<R>,
@@ -349,17 +349,17 @@ fn fail<R>(result: R, error: CleanupError, made: Option<&'static Location<'stati
 
 impl<F: Future> Drop for Isolated<F> {
     fn drop(&mut self) {
-        // Its values have ended with it.
+        // The values have ended with the future.
         if self.future.is_none() {
             return;
         }
         let context = self.context.clone();
         let mut outcome = None;
         if context.has_carriers() {
-            // Nobody is left to hear of a carrier that failed.
+            // Nobody is left to be told of a carrier that failed.
             drop(attached(&context, &mut || outcome = Some(self.end(&context))));
         }
-        // It has to be dropped also if a carrier was refused.
+        // The future has to be dropped even if a carrier was refused.
         if let Err(payload) = outcome.unwrap_or_else(|| self.end(&context)) {
             payload.resume_unless_panicking();
         }

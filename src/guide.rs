@@ -18,9 +18,9 @@
 
 /// Declares the pages as modules.
 ///
-/// A page links to others by references, which it defines at its end for whoever reads it in the
-/// repository. Of several definitions of a reference the first one counts, so those here, which
-/// lead to modules, come first. `scripts/links` sees to it that every reference has one.
+/// A page links to others by references, which it defines at its end for readers in the repository.
+/// Of several definitions of a reference the first one counts, so those here, which lead to
+/// modules, come first. `scripts/links` checks that every reference has one.
 macro_rules! pages {
     ($($(#[$attribute:meta])* $page:ident = $file:literal;)*) => {$(
         /// [carriers.md]: crate::guide::carriers

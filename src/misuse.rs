@@ -1,6 +1,6 @@
 //! Misuse that must not compile, each beside a twin that does. Doctests only.
 //!
-//! Stable toolchains do not look at the error codes; CI runs these tests with the codes enforced.
+//! Stable toolchains ignore the error codes; CI runs these tests with the codes enforced.
 
 /// A slot's value travels with futures, so it is `Send`.
 ///
@@ -244,7 +244,7 @@ pub(crate) struct OwnersOutliveBorrows;
 /// ```
 pub(crate) struct BoundToAThread;
 
-/// A wrapped closure borrows as long as what it borrows lives.
+/// A wrapped closure may borrow, for as long as what it borrows lives.
 ///
 /// ```compile_fail,E0505
 /// let text = String::from("text");

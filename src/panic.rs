@@ -1,11 +1,10 @@
-//! What a panic leaves behind: its payload, which is a value of the user's whose `Drop` may panic
-//! in turn.
+//! What a panic leaves behind: its payload, a value of the user's whose `Drop` may panic in turn.
 //!
-//! Needs nothing of the crate. Everything that catches a panic does so through [`catch`], so that a
-//! payload is a [`Payload`] from the first moment on: wherever one is dropped, that is contained,
-//! and in no task.
+//! This needs nothing of the crate. Everything that catches a panic does so through [`catch`], so
+//! that a payload is a [`Payload`] from the first moment on: wherever one is dropped, that is
+//! contained, and in no task.
 //!
-//! Wrappers hold a value of the user's, so that a panic of its drop does no harm; all but the last
+//! Wrappers hold a value of the user's so that a panic of its drop does no harm; all but the last
 //! are [`UserValue`]s:
 //!
 //! | | is dropped | that panic |
@@ -25,8 +24,8 @@ use std::mem::{ManuallyDrop, needs_drop};
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// A value of the user's that the crate may have to drop anywhere. Its drop never unwinds, and is
-/// no part of the task around it: `frame/discard.rs` has it. `None` from then on.
+/// A value of the user's that the crate may have to drop anywhere. Its drop, which is in
+/// `frame/discard.rs`, never unwinds, and is no part of the task around it. `None` from then on.
 pub(crate) struct Contained<T>(pub(crate) Option<T>);
 
 impl<T> Contained<T> {
@@ -34,7 +33,7 @@ impl<T> Contained<T> {
         Self(Some(value))
     }
 
-    /// Hands the value on; whoever gets it answers for its drop.
+    /// Hands the value on; the receiver answers for its drop.
     pub(crate) fn into_inner(mut self) -> T {
         self.0.take().unwrap_or_else(|| unreachable!("only the drop empties it"))
     }
@@ -49,7 +48,7 @@ impl Payload {
         Self(Contained::new(payload))
     }
 
-    /// Makes the payload of a panic that says `text`.
+    /// Makes the payload of a panic with this message.
     pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::new(Box::new(text.into()))
     }
@@ -72,8 +71,8 @@ impl Payload {
         }
     }
 
-    /// Unwinds with it, or returns what it said where the thread is unwinding already: below this
-    /// call there may be a `Drop`, or a whole task that a `Drop` runs, which has failed.
+    /// Unwinds with it or, if the thread is unwinding already, returns its message: below this call
+    /// there may be a `Drop`, or a whole task that a `Drop` runs, which has failed.
     #[cold]
     #[inline(never)]
     pub(crate) fn resume_or_say(self) -> String {
@@ -83,7 +82,7 @@ impl Payload {
         self.words().into_owned()
     }
 
-    /// Returns what the panic said, if it said it in a string.
+    /// Returns the panic's message, if it is a string.
     pub(crate) fn message(&self) -> Option<Cow<'static, str>> {
         let payload = self.0.0.as_deref()?;
         if let Some(text) = payload.downcast_ref::<&'static str>() {
@@ -93,7 +92,7 @@ impl Payload {
         }
     }
 
-    /// Returns what the panic said, or that it did not say it in a string.
+    /// Returns the panic's message, or a text that says that it is no string.
     pub(crate) fn words(&self) -> Cow<'static, str> {
         self.message().unwrap_or(Cow::Borrowed("a payload that is no string"))
     }
@@ -119,12 +118,12 @@ pub(crate) struct Drops {
 }
 
 impl Drops {
-    /// Calls what drops one of them. The first panic is kept, later ones are discarded.
+    /// Calls `drop`, which drops one of them. The first panic is kept, later ones are discarded.
     pub(crate) fn contain(&mut self, drop: impl FnOnce()) {
         self.add(catch(drop));
     }
 
-    /// Notes how one that was contained elsewhere has ended.
+    /// Notes how one went that was contained elsewhere.
     #[inline]
     pub(crate) fn add(&mut self, dropped: Result<(), Payload>) {
         if let Err(payload) = dropped {
@@ -138,7 +137,7 @@ impl Drops {
         self.first.map_or(Ok(()), Err)
     }
 
-    /// Lets the first panic go on, unless the thread is unwinding already.
+    /// Resumes the first panic, unless the thread is unwinding already.
     #[inline]
     pub(crate) fn resume(self) {
         if let Some(payload) = self.first {
@@ -147,8 +146,8 @@ impl Drops {
     }
 }
 
-/// A value of the user's that is dropped in its place, which may be larger than what is left of the
-/// stack, as `D` says.
+/// A value of the user's that is dropped in place, since it may be larger than what is left of the
+/// stack. `D` says how.
 pub(crate) struct UserValue<T, D: HowDropped>(ManuallyDrop<T>, PhantomData<D>);
 
 /// How the drop of a user's value is called.
@@ -202,8 +201,8 @@ impl<T, D: HowDropped> Drop for UserValue<T, D> {
     }
 }
 
-/// A value of the user's that is dropped on every way out. If the thread unwinds already, what its
-/// drop throws is contained: the second panic would abort the process.
+/// A value of the user's that is dropped on every way out. If the thread unwinds already, a panic
+/// of its drop is contained: a second panic would abort the process.
 pub(crate) type Guarded<T> = UserValue<T, Guard>;
 
 /// See [`Guarded`].
@@ -217,12 +216,12 @@ impl HowDropped for Guard {
     }
 }
 
-/// Aborts the process if it is dropped: stands where a promise to other threads has to be kept, and
-/// an unwinding that passed it would break that promise.
+/// Aborts the process if it is dropped. It stands where a promise to other threads has to be kept,
+/// which an unwinding past it would break.
 pub(crate) struct AbortOnUnwind(&'static str);
 
 impl AbortOnUnwind {
-    /// Makes a promise; `broken` says what would not hold any more.
+    /// Makes a promise; `broken` says what would no longer hold.
     pub(crate) fn new(broken: &'static str) -> Self {
         Self(broken)
     }
@@ -240,7 +239,7 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-/// Prints a line on standard error. Where that does not work nothing is printed: `eprintln!` would
+/// Prints a line on standard error. If that does not work, nothing is printed: `eprintln!` would
 /// panic, in places that must not.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
     let _unsaid = writeln!(std::io::stderr(), "cleanslate: {line}");

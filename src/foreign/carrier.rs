@@ -145,15 +145,14 @@ pub trait Carrier: Send + Sync + 'static {
 
     /// Returns what code that runs for nobody in particular is to find, or `None`, the default, if
     /// this carrier has no such state.
-    ///
     /// It is attached around tasks that inherit nothing ([`Pool::detached`](crate::Pool::detached),
     /// [`Context::empty`](crate::Context::empty)), so that they see neither what surrounds them nor
     /// what others of their kind have left. It is also attached around code that makes something
     /// for everybody, such as the initialiser of a [`worker_local!`](crate::worker_local), which
     /// must not see the user or the span of the task that happens to come first. A carrier without
-    /// such a state is left out of both. It is also left out of the latter if its own code, or what
-    /// that code waits for, is the first to use the worker-local: the initialiser then finds its
-    /// state as it is.
+    /// such a state is left out of both. Any carrier is left out of the latter if its own code, or
+    /// what that code waits for, is the first to use the worker-local: the initialiser then finds
+    /// its state as it is.
     ///
     /// # Examples
     ///

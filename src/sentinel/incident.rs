@@ -64,7 +64,7 @@ impl<'a> Incident<'a> {
         self.task
     }
 
-    /// Returns where the task was submitted: for an item, where the map was called.
+    /// Returns where the task was submitted or, for an item, where the map was called.
     ///
     /// # Examples
     ///
@@ -86,7 +86,7 @@ impl<'a> Incident<'a> {
         self.submitted
     }
 
-    /// Returns which item of its map the task was, counted from zero; `None` if it was no item.
+    /// Returns which item of its map the task was, counted from zero, or `None` if it was no item.
     ///
     /// What a map's iterator leaves when an item is pulled from it belongs to no item.
     ///
@@ -110,7 +110,7 @@ impl<'a> Incident<'a> {
         self.item
     }
 
-    /// Returns the worker that ran it, counted from zero.
+    /// Returns the worker that ran the task, counted from zero.
     ///
     /// # Examples
     ///
@@ -132,7 +132,7 @@ impl<'a> Incident<'a> {
         self.worker
     }
 
-    /// Returns what it left changed.
+    /// Returns what the task left changed.
     ///
     /// # Examples
     ///
@@ -155,8 +155,8 @@ impl<'a> Incident<'a> {
         self.report
     }
 
-    /// Returns whether the worker is replaced before its next outermost task; false above the rate
-    /// of [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
+    /// Returns whether the worker is replaced before its next outermost task. Returns `false` above
+    /// the rate of [`Sentinel::renew`](super::Sentinel::renew), and with the other actions.
     ///
     /// # Examples
     ///

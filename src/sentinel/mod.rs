@@ -1,7 +1,7 @@
 //! Finds and names what a task left in thread-locals that nobody registered.
 //!
-//! On Linux with glibc (x86-64 and AArch64) thread-locals that a task left changed are found and
-//! named, in any crate and in any C library. [`watch()`] and [`assert_clean`] look at one
+//! On Linux with glibc (x86-64 and AArch64), this module finds and names thread-locals that a task
+//! left changed, in any crate and in any C library. [`watch()`] and [`assert_clean`] look at one
 //! closure, on any thread; with [`PoolBuilder::sentinel`](crate::PoolBuilder::sentinel) a pool
 //! looks at each of its tasks, and does what its [`Sentinel`] says.
 //!
@@ -21,22 +21,22 @@
 //! }
 //! ```
 //!
-//! The looking is done by the crate [`cleanslate_sentinel`], which works with any executor and
-//! whose items are found here as well. (Their examples say `cleanslate_sentinel`, where you write
+//! The work is done by the crate [`cleanslate_sentinel`], which works with any executor and whose
+//! items are found here as well. (Their examples use `cleanslate_sentinel`, where you write
 //! `cleanslate::sentinel`. The [`Sentinel`] of this module has the rules of the one there, and what
-//! a pool does about a leak.) Its documentation says what it cannot see, which alarms are false and
-//! what is allowed. What cleanslate itself keeps per thread, `task_local!`s and `worker_local!`s
-//! among it, never shows.
+//! a pool does about a leak.) Its documentation describes what it cannot see, which alarms are
+//! false and what is allowed. What cleanslate itself keeps per thread, including `task_local!`s and
+//! `worker_local!`s, never shows.
 //!
-//! State on the heap, behind a pointer that stays the same, is not seen by itself:
+//! State on the heap, behind a pointer that stays the same, is not seen by itself;
 //! [`Sentinel::probe`] compares what a function reads there. With the feature `tracing` the current
-//! span is compared so.
+//! span is compared in this way.
 //!
 //! # What to do about a leak
 //!
-//! State of your own that belongs to one task is declared with [`task_local!`](crate::task_local).
-//! Another crate's is given to each task afresh by [`adopt`](crate::foreign::adopt), if its key has
-//! a name that you can write. Most keys are private, but there are functions around them. Then a
+//! Declare state of your own that belongs to one task with [`task_local!`](crate::task_local).
+//! State of another crate is given to each task afresh by [`adopt`](crate::foreign::adopt), if its
+//! key has a name that you can write. Most keys are private, but have functions around them. Then a
 //! [`Carrier`](crate::foreign::Carrier) over these functions does the same:
 //!
 //! ```
@@ -82,8 +82,8 @@
 //! assert_eq!(pool.stats().leaks, 0);
 //! ```
 //!
-//! What is kept per thread on purpose is declared with [`worker_local!`](crate::worker_local), or
-//! allowed. For the rest there is [`Sentinel::renew`].
+//! Declare what is kept per thread on purpose with [`worker_local!`](crate::worker_local), or allow
+//! it. For the rest there is [`Sentinel::renew`].
 
 mod incident;
 #[expect(clippy::module_inception, reason = "the folder is named after its main noun")]

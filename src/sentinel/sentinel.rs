@@ -51,14 +51,14 @@ pub(crate) enum Action {
     Count,
     /// Makes the task fail.
     Panic,
-    /// Retires the worker, at most so many in so much time.
+    /// Retires the worker, at most this many in this much time.
     Renew { at_most: u32, per: Duration },
     /// Retires the worker after each task, without looking.
     RenewAlways,
 }
 
 impl From<watching::Sentinel> for Sentinel {
-    /// Takes over the rules, and counts.
+    /// Takes over the rules, and only counts leaks.
     fn from(rules: watching::Sentinel) -> Sentinel {
         Sentinel { rules, action: Action::Count, callback: None }
     }
@@ -71,7 +71,7 @@ impl Default for Sentinel {
 }
 
 impl Sentinel {
-    /// Returns a sentinel with the built-in rules that counts.
+    /// Returns a sentinel with the built-in rules, which counts leaks.
     ///
     /// # Examples
     ///
@@ -85,9 +85,9 @@ impl Sentinel {
         watching::Sentinel::new().into()
     }
 
-    /// Returns a sentinel without the built-in rules that counts.
+    /// Returns a sentinel without the built-in rules, which counts leaks.
     ///
-    /// It still lets pass what std and cleanslate keep, but not even the `errno` of the C library.
+    /// It still allows what std and cleanslate keep, but not even the `errno` of the C library.
     ///
     /// ```
     /// use cleanslate::sentinel::Sentinel;
@@ -135,8 +135,8 @@ impl Sentinel {
     /// This is for caches that a thread fills once: the change is allowed if the thread-local was
     /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow).
     ///
-    /// A first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
-    /// ever see of a leak: look what it is before you allow it.
+    /// The first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
+    /// ever see of a leak: look at what it is before you allow it.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -155,12 +155,13 @@ impl Sentinel {
         self
     }
 
-    /// Compares what a function returns, too: for state of a thread that lies on the heap, of which
-    /// the bytes of a thread-local do not tell.
+    /// Also compares what a function returns, for per-thread state that lies on the heap, which the
+    /// bytes of a thread-local do not show.
     ///
-    /// It is called on the worker, before the task and after it. If the answers differ, that is a
-    /// leak with the name of the probe; a hash does for what is no number. What the function
-    /// touches itself is not watched. A panic of it is swallowed, and nothing is compared then.
+    /// The function is called on the worker, before the task and after it. If the answers differ,
+    /// that is a leak with the name of the probe; for what is not a number, return a hash. What the
+    /// function touches itself is not watched. If it panics, the panic is swallowed, and nothing is
+    /// compared.
     ///
     /// With the feature `tracing` a new sentinel has a probe for the current span.
     ///
@@ -184,13 +185,14 @@ impl Sentinel {
 
     /// Returns which of the patterns given to [`allow`](Self::allow) and
     /// [`allow_first_touch`](Self::allow_first_touch) match nothing in the program and in the
-    /// libraries that are loaded now: perhaps a typing error, or a crate that is no longer there.
+    /// libraries that are loaded now, perhaps because of a typing error, or a crate that is no
+    /// longer there.
     ///
     /// Where a file has no symbols, no pattern for a name matches anything in it.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] where the sentinel does not work, or cannot read a file just now.
+    /// Returns [`Unsupported`] where the sentinel does not work, or cannot read a file just now.
     ///
     /// ```
     /// use cleanslate::sentinel::Sentinel;
@@ -204,11 +206,11 @@ impl Sentinel {
         self.rules.unused_rules()
     }
 
-    /// Makes a pool only count leaking tasks, in [`Stats::leaks`](crate::Stats::leaks). This is
-    /// what a new sentinel does, and every other action counts as well.
+    /// Makes a pool only count leaking tasks, in [`Stats::leaks`](crate::Stats::leaks). A new
+    /// sentinel does this, and every other action counts as well.
     ///
     /// Of `count`, [`panic`](Self::panic), [`renew`](Self::renew) and
-    /// [`renew_always`](Self::renew_always) the last one that was asked for holds.
+    /// [`renew_always`](Self::renew_always), the last one that was asked for applies.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().count();
@@ -220,13 +222,13 @@ impl Sentinel {
     }
 
     /// Makes a pool call a function for each task that leaked, on the worker that ran it, before
-    /// the task's end can be seen.
+    /// the task's end can be observed.
     ///
-    /// It comes in addition to what else is done: with [`renew`](Self::renew) it tells which leaks
-    /// there were, and which of them were above the rate. The function may submit tasks and wait
-    /// for them. A panic of it is contained and goes to the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook); what it leaves in thread-locals itself is
-    /// not watched.
+    /// It comes in addition to the action: with [`renew`](Self::renew) it tells which leaks there
+    /// were, and which of them were above the rate. The function may submit tasks and wait for
+    /// them. If it panics, the panic is contained and goes to the pool's
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook); what the function leaves in thread-locals
+    /// itself is not watched.
     ///
     /// ```
     /// use cleanslate::sentinel::Sentinel;
@@ -243,11 +245,11 @@ impl Sentinel {
     /// Makes a task that leaked fail with a panic, whose message is the report. For tests.
     ///
     /// The task's result is dropped. A task that fails by itself keeps its own failure. In a map
-    /// the panic is that of the item: it stops the others, or in
-    /// [`map_results`](crate::Pool::map_results) is the result of its item. The panic starts after
-    /// the task's end, so the process's panic hook does not print it: of a task that nobody joins,
+    /// the panic is that of the item: it stops the others or, in
+    /// [`map_results`](crate::Pool::map_results), is the result of its item. The panic starts after
+    /// the task's end, so the process's panic hook does not print it; for a task that nobody joins,
     /// in a [`scope`](crate::Pool::scope) or detached, only the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook) hears.
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) is told.
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().panic();
@@ -265,9 +267,9 @@ impl Sentinel {
     /// replaced for leaks in any stretch of time `per` long; above that rate the worker runs on,
     /// and the leak is only counted and reported.
     ///
-    /// A fresh thread is one on which nothing was initialised. So a cache that tasks fill at their
-    /// first touch must be allowed ([`allow_first_touch`](Self::allow_first_touch)), or it makes
-    /// each new thread leak once more, until the rate is used up.
+    /// On a fresh thread nothing is initialised. So a cache that tasks fill at their first touch
+    /// must be allowed ([`allow_first_touch`](Self::allow_first_touch)), or it makes each new
+    /// thread leak once more, until the rate is used up.
     ///
     /// ```
     /// use std::time::Duration;
