@@ -22,7 +22,7 @@ pub struct BuiltInRule {
 }
 
 impl BuiltInRule {
-    /// Returns what it applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
+    /// Returns what the rule applies to, as in [`Sentinel::allow`](super::Sentinel::allow).
     ///
     /// # Examples
     ///
@@ -84,9 +84,9 @@ const fn rule(pattern: &'static str, verdict: Verdict, reason: &'static str) -> 
     BuiltInRule { pattern, verdict, reason }
 }
 
-/// What keeps something per thread by design, besides std.
+/// What keeps something per thread by design, apart from std.
 ///
-/// The corpus runs each of these crates and fails without the crate's rule, or with one that is
+/// The corpus runs each of these crates, and fails without the crate's rule or with a rule that is
 /// not needed. What changes only at its first touch is held to that.
 pub(super) const BUILT_IN: &[BuiltInRule] = &[
     rule(
@@ -207,8 +207,8 @@ pub(super) const BUILT_IN: &[BuiltInRule] = &[
     ),
 ];
 
-/// What no crate declares and a program may contain: the runtime of a sanitizer. Those names that
-/// are not marked as its own are of functions of the C library that it stands in for.
+/// What no crate declares but a program may contain: the runtime of a sanitizer. Names that are not
+/// marked as its own belong to functions of the C library that it replaces.
 pub(super) const LINKED_IN: &[&str] = &[
     "*__asan*",
     "*__dfsan*",
@@ -228,8 +228,8 @@ pub(super) const LINKED_IN: &[&str] = &[
     "_ZL23msan_expected_umr_found",
 ];
 
-/// What no crate declares and a file may contain that has a C library in it, the library's own or
-/// that of a program which is linked statically. Elsewhere such a name is anybody's.
+/// What no crate declares but a file may contain if it has a C library in it: the library's own
+/// file, or that of a statically linked program. Elsewhere such a name may be anybody's.
 pub(super) const OF_LIBC: &[&str] = &[
     "errno",
     "tcache",
@@ -241,5 +241,5 @@ pub(super) const OF_LIBC: &[&str] = &[
     "_nl_current_*",
 ];
 
-/// What tells such a file: glibc's names that nobody else has.
+/// What identifies such a file: glibc's names that nobody else has.
 pub(super) const LIBC: &str = "__libc_*";

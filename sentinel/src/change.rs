@@ -43,7 +43,7 @@ impl Change<'_> {
         self.next_leak(&mut 0).is_some()
     }
 
-    /// Looks for a leak from `at` on, counted from the start of the run, and puts it behind it.
+    /// Looks for a leak from `at` on, counted from the start of the run, and moves `at` behind it.
     fn next_leak(&self, at: &mut usize) -> Option<Found<'_>> {
         loop {
             let place =
@@ -56,7 +56,7 @@ impl Change<'_> {
             *at = end - self.offset;
             let bytes = start - self.offset..*at;
             let (old, new) = (&self.before[bytes.clone()], &self.after[bytes]);
-            // If it is another module after all, it had its initial value before.
+            // If it is another module after all, its bytes had their initial value before.
             if self.identity == Identity::PerhapsAnother && self.loaded.is_initial(start, new) {
                 continue;
             }
@@ -76,8 +76,8 @@ impl Change<'_> {
         }
     }
 
-    /// Returns where the words start and end that differ around `place`. Without a name, a run of
-    /// them passes for one variable.
+    /// Returns where the differing words around `place` start and end. Without a name, a run of
+    /// them counts as one variable.
     fn unnamed_at(&self, place: usize) -> (usize, usize) {
         const WORD: usize = 8;
         let (first, limit) = self.plan.gap_around(place);

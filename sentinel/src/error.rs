@@ -5,10 +5,10 @@ use std::path::Path;
 
 /// The sentinel cannot work on this system, or not at the moment.
 ///
-/// It needs Linux with glibc on x86-64 or AArch64; everywhere else, and where glibc keeps its
-/// thread-locals in a way that this version does not know, this is what its functions return. So it
-/// is while the names of the program's thread-locals cannot be read, because no file descriptor is
-/// free, say; then [`is_temporary`](Self::is_temporary) is true.
+/// It needs Linux with glibc on x86-64 or AArch64. Its functions return this error everywhere else,
+/// and where glibc keeps its thread-locals in a way that this version does not know. They also
+/// return it while the names of the program's thread-locals cannot be read, because no file
+/// descriptor is free, say; then [`is_temporary`](Self::is_temporary) is true.
 ///
 /// ```
 /// # #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]

@@ -13,14 +13,14 @@ static LISTS: Mutex<Vec<List>> = Mutex::new(Vec::new());
 /// Leaves state out of every watch in this process, because its owner looks after it.
 ///
 /// This is for executors and for libraries that keep something per thread by design and reset it
-/// themselves. It works by address and not by name, so it holds in stripped programs, too, and
-/// whatever rules a [`Sentinel`](crate::Sentinel) has.
+/// themselves. It works by address and not by name, so it also holds in stripped programs, whatever
+/// rules a [`Sentinel`](crate::Sentinel) has.
 ///
 /// `list` names the calling thread's share of the state. It is called on each thread that watches,
 /// when a watcher is made and when something has changed, but never between the two moments that
-/// are compared. So it may bring thread-locals to life. It must not watch. A panic of it is
-/// swallowed; what it named before counts. Each call of `ignore` adds a list for good, so a library
-/// calls it once.
+/// are compared. So it may initialise thread-locals. It must not watch. If it panics, the panic is
+/// swallowed, and what it has named before counts. Each call of `ignore` adds a list for good, so a
+/// library should call it once.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -35,7 +35,7 @@ pub fn ignore(list: fn(&mut Ignored)) {
     LISTS.lock().unwrap_or_else(PoisonError::into_inner).push(list);
 }
 
-/// Takes down what a thread has of state that is not watched; see [`ignore`].
+/// Collects the state of a thread that is not watched; see [`ignore`].
 ///
 /// ```
 /// use std::cell::Cell;
@@ -54,7 +54,7 @@ pub struct Ignored {
 impl Ignored {
     /// Adds a thread-local, unless it has been destroyed on this thread.
     ///
-    /// It comes to life if it has not been used here yet.
+    /// It is initialised if it has not been used on this thread yet.
     ///
     /// # Examples
     ///
@@ -74,9 +74,9 @@ impl Ignored {
 
     /// Adds a value that lies in a thread-local of the calling thread.
     ///
-    /// In a file with symbols the whole thread-local is left out. Elsewhere it is the bytes of the
-    /// value; a flag beside it by which std tells that the thread-local is alive does not belong to
-    /// it. A value without bytes leaves out nothing.
+    /// In a file with symbols the whole thread-local is left out. Elsewhere only the bytes of the
+    /// value are; they do not include a flag beside it by which std knows that the thread-local is
+    /// alive. A value without bytes leaves out nothing.
     ///
     /// # Examples
     ///
@@ -92,7 +92,7 @@ impl Ignored {
     pub fn value<T: ?Sized>(&mut self, value: &T) {
         let start = std::ptr::from_ref(value).addr();
         let range = start..start + size_of_val(value);
-        // Where a value without bytes lies, a neighbour's may be.
+        // Where a value without bytes lies, there may be a neighbour's bytes.
         if !range.is_empty() {
             self.ranges.push(range);
         }
@@ -102,7 +102,7 @@ impl Ignored {
 /// Returns where the calling thread keeps what is not watched.
 pub(crate) fn ranges() -> Vec<Range<usize>> {
     let mut ignored = Ignored::default();
-    // A copy, so that they are called without the lock.
+    // A copy, so that they are called without holding the lock.
     let lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for list in lists {
         // After a panic, what was named before counts.

@@ -7,7 +7,7 @@ use crate::symbols::{Failure, Symbol, Symbols};
 
 /// The thread-locals that a binary declares.
 ///
-/// It reads ELF files of any architecture, on any system; nothing of the file is run.
+/// It reads ELF files of any architecture, on any system, and runs nothing of the file.
 ///
 /// ```
 /// use cleanslate_sentinel::Inventory;
@@ -30,8 +30,8 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, is no regular file (but a named pipe, say), is
-    /// no ELF file or an unlinked one (an object file), is truncated or malformed, or has
+    /// Returns an error if the file cannot be read, is no regular file (a named pipe, say), is no
+    /// ELF file or an unlinked one (an object file), is truncated or malformed, or has
     /// thread-locals but no name for any of them.
     ///
     /// # Examples
@@ -83,7 +83,7 @@ impl Inventory {
         &self.variables
     }
 
-    /// Returns how many bytes each thread has for them, padding included.
+    /// Returns how many bytes they take in each thread, padding included.
     ///
     /// # Examples
     ///
@@ -100,11 +100,12 @@ impl Inventory {
         self.size
     }
 
-    /// Returns whether every thread-local has a name, as far as can be seen; in a stripped library
+    /// Returns whether every thread-local has a name, as far as can be told; in a stripped library
     /// only exported ones have.
     ///
-    /// `false` also for a file that has lost other names, and has bytes between its thread-locals
-    /// that may or may not be there for alignment: `strip -g` takes the names of source files.
+    /// Also returns `false` for a file that has lost other names and has bytes between its
+    /// thread-locals that may or may not be there for alignment: `strip -g` removes the names of
+    /// source files.
     ///
     /// # Examples
     ///
@@ -145,7 +146,8 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// Returns its path, as in `my_app::REQUEST_ID`; for one declared in C, its symbol.
+    /// Returns the thread-local's path, as in `my_app::REQUEST_ID`; for one declared in C, its
+    /// symbol.
     ///
     /// # Examples
     ///
@@ -163,8 +165,8 @@ impl Variable {
         &self.path
     }
 
-    /// Returns the crate that declares it; `None` if it is not declared in Rust, or if the symbol
-    /// does not say from which of two crates it is.
+    /// Returns the crate that declares it, or `None` if it is not declared in Rust, or if the
+    /// symbol does not say which of two crates it is from.
     ///
     /// # Examples
     ///
@@ -237,7 +239,7 @@ impl Variable {
     }
 }
 
-/// A file's thread-locals could not be listed; its `Display` names the file and the reason.
+/// A file's thread-locals could not be listed. Its `Display` names the file and the reason.
 ///
 /// # Examples
 ///
@@ -276,7 +278,7 @@ impl InventoryError {
         matches!(self.failure, Failure::Stripped)
     }
 
-    /// Returns whether the file is something else than ELF.
+    /// Returns whether the file is something other than ELF.
     ///
     /// # Examples
     ///
@@ -295,7 +297,7 @@ impl InventoryError {
         matches!(self.failure, Failure::NotElf)
     }
 
-    /// Returns whether the file is ELF, but cut off or broken.
+    /// Returns whether the file is ELF, but truncated or malformed.
     ///
     /// # Examples
     ///

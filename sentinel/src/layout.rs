@@ -23,12 +23,12 @@ pub(super) struct Layout {
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) loaded: Loaded,
-    /// `None` while the symbols of its file cannot be read. Without names every variable that may
+    /// `None` while the symbols of its file cannot be read. Without names, every variable that may
     /// change would be a false alarm.
     pub(super) plan: Option<Arc<Plan>>,
 }
 
-/// What a layout knows of a block in a later one.
+/// What a layout knows about a block in a later one.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Past {
     /// It was not there.
@@ -41,7 +41,7 @@ pub(super) enum Past {
 
 impl Layout {
     /// Looks up the calling thread's blocks, reads the symbols of modules not seen before, and
-    /// watches what the rules say but for what lies at `ignored`.
+    /// watches what the rules say, except for what lies at `ignored`.
     pub(super) fn new(policy: &Policy, ignored: &[Range<usize>]) -> Result<Layout, Unsupported> {
         let (listing, view) = tls::census()?;
         let mut unread = None;
@@ -62,7 +62,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Returns what there is to watch but for what lies at `ignored`; in order of modules and
+    /// Returns what there is to watch, except for what lies at `ignored`, in order of modules and
     /// offsets.
     pub(super) fn spans(&self, ignored: &[Range<usize>]) -> Vec<Span> {
         let (mut spans, mut at) = (Vec::new(), 0);
@@ -86,7 +86,7 @@ impl Layout {
         self.view.spans().last().map_or(0, |span| span.at + span.len)
     }
 
-    /// Returns what this layout knows of the block that a module has in a later one.
+    /// Returns what this layout knows about the block that a module has in a later one.
     pub(super) fn past_of(&self, module: usize, now: &Layout) -> Past {
         let loaded = &now.modules[module].loaded;
         let is_it = |&place: &usize| {
@@ -100,7 +100,7 @@ impl Layout {
         }
     }
 
-    /// Copies what `buffer` has of a run of bytes of one module; leaves the rest of `to` alone.
+    /// Copies what `buffer` has of a run of bytes of one module, and leaves the rest of `to` alone.
     pub(super) fn copy_of(&self, buffer: &[u8], module: usize, offset: usize, to: &mut [u8]) {
         let (spans, end) = (self.view.spans(), offset + to.len());
         let is_before = |span: &Span| (span.module, span.offset + span.len) <= (module, offset);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::module::Module;
 use crate::symbols::Symbol;
 
-/// A thread-local that a task left changed, or a [probe](crate::Sentinel::probe) that answers
-/// differently after it.
+/// A thread-local that a task left changed, or a [probe](crate::Sentinel::probe) whose answer has
+/// changed.
 ///
 /// Its `Display` is one line.
 ///
@@ -27,7 +27,7 @@ use crate::symbols::Symbol;
 /// ```
 #[derive(Clone)]
 pub struct Leak {
-    /// `None`: a probe.
+    /// `None` for a probe.
     module: Option<Arc<Module>>,
     path: Option<Box<str>>,
     crate_name: Option<Box<str>>,
@@ -69,10 +69,10 @@ impl Leak {
         }
     }
 
-    /// Returns whether it is a [probe](crate::Sentinel::probe) that answers differently, and no
+    /// Returns whether it is a [probe](crate::Sentinel::probe) whose answer has changed, not a
     /// thread-local.
     ///
-    /// Its [path](Self::path) is the probe's name, and the bytes are those of its answers.
+    /// Its [path](Self::path) is then the probe's name, and the bytes are those of its answers.
     ///
     /// # Examples
     ///
@@ -95,7 +95,7 @@ impl Leak {
     /// Returns the thread-local's path, as in `my_app::REQUEST_ID`; for one declared in C, its
     /// symbol.
     ///
-    /// `None` if the module's file has no symbol for it, as after `strip`.
+    /// Returns `None` if the module's file has no symbol for it, as after `strip`.
     ///
     /// # Examples
     ///
@@ -115,8 +115,8 @@ impl Leak {
         self.path.as_deref()
     }
 
-    /// Returns the crate that declares it; `None` if it has no name, or is not declared in Rust,
-    /// or if the name does not say from which of two crates it is (see
+    /// Returns the crate that declares it, or `None` if it has no name, is not declared in Rust, or
+    /// has a name that does not say which of two crates it is from (see
     /// [`Sentinel::allow`](crate::Sentinel::allow)).
     ///
     /// # Examples
@@ -137,7 +137,7 @@ impl Leak {
         self.crate_name.as_deref()
     }
 
-    /// Returns the file name of the program or shared library that contains it; `probe` for a
+    /// Returns the file name of the program or shared library that contains it, or `probe` for a
     /// probe.
     ///
     /// # Examples
@@ -158,7 +158,7 @@ impl Leak {
         self.module.as_ref().map_or("probe", |module| &module.file)
     }
 
-    /// Returns the path of the program or shared library that contains it; an empty one for a
+    /// Returns the path of the program or shared library that contains it, which is empty for a
     /// probe.
     ///
     /// # Examples
@@ -199,7 +199,7 @@ impl Leak {
         self.offset
     }
 
-    /// Returns its size in bytes; without a name, the length of the run of words that changed.
+    /// Returns its size in bytes or, without a name, the length of the run of words that changed.
     ///
     /// # Examples
     ///
@@ -259,7 +259,7 @@ impl Leak {
         &self.after
     }
 
-    /// Returns the parts of it that differ, as ranges of bytes counted from its start.
+    /// Returns the parts of it that differ, as byte ranges counted from its start.
     ///
     /// # Examples
     ///
@@ -304,11 +304,10 @@ impl Leak {
         self.changed().map(|range| range.len()).sum()
     }
 
-    /// Returns whether it was as in a fresh thread before: the task may only have brought it to
-    /// life.
+    /// Returns whether it was as in a fresh thread before: the task may only have initialised it.
     ///
-    /// Of one without a name this is said of the words that changed, not of others beside them
-    /// that may belong to it.
+    /// Without a name, this covers only the words that changed, not others beside them that may
+    /// belong to it.
     ///
     /// # Examples
     ///
@@ -328,7 +327,7 @@ impl Leak {
         self.is_first_touch
     }
 
-    /// Returns how it differs, in words.
+    /// Returns a description of how it differs.
     pub(super) fn change(&self) -> String {
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
         match self.is_probe() {
@@ -337,7 +336,7 @@ impl Leak {
         }
     }
 
-    /// Returns what the table calls it: the path, or where it is.
+    /// Returns its name in the table: the path, or where it is.
     pub(super) fn label(&self) -> String {
         match &self.path {
             Some(path) => path.to_string(),

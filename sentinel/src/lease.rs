@@ -9,7 +9,7 @@ use crate::policy::Policy;
 use crate::report::Report;
 use crate::watcher::Watcher;
 
-/// How many idle watchers a thread keeps: one for each level of nesting, mostly one.
+/// How many idle watchers a thread keeps: one per level of nesting, which is mostly one.
 const KEPT: usize = 4;
 
 thread_local! {
@@ -18,9 +18,9 @@ thread_local! {
 
 /// Returns a watcher of the calling thread.
 ///
-/// What this file keeps per thread is named to it before the first copy: by then the watcher has
-/// brought it to life, and with it the flag beside it by which std tells that it is alive, which no
-/// address covers in a file without symbols.
+/// What this file keeps per thread is named to the watcher before the first copy. By then the
+/// watcher has initialised it, and with it the flag beside it by which std knows that it is alive;
+/// in a file without symbols no address covers that flag.
 pub(crate) fn watcher(policy: &Arc<Policy>) -> Result<Watcher, Unsupported> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| ignore(|ignored| ignored.key(&IDLE)));
@@ -53,7 +53,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let watcher = self.0.take();
-        // If the thread is ending there is nobody to give it back to, and it is dropped here.
+        // If the thread is ending, there is nobody to give it back to, and it is dropped here.
         let _gone = IDLE.try_with(|idle| {
             let mut idle = idle.borrow_mut();
             if idle.len() == KEPT {

@@ -1,4 +1,4 @@
-//! Finds and names thread-locals that a piece of code left changed: in any crate and in any C
+//! Finds and names thread-locals that a piece of code left changed, in any crate and in any C
 //! library, on any executor, with nothing registered.
 //!
 //! On Linux with glibc (x86-64 and AArch64) every `thread_local!` of Rust and every `__thread` of C
@@ -22,12 +22,13 @@
 //! }
 //! ```
 //!
-//! `docs/sentinel.md` in the repository tells how this works, why it is sound, and what it costs.
+//! `docs/sentinel.md` in the repository explains how this works, why it is sound, and what it
+//! costs.
 //!
 //! # Around each test
 //!
-//! [`assert_clean`] around the body of a test finds the test that leaves something for the next one
-//! on its thread. One [`Sentinel`] for all of them holds what the program may keep:
+//! [`assert_clean`] around the body of each test finds the test that leaves something for the next
+//! one on its thread. One [`Sentinel`] for all of them holds what the program may keep:
 //!
 //! ```
 //! use std::cell::RefCell;
@@ -54,9 +55,9 @@
 //! [`watch()`] works in any task of any executor. An executor that watches each task keeps a
 //! [`Watcher`] for each thread, and names its own state with [`ignore()`].
 //!
-//! What runs on top of a task while it waits is a part of its watch: on rayon a closure that calls
-//! `join` or a parallel iterator may run other items meanwhile, and what they leave is put down to
-//! it as well.
+//! What runs on top of a task while it waits is a part of its watch: on rayon, a closure that calls
+//! `join` or a parallel iterator may run other items meanwhile, and what they leave is attributed
+//! to the closure as well.
 //!
 //! A future is watched poll by poll, since other tasks run on its thread in between:
 //!
@@ -84,30 +85,30 @@
 //! # What it cannot see
 //!
 //! * Heap data behind a pointer that did not change: a `RefCell<Vec<_>>` that grows is seen because
-//!   its length lies in the thread-local, a `Box<Vec<_>>` is not. So it is with the entry of a map
-//!   that gets another value. The first touch may be all that is ever seen of such a leak. A
+//!   its length lies in the thread-local, a `Box<Vec<_>>` is not. Nor is the entry of a map that
+//!   gets another value. The first touch may be all that is ever seen of such a leak. A
 //!   [probe](Sentinel::probe) compares what a function reads there.
 //! * A tracing span that was entered and never left, without the feature `tracing`.
 //! * A value that was changed and put back, or overwritten with the same bytes.
 //! * `pthread_setspecific` and the `thread_local` crate's maps: their data lies on the heap.
 //! * What the C library itself keeps, such as the locale of `uselocale`.
 //! * Names in stripped files: module and offset are still reported, but rules by name cannot apply.
-//! * Other systems: [`supported`] says so.
+//! * Other systems: [`supported`] returns an error there.
 //!
 //! # False alarms
 //!
-//! Bytes are compared, not values. So what is equal for the program may differ here:
+//! Bytes are compared, not values. So what is equal for the program may still differ:
 //!
 //! * *A variant that came and went.* `None` does not clear the bytes of an earlier `Some(7_u64)`.
-//!   So it is with any `enum`, and with what a `MaybeUninit` does not hold any more. An `Option` of
-//!   a pointer (`Box`, `Arc`, `&`) has no such bytes.
+//!   The same is true of any `enum`, and of what a `MaybeUninit` no longer holds. An `Option` of a
+//!   pointer (`Box`, `Arc`, `&`) has no such bytes.
 //! * *Room that stays.* A `Vec` that was emptied keeps its buffer.
 //! * *First touch.* A thread-local with an initialiser or a destructor changes when it is first
 //!   used, whatever it holds then.
 //! * *Numbers that only grow*: generations, statistics, the state of a random number generator.
 //!
-//! [`Sentinel::allow`] lets a variable pass, [`Sentinel::allow_first_touch`] its first touch, and
-//! [`Sentinel::unused_rules`] tells which of these rules match nothing. In a test one can also run
+//! [`Sentinel::allow`] lets a variable pass, [`Sentinel::allow_first_touch`] only its first touch,
+//! and [`Sentinel::unused_rules`] returns the rules that match nothing. In a test you can also run
 //! the code once before it is watched.
 //!
 //! # What is allowed

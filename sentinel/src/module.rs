@@ -1,4 +1,4 @@
-//! What a program's or library's file tells of its thread-locals.
+//! What a program's or library's file says about its thread-locals.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::error::Unsupported;
 use crate::symbols::{Symbol, Symbols};
 use crate::tls::Loaded;
 
-/// What a file tells of its thread-locals, wherever and however often it is loaded.
+/// What a file says about its thread-locals, wherever and however often it is loaded.
 #[derive(Debug)]
 pub(super) struct Module {
     /// The name of its file, without folders.
@@ -28,12 +28,12 @@ pub(super) struct Module {
 #[derive(Debug)]
 struct Known {
     origin: Origin,
-    /// What the file is like now, which may not be what was read: see [`Module::of`].
+    /// The file's current version, which may not be what was read: see [`Module::of`].
     version: Option<Version>,
     module: Arc<Module>,
 }
 
-/// What tells a file from another one, and from most that replaced it.
+/// What tells a file from others, and from most files that replace it.
 #[derive(Debug, PartialEq, Eq)]
 struct Origin {
     path: PathBuf,
@@ -51,10 +51,10 @@ struct Version {
 /// Reading a symbol table takes milliseconds, so each is read once in a process.
 static MODULES: Mutex<Memory> = Mutex::new(Memory(Vec::new()));
 
-/// The files that were asked for, the last one last.
+/// The files that were asked for, the most recent one last.
 struct Memory(Vec<Known>);
 
-/// How many files are remembered. A program may load ever other plugins.
+/// How many files are remembered. A program may go on loading new plugins.
 const REMEMBERED: usize = 256;
 
 impl Memory {
@@ -92,8 +92,8 @@ impl Module {
     ///
     /// A file that has no symbols, is no longer there or is not the one that was loaded gives a
     /// module without names, if it had none when it was read before: what is removed, replaced or
-    /// stripped under a program stays loaded as it was. A file with the same program headers passes
-    /// for the one that was loaded.
+    /// stripped under a program stays loaded as it was. A file with the same program headers counts
+    /// as the one that was loaded.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Module {
             }
             Ok(_) | Err(_) => (Vec::new(), iter::once(0..origin.size).collect()),
         };
-        // A library goes by the name that it was loaded by, which may be a link: before glibc 2.34
-        // `libc.so.6` was one to `libc-2.31.so`.
+        // A library goes by the name under which it was loaded, which may be a link: before glibc
+        // 2.34 `libc.so.6` was one to `libc-2.31.so`.
         let path = match origin.path.to_str() {
             Some(EXE) => fs::read_link(EXE).map_or_else(|_| EXE.into(), before_deletion),
             _ => origin.path.clone(),
@@ -123,7 +123,7 @@ impl Module {
     }
 }
 
-/// The program itself. The link works also when the file was moved or deleted.
+/// The program itself. The link works even if the file was moved or deleted.
 const EXE: &str = "/proc/self/exe";
 
 fn file_of(loaded: &Loaded) -> PathBuf {
@@ -133,8 +133,8 @@ fn file_of(loaded: &Loaded) -> PathBuf {
     path_of(&loaded.name)
 }
 
-/// Returns the path that a file had, of which the kernel says that it was deleted: another one may
-/// have taken its place, and rules still name it.
+/// Returns the path that a file had before, if the kernel says that it was deleted: another file
+/// may have taken its place, and rules still name it.
 fn before_deletion(path: PathBuf) -> PathBuf {
     match path.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
         Some(before) if !path.exists() => before.into(),
@@ -168,7 +168,7 @@ mod tests {
     use crate::symbols::Symbols;
     use crate::tls::Loaded;
 
-    /// Returns a name for a test's file.
+    /// Returns a path for a test's file.
     fn place(name: &str) -> PathBuf {
         env::temp_dir().join(format!("cleanslate-{}-{name}", process::id()))
     }

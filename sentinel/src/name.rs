@@ -7,7 +7,7 @@ use rustc_demangle::try_demangle;
 /// What `thread_local!` calls the static inside the one that the user named.
 const STD_INNER: &str = "__RUST_STD_INTERNAL_VAL";
 
-/// What older versions of std call it, as a user may call any other static.
+/// What older versions of std call it. A user may give any other static that name, too.
 const OLD_STD_INNER: &str = "VAL";
 
 /// The readable name of a thread-local.
@@ -15,15 +15,15 @@ const OLD_STD_INNER: &str = "VAL";
 pub(super) struct Name {
     /// `my_app::REQUEST_ID`, or the plain symbol if it comes from C.
     pub(super) path: Box<str>,
-    /// The crates of which one contains the declaration; none if it comes from no Rust crate. Two
-    /// where the symbol does not say which: in rustc's legacy scheme `<a::Type as b::Trait>` is
-    /// what either crate may have implemented.
+    /// The crates one of which contains the declaration; none if it comes from no Rust crate. There
+    /// are two if the symbol does not say which: in rustc's legacy scheme, either crate may have
+    /// the implementation `<a::Type as b::Trait>`.
     crates: Vec<Box<str>>,
 }
 
 impl Name {
-    /// Reads a symbol in rustc's legacy or v0 mangling, or of C; `None` if it is longer than the
-    /// allowance.
+    /// Reads a symbol in rustc's legacy or v0 mangling, or of C. Returns `None` if it is longer
+    /// than the allowance.
     pub(super) fn within(allowance: &mut Allowance, symbol: &str) -> Option<Name> {
         if allowance.left() == 0 {
             return None;
@@ -55,14 +55,14 @@ impl Name {
         Name::within(&mut Allowance::new(), symbol).unwrap()
     }
 
-    /// Makes one of a crate, for tests.
+    /// Makes the name of something in a crate, for tests.
     #[cfg(test)]
     pub(super) fn of_crate(path: &str, crate_name: Option<&str>) -> Name {
         Name { path: path.into(), crates: crate_name.map(Into::into).into_iter().collect() }
     }
 
-    /// Returns the crate that contains the declaration; `None` if it comes from no Rust crate, or
-    /// if the symbol does not say from which of two.
+    /// Returns the crate that contains the declaration, or `None` if it comes from no Rust crate,
+    /// or if the symbol does not say from which of two.
     pub(super) fn crate_name(&self) -> Option<&str> {
         match &*self.crates {
             [name] => Some(name),
@@ -70,8 +70,9 @@ impl Name {
         }
     }
 
-    /// Returns the path, without parameters, of the type for which the trait is implemented that
-    /// the declaration is a part of; `None` if that may be in another crate than the type.
+    /// If the declaration is in a trait's implementation, returns the path of the implementing
+    /// type, without parameters. Returns `None` if the declaration may be in another crate than the
+    /// type.
     pub(super) fn implementor(&self) -> Option<&str> {
         let [of, _] = implementation(split(&self.path, "::")[0])[..] else { return None };
         let mut path = of.trim_start_matches('&');
@@ -81,7 +82,7 @@ impl Name {
         (self.crate_name() == Some(name)).then_some(path)
     }
 
-    /// Returns whether it comes from a Rust crate, and that from one that `is_it` says yes to.
+    /// Returns whether it comes from a Rust crate for which `is_it` returns true.
     pub(super) fn is_of(&self, is_it: impl Fn(&str) -> bool) -> bool {
         !self.crates.is_empty() && self.crates.iter().all(|name| is_it(name))
     }
@@ -94,13 +95,13 @@ impl Name {
 
 /// How many bytes the symbols of one file may have together, or the paths that they stand for.
 ///
-/// Symbols may share their text, and a short one may stand for a long path: a small file can be
-/// made that has more names than there is memory.
+/// Symbols may share their text, and a short one may stand for a long path: a small file can have
+/// more names than fit into memory.
 pub(super) struct Allowance(usize);
 
 impl Allowance {
     pub(super) fn new() -> Allowance {
-        // Enough for a hundred thousand of a hundred bytes.
+        // Enough for a hundred thousand names of a hundred bytes.
         Allowance(16 << 20)
     }
 
@@ -108,7 +109,7 @@ impl Allowance {
         self.0
     }
 
-    /// Returns whether so much was left; otherwise nothing is from now on.
+    /// Returns whether this much was left; if not, nothing is left from now on.
     pub(super) fn spend(&mut self, len: usize) -> bool {
         let is_enough = len <= self.0;
         self.0 = self.0.saturating_sub(len);
@@ -116,7 +117,7 @@ impl Allowance {
     }
 }
 
-/// What is written of a path while there is allowance for it, and no more.
+/// What is written of a path while the allowance lasts, and no more.
 struct Text<'a> {
     written: String,
     allowance: &'a mut Allowance,
@@ -132,7 +133,7 @@ impl Write for Text<'_> {
     }
 }
 
-/// Splits a path at those separators that are not inside brackets.
+/// Splits a path at the separators that are not inside brackets.
 fn split<'p>(path: &'p str, separator: &str) -> Vec<&'p str> {
     let mut components = Vec::new();
     let (mut depth, mut start) = (0_usize, 0);
@@ -159,10 +160,10 @@ fn is_arrow(bytes: &[u8], at: usize) -> bool {
     at > 0 && matches!(bytes[at - 1], b'-' | b'.')
 }
 
-/// Drops what only the compiler and std's macro put there.
+/// Drops what only the compiler and std's macro have put there.
 fn tidy(mut components: &[&str]) -> String {
     if let [rest @ .., outer, closure, inner] = components {
-        // A suffix of the linker's may follow the name. v0 does not show the `{constant}`.
+        // A suffix from the linker may follow the name. v0 does not show the `{constant}`.
         let is_old = inner.split('.').next() == Some(OLD_STD_INNER);
         let is_inside = outer.contains("{constant") || is_item(outer);
         if is_old && closure.starts_with('{') && is_inside && !rest.is_empty() {
@@ -177,7 +178,7 @@ fn tidy(mut components: &[&str]) -> String {
         }
         kept.push(component);
     }
-    // So do other macros: the item that the user named contains the thread-local.
+    // Other macros do the same: the item that the user named contains the thread-local.
     if let [.., outer, inner] = kept[..] {
         if inner.starts_with("__") && is_item(inner) && is_item(outer) {
             kept.pop();
@@ -190,22 +191,22 @@ fn tidy(mut components: &[&str]) -> String {
     kept.join("::")
 }
 
-/// Returns whether a name is written as those of statics and constants are.
+/// Returns whether a name is written like those of statics and constants.
 fn is_item(name: &str) -> bool {
     !name.contains(char::is_lowercase)
 }
 
-/// Returns `A` of `<A>`, both of `<A as B>`, and nothing of others.
+/// Returns `A` for `<A>`, both for `<A as B>`, and nothing for others.
 fn implementation(component: &str) -> Vec<&str> {
     let inner = component.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     inner.map_or_else(Vec::new, |inner| split(inner, " as "))
 }
 
-/// Returns the crates of which one holds what a demangled path's first component names.
+/// Returns the crates one of which holds what a demangled path's first component names.
 fn crates(component: &str) -> Vec<&str> {
     if let [left, right] = implementation(component)[..] {
         // The implementation lies beside one of the two; in std only if both are std's. What is no
-        // path is a primitive type or a parameter: `str`, `T`.
+        // path is a primitive type or a parameter, such as `str` or `T`.
         let crate_of = |path| leading_identifier(path).filter(|(_, is_path)| *is_path);
         let mut both: Vec<_> =
             [left, right].into_iter().filter_map(crate_of).map(|(name, _)| name).collect();

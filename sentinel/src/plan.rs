@@ -47,7 +47,7 @@ impl Plan {
         plan
     }
 
-    /// Leaves out runs in which no variable lies, with a name or without one: they are padding.
+    /// Leaves out runs that contain no variable, named or not: they are padding.
     fn without_padding(&self, mut runs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
         runs.retain(|&(offset, len)| {
             let Module { symbols, unnamed, .. } = &*self.module;
@@ -63,8 +63,8 @@ impl Plan {
         &self.module
     }
 
-    /// Returns which runs of bytes are watched if those at `ignored` are not. Of a variable that
-    /// has a name all or nothing is.
+    /// Returns which runs of bytes are watched if those at `ignored` are not. Of a variable with a
+    /// name, either all bytes are watched or none.
     pub(super) fn runs(&self, ignored: &[Range<usize>]) -> Vec<(usize, usize)> {
         if ignored.is_empty() {
             return self.runs.clone();
@@ -90,7 +90,7 @@ impl Plan {
         self.without_padding(runs)
     }
 
-    /// Extends a range to the whole of the variables that it is a part of.
+    /// Extends a range to the whole of the variables that it touches.
     fn to_symbols(&self, range: &Range<usize>) -> Range<usize> {
         let of = |offset| self.symbol_at(offset).map(|(symbol, _)| symbol);
         let start = of(range.start).map_or(range.start, |symbol| symbol.offset);
@@ -107,7 +107,7 @@ impl Plan {
         (offset < symbol.offset + symbol.size).then(|| (symbol, self.verdicts[place]))
     }
 
-    /// Returns where the bytes without a name around `offset` start and end.
+    /// Returns where the unnamed bytes around `offset` start and end.
     pub(super) fn gap_around(&self, offset: usize) -> (usize, usize) {
         let symbols = &self.module.symbols;
         let after = symbols.partition_point(|symbol| symbol.offset <= offset);

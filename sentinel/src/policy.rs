@@ -1,4 +1,4 @@
-//! Rules, and what they come to for each module.
+//! Rules, and what they mean for each module.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -9,10 +9,10 @@ use crate::rule::Rules;
 use crate::verdict::Verdict;
 
 /// How many plans are remembered. A program that keeps loading and unloading modules must not
-/// collect what is left of them without end.
+/// collect their plans without end.
 const REMEMBERED: usize = 256;
 
-/// Rules, and what they come to for each module, since that is the same on every thread.
+/// Rules, and what they mean for each module, since that is the same on every thread.
 #[derive(Debug)]
 pub(super) struct Policy {
     rules: Rules,
@@ -21,7 +21,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Returns the policy of the built-in rules, which is shared by all who add none.
+    /// Returns the policy of the built-in rules, shared by all who add none.
     pub(super) fn built_in() -> Arc<Policy> {
         static BUILT_IN: LazyLock<Arc<Policy>> =
             LazyLock::new(|| Arc::new(Policy::new(Rules::built_in(), Probe::built_in())));
@@ -41,7 +41,7 @@ impl Policy {
         &self.rules
     }
 
-    /// Applies the rules to a module, or remembers what came of it.
+    /// Applies the rules to a module, or returns the remembered plan.
     pub(super) fn plan(&self, module: &Arc<Module>) -> Arc<Plan> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.iter().find(|plan| Arc::ptr_eq(plan.module(), module)) {
@@ -57,7 +57,7 @@ impl Policy {
 }
 
 impl Clone for Policy {
-    /// Copies the rules, to which more are added: what they came to does not hold then.
+    /// Copies the rules in order to add more; the plans would not hold then.
     fn clone(&self) -> Policy {
         Policy::new(self.rules.clone(), self.probes.clone())
     }

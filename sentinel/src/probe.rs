@@ -15,7 +15,7 @@ impl Probe {
         Probe { name: name.into(), read }
     }
 
-    /// Returns those of the crate's features.
+    /// Returns the probes of the crate's features.
     pub(super) fn built_in() -> Vec<Probe> {
         vec![
             #[cfg(feature = "tracing")]
@@ -25,8 +25,8 @@ impl Probe {
                 };
                 tracing_core::dispatcher::get_default(|default| id_of(&default.current_span()))
             }),
-            // A context that is attached shows in the bytes, but for the first touch, which a rule
-            // allows. So that comes before the task.
+            // An attached context shows in the bytes, except for the first touch, which a rule
+            // allows. So this makes the first touch before the task.
             #[cfg(feature = "opentelemetry")]
             Probe::new("opentelemetry's current context", || {
                 opentelemetry::Context::map_current(|_| 0)
@@ -35,7 +35,7 @@ impl Probe {
     }
 }
 
-/// Asks all probes, before a task. Where one panics there is nothing to compare.
+/// Asks all probes, before a task. If one panics, there is nothing to compare.
 pub(super) fn ask(probes: &[Probe], answers: &mut Vec<Option<u64>>) {
     answers.clear();
     answers.extend(probes.iter().map(|probe| contain(probe.read)));

@@ -32,7 +32,7 @@ impl Report {
 
     /// Returns whether the task was watched and left every thread-local as it was.
     ///
-    /// False where the sentinel does not work: nothing is known there.
+    /// Returns `false` where the sentinel does not work, since nothing is known there.
     ///
     /// # Examples
     ///
@@ -46,9 +46,9 @@ impl Report {
     }
 
     /// Returns the thread-locals that the task left changed, module by module in order of their
-    /// offsets, and after them the probes that answer differently.
+    /// offsets, and after them the probes whose answers have changed.
     ///
-    /// Empty where the sentinel does not work.
+    /// The slice is empty where the sentinel does not work.
     ///
     /// # Examples
     ///
@@ -61,7 +61,7 @@ impl Report {
         self.found.as_deref().unwrap_or_default()
     }
 
-    /// Returns why nothing was watched; `None` if the sentinel works here.
+    /// Returns why nothing was watched, or `None` if the sentinel works here.
     ///
     /// # Examples
     ///
@@ -92,7 +92,7 @@ impl fmt::Display for Report {
             let changed = format!("{}{first}", leak.change());
             rows.push([leak.label(), crate_name, leak.module().to_owned(), changed]);
         }
-        // Formatting panics with a greater width. Names are as long as others make them.
+        // Formatting panics with a greater width. Names may be arbitrarily long.
         const WIDEST: usize = u16::MAX as usize;
         let mut widths = [0; 4];
         for row in &rows {

@@ -7,9 +7,9 @@ use crate::module::Module;
 use crate::name::{Name, is_std};
 use crate::verdict::Verdict;
 
-/// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that
-/// the name of a crate or module stands for all that is in it, and that of a type for traits
-/// implemented for it.
+/// A glob over paths: `*` stands for any characters, and a match may end at any `::`, so that the
+/// name of a crate or module stands for everything in it, and that of a type for traits implemented
+/// for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern(Box<str>);
 
@@ -42,7 +42,7 @@ impl Target {
     }
 }
 
-/// Returns whether `text` is what `pattern` describes, from end to end.
+/// Returns whether `pattern` describes the whole of `text`.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -50,7 +50,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     let mut last = None;
     for part in parts {
         if let Some(earlier) = last.replace(part) {
-            // Taking the first place where a middle part fits leaves most for those after it.
+            // Taking the first place where a middle part fits leaves the most for those after it.
             let Some(at) = rest.find(earlier) else { return false };
             rest = &rest[at + earlier.len()..];
         }
@@ -79,7 +79,7 @@ impl Rules {
         rules
     }
 
-    /// Returns only what holds in any case: std, and what is linked in beside all crates.
+    /// Returns only what holds in any case: std, and what is linked in besides all crates.
     pub(super) fn strict() -> Rules {
         Rules { modules: Vec::new(), names: Vec::new(), added: Vec::new() }
     }
@@ -96,8 +96,7 @@ impl Rules {
         }
     }
 
-    /// Returns which of the patterns that a user added apply to none of these modules'
-    /// thread-locals.
+    /// Returns the user's patterns that apply to none of these modules' thread-locals.
     pub(super) fn unused(&self, modules: &[Arc<Module>]) -> Vec<&str> {
         let is_used = |pattern: &str| match Target::of(pattern) {
             Target::Module(pattern) => modules.iter().any(|it| glob(&pattern.0, &it.file)),
@@ -115,8 +114,8 @@ impl Rules {
         lenient(matching.map(|&(_, verdict)| verdict))
     }
 
-    /// Returns the most lenient verdict of all rules that match a thread-local of a file, in which
-    /// there is a C library or not.
+    /// Returns the most lenient verdict of all rules that match a thread-local of a file, which has
+    /// a C library in it or not.
     pub(super) fn on_name(&self, name: &Name, beside_libc: bool) -> Verdict {
         // The path of a trait's implementation for a type of std starts with std, too.
         let is_linked_in = is_any_of(LINKED_IN, name) || beside_libc && is_any_of(OF_LIBC, name);
@@ -128,8 +127,8 @@ impl Rules {
     }
 }
 
-/// Returns whether a C library is in a file with these names. (glibc's own names none of them
-/// itself before 2.34.)
+/// Returns whether a file with these names has a C library in it. (Before 2.34, glibc's own file
+/// names none of its thread-locals itself.)
 pub(super) fn has_libc<'n>(file: &str, mut names: impl Iterator<Item = &'n Name>) -> bool {
     file.starts_with("libc.so") || names.any(|name| is_any_of(&[LIBC], name))
 }

@@ -15,7 +15,7 @@ use crate::tls;
 use crate::verdict::Verdict;
 use crate::watcher::Watcher;
 
-/// What a person can do about each leak, printed below the table.
+/// What a user can do about each leak, printed below the table.
 const ADVICE: &str = "\
 what can be done about each:
   your own state of one task   declare it with cleanslate::task_local!
@@ -24,7 +24,7 @@ what can be done about each:
   kept per thread on purpose   worker_local!, or Sentinel::allow(\"its::path\")
   none of these                let the pool renew the worker: Sentinel::renew";
 
-/// Which thread-locals may change, and watching by these rules.
+/// Holds rules on which thread-locals may change, and watches by them.
 ///
 /// A new one allows what [the built-in rules](crate#what-is-allowed) allow. It is cheap to clone.
 ///
@@ -59,8 +59,8 @@ impl Sentinel {
 
     /// Returns a sentinel without the built-in rules.
     ///
-    /// It still lets pass what std keeps and what its owner [ignores](crate::ignore()), but not
-    /// even the `errno` of the C library.
+    /// It still allows what std keeps and what its owner [ignores](crate::ignore()), but not even
+    /// the `errno` of the C library.
     ///
     /// ```
     /// use cleanslate_sentinel::Sentinel;
@@ -86,13 +86,13 @@ impl Sentinel {
     /// Allows thread-locals to change.
     ///
     /// The pattern is a path, as a report shows it; `*` stands for any characters, and the name of
-    /// a crate or a module stands for all that is in it, and for the implementations of traits for
-    /// its types in their crate. `module:libfoo.so*` stands for all that a shared library or
+    /// a crate or a module stands for everything in it, and for the implementations of traits for
+    /// its types in their crate. `module:libfoo.so*` stands for everything that a shared library or
     /// program contains, for files without symbols.
     ///
-    /// Unless rustc is told to use the mangling `v0`, the symbol of what is declared inside of an
-    /// `impl a::Trait for b::Type` does not say which of the two crates that is in. The name of one
-    /// crate does not stand for it then: give its path.
+    /// Unless rustc is told to use the mangling `v0`, the symbol of something declared inside an
+    /// `impl a::Trait for b::Type` does not say which of the two crates it is in. The name of one
+    /// crate does not cover it then: give its path.
     ///
     /// ```
     /// use cleanslate_sentinel::Sentinel;
@@ -111,11 +111,11 @@ impl Sentinel {
     /// Allows the first touch of thread-locals, but no later change.
     ///
     /// This is for caches that a thread fills once: the change is allowed if the thread-local was
-    /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow); of what
-    /// has no name in its file, each run of words that change is looked at by itself.
+    /// as in a fresh thread before the task. Patterns are those of [`allow`](Self::allow); for what
+    /// has no name in its file, each run of words that change is judged by itself.
     ///
-    /// A first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
-    /// ever see of a leak: look what it is before you allow it.
+    /// The first touch of something that holds a pointer (an `Arc`, a map) may be all that you will
+    /// ever see of a leak: look at what it is before you allow it.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -134,13 +134,13 @@ impl Sentinel {
         self
     }
 
-    /// Compares what a function returns, too: for state of a thread that lies on the heap, of which
-    /// the bytes of a thread-local do not tell.
+    /// Also compares what a function returns, for per-thread state that lies on the heap, which the
+    /// bytes of a thread-local do not show.
     ///
-    /// It is called on the watched thread, before the task and after it. If the answers differ,
-    /// that is a leak with the name of the probe; a hash does for what is no number. What the
-    /// function touches itself is not watched. A panic of it is swallowed, and nothing is compared
-    /// then.
+    /// The function is called on the watched thread, before the task and after it. If the answers
+    /// differ, that is a leak with the name of the probe; for what is not a number, return a hash.
+    /// What the function touches itself is not watched. If it panics, the panic is swallowed, and
+    /// nothing is compared.
     ///
     /// With the crate's feature `tracing` a new sentinel has a probe for the current span.
     ///
@@ -163,14 +163,15 @@ impl Sentinel {
 
     /// Returns which of the patterns given to [`allow`](Self::allow) and
     /// [`allow_first_touch`](Self::allow_first_touch) match nothing in the program and in the
-    /// libraries that are loaded now: perhaps a typing error, or a crate that is no longer there.
+    /// libraries that are loaded now, perhaps because of a typing error, or a crate that is no
+    /// longer there.
     ///
     /// Where a file has no symbols, no pattern for a name matches anything in it.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] on systems where the sentinel does not work, and while symbols cannot be
-    /// read.
+    /// Returns [`Unsupported`] on systems where the sentinel does not work, and while symbols
+    /// cannot be read.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -186,12 +187,12 @@ impl Sentinel {
     /// ```
     pub fn unused_rules(&self) -> Result<Vec<&str>, Unsupported> {
         tls::census()?;
-        // Also libraries of which this thread has no block yet.
+        // This includes libraries of which this thread has no block yet.
         let modules = tls::list().modules.iter().map(Module::of).collect::<Result<Vec<_>, _>>()?;
         Ok(self.policy.rules().unused(&modules))
     }
 
-    /// Returns a watcher of the calling thread, for an executor of one's own.
+    /// Returns a watcher of the calling thread, for your own executor.
     ///
     /// # Errors
     ///
@@ -267,7 +268,7 @@ impl Sentinel {
         if report.unsupported().is_none() && report.is_clean() {
             return value;
         }
-        // Its drop may panic as well: not while this panic unwinds.
+        // Its drop may panic as well, but must not while this panic unwinds.
         let _panicked = contain(|| drop(value));
         if report.unsupported().is_some() {
             panic!("{report}");

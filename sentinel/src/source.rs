@@ -8,10 +8,10 @@ use std::ops::Range;
 use object::{ReadCache, ReadRef};
 
 /// How much of one file is read: its tables may have ten million symbols. They may also be holes,
-/// which take no room on the disk, but in memory.
+/// which take no room on disk, but do in memory.
 const LIMIT: u64 = 256 << 20;
 
-/// A file of which parts are read and kept, up to a limit.
+/// A file whose parts are read and kept, up to a limit.
 #[derive(Debug)]
 pub(super) struct Source {
     cache: ReadCache<Input>,
@@ -24,7 +24,7 @@ impl Source {
         Source { cache: ReadCache::new(input), left: Cell::new(LIMIT) }
     }
 
-    /// Returns what the system said when it could not read the file.
+    /// Returns the system's error, if it could not read the file.
     pub(super) fn into_failure(self) -> Option<io::Error> {
         self.cache.into_inner().failure
     }
@@ -46,7 +46,7 @@ impl<'data> ReadRef<'data> for &'data Source {
     }
 }
 
-/// An open file, and why it could not be read, of which `object` does not tell.
+/// An open file, and why it could not be read, which `object` does not tell.
 #[derive(Debug)]
 struct Input {
     file: File,
@@ -57,7 +57,7 @@ impl Input {
     fn note<R>(&mut self, result: io::Result<R>) -> io::Result<R> {
         result.map_err(|error| {
             let kind = error.kind();
-            // After a signal the read is made again.
+            // After a signal the read is repeated.
             if kind != io::ErrorKind::Interrupted {
                 self.failure = Some(error);
             }

@@ -50,9 +50,10 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Returns whether the file may be readable later: no descriptor or memory was free, say.
+    /// Returns whether the file may be readable later because, say, no descriptor or memory was
+    /// free.
     ///
-    /// Whatever else a system says of a path or a file may stay so.
+    /// Any other error of the system may be permanent.
     pub(super) fn is_temporary(&self) -> bool {
         use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
         let Failure::Io(error) = self else { return false };
@@ -61,7 +62,8 @@ impl Failure {
     }
 }
 
-/// Linux's numbers for no free descriptor, in the system and in the process. They have no kind.
+/// Linux's numbers for no free descriptor, in the system and in the process. They have no
+/// `ErrorKind`.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 
@@ -101,7 +103,7 @@ impl Symbols {
             Ok(_) => Err(Failure::NotElf),
             Err(failure) => Err(failure),
         };
-        // What the system refused to read only looks malformed.
+        // What the system refused to read merely looks malformed.
         data.into_failure().map_or(symbols, |error| Err(Failure::Io(error)))
     }
 }
@@ -111,7 +113,7 @@ type Elf<'data, H> = ElfFile<'data, H, &'data Source>;
 fn collect<H: FileHeader<Endian = Endianness>>(data: &Source) -> Result<Symbols, Failure> {
     let file = Elf::<H>::parse(data).map_err(Failure::Malformed)?;
     if !matches!(file.kind(), ObjectKind::Executable | ObjectKind::Dynamic) {
-        // In what is not linked yet a thread-local has no place in a block.
+        // In a file that is not linked yet, a thread-local has no place in a block.
         return Err(Failure::NotLinked);
     }
     let endian = file.endian();
@@ -137,7 +139,7 @@ fn collect<H: FileHeader<Endian = Endianness>>(data: &Source) -> Result<Symbols,
                 continue;
             }
             let Some(name) = names.read(data, &strings, symbol.st_name(endian)) else { continue };
-            // The linker's own marker for the start of the block is no variable.
+            // The linker's own marker for the start of the block is not a variable.
             if name != "_TLS_MODULE_BASE_" {
                 list.push(Symbol { name, offset, size: to_usize(symbol.st_size(endian)) });
             }
@@ -149,7 +151,7 @@ fn collect<H: FileHeader<Endian = Endianness>>(data: &Source) -> Result<Symbols,
     Ok(Symbols { list, unnamed, block, initialised, headers })
 }
 
-/// Returns where in the file the names of a table's symbols are, one behind another.
+/// Returns where in the file the names of a table's symbols are, one after another.
 fn strings<'data, H: FileHeader<Endian = Endianness>>(
     file: &Elf<'data, H>,
     table: &SymbolTable<'data, H, &'data Source>,
@@ -162,13 +164,13 @@ fn strings<'data, H: FileHeader<Endian = Endianness>>(
     let (start, len) = section.file_range(file.endian()).unwrap_or_default();
     let end = start.saturating_add(len);
     if data.len().is_ok_and(|all| all < end) {
-        // That fails, and says why.
+        // This fails, with the reason.
         section.data(file.endian(), data)?;
     }
     Ok(start..end)
 }
 
-/// What reads names, and takes down whether there was one that it could not read.
+/// Reads names, and notes whether there was one that it could not read.
 struct Names {
     symbols: Allowance,
     paths: Allowance,
@@ -176,7 +178,7 @@ struct Names {
 }
 
 impl Names {
-    /// Returns the name that starts at `start`; `None` if there is none, or none that can be read.
+    /// Returns the name that starts at `start`, or `None` if there is none that can be read.
     fn read<'data>(
         &mut self,
         data: &'data Source,
@@ -201,7 +203,7 @@ impl Names {
                 return self.symbols.spend(end).then_some(&bytes[..end]);
             }
             if len == room {
-                // It counts all the same, or every symbol could have as much looked at in vain.
+                // It counts all the same, or every symbol could cause as much to be read in vain.
                 self.symbols.spend(bytes.len());
                 return None;
             }
@@ -219,9 +221,9 @@ impl Names {
     }
 }
 
-/// Returns whether nothing was taken out of a file's table of symbols, as far as can be seen: names
-/// of source files are the first that linkers leave out, and `strip -x` leaves nothing else that is
-/// local. (Without a table, only what is needed for linking has a name.)
+/// Returns whether nothing was removed from a file's symbol table, as far as can be told: linkers
+/// leave out the names of source files first, and `strip -x` leaves nothing else that is local.
+/// (Without a table, only what is needed for linking has a name.)
 fn has_names<H: FileHeader<Endian = Endianness>>(file: &Elf<'_, H>) -> bool {
     let has = |is_it: fn(SymbolKind) -> bool| {
         file.symbols().any(|symbol| symbol.is_local() && is_it(symbol.kind()))
@@ -230,7 +232,7 @@ fn has_names<H: FileHeader<Endian = Endianness>>(file: &Elf<'_, H>) -> bool {
         && has(|kind| matches!(kind, SymbolKind::Text | SymbolKind::Data | SymbolKind::Tls))
 }
 
-/// Where a block lies, as far as its variables' alignment goes.
+/// Where a block lies, as far as the alignment of its variables is concerned.
 #[derive(Clone, Copy)]
 struct Place {
     /// An address that the block starts at, up to a multiple of its alignment.
@@ -239,7 +241,7 @@ struct Place {
 }
 
 impl Place {
-    /// Returns whether so many bytes before `end` can be there for the alignment of what begins
+    /// Returns whether this many bytes before `end` can be there for the alignment of what begins
     /// there, or of a block that ends there.
     fn explains(self, gap: &Range<usize>, block: usize) -> bool {
         let address = if gap.end == block { block } else { self.start.wrapping_add(gap.end) };
@@ -247,8 +249,8 @@ impl Place {
     }
 }
 
-/// Returns the bytes that may belong to a variable without a name: all that have none, unless each
-/// of them can be there for alignment. Where a `place` is missing, names are.
+/// Returns the bytes that may belong to a variable without a name: all bytes without a name, unless
+/// every gap can be there for alignment. Without a `place`, names are missing.
 fn unnamed<N>(list: &[Symbol<N>], block: usize, place: Option<Place>) -> Vec<Range<usize>> {
     let ends = list.iter().map(|symbol| symbol.offset + symbol.size);
     let starts = list.iter().map(|symbol| symbol.offset).chain([block]);
@@ -275,7 +277,7 @@ fn without_overlaps(mut list: Vec<Symbol<&str>>, block: usize) -> Vec<Symbol<&st
             if last.size == 0 && last.offset < symbol.offset {
                 last.size = symbol.offset - last.offset;
             }
-            // The size is what the file says, which may be anything.
+            // The size comes from the file, so it may be anything.
             let end = last.offset.saturating_add(last.size);
             if symbol.offset < end || symbol.offset == last.offset {
                 continue;

@@ -5,19 +5,19 @@
 pub(super) enum Verdict {
     /// Any change is a leak.
     Watched,
-    /// Anything is fine while it says, before and after, that nothing is set. For what is current
-    /// on a thread, of which the first touch may already be the leak.
+    /// Anything is fine as long as it shows, before and after, that nothing is set. This is for
+    /// what is current on a thread, whose first touch may already be the leak.
     Unset,
-    /// Coming to life is fine, any later change is a leak.
+    /// The first touch is fine, any later change is a leak.
     FirstTouch,
-    /// Anything is fine but to set what was not set, or the other way round.
+    /// Anything is fine except setting what was not set, or the other way round.
     SameKind,
     /// Anything is fine.
     Allowed,
 }
 
 impl Verdict {
-    /// Returns what a rule says of the thread-locals that it applies to.
+    /// Returns what a rule says about the thread-locals that it applies to.
     pub(super) fn says(self) -> &'static str {
         match self {
             Verdict::Watched => "must not change",

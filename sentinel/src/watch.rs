@@ -24,8 +24,8 @@ pub fn supported() -> Result<(), Unsupported> {
 ///
 /// It works on any thread, inside other executors, nested in itself and in a destructor at the end
 /// of a thread. Other threads are not watched: what the closure runs elsewhere is not seen. Where
-/// the sentinel does not work the closure runs all the same, and [`Report::unsupported`] says why
-/// nothing was watched; see [`try_watch`] for an error instead.
+/// the sentinel does not work, the closure runs all the same, and [`Report::unsupported`] returns
+/// why nothing was watched; [`try_watch`] returns an error instead.
 ///
 /// The first call in a process reads the program's symbol table, which takes milliseconds.
 ///
@@ -54,7 +54,7 @@ pub fn watch<R>(f: impl FnOnce() -> R) -> (R, Report) {
     Sentinel::new().watch(f)
 }
 
-/// Runs a closure as [`watch`] does, or hands it back where it cannot be watched.
+/// Runs a closure as [`watch`] does, or hands it back if it cannot be watched.
 ///
 /// # Errors
 ///

@@ -14,12 +14,12 @@ use crate::probe;
 use crate::report::Report;
 use crate::tls::{self, Identity};
 
-/// Watches one thread, task by task, for an executor of one's own.
+/// Watches one thread, task by task, for your own executor.
 ///
-/// [`Sentinel::watcher`](super::Sentinel::watcher) makes one for the calling thread, to which it
-/// is bound. It is cheaper than [`watch`](super::watch()): neither [`begin`](Self::begin) nor
-/// [`finish`](Self::finish) allocates, takes a lock or makes a system call while nothing leaks and
-/// no module is loaded, but for what [probes](super::Sentinel::probe) do.
+/// [`Sentinel::watcher`](super::Sentinel::watcher) makes one for the calling thread, to which it is
+/// bound. It is cheaper than [`watch`](super::watch()): while nothing leaks and no module is
+/// loaded, neither [`begin`](Self::begin) nor [`finish`](Self::finish) allocates, takes a lock or
+/// makes a system call, apart from what [probes](super::Sentinel::probe) do.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -42,15 +42,15 @@ use crate::tls::{self, Identity};
 #[derive(Debug)]
 pub struct Watcher {
     policy: Arc<Policy>,
-    /// Addresses of this thread that are not watched.
+    /// Addresses on this thread that are not watched.
     ignored: Vec<Range<usize>>,
     layout: Layout,
     before: Vec<u8>,
     after: Vec<u8>,
-    /// What the probes said before the task.
+    /// What the probes returned before the task.
     answers: Vec<Option<u64>>,
     is_begun: bool,
-    // On systems where nothing is watched, too.
+    // Also on systems where nothing is watched.
     _here: PhantomData<*mut ()>,
 }
 
@@ -105,7 +105,7 @@ impl Watcher {
     /// ```
     #[inline]
     pub fn begin(&mut self) {
-        // Before the copy, so that what the probes touch is not put down to the task.
+        // Before the copy, so that what the probes touch is not attributed to the task.
         probe::ask(&self.policy.probes, &mut self.answers);
         self.is_begun = self.layout.unread.is_none() && self.layout.view.copy(&mut self.before);
         if !self.is_begun {
@@ -133,11 +133,11 @@ impl Watcher {
         self.after.resize(self.layout.len(), 0);
     }
 
-    /// Compares with what [`begin`](Self::begin) saw; `None` if nothing leaked.
+    /// Compares with what [`begin`](Self::begin) saw. Returns `None` if nothing leaked.
     ///
-    /// Without a `begin` before it there is nothing to compare, and the answer is `None`; so it is
-    /// again until the next `begin`. A library that is loaded while its symbols cannot be read (no
-    /// file descriptor is free, say) is not watched until they can.
+    /// If there was no `begin` since the last `finish`, there is nothing to compare, and it returns
+    /// `None`. A library that is loaded while its symbols cannot be read (no file descriptor is
+    /// free, say) is not watched until they can.
     ///
     /// # Examples
     ///
@@ -171,10 +171,11 @@ impl Watcher {
         }
     }
 
-    /// Examines blocks that are where they were: the usual case.
+    /// Examines blocks that are still where they were: the usual case.
     fn examine_in_place(&mut self) -> Vec<Leak> {
-        // What passes by what is known passes in any case: what is asked below can only let more
-        // pass. tokio changes what is current at nearly every poll, which its rule lets pass.
+        // What passes when all modules are taken for the same passes in any case: what is asked
+        // below can only let more pass. tokio changes what is current at nearly every poll, which
+        // its rule lets pass.
         if !self.changes(|_| Some(Identity::Same)).any(|change| change.is_leak()) {
             return Vec::new();
         }
@@ -185,7 +186,7 @@ impl Watcher {
         }
         let Layout { loads, modules, .. } = &self.layout;
         // Modules may have been unloaded and others loaded all the same. This thread has not used
-        // any thread-local of a new one: that would have changed its blocks.
+        // any thread-local of a new one, since that would have changed its blocks.
         let changed = (tls::loads() != *loads).then(tls::list);
         let identity = |watched: &Watched| match &changed {
             None => Some(Identity::Same),
@@ -213,7 +214,7 @@ impl Watcher {
         })
     }
 
-    /// Leaves out what is ignored by now, in both copies as well.
+    /// Leaves out what is ignored by now, also in both copies.
     fn watch_anew(&mut self) {
         let spans = self.layout.spans(&self.ignored);
         let len = spans.last().map_or(0, |span| span.at + span.len);
@@ -227,14 +228,14 @@ impl Watcher {
         (self.before, self.after) = (before, after);
     }
 
-    /// Examines blocks that are not those that the thread had: modules came or went, or it used one
-    /// for the first time.
+    /// Examines blocks that differ from those that the thread had: modules came or went, or the
+    /// thread used one for the first time.
     fn examine_moved(&mut self) -> Vec<Leak> {
         self.ignored = ignore::ranges();
         let Ok(now) = Layout::new(&self.policy, &self.ignored) else { return Vec::new() };
         self.after.resize(now.len().max(self.after.len()), 0);
         if !now.view.copy(&mut self.after) {
-            // Reading a symbol table has changed the blocks once more: there is nothing to go by.
+            // Reading a symbol table has changed the blocks once more: there is nothing to compare.
             return Vec::new();
         }
         let past_of = |module| self.layout.past_of(module, &now);
@@ -247,12 +248,12 @@ impl Watcher {
             before.clear();
             before.extend_from_slice(after);
             let identity = match pasts[span.module] {
-                // What was not watched then counts as unchanged.
+                // What was not watched before counts as unchanged.
                 Past::Seen(module, identity) => {
                     self.layout.copy_of(&self.before, module, span.offset, &mut before);
                     identity
                 }
-                // A new block was as its image says before the task.
+                // Before the task, a new block was as its image says.
                 Past::New => {
                     loaded.initial(span.offset, &mut before);
                     Identity::Same

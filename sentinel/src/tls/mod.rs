@@ -39,12 +39,12 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    /// Returns whether the module at `place` in this list was surely in the list when `earlier` was
-    /// taken.
+    /// Returns whether the module at `place` in this list was certainly in the list when `earlier`
+    /// was taken.
     ///
-    /// It was if nothing has been unloaded since. New modules are put at the end, so one with at
-    /// least as many behind it as have been loaded since is an old one, too. Of others nothing is
-    /// known.
+    /// It was if nothing has been unloaded since. New modules are put at the end, so a module with
+    /// at least as many behind it as have been loaded since is an old one, too. About others
+    /// nothing is known.
     pub(super) fn had(self, place: usize, earlier: Loads) -> bool {
         let loaded_since = self.total.saturating_sub(earlier.total);
         let grown_to = (earlier.listed as u64).saturating_add(loaded_since);
@@ -61,14 +61,14 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Looks for a module of an earlier list; `None` if it was unloaded.
+    /// Looks for a module of an earlier list. Returns `None` if it was unloaded.
     pub(super) fn find(&self, module: &Loaded, earlier: Loads) -> Option<Identity> {
         let found = self.modules.iter().find(|found| found.is_like(module))?;
         Some(found.identity(self.loads, earlier))
     }
 }
 
-/// How sure it is that two descriptions are of one module.
+/// How certain it is that two descriptions are of one module.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
@@ -108,7 +108,7 @@ impl Loaded {
         }
     }
 
-    /// Returns whether nothing in their descriptions tells the two apart: see [`Identity`].
+    /// Returns whether their descriptions do not tell the two apart: see [`Identity`].
     pub(super) fn is_like(&self, other: &Loaded) -> bool {
         (self.id, self.base, self.size) == (other.id, other.base, other.size)
             && self.name == other.name
@@ -116,7 +116,7 @@ impl Loaded {
             && self.image == other.image
     }
 
-    /// Copies what a fresh block has from `offset` on.
+    /// Copies what a fresh block contains from `offset` on.
     pub(super) fn initial(&self, offset: usize, to: &mut [u8]) {
         let image = self.image.get(offset..).unwrap_or_default();
         let len = image.len().min(to.len());
@@ -133,12 +133,12 @@ impl Loaded {
         image[..old.len()] == *old && zero.chunks(64).all(is_zero)
     }
 
-    /// Returns whether a variable that starts at `offset` says that nothing is set, as it does at
+    /// Returns whether a variable that starts at `offset` shows that nothing is set, as it does at
     /// first.
     ///
-    /// Where the compiler stores `None` as a number in the place of a variant, that number is in
-    /// the image: what is left of an earlier value beside it means nothing. Where `None` is a null
-    /// pointer the image is zero, and so must all of it be, but for the byte in which std notes
+    /// If the compiler stores `None` as a number in the place of a variant, that number is in the
+    /// image: what an earlier value left beside it means nothing. If `None` is a null pointer, the
+    /// image is zero, and so must the whole variable be, except for the byte in which std notes
     /// that there is a destructor.
     pub(super) fn is_unset(&self, offset: usize, bytes: &[u8]) -> bool {
         if self.marks(offset, bytes.len()).next().is_some() {
@@ -148,13 +148,13 @@ impl Loaded {
         rest.next().is_none_or(|&byte| byte == 1) && rest.next().is_none()
     }
 
-    /// Returns whether a variable that starts at `offset` says the same of what is set in `a` and
-    /// in `b`.
+    /// Returns whether a variable that starts at `offset` shows the same in `a` as in `b` about
+    /// what is set.
     pub(super) fn has_same_marks(&self, offset: usize, a: &[u8], b: &[u8]) -> bool {
         self.marks(offset, a.len()).all(|(at, _)| a[at] == b[at])
     }
 
-    /// Returns the bytes of a variable that are not zero at first, with their places in it.
+    /// Returns the bytes of a variable that are not zero initially, with their places in it.
     fn marks(&self, offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
         let image = self.image.get(offset..).unwrap_or_default();
         image.iter().copied().take(len).enumerate().filter(|(_, byte)| *byte != 0)
@@ -178,7 +178,7 @@ pub(super) struct Span {
     pub(super) module: usize,
     /// The first byte, counted from the start of the module's block.
     pub(super) offset: usize,
-    /// How many bytes.
+    /// The number of bytes.
     pub(super) len: usize,
     /// Where they go in the buffer.
     pub(super) at: usize,

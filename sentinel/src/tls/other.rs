@@ -2,7 +2,7 @@
 
 use super::{Listing, Loads, Span, Unsupported};
 
-/// A view of nothing, which [`census`] never gives.
+/// A view of nothing, which [`census`] never returns.
 #[derive(Debug)]
 pub(crate) struct View(());
 

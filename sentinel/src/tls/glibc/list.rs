@@ -1,7 +1,7 @@
 //! The dynamic linker's list of loaded modules.
 //!
 //! - **L1 (order).** A module is put at the end of the list when it is loaded, and taken out of it
-//!   when it is unloaded. Each time that one is put there, of whatever namespace, the count of
+//!   when it is unloaded. Each time a module is put there, of whatever namespace, the count of
 //!   loads grows by one.
 //! - **L2 (mapped).** Modules are put there after they were mapped, and taken out before they are
 //!   unmapped, under the lock that `dl_iterate_phdr` holds while it calls back.
@@ -43,9 +43,9 @@ pub(crate) fn list() -> Listing {
     walk().0
 }
 
-/// Returns the list, with where the calling thread's blocks are said to lie: zero for none.
+/// Returns the list, and where the calling thread's blocks are said to lie: zero for none.
 ///
-/// The address is only right for a module that is loaded to the end; see [`census`](super::census).
+/// The address is only right for a module that is completely loaded; see [`census`](super::census).
 pub(super) fn walk() -> (Listing, Vec<usize>) {
     let (mut modules, mut bytes) = (16, 16 * 1024);
     loop {
@@ -60,7 +60,7 @@ pub(super) fn walk() -> (Listing, Vec<usize>) {
         if walk.missing == (0, 0) {
             return walk.finish();
         }
-        // Half as much again, for what is loaded meanwhile.
+        // Half as much again, for what is loaded in the meantime.
         modules += walk.missing.0 * 3 / 2 + 1;
         bytes += walk.missing.1 * 3 / 2;
     }
@@ -139,7 +139,7 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, size: usize, data: *mu
     // SAFETY: `data` is the exclusive borrow that `walk` passed.
     let walk = unsafe { &mut *data.cast::<Walk>() };
     if size < mem::offset_of!(libc::dl_phdr_info, dlpi_tls_data) + size_of::<*mut c_void>() {
-        // An old dynamic linker that does not tell about thread-locals.
+        // An old dynamic linker that does not report thread-locals.
         return 1;
     }
     let place = walk.loads.listed;

@@ -80,14 +80,14 @@ pub(crate) fn census() -> Result<(Listing, View), Unsupported> {
     }
 }
 
-/// Returns whether a module at `place` in the list was loaded to the end when `complete` loads were
-/// (P3).
+/// Returns whether the module at `place` in the list was completely loaded when `complete` loads
+/// were (P3).
 fn is_complete(place: usize, loads: Loads, complete: u64) -> bool {
     let followers = loads.listed.saturating_sub(place + 1) as u64;
     loads.total.saturating_sub(followers) <= complete
 }
 
-/// Waits until the loads of which `listed` tells are complete (P2).
+/// Waits until the loads that `listed` counts are complete (P2).
 #[cold]
 fn wait_for_loads(listed: Loads) {
     let mut nothing = MaybeUninit::uninit();

@@ -69,7 +69,7 @@ pub(super) fn last_entry() -> usize {
     unsafe { peek(address() - ENTRY) }
 }
 
-/// Returns the first word of a module's entry; `None` if the vector has no room for it.
+/// Returns the first word of a module's entry, or `None` if the vector has no room for it.
 #[inline]
 pub(super) fn entry(id: usize) -> Option<usize> {
     if id > last_entry() {

@@ -29,10 +29,10 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) id: usize,
-    /// What the vector said of it. It changes when the thread gets a block.
+    /// What the vector had for it. That changes when the thread gets a block.
     pub(super) entry: Option<usize>,
-    /// The entry is the last one that the vector has room for. The linker does not tell of a block
-    /// there while it has loads to tell the thread of.
+    /// Whether the entry is the last one that the vector has room for. The linker does not report a
+    /// block there while it has loads to tell the thread of.
     pub(super) may_be_hidden: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct View {
     blocks: Vec<Block>,
     pending: Vec<Pending>,
     spans: Vec<Span>,
-    /// `spans` with addresses instead of modules; the same order.
+    /// `spans` with addresses instead of modules, in the same order.
     runs: Vec<Run>,
     /// How long a buffer has to be.
     total: usize,
@@ -116,7 +116,7 @@ impl View {
         earlier.pending.iter().any(is_it)
     }
 
-    /// Returns whether the thread still has the blocks that it had, and no more.
+    /// Returns whether the thread still has exactly the blocks that it had.
     #[inline]
     fn is_current(&self) -> bool {
         vector::generation() == self.generation
@@ -145,8 +145,8 @@ impl View {
         true
     }
 
-    /// Returns whether the blocks are those that they were, and the watched bytes those of a copy
-    /// made earlier.
+    /// Returns whether the blocks are still the same, and the watched bytes equal a copy made
+    /// earlier.
     ///
     /// # Panics
     ///
