@@ -15,12 +15,12 @@ use super::thread_end::register;
 /// Returns what the innermost frame's tasks inherit, for a call that is made in this frame.
 fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
     // SAFETY: S3: alive while the frame is open. The callers use it in one call, and it is `Lent`
-    // to the user code that they run: so that ends before the frame does (S1).
+    // to the user code that they run, which therefore ends before the frame does (S1).
     unsafe { thread.inherits.get().as_ref() }
 }
 
-/// Counts as a frame on top while user code runs with what the innermost frame's tasks inherit.
-/// Should a coroutine be suspended in that code, the end of the frame notices it (S1).
+/// Counts as a frame on top while user code runs with what the innermost frame's tasks inherit. If
+/// a coroutine is suspended in that code, the end of the frame notices it (S1).
 struct Lent<'t>(&'t Thread);
 
 impl<'t> Lent<'t> {
@@ -52,8 +52,10 @@ pub(crate) fn inherits(thread: &Thread, slot: &dyn Inheritance) -> bool {
     inherited_by(thread).is_some_and(|snapshot| snapshot.find(slot).is_some())
 }
 
-/// Notes that an inheritable slot is no longer what the task's snapshot or its last capture says.
-// A call, so that what most slots do, which are not inheritable, stays short enough to be inlined.
+/// Notes that an inheritable slot no longer holds what the task's snapshot or its last capture
+/// says.
+// A call, so that what is done for most slots, which are not inheritable, stays short enough to be
+// inlined.
 #[inline(never)]
 pub(crate) fn diverge(thread: &Thread) {
     thread.leave(DIVERGED);
@@ -61,14 +63,15 @@ pub(crate) fn diverge(thread: &Thread) {
     forget_capture(thread);
 }
 
-/// Returns what the current task would hand down, if that needs no more than a look: nothing
-/// inheritable has changed since the last [`capture`], or ever. Runs no user code.
+/// Returns what the current task would hand down, if a look is enough to tell: nothing inheritable
+/// has changed since the last [`capture`], or ever. Runs no user code.
 #[inline]
 pub(crate) fn unchanged() -> Option<Option<Arc<Snapshot>>> {
     let thread = thread::current();
     let flags = thread.flags.get();
     if flags & CAPTURED != 0 {
-        // Unguarded: to count the borrow takes two stores, for which the locked instruction waits.
+        // Unguarded: counting the borrow takes two stores, for which the locked instruction would
+        // wait.
         // SAFETY: T3: nobody else borrows the captures while this looks at the last one.
         let captures = unsafe { thread.captures.try_borrow_unguarded() };
         return captures.ok().map(|captures| captures.last().cloned());
@@ -76,9 +79,9 @@ pub(crate) fn unchanged() -> Option<Option<Arc<Snapshot>>> {
     if flags & DIVERGED == 0 && thread.inherits.get().is_null() { Some(None) } else { None }
 }
 
-/// Captures what the current task would hand down, if there is anything. O(1) if nothing
-/// inheritable has changed since the last time. O(inheritable slots that this thread has ever
-/// touched) otherwise, times those that the task inherits.
+/// Captures what the current task would hand down, if there is anything. This is O(1) if nothing
+/// inheritable has changed since the last time, otherwise O(inheritable slots that this thread has
+/// ever touched) times those that the task inherits.
 ///
 /// It runs user code: `Clone`, and the functions of slots that derive.
 pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
@@ -98,8 +101,7 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
             rebuild(thread, parent.items())
         }
     }?;
-    // A copy is user code: it may have captured, in which case that is dropped in favour of this
-    // one.
+    // A copy is user code: it may have made a capture, which is dropped in favour of this one.
     forget_capture(thread);
     if let Some(snapshot) = snapshot.as_ref().filter(|_| is_current) {
         if register(thread).is_ok() {
@@ -115,14 +117,14 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
 fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>, bool), Borrowed> {
     let derived = || inherited.iter().map(|item| item.slot).filter(|slot| slot.derives());
     derived().for_each(Inheritance::materialise);
-    // Else this is the code that makes one: what is captured now has what that is made of.
+    // If not, this runs in the code that makes one: the capture then has what that is made of.
     let are_all_made = derived().all(Inheritance::is_touched);
     let changes = thread.changes.get();
     let mut items = Items::default();
     let mut touched: Vec<&'static dyn Inheritance> = Vec::new();
     for slot in thread.inheritable() {
         if slot.is_touched() {
-            // Only to be looked up below.
+            // Needed only for the lookup below.
             if !inherited.is_empty() {
                 touched.push(slot);
             }

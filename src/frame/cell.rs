@@ -13,8 +13,8 @@
 //! - **C3 (chain).** The top box, the one below, and so on are of this cell's type, the youngest
 //!   first. All have values of open tasks, but for a stale one, which is the lowest.
 //! - **C4 (lock).** A cell of an owned slot may be emptied by another thread, which drops the
-//!   owner. All cells of one thread's owned slots share a lock. Whoever links, unlinks or recycles
-//!   without borrowing the owner holds it; `ended` changes under it, and nothing is linked after
+//!   owner. All cells of one thread's owned slots share a lock. It is held by all who link, unlink
+//!   or recycle without borrowing the owner; `ended` changes under it, and nothing is linked after
 //!   that. Access through the owner needs no lock: while it is borrowed it is not dropped.
 
 #![expect(unsafe_code, reason = "cells own boxes, which they reach by pointer")]
@@ -32,7 +32,7 @@ use super::value::{self, Header, Shown};
 
 /// What the engine asks of a declared slot.
 pub(crate) trait Slot: Sync {
-    /// Returns the path under which it was declared.
+    /// Returns the path under which the slot was declared.
     fn name(&self) -> &'static str;
     /// Returns the slot's cell on this thread (C1).
     fn cell(&self) -> NonNull<RawCell>;
@@ -44,9 +44,9 @@ pub(crate) trait Slot: Sync {
 
 /// What the engine asks of a slot that an object owns.
 pub(crate) trait OwnedSlot: Send + Sync {
-    /// Returns its type and where it was made.
+    /// Returns the slot's type and where it was made.
     fn name(&self) -> String;
-    /// Returns its cell on this thread. `None` once the owner is gone or the thread ends.
+    /// Returns the slot's cell on this thread, or `None` once the owner is gone or the thread ends.
     fn cell(&self) -> Option<Arc<dyn OwnedCell>>;
 }
 
@@ -56,15 +56,15 @@ pub(crate) trait OwnedCell: Send + Sync {
     fn slot(&self) -> &dyn OwnedSlot;
     /// Returns the lock of its thread (C4).
     fn lock(&self) -> &Arc<OwnersLock>;
-    /// Frees what the cell keeps, and takes it off the owner's list, since the thread ends.
+    /// Frees what the cell keeps, and takes it off the owner's list, since the thread is ending.
     fn leave(&self);
 }
 
-/// Keeps the drops of owners away from one thread's cells (C4). Counts those whose owners are gone,
-/// for whoever sweeps them.
+/// Keeps the drops of owners away from one thread's cells (C4). Counts the cells whose owners are
+/// gone, for the next sweep.
 pub(crate) type OwnersLock = Mutex<usize>;
 
-/// A slot as a suspended future keeps it. The cell is the one that the value was in last.
+/// A slot as a suspended future keeps it. The cell is the one that held the value last.
 #[derive(Clone)]
 pub(crate) enum SlotHandle {
     Declared(&'static dyn Slot),
@@ -84,7 +84,7 @@ impl SlotHandle {
 #[derive(Clone, Copy)]
 enum Origin {
     Declared(&'static dyn Slot),
-    /// Both are kept alive by whoever keeps the cell: see [`RawCell::owned`].
+    /// The keeper of the cell keeps both alive: see [`RawCell::owned`].
     Owned {
         slot: NonNull<dyn OwnedSlot>,
         lock: NonNull<OwnersLock>,
@@ -109,12 +109,13 @@ pub(crate) struct RawCell {
     spare: Cell<Option<NonNull<Header>>>,
     top: Cell<NonNull<Header>>,
     pub(super) is_registered: Cell<bool>,
-    /// The owner is gone (C4).
+    /// Whether the owner is gone (C4).
     has_ended: Cell<bool>,
-    /// Tasks may inherit it.
+    /// Whether tasks may inherit it.
     is_inheritable: bool,
     in_futures: InFutures,
-    /// Entries on this thread's trail. Counted for owned slots only, whose cells can go away (C1).
+    /// How many entries it has on this thread's trail. Counted for owned slots only, whose cells
+    /// can go away (C1).
     entries: Cell<u32>,
     origin: Origin,
 }
@@ -177,8 +178,8 @@ impl RawCell {
         }
     }
 
-    /// Returns what finds the slot again, for a future that takes the cell's value along. The cell
-    /// has an entry on the trail.
+    /// Returns a handle by which a future that takes the cell's value along finds the slot again.
+    /// The cell has an entry on the trail.
     pub(super) fn handle(&self) -> SlotHandle {
         match self.origin {
             Origin::Declared(slot) => SlotHandle::Declared(slot),
@@ -200,7 +201,7 @@ impl RawCell {
         }
     }
 
-    /// Keeps the owner's drop away (C4). `None`: no owner.
+    /// Keeps the owner's drop away (C4). Returns `None` if there is no owner.
     fn lock(&self) -> Option<MutexGuard<'_, usize>> {
         match &self.origin {
             Origin::Declared(_) => None,
@@ -209,7 +210,7 @@ impl RawCell {
         }
     }
 
-    /// Returns whether its owner is gone, and its values with the owner. The caller holds the lock
+    /// Returns whether its owner is gone, and with the owner its values. The caller holds the lock
     /// (C4).
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
@@ -259,8 +260,8 @@ impl RawCell {
         self.show(Shown { epoch, header });
     }
 
-    /// Links a box for a caller that does not borrow the owner (C4). False: the owner is gone, and
-    /// the box stays the caller's.
+    /// Links a box for a caller that does not borrow the owner (C4). Returns `false` if the owner
+    /// is gone; the box then stays the caller's.
     pub(super) fn link_unless_ended(&self, header: NonNull<Header>, epoch: u64) -> bool {
         let _lock = self.lock();
         if !self.has_ended() {
@@ -270,9 +271,9 @@ impl RawCell {
     }
 
     /// Shows an empty box for a value that needs no trail entry, in place of a stale one if there
-    /// is any.
+    /// is one.
     ///
-    /// Only where neither the root nor a task that is open has a value in this cell.
+    /// To be called only where neither the root nor an open task has a value in this cell.
     pub(super) fn place<T>(&self, epoch: u64) -> NonNull<Header> {
         if let Some(header) = self.stale() {
             // SAFETY: the top box belongs to this cell (V4).
@@ -282,7 +283,7 @@ impl RawCell {
                 self.epoch.set(epoch);
                 return header;
             }
-            // Leaked: somebody uses it though its task has ended (V4).
+            // Leaked: somebody is using it although its task has ended (V4).
             self.show(Shown::NOTHING);
             leak::count_leak();
         }
@@ -292,10 +293,10 @@ impl RawCell {
     }
 
     /// Shows the stale value in place as one of the innermost task that needs no trail entry. The
-    /// caller puts another one in its place at once. `None`: there is none, it is in use, or it is
-    /// the root's.
+    /// caller puts another one in its place at once. Returns `None` if there is none, it is in use,
+    /// or it is the root's.
     ///
-    /// Only where no other task that is open has a value in this cell, unless it is the root.
+    /// To be called only where no other open task, unless it is the root, has a value in this cell.
     #[inline]
     pub(crate) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
         let header = self.stale()?;
@@ -310,29 +311,29 @@ impl RawCell {
     /// Returns the top box, unless it has the root's value.
     #[inline]
     fn stale(&self) -> Option<NonNull<Header>> {
-        // `NEVER` and `ROOT` are the lowest.
+        // `NEVER` and `ROOT` are the lowest epochs.
         if self.epoch() > ROOT { Some(self.top.get()) } else { None }
     }
 
-    /// Takes the value of the task with this epoch away, and shows the one below. `None`: the owner
-    /// took it before.
+    /// Takes the value of the task with this epoch away, and shows the one below. Returns `None` if
+    /// the owner took it before.
     ///
     /// What lies on top of it belongs to scopes and polls that are open on the Rust stack although
-    /// this task ends: the process exits from within them, or a coroutine is suspended there. It is
-    /// leaked.
+    /// this task ends, because the process exits from within them, or a coroutine is suspended
+    /// there. It is leaked.
     #[inline]
     pub(crate) fn unlink(&self, epoch: u64) -> Option<NonNull<Header>> {
         if self.is_owned() { self.unlink_owned(epoch) } else { self.unlink_locked(epoch) }
     }
 
-    // A call, so that those without a lock do not pay for it.
+    // A call, so that cells without a lock do not pay for it.
     #[inline(never)]
     fn unlink_owned(&self, epoch: u64) -> Option<NonNull<Header>> {
         let _lock = self.lock();
         self.unlink_locked(epoch)
     }
 
-    /// The same for a caller that holds the lock (C4).
+    /// Does the same for a caller that holds the lock (C4).
     #[inline]
     pub(super) fn unlink_locked(&self, epoch: u64) -> Option<NonNull<Header>> {
         loop {
@@ -364,8 +365,8 @@ impl RawCell {
         self.show(unsafe { header.as_ref() }.below());
     }
 
-    /// Takes a scope's box away. False: it is there no more, since its task has ended before the
-    /// scope, and it was leaked. The caller borrows the owner (C4).
+    /// Takes a scope's box away. Returns `false` if it is no longer there, since its task ended
+    /// before the scope, and it was leaked then. The caller borrows the owner (C4).
     #[inline]
     pub(crate) fn unlink_scoped(&self, header: NonNull<Header>) -> bool {
         if self.is_top(header) {
@@ -375,7 +376,7 @@ impl RawCell {
         self.unlink_from_the_middle(header)
     }
 
-    /// Scopes that do not end in reverse order, which takes stackful coroutines.
+    /// For scopes that do not end in reverse order, which takes stackful coroutines.
     #[cold]
     fn unlink_from_the_middle(&self, header: NonNull<Header>) -> bool {
         let mut next = self.now().top();
@@ -459,9 +460,10 @@ impl RawCell {
         boxes
     }
 
-    /// Takes all values away, the youngest first, because the owner is gone. They are the caller's.
+    /// Takes all values away, the youngest first, because the owner is gone. They become the
+    /// caller's.
     ///
-    /// The caller has the owner for itself, so none of them is borrowed.
+    /// The caller has exclusive access to the owner, so none of them is borrowed.
     pub(crate) fn end(&self) -> Vec<NonNull<Header>> {
         let mut lock = self.lock();
         self.has_ended.set(true);

@@ -1,8 +1,8 @@
-//! How what the user threw is dropped: payloads of panics, and errors of carriers.
+//! How things that the user threw are dropped: payloads of panics, and errors of carriers.
 //!
-//! Whoever drops one may do so in the middle of a task that has nothing to do with it, such as the
-//! one below the task that has panicked. So its `Drop`, which is user code, runs in a frame of its
-//! own: it sees no task's slots, and what it touches is gone afterwards.
+//! That may happen in the middle of a task that has nothing to do with them, such as the one below
+//! the task that has panicked. So the `Drop`, which is user code, runs in a frame of its own: it
+//! sees no task's slots, and what it touches is gone afterwards.
 
 use std::any::Any;
 
@@ -12,16 +12,17 @@ use super::task::contained;
 use super::thread;
 use crate::panic::{Contained, catch};
 
-/// How many payloads are dropped whose `Drop` panics with the next one. The last is leaked.
+/// How many payloads are dropped in a row if the `Drop` of each panics with the next one. The last
+/// is leaked.
 const ROUNDS: usize = 8;
 
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         let Some(value) = self.0.take() else { return };
         let thread = thread::current();
-        // What panics on the way is dropped in the same frame, where its generations are counted.
-        // One frame on top of the other would have no end. But not in that of a task which runs on
-        // top of it.
+        // What panics on the way is dropped in the same frame, where its generations are counted:
+        // one frame on top of the other would have no end. This is not so in a task that runs on
+        // top of that frame.
         let outer = thread.discards.get();
         let is_inside = outer == Some(thread.depth());
         let mut thrown = drop_one(value, is_inside);

@@ -1,8 +1,8 @@
 //! Epochs: the numbers by which a thread tells its tasks apart.
 //!
 //! A task gets a number of its own, one that its thread has never used, when it first leaves
-//! something to undo. Until then the thread's epoch is [`CLEAN`], which no cell ever has: so every
-//! slot looks untouched, and whether there is anything to undo is one comparison.
+//! something to undo. Until then the thread's epoch is [`CLEAN`], which no cell ever has: every
+//! slot looks untouched, and one comparison tells whether there is anything to undo.
 
 /// The epoch of a cell that shows nothing. No thread has it.
 pub(crate) const NEVER: u64 = 0;

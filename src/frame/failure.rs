@@ -40,11 +40,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The error of a task that returned, but that could not be cleaned up without a fault.
+/// The error of a task that returned, but could not be cleaned up without a fault.
 ///
-/// Everything else was cleaned up all the same: one fault skips nothing. It names the slot or the
-/// carrier, which is its [source](Error::source), and holds the first panic's payload, unless that
-/// is a carrier's.
+/// Everything else was cleaned up all the same: one fault skips nothing. The error names the slot
+/// or the carrier, whose error is its [source](Error::source), and holds the first panic's payload,
+/// unless that is a carrier's.
 ///
 /// # Examples
 ///
@@ -71,7 +71,7 @@ pub struct CleanupError {
 
 struct CleanupFaults {
     faults: Vec<Fault>,
-    /// In a mutex because a payload is not `Sync`, and errors are expected to be. Nobody waits for
+    /// In a mutex because a payload is not `Sync`, but errors are expected to be. Nobody waits for
     /// it.
     payload: Mutex<Option<Payload>>,
 }
@@ -101,7 +101,7 @@ impl CleanupError {
         Self::new(Fault::Other { message }, Some(payload))
     }
 
-    /// Returns what went wrong while code of others was run to clean up.
+    /// Returns what went wrong while user code ran to clean up.
     pub(crate) fn from_failure(failure: Failure) -> Self {
         match failure {
             Failure::Panic(payload) => Self::other(payload),
@@ -110,7 +110,7 @@ impl CleanupError {
         }
     }
 
-    /// Adds what happened later. The first payload is kept.
+    /// Adds what went wrong later. The first payload is kept.
     pub(crate) fn merge(mut self, later: Self) -> Self {
         let CleanupFaults { faults, payload } = *later.inner;
         self.inner.faults.extend(faults);
@@ -121,7 +121,7 @@ impl CleanupError {
         self
     }
 
-    /// Merges what happened later, if anything did, into an accumulator.
+    /// Merges what went wrong later, if anything did, into an accumulator.
     pub(crate) fn add(total: &mut Option<Self>, later: Option<Self>) {
         *total = match (total.take(), later) {
             (Some(first), Some(later)) => Some(first.merge(later)),
@@ -155,7 +155,7 @@ impl CleanupError {
         self.inner.faults.iter().any(|fault| matches!(fault, Fault::Detach(_)))
     }
 
-    /// Counts the values that were leaked because their slot kept coming back.
+    /// Returns how many values were leaked because their slot kept coming back.
     ///
     /// # Examples
     ///
@@ -193,21 +193,20 @@ impl CleanupError {
         self.try_into_panic()
     }
 
-    /// Returns the payload of the first panic, or this error's text where nothing panicked.
+    /// Returns the payload of the first panic, or this error's text if nothing panicked.
     #[doc(hidden)]
     #[deprecated = "use `try_into_panic`"]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.to_panic().into_inner()
     }
 
-    /// Returns the payload of the first panic, or this error's text where nothing panicked.
+    /// Returns the payload of the first panic, or this error's text if nothing panicked.
     pub(crate) fn to_panic(&self) -> Payload {
         self.inner.payload.lock().take().unwrap_or_else(|| Payload::text(self.to_string()))
     }
 }
 
-// What panics inside is contained: no value is left in the middle of a change that others could
-// see.
+// Panics inside are contained, so nobody sees a value in the middle of a change.
 impl UnwindSafe for CleanupError {}
 impl RefUnwindSafe for CleanupError {}
 
@@ -226,7 +225,7 @@ impl fmt::Display for CleanupError {
 debug_as_text!(CleanupError);
 
 impl Error for CleanupError {
-    /// The first carrier that could not be detached; what panicked is no error.
+    /// Returns the first carrier that could not be detached; a panic's payload is no error.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.inner.faults.iter().find_map(|fault| match fault {
             Fault::Detach(error) => Some(error as _),
@@ -257,7 +256,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Returns what to panic with because of it.
+    /// Returns the payload to panic with because of it.
     pub(crate) fn into_payload(self) -> Payload {
         match self {
             Self::Panic(payload) => payload,

@@ -4,9 +4,9 @@ use super::task::contained;
 use super::thread;
 use crate::panic::{Guard, HowDropped, UserValue};
 
-/// A value of the user's that belongs to tasks which may never begin, or are over, and then is
+/// A value of the user's that belongs to tasks which may never begin, or are over. It is then
 /// dropped by whoever has it: if that is a task, as a part of it, else in a frame of its own, so
-/// that nothing stays on the thread. While a panic unwinds, that of its drop is contained.
+/// that nothing stays on the thread. While a panic unwinds, a panic of its drop is contained.
 pub(crate) type Framed<T> = UserValue<T, InFrame>;
 
 /// A value of the user's that is shared, so that anybody may be the last to have it: it is dropped
@@ -20,8 +20,8 @@ pub(crate) struct InFrame;
 pub(crate) struct InNoTask;
 
 impl HowDropped for InFrame {
-    // With a frame on top of the task's a slot that its closures fill again would have no end: each
-    // frame counts its drops from the beginning.
+    // In a frame on top of the task's, a slot that its closures keep filling would have no end:
+    // each frame counts its drops from the beginning.
     #[cold]
     fn call(drop: &mut dyn FnMut()) {
         match thread::current().is_in_frame() {

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Values that were leaked on purpose since the process started.
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
-/// Counts the values that clean-up gave up on since the process started.
+/// Returns how many values clean-up has given up on since the process started.
 ///
-/// A slot whose `Drop` reads or sets it again at every round would keep a worker for ever, so the
-/// value of the last round is leaked and the task fails with an error that names the slot. A value
-/// that is in use when its task ends (the process exits from within `with`, or a stackful coroutine
-/// was suspended there) is leaked too; so is a closure that a pool has not let in, if 64 drops of
-/// such closures lie below (each has submitted the next one), and one that a scope has to end where
-/// even its drop would [lie too deep](crate::TaskError::is_too_deep); and a panic's payload, if it
-/// is the eighth in a row each of whose drops has panicked with the next. `0` in a healthy program.
+/// A slot whose `Drop` reads or sets it again at every round would keep a worker busy for ever, so
+/// the value of the last round is leaked and the task fails with an error that names the slot. Also
+/// leaked are a value that is in use when its task ends (the process exits from within `with`, or a
+/// stackful coroutine was suspended there); a closure that a pool has not let in, if 64 drops of
+/// such closures lie below (each has submitted the next one); a closure that a scope has to end
+/// where even its drop would [lie too deep](crate::TaskError::is_too_deep); and a panic's payload,
+/// if it is the eighth in a row each of whose drops has panicked with the next. The number is `0`
+/// in a healthy program.
 ///
 /// # Examples
 ///
@@ -35,7 +36,7 @@ pub(crate) fn leak<T>(value: T) {
     std::mem::forget(value);
 }
 
-/// Counts a value that is leaked, with its box: it may hold pointers into itself.
+/// Counts a value that is leaked with its box, since it may hold pointers into itself.
 #[cold]
 #[inline(never)]
 pub(super) fn count_leak() {

@@ -7,7 +7,7 @@
 //!   poll it belongs to its cell, and `home` is `LINKED`: if the process exits from within the poll
 //!   and the future is dropped then, it lets its boxes be.
 //! - **P2 (type).** A box goes back into the cell of the slot that it came from, so its type fits.
-//! - **P3 (order).** Boxes are kept in the order of first touch, the oldest first, and put back so.
+//! - **P3 (order).** Boxes are kept, and put back, in the order of first touch, the oldest first.
 //! - **P4 (linked).** During a poll the items are the undo list of their values, which have no
 //!   entry on the trail. All are linked before user code runs in the frame, so each is its cell's
 //!   top again when the poll returns, unless the owner of its slot took it away (C4), or a scope
@@ -33,9 +33,9 @@ use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
 use super::value::{self, Header};
 
-/// Added to the id of a home: there is more than one item, or an owned slot's, or a capture.
+/// Added to the id of a home if there is more than one item, or an owned slot's, or a capture.
 const SEVERAL: u64 = 1;
-/// Instead of an id, to which `SEVERAL` may be added: a poll is running (P1).
+/// Used instead of an id, also with `SEVERAL` added: a poll is running (P1).
 const LINKED: u64 = NOBODY + 2;
 
 /// Its values are taken out again, so every touch leaves an entry on the trail.
@@ -93,14 +93,14 @@ impl ParkedItem {
 pub(crate) struct Parked {
     /// The values, in the order of first touch (P3).
     items: Vec<ParkedItem>,
-    /// See P5. Means nothing without items.
+    /// See P5. It means nothing without items.
     home: u64,
-    /// That of the home's owned cells, if there is one among the items (C4).
+    /// The lock of the home's owned cells, if there is one among the items (C4).
     lock: Option<Arc<OwnersLock>>,
-    /// One of the slots is inheritable.
+    /// Whether one of the slots is inheritable.
     diverges: bool,
-    /// The task's last capture, if it is still what a new one would give (R8), between two polls.
-    /// Only if it diverges: otherwise one costs no more than a look.
+    /// Between two polls, the task's last capture, if it is still what a new one would give (R8).
+    /// Only if the task diverges: otherwise a capture costs no more than a look.
     capture: Option<Arc<Snapshot>>,
     /// What went wrong so far: values that ended before their task, and leases, which end with
     /// their poll.
@@ -125,8 +125,9 @@ impl std::fmt::Debug for Parked {
 impl Parked {
     /// Runs one poll with these values in their slots, and takes them back afterwards.
     ///
-    /// If the task is over, which `is_over` says, or if `f` unwinds, they are dropped in the frame
-    /// instead, the youngest first; then this says what went wrong in any of its polls.
+    /// If the task is over, which `is_over` tells, or if `f` unwinds, the values are dropped in the
+    /// frame instead, the youngest first. Then what went wrong in any of the task's polls is
+    /// returned.
     #[inline(always)]
     pub(crate) fn poll<R>(
         &mut self,
@@ -154,7 +155,7 @@ impl Parked {
         (result, error)
     }
 
-    /// Drops the values, the youngest first, in a frame of their own. `f` runs in it before.
+    /// Calls `f` in a frame, and then drops the values in it, the youngest first.
     pub(crate) fn end(
         &mut self,
         inherits: Option<&Arc<Snapshot>>,
@@ -169,7 +170,7 @@ impl Parked {
         let thread = thread::current();
         match self.items.as_slice() {
             [] => {}
-            // Most futures have one or none: this way takes no loop.
+            // Most futures have one or none: this path takes no loop.
             [item, ..] if self.home == thread.id.get() => {
                 // SAFETY: P5.
                 unsafe { item.cell() }.link(item.header, thread.fresh_epoch());
@@ -190,7 +191,7 @@ impl Parked {
         }
     }
 
-    /// The same on another thread than the last time, or where owners may be gone.
+    /// Does the same on another thread than the last time, or where owners may be gone.
     #[cold]
     #[inline(never)]
     fn put_slow(&mut self) {
@@ -201,7 +202,7 @@ impl Parked {
             return;
         }
         if register(thread).is_err() {
-            // They are not linked, and wait for another thread or for the task's end.
+            // They are not linked. They wait for another thread or for the task's end.
             return;
         }
         let epoch = thread.own_epoch();
@@ -228,14 +229,14 @@ impl Parked {
         self.end_lost(lost);
     }
 
-    /// Gives the thread the task's last capture, until something changes or the poll ends.
+    /// Gives the task's last capture to the thread, until something changes or the poll ends.
     fn recall(&mut self, thread: &Thread) {
         if let Some(capture) = self.capture.take() {
             thread.keep_capture(capture);
         }
     }
 
-    /// Takes the values back, and those that the poll has added, and closes the frame.
+    /// Takes back the values, and those that the poll has added, and closes the frame.
     #[inline(always)]
     fn take(&mut self, frame: &PollFrame) {
         if let Some(flags) = frame.plain() {
@@ -261,7 +262,7 @@ impl Parked {
         if !is_quick || !self.unlink_all(thread::current()) {
             self.take_slow(is_plain, frame.is_open());
         }
-        // Nothing is left in it that could fail, at most what the poll has captured.
+        // Nothing is left in the frame that could fail, at most what the poll has captured.
         frame.close();
     }
 
@@ -304,7 +305,7 @@ impl Parked {
         }
     }
 
-    /// Returns whether the items, of which there is at least one, lie in their cells: during a poll
+    /// Returns whether the items, of which there is at least one, lie in their cells. During a poll
     /// they do, unless the thread's slots have ended.
     fn is_linked(&self) -> bool {
         self.home & !SEVERAL == LINKED
@@ -313,7 +314,7 @@ impl Parked {
     /// Calls `f` with the lock of the home's owned cells, if there are any (C4): one lock for all
     /// of them. `f` runs no user code.
     fn locked<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
-        // Put back afterwards, which is cheaper than to count it.
+        // Put back afterwards, which is cheaper than counting a reference.
         let lock = self.lock.take();
         let guard = lock.as_ref().map(|lock| lock.lock());
         let result = f(self);
@@ -382,7 +383,7 @@ impl Parked {
                 SlotHandle::Declared(_) => self.diverges |= unsafe { item.cell() }.is_inheritable(),
             }
         }
-        // Counted when it is another one, not after every poll that has touched something.
+        // Counted only when it is another lock, not after every poll that has touched something.
         if self.lock.as_ref().map(Arc::as_ptr) != lock.map(Arc::as_ptr) {
             self.lock = lock.cloned();
         }
@@ -409,8 +410,8 @@ fn finish_discarding(parked: &mut Parked, frame: &PollFrame) {
     drop(finish(parked, frame));
 }
 
-/// Ends the task in its frame, what the poll has added and then the values that it had before, and
-/// closes the frame.
+/// Ends the task in its frame (first what the poll has added, then the values that it had before),
+/// and closes the frame.
 #[inline]
 fn finish(parked: &mut Parked, frame: &PollFrame) -> Option<CleanupError> {
     let mut error = None;
@@ -427,7 +428,7 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
     let thread = thread::current();
     let mut error = parked.failed.take();
     CleanupError::add(&mut error, end_task(thread, clean));
-    // They keep the cells of owned slots in place until the task has ended.
+    // The items keep the cells of owned slots in place until the task has ended.
     let items = take(&mut parked.items);
     if !items.is_empty() && !parked.is_linked() {
         parked.end_lost(items);
@@ -450,13 +451,15 @@ fn finish_slow(parked: &mut Parked, clean: u32) -> Option<CleanupError> {
     error
 }
 
-/// Takes what the poll has touched off the trail, but for the leases of worker-locals, which end
-/// here, the youngest first. Meanwhile all that their drops may look at is in place.
+/// Takes what the poll has touched off the trail and returns it, except for leases of
+/// worker-locals, which end here, the youngest first. Meanwhile everything that their drops may
+/// look at is in place.
 fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEntry> {
     let mut kept = Vec::new();
     let mut extra = EXTRA;
     loop {
-        // In the first round all of the poll, and then what the leases' drops have touched.
+        // In the first round everything from the poll, and then what the leases' drops have
+        // touched.
         let touched = thread.trail.take(thread.epoch.get());
         if touched.is_empty() {
             return kept;

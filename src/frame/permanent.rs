@@ -1,10 +1,10 @@
-//! Per-thread values that stay where they are until the thread is over.
+//! Per-thread values that stay in place until the thread is over.
 //!
-//! The engine reaches a thread's state and its slots' cells by reference, also while the thread's
+//! The engine reaches a thread's state and its slots' cells by reference, even while the thread's
 //! destructors run. Where thread-locals are *native*, a part of the memory that the system gives
-//! each thread, std's are all that it takes. Elsewhere std keeps each in a box of its own and frees
-//! the boxes in any order while the thread ends; there the values lie in a block that is kept until
-//! the engine has torn the slots down. That costs a look into a hash map at each access.
+//! each thread, std's are enough. Elsewhere std keeps each in a box of its own and frees the boxes
+//! in any order while the thread ends; there the values lie in a block that is kept until the
+//! engine has torn the slots down. That costs a lookup in a hash map at each access.
 //!
 //! Both ways have the same names: `permanent!`, [`Key`], [`get`], [`serial`], [`at_end`] and
 //! [`is_late`].
@@ -20,7 +20,8 @@ mod keyed;
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "see above")]
 mod native;
 
-/// Uses `native` where the condition holds, but for tests of the other way, and `keyed` elsewhere.
+/// Uses `native` where the condition holds, except in tests of the other way, and `keyed`
+/// elsewhere.
 macro_rules! native_if {
     ($($condition:tt)*) => {
         #[cfg(all(not(cleanslate_keyed), $($condition)*))]
@@ -48,7 +49,7 @@ native_if! {
     )
 }
 
-/// The thread's end can not be noticed any more: it is ending.
+/// The thread's end can no longer be noticed: it is ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 

@@ -27,7 +27,7 @@ crate::task_local! {
 
 crate::worker_local! { static LEASED: Counts = Counts::new(); }
 
-/// Values that there are.
+/// How many values there are.
 static ALIVE: AtomicIsize = AtomicIsize::new(0);
 
 struct Counts;
@@ -45,12 +45,12 @@ impl Drop for Counts {
     }
 }
 
-/// Does not call the hook, which would print it.
+/// Does not call the hook, which would print the panic.
 fn panic_quietly() -> ! {
     std::panic::resume_unwind(Box::new("on purpose"))
 }
 
-/// Plays on when it is dropped.
+/// Goes on playing when it is dropped.
 struct Plays {
     _counts: Counts,
     /// How many drops led to this one. A clean-up leaks what goes on for too long.
@@ -162,7 +162,7 @@ fn one_move() {
             assert_eq!(PLAIN.get(), before, "and puts back what was there");
         }
         5 if LINKS.get() < 4 => {
-            // What panics there, or while it is dropped, is its own affair.
+            // A panic there, or while it is dropped, is its own affair.
             let scope = || LATER.scope(Some(Plays::new()), || moves(2));
             drop(catch(scope));
         }

@@ -9,15 +9,15 @@ use crate::panic::Drops;
 pub(crate) type Copied = Arc<dyn Any + Send + Sync>;
 
 /// What a context needs to know of an inheritable slot, whatever its type. Slots are told apart by
-/// where their declaration lies.
+/// the address of their declaration.
 pub(crate) trait Inheritance: Sync {
     /// Returns the slot's path.
     fn name(&self) -> &'static str;
     /// Returns whether a task's value differs from its submitter's (`with = f`).
     fn derives(&self) -> bool;
-    /// Returns whether the current task has touched it.
+    /// Returns whether the current task has touched the slot.
     fn is_touched(&self) -> bool;
-    /// Copies the current task's value. `Ok(None)`: it holds none.
+    /// Copies the current task's value. Returns `Ok(None)` if it holds none.
     fn copy_current(&self) -> Result<Option<Copied>, Borrowed>;
     /// Makes the current task hold its own value, if it inherits one and has not touched it yet.
     fn materialise(&self);
@@ -32,8 +32,8 @@ pub(crate) struct Borrowed(pub(crate) &'static str);
 pub(crate) struct Item {
     pub(crate) slot: &'static dyn Inheritance,
     pub(crate) copied: Copied,
-    /// A task's value is a clone of the copy, also where the slot derives: it was given, not
-    /// captured.
+    /// Whether a task's value is a clone of the copy even if the slot derives, since the value was
+    /// given, not captured.
     pub(crate) is_given: bool,
 }
 
@@ -66,7 +66,7 @@ impl Drop for Items {
 /// The inherited values of a context. Never empty, never changed.
 pub(crate) struct Snapshot {
     items: Items,
-    /// A task that captures makes values of its own first (R7): some slot derives.
+    /// Whether some slot derives, so that a task that captures makes values of its own first (R7).
     derives: bool,
 }
 

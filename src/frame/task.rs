@@ -6,21 +6,21 @@
 //! Ending a task undoes its trail, the youngest entry first: the value is taken out of its cell,
 //! the cell shows what it showed before, and *then* the value is dropped. Whatever that `Drop`
 //! touches is pushed on the trail and undone by the same loop. Every entry knows its generation,
-//! that is how many drops of the same clean-up led to it; one of generation [`ROUNDS`] is leaked
+//! that is, how many drops of the same clean-up led to it. One of generation [`ROUNDS`] is leaked
 //! instead, so the loop ends (R11).
 //!
 //! # Invariants
 //!
 //! - **S1 (order).** Frames are closed in reverse order, each once, by whoever opened it: the code
-//!   between is one call. Where that is not so, because stackful coroutines switch in between, the
-//!   flags tell another depth and the process is aborted.
+//!   between is one call. If that is not so, because stackful coroutines switch in between, the
+//!   flags show another depth and the process is aborted.
 //! - **S2 (saved).** An open frame keeps what the one below had: epoch, flags and what it inherits;
-//!   or nothing, if that is what T6 says. It is put back exactly when that frame becomes the
+//!   or nothing, if all that is as T6 says. It is put back exactly when that frame becomes the
 //!   innermost one again.
-//! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So `inherits` of
-//!   the thread leads to a live `Arc`. That lies on a stack, or in what one keeps, and never where
-//!   a thread-local may own it: when the process exits from within a task, what thread-locals own
-//!   is dropped while the frames are open.
+//! - **S3 (snapshot).** A frame borrows its snapshot for as long as it is open. So the thread's
+//!   `inherits` points to a live `Arc`. That lies on a stack, or in what a stack keeps, and never
+//!   where a thread-local may own it: when the process exits from within a task, what thread-locals
+//!   own is dropped while the frames are open.
 //! - **S4 (capture).** A task's capture is given up before its frame goes on with another task or
 //!   closes.
 
@@ -45,18 +45,18 @@ use super::trail::TrailEntry;
 use super::value::{self, Header};
 use crate::panic::{catch, say};
 
-/// Generations of values that a clean-up drops. POSIX does four rounds for its keys.
+/// How many generations of values a clean-up drops. POSIX does four rounds for its keys.
 const ROUNDS: u32 = 8 * GENERATION;
 
-/// Values of later generations that a clean-up drops in all. Slots that fill each other could
+/// How many values of later generations a clean-up drops in all. Slots that fill each other could
 /// otherwise branch at every generation.
 pub(super) const EXTRA: usize = 4096;
 
-/// A frame without its guard: whoever opens it closes it, also when user code unwinds. Its tasks
-/// start with the flags `OWN`.
+/// A frame without its guard: whoever opens it must close it, also when user code unwinds. Its
+/// tasks start with the flags `OWN`.
 ///
 /// Most frames are the only one of their thread, and know what to put back (T6): they keep nothing.
-/// To open one takes three comparisons and a store, to close it two and one.
+/// Opening one takes three comparisons and a store, closing it two and one.
 #[derive(Debug)]
 pub(super) struct Open<const OWN: u32>(Option<Below>);
 
@@ -72,7 +72,7 @@ struct Below {
 }
 
 impl<const OWN: u32> Open<OWN> {
-    /// Makes a frame that is to be opened. It had better stay where it is: to move it costs as much
+    /// Makes a frame that is to be opened. It had better stay where it is: moving it costs as much
     /// as the rest of an empty task.
     pub(super) const fn new() -> Self {
         Self(None)
@@ -82,7 +82,7 @@ impl<const OWN: u32> Open<OWN> {
     #[inline]
     pub(super) fn enter(&mut self, inherits: Option<&Arc<Snapshot>>) {
         let thread = thread::current();
-        // Without the reset, for tests that are to fail then, tasks share their thread's slots.
+        // Without the reset, for tests that must fail then, tasks share their thread's slots.
         if !thread.is_on_root() || cfg!(cleanslate_no_reset) {
             seldom();
             return self.enter_with(inherits, 0);
@@ -99,13 +99,13 @@ impl<const OWN: u32> Open<OWN> {
     #[inline]
     pub(super) fn enter_with(&mut self, inherits: Option<&Arc<Snapshot>>, flags: u32) {
         self.0 = Some(Below::enter(pointer(inherits), OWN | flags));
-        // To memory, not to registers that frames without it would have to save as well.
+        // Into memory, not into registers that frames without it would have to save as well.
         black_box(self);
     }
 
-    /// Returns the thread's flags while a task of this frame has left nothing that is undone one by
-    /// one (T5). `UNOPENED` on a thread in its teardown: there tasks run without slots, and every
-    /// access fails (R12).
+    /// Returns the flags that the thread has while a task of this frame has left nothing that is
+    /// undone one by one (T5). Returns `UNOPENED` on a thread in its teardown: tasks run without
+    /// slots there, and every access fails (R12).
     #[inline]
     pub(super) fn clean(&self) -> u32 {
         self.0.as_ref().map_or(OWN, |below| below.clean)
@@ -151,7 +151,7 @@ impl<const OWN: u32> Open<OWN> {
         error
     }
 
-    /// Undoes what the task has left, and leaves the thread's flags as it has found them.
+    /// Undoes what the task has left, and puts the thread's flags back as the task found them.
     #[inline(always)]
     fn end_task(&self) -> Option<CleanupError> {
         let thread = thread::current();
@@ -212,11 +212,11 @@ impl Below {
     }
 }
 
-/// A frame. Dropping it ends its task and closes it; that is how a panic finds the slots reset on
-/// its way up. What fails then is discarded, since the panic is what the caller hears of.
+/// A frame. Dropping it ends its task and closes it; this is how the slots are reset while a panic
+/// unwinds. What fails then is discarded, since the caller is told of the panic.
 pub(crate) struct Frame<'c> {
     open: Open<0>,
-    /// Kept, so that a look at it is one load.
+    /// Kept, so that looking at it is one load.
     thread: &'static Thread,
     /// What its tasks inherit is borrowed (S3).
     inherits: PhantomData<&'c Arc<Snapshot>>,
@@ -238,12 +238,12 @@ impl<'c> Frame<'c> {
         self.thread.epoch.get() == CLEAN
     }
 
-    /// Ends the current task and begins the next, which begins also if this says that the clean-up
-    /// failed.
+    /// Ends the current task and begins the next, which begins even if this returns that the
+    /// clean-up failed.
     #[inline]
     pub(crate) fn next_task(&mut self) -> Result<(), CleanupError> {
-        // It has touched nothing, or values that need no drop (T5): without its epoch, nobody finds
-        // them any more.
+        // It has touched nothing, or only values that need no drop (T5): without its epoch, nobody
+        // finds them any more.
         if self.open.plain().is_some() {
             thread::current().epoch.set(CLEAN);
             return Ok(());
@@ -296,7 +296,7 @@ impl Drop for CloseOnUnwind<'_> {
     }
 }
 
-/// Ends a task that unwinds in a frame which goes on. What fails then is discarded.
+/// Ends a task that unwinds, in a frame that goes on. What fails then is discarded.
 struct NextOnUnwind<'f, 'c>(&'f mut Frame<'c>);
 
 impl Drop for NextOnUnwind<'_, '_> {
@@ -318,7 +318,7 @@ fn abort_out_of_order() -> ! {
     std::process::abort();
 }
 
-/// Runs one task, and lets its panic go on after the reset.
+/// Runs one task. A panic of the task goes on after the reset.
 ///
 /// If the clean-up fails, the result is dropped here, in a frame of its own.
 #[inline]
@@ -337,7 +337,7 @@ pub(crate) fn run<R>(
     }
 }
 
-/// Calls what drops the result of a task whose clean-up failed.
+/// Calls `drop`, which drops the result of a task whose clean-up failed.
 #[cold]
 pub(crate) fn give_up(drop: impl FnOnce(), error: CleanupError) -> CleanupError {
     match contained(drop) {
@@ -377,8 +377,8 @@ pub(super) fn forget_capture(thread: &Thread) {
     }
 }
 
-/// Drops a capture. If it was the last of its snapshot the copies are dropped: user code, which
-/// must neither see the current task's slots nor unwind through the engine.
+/// Drops a capture. If it was the last reference to its snapshot, the copies are dropped: that is
+/// user code, which must neither see the current task's slots nor unwind through the engine.
 #[cold]
 pub(super) fn give_up_capture(snapshot: Arc<Snapshot>) {
     if let Some(last) = Arc::into_inner(snapshot) {
@@ -395,7 +395,7 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
         abort_out_of_order();
     }
     let error = unwind(thread);
-    // The task may have captured, and so may each drop; or one has suspended its coroutine.
+    // The task may have captured, and so may each drop; or a drop has suspended its coroutine.
     if (thread.flags.get() ^ clean) & (DEPTH | CAPTURED) != 0 {
         forget_or_abort(thread, clean);
     }
@@ -411,11 +411,11 @@ fn forget_or_abort(thread: &Thread, clean: u32) {
     };
     check_order();
     forget_capture(thread);
-    // That drops copies.
+    // Forgetting the capture drops copies.
     check_order();
 }
 
-/// Undoes what the innermost task has on the trail, the youngest first, and says what went wrong.
+/// Undoes what the innermost task has on the trail, the youngest first. Returns what went wrong.
 pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
     let mut error = None;
     let mut extra = EXTRA;
@@ -428,7 +428,7 @@ pub(super) fn unwind(thread: &Thread) -> Option<CleanupError> {
     error
 }
 
-/// Undoes one entry, which is off the trail. `extra` counts the drops of later generations.
+/// Undoes one entry, which was taken off the trail. `extra` counts the drops of later generations.
 ///
 /// Leaves the thread with the generation of what the drop has touched: whoever ends the task puts
 /// the flags back, once for all that is undone.
@@ -439,7 +439,7 @@ pub(super) fn undo(thread: &Thread, entry: TrailEntry, extra: &mut usize) -> Opt
     let mut error = None;
     if let Some(header) = cell.unlink(entry.epoch) {
         if cell.is_inheritable() {
-            // The task may have captured it, or an earlier drop (R8).
+            // The task, or an earlier drop, may have captured it (R8).
             forget_capture(thread);
         }
         // SAFETY: just taken out of the cell.
@@ -481,8 +481,8 @@ unsafe fn end_value(
     dropped.err().map(|payload| CleanupError::panicked(cell.name(), payload))
 }
 
-/// Returns whether a value that a drop has left is not to be dropped any more (R11). Counts the
-/// drop if it is.
+/// Returns whether a value that a drop has left must not be dropped any more (R11). Otherwise
+/// counts its drop.
 #[cold]
 fn is_recurring(generation: u32, extra: &mut usize) -> bool {
     if generation >= ROUNDS || *extra == 0 {

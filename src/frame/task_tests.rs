@@ -26,10 +26,10 @@ fn a_frame_of_other_flags_leaves_the_thread_as_it_was() {
     assert!(poll.close().is_none() && thread::current().is_on_root());
 }
 
-/// Names a process in which the test is the child.
+/// Marks the process in which the test is the child.
 const CHILD: &str = "CLEANSLATE_SUSPENDS_IN_A_DROP";
 
-/// Its drop leaves a frame open on top of its task's, as a coroutine does that it suspends.
+/// Its drop leaves a frame open on top of its task's, like a coroutine that the drop suspends.
 struct Suspends;
 
 impl Drop for Suspends {
@@ -42,7 +42,7 @@ impl Drop for Suspends {
 
 crate::task_local! { static SUSPENDS: Option<Suspends> = None; }
 
-// Broke: nobody looked after the drops, and the frames were closed in the wrong order.
+// Broke: nothing was checked after the drops, and the frames were closed in the wrong order.
 #[test]
 fn a_drop_that_suspends_its_coroutine_is_noticed_when_it_comes_back() {
     if std::env::var_os(CHILD).is_some() {

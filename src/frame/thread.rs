@@ -11,14 +11,14 @@
 //!   for a look at the last capture. Nothing in there is user code (the global allocator aside,
 //!   which must not use slots), so none is borrowed while another method runs.
 //! - **T4 (epochs).** `next_epoch` only grows, so an epoch names one task of this thread for good.
-//! - **T5 (flags).** The flags are those that the innermost frame was opened with, but for what its
-//!   task leaves that has to be undone one by one; then the task has an epoch of its own too. So a
-//!   task whose epoch is `CLEAN` has left nothing, and one that changed no flag only values without
-//!   drop glue.
+//! - **T5 (flags).** The flags are those that the innermost frame was opened with, except for what
+//!   its task leaves that has to be undone one by one; then the task has an epoch of its own too.
+//!   So a task whose epoch is `CLEAN` has left nothing, and one that changed no flag has left only
+//!   values without drop glue.
 //! - **T6 (root).** Outside of any frame the epoch is `ROOT`, nothing is inherited, and the flags
-//!   are 0, unless the thread itself has touched or captured something or its slots are
-//!   ending. Nothing else looks like that. So a frame that is opened there knows what to put back.
-//!   Every other one has `NESTED`, at whatever depth, so none has the flags of that one.
+//!   are 0, unless the thread itself has touched or captured something or its slots are ending. No
+//!   other state looks like that, so a frame that is opened there knows what to put back. Every
+//!   other frame has `NESTED`, at whatever depth, so none has the same flags as that one.
 
 #![cfg_attr(
     feature = "sentinel",
@@ -36,8 +36,8 @@ use super::permanent;
 use super::snapshot::{Inheritance, Snapshot};
 use super::trail::Trail;
 
-/// Values without drop glue need a trail entry, too. Where it is not set, whatever a cell hides is
-/// the root's value or stale, since no task between the root and the innermost one has touched
+/// Values without drop glue need a trail entry, too. If it is not set, whatever a cell hides is the
+/// root's value or stale, since no task between the root and the innermost one has touched
 /// anything.
 pub(super) const INDIRECT: u32 = 1;
 /// The innermost task left something to undo: entries on the trail, a capture, a divergence.
@@ -53,11 +53,11 @@ pub(super) const NESTED: u32 = 1 << 5;
 /// A value that the innermost task has touched owes a drop: what is touched after it needs an
 /// entry, too, or that drop would find it.
 pub(super) const DROPS: u32 = 1 << 6;
-/// The generation of the drop that runs: see [`task`](super::task). This is one.
+/// The generation of the drop that is running: see [`task`](super::task). This is one.
 pub(super) const GENERATION: u32 = 1 << 8;
 const GENERATIONS: u32 = 0xf * GENERATION;
-/// On how many others the innermost frame lies, and one more while a value is made of what it
-/// inherits. So one that is closed before what is above it is noticed.
+/// How many others the innermost frame lies on, and one more while a value is made of what it
+/// inherits. So if a frame is closed before what is above it, that is noticed.
 pub(super) const DEPTH: u32 = !0 << 12;
 pub(super) const ONE_DEEPER: u32 = 1 << 12;
 
@@ -71,28 +71,28 @@ pub(super) type Inherits = *const Arc<Snapshot>;
 
 /// The state of one thread.
 ///
-/// What each frame uses lies in one line of the cache. What a frame saves does not lie side by
-/// side, or it would be read as one wide word, which has to wait for the narrow stores before it.
-// The alignment is for speed only, and not every system gives thread-locals one beyond a word's.
+/// What each frame uses lies in one cache line. What a frame saves does not lie side by side, or it
+/// would be read as one wide word, which has to wait for the narrow stores before it.
+// The alignment is for speed only, and not every system aligns thread-locals beyond a word.
 #[repr(C)]
 #[cfg_attr(target_os = "linux", repr(align(64)))]
 pub(crate) struct Thread {
-    /// The innermost task's, or `CLEAN` while it has none.
+    /// The innermost task's epoch, or `CLEAN` while it has none.
     pub(crate) epoch: Cell<u64>,
     /// Tells this thread from all others of the process, also from those that have ended.
     pub(super) id: Cell<u64>,
     pub(super) inherits: Cell<Inherits>,
     next_epoch: Cell<u64>,
-    /// See T5 and the constants above. One word: a load that gathers what several narrower stores
-    /// have just left waits for them to reach the cache.
+    /// See T5 and the constants above. It is one word, since a load that gathers what several
+    /// narrower stores have just left waits for them to reach the cache.
     pub(super) flags: Cell<u32>,
     pub(super) trail: Trail,
     /// The declared slots' cells that were touched on this thread.
     cells: RefCell<ManuallyDrop<Vec<NonNull<RawCell>>>>,
     /// Those of them that are inheritable.
     inheritable: RefCell<ManuallyDrop<Vec<&'static dyn Inheritance>>>,
-    /// The last capture of each open task that is still what a new one would give, the innermost's
-    /// last.
+    /// The last capture of each open task, if it is still what a new one would give. The innermost
+    /// task's is the last.
     pub(super) captures: RefCell<ManuallyDrop<Vec<Arc<Snapshot>>>>,
     /// What to call when a carrier could not be detached, so that foreign state may have stayed on
     /// this thread.
@@ -101,8 +101,8 @@ pub(crate) struct Thread {
     pub(crate) at_end: Cell<Option<fn()>>,
     /// How often tasks have changed inheritable slots.
     pub(super) changes: Cell<u32>,
-    /// How deep the innermost frame is in which what the user threw is being dropped, if there is
-    /// one: see [`discard`](super::discard).
+    /// The depth of the innermost frame in which something that the user threw is being dropped, if
+    /// there is one: see [`discard`](super::discard).
     pub(super) discards: Cell<Option<u32>>,
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn current() -> &'static Thread {
     permanent::get(&THREAD)
 }
 
-/// Called on a way that is seldom gone, for the compiler to lay it out beside the usual one.
+/// Called on paths that are seldom taken, for the compiler to lay them out beside the usual one.
 #[cold]
 pub(super) fn seldom() {}
 
@@ -177,11 +177,12 @@ impl Thread {
     }
 
     /// Notes the same for an entry that the innermost task, which has an epoch of its own, is about
-    /// to leave on the trail, of a value that needs a drop, or not. Returns the entry's generation.
+    /// to leave on the trail, for a value that needs a drop or for one that does not. Returns the
+    /// entry's generation.
     #[inline]
     pub(super) fn note_entry(&self, needs_drop: bool) -> u32 {
-        // Read for both, or the compiler would write one byte of the word, and whoever reads it
-        // whole would wait until that has reached the cache.
+        // Read in both cases, or the compiler would write one byte of the word, and a read of the
+        // whole word would wait until that byte has reached the cache.
         let flags = self.flags.get();
         self.flags.set(flags | TRAILED | if needs_drop { DROPS } else { 0 });
         flags & GENERATIONS
@@ -193,8 +194,8 @@ impl Thread {
         self.epoch.get() == ROOT && self.flags.get() == 0
     }
 
-    /// Returns the flags that a frame on top puts back. That the thread itself has touched slots is
-    /// forgotten: it concerns no frame, and the next one is to know what to put back.
+    /// Returns the flags that a frame on top puts back. They leave out that the thread itself has
+    /// touched slots: that concerns no frame, and the next one is to know what to put back.
     #[inline]
     pub(super) fn flags_below(&self) -> u32 {
         let flags = self.flags.get();
@@ -206,14 +207,14 @@ impl Thread {
         !matches!(self.epoch.get(), ROOT | GONE)
     }
 
-    /// Tells the innermost frame from those below it, and from none.
+    /// Returns what tells the innermost frame from those below it, and from none.
     pub(crate) fn depth(&self) -> u32 {
-        // The thread itself has the flags of one that lies on no other.
+        // The thread itself has the flags of a frame that lies on no other.
         self.flags.get() & DEPTH | u32::from(self.is_in_frame())
     }
 
-    /// Notes that a value of this generation is about to be dropped: what the drop touches is of
-    /// the next one.
+    /// Notes that a value of this generation is about to be dropped: what the drop touches belongs
+    /// to the next one.
     #[inline]
     pub(super) fn begin_drop(&self, generation: u32) {
         let others = self.flags.get() & !GENERATIONS;
@@ -234,7 +235,7 @@ impl Thread {
     }
 
     /// Returns the inheritable slots that this thread has ever touched so far. The caller may run
-    /// user code while it walks them, which only adds some at the end.
+    /// user code while it walks them, which only adds slots at the end.
     pub(super) fn inheritable(&self) -> impl Iterator<Item = &'static dyn Inheritance> {
         let all = 0..self.inheritable.borrow().len();
         all.map_while(|index| self.inheritable.borrow().get(index).copied())
@@ -253,14 +254,14 @@ impl Thread {
         if self.flags.get() & CAPTURED != 0 { self.take_any_capture() } else { None }
     }
 
-    /// The same for whatever task keeps one.
+    /// Does the same for whatever task keeps one.
     #[cold]
     pub(super) fn take_any_capture(&self) -> Option<Arc<Snapshot>> {
         self.flags.set(self.flags.get() & !CAPTURED);
         self.captures.borrow_mut().pop()
     }
 
-    /// Forgets what the trail knows of owners that are gone.
+    /// Forgets what the trail holds of owners that are gone.
     pub(crate) fn prune(&self) {
         self.trail.prune();
     }
@@ -269,8 +270,8 @@ impl Thread {
     #[cfg(feature = "sentinel")]
     pub(super) fn list(&self, ignored: &mut cleanslate_sentinel::Ignored) {
         ignored.value(self);
-        // Also where nobody has registered yet: brought to life now, it does not come to life in
-        // the task, and with it the flag by which std knows that, which no address covers.
+        // Also where nobody has registered yet: what is initialised now is not initialised during
+        // the task, and neither is the flag by which std knows that, which no address covers.
         permanent::list(ignored);
         for cell in self.cells.borrow().iter() {
             // SAFETY: C1: declared slots' cells are permanent.

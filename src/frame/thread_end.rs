@@ -33,20 +33,20 @@ fn register_slow(thread: &Thread) -> Result<(), Gone> {
     Ok(())
 }
 
-/// Tells the sentinel what the engine keeps per thread, once.
+/// Tells the sentinel, once, what the engine keeps per thread.
 #[cfg(feature = "sentinel")]
 fn ignore_own() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| cleanslate_sentinel::ignore(|ignored| thread::current().list(ignored)));
 }
 
-/// Makes sure that a cell may be linked on this thread, which is not so after its teardown.
+/// Makes sure that a cell may be linked on this thread, which it may not after the teardown.
 #[inline]
 pub(crate) fn admit(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
     if cell.is_registered.get() { Ok(()) } else { admit_slow(thread, cell) }
 }
 
-/// Admits a cell at its first touch on this thread, ever.
+/// Admits a cell at its very first touch on this thread.
 #[cold]
 fn admit_slow(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
     register(thread)?;
@@ -59,15 +59,15 @@ fn admit_slow(thread: &Thread, cell: &RawCell) -> Result<(), Gone> {
 
 /// Ends what the thread itself holds, and frees what the state owns (T2).
 ///
-/// A panic here would abort the process, so what a value's drop throws is swallowed.
+/// A panic here would abort the process, so panics of values' drops are swallowed.
 fn teardown() {
     let thread = thread::current();
-    // Should the process exit from within such a drop, this is no part of it.
+    // If the process exits from within such a drop, this is no part of it.
     thread.discards.set(None);
-    // The process may exit from within tasks: then they end here, the innermost first.
+    // The process may exit from within tasks. They then end here, the innermost first.
     while let Some(epoch) = thread.trail.last_epoch() {
         if epoch != thread.epoch.get() {
-            // The innermost task inherits it, and nobody below.
+            // The innermost task inherits it, but none below does.
             thread.inherits.set(ptr::null());
         }
         thread.epoch.set(epoch);

@@ -11,9 +11,9 @@ use super::thread_end::admit;
 use super::trail::TrailEntry;
 use super::value::Header;
 
-/// Touches a slot in the current task: gives an empty box that the cell now shows.
+/// Touches a slot in the current task. Returns an empty box that the cell now shows.
 ///
-/// Afterwards the slot counts as touched whatever happens, so that a slot which the initialiser
+/// Afterwards the slot counts as touched whatever happens, so that a slot that the initialiser
 /// touches is dropped before this one.
 #[inline(always)]
 pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header>, Gone> {

@@ -36,7 +36,7 @@ impl Trail {
     pub(super) fn pop(&self, epoch: u64) -> Option<TrailEntry> {
         let mut entries = self.0.borrow_mut();
         // Word by word: as a whole it would be read in words wider than those that were written,
-        // which have to reach the cache first.
+        // which would have to reach the cache first.
         let &TrailEntry { cell, epoch: its, generation } = entries.last()?;
         if its != epoch {
             return None;
@@ -46,7 +46,7 @@ impl Trail {
         Some(TrailEntry { cell, epoch, generation })
     }
 
-    /// Takes the entries of the task with this epoch out, the oldest first.
+    /// Takes out the entries of the task with this epoch, the oldest first.
     #[inline]
     pub(super) fn take(&self, epoch: u64) -> Vec<TrailEntry> {
         let mut entries = self.0.borrow_mut();
@@ -54,13 +54,13 @@ impl Trail {
         entries.split_off(before.map_or(0, |last| last + 1))
     }
 
-    /// Returns the task that has touched a cell last.
+    /// Returns the epoch of the task that has touched a cell last.
     pub(super) fn last_epoch(&self) -> Option<u64> {
         self.0.borrow().last().map(|entry| entry.epoch)
     }
 
     /// Forgets the entries of owners that are gone: a long task, or a thread outside of any, that
-    /// makes and drops many would collect them.
+    /// makes and drops many owners would collect entries.
     pub(super) fn prune(&self) {
         self.0.borrow_mut().retain(|entry| {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.

@@ -1,8 +1,8 @@
 //! A slot's value on the heap, with its borrow state beside it.
 //!
 //! A value is boxed so that its address is stable while tasks nest and while futures move between
-//! threads. The borrow state lies in the box and not in the thread's cell: whatever moves the value
-//! moves its borrows along.
+//! threads. The borrow state lies in the box and not in the thread's cell, so that whatever moves
+//! the value moves its borrows along.
 //!
 //! # Invariants
 //!
@@ -15,7 +15,7 @@
 //!   unwinds.
 //! - **V4 (owner).** A box belongs to exactly one of: a cell (as its top, below the top, or as its
 //!   spare), a suspended future, a scoped future. Only the owner empties or frees it, and not while
-//!   it is in use: a box that is (because the process exits from within `with`, or a stackful
+//!   it is in use: a box in use (because the process exits from within `with`, or a stackful
 //!   coroutine is suspended there) is leaked, so whoever uses it may go on.
 //! - **V5 (one thread).** A box is used by the thread of its cell. It moves to another one only
 //!   inside a future or when its `OwnedLocal` is dropped; both need `T: Send`, and neither happens
@@ -31,7 +31,7 @@ use super::epoch::NEVER;
 use super::leak::count_leak;
 use crate::panic::{Payload, catch};
 
-/// A value is there, and nobody borrows it.
+/// There is a value, and nobody borrows it.
 const IDLE: u32 = 0;
 /// More shared borrows than this are refused rather than counted.
 const SHARED_MAX: u32 = 0x0fff_ffff;
@@ -39,10 +39,11 @@ const SHARED_MAX: u32 = 0x0fff_ffff;
 const EXCLUSIVE: u32 = 0x1000_0000;
 /// Touched in this task, but without a value: taken, or its initialiser panicked.
 const EMPTY: u32 = 0x2000_0000;
-/// Touched in this task, but the value that the task inherits is not made: that has panicked. It
-/// counts as untouched, or whoever catches that panic would find the declared default in its place.
+/// Touched in this task, but the value that the task inherits is not made: making it has panicked.
+/// It counts as untouched, or whoever catches that panic would find the declared default in its
+/// place.
 const UNMADE: u32 = 0x4000_0000;
-/// Added to one of the two while the value is made.
+/// Added to one of these two while the value is being made.
 const INIT: u32 = 0x8000_0000;
 /// The bits of a word that say that somebody uses the box.
 const IN_USE: u32 = SHARED_MAX | EXCLUSIVE | INIT;
@@ -60,7 +61,7 @@ pub(crate) enum Status {
     Empty,
     /// No value, because making the inherited one has panicked.
     Unmade,
-    /// No value, since it is just being made.
+    /// No value, since it is being made.
     Initialising,
 }
 
@@ -75,10 +76,9 @@ struct BoxKind {
 }
 
 /// What a cell shows: the value of the task with this epoch.
-///
-/// In memory its two words never lie side by side: written one by one and then read as one wide
-/// word, as the compiler likes to do, they would make the load wait until both stores have reached
-/// the cache, and with it all that comes before them.
+/// In memory its two words never lie side by side. Written one by one and then read as one wide
+/// word, as the compiler likes to do, they would make the load, and with it all that comes before
+/// them, wait until both stores have reached the cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown {
     pub(super) epoch: u64,
@@ -104,8 +104,8 @@ pub(crate) struct Header {
     kind: &'static BoxKind,
     below_header: Cell<NonNull<Header>>,
     word: Cell<u32>,
-    /// A `scope` that is open on the Rust stack takes the box out of its cell itself; nobody else
-    /// does.
+    /// Whether a `scope` that is open on the Rust stack takes the box out of its cell itself;
+    /// nobody else does then.
     pub(crate) is_scoped: Cell<bool>,
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn alloc<T>() -> NonNull<Header> {
 }
 
 impl Header {
-    /// Returns what the cell showed before this value. Only while the cell shows it.
+    /// Returns what the cell showed before this value. Valid only while the cell shows the value.
     #[inline]
     pub(super) fn below(&self) -> Shown {
         Shown { epoch: self.below_epoch.get(), header: self.below_header.get() }
@@ -187,7 +187,7 @@ impl Header {
         }
     }
 
-    /// Returns whether the value that the task inherits is not made, or is just being made.
+    /// Returns whether the value that the task inherits is not made, or is being made.
     pub(crate) fn is_unmade(&self) -> bool {
         self.word.get() & UNMADE != 0
     }
@@ -198,7 +198,7 @@ impl Header {
         self.word.set(INIT | if inheriting { UNMADE } else { EMPTY });
     }
 
-    /// Notes that it was not made.
+    /// Notes that the value was not made.
     pub(crate) fn abandon_init(&self) {
         self.word.set(self.word.get() & !INIT);
     }
@@ -239,9 +239,9 @@ impl Header {
     }
 }
 
-/// Empties a box whose task is over: drops the value, if there is one. `Some`: the box is empty,
-/// and this is how the drop ended. `None`: it is in use; it was leaked and counted, and is not to
-/// be touched.
+/// Empties a box whose task is over: drops the value, if there is one. Returns how the drop went if
+/// the box is empty now. Returns `None` if the box is in use; it was leaked and counted then, and
+/// must not be touched.
 ///
 /// # Safety
 ///
@@ -261,8 +261,8 @@ pub(crate) unsafe fn empty(header: NonNull<Header>) -> Option<Result<(), Payload
     Some(Ok(()))
 }
 
-/// Drops the value of a box that [owes the drop](Header::owes_drop), and says how the drop ended.
-/// Either way the box is empty then.
+/// Drops the value of a box that [owes the drop](Header::owes_drop), and returns how the drop went.
+/// The box is empty afterwards in any case.
 ///
 /// # Safety
 ///
@@ -305,9 +305,9 @@ pub(crate) unsafe fn end(header: NonNull<Header>) -> Result<(), Payload> {
     dropped
 }
 
-/// Frees a box that a thread leaves behind after all of its tasks have ended. What is still a value
-/// then needs no drop, or is in the middle of a poll from within which the process exits: that one
-/// is leaked.
+/// Frees a box that a thread leaves behind after all of its tasks have ended. If there still is a
+/// value, it needs no drop, or is in the middle of a poll from within which the process exits; the
+/// latter is leaked.
 ///
 /// # Safety
 ///
@@ -364,8 +364,8 @@ impl<T> Boxed<T> {
         Some(Exclusive { boxed: self })
     }
 
-    /// Puts a value into a box that is empty, or whose initialiser has just returned, or in place
-    /// of one that needs no drop.
+    /// Puts a value into a box that is empty, whose initialiser has just returned, or whose value
+    /// needs no drop.
     #[inline]
     pub(crate) fn fill(&self, value: T) {
         debug_assert!(match self.header.status() {
@@ -399,8 +399,8 @@ impl<T> Boxed<T> {
 /// A counted `&T` (V3).
 pub(crate) struct Shared<'a, T> {
     boxed: &'a Boxed<T>,
-    /// The word to go back to. Borrows end in reverse order, so it is what is there now, less one.
-    /// Storing it does not wait for a load, which the hot path shows.
+    /// The word to go back to. Borrows end in reverse order, so it is the current word less one.
+    /// Storing it does not wait for a load, which shows on the hot path.
     before: u32,
 }
 
@@ -465,7 +465,8 @@ mod tests {
         }
     }
 
-    // So ends a task from within whose `with` the process exits, or a coroutine is suspended.
+    // This is how a task ends if the process exits from within its `with`, or a coroutine is
+    // suspended there.
     #[test]
     fn a_value_that_is_in_use_when_its_task_ends_is_leaked_and_counted() {
         let drops = Cell::new(0);

@@ -4,24 +4,24 @@
 //! of a job, the sleep of a worker, the latch of a group) can be explored exhaustively.
 //!
 //! The rest of the crate has no protocols: there a lock guards data and an atomic counts, and both
-//! are taken where they come from. So are `Once` and `OnceLock`, which std answers for.
+//! are used directly. So are `Once` and `OnceLock`, for which std answers.
 
 #[cfg(not(loom))]
 mod real {
     pub(crate) use crossbeam_channel::{Receiver, Sender, unbounded};
-    /// No user code runs under one of the pool's.
+    /// No user code runs while one of the pool's is locked.
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::cell::UnsafeCell;
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic;
-    /// `parking_lot`'s would be handed on, in a forked child, to a thread of the parent that waited
+    /// In a forked child, `parking_lot`'s would be handed on to a thread of the parent that waited
     /// at the fork, and stay locked.
     pub(crate) use std::sync::{Condvar, Mutex as StdMutex, MutexGuard as StdMutexGuard};
     pub(crate) use std::thread::{Builder, JoinHandle, Thread, current};
     pub(crate) use std::thread::{park, park_timeout, sleep, yield_now};
     pub(crate) use std::thread_local;
 
-    /// Measures how soon something came after something else.
+    /// Measures how soon something follows something else.
     #[derive(Debug)]
     pub(crate) struct Clock(std::time::Instant);
 
@@ -44,7 +44,7 @@ mod real {
     pub(crate) use loom::sync::{MutexGuard, atomic};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
 
-    /// In std's form; loom's takes no `const` block.
+    /// In std's form, since loom's takes no `const` block.
     macro_rules! thread_local_of_loom {
         ($($(#[$attr:meta])* static $name:ident: $type:ty = const $init:block;)*) => {
             loom::thread_local! { $($(#[$attr])* static $name: $type = $init;)* }
@@ -78,7 +78,7 @@ mod real {
         }
     }
 
-    /// Loom has no clock: between any two looks a second passes, so nobody who waits stays awake.
+    /// Loom has no clock: between any two looks a second passes, so no waiter stays awake.
     #[derive(Debug)]
     pub(crate) struct Clock(std::sync::atomic::AtomicU64);
 
@@ -102,8 +102,8 @@ mod real {
         park();
     }
 
-    /// The same channel as without loom, and a word that tells loom when something is given and
-    /// looked for, and that whoever takes it sees what was done before it was given.
+    /// The same channel as without loom, with a word that tells loom when something is given and
+    /// looked for, and that the receiver sees what was done before it was given.
     pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let word = std::sync::Arc::new(atomic::AtomicUsize::new(0));
@@ -130,7 +130,7 @@ mod real {
         pub(crate) fn try_recv(&self) -> Result<T, crossbeam_channel::TryRecvError> {
             self.1.load(atomic::Ordering::Relaxed);
             let value = self.0.try_recv()?;
-            // A change sees the newest one, so it is ordered after each gift.
+            // A read-modify-write sees the newest value, so it is ordered after each gift.
             self.1.fetch_add(0, atomic::Ordering::Acquire);
             Ok(value)
         }
@@ -154,7 +154,7 @@ mod real {
             Self(loom::cell::UnsafeCell::new(value))
         }
 
-        /// To loom this is the access, which follows at once.
+        /// To loom this is the access itself, which follows at once.
         pub(crate) fn get(&self) -> *mut T {
             self.0.with_mut(|value| value)
         }
@@ -176,7 +176,7 @@ mod real {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
 
-        /// Waits all the same: a model has no use for a lock that is taken.
+        /// Waits nevertheless: a model has no use for a lock that is taken.
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             Some(self.lock())
         }
@@ -195,7 +195,7 @@ pub(crate) use real::{
     thread_local, unbounded, yield_now,
 };
 
-/// Locks, unless that would block and it is `hopeless` to wait.
+/// Locks, unless that would block and waiting is `hopeless`.
 #[inline]
 pub(crate) fn lock_unless<T>(
     mutex: &Mutex<T>,
@@ -219,14 +219,14 @@ pub(crate) fn take_out(list: &mut Vec<Thread>, thread: &Thread) -> bool {
 pub(crate) struct Process(u32);
 
 impl Process {
-    /// Returns the current one.
+    /// Returns the current process.
     pub(crate) fn current() -> Self {
         Self(std::process::id())
     }
 
     /// Returns whether the current process is another one: a forked child, in which no other thread
-    /// is left, and what a thread had locked stays locked. A system call, so it is asked where a
-    /// thread would block anyway.
+    /// is left, and what a thread had locked stays locked. This is a system call, so it is asked
+    /// only where a thread would block anyway.
     #[cold]
     pub(crate) fn is_parent(&self) -> bool {
         self.0 != std::process::id()
@@ -244,18 +244,19 @@ impl<T> ProcessMutex<T> {
         Self { mutex: Mutex::new(value), process: Process::current() }
     }
 
-    /// Locks. `None` if a thread of the parent process held the lock when this one was forked.
+    /// Locks. Returns `None` if a thread of the parent process held the lock when this process was
+    /// forked.
     pub(crate) fn lock(&self) -> Option<MutexGuard<'_, T>> {
         lock_unless(&self.mutex, || self.process.is_parent())
     }
 
-    /// Locks where this is known to be the process in which it was made.
+    /// Locks where this is known to be the process in which the lock was made.
     pub(crate) fn lock_at_home(&self) -> MutexGuard<'_, T> {
         self.mutex.lock()
     }
 }
 
-/// Returns a number that this process has never had here before: never 0.
+/// Returns a number that this process has never had here before, and never 0.
 pub(crate) fn unique_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     // std's in any case: a static of the process, which no model looks at.

@@ -6,8 +6,8 @@
 //!   after the slots have been torn down, when no code of the engine is running on the thread (or is
 //!   suspended there in a coroutine, as std's `LocalKey::with` asks, too). What
 //!   is used after that gets a block of its own, and so different values.
-//! - **M2 (serial).** No two blocks have the same serial number, which is where their epochs begin:
-//!   so what was kept from an earlier block of a thread is of no use in a later one.
+//! - **M2 (serial).** No two blocks have the same serial number, at which their epochs begin. So
+//!   what was kept from an earlier block of a thread is of no use in a later one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Gone;
 
-/// Declares one, of a type that needs no drop.
+/// Declares a per-thread value, of a type that needs no drop.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __permanent_keyed {
@@ -138,14 +138,14 @@ pub(crate) fn is_late() -> bool {
     block().is_late
 }
 
-/// Lists what this module keeps per thread beside its boxes.
+/// Lists what this module keeps per thread besides its boxes.
 #[cfg(feature = "sentinel")]
 pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&BLOCK);
     ignored.key(&END);
 }
 
-/// Calls `teardown` when this thread ends. `Err`: it is ending.
+/// Calls `teardown` when this thread ends. Returns an error if it is ending.
 pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
     if is_late() {
         return Err(Gone);

@@ -12,7 +12,7 @@ use std::thread::LocalKey;
 
 use super::Gone;
 
-/// Declares one, of a type that needs no drop.
+/// Declares a per-thread value, of a type that needs no drop.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __permanent_native {
@@ -31,7 +31,7 @@ pub type Key<T> = LocalKey<T>;
 /// Returns this thread's value.
 ///
 /// A reference and not a callback: `LocalKey::with` is inlined only around small closures. Always
-/// inlined, since an address is all that it is, and each step of the engine begins with it.
+/// inlined, since it is no more than an address, and each step of the engine begins with it.
 #[inline(always)]
 pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     const { assert!(!needs_drop::<T>(), "M1") };
@@ -71,7 +71,7 @@ pub(crate) fn list(ignored: &mut cleanslate_sentinel::Ignored) {
     ignored.key(&END);
 }
 
-/// Calls `teardown` when this thread ends. `Err`: it is ending.
+/// Calls `teardown` when this thread ends. Returns an error if it is ending.
 pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
     END.try_with(|end| end.0.set(Some(teardown))).map_err(|_| Gone)
 }
