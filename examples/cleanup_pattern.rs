@@ -1,5 +1,5 @@
-//! Shows three ways to leave nothing behind: by hand, which somebody forgets; by scope; and a pool
-//! that needs neither.
+//! Shows three ways to leave nothing behind: by hand, which somebody forgets; by a scope; and by a
+//! pool that needs neither.
 
 pub(crate) mod cli;
 
@@ -30,7 +30,7 @@ pub(crate) struct Summary {
     pub(crate) clean_pool: Vec<Leak>,
 }
 
-/// The work: three kinds of task do not get to its end.
+/// The work: three kinds of task do not reach its end.
 fn work() -> Result<u32, String> {
     match TASK.get() {
         Some(number) if number % 10 == 3 => Err(format!("task {number} has nothing to do")),
@@ -55,13 +55,13 @@ fn by_scope(number: u32) -> Result<u32, String> {
     TASK.scope(Some(number), work)
 }
 
-/// Nothing to remember: that is the pool's affair.
+/// Nothing to remember: the pool takes care of it.
 fn carefree(number: u32) -> Result<u32, String> {
     TASK.set(Some(number));
     work()
 }
 
-/// Runs the tasks on a pool with one worker, where it is certain who comes after whom.
+/// Runs the tasks on a pool with one worker, so that it is certain which task follows which.
 fn leaks(isolation: Isolation, tasks: u32, task: Task) -> Result<Vec<Leak>, BuildError> {
     let pool = Pool::builder().workers(1).isolation(isolation).build()?;
     let (tell, told) = std::sync::mpsc::channel();
@@ -75,7 +75,7 @@ fn leaks(isolation: Isolation, tasks: u32, task: Task) -> Result<Vec<Leak>, Buil
     Ok(told.try_iter().collect())
 }
 
-/// Runs the three ways, and says who found what.
+/// Runs the three ways, and prints who found what.
 pub(crate) fn run(tasks: u32, out: &mut dyn Write) -> Result<Summary, Failure> {
     let summary = Summary {
         by_hand: leaks(Isolation::Leaky, tasks, by_hand)?,

@@ -1,6 +1,6 @@
 //! Shows what a plain thread-local, a slot and an inherited slot do across threads, async tasks and
-//! pool tasks: the table that compares `threading.local` with `contextvars`, each cell of it found
-//! by a run.
+//! pool tasks: the table that compares `threading.local` with `contextvars`, where every cell comes
+//! from a run.
 
 pub(crate) mod cli;
 
@@ -138,7 +138,7 @@ const ROWS: [(&str, Run); 6] = [
     ("a pool task starts with a copy", copied_for_a_pool_task),
 ];
 
-/// Finds every cell of the table by a run, and prints it as docs/from-python.md has it.
+/// Fills every cell of the table by a run, and prints the table as docs/from-python.md has it.
 pub(crate) fn run(out: &mut dyn Write) -> Result<Vec<[bool; 3]>, Failure> {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);

@@ -1,5 +1,5 @@
 //! Shows an object that holds which database to use: each task can switch it for itself, and no row
-//! ends in the wrong file.
+//! ends up in the wrong file.
 //!
 //! The system is peewee's `ThreadSafeDatabaseMetadata`, whose switch belongs to a thread. On a
 //! pool, that is not yet the same as belonging to a task.
@@ -74,7 +74,7 @@ impl Metadata {
 pub(crate) struct Summary {
     pub(crate) main: (i64, i64),
     pub(crate) archive: (i64, i64),
-    /// What threads beside the pool saw: by default, after switching, and on another thread then.
+    /// What threads outside the pool saw: by default, after switching, and then on another thread.
     pub(crate) threads: [&'static str; 3],
 }
 

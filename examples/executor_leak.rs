@@ -1,7 +1,7 @@
 //! Shows what tasks see of one another on shared threads: a leaky pool, and a clean one.
 //!
-//! The system is the one with which Python's `ThreadPoolExecutor` is usually blamed: two workers,
-//! ten tasks, each of which notes its number in a thread-local and says what it found there.
+//! The setup is the one for which Python's `ThreadPoolExecutor` is usually blamed: two workers, ten
+//! tasks, each of which notes its number in a thread-local and reports what it found there.
 
 pub(crate) mod cli;
 
@@ -11,11 +11,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 task_local! {
-    /// The number of the task that runs.
+    /// The number of the running task.
     static TASK: Option<u32> = None;
 }
 
-/// What the tasks of the two pools said, in their order.
+/// What the tasks of the two pools reported, in order.
 pub(crate) struct Summary {
     pub(crate) leaky: Vec<String>,
     pub(crate) clean: Vec<String>,

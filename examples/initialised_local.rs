@@ -73,7 +73,7 @@ fn on_pool(
     Ok((local.initialised(), visits))
 }
 
-/// Runs the tasks, and says what came out.
+/// Runs the tasks, and prints what came out.
 pub(crate) fn run(workers: usize, tasks: usize, out: &mut dyn Write) -> Result<Summary, Failure> {
     let local = MyLocal::new("default");
     let before = local.visit().0;

@@ -1,5 +1,5 @@
-//! Shows log lines that know the request they belong to: also those of nested tasks and of a
-//! library that knows nothing of requests, and no line of the next task.
+//! Shows log lines that know the request they belong to, including those of nested tasks and of a
+//! library that knows nothing about requests, but no line of the next task.
 
 pub(crate) mod cli;
 
@@ -36,7 +36,7 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        // A log line must not panic, wherever it is written: so `try_get`.
+        // A log line must not panic, wherever it is written: hence `try_get`.
         match REQUEST.try_get() {
             Ok(Some(id)) => write!(line, "[{id}] ")?,
             _ => write!(line, "[-] ")?,
@@ -79,7 +79,7 @@ mod imaging {
     }
 }
 
-/// One request. What it logs ends in its id, so that a line in a wrong name can be told.
+/// One request. What it logs ends with its id, so that a line in a wrong name can be recognised.
 fn request(pool: &Pool, id: u32) {
     REQUEST.set(Some(id));
     let span = info_span!("request", id).entered();
@@ -96,8 +96,8 @@ fn request(pool: &Pool, id: u32) {
     REQUEST.take();
 }
 
-/// How many lines there are, and how many of them have no name, or another's, in the brackets and
-/// in the spans.
+/// How many lines there are, and how many of them have no name, or another request's, in the
+/// brackets and in the spans.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) lines: usize,
@@ -133,14 +133,14 @@ fn on_pool(pool: &Pool, requests: u32) -> Summary {
 }
 
 /// Runs the requests on a leaky and on a clean pool, and counts lines in the wrong name. Not to be
-/// called by two threads at a time: there is one log.
+/// called by two threads at a time, since there is one log.
 pub(crate) fn run(
     workers: usize,
     requests: u32,
     out: &mut dyn Write,
 ) -> Result<[Summary; 2], Failure> {
     let subscriber = tracing_subscriber::fmt().event_format(WithRequest).with_writer(|| Log);
-    // An error: an earlier run has installed it.
+    // An error means that an earlier run has installed it.
     drop(set_global_default(subscriber.finish()));
 
     let builder = || Pool::builder().workers(workers);

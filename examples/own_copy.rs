@@ -72,7 +72,7 @@ fn greet(who: &str) -> String {
     }
 }
 
-/// Takes the steps, and says what came out.
+/// Takes the steps, and prints what came out.
 pub(crate) fn run(out: &mut dyn Write) -> Result<Summary, Failure> {
     // In a task of its own, so that nothing is left on the caller's thread.
     let summary = Context::empty().run(steps)?;

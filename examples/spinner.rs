@@ -29,7 +29,7 @@ fn spin(message: &str, done: &Event, out: &mut dyn Write) -> io::Result<usize> {
     Ok(frames)
 }
 
-/// Sets an event when it is dropped: also where the task panics, or is cancelled.
+/// Sets an event when it is dropped, also if the task panics or is cancelled.
 struct SetOnDrop(Arc<Event>);
 
 impl Drop for SetOnDrop {
@@ -84,7 +84,7 @@ pub(crate) const CLI: Cli = Cli {
 fn main() -> ExitCode {
     CLI.main(|args, out| {
         let limit = args.number("--below");
-        // Beside the results, so that these can be piped while the spinner is seen.
+        // Not where the results go, so that these can be piped while the spinner is seen.
         let mut terminal = io::stderr();
         let is_terminal = terminal.is_terminal();
         let terminal = is_terminal.then_some(&mut terminal as &mut dyn Write);

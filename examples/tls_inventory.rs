@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     ExitCode::from(run(&arguments, &mut out, &mut io::stderr()))
 }
 
-/// Gives the exit code: 0, or 1 if the binary cannot be listed, or 2 if the arguments are wrong.
+/// Returns the exit code: 0, or 1 if the binary cannot be listed, or 2 if the arguments are wrong.
 pub(crate) fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let written = match parse(arguments) {
         Ok(Asked::Help) => writeln!(out, "{USAGE}"),
@@ -100,8 +100,8 @@ fn print(inventory: &Inventory, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves out the middle of a long name: a table is as wide as the longest one, and those of large
-/// types have no end.
+/// Leaves out the middle of a long name: a table is as wide as its longest name, and names of large
+/// types can be of any length.
 pub(crate) fn shortened(name: &str) -> String {
     const PART: usize = 100;
     let mut ends = name.char_indices().map(|(at, _)| at);

@@ -34,7 +34,7 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if !self.connection.is_autocommit() {
-            // Should it fail: closing the connection, which comes next, rolls back as well.
+            // If it fails, closing the connection, which comes next, rolls back as well.
             drop(self.connection.execute_batch("ROLLBACK"));
         }
     }
@@ -122,7 +122,7 @@ fn on_pool(isolation: Isolation, path: PathBuf) -> Result<Outcome, Failure> {
     let stranger = Connection::open(&path)?;
     stranger.execute_batch("PRAGMA busy_timeout = 0; CREATE TABLE operations (line TEXT);")?;
     let manager = TransactionManager { path, current: OwnedLocal::default() };
-    // One worker, so that it is certain who comes after whom.
+    // One worker, so that it is certain which task follows which.
     let pool = Pool::builder().workers(1).isolation(isolation).build()?;
     let failures = pool
         .map_results(TASKS, |(_, task)| task(&manager).map_err(|error| error.to_string()))

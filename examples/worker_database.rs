@@ -33,8 +33,7 @@ impl Drop for Counted {
     }
 }
 
-/// The handle: workers that use it each have a connection of their own, which stays for the next
-/// task.
+/// The handle: each worker that uses it has a connection of its own, which stays for the next task.
 struct Database {
     path: PathBuf,
     connections: OwnedWorkerLocal<Option<Counted>>,
@@ -43,7 +42,7 @@ struct Database {
 
 impl Database {
     fn create(path: PathBuf) -> rusqlite::Result<Self> {
-        // A connection for once: what is kept below belongs to the workers.
+        // A connection for one use: what is kept below belongs to the workers.
         Connection::open(&path)?.execute_batch(
             "PRAGMA journal_mode = WAL;
              CREATE TABLE logs (task INTEGER UNIQUE, line TEXT NOT NULL);",
@@ -51,8 +50,8 @@ impl Database {
         Ok(Self { path, connections: OwnedWorkerLocal::default(), counts: Arc::default() })
     }
 
-    /// Uses the worker's connection, which is opened if it is the first use. If that fails, the
-    /// next task tries again.
+    /// Uses the worker's connection, which is opened at its first use. If that fails, the next task
+    /// tries again.
     fn with<R>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> rusqlite::Result<R> {
         self.connections.with(|kept| {
             let counted = match kept {
@@ -105,7 +104,7 @@ fn task(number: u32, databases: &[Database; 2]) -> Result<i64, String> {
     Ok(own.count().map_err(say)? + other.count().map_err(say)?)
 }
 
-/// Runs the tasks against two databases in `directory`, and says what came out.
+/// Runs the tasks against two databases in `directory`, and prints what came out.
 pub(crate) fn run(
     directory: &Path,
     workers: usize,

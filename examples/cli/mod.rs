@@ -1,5 +1,5 @@
-//! The command line that all examples share: `--help`, a sentence for bad arguments, and an end
-//! without noise when whoever reads the output goes away.
+//! The command line that all examples share: `--help`, a sentence for bad arguments, and a quiet
+//! end when the reader of the output goes away.
 
 #![allow(dead_code, reason = "no example takes every kind of option")]
 
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 
-/// Why an example failed, in the words for the user.
+/// Why an example failed, in words for the user.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// A number and its noun, which is in the plural unless there is one: `1 task`.
@@ -131,7 +131,7 @@ impl Cli {
         Ok(Asked::Run(args))
     }
 
-    /// Of `args` as they were given, without defaults.
+    /// Looks at `args` as they were given, without defaults.
     fn refuse_what_has_no_effect(&self, args: &Args) -> Result<(), lexopt::Error> {
         for option in self.options {
             let Opt::Mode { name, with, without, .. } = option else { continue };
@@ -188,7 +188,7 @@ impl Cli {
     }
 }
 
-/// What an error says, and what caused it, unless it has said so.
+/// An error's text, and what caused it, unless the text already contains that.
 fn in_full(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! The clients: they send requests, and look for the identity of somebody else in the answers.
+//! The clients: they send requests, and look for somebody else's identity in the answers.
 
 use super::cli::Failure;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,12 @@ use std::thread;
 pub(crate) struct Tally {
     pub(crate) answers: u64,
     pub(crate) anonymous: u64,
-    /// Answers with the identity of somebody else in them, and one of these.
+    /// Answers with somebody else's identity in them, and one of these.
     pub(crate) mixed: u64,
     pub(crate) sample: Option<String>,
 }
 
-/// What sends requests: to this machine, so through no proxy that the environment names.
+/// Sends requests. They go to this machine, so through no proxy that the environment names.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().proxy(None).build().new_agent()
 }
@@ -26,7 +26,7 @@ pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Fa
     let client = || {
         let (agent, mut tally) = (agent(), Tally::default());
         loop {
-            // Relaxed: the numbers are only to differ.
+            // Relaxed: the numbers only have to differ.
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= requests {
                 return Ok(tally);

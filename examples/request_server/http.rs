@@ -1,5 +1,5 @@
-//! The side of the network: hyper, on the thread that serves. A client has nothing of the pool
-//! before its request is there, and no worker waits for one.
+//! The network side: hyper, on the thread that serves. A client occupies nothing of the pool before
+//! its request is there, and no worker waits for one.
 
 use cleanslate::sync::Event;
 use hyper::body::Incoming;
@@ -23,20 +23,21 @@ use tokio::time::{sleep, timeout};
 /// How many bytes and headers a request may have before its body, which nobody reads.
 const LONGEST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
-/// How long the server waits if the system has no connection for it.
+/// How long the server waits if the system cannot give it a connection.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a stop lets in whoever has connected by then, and has what they have sent read.
+/// How long a stopping server lets in those who have connected by then, and has what they have sent
+/// read.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Listens for clients.
 pub(crate) struct Server {
     listener: std::net::TcpListener,
     pub(crate) address: SocketAddr,
-    /// How long a client may take for the head of a request, and to read what it is still answered
-    /// when the server stops.
+    /// How long a client may take to send the head of a request, and to read what it is still
+    /// answered when the server stops.
     pub(crate) patience: Duration,
-    /// How many clients are served at a time; others wait. One that asks and never reads keeps its
-    /// place until it hangs up: hyper has no limit for that, a proxy in front of it has.
+    /// How many clients are served at a time; others wait. A client that asks and never reads keeps
+    /// its place until it hangs up: hyper has no limit for that, but a proxy in front of it has.
     pub(crate) room: usize,
 }
 
@@ -63,7 +64,7 @@ impl Server {
         thread::scope(|s| {
             s.spawn(|| {
                 stop.wait();
-                // An error: the server has failed.
+                // An error means that the server has failed.
                 let _failed = tell.send(());
             });
             let served = runtime.block_on(self.run(stopped, answer));
@@ -94,7 +95,7 @@ impl Server {
             });
             let served = connections.watch(http.serve_connection(TokioIo::new(stream), service));
             tokio::spawn(async move {
-                // An error: the client has gone, or has not kept to the rules.
+                // An error means that the client has gone, or has not kept to the rules.
                 drop(served.await);
                 drop(place);
             });
@@ -121,7 +122,7 @@ impl Server {
         };
         let _let_in = timeout(FAREWELL, late).await;
         drop(listener);
-        // Over time: the runtime hangs up on whoever is left.
+        // After this time the runtime hangs up on whoever is left.
         let _in_time = timeout(self.patience, connections.shutdown()).await;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Shows a web server on a pool: functions deep inside know whose request they work for, without a
-//! parameter, and nobody is answered with the data of somebody else. `--leaky` shows how that goes
+//! Shows a web server on a pool: functions deep inside know which request they work for, without a
+//! parameter, and nobody is answered with somebody else's data. `--leaky` shows how that goes
 //! wrong.
 
 #[path = "../cli/mod.rs"]
@@ -36,23 +36,23 @@ fn render(part: &str) -> String {
 
 /// Answers one request, and writes its line into the access log.
 fn answer(pool: &Pool, request: &Parts, log: &Sender<String>) -> Response<String> {
-    // The header stands for whatever tells users apart. Anonymous requests do without, and this is
-    // where a pool that leaks answers them in the name of whoever came before.
+    // The header stands for whatever identifies users. Anonymous requests come without it, and this
+    // is where a pool that leaks answers them in the name of whoever came before.
     let user = request.headers.get("X-User").and_then(|user| user.to_str().ok());
     if let Some(user) = user.filter(|user| !user.is_empty()) {
         USER.set(Some(user.to_owned()));
     }
     let (method, target) = (&request.method, request.uri.to_string());
     let (status, body) = match (method.as_str(), request.uri.path()) {
-        // hyper leaves out the body where only the head is asked for.
+        // hyper leaves out the body if only the head is asked for.
         ("GET" | "HEAD", "/") => (200, pool.map(["greeting", "inbox", "footer"], render).concat()),
         ("GET" | "HEAD", _) => (404, render("no such page")),
         _ => (405, render("only GET and HEAD")),
     };
     let who = USER.get().unwrap_or_else(|| "-".to_owned());
-    // Escaped, as in `{:?}`: both may hold what a terminal obeys.
+    // Escaped, as in `{:?}`: both may contain what a terminal obeys.
     let who = who.escape_debug();
-    // An error: nobody reads the log any more.
+    // An error means that nobody reads the log any more.
     drop(log.send(format!("#{} {who} {method} {target:?} {status}", REQUEST.get())));
     let mut response = Response::builder().status(status).header("X-Request-Id", REQUEST.get());
     if status == 405 {
@@ -64,7 +64,7 @@ fn answer(pool: &Pool, request: &Parts, log: &Sender<String>) -> Response<String
         .unwrap_or_else(|_| unreachable!("all of it is valid"))
 }
 
-/// The answer where the handler has failed.
+/// The answer if the handler has failed.
 fn failed() -> Response<String> {
     let mut response = Response::new("something went wrong\n".to_owned());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -82,20 +82,20 @@ pub(crate) fn serve(
     let ids = Arc::new(AtomicU64::new(1));
     let (pool_of_all, log) = (Arc::clone(pool), log.clone());
     server.serve(stop, move |request| {
-        // Relaxed: the numbers are only to differ.
+        // Relaxed: the numbers only have to differ.
         let id = ids.fetch_add(1, Ordering::Relaxed);
         let (pool, log) = (Arc::clone(&pool_of_all), log.clone());
         let task = pool_of_all.submit(move || {
             REQUEST.set(id);
             answer(&pool, &request, &log)
         });
-        // A handle is a future. An error: the handler has panicked.
+        // A handle is a future. An error means that the handler has panicked.
         async { task.await.unwrap_or_else(|_| failed()) }
     })?;
     Ok(pool.shutdown()?)
 }
 
-/// How the self-test is to go.
+/// How the self-test is to run.
 pub(crate) struct Plan {
     pub(crate) isolation: Isolation,
     pub(crate) workers: usize,
@@ -114,7 +114,7 @@ pub(crate) fn pool(workers: usize, isolation: Isolation) -> Result<Arc<Pool>, Bu
     Pool::builder().workers(workers).name("server").isolation(isolation).build().map(Arc::new)
 }
 
-/// Serves a batch of requests of its own, and says what the clients found in the answers. Returns
+/// Serves a batch of requests of its own, and prints what the clients found in the answers. Returns
 /// that, and the access log.
 pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String>), Failure> {
     let (server, url) = open(0)?;
@@ -140,7 +140,7 @@ pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String
     Ok((tally, lines))
 }
 
-/// Serves until Ctrl-C or a SIGTERM, and prints the access log. A second one ends it at once.
+/// Serves until Ctrl-C or a SIGTERM, and prints the access log. A second signal ends it at once.
 pub(crate) fn serve_until_interrupted(
     port: u16,
     pool: &Arc<Pool>,
@@ -157,7 +157,7 @@ pub(crate) fn serve_until_interrupted(
         let server = &server;
         let serving = s.spawn(move || serve(server, pool, &STOP, &log));
         let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
-        // Also where nobody reads the log any more.
+        // Also if nobody reads the log any more.
         STOP.set();
         serving.join().map_err(|_| "the server panicked")??;
         Ok(written.and_then(|()| writeln!(out, "stopped"))?)

@@ -1,5 +1,5 @@
-//! A directory for the databases of an example, which is gone when the example ends: after Ctrl-C,
-//! too.
+//! A directory for the databases of an example, which is removed when the example ends, even by
+//! Ctrl-C.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ pub(crate) fn in_a_directory<E: Into<Box<dyn Error + Send + Sync>>>(
     f: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     ctrlc::set_handler(|| {
-        // Held to the end, so that nobody gets to say that files are missing.
+        // Held to the end, so that nobody gets to report missing files.
         let directory = directory();
-        // Whoever is still at work may put a new file there meanwhile.
+        // Code that is still at work may put a new file there meanwhile.
         let _removed = (0..100).any(|_| std::fs::remove_dir_all(&*directory).is_ok());
-        // What a shell says of a program that SIGINT ended. (Of SIGTERM, too: the handler is not
-        // told which it was.)
+        // What a shell returns for a program that SIGINT ended. (For SIGTERM, too: the handler is
+        // not told which it was.)
         std::process::exit(130);
     })?;
     let made = {

@@ -1,4 +1,4 @@
-//! Pages in a browser that nobody sees.
+//! Pages in a headless browser.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -23,7 +23,7 @@ pub(crate) fn ends(command: &mut Command) -> Output {
     output.expect("it can be waited for")
 }
 
-/// The page as a browser has it after its script has run; `None` where there is no browser.
+/// The page as a browser has it after its script has run, or `None` if there is no browser.
 /// `profile` is a folder for the browser's own files.
 pub(crate) fn rendered(url: &str, profile: &str) -> Option<String> {
     let names = ["chromium", "chromium-browser", "google-chrome"];

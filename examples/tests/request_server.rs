@@ -110,7 +110,7 @@ fn other_pages_and_methods_are_refused_by_name() {
     assert_eq!(lines, ["#1 ann GET \"/nowhere\" 404", "#2 - POST \"/\" 405"]);
 }
 
-/// Sends each request as it stands, on a connection of its own; returns the answers and the log.
+/// Sends each request as it stands, on a connection of its own. Returns the answers and the log.
 fn asked(requests: &[&str]) -> (Vec<String>, Vec<String>) {
     let (server, _url) = example::open(0).unwrap();
     let pool = example::pool(1, Isolation::Reset).unwrap();
@@ -160,7 +160,7 @@ const SERVE: &str = "CLEANSLATE_TEST_SERVE";
 #[ignore = "serves until it is interrupted"]
 fn serve_until_interrupted() {
     if std::env::var_os(SERVE).is_none() {
-        // Somebody runs the ignored tests, and nobody would interrupt it.
+        // Somebody is running the ignored tests, and nobody would interrupt it.
         return;
     }
     let pool = example::pool(2, Isolation::Reset).unwrap();

@@ -12,7 +12,7 @@ use cleanslate::sync::Event;
 
 use crate::request_server::example::{self, http::Server};
 
-/// What a client reads takes no longer, or the test fails.
+/// No read of a client takes longer, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server while it serves.
@@ -22,7 +22,7 @@ struct Service<'s> {
 }
 
 impl Drop for Service<'_> {
-    /// Stops the server also where a test fails.
+    /// Stops the server even if a test fails.
     fn drop(&mut self) {
         self.stop.set();
     }
@@ -33,7 +33,7 @@ fn serving(test: impl FnOnce(&Service)) -> Vec<String> {
     serving_with(|_server| (), test)
 }
 
-/// The same, with a server that has other limits.
+/// Does the same with a server that has other limits.
 fn serving_with(limit: impl FnOnce(&mut Server), test: impl FnOnce(&Service)) -> Vec<String> {
     let (mut server, _url) = example::open(0).unwrap();
     server.patience = PATIENCE;

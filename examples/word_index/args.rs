@@ -31,7 +31,7 @@ exit status: 0, or 1 if a path does not exist, 2 for bad arguments, 3 if it coul
 const MOST_WORDS: usize = 100_000;
 const MOST_WORKERS: usize = 256;
 
-/// What a run is to be.
+/// What a run is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) top: usize,

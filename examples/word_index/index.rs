@@ -14,7 +14,7 @@ use super::walk::Skipped;
 const MOST_BYTES: u64 = 256 << 20;
 /// Shorter words are not indexed.
 const LEAST_LETTERS: usize = 3;
-/// Longer words are remarked on and not indexed: they are encoded data.
+/// Longer words are remarked on but not indexed: they are encoded data.
 const MOST_LETTERS: usize = 64;
 
 /// How often a word occurs, and where first.
@@ -63,9 +63,9 @@ fn skipped(why: String) -> Skipped {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();
-    // By what its length says, a file that is too long costs no memory.
+    // A file whose length says that it is too long costs no memory.
     if file.metadata()?.len() <= MOST_BYTES {
-        // What the length says may not be so, of a file that grows or of those in /proc.
+        // The length may be wrong for a file that grows, or for those in /proc.
         file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 <= MOST_BYTES {
             return Ok(bytes);

@@ -4,9 +4,9 @@
 //! cargo run --release -p examples --example word_index -- [PATH…]
 //! ```
 //!
-//! What it shows: helpers deep inside a task (`index.rs`) say `file:line` without being passed
+//! What it shows: helpers deep inside a task (`index.rs`) report `file:line` without being passed
 //! either, since both are kept in a slot (`place.rs`). Each file is a task of its own on one pool,
-//! so the place is always that of the file at hand, however many files a worker has read before.
+//! so the place is always that of the current file, however many files a worker has read before.
 
 mod args;
 mod index;
@@ -24,7 +24,7 @@ use cleanslate::Pool;
 use index::Index;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What the process ends with.
+/// The exit codes of the process.
 pub(crate) mod exit {
     pub(crate) const DONE: u8 = 0;
     pub(crate) const NO_SUCH_PATH: u8 = 1;
@@ -98,7 +98,7 @@ fn progress(files: usize) -> ProgressBar {
 fn ended(written: io::Result<()>, code: u8, err: &mut impl Write) -> u8 {
     match written {
         Ok(()) => code,
-        // `word_index | head` has read what it wanted.
+        // The reader of `word_index | head` has read what it wanted.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => code,
         Err(error) => {
             let _told = writeln!(err, "word_index: cannot write: {error}");

@@ -1,5 +1,5 @@
-//! Where the current task is, and what it has to remark: kept in slots, so that no helper is passed
-//! either.
+//! Where the current task is, and what it has to remark. Both are kept in slots, so that no helper
+//! has to be passed either.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,12 +32,12 @@ task_local! {
     static REMARKS: Vec<Remark> = Vec::new();
 }
 
-/// The task begins to read `file`.
+/// Notes that the task begins to read `file`.
 pub(super) fn open(file: &Path) {
     HERE.set(Place::file(file.to_owned()));
 }
 
-/// The task comes to its next line.
+/// Notes that the task comes to its next line.
 pub(super) fn next_line() {
     HERE.with_mut(|here| here.line += 1);
 }
@@ -60,7 +60,7 @@ pub(super) fn remarks() -> Vec<Remark> {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever named the file may have meant the terminal.
+        // A file's name may contain what a terminal obeys.
         for c in self.file.display().to_string().chars() {
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }

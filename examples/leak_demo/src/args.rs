@@ -98,7 +98,7 @@ fn file(option: &str, parser: &mut lexopt::Parser) -> Result<PathBuf, lexopt::Er
     }
 }
 
-/// At least two: a pool of one worker has nobody to steal from.
+/// At least two: with one worker there is nobody to steal from.
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, NonZeroUsize::get).clamp(2, MOST_WORKERS)
 }

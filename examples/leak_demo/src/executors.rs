@@ -1,7 +1,7 @@
 //! The executors. Each runs all requests in one burst, and the parts of a request in parallel.
 //!
-//! Where a waiting worker helps (rayon, cleanslate) the parts run on the same pool. A worker of
-//! `threadpool` or of tokio's blocking pool that waits helps nobody, so one pool for both could
+//! Where a waiting worker helps (rayon, cleanslate) the parts run on the same pool. A waiting
+//! worker of `threadpool` or of tokio's blocking pool helps nobody, so one pool for both could
 //! deadlock: there the parts have a second pool of the same kind.
 
 use std::error::Error;
@@ -70,7 +70,7 @@ pub(super) fn reset<S: Store>(requests: &[Request], run: &Run) -> Served {
     serve_on(&pool, requests, run, |run, request| run.handle::<S>(request, |p, f| pool.map(p, f)))
 }
 
-/// The pool is told of a thread-local that it cannot know of by itself.
+/// The pool is told of a thread-local that it cannot know about by itself.
 pub(super) fn reset_adopting(requests: &[Request], run: &Run) -> Served {
     let adopted = adopt(&FOREIGN).named("FOREIGN");
     let pool = watch::by_pool(Pool::builder().workers(run.workers).carry(adopted)).build()?;
@@ -101,7 +101,7 @@ pub(super) fn rayon<S: Store>(requests: &[Request], run: &Run) -> Served {
     })
 }
 
-/// The same, where each request and each part is made a task.
+/// The same, but each request and each part is made a task.
 #[cfg(feature = "rayon")]
 pub(super) fn rayon_isolated<S: Store>(requests: &[Request], run: &Run) -> Served {
     use cleanslate::Context;
@@ -120,10 +120,10 @@ fn serve_on_rayon(
     run: &Run,
     serve_one: impl Fn(&Run, Request) -> Seen + Sync,
 ) -> Served {
-    // A worker that waits starts other requests on top, without bound: leave them room.
+    // A waiting worker starts other requests on top, without bound: leave them room.
     let pool =
         rayon::ThreadPoolBuilder::new().num_threads(run.workers).stack_size(64 << 20).build()?;
-    // Until all of its threads are there.
+    // Waits until all of its threads are there.
     pool.broadcast(|_| ());
     timed(run, |run| {
         let (tell, told) = mpsc::channel();
@@ -169,7 +169,7 @@ pub(super) fn spawn_blocking<S: Store>(requests: &[Request], run: &Run) -> Serve
     })
 }
 
-/// Starts a task for each item and waits until all of them have told their result.
+/// Starts a task for each item and waits until all of them have sent their result.
 fn gather<T, R: Send + 'static>(
     items: impl IntoIterator<Item = T>,
     start: impl Fn(T, Box<dyn FnOnce(R) + Send>),

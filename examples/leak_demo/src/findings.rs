@@ -14,7 +14,7 @@ impl Seen {
         self.found != Session::default()
     }
 
-    /// Whether somebody got at its data, or at its cell, while it waited: the interleaved leak.
+    /// Whether somebody reached its data, or its cell, while it waited: the interleaved leak.
     pub(super) fn disturbed(&self) -> bool {
         self.became.is_some() || self.borrowed.is_some()
     }

@@ -1,4 +1,4 @@
-//! The job: a request handler as one would write it, that also notes what it found.
+//! The job: a request handler as you would write it, that also notes what it found.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ pub(super) type Did = Result<(), Borrowed>;
 pub(super) struct Seen {
     pub(super) request: Request,
     pub(super) place: Place,
-    /// When it began and ended, since its row did.
+    /// When it began and ended, counted from the start of its row.
     pub(super) began: Duration,
     pub(super) ended: Duration,
     /// What the session held when the handler began; a fresh one is empty.
@@ -61,7 +61,7 @@ pub(super) struct Seen {
     pub(super) became: Option<Session>,
     /// Whether the handler, or one of its parts, found the session borrowed by somebody else.
     pub(super) borrowed: Option<Borrowed>,
-    /// Whom the answer went to.
+    /// Who the answer went to.
     pub(super) answered: Option<&'static str>,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Serves a request under the sentinel's eyes: see [`serve`](Self::serve).
+    /// Serves a request while the sentinel watches: see [`serve`](Self::serve).
     pub(super) fn handle<S: Store>(
         &self,
         request: Request,
@@ -124,7 +124,8 @@ impl Run {
             borrowed: written.err().or_else(|| did.into_iter().find_map(Result::err)),
             answered: match written {
                 Ok(_) => after.login.map(|login| login.user),
-                // Most programs have panicked by now, so that nobody was answered as somebody else.
+                // Most programs would have panicked by now, so nobody was answered as somebody
+                // else.
                 Err(_) => request.user,
             },
         }

@@ -1,4 +1,4 @@
-//! The numbers for a program: what `schema.json` describes.
+//! The numbers for other programs: what `schema.json` describes.
 
 use serde_json::{Value, json};
 

@@ -31,7 +31,7 @@ use args::{Asked, Plan};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rows::Done;
 
-/// What the process ends with.
+/// The exit codes of the process.
 pub(crate) mod exit {
     pub(crate) const CLEAN: u8 = 0;
     pub(crate) const LEAKED: u8 = 1;
@@ -40,13 +40,13 @@ pub(crate) mod exit {
 }
 
 fn main() -> ExitCode {
-    // Not locked: the bars of progress are drawn by whoever serves a request.
+    // Not locked: the progress bars are drawn by whichever thread serves a request.
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let screen = Screen::of(out.is_terminal(), err.is_terminal(), |name| std::env::var_os(name));
     ExitCode::from(run(std::env::args_os().skip(1), screen, &mut out, &mut err))
 }
 
-/// What the terminal may be asked to do, if there is one.
+/// What may be done on the terminal, if there is one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Screen {
     pub(crate) colour: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// By what the two outputs are, and by what the environment asks for.
+    /// Decided by what the two outputs are, and by what the environment asks for.
     pub(crate) fn of(out: bool, err: bool, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let no_color = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = variable("TERM").is_some_and(|term| term == "dumb");
@@ -88,7 +88,7 @@ pub(crate) fn run(
 #[derive(Debug)]
 struct Failure(String);
 
-/// Whoever reads the output may go away: `leak_demo | head` has read what it wanted.
+/// The reader of the output may go away: `leak_demo | head` has read what it wanted.
 fn all_read(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -124,7 +124,7 @@ fn demonstrate(
         Err(error) => Err(error),
     };
     let written = written.and_then(|()| out.flush());
-    // Also where nobody reads the output, or it cannot be written.
+    // Even if nobody reads the output, or it cannot be written.
     for (path, mut file, draw) in files {
         file.write_all(draw(plan, &done).as_bytes()).map_err(|error| cannot_create(path, error))?;
         let _told = writeln!(err, "wrote {}", path.display());
@@ -156,7 +156,7 @@ fn run_all(plan: &Plan, screen: Screen) -> Result<Vec<Done>, Failure> {
         bar.finish();
     }
     if screen.progress {
-        // The table takes their place; if that fails they just stay.
+        // The table takes their place; if clearing them fails, they just stay.
         let _cleared = bars.clear();
     }
     Ok(done)

@@ -1,7 +1,7 @@
 //! Where a request runs: on which worker, and on top of which other request.
 //!
 //! This is the demonstration's own record. Its thread-local cannot leak: each entry is put back
-//! when a request ends, and requests on one thread end in the reverse order of their beginning.
+//! when a request ends, and requests on one thread end in the reverse order of their start.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Threads {
         number
     }
 
-    /// A request begins on this thread, and ends when the guard is dropped.
+    /// Notes that a request begins on this thread; it ends when the guard is dropped.
     pub(super) fn enter(&self) -> (Place, Entered) {
         let before = HERE.get();
         HERE.set(Here { depth: before.depth + 1, ..before });
@@ -70,7 +70,7 @@ impl Drop for Entered {
     }
 }
 
-/// `request` has its session borrowed until the guard is dropped.
+/// Notes that `request` has its session borrowed until the guard is dropped.
 pub(super) fn lend(request: u32) -> Entered {
     let before = HERE.get();
     HERE.set(Here { lender: Some(request), ..before });

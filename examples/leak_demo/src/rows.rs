@@ -1,4 +1,4 @@
-//! The rows of the table: which executor, with the session kept in what.
+//! The rows of the table: which executor, and what the session is kept in.
 
 use std::error::Error;
 use std::time::Instant;

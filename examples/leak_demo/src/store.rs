@@ -45,7 +45,7 @@ pub(super) trait Store: 'static {
 thread_local! {
     /// What application code has today.
     static PLAIN: RefCell<Session> = RefCell::default();
-    /// The same, in code that cannot be changed; the executor is told of it with `foreign::adopt`.
+    /// The same, in code that cannot be changed; `foreign::adopt` tells the executor of it.
     pub(super) static FOREIGN: RefCell<Session> = RefCell::default();
 }
 

@@ -119,7 +119,7 @@ impl<W: Write> Text<W> {
     /// What the columns mean, with what happened on the first executor that leaked in every way it
     /// can.
     fn words(&mut self, done: &[Done]) -> io::Result<()> {
-        // Of equals, the last: seen from the end, the first row.
+        // Of equal ones the last, which is the first row, since the order is reversed.
         let worst = done.iter().rev().max_by_key(|done| done.tally.words.count());
         let Some(Done { row, tally, .. }) = worst.filter(|done| !done.tally.is_clean()) else {
             return Ok(());

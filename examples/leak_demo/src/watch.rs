@@ -1,5 +1,5 @@
 //! What the sentinel finds: the thread-locals that requests leave changed, by name, with nothing
-//! registered. Without the feature `sentinel` it finds nothing and says nothing.
+//! registered. Without the feature `sentinel` it finds nothing and prints nothing.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,13 +7,14 @@ use std::sync::{Mutex, PoisonError};
 /// The names that the requests of the current row have left changed.
 static LEFT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// The names found since the last time of asking.
+/// The names found since the last call.
 pub(super) fn take() -> Vec<String> {
     let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
     left.into_iter().collect()
 }
 
-/// Watches one request where its executor runs it. The first few do: each costs a microsecond.
+/// Watches one request where its executor runs it. The first few are enough: each costs a
+/// microsecond.
 #[cfg(feature = "sentinel")]
 pub(super) fn over<R>(number: u32, request: impl FnOnce() -> R) -> R {
     const WATCHED: u32 = 64;
@@ -30,13 +31,13 @@ pub(super) fn over<R>(_number: u32, request: impl FnOnce() -> R) -> R {
     request()
 }
 
-/// For a pool that puts foreign state back after a task: its own watch looks after that.
+/// For a pool that puts foreign state back after a task: the pool's own watch takes care of that.
 #[cfg(feature = "sentinel")]
 pub(super) fn by_pool(builder: cleanslate::PoolBuilder) -> cleanslate::PoolBuilder {
     let sentinel = cleanslate::sentinel::Sentinel::new();
     match sentinel.watcher() {
         Ok(_) => builder.sentinel(sentinel.report(|incident| note(incident.report()))),
-        // Not everywhere can thread-locals be watched.
+        // Thread-locals cannot be watched everywhere.
         Err(_) => builder,
     }
 }

@@ -82,7 +82,7 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_runs() {
     }
 }
 
-/// An output to which nothing can be written, for this reason.
+/// An output that cannot be written to, for this reason.
 struct Cannot(io::ErrorKind);
 
 /// A full disk.
@@ -98,7 +98,7 @@ impl Write for Cannot {
     }
 }
 
-// Broke: it panicked when it could not say that it had written a file.
+// Broke: it panicked when it could not report that it had written a file.
 #[test]
 fn whoever_cannot_be_told_of_the_files_still_gets_them() {
     let (svg, html) = (file("untold.svg"), file("untold.html"));
@@ -144,7 +144,7 @@ fn colour_is_for_terminals_and_not_where_no_color_is_set() {
     assert!(!colour(false, None, Some("xterm")));
 }
 
-/// The bars once waited for the lock of a standard error that the program kept for itself.
+/// The bars once waited for the lock of a standard error that the program kept to itself.
 #[test]
 fn on_a_terminal_there_is_a_bar_for_each_executor_and_an_end() {
     let Some(program) = beside_this_test("leak_demo") else { return };

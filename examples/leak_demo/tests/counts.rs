@@ -76,7 +76,7 @@ fn one_task_leaks_nothing_anywhere() {
     }
 }
 
-/// In a process of its own, since the names that are found are kept in one place per process: the
+/// In a process of its own: the names that are found are kept in one place per process, so the
 /// other tests would take them. The program beside this test may have been built without the
 /// feature.
 #[cfg(all(feature = "sentinel", target_os = "linux", target_env = "gnu"))]

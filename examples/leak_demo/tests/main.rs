@@ -32,13 +32,14 @@ fn json(args: &[&str]) -> Value {
     serde_json::from_str(&ran.out).expect("the output is one JSON value")
 }
 
-/// A file of this test's, in a place of its own.
+/// A file for this test, in a place of its own.
 fn file(name: &str) -> String {
     format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Where the environment forbids colours, runs the test of this name without that in a process of
-/// its own, since what writes them asks the environment itself. Returns whether it has done so.
+/// If the environment forbids colours, runs the test of this name in a process of its own where it
+/// does not, since what writes the colours asks the environment itself. Returns whether it has done
+/// so.
 fn has_run_without_no_color(name: &str) -> bool {
     const NO_COLOR: &str = "NO_COLOR";
     if std::env::var_os(NO_COLOR).is_none() {

@@ -1,5 +1,5 @@
-//! The page in a browser that nobody sees: it renders without errors, its numbers are those of
-//! `--json`, and it can be used without a mouse.
+//! The page in a headless browser: it renders without errors, its numbers are those of `--json`,
+//! and it can be used without a mouse.
 
 use std::fs;
 

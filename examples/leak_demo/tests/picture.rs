@@ -23,7 +23,7 @@ fn draw(name: &str, tasks: &str, workers: &str) -> (Value, String, String) {
 fn every_request_is_drawn_and_only_leaks_have_arrows() {
     for workers in ["1", "2", "5"] {
         let (numbers, leaking, clean) = draw(&format!("drawn-{workers}.svg"), "60", workers);
-        // Beside the frame, those of the wrong users and, in the second part, those of the legend.
+        // Besides the frame, those of the wrong users and, in the second part, those of the legend.
         let boxes = |part: &str| part.matches("<rect").count() - part.matches(" w\"").count();
         assert_eq!((boxes(&leaking), boxes(&clean)), (1 + 60, 60 + 8));
         let arrows = |part: &str| part.matches("<path d=\"M").count();

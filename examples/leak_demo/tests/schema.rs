@@ -1,5 +1,5 @@
-//! Holds a value against a JSON schema. Of that language it knows what `schema.json` uses, and
-//! panics at anything else.
+//! Checks a value against a JSON schema. It knows the parts of that language that `schema.json`
+//! uses, and panics at anything else.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn check(schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
     if let Some(types) = keywords.get("type") {
         let types = types.as_array().map_or(std::slice::from_ref(types), Vec::as_slice);
         if !types.iter().any(|name| has_type(value, name)) {
-            // What it says of a value of its type does not matter any more.
+            // What the schema says about a value of its type no longer matters.
             return faults.push(format!("{at}: type"));
         }
     }

@@ -1,4 +1,4 @@
-//! Clients over TCP that look for the request of somebody else in the answers.
+//! Clients over TCP that look for somebody else's request in the answers.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -21,7 +21,7 @@ use super::cli::{Failure, counted};
 use super::service::Service;
 use super::{log, spans};
 
-/// How the check is to go.
+/// How the check is to run.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) workers: usize,
@@ -87,7 +87,7 @@ async fn fire(plan: Plan, address: SocketAddr, path: &'static str) -> Result<Tal
         clients.spawn(async move {
             let mut tally = Tally::default();
             loop {
-                // Relaxed: the numbers are only to differ.
+                // Relaxed: the numbers only have to differ.
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= plan.requests {
                     return Ok::<_, Failure>(tally);

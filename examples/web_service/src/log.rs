@@ -46,7 +46,7 @@ impl Write for Lines {
     }
 }
 
-/// Puts in front of a line what the slots of the code say that wrote it.
+/// Puts in front of a line what the slots of the code that wrote it hold.
 struct WithRequest;
 
 impl<S, N> FormatEvent<S, N> for WithRequest
@@ -81,8 +81,8 @@ pub(crate) fn start(sink: Sink) -> Result<(), Failure> {
     Ok(foreign::install(OpenTelemetryCarrier::new())?)
 }
 
-/// Counts the lines since the last time of asking, and those among them that were written under
-/// another name than that of the request they are about.
+/// Counts the lines since the last call, and those among them that were written under another name
+/// than that of the request they are about.
 pub(crate) fn count() -> (usize, usize) {
     let text = std::mem::take(&mut *kept());
     let text = String::from_utf8_lossy(&text);

@@ -1,12 +1,13 @@
 //! Shows a web service on axum and tokio that does its computing on a pool. Log lines, spans and
-//! answers know whose request they belong to, without a parameter, and nobody's are mixed up.
-//! Requests with `?leaky` go a way on which they are.
+//! answers know which request they belong to, without a parameter, and nobody's are mixed up.
+//! Requests with `?leaky` take a way on which they are.
 //!
-//! It serves as `axum::serve` does: with no limit of time for a request's head or for reading the
-//! answer, and none for the number of connections, and without an answer for a client that closes
-//! its side before it has it. What strangers reach wants a proxy before it. `request_server` has
-//! all of these limits but that of reading the answer, by hyper's own builder. Its log goes to the
-//! standard output: while nobody reads that it answers nobody, and does not stop.
+//! It serves as `axum::serve` does: with no time limit for a request's head or for reading the
+//! answer, with no limit on the number of connections, and without an answer for a client that
+//! closes its side before it has it. If strangers can reach it, it needs a proxy in front of it.
+//! `request_server` has all of these limits except that of reading the answer, by hyper's own
+//! builder. The log of this service goes to the standard output: while nobody reads that, it
+//! answers nobody, and does not stop.
 
 mod check;
 #[path = "../../cli/mod.rs"]
@@ -47,7 +48,7 @@ fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), 
     Ok(())
 }
 
-/// A future that ends when the process is asked to stop. It listens from now on.
+/// A future that completes when the process is asked to stop. It listens from now on.
 fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     #[cfg(unix)]
     let (mut terminate, mut interrupt) = {

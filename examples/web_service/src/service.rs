@@ -1,4 +1,4 @@
-//! The service: which way a request goes, and what is done for it.
+//! The service: which way a request takes, and what is done for it.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use super::history::{Entry, History};
 use super::task::{self, Asked};
 use super::{page, spans};
 
-/// Tasks that wait for a worker; more requests than that wait for room.
+/// How many tasks may wait for a worker; further requests wait for room.
 const QUEUE: usize = 64;
 
-/// How long clients may take for what they have begun when the service is to stop.
+/// How long clients may take to finish what they have begun when the service is to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the service goes on when it is to stop: what has arrived may lie in the system's queues
-/// yet, and is read from there meanwhile.
+/// How long the service goes on when it is to stop: what has arrived may still lie in the system's
+/// queues, and is read from there meanwhile.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// What all requests share.
@@ -74,22 +74,22 @@ impl Service {
         stop.await;
         sleep(FAREWELL).await;
         drop(end);
-        // Over time: the runtime hangs up on whoever is left.
+        // After this time the runtime hangs up on whoever is left.
         if let Ok(served) = timeout(PATIENCE, serving).await {
             served??;
         }
         Ok(self)
     }
 
-    /// Waits for what the pools still compute, for clients that have hung up. Outside of the
-    /// runtime, whose threads must not block.
+    /// Waits for what the pools still compute for clients that have hung up. This is done outside
+    /// the runtime, whose threads must not block.
     pub(crate) fn end(self) -> Result<(), Failure> {
         self.shared.pool.shutdown()?;
         Ok(self.shared.leaky.shutdown()?)
     }
 }
 
-/// Two services: one in which each request is a task, and one as it is without.
+/// Two services: one in which each request is a task, and one without that.
 fn router(shared: &Arc<Shared>) -> Router {
     let routes = || {
         Router::new()
@@ -102,7 +102,7 @@ fn router(shared: &Arc<Shared>) -> Router {
     let leaky = routes().layer(from_fn(fill_without_isolation));
     let shared = Arc::clone(shared);
     Router::new().fallback(move |mut request: Request| {
-        // Relaxed: the numbers are only to differ.
+        // Relaxed: the numbers only have to differ.
         let asked = Asked::new(shared.requests.fetch_add(1, Ordering::Relaxed), &request);
         let mut way = if asked.is_leaky { leaky.clone() } else { clean.clone() };
         request.extensions_mut().insert(asked);
@@ -111,13 +111,13 @@ fn router(shared: &Arc<Shared>) -> Router {
 }
 
 /// What goes wrong without the layer: the slots are those of the thread, which serves others while
-/// this request waits, and may not be the thread on which it goes on.
+/// this request waits, and the request may go on on another thread.
 async fn fill_without_isolation(request: Request, next: Next) -> Response {
     task::fill(&request);
     next.run(request).await
 }
 
-/// Opens the span of a request, and says at its end whose it was: in the log and in the answer.
+/// Opens the span of a request, and reports at its end whose it was, in the log and in the answer.
 async fn observe(
     State(shared): State<Arc<Shared>>,
     Extension(asked): Extension<Asked>,
@@ -146,7 +146,7 @@ async fn observe(
     .await
 }
 
-/// What a worker has come to: whom it worked for, by its own account.
+/// A worker's result: who it worked for, by its own account.
 #[derive(Clone)]
 struct Done {
     request: u64,
@@ -163,7 +163,7 @@ async fn work(State(shared): State<Arc<Shared>>, Extension(asked): Extension<Ask
     let Ok(permit) = pool.reserve().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    // Dropped with this future where the client hangs up.
+    // Dropped with this future if the client hangs up.
     match permit.submit(move || compute(&asked)).cancel_on_drop().await {
         Ok(done) => {
             let Done { request, user, worker, trace } = &done;

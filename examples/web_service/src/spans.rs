@@ -35,13 +35,13 @@ pub(crate) fn tracer() -> SdkTracer {
     SdkTracerProvider::builder().with_simple_exporter(Exporter).build().tracer("web_service")
 }
 
-/// The trace that this code is in.
+/// The trace that this code belongs to.
 pub(crate) fn trace() -> String {
     Context::map_current(|current| current.span().span_context().trace_id().to_string())
 }
 
-/// Counts the spans of workers since the last time of asking, and those among them that are not
-/// below the span of their own request.
+/// Counts the spans of workers since the last call, and those among them that are not below the
+/// span of their own request.
 pub(crate) fn count() -> (usize, usize) {
     let spans = std::mem::take(&mut *ended());
     let number = |span: &SpanData| {

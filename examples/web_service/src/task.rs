@@ -27,7 +27,7 @@ pub(crate) fn user() -> Arc<str> {
     USER.try_get().ok().flatten().unwrap_or_else(|| "anonymous".into())
 }
 
-/// What the request itself says, to compare with: it travels with the request.
+/// What the request itself says, for comparison: it travels with the request.
 #[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) id: u64,
@@ -61,7 +61,7 @@ impl Asked {
         self.user.as_deref().unwrap_or("anonymous")
     }
 
-    /// Looks whether somebody was here before, and says who is here now.
+    /// Looks whether somebody was here before, and notes who is here now.
     pub(crate) fn look(&self, found: &OnceLock<Arc<str>>) {
         let now = format!("request {} of {}", self.id, self.name());
         if let Some(left) = LEFT.replace(Some(now.into())) {
@@ -70,7 +70,7 @@ impl Asked {
     }
 
     /// Fills the slots. An anonymous request has no name to set; where slots last longer than a
-    /// request, it goes by that of whoever was there before.
+    /// request, it goes by the name of whoever was there before.
     pub(crate) fn fill(&self) {
         REQUEST.set(self.id);
         if self.user.is_some() {

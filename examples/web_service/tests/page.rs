@@ -1,4 +1,4 @@
-//! The page, in a browser that nobody sees.
+//! The page, in a headless browser.
 
 use crate::browser::{cells, rendered};
 use crate::service::Service;

@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::service::{Service, get};
 
-/// The answers that are complete, as the length says that stands in them.
+/// Whether an answer is complete, by the length that it states.
 fn is_whole(answer: &str) -> bool {
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));

@@ -43,7 +43,7 @@ pub(super) struct Box<'s> {
     pub(super) height: f64,
 }
 
-/// From a request that left something to the one that it got to: a quadratic curve.
+/// From a request that left something to the one that it reached: a quadratic curve.
 pub(super) struct Arrow {
     pub(super) from: (f64, f64),
     pub(super) bend: (f64, f64),
@@ -126,7 +126,7 @@ fn arrows(boxes: &[Box<'_>]) -> Vec<Arrow> {
             if leavers[..index].contains(&Some(*number)) || *number == to.seen.request.number {
                 continue;
             }
-            // What the picture has no room for has left something too.
+            // A request that the picture has no room for may have left something too.
             let Some(from) = by_number.get(number) else { continue };
             if from.seen.place.worker == to.seen.place.worker {
                 arrows.push(arrow(from, to));

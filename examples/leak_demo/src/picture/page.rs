@@ -1,4 +1,4 @@
-//! The page: the table, and the two runs request by request. It needs nothing but itself.
+//! The page: the table, and the two runs request by request. It needs no other file.
 
 use std::fmt::Write as _;
 
@@ -38,7 +38,7 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
     } else {
         "<p class=\"broken\">cleanslate leaked: that is a bug.</p>"
     };
-    // `<` cannot end the script that it stands in, and JSON may spell it as it likes.
+    // Spelled this way, which JSON allows, `<` cannot end the script that contains it.
     let numbers = json::object(plan, done).to_string().replace('<', "\\u003c");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -117,7 +117,7 @@ fn in_time<'l, 's>(layout: &'l Layout<'s>, lane: &Lane) -> Vec<&'l Box<'s>> {
     boxes
 }
 
-/// One box that can be pointed at and focused, and says what it found.
+/// One box that can be pointed at and focused, and that tells what it found.
 fn request(out: &mut String, b: &Box<'_>, first: bool) {
     let seen = b.seen;
     let _ = write!(

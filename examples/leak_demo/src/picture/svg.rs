@@ -8,8 +8,8 @@ use super::layout::{Arrow, Box, LEFT, Layout, WIDTH};
 use super::rows::Done;
 use super::table::{counted, grouped};
 
-/// What lanes, boxes and arrows look like: a letter or two for each class, since there are
-/// hundreds.
+/// What lanes, boxes and arrows look like. Class names have a letter or two, since they occur
+/// hundreds of times.
 pub(super) const STYLE: &str = "\
 text{fill:#1f2328}.d{fill:#59636e}.l{stroke:#d0d7de}.t{font-weight:600;font-size:15px}\
 .r{fill:#cf222e}.k{fill:#1a7f37}.a{fill:none;stroke:#cf222e;stroke-width:1.3}.h{fill:#cf222e}\
@@ -25,7 +25,7 @@ text{fill:#e6edf3}.d{fill:#9198a1}.l{stroke:#30363d}\
 .g{fill:#5d6671}}
 ";
 
-/// The frame, and what stands outside of the lanes.
+/// The frame, and what stands outside the lanes.
 const FRAME: &str = "\
 svg{font:13px system-ui,sans-serif}.p{fill:#fff;stroke:#d0d7de;rx:6px}
 @media(prefers-color-scheme:dark){.p{fill:#0d1117;stroke:#30363d}}
@@ -55,7 +55,7 @@ pub(crate) fn file(plan: &Plan, done: &[Done]) -> String {
     )
 }
 
-/// The picture in a sentence for each run.
+/// Describes the picture, in a sentence for each run.
 fn described(done: &[Done]) -> String {
     let runs = super::pictured(done).map(|done| format!("{}: {}", title(done), verdict(done).1));
     runs.collect::<Vec<_>>().join(" ")
@@ -118,7 +118,7 @@ pub(super) fn lanes(out: &mut String, layout: &Layout<'_>) {
     }
 }
 
-/// A box in the colour of who asked, half of it in that of the user whom the answer took it for.
+/// A box in the colour of who asked; half of it has that of the user the answer took it for.
 pub(super) fn request(b: &Box<'_>) -> String {
     let (x, y, width, height) = (b.x, b.y, b.width, b.height);
     let mut rects = rect(user_class(b.seen.request.user), x, y, width, height);
