@@ -1,8 +1,8 @@
 //! What do carriers cost the items of a map?
 //!
 //! Those of `tracing`, with a subscriber, and of OpenTelemetry, both of a pool. They tidy up
-//! between two items and are attached once for many. Beside that, the same carriers without this,
-//! which are attached for each item, and a map in a pool that carries nothing: medians of turns.
+//! between two items and are attached once for many. They run beside the same carriers attached for
+//! each item, and beside a map in a pool that carries nothing: medians of turns.
 
 mod turns;
 mod work;
@@ -40,7 +40,7 @@ impl<C: Carrier> Carrier for OneByOne<C> {
     }
 }
 
-/// Unoptimised nothing is measured.
+/// Nothing is measured without optimisation.
 const ITEMS: u64 = if cfg!(debug_assertions) { 1_000 } else { 100_000 };
 
 fn compare(what: &str, workers: usize) {

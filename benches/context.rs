@@ -30,7 +30,7 @@ inheritable! {
 
 task_local! { static PLAIN: u64 = 0; }
 
-/// Captures that are kept at a time: few enough for the cache.
+/// How many captures are kept at a time: few enough for the cache.
 const KEPT: usize = 1_000;
 
 fn capture(c: &mut Criterion) {
@@ -38,8 +38,8 @@ fn capture(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("capture, {n} inherited slots"));
         Context::empty().run(|| {
             set_heirs(n);
-            // Without the release: each context is kept in a place that is there already, and all
-            // are dropped outside of the measurement, a thousand at a time.
+            // Without the release: each context is stored in a place that is there already, and all
+            // are dropped outside the measurement, a thousand at a time.
             group.bench_function("unchanged", |b| {
                 let mut kept = Vec::with_capacity(KEPT);
                 b.iter_custom(|iterations| {

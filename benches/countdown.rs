@@ -1,4 +1,4 @@
-//! A future that is polled so often, and what polls it.
+//! A future that is polled a given number of times, and what polls it.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -19,7 +19,7 @@ impl Future for Countdown {
     }
 }
 
-/// Polls to the end, through a pointer as executors do. Where the compiler sees both ends it merges
+/// Polls to the end, through a pointer as executors do. If the compiler sees both ends, it merges
 /// what one poll puts back with what the next one takes away.
 pub(crate) fn drive(future: impl Future<Output = ()>) {
     let mut future: Pin<&mut dyn Future<Output = ()>> = pin!(future);

@@ -10,13 +10,13 @@ use futures_lite::future::block_on;
 
 use crate::{heading, row};
 
-/// Tasks of a flood.
+/// How many tasks a flood has.
 const FLOOD: usize = 10_000;
-/// How many floods come one after the other in a turn: one, for which sleeping workers are woken,
-/// or several, most of which find them at work.
+/// How many floods follow each other in a turn: one, for which sleeping workers are woken, or
+/// several, most of which find them at work.
 const FLOODS: [(usize, &str); 2] = [(1, "after a pause"), (8, "eight in a row")];
 
-/// A side that does this so often.
+/// A side that does this `n` times.
 fn times<'a>(n: usize, flood: impl Fn() + 'a) -> Box<dyn Fn() + 'a> {
     Box::new(move || (0..n).for_each(|_| flood()))
 }
@@ -25,7 +25,7 @@ fn threads(n: usize) -> String {
     if n == 1 { "one thread".into() } else { format!("{n} threads") }
 }
 
-/// Calls `produce` on so many threads, this one among them.
+/// Calls `produce` on `n` threads, this one among them.
 fn by_threads(n: usize, produce: &(dyn Fn() + Sync)) {
     std::thread::scope(|s| {
         for _ in 1..n {
@@ -35,7 +35,7 @@ fn by_threads(n: usize, produce: &(dyn Fn() + Sync)) {
     });
 }
 
-/// Floods of which every producer keeps the handles and then takes the results.
+/// Floods in which every producer keeps the handles and then takes the results.
 fn with_results<'a, H>(
     floods: usize,
     producers: usize,
@@ -62,7 +62,7 @@ async fn await_all<H: Future>(tasks: Vec<H>) {
 }
 
 /// The same with a pool that has no handles: the results come through a channel for each producer,
-/// as threadpool's documentation has it.
+/// as threadpool's documentation shows it.
 fn by_channel<'a>(
     floods: usize,
     producers: usize,

@@ -71,8 +71,8 @@ struct Series {
 }
 
 impl Series {
-    /// Measures at every point; `ways` makes the sides, which are named alike each time, and says
-    /// how many units they do.
+    /// Measures at every point: `at` returns the sides, which have the same names each time, and
+    /// their nanoseconds.
     fn measure(
         name: &'static str,
         title: &'static str,
@@ -82,7 +82,7 @@ impl Series {
     ) -> Self {
         let mut points: Vec<u64> = points.into_iter().collect();
         if patience().as_millis() < 100 {
-            // That it runs, not how fast.
+            // Checks that it runs, not how fast.
             points.truncate(2);
         }
         let mut lines: Vec<Line> = Vec::new();
@@ -165,7 +165,7 @@ fn nanos(ways: &[Way<'static>], units: usize) -> Vec<(&'static str, f64)> {
     ways.iter().map(|way| way.0).zip(nanos).collect()
 }
 
-/// A map of so many items of so many nanoseconds, beside rayon; per item.
+/// A map of `len` items of `cost` nanoseconds, beside rayon; per item.
 fn map(workers: usize, len: u64, cost: u64) -> Vec<(&'static str, f64)> {
     let pool = Pool::new(workers).unwrap();
     let rayon = rayon::ThreadPoolBuilder::new().num_threads(workers).build().unwrap();

@@ -1,12 +1,12 @@
 //! How many instructions do the hot paths take? Counted by callgrind, so the same on a busy machine
-//! as on an idle one; `scripts/instructions` runs it, and says so where valgrind is missing.
+//! as on an idle one. `scripts/instructions` runs it, and says so if valgrind is missing.
 //!
 //! Each has a limit, up to three per cent above what it took when the limit was set (rustc 1.95,
 //! x86-64, thin LTO off). A limit that is exceeded fails the run: either the change is worth it and
 //! the limit is raised with the change, or it is not.
 //!
 //! A function runs its subject a hundred times, after a first time that is not counted: what a
-//! thread does at its first touch of a slot is no hot path.
+//! thread does at its first touch of a slot is not a hot path.
 
 #![allow(missing_docs, unused_qualifications, reason = "in what the macros make")]
 
@@ -97,7 +97,7 @@ fn isolated_closure(_warm: Context) {
     }
 }
 
-/// A context with so many carriers.
+/// A context with `N` carriers.
 fn carrying<const N: usize>() -> Context {
     (0..N).fold(context(), |context, _| context.carry(adopt(&FOREIGN)))
 }

@@ -1,8 +1,8 @@
 //! How long a short call takes, beside rayon, from a plain thread: six kinds of call, with gaps of
 //! 0 to 1,000 µs between calls, on a quiet machine and beside a thread that keeps one core busy.
 //!
-//! A pool that has just worked is awake, so gaps and order decide: the two sides take turns in
-//! blocks, each block begins with calls that are not counted, and every gap is measured for itself.
+//! A pool that has just worked is awake, so gaps and order matter: the two sides take turns in
+//! blocks, each block begins with calls that are not counted, and every gap is measured separately.
 //! The goal: geometric means over all cells of at most 1.0 for p50 and p99, no p50 above 1.2.
 //!
 //! `cargo bench -p benches --bench latency`; `-- --helps` measures a pool with `caller_helps`,
@@ -24,7 +24,7 @@ const WORKERS: usize = 2;
 /// Gaps between calls, in µs.
 const GAPS: [u64; 4] = [0, 20, 100, 1000];
 const BLOCKS: usize = 8;
-/// Calls of a block: those that are not counted, and those that are.
+/// How many calls of a block are not counted, and how many are.
 const CALLS: (usize, usize) = (10, 60);
 
 type Call<'a> = Box<dyn Fn() + 'a>;
@@ -162,7 +162,7 @@ fn main() {
             for gap in GAPS {
                 let mut took = [Vec::new(), Vec::new()];
                 for round in 0..blocks {
-                    // Who is first changes with every round.
+                    // The side that goes first changes with every round.
                     for side in [round % 2, 1 - round % 2] {
                         block(&sides[side], gap, &mut took[side]);
                     }

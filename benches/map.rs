@@ -4,7 +4,7 @@
 //! everywhere; `map`, whose input may be any iterator, 1.5 at a nanosecond an item and 1.0 from 100
 //! ns on; and `map_slice` with the reset 1.02 of the same without (`Isolation::Leaky`).
 //!
-//! The sides of a ratio run in turns, so that what else the machine does weighs on all of them.
+//! The sides of a ratio run in turns, so that whatever else the machine does affects all of them.
 
 mod turns;
 mod work;
@@ -47,7 +47,7 @@ fn ways<'a>(
     ]
 }
 
-/// Prints the first one's median, taken in turns with the others, and theirs over it.
+/// Prints the median of the first one, taken in turns with the others, and theirs over it.
 fn ratios(cost: &str, n: usize, ways: &[Way<'_>]) {
     let (medians, _) = turns(ways, 1, patience());
     print!("{cost:>7} x {n:<8} rayon {:>10.1} us", medians[0] / 1e3);

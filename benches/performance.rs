@@ -2,7 +2,7 @@
 //! and what is printed is the median of their ratios. `scripts/performance` runs it and writes the
 //! page.
 //!
-//! A row says its budget, so that what is missed can be seen.
+//! A row states its budget, so that a miss can be seen.
 
 mod countdown;
 mod floods;
@@ -39,7 +39,7 @@ fn time(nanos: f64) -> String {
     }
 }
 
-/// Calls a closure that nothing surrounds.
+/// Calls a closure with nothing around it.
 fn call<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
@@ -49,7 +49,7 @@ fn row(what: &str, budget: &str, units: usize, ways: &[Way<'_>]) {
     let _ratios = row_for(patience(), what, budget, units, ways);
 }
 
-/// Does the same for so long; returns the ratios, in order.
+/// Does the same for a given time. Returns the ratios, in order.
 fn row_for(
     patience: Duration,
     what: &str,
@@ -82,9 +82,10 @@ fn row_for(
     ratios
 }
 
-/// Returns between what the median of ever more ratios would come to lie, in 95 of 100 cases. By
-/// the ranks that the sign test gives: how many of them lie above it is as many tosses of a coin
-/// (Conover, Practical Nonparametric Statistics, 3rd edition, 1999, section 3.2).
+/// Returns the bounds between which the median of ever more ratios would lie, in 95 of 100 cases.
+/// They are at the ranks that the sign test gives: how many of the ratios lie above the median is
+/// as many tosses of a coin (Conover, Practical Nonparametric Statistics, 3rd edition, 1999,
+/// section 3.2).
 fn interval(ratios: &[f64]) -> [f64; 2] {
     let n = ratios.len() as f64;
     // Ranks count from 1.
@@ -182,8 +183,8 @@ fn captures() {
     );
 }
 
-/// So many maps (or polls), each compiled for itself, on either side: where a loop comes to lie in
-/// memory makes more of a difference than the reset, and these lie in different places.
+/// How many maps (or polls) there are on either side, each compiled separately: where a loop lies
+/// in memory makes more of a difference than the reset, and these lie in different places.
 pub(crate) const COPIES: usize = 8;
 /// How many frames a copy of their loop opens and closes.
 const ROUNDS: u64 = 100;
@@ -204,7 +205,7 @@ const UNSEEN: [fn(&Pool, &[u64]); COPIES] = copies!(|pool, items; N| {
     let work = black_box(three_steps as fn(u64) -> u64);
     drop(black_box(pool.map_slice(items, |item| work(*item + N))));
 });
-/// In calls that the optimiser cannot see through: of a loop of plain sets it keeps the last.
+/// In calls that the optimiser cannot see through: of a loop of plain sets it would keep the last.
 const TOUCHES: [fn(&Pool, &[u64]); COPIES] = copies!(|pool, items; N| {
     let touch = black_box(touch as fn(u64) -> u64);
     drop(black_box(pool.map_slice(items, |item| touch(*item + N))));
@@ -231,7 +232,7 @@ fn touch_plain(n: u64) -> u64 {
     PLAIN.get()
 }
 
-/// What takes a nanosecond where there is much of it.
+/// Takes a nanosecond where there is much of it.
 fn three_steps(x: u64) -> u64 {
     (0..3).fold(x, |x, _| step(x))
 }
@@ -294,7 +295,7 @@ fn maps() {
             ],
         );
     }
-    // On a thread of its own, which stays a worker of rayon's from then on.
+    // On a thread of its own, which stays a rayon worker from then on.
     std::thread::scope(|scope| {
         scope.spawn(maps_with_help);
     });
@@ -322,7 +323,7 @@ fn maps_with_help() {
     );
 }
 
-/// Halves work down to a microsecond, in a task for each half.
+/// Halves work down to a microsecond, with a task for each half.
 fn halves(pool: &Pool, nanos: u64) -> u64 {
     if nanos <= 1_000 {
         return work(nanos);
@@ -331,7 +332,7 @@ fn halves(pool: &Pool, nanos: u64) -> u64 {
     a ^ b
 }
 
-/// The same with rayon, inside of its pool.
+/// The same with rayon, inside its pool.
 fn halves_of_rayon(nanos: u64) -> u64 {
     if nanos <= 1_000 {
         return work(nanos);
@@ -395,7 +396,7 @@ fn joins() {
     );
 }
 
-/// A short job at a time, a hundred a second, beside a map of items of a millisecond.
+/// One short job at a time, a hundred a second, beside a map of items of a millisecond.
 fn fairness() {
     let pool = Pool::new(2).unwrap();
     let short = patience() < Duration::from_millis(100);
@@ -434,7 +435,7 @@ fn fairness() {
     );
 }
 
-/// Returns how long each took, until it is over. One at least, however late this thread comes.
+/// Returns how long each job took until it is over: at least one, however late this thread comes.
 fn short_jobs(pool: &Pool, over: &AtomicUsize) -> Vec<f64> {
     let mut waits = Vec::new();
     loop {

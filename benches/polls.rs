@@ -111,7 +111,7 @@ pub(crate) fn rows() {
     }
 }
 
-/// Returns how much work takes so many nanoseconds where a core does one item after the other and
+/// Returns how much work takes this many nanoseconds if a core does one item after the other and
 /// begins the next ones meanwhile, as in a map.
 #[cfg(feature = "rayon")]
 fn steps_that_take(nanos: u64) -> u64 {
@@ -126,7 +126,7 @@ fn steps_that_take(nanos: u64) -> u64 {
     (nanos..).find(|steps| least(*steps) >= enough).unwrap_or(nanos)
 }
 
-/// A map of isolated closures beside one of bare closures that do so much work.
+/// A map of isolated closures beside one of bare closures that do this much work.
 #[cfg(feature = "rayon")]
 fn on_rayon(
     pool: &rayon::ThreadPool,

@@ -1,6 +1,6 @@
-//! How many bytes does a task take that waits in the queue? As Markdown for `docs/performance.md`.
+//! How many bytes does a waiting task take in the queue? As Markdown for `docs/performance.md`.
 //!
-//! Ours with the handle that joins it, which the peers but tokio do not have.
+//! Ours includes the handle that joins it, which the peers except tokio do not have.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use cleanslate::Pool;
 struct Counting;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
-/// Tasks that have run.
+/// How many tasks have run.
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
@@ -57,7 +57,7 @@ fn row<K>(
     drop(go);
     drop(kept);
     drop(first);
-    // Or they would still be freed while the next pool is measured.
+    // Otherwise they would still be freed while the next pool is measured.
     while DONE.load(Ordering::Acquire) != tasks {
         std::thread::yield_now();
     }

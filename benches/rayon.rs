@@ -20,7 +20,7 @@ use self::work::work;
 task_local! { static SLOT: u64 = 0; }
 thread_local! { static PLAIN: Cell<u64> = const { Cell::new(0) }; }
 
-/// About so many nanoseconds of work, and a multiplication at least: the same code in every way.
+/// About this many nanoseconds of work, and at least a multiplication: the same code in every way.
 #[inline]
 fn item(seed: u64, nanos: u64) -> u64 {
     seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ if nanos == 0 { 0 } else { work(nanos) }
@@ -41,12 +41,12 @@ const LOADS: [Load; 5] = [
     Load { name: "uneven", items: 20_000, nanos: |i| if i % 1000 == 0 { 10_000 } else { 30 } },
 ];
 
-/// Does it, and keeps the compiler from leaving it out.
+/// Runs it, and keeps the compiler from leaving it out.
 fn run<'a, R>(way: impl Fn() -> R + 'a) -> Box<dyn Fn() + 'a> {
     Box::new(move || drop(black_box(way())))
 }
 
-/// The ways to compare. The first is the baseline, but for the `isolated_` ones that have a `bare_`
+/// The ways to compare. The first is the baseline, except for `isolated_` ones that have a `bare_`
 /// one of the same name.
 fn ways<'a>(
     load: Load,
@@ -133,7 +133,7 @@ fn main() {
     let ours = Pool::new(2).unwrap();
     let mut rows: Vec<String> = Vec::new();
     for load in LOADS {
-        // Unoptimised nothing is measured.
+        // Nothing is measured without optimisation.
         let items = if cfg!(debug_assertions) { load.items / 20 } else { load.items };
         let input: Vec<u64> = (0..items as u64).collect();
         let ways = ways(load, &input, &pool, &ours, &bare);

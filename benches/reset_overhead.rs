@@ -11,8 +11,8 @@ use std::time::Duration;
 use cleanslate::{Context, Isolation, Pool, task_local};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Tasks per measured map: enough to hide the wake-up of the worker. Unoptimised nothing is
-/// measured.
+/// Tasks per measured map: enough to hide the wake-up of the worker. Nothing is measured without
+/// optimisation.
 const TASKS: u64 = if cfg!(debug_assertions) { 1_000 } else { 1_000_000 };
 
 /// Declares slots, a plain thread-local for each, and functions that use the first `n`.

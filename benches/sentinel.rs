@@ -57,8 +57,8 @@ fn sentinel_of(size: usize) -> Sentinel {
 
 fn watcher_of(size: usize) -> Watcher {
     let watcher = sentinel_of(size).watcher().expect("Linux with glibc");
-    // With it what rules look at byte by byte, and the padding before an array, which the linker
-    // decides.
+    // This includes what rules look at byte by byte, and the padding before an array, which the
+    // linker decides.
     assert!(watcher.watched_bytes() >= size);
     watcher
 }
@@ -130,7 +130,7 @@ fn flood(pool: &Pool, tasks: usize, task: fn()) {
     }
 }
 
-/// Counting, at the hands of a pool of two workers.
+/// Counting, in a pool of two workers.
 fn in_a_pool(c: &mut Criterion) {
     let mut group = c.benchmark_group("pool");
     group.throughput(Throughput::Elements(MANY as u64));
@@ -149,7 +149,7 @@ fn in_a_pool(c: &mut Criterion) {
     group.finish();
 }
 
-/// A task after the other, each of which needs a thread of its own, or not.
+/// One task after the other, each of which needs a thread of its own, or not.
 fn renewing(c: &mut Criterion) {
     const TASKS: usize = 100;
     let mut group = c.benchmark_group("renewal");

@@ -1,4 +1,4 @@
-//! Does the feature `sentinel` cost a pool anything that has no sentinel?
+//! Does the feature `sentinel` cost a pool without a sentinel anything?
 //!
 //! Run it with and without the feature and compare: the program is the same.
 //!
@@ -17,7 +17,7 @@ const TASKS: usize = 10_000;
 const ITEMS: usize = 1_000_000;
 
 fn off(c: &mut Criterion) {
-    // One worker: two would measure how they share the machine.
+    // One worker: with two, this would measure how they share the machine.
     let pool = Pool::new(1).expect("a worker");
     let mut group = c.benchmark_group("sentinel_off");
     group.throughput(Throughput::Elements(TASKS as u64));

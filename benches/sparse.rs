@@ -1,4 +1,4 @@
-//! What a task costs in processor time where there is one every millisecond, and what an idle pool
+//! What a task costs in processor time if there is one every millisecond, and what an idle pool
 //! does.
 
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use crate::time;
 use crate::turns::{Way, median, patience};
 
 const PACE: Duration = Duration::from_millis(1);
-/// Calls of a side before the next one has its turn.
+/// How many calls a side makes before the next one has its turn.
 const TURN: usize = 50;
 
 /// The nanoseconds that the threads of this process, or this one, have spent on a processor.
@@ -30,7 +30,7 @@ fn cost(call: &dyn Fn(), calls: usize) -> f64 {
     (spent(ClockId::ProcessCPUTime) - before) / calls as f64
 }
 
-/// Prints the medians of the sides, which take turns, less what the pace itself costs.
+/// Prints the medians of the sides, which take turns, minus what the pace itself costs.
 fn row(what: &str, ways: &[Way<'_>]) {
     let short = patience() < PACE * 100;
     let (rounds, calls) = if short { (1, 2) } else { (15, TURN) };
@@ -39,7 +39,7 @@ fn row(what: &str, ways: &[Way<'_>]) {
     for round in 0..rounds {
         paces.push(cost(&|| (), calls));
         for n in 0..ways.len() {
-            // Who is first changes with every round.
+            // The side that goes first changes with every round.
             let side = (n + round) % ways.len();
             // The others have gone to sleep, and this one's threads are where they will be.
             ways[side].1();
@@ -123,12 +123,12 @@ pub(crate) fn sparse() {
             ),
         ],
     );
-    // Two clocks are not read at one moment.
+    // Two clocks are not read at the same moment.
     let idle = if idle < 1e3 { "less than 1 µs".to_owned() } else { time(idle) };
     println!("\nThe workers of an idle pool: {idle} in a second (budget 0).");
 }
 
-/// Returns what other threads than this one do in a second.
+/// Returns what threads other than this one do in a second.
 fn idle() -> f64 {
     let second = patience();
     // They have gone to sleep by then.

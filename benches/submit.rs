@@ -2,8 +2,8 @@
 //!
 //! The budget: at most 1.0 of the best of the others in each.
 //!
-//! Besides criterion's figures it prints medians that were taken in turns, so that what else the
-//! machine does weighs on all of them.
+//! Besides criterion's figures it prints medians that were taken in turns, so that whatever else
+//! the machine does affects all of them.
 
 mod turns;
 
@@ -20,7 +20,7 @@ use futures_lite::future::block_on;
 use self::turns::{Way, patience, turns};
 
 const WORKERS: usize = 2;
-/// Tasks in a flood.
+/// How many tasks a flood has.
 const FLOOD: usize = 10_000;
 
 struct Pools {
@@ -56,7 +56,7 @@ impl Tick {
     }
 }
 
-/// A flood that `submit` starts, given what each task does; it is over when all have counted
+/// A flood that `submit` starts, given what each task does; it is over when all tasks have counted
 /// themselves.
 fn flood_of<'a>(submit: impl Fn(&Tick) + 'a) -> Box<dyn Fn() + 'a> {
     let tick = Tick(Arc::new(AtomicUsize::new(0)));
@@ -123,8 +123,8 @@ fn round_trip(pools: &Pools) -> Vec<Way<'_>> {
     ]
 }
 
-/// Prints the median of each way, taken in turns, and that of the first one's ratios to the best of
-/// the others.
+/// Prints the median of each way, taken in turns, and the median of the first way's ratios to the
+/// best of the others.
 fn compare(what: &str, ways: &[Way<'_>], per: usize) {
     let (medians, ratios) = turns(ways, per, 4 * patience());
     print!("{what}:");

@@ -1,11 +1,12 @@
-//! Sides that take turns in one process, so that what else the machine does weighs on all of them.
+//! Sides that take turns in one process, so that whatever else the machine does affects all of
+//! them.
 
 use std::time::{Duration, Instant};
 
 /// A side: its name, and what it does.
 pub(crate) type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
 
-/// Whether they only have to run, as CI asks.
+/// Whether the benchmarks only have to run, as CI asks.
 fn short() -> bool {
     std::env::args().any(|argument| argument == "--test")
 }
@@ -20,15 +21,15 @@ pub(crate) fn patience() -> Duration {
     Duration::from_millis(if short() { 1 } else { 1000 })
 }
 
-/// How long each side of a row waits where one of them has a turn of a single run: until the
-/// threads of the one before are asleep. Sixty-four of rayon's look for work for some milliseconds
-/// when they have none; on two cores a map of ten milliseconds that began meanwhile took a fifth
+/// How long each side of a row waits if one of them has a turn of a single run: until the threads
+/// of the one before are asleep. Sixty-four of rayon's look for work for some milliseconds when
+/// they have none; on two cores, a map of ten milliseconds that began meanwhile took a fifth
 /// longer.
 fn pause() -> Duration {
     patience() / 100
 }
 
-/// Returns the one in the middle.
+/// Returns the median.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -43,7 +44,7 @@ fn runs(way: &Way<'_>) -> usize {
     // The first calls are not like the others.
     (0..3).for_each(|_| way.1());
     let mut runs = 1;
-    // Twice, lest an interruption passes for work.
+    // Twice, in case an interruption passes for work.
     while (0..2).any(|_| time(way, runs) < patience() / 1000) {
         runs *= 2;
     }
@@ -68,7 +69,7 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration) -> (Vec<
     while took[0].len() < least || began.elapsed() < patience {
         let first = took[0].len();
         for n in 0..ways.len() {
-            // Who is first changes with every round, and with every other one who is next.
+            // Who is first changes with every round, and who comes next with every other one.
             let ahead = if first.is_multiple_of(2) { n } else { ways.len() - n };
             let side = (first + ahead) % ways.len();
             if rests {
@@ -79,8 +80,8 @@ pub(crate) fn turns(ways: &[Way<'_>], units: usize, patience: Duration) -> (Vec<
         }
     }
     let medians: Vec<f64> = took.iter().map(|side| median(&mut side.clone())).collect();
-    // One and the same in all rounds: the least of several that vary is less than any of them. (A
-    // side without others is compared with itself.)
+    // The same one in all rounds: the least of several that vary is less than any of them. (A side
+    // without others is compared with itself.)
     let best = (1..ways.len()).min_by(|a, b| medians[*a].total_cmp(&medians[*b])).unwrap_or(0);
     let mut ratios: Vec<f64> =
         took[0].iter().zip(&took[best]).map(|(own, best)| own / best).collect();

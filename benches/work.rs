@@ -2,12 +2,12 @@
 
 use std::hint::black_box;
 
-/// About as many nanoseconds of work, seen alone: a core does several short ones at once. Returns a
-/// number small enough for ten million of them to be added up.
+/// About this many nanoseconds of work, seen alone: a core does several short ones at once. Returns
+/// a number small enough for ten million of them to be added up.
 #[inline(never)]
 pub(crate) fn work(nanos: u64) -> u64 {
     // Not through memory: whether the processor forwards a word without waiting for its store is a
-    // matter of luck, which made one and the same loop take twice as long at times.
+    // matter of luck, which at times made the same loop take twice as long.
     (0..nanos).fold(black_box(nanos), |x, _| step(x)) >> 24
 }
 

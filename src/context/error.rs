@@ -126,6 +126,7 @@ impl Error for CaptureError {
 ///
 /// If it is the payload of a panic, the panic hook gets its text, and the line where the closure
 /// was run, or where the closure or future was isolated.
+///
 /// # Examples
 ///
 /// ```

@@ -145,6 +145,7 @@ pub trait Carrier: Send + Sync + 'static {
 
     /// Returns what code that runs for nobody in particular is to find, or `None`, the default, if
     /// this carrier has no such state.
+    ///
     /// It is attached around tasks that inherit nothing ([`Pool::detached`](crate::Pool::detached),
     /// [`Context::empty`](crate::Context::empty)), so that they see neither what surrounds them nor
     /// what others of their kind have left. It is also attached around code that makes something

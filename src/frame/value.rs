@@ -76,6 +76,7 @@ struct BoxKind {
 }
 
 /// What a cell shows: the value of the task with this epoch.
+///
 /// In memory its two words never lie side by side. Written one by one and then read as one wide
 /// word, as the compiler likes to do, they would make the load, and with it all that comes before
 /// them, wait until both stores have reached the cache.
