@@ -84,8 +84,8 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// Panics if one of the slots is inside its own `with_mut` or an installed carrier fails, with
-    /// the text of a [`CaptureError`] that names it. Panics if a copy panics.
+    /// Panics, with the text of a [`CaptureError`] that names it, if one of the slots is inside its
+    /// own `with_mut` or an installed carrier fails. Also panics if a copy panics.
     ///
     /// # Examples
     ///
@@ -303,7 +303,7 @@ impl Context {
     /// before.
     ///
     /// If something is inherited from the context, the call counts a reference to it, which takes
-    /// about 20 ns, or 100 where two threads do so at once; with an empty context it takes 2.
+    /// about 20 ns, or 100 where two threads do so at once; an empty context costs 2.
     ///
     /// # Panics
     ///

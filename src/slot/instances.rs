@@ -186,7 +186,7 @@ struct List {
     declared: RefCell<Vec<(u64, Declared)>>,
     owned: RefCell<Vec<(u64, Owned)>>,
     next: Cell<u64>,
-    /// How many owned ones there are when those whose owners are gone are swept.
+    /// When there are this many owned ones, those whose owners are gone are swept.
     sweep_at: Cell<usize>,
 }
 

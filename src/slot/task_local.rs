@@ -62,8 +62,8 @@ impl<T: Send + 'static> fmt::Debug for TaskLocal<T> {
 impl crate::Context {
     /// Returns a context in which an inheritable slot has this value.
     ///
-    /// A task in it starts with a clone of the value, even if the slot is declared `#[inherit(with
-    /// = f)]`: `f` is for captured values only.
+    /// A task in it starts with a clone of the value, even if the slot is declared
+    /// `#[inherit(with = f)]`: `f` is for captured values only.
     ///
     /// # Panics
     ///
@@ -232,17 +232,17 @@ super::methods! { TaskLocal
 /// A slot needs no `Cell` and no `RefCell`: `get`, `set`, `replace` and `with_borrow_mut` are
 /// methods of the key. Leave those types out when a `thread_local!` becomes a slot.
 ///
-/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be `Send +
-/// 'static`, since a future takes its slots along to other threads. (For other values there are
-/// [`worker_local!`](crate::worker_local), and [`adopt`](crate::foreign::adopt) of a
+/// Each declaration is a key of type [`TaskLocal<T>`](crate::TaskLocal); `T` must be
+/// `Send + 'static`, since a future takes its slots along to other threads. (For other values there
+/// are [`worker_local!`](crate::worker_local), and [`adopt`](crate::foreign::adopt) of a
 /// `thread_local!`.) The initialiser runs at the first touch in a task, on the thread that runs it;
 /// it may use other slots. A value is made on the stack and moved to its place: keep anything
 /// larger than about 16 KiB in a `Box`.
 ///
 /// - By default a task starts fresh.
-/// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs `T:
-///   Clone + Send + Sync`. A slot that the submitter has not touched yet hands nothing down: each
-///   task runs the initialiser for itself. Where that makes an id, say, touch the slot first.
+/// - `#[inherit]`: a task starts with a clone of what its submitter held at `submit`. Needs
+///   `T: Clone + Send + Sync`. A slot that the submitter has not touched yet hands nothing down:
+///   each task runs the initialiser for itself. Where that makes an id, say, touch the slot first.
 /// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch.
 ///   Needs the same.
 ///
