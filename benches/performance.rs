@@ -83,9 +83,9 @@ fn row_for(
 }
 
 /// Returns the bounds between which the median of ever more ratios would lie, in 95 of 100 cases.
-/// They are at the ranks that the sign test gives: how many of the ratios lie above the median is
-/// as many tosses of a coin (Conover, Practical Nonparametric Statistics, 3rd edition, 1999,
-/// section 3.2).
+/// They are at the ranks that the sign test gives: the number of ratios above the median is like
+/// that of heads in as many tosses of a coin (Conover, Practical Nonparametric Statistics, 3rd
+/// edition, 1999, section 3.2).
 fn interval(ratios: &[f64]) -> [f64; 2] {
     let n = ratios.len() as f64;
     // Ranks count from 1.
@@ -232,7 +232,7 @@ fn touch_plain(n: u64) -> u64 {
     PLAIN.get()
 }
 
-/// Takes a nanosecond where there is much of it.
+/// Work that takes a nanosecond where there is much of it.
 fn three_steps(x: u64) -> u64 {
     (0..3).fold(x, |x, _| step(x))
 }

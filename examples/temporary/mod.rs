@@ -1,5 +1,5 @@
-//! A directory for the databases of an example, which is removed when the example ends, even by
-//! Ctrl-C.
+//! A directory for the databases of an example, which is removed when the example ends, even if
+//! Ctrl-C ends it.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

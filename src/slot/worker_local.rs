@@ -123,9 +123,9 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
 ///
 /// The instances end with the worker, before the destructors of its thread-locals; a panic of their
 /// drop is contained, and reported to the pool's [hook](crate::PoolBuilder::panic_hook). A thread
-/// of no pool keeps its own instances in the same way, but nobody is told of panics; code there
-/// that runs in no task keeps the instance that it has used until the thread ends, so tasks lease
-/// another. A suspended future gives its lease back, so each poll may find another instance.
+/// that belongs to no pool keeps its instances in the same way, but nobody is told of panics; code
+/// there that runs in no task keeps the instance that it has used until the thread ends, so tasks
+/// lease another. A suspended future gives its lease back, so each poll may find another instance.
 ///
 /// The next task finds what this one left in an instance, on purpose: use
 /// [`task_local!`](crate::task_local) for everything that it should not find.

@@ -111,7 +111,7 @@ fn router(shared: &Arc<Shared>) -> Router {
 }
 
 /// What goes wrong without the layer: the slots are those of the thread, which serves others while
-/// this request waits, and the request may go on on another thread.
+/// this request waits, and the request may continue on another thread.
 async fn fill_without_isolation(request: Request, next: Next) -> Response {
     task::fill(&request);
     next.run(request).await
