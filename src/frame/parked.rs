@@ -58,8 +58,8 @@ impl ParkedItem {
         unsafe { self.cell.as_ref() }
     }
 
-    /// Returns whether the value is what its cell shows, and not in use: where it is not, a coroutine
-    /// is suspended in there (P1, P4).
+    /// Returns whether the value is what its cell shows and is not in use. Otherwise a coroutine is
+    /// suspended in there (P1, P4).
     ///
     /// # Safety
     ///

@@ -3,9 +3,9 @@
 //! # Invariants
 //!
 //! - **M1 (block).** A value lies in its thread's block, which is freed by [`ThreadEnd`] only:
-//!   after the slots have been torn down, when no code of the engine is running on the thread (or is
-//!   suspended there in a coroutine, as std's `LocalKey::with` asks, too). What
-//!   is used after that gets a block of its own, and so different values.
+//!   after the slots have been torn down, when no code of the engine is running on the thread (nor
+//!   suspended there in a coroutine, which std's `LocalKey::with` must not be either). What is used
+//!   after that gets a block of its own, and so different values.
 //! - **M2 (serial).** No two blocks have the same serial number, at which their epochs begin. So
 //!   what was kept from an earlier block of a thread is of no use in a later one.
 
