@@ -70,7 +70,7 @@ impl ParkedItem {
         unsafe { self.cell() }.is_top(self.header) && unsafe { self.header.as_ref() }.is_unused()
     }
 
-    /// Links the value on this thread. False: the slot's owner is gone.
+    /// Links the value on this thread. Returns `false` if the slot's owner is gone.
     fn move_in(&mut self, thread: &Thread, epoch: u64) -> bool {
         match &mut self.slot {
             SlotHandle::Declared(slot) => self.cell = slot.cell(),

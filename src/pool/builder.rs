@@ -373,12 +373,12 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// Returns a [`BuildError`] if there are no workers or more than a pool can have, if no thread
-    /// can have the stack size or the name, if the queue has no room, if a carrier cannot capture
-    /// or cannot say what nothing is, if a sentinel has to watch where that does not work, if a
-    /// start hook fails where it is [required](PoolBuilder::require_worker_start), or if the system
-    /// refuses a thread. By then, workers that had started have ended. (Inside a task, the wait for
-    /// that takes a thread. If the system refuses that one, too, for some two seconds, they end
-    /// later.)
+    /// can have the stack size or the name, if the queue has no room, if there are more than 256
+    /// carriers or one cannot capture or say what nothing is, if a sentinel has to watch where that
+    /// does not work, if a start hook fails where it is
+    /// [required](PoolBuilder::require_worker_start), or if the system refuses a thread. By then,
+    /// workers that had started have ended. (Inside a task, the wait for that takes a thread. If
+    /// the system refuses that one, too, for some two seconds, they end later.)
     ///
     /// # Examples
     ///

@@ -303,7 +303,8 @@ impl<R> JoinHandle<R> {
         done.filter(|_| is_done)
     }
 
-    /// Has `queue` told of the completion, beside others; or tells it here, if the task is done.
+    /// Has `queue` told of the completion, beside other waiters, or tells it here if the task is
+    /// done.
     pub(crate) fn notify(&self, queue: &Arc<CompletionQueue>, number: usize) {
         let is_forked = || self.core.is_forked();
         let waits = |state: &State| state.register_beside(queue, number, is_forked);
@@ -350,8 +351,8 @@ fn wait(job: &dyn AnyJob, core: &Core) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Polls whether `job` is done, running it here if this thread may. The error says why it cannot be
-/// waited for.
+/// Polls whether `job` is done, running it here if this thread may. The error says why waiting for
+/// it is impossible.
 fn poll(job: &dyn AnyJob, core: &Core, cx: &PollContext<'_>) -> Poll<Result<(), Cause>> {
     let state = job.state();
     // Not as a wait would: a plain thread that polls has other futures to get on with, even in a

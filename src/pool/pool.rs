@@ -121,7 +121,7 @@ impl Drop for Handles {
         let detaches = core.detaches.load(Ordering::Relaxed);
         let waits = !detaches && !current::is_awaited() && !current::belongs_to(core.id);
         if waits {
-            core.note_wait();
+            core.note_wait_for_end();
         }
         core.close();
         if waits {

@@ -149,8 +149,8 @@ impl Data {
         self.unstarted.as_ref()?.lock().pop_front()
     }
 
-    /// Lists a job for the owner. Where there is no room, it forgets those that others have
-    /// claimed, and makes room for as many as are left: so that costs each job a constant.
+    /// Lists a job for the owner. When the list is full, it removes the jobs that others have
+    /// claimed and makes room for as many as are left, so the cost per job is constant.
     fn list(&self, job: Arc<dyn Entry>) {
         let Some(unstarted) = &self.unstarted else { return };
         let mut list = unstarted.lock();

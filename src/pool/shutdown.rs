@@ -64,7 +64,7 @@ impl Pool {
         let core = self.core();
         core.close();
         if !limit.is_zero() {
-            core.note_wait();
+            core.note_wait_for_end();
         }
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
@@ -166,7 +166,7 @@ impl Pool {
     }
 
     fn wait_for_threads(&self) -> Result<(), ShutdownError> {
-        self.core().note_wait();
+        self.core().note_wait_for_end();
         let threads = &self.core().threads;
         if current::in_task() {
             let _joined = threads.join_until(None).map_err(ShutdownErrorKind::NoReaper)?;

@@ -4,7 +4,7 @@
 //! Plain threads and futures wait, in order of arrival; threads that run a task pass over the limit
 //! (they would wait for themselves), and so does what its own thread runs unless somebody else
 //! comes first. A place that becomes free is handed to the first in the line, so none of those who
-//! wait overtakes another. While too many have passed, only one place in so many is handed on. So
+//! wait overtakes another. While there are too many by *n*, one place in *n* + 1 is handed on. So
 //! the queue comes down to its limit, except for tasks that submit their successors for ever, and
 //! even those keep nobody out.
 //!

@@ -41,7 +41,7 @@ impl Core {
 
     /// Notes that this thread is about to wait for the pool's end: says so if it drives
     /// futures, and there is something to wait for.
-    pub(crate) fn note_wait(&self) {
+    pub(crate) fn note_wait_for_end(&self) {
         /// A task whose end was seen may not be finished yet. Whoever is about to wait can afford
         /// to let it finish.
         const YIELDS: u32 = 16;

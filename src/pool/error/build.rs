@@ -178,7 +178,8 @@ impl BuildError {
         matches!(self.0, BuildErrorKind::Carrier(_))
     }
 
-    /// Returns whether the system refused to start a thread. Those that had started have ended.
+    /// Returns whether the system refused to start a thread. Those that had started have ended, or
+    /// are about to: see [`PoolBuilder::build`](crate::PoolBuilder::build).
     ///
     /// # Examples
     ///

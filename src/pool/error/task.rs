@@ -216,7 +216,7 @@ impl TaskError {
     ///
     /// # Panics
     ///
-    /// Panics with the error's own words if the task did not panic.
+    /// Panics with a message that contains the error's text if the task did not panic.
     ///
     /// # Examples
     ///

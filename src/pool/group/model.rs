@@ -96,7 +96,7 @@ fn an_owner_that_works_itself_waits_for_the_helpers_inside() {
         group.end();
         let late = tickets.map(|ticket| ticket.join().unwrap());
         let late = late.iter().filter(|entered| !**entered).count() as u64;
-        // The first to close hears of every ticket that will come too late, at most.
+        // Only the first to close the latch is told how many tickets come too late.
         assert!(left_behind == 0 || left_behind == late);
     });
 }

@@ -105,7 +105,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
             ended => {
                 // Nobody needs it any more (R9).
                 self.context = Context::empty();
-                self.pool.core().drop_contained(context, &self.pull());
+                self.pool.core().drop_contained(context, &self.pull_label());
                 if let Err(failure) = ended {
                     self.fail(Cause::Failed(failure));
                 }
@@ -129,14 +129,14 @@ impl<I: Iterator, F> LazyInput<I, F> {
     }
 
     /// Names a pull.
-    fn pull(&self) -> Unnumbered<'_> {
+    fn pull_label(&self) -> Unnumbered<'_> {
         self.pool.unnumbered("pull of an imap", self.at)
     }
 
     #[cold]
     #[track_caller]
     fn fail(&self, cause: Cause) -> ! {
-        TaskError::new(self.pull().label(), cause).resume()
+        TaskError::new(self.pull_label().label(), cause).resume()
     }
 
     pub(super) fn size_hint(&self, pulled: usize) -> (usize, Option<usize>) {

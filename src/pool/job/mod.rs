@@ -65,7 +65,7 @@ pub(crate) trait Joinable<R>: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct TooDeep;
 
-/// A claimed job, or a task that became none, but for its closure.
+/// A claimed job, or a task that never became a job, without its closure.
 struct Claimed<'j, 'c> {
     label: &'j dyn Labelled,
     end: &'j dyn End,
@@ -196,8 +196,8 @@ fn dropping(task: &mut dyn Call, context: Context) -> impl FnMut() {
 impl dyn AnyJob + '_ {
     /// Runs the job on this thread if it has not been claimed, unless that would be too deep.
     pub(crate) fn run_inline(&self, core: &Core) -> Result<(), TooDeep> {
-        // A closure that is dropped here may wait for the next task in its drop, and so on. Beyond
-        // the depth one is ended, by its claim; what its drop waits for stays in the queue.
+        // A closure that is dropped here may wait for the next task in its drop, and so on. So one
+        // task beyond the depth is still claimed and ended; what its drop waits for is not.
         if !current::may_end() && !self.state().is_claimed() {
             return Err(TooDeep);
         }

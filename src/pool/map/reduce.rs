@@ -15,16 +15,16 @@ use crate::pool::error::Labelled;
 use crate::pool::scheduler::current::{self, Doing};
 use crate::sync::seam::{self, Mutex, MutexGuard};
 
-/// What a reduction has beside its map. Goes with it, as what a map was given does; if that happens
-/// while the thread unwinds, a panic of it is reported.
+/// What a reduction has beside its map: dropped when the reduction is over, like what a map was
+/// given. If that happens while the thread unwinds, a panic of the drop is reported.
 pub(crate) struct Reduction<'p, N, R> {
     core: &'p Core,
     label: &'p dyn Labelled,
     /// Makes the result of no items. `None` once it is being dropped.
     identity: Option<N>,
-    /// What consecutive items have come to, by the position of the first one; with it the position
-    /// after the last one. Neighbours are put together as soon as both are there, so there are
-    /// never more than chunks under way, and one.
+    /// The results of consecutive items, by the position of the first one; with each, the position
+    /// after the last one. Neighbours are put together as soon as both are there, so there is never
+    /// more than one part beyond the number of chunks under way.
     parts: Mutex<BTreeMap<usize, (usize, R)>>,
 }
 
@@ -41,7 +41,7 @@ impl<'p, N, R> Reduction<'p, N, R> {
         }
     }
 
-    /// Takes what all items have come to; `None` if there were none.
+    /// Takes the result of all items; `None` if there were none.
     pub(crate) fn take_result(&self) -> Option<R> {
         self.take_all().into_values().next().map(|(_end, result)| result)
     }
@@ -108,7 +108,7 @@ impl<N, R> Drop for Reduction<'_, N, R> {
 /// `map_reduce`: each helper reduces the items of a chunk in their order, then the chunk with its
 /// neighbours.
 ///
-/// Each framed for itself: the drops of both may panic, also where the map is not let in.
+/// Each is framed by itself: the drops of both may panic, even where the map is not let in.
 pub(crate) struct Reducing<'p, F, G, N, R> {
     pub(crate) f: Framed<F>,
     pub(crate) reduce: Framed<G>,

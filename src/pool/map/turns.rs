@@ -42,7 +42,7 @@ const LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 /// not to wait.
 const AWAKE: Duration = Duration::from_micros(20);
 
-/// How often a helper looks whether it is still to stay, if nobody wakes it.
+/// The shortest pause between two looks of a parked helper whether it is still to stay.
 const LOOKS_AGAIN: Duration = Duration::from_millis(10);
 
 /// For how long a helper that has nothing to do stays.

@@ -1,4 +1,15 @@
 //! What the pool knows about the current thread: whose worker it is, and whose tasks it runs.
+//!
+//! Whether it waits as a task does, passes a full queue, and may itself be waited for by a pool:
+//!
+//! | what the thread does | [`in_task`] | [`is_let_through`] | [`is_awaited`] |
+//! |---|---|---|---|
+//! | runs a task of any pool, or a drop that a pool waits for | yes | yes | yes |
+//! | serves as a worker, or calls a worker's hook | yes | yes | yes |
+//! | ends as a worker with its pool, until its slots have ended | yes | yes | no |
+//! | ends as a worker in any other case | no | yes | no |
+//! | owns a map, as a plain thread | no | no | yes |
+//! | none of these | no | no | no |
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::marker::PhantomData;

@@ -11,8 +11,9 @@
 //!
 //! In the first three the thread is *bound* to its slot: nobody else serves there, so it runs what
 //! it waits for and what is directed to it, whatever it does. That holds for the panic hook, too,
-//! which is called for failures in each of them. In the last it is a plain thread, except that no
-//! queue is full for it: whoever would make room may wait for the end of its pool.
+//! which is called for failures in each of them. In the last it no longer serves; whether it
+//! waits as a task or as a plain thread is said below. No queue is full for it: whoever would make
+//! room may wait for the end of its pool.
 //!
 //! A worker stops for one of two reasons. *The pool is quiescent*: it is closed and nothing that
 //! was admitted is left, so nothing can come any more, and what the hook and the destructors submit
