@@ -23,6 +23,46 @@
 /// ```
 pub(crate) struct SlotsAreSend;
 
+/// A value leaves a slot as the type with which it went in (L1), so a slot of one type is none of
+/// another, not even of a subtype's.
+///
+/// ```compile_fail,E0308
+/// cleanslate::task_local! { static SLOT: fn(&str) = |_| (); }
+/// fn slot() -> &'static cleanslate::TaskLocal<fn(&'static str)> { &SLOT }
+/// ```
+///
+/// ```
+/// cleanslate::task_local! { static SLOT: fn(&str) = |_| (); }
+/// fn slot() -> &'static cleanslate::TaskLocal<fn(&str)> { &SLOT }
+/// assert!(!slot().is_set());
+/// ```
+///
+/// ```compile_fail,E0308
+/// fn owned(slot: &cleanslate::OwnedLocal<fn(&str)>) -> &cleanslate::OwnedLocal<fn(&'static str)> {
+///     slot
+/// }
+/// ```
+///
+/// ```
+/// fn owned(slot: &cleanslate::OwnedLocal<fn(&str)>) -> &cleanslate::OwnedLocal<fn(&str)> {
+///     slot
+/// }
+/// let slot = cleanslate::OwnedLocal::<fn(&str)>::new(|| |_| ());
+/// assert!(!owned(&slot).is_set());
+/// ```
+///
+/// ```compile_fail,E0308
+/// cleanslate::worker_local! { static WORKER: fn(&str) = |_| (); }
+/// fn worker() -> &'static cleanslate::WorkerLocal<fn(&'static str)> { &WORKER }
+/// ```
+///
+/// ```
+/// cleanslate::worker_local! { static WORKER: fn(&str) = |_| (); }
+/// fn worker() -> &'static cleanslate::WorkerLocal<fn(&str)> { &WORKER }
+/// worker().with(|_| ());
+/// ```
+pub(crate) struct KeysAreInvariant;
+
 /// The owner drops the instances of all threads, so they are `Send`. Those of a declared
 /// worker-local end on their own thread, so they need not be.
 ///
