@@ -128,7 +128,7 @@ impl Rules {
 }
 
 /// Returns whether a file with these names has a C library in it. (Before 2.34, glibc's own file
-/// names none of its thread-locals itself.)
+/// has no name that is like [`LIBC`].)
 pub(super) fn has_libc<'n>(file: &str, mut names: impl Iterator<Item = &'n Name>) -> bool {
     file.starts_with("libc.so") || names.any(|name| is_any_of(&[LIBC], name))
 }

@@ -140,7 +140,7 @@ pub(crate) fn ready_for_next(
 }
 
 /// Makes something that outlives the current task, as if for nobody: in an empty context, where
-/// each carrier that is attached here shows what it calls nothing.
+/// installed carriers and those that are attached here attach what they call nothing.
 pub(crate) fn make_for_nobody<T>(init: impl FnOnce() -> T) -> Result<T, Failure> {
     let mut init = Some(init);
     let mut made = None;

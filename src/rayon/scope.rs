@@ -10,7 +10,7 @@ use crate::panic::catch;
 /// [`rayon::scope`] with clean slots.
 ///
 /// The closure is a task itself, since rayon may run it on another thread; each spawned closure is
-/// another one, and inherits what its spawner hands down at that moment.
+/// another one, and inherits what its spawner hands down when it spawns it.
 ///
 /// # Panics
 ///

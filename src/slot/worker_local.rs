@@ -116,9 +116,9 @@ impl<T: 'static> ValueSource<Lease<T>> for &'static WorkerDeclaration<T> {
 ///
 /// It is for state that is *meant* to stay with the worker: a connection, a buffer, a random
 /// generator. An instance is made at the first use on a worker, as if for nobody (in an empty
-/// context, where each carrier that is attached shows what it calls nothing), and tasks lease it
-/// one after the other: a task takes it at its first use and gives it back at its end. A task that
-/// runs on top of another one that has the instance leases a second one; at most two wait on a
+/// context, where installed and attached carriers attach what they call nothing), and tasks lease
+/// it one after the other: a task takes it at its first use and gives it back at its end. A task
+/// that runs on top of another one that has the instance leases a second one; at most two wait on a
 /// worker, and further ones end with their lease.
 ///
 /// The instances end with the worker, before the destructors of its thread-locals; a panic of their

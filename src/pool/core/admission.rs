@@ -1,6 +1,6 @@
 //! How work comes in: who may still bring some, and how it is put where workers find it.
 //!
-//! One word counts what was admitted and holds the flags that end it. Invariants:
+//! One word counts what was admitted, and holds the flags that end the admission. Invariants:
 //!
 //! 1. The flags are only ever set. They share the word with the count, so that each submission
 //!    comes either before the closing or after it, in the one order of changes to the word.

@@ -9,8 +9,8 @@ use crate::pool::error::Labelled;
 pub(crate) struct Pull<'p> {
     pub(super) core: &'p Core,
     pub(super) label: &'p dyn Labelled,
-    /// The context of each call, if it is a task of its own. Otherwise it runs in the helper's
-    /// frame.
+    /// The context of each call, if it is made apart from the helper's tasks. `None`: it is one of
+    /// them.
     pub(super) apart: Option<&'p Context>,
     pub(super) is_over: &'p dyn Fn() -> bool,
     /// How many items to pull between two looks whether the map is over.
