@@ -365,8 +365,9 @@ impl RawCell {
         self.show(unsafe { header.as_ref() }.below());
     }
 
-    /// Takes a scope's box away. Returns `false` if it is no longer there, since its task ended
-    /// before the scope, and it was leaked then. The caller borrows the owner (C4).
+    /// Takes a scope's box away. Returns `false` if it is no longer there, since its task ended, or
+    /// a poll of its task returned, before the scope ended: it was leaked then. The caller borrows
+    /// the owner (C4).
     #[inline]
     pub(crate) fn unlink_scoped(&self, header: NonNull<Header>) -> bool {
         if self.is_top(header) {

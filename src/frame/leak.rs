@@ -10,11 +10,11 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 /// A slot whose `Drop` reads or sets it again at every round would keep a worker busy for ever, so
 /// the value of the last round is leaked and the task fails with an error that names the slot. Also
 /// leaked are a value that is in use when its task ends (the process exits from within `with`, or a
-/// stackful coroutine was suspended there); a closure that a pool has not let in, if 64 drops of
-/// such closures lie below (each has submitted the next one); a closure that a scope has to end
-/// where even its drop would [lie too deep](crate::TaskError::is_too_deep); and a panic's payload,
-/// if it is the eighth in a row each of whose drops has panicked with the next. The number is `0`
-/// in a healthy program.
+/// stackful coroutine was suspended there), or when a poll of its future returns (such a coroutine,
+/// too); a closure that a pool has not let in, if 64 drops of such closures lie below (each has
+/// submitted the next one); a closure that a scope has to end where even its drop would
+/// [lie too deep](crate::TaskError::is_too_deep); and a panic's payload, if it is the eighth in a
+/// row each of whose drops has panicked with the next. The number is `0` in a healthy program.
 ///
 /// # Examples
 ///

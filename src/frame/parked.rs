@@ -2,18 +2,18 @@
 //!
 //! # Invariants
 //!
-//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not in use: one
-//!   that is when a poll returns, by a coroutine that is suspended in there, is leaked. During a
-//!   poll it belongs to its cell, and `home` is `LINKED`: if the process exits from within the poll
-//!   and the future is dropped then, it lets its boxes be.
+//! - **P1 (owned).** Between two polls a box belongs to its `Parked` (V4) and is not in use: a box
+//!   that is in use when a poll returns, by a coroutine that is suspended there, is leaked. During
+//!   a poll it belongs to its cell, and `home` is `LINKED`: if the process exits from within the
+//!   poll and the future is dropped then, it lets its boxes be.
 //! - **P2 (type).** A box goes back into the cell of the slot that it came from, so its type fits.
 //! - **P3 (order).** Boxes are kept, and put back, in the order of first touch, the oldest first.
 //! - **P4 (linked).** During a poll the items are the undo list of their values, which have no
 //!   entry on the trail. All are linked before user code runs in the frame, so each is its cell's
 //!   top again when the poll returns, unless the owner of its slot took it away (C4), or a scope
-//!   lies on it in which a coroutine is suspended: then the scope's is leaked. A poll that
-//!   completes or unwinds hands them over to the trail. Where the thread's slots have ended none is
-//!   linked: they stay with the `Parked`, `home` is not `LINKED`, and nothing is touched.
+//!   lies on it in which a coroutine is suspended: then the scope's box is leaked. A poll that
+//!   completes or unwinds hands the items over to the trail. Where the thread's slots have ended,
+//!   none is linked: they stay with the `Parked`, `home` is not `LINKED`, and nothing is touched.
 //! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that
 //!   thread's and admitted, and stay in place: those of declared slots are permanent, the others
 //!   are kept by the items themselves. In any other case they are looked up first.
@@ -344,7 +344,7 @@ impl Parked {
     /// Takes all of them out of their cells, unless one is not at rest.
     #[inline]
     fn unlink_all(&mut self, thread: &Thread) -> bool {
-        // SAFETY: P5, as the callers have seen.
+        // SAFETY: P5, and no owner is gone (P4), as the callers have seen.
         if !self.items.iter().all(|item| unsafe { item.is_at_rest() }) {
             return false;
         }

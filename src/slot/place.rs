@@ -444,7 +444,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
     }
 
     /// Shows what was there before a box was [shown](Self::show). Returns `false` if the box's task
-    /// has ended before, in which case it was leaked then.
+    /// has ended before, or a poll of it has returned: the box was leaked then.
     pub(super) fn take_away(self, header: NonNull<Header>) -> bool {
         let is_there = self.cell.raw.unlink_scoped(header);
         if is_there {

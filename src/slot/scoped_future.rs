@@ -6,8 +6,9 @@
 //!   through `Pin`, never moved, and dropped in place. `ScopedFuture` is `Unpin` only if `F` is.
 //! - **Q2 (owned).** Between two polls the box belongs to the `ScopedFuture` (V4) and is not
 //!   borrowed. During one it belongs to the cell, and `is_shown` says so: if the process exits from
-//!   within the poll, the box is let be, whether the future is dropped then or polled once more. So
-//!   is one that is still in use when the poll returns, by a coroutine that is suspended there.
+//!   within the poll, the box is let be, whether the future is dropped then or polled once more. A
+//!   box that is still in use when the poll returns, by a coroutine that is suspended there, is let
+//!   be as well.
 
 #![expect(
     unsafe_code,
@@ -84,7 +85,7 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         Self { future: Some(future), declaration, header: Held(header), is_shown: false }
     }
 
-    /// Takes the value out: the one that the slot holds between two polls, or after the last one.
+    /// Takes the value out of the future, between two polls or after the last one.
     ///
     /// If the future runs on after that, it finds the slot as after
     /// [`take`](crate::TaskLocal::take).
@@ -115,7 +116,7 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         if this.is_shown || admit(thread::current(), &place.cell.raw).is_err() {
             return None;
         }
-        // Before it is: to show it may drop the task's last capture, which is user code.
+        // Set before it is shown: that may drop the task's last capture, which is user code.
         this.is_shown = true;
         place.show(this.header.0);
         // SAFETY: Q1.

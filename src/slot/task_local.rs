@@ -186,7 +186,9 @@ impl<T: Send + 'static> TaskLocal<T> {
     ///
     /// # Panics
     ///
-    /// Polling panics if the future does, or if the thread is ending.
+    /// Polling panics if the future does, if the thread is ending, or if the value was lost, for
+    /// example because a stackful coroutine that had borrowed it was suspended when an earlier poll
+    /// returned.
     ///
     /// # Examples
     ///
