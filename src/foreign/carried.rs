@@ -2,7 +2,7 @@
 //!
 //! Attaching recurses: carrier *n* keeps what it attached on the Rust stack while the rest runs
 //! inside. So the order is right by construction (carriers are detached in reverse, and if one
-//! fails those before it are detached), and nothing is allocated per task.
+//! fails, those before it are detached), and nothing is allocated per task.
 //!
 //! There are two ways: around one task, and around several. For several, a linked list on the stack
 //! is used to find what is attached between two of them. One task does not pay for that list.

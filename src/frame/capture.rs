@@ -117,7 +117,8 @@ pub(crate) fn capture() -> Result<Option<Arc<Snapshot>>, Borrowed> {
 fn rebuild(thread: &Thread, inherited: &[Item]) -> Result<(Option<Arc<Snapshot>>, bool), Borrowed> {
     let derived = || inherited.iter().map(|item| item.slot).filter(|slot| slot.derives());
     derived().for_each(Inheritance::materialise);
-    // If not, this runs in the code that makes one: the capture then has what that is made of.
+    // If a value is not made, this runs in the code that makes it: the capture then has what it is
+    // made of.
     let are_all_made = derived().all(Inheritance::is_touched);
     let changes = thread.changes.get();
     let mut items = Items::default();

@@ -416,7 +416,7 @@ impl Pool {
     }
 }
 
-/// What something is called in errors that is not a task, but runs the user's code or owns what is
+/// The name, in errors, of something that is not a task, but runs the user's code or owns what is
 /// the user's.
 pub(crate) struct Unnumbered<'p> {
     pool: &'p Pool,

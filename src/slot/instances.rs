@@ -28,7 +28,7 @@ struct Leases<T> {
     /// How many are leased. The last to come back is the worker's own, which the outermost task
     /// had; it is also the first to be leased again.
     leased: usize,
-    /// The frame depth of the initialiser that is running, of several the innermost.
+    /// The frame depth of the initialiser that is running; if there are several, of the innermost.
     making_at: Option<u32>,
 }
 

@@ -39,8 +39,8 @@ impl HelperLatch {
         self.word.fetch_add(INSIDE, Ordering::Relaxed);
     }
 
-    /// Lets a ticket in that has come off the queue, unless the latch is closed; returns whether it
-    /// did, and [`leave`](Self::leave) is owed.
+    /// Lets a ticket in that has come off the queue, unless the latch is closed. Returns whether it
+    /// did: then [`leave`](Self::leave) is owed.
     #[must_use]
     pub(crate) fn enter(&self) -> bool {
         // Relaxed: what a helper reads was written before its ticket was put on the queue, which

@@ -80,7 +80,7 @@ impl Shift for ToTheEnd {}
 pub(crate) enum Help {
     /// There is nothing left to start: the latch can be closed.
     Exhausted,
-    /// There is something left to start, or may still come, and others see to it.
+    /// Something is left to start, or may still come, and others see to it.
     GoOn,
     /// There is something left to start, but not on this thread: the ticket goes back to the queue.
     Elsewhere,

@@ -102,7 +102,7 @@ impl<'c> Claimed<'_, 'c> {
         };
         tally.add(|c| &c.running, 1);
         *self.activity = Some(Activity::begin(core, tally, Doing::TASK));
-        // After the mark, since whom it wakes is user code.
+        // After the mark, since what it wakes may be user code.
         core.give_place_back();
         let ended = core.watched(self.label, None, || core.isolation.call(&self.context, task));
         if ended.is_err() && !task.is_over() {

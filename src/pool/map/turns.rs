@@ -42,7 +42,8 @@ const LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 /// not to wait.
 const AWAKE: Duration = Duration::from_micros(20);
 
-/// The shortest pause between two looks of a parked helper whether it is still to stay.
+/// The shortest pause after which a parked helper that nobody wakes looks again whether it is still
+/// to stay.
 const LOOKS_AGAIN: Duration = Duration::from_millis(10);
 
 /// For how long a helper that has nothing to do stays.

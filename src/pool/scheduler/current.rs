@@ -197,7 +197,7 @@ pub(crate) fn is_awaited() -> bool {
     is_working(here) || here.innermost != 0
 }
 
-/// Returns whether the task that this thread runs runs on top of no other, and of no drop.
+/// Returns whether this thread's innermost task lies on top of no other, and of no drop.
 #[cfg(feature = "sentinel")]
 pub(crate) fn is_outermost() -> bool {
     let here = HERE.get();
