@@ -273,9 +273,11 @@ impl<R> JoinHandle<R> {
         }
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
-        Self::first_of(handles, |core, look| {
+        let told = Self::first_of(handles, |core, look| {
             wait::wait_until_deadline(look, deadline, || core.is_forked())
-        })
+        });
+        // A task is done before it tells so.
+        told.or_else(|| handles.iter().position(Self::is_finished))
     }
 
     /// Returns the index of the first handle that reports that it is done, unless `wait` gives up.

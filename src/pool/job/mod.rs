@@ -47,6 +47,8 @@ pub(crate) struct Job<F, R, E> {
 /// A job without its types.
 pub(crate) trait AnyJob: Labelled + Send {
     fn state(&self) -> &State;
+    /// Returns itself: such a coercion came with Rust 1.86.
+    fn labelled(&self) -> &dyn Labelled;
     /// Claims the job, unless somebody has, and brings it to its end; returns whether it did.
     fn claim(&self, core: &Core, how: How<'_>) -> bool;
     /// Drops the outcome that nobody will ask for.
@@ -231,7 +233,7 @@ impl dyn AnyJob + '_ {
 
     /// Tells whoever waits that the job is done.
     fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
-        tell(&waiter, core, self);
+        tell(&waiter, core, self.labelled());
         self.drop_waiter(core, Some(waiter));
     }
 
@@ -241,7 +243,7 @@ impl dyn AnyJob + '_ {
         let Some(waiter) = waiter else { return };
         // It may hold a waker, which is user code.
         if !matches!(*waiter, Waiter::Thread(_)) {
-            core.drop_contained(waiter, self);
+            core.drop_contained(waiter, self.labelled());
         }
     }
 }
@@ -328,6 +330,10 @@ where
 {
     fn state(&self) -> &State {
         &self.cell.state
+    }
+
+    fn labelled(&self) -> &dyn Labelled {
+        self
     }
 
     fn claim(&self, core: &Core, how: How<'_>) -> bool {
