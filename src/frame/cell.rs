@@ -349,6 +349,16 @@ impl RawCell {
         }
     }
 
+    /// Returns whether it shows the value of the task with this epoch, and nobody uses that: no
+    /// scope lies on it, and nobody borrows it.
+    pub(super) fn is_at_rest(&self, epoch: u64) -> bool {
+        self.shown(epoch).is_some_and(|header| {
+            // SAFETY: the top box belongs to this cell (V4).
+            let head = unsafe { header.as_ref() };
+            !head.is_scoped.get() && head.is_unused()
+        })
+    }
+
     /// Returns whether this is the top box.
     #[inline]
     pub(super) fn is_top(&self, header: NonNull<Header>) -> bool {

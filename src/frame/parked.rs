@@ -27,7 +27,7 @@ use std::sync::Arc;
 use super::cell::{OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
-use super::task::{EXTRA, Open, end_task, give_up_capture, undo};
+use super::task::{EXTRA, Open, end_task, forget_capture, give_up_capture, undo};
 use super::thread::{self, DIVERGED, INDIRECT, NOBODY, Thread, seldom};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
@@ -278,10 +278,14 @@ impl Parked {
         }
         let added = end_leases(thread, &mut self.failed);
         let epoch = thread.epoch.get();
+        // Whether the task's last capture has what is left behind (R8).
+        let mut is_stale = false;
         self.locked(|parked| {
             parked.items.retain(|item| {
                 // SAFETY: P5.
-                let unlinked = unsafe { item.cell() }.unlink_locked(epoch);
+                let cell = unsafe { item.cell() };
+                is_stale |= cell.is_inheritable() && !cell.is_at_rest(epoch);
+                let unlinked = cell.unlink_locked(epoch);
                 debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
                 // SAFETY: just taken out of the cell.
                 unlinked.is_some_and(|header| unsafe { header.as_ref() }.is_unused_or_leaks())
@@ -290,6 +294,7 @@ impl Parked {
         for TrailEntry { cell: place, epoch, .. } in added {
             // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
             let cell = unsafe { place.as_ref() };
+            is_stale |= cell.is_inheritable() && !cell.is_at_rest(epoch);
             // SAFETY: as above.
             let is_ours =
                 |header: &NonNull<Header>| unsafe { header.as_ref() }.is_unused_or_leaks();
@@ -299,6 +304,9 @@ impl Parked {
             cell.remove_entry();
         }
         self.settle(thread);
+        if is_stale {
+            forget_capture(thread);
+        }
         if self.diverges {
             self.capture = thread.take_capture();
             self.home |= if self.capture.is_some() { SEVERAL } else { 0 };

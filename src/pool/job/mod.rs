@@ -231,19 +231,10 @@ impl dyn AnyJob + '_ {
         TaskError::new(self.label(), cause)
     }
 
-    /// Tells whoever waits that the job is done.
-    fn wake(&self, core: &Core, waiter: Arc<Waiter>) {
-        tell(&waiter, core, self.labelled());
-        self.drop_waiter(core, Some(waiter));
-    }
-
     /// Drops user code that came in through the handle, contained.
-    #[inline]
     pub(crate) fn drop_waiter(&self, core: &Core, waiter: Option<Arc<Waiter>>) {
-        let Some(waiter) = waiter else { return };
-        // It may hold a waker, which is user code.
-        if !matches!(*waiter, Waiter::Thread(_)) {
-            core.drop_contained(waiter, self.labelled());
+        if let Some(waiter) = waiter {
+            drop_waiter(core, waiter, self.labelled());
         }
     }
 }
@@ -267,6 +258,19 @@ where
     match ended {
         Ok(()) => Ok(task.into_result()),
         Err(cause) => Err(TaskError::new(label.clone(), cause)),
+    }
+}
+
+/// Tells whoever waits that the job is done.
+fn wake(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
+    tell(&waiter, core, label);
+    drop_waiter(core, waiter, label);
+}
+
+fn drop_waiter(core: &Core, waiter: Arc<Waiter>, label: &dyn Labelled) {
+    // It may hold a waker, which is user code.
+    if !matches!(*waiter, Waiter::Thread(_)) {
+        core.drop_contained(waiter, label);
     }
 }
 
@@ -361,7 +365,7 @@ where
             };
             match completion {
                 Completion::Attached(None) => {}
-                Completion::Attached(Some(waiter)) => (self as &dyn AnyJob).wake(core, waiter),
+                Completion::Attached(Some(waiter)) => wake(core, waiter, self),
                 Completion::Detached => self.discard(core),
             }
         }
