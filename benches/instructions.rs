@@ -69,7 +69,7 @@ fn frame_in_a_frame(context: Context) {
     context.run(|| frames(&context));
 }
 
-#[library_benchmark(config = limit(5_240))]
+#[library_benchmark(config = limit(5_440))]
 #[bench::it(context())]
 fn frame_with_a_u64(context: Context) {
     for n in 0..ROUNDS {
@@ -146,7 +146,7 @@ impl Future for Countdown {
     }
 }
 
-#[library_benchmark(config = limit(14_620))]
+#[library_benchmark(config = limit(14_210))]
 #[bench::it(context())]
 fn poll_with_one_slot(_warm: Context) {
     let mut future = pin!(Countdown(ROUNDS).isolated());

@@ -11,7 +11,8 @@
 //!   cell shows nothing, and the top box, unless the epoch is `NEVER`, is stale: without a value
 //!   that needs a drop.
 //! - **C3 (chain).** The top box, the one below, and so on are of this cell's type, the youngest
-//!   first. All have values of open tasks, but for a stale one, which is the lowest.
+//!   first. All have values of open tasks, except a stale one, which is the lowest, and those of
+//!   scopes whose task is over, since a coroutine is suspended there.
 //! - **C4 (lock).** A cell of an owned slot may be emptied by another thread, which drops the
 //!   owner. All cells of one thread's owned slots share a lock. It is held by all who link, unlink
 //!   or recycle without borrowing the owner; `ended` changes under it, and nothing is linked after
@@ -301,8 +302,8 @@ impl RawCell {
     pub(crate) fn reuse(&self, epoch: u64) -> Option<NonNull<Header>> {
         let header = self.stale()?;
         // SAFETY: the top box belongs to this cell (V4).
-        let is_idle = unsafe { header.as_ref() }.is_idle();
-        is_idle.then(|| {
+        let head = unsafe { header.as_ref() };
+        (head.is_idle() && !head.is_scoped.get()).then(|| {
             self.epoch.set(epoch);
             header
         })
@@ -357,6 +358,14 @@ impl RawCell {
             let head = unsafe { header.as_ref() };
             !head.is_scoped.get() && head.is_unused()
         })
+    }
+
+    /// Returns whether the top box is a scope's, which only that scope takes out. If the innermost
+    /// task has not touched the slot, a coroutine is suspended in there whose task has ended.
+    #[inline]
+    pub(super) fn is_scoped(&self) -> bool {
+        // SAFETY: the top box belongs to this cell (V4).
+        self.stale().is_some_and(|header| unsafe { header.as_ref() }.is_scoped.get())
     }
 
     /// Returns whether this is the top box.

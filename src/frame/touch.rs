@@ -20,7 +20,7 @@ pub(crate) fn touch<T>(thread: &Thread, cell: &RawCell) -> Result<NonNull<Header
     admit(thread, cell)?;
     let epoch = thread.own_epoch();
     debug_assert!(cell.shown(epoch).is_none(), "touched already");
-    if is_direct::<T>(thread) && cell.epoch() != ROOT {
+    if is_direct::<T>(thread) && cell.epoch() != ROOT && !cell.is_scoped() {
         return Ok(cell.place::<T>(epoch));
     }
     let header = cell.vacant::<T>();

@@ -150,6 +150,65 @@ fn a_future_whose_scope_is_open_when_the_task_ends_gives_nothing_back() {
     assert_eq!(task(|| TEXT.get()), "");
 }
 
+// Broke: the next task used the scope's box for its own value, which went with the scope.
+#[test]
+fn a_plain_value_of_a_scope_that_outlives_its_task_is_left_alone() {
+    for is_borrowed in [false, true] {
+        NUMBER.set(1);
+        let (scoped, borrow) = task(|| {
+            let scoped = bind(&NUMBER, 5);
+            (scoped, is_borrowed.then(|| borrowed(&NUMBER)))
+        });
+        for touch in [|| NUMBER.set(7), || NUMBER.with_mut(|number| *number += 7)] {
+            task(|| {
+                touch();
+                assert_eq!(NUMBER.get(), 7);
+            });
+        }
+        drop(borrow);
+        task(|| {
+            NUMBER.set(7);
+            assert!(unbind(&NUMBER, scoped));
+            assert_eq!(NUMBER.get(), 7);
+        });
+        assert_eq!(NUMBER.get(), 1, "the thread's own");
+    }
+}
+
+// Broke: what it had captured of such a value was what its later tasks inherited.
+#[test]
+fn what_stays_behind_when_a_poll_returns_is_not_inherited() {
+    task_local! {
+        #[inherit]
+        static ONE: String = String::new();
+        #[inherit]
+        static OTHER: String = String::new();
+    }
+    let leaves: [fn(); 2] = [
+        || SUSPENDED.with_borrow_mut(|suspended| suspended.push(borrowed(&ONE))),
+        || _ = bind(&ONE, "the scope's".to_owned()),
+    ];
+    for leave in leaves {
+        let mut future = Box::pin(
+            async move {
+                ONE.set("the future's".to_owned());
+                OTHER.set("so that it keeps its capture".to_owned());
+                yield_now().await;
+                leave();
+                drop(Context::capture());
+                yield_now().await;
+                assert_eq!(Context::capture().run(|| ONE.get()), ONE.get());
+                pending::<()>().await
+            }
+            .isolated(),
+        );
+        for _ in 0..3 {
+            poll(future.as_mut());
+        }
+    }
+    drop(SUSPENDED.take());
+}
+
 #[test]
 fn scopes_may_end_in_any_order() {
     task(|| {
