@@ -140,8 +140,8 @@ pub struct Isolated<F: Future> {
     made: Option<&'static Location<'static>>,
 }
 
-// A poll that panics ends the future, or was over when a carrier failed: nobody finds it in the
-// middle of a change.
+// A poll that panics ends the future, except for a carrier that fails before or after it. So nobody
+// finds the future in the middle of a change.
 impl<F: Future> UnwindSafe for Isolated<F> {}
 impl<F: Future> RefUnwindSafe for Isolated<F> {}
 

@@ -60,7 +60,7 @@ fn what_has_arrived_is_answered_after_the_stop() {
         begin.send(()).unwrap();
         busy.wait();
     });
-    // Before, it would count among those that wait below.
+    // Until it has begun, it would count among those that wait below.
     begun.recv().unwrap();
     thread::scope(|s| {
         let serving = s.spawn(|| example::serve(&server, &pool, &stop, &log));

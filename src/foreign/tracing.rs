@@ -137,7 +137,8 @@ fn is_process_wide(dispatch: &Dispatch) -> bool {
 
 /// Calls `f` with this thread's default dispatcher, and whether that is the process's.
 ///
-/// One that does nothing prints as the global one does, and is a scoped one unless there is none.
+/// A dispatcher that does nothing prints as the process's does, but counts as scoped, unless no
+/// thread has a scoped one.
 fn with_default<R>(mut f: impl FnMut(&Dispatch, bool) -> R) -> R {
     dispatcher::get_default(|dispatch| {
         // A nested call gets the process's or, if any thread has a scoped one, one that does

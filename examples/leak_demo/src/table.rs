@@ -116,8 +116,8 @@ impl<W: Write> Text<W> {
         table
     }
 
-    /// What the columns mean, with what happened on the first executor that leaked in every way it
-    /// can.
+    /// What the columns mean, with the figures of the first executor that leaked in every way that
+    /// it can.
     fn words(&mut self, done: &[Done]) -> io::Result<()> {
         // Of equal ones the last, which is the first row, since the order is reversed.
         let worst = done.iter().rev().max_by_key(|done| done.tally.words.count());
