@@ -288,7 +288,7 @@ impl Parked {
                 let unlinked = cell.unlink_locked(epoch);
                 debug_assert!(unlinked.is_none_or(|header| header == item.header), "P4");
                 // SAFETY: just taken out of the cell.
-                unlinked.is_some_and(|header| unsafe { header.as_ref() }.is_unused_or_leaks())
+                unlinked.is_some_and(|header| !unsafe { header.as_ref() }.leak_if_used())
             });
         });
         for TrailEntry { cell: place, epoch, .. } in added {
@@ -296,8 +296,7 @@ impl Parked {
             let cell = unsafe { place.as_ref() };
             is_stale |= cell.is_inheritable() && !cell.is_at_rest(epoch);
             // SAFETY: as above.
-            let is_ours =
-                |header: &NonNull<Header>| unsafe { header.as_ref() }.is_unused_or_leaks();
+            let is_ours = |header: &NonNull<Header>| !unsafe { header.as_ref() }.leak_if_used();
             if let Some(header) = cell.unlink(epoch).filter(is_ours) {
                 self.items.push(ParkedItem { cell: place, header, slot: cell.handle() });
             }

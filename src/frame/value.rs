@@ -39,9 +39,8 @@ const SHARED_MAX: u32 = 0x0fff_ffff;
 const EXCLUSIVE: u32 = 0x1000_0000;
 /// Touched in this task, but without a value: taken, or its initialiser panicked.
 const EMPTY: u32 = 0x2000_0000;
-/// Touched in this task, but the value that the task inherits is not made: making it has panicked.
-/// It counts as untouched, or whoever catches that panic would find the declared default in its
-/// place.
+/// Touched in this task, but making the value that it inherits has panicked. It counts as
+/// untouched, or whoever catches that panic would find the declared default.
 const UNMADE: u32 = 0x4000_0000;
 /// Added to one of these two while the value is being made.
 const INIT: u32 = 0x8000_0000;
@@ -210,14 +209,12 @@ impl Header {
         self.word.get() & IN_USE == 0
     }
 
-    /// Returns whether nobody uses the box. One that is in use counts as leaked: its owner lets it
-    /// be from then on.
-    pub(crate) fn is_unused_or_leaks(&self) -> bool {
-        let is_unused = self.is_unused();
-        if !is_unused {
+    /// Returns whether somebody uses the box. If so it counts as leaked, and its owner lets it be.
+    pub(crate) fn leak_if_used(&self) -> bool {
+        if !self.is_unused() {
             count_leak();
         }
-        is_unused
+        !self.is_unused()
     }
 
     /// Forgets the value of a box that nobody uses, if there is one. It needs no drop.
@@ -240,9 +237,8 @@ impl Header {
     }
 }
 
-/// Empties a box whose task is over: drops the value, if there is one. Returns how the drop went if
-/// the box is empty now. Returns `None` if the box is in use; it was leaked and counted then, and
-/// must not be touched.
+/// Empties a box whose task is over: drops the value, if there is one, and returns how that went.
+/// Returns `None` if the box is in use: it was leaked and counted, and must not be touched.
 ///
 /// # Safety
 ///
@@ -306,9 +302,8 @@ pub(crate) unsafe fn end(header: NonNull<Header>) -> Result<(), Payload> {
     dropped
 }
 
-/// Frees a box that a thread leaves behind after all of its tasks have ended. If there still is a
-/// value, it needs no drop, or is in the middle of a poll from within which the process exits; the
-/// latter is leaked.
+/// Frees a box that a thread leaves behind after all of its tasks have ended. A value that is still
+/// there needs no drop, or is in a poll from within which the process exits: that one is leaked.
 ///
 /// # Safety
 ///

@@ -125,8 +125,8 @@ impl<T: Send + 'static, F> ScopedFuture<T, F> {
         // If its task has ended meanwhile the box is not ours any more, nor if a coroutine is
         // suspended where it borrows the value.
         // SAFETY: taken back, so it is alive.
-        let is_unused = |header: NonNull<Header>| unsafe { header.as_ref() }.is_unused_or_leaks();
-        this.is_shown = !(place.take_away(this.header.0) && is_unused(this.header.0));
+        let is_used = |header: NonNull<Header>| unsafe { header.as_ref() }.leak_if_used();
+        this.is_shown = !place.take_away(this.header.0) || is_used(this.header.0);
         match called {
             Ok(result) => Some(result),
             Err(payload) => payload.resume(),
