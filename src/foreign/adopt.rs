@@ -172,8 +172,8 @@ mod sealed {
     #[expect(unnameable_types, reason = "seals `Adoptable`")]
     pub trait Exchange {
         type Value: 'static;
-        /// Hands the value back with the error.
-        fn exchange(&self, value: Self::Value) -> Result<Self::Value, (Self::Value, BoxError)>;
+        /// Hands the value back if the cell is borrowed.
+        fn exchange(&self, value: Self::Value) -> Result<Self::Value, Self::Value>;
         /// Calls `look`, which must not unwind, with the value. If the value has to be taken out
         /// for that, a `stand_in` takes its place, and what is there afterwards is returned.
         fn look(
@@ -186,7 +186,7 @@ mod sealed {
     impl<T: 'static> Exchange for Cell<T> {
         type Value = T;
 
-        fn exchange(&self, value: T) -> Result<T, (T, BoxError)> {
+        fn exchange(&self, value: T) -> Result<T, T> {
             Ok(self.replace(value))
         }
 
@@ -204,10 +204,10 @@ mod sealed {
     impl<T: 'static> Exchange for RefCell<T> {
         type Value = T;
 
-        fn exchange(&self, value: T) -> Result<T, (T, BoxError)> {
+        fn exchange(&self, value: T) -> Result<T, T> {
             match self.try_borrow_mut() {
                 Ok(mut place) => Ok(std::mem::replace(&mut place, value)),
-                Err(_) => Err((value, "it is borrowed by the code around the task".into())),
+                Err(_) => Err(value),
             }
         }
 
@@ -227,9 +227,14 @@ fn drop_what_a_task_left<T>(value: T) {
 }
 
 impl<K: Adoptable> Adopted<K> {
-    /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped,
-    /// contained.
+    /// Puts `value` into the key, where a task begins, and returns what was there.
     pub(super) fn exchange(&self, value: K::Value) -> Result<K::Value, BoxError> {
+        self.exchange_unless(value, "it is borrowed by the code around the task")
+    }
+
+    /// Puts `value` into the key and returns what was there. If it cannot, `value` is dropped,
+    /// contained. `borrowed` is the error if the key is borrowed.
+    fn exchange_unless(&self, value: K::Value, borrowed: &str) -> Result<K::Value, BoxError> {
         let mut value = Some(value);
         // The first access runs the key's own initialiser, which may panic.
         let exchanged = catch(|| {
@@ -240,7 +245,7 @@ impl<K: Adoptable> Adopted<K> {
         });
         let (rejected, error) = match exchanged {
             Ok(Ok(Ok(before))) => return Ok(before),
-            Ok(Ok(Err((value, error)))) => (Some(value), Ok(error)),
+            Ok(Ok(Err(value))) => (Some(value), Ok(borrowed.into())),
             Ok(Err(gone)) => (value, Ok(gone.into())),
             Err(payload) => (value, Err(payload)),
         };
@@ -287,7 +292,7 @@ impl<K: Adoptable> Carrier for Adopted<K> {
     fn detach(&self, before: K::Value) -> Result<(), BoxError> {
         let mut drops = Drops::default();
         let is_dropped = !needs_drop::<K::Value>() || self.drop_what_is_left(&mut drops);
-        let restored = self.exchange(before).map(|last| {
+        let restored = self.exchange_unless(before, "it was left borrowed").map(|last| {
             if is_dropped {
                 drops.contain(|| drop_what_a_task_left(last));
             } else {

@@ -1,6 +1,7 @@
 //! Thread-locals of code that cannot be changed.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
 use std::thread::LocalKey;
 
@@ -67,6 +68,18 @@ fn adopting_a_borrowed_ref_cell_is_an_error_that_names_it() {
     LIST.with_borrow(|_| assert!(context.try_run(|| ()).is_err(), "it cannot be emptied"));
     context.run(|| assert_eq!((CELL.get(), LIST.take()), (0, vec![])));
     assert_eq!((CELL.get(), LIST.take()), (5, vec![3]));
+}
+
+// Broke: the error said that the code around the task had borrowed it.
+#[test]
+fn a_ref_cell_that_a_task_leaves_borrowed_is_an_error_that_says_so() {
+    let pool = Pool::builder().workers(1).carry(adopt(&LIST).named("app::LIST")).build().unwrap();
+    let leaves = |_| LIST.with(|list| _ = ManuallyDrop::new(list.borrow()));
+    let of_item = pool.map_results([()], leaves).remove(0).unwrap_err().to_string();
+    for error in [pool.submit(move || leaves(())).join().unwrap_err().to_string(), of_item] {
+        assert!(error.contains("`app::LIST` failed to detach: it was left borrowed"), "{error}");
+    }
+    assert_eq!(pool.submit(|| LIST.take()).join().unwrap(), [], "the worker was replaced");
 }
 
 thread_local! {
