@@ -134,7 +134,8 @@ impl Context {
 /// Returns whether the calling code runs as a task, so that the slots it sees are its own. A thread
 /// outside of every task shares them with whatever else runs there, and so does a task of a
 /// [leaky](crate::Isolation::Leaky) pool (unless it runs on top of an isolated one, whose slots it
-/// shares).
+/// shares). A task that runs where the thread's slots have ended, in a destructor of a
+/// thread-local, has no slots.
 ///
 /// It is for checks where isolation may have been forgotten:
 /// `debug_assert!(cleanslate::is_isolated())`. A closure or future that belongs to a larger task is

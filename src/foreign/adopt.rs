@@ -21,8 +21,9 @@ const ROUNDS: usize = 3;
 ///
 /// Takes a `&'static LocalKey<Cell<T>>` or `&'static LocalKey<RefCell<T>>`. Each task finds
 /// `T::default()` in it (but not the pulls from the iterator of a pool's map, around which no
-/// carrier is attached). What the task leaves there is dropped when the task ends, after its slots
-/// and before its completion can be observed; what the surrounding code had there is put back.
+/// carrier is attached, except for those of an `imap`). What the task leaves there is dropped when
+/// the task ends, after its slots and before its completion can be observed; what the surrounding
+/// code had there is put back.
 ///
 /// The key is initialised by the first task on a thread, if nobody did so before: std offers no way
 /// to ask whether it is. What the drop of a left value puts into the key is dropped in the same

@@ -254,8 +254,9 @@ pub trait Carrier: Send + Sync + 'static {
     ///
     /// If a pool or a context has a carrier with the same identity as an
     /// [installed](super::install) one, only the pool's or the context's is attached; if both have
-    /// one, only the context's is. If one context, or one pool, is given several, all of them are
-    /// attached.
+    /// one, only the context's is. (In a context that is [given](crate::Pool::in_context) to a
+    /// pool, what an installed carrier captured comes before what the pool's calls nothing.) If one
+    /// context, or one pool, is given several, all of them are attached.
     ///
     /// # Examples
     ///

@@ -13,8 +13,9 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 /// stackful coroutine was suspended there), or when a poll of its future returns (such a coroutine,
 /// too); a closure that a pool has not let in, if 64 drops of such closures lie below (each has
 /// submitted the next one); a closure that a scope has to end where even its drop would
-/// [lie too deep](crate::TaskError::is_too_deep); and a panic's payload, if it is the eighth in a
-/// row each of whose drops has panicked with the next. The number is `0` in a healthy program.
+/// [lie too deep](crate::TaskError::is_too_deep); and the payload of a panic in a drop, if it is
+/// the eighth in a row: each came from the drop of the one before. The number is `0` in a healthy
+/// program.
 ///
 /// # Examples
 ///

@@ -178,8 +178,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Attaches a carrier around every task (but not around the pulls of a map's iterator).
-    /// Carriers attach in the order in which they are added here.
+    /// Attaches a carrier around every task (but not around the pulls of a map's iterator, except
+    /// for those of an [`imap`](Pool::imap)). Carriers attach in the order in which they are added
+    /// here.
     ///
     /// The carrier captures where a task is submitted. A task that does not inherit from its
     /// surroundings ([`Pool::in_context`], [`Pool::detached`]) gets what the carrier calls

@@ -190,7 +190,9 @@ impl<R> JoinHandle<R> {
 
     /// Waits until one of several tasks is done and returns the index of its handle, whose
     /// [`join`](JoinHandle::join) then does not wait. If several are done before the call, it
-    /// returns the first of them in the slice. The handles may be of several pools.
+    /// returns the first of them in the slice. The handles may be of several pools. (A task whose
+    /// result was taken, by a poll or by [`join_timeout`](JoinHandle::join_timeout), is done, too:
+    /// leave its handle out.)
     ///
     /// On a thread that runs a task of a pool, the first task in the slice that nobody has begun
     /// runs right here, as in `join`. So put a new handle behind the others: in the place of one

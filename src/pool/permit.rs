@@ -161,6 +161,10 @@ impl fmt::Debug for Permit {
 /// Dropping it gives its turn back. If it is leaked while it waits (by `mem::forget`, for example),
 /// it keeps its turn, and with it a place in the queue, for good, as a leaked [`Permit`] does.
 ///
+/// # Panics
+///
+/// Polling it again after it has ended panics.
+///
 /// # Examples
 ///
 /// ```
@@ -235,7 +239,8 @@ impl ReserveError {
         self.refused == Refused::Full
     }
 
-    /// Returns whether the pool was shut down, or has no workers in this process, a forked child.
+    /// Returns whether the pool was shut down or, after [`Pool::reserve`], which would wait,
+    /// whether it has no workers in this process, a forked child.
     ///
     /// # Examples
     ///

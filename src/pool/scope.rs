@@ -171,10 +171,11 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics if `f` does (after all tasks are over), if a task panicked, was cancelled by a
-    /// shutdown or would have lain too deep and its handle was not joined, and if the pool is shut
-    /// down. A panic of a task whose handle was dropped goes to the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
+    /// Panics if `f` does (after all tasks are over), if the pool is shut down, and if a task whose
+    /// handle was not joined has failed: it panicked, a carrier or its clean-up failed, it was
+    /// cancelled by a shutdown, or it would have lain too deep. (A task that its handle has
+    /// [cancelled](JoinHandle::cancel) has not failed.) The failure of a task whose handle was
+    /// dropped goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
     ///
     /// # Examples
     ///

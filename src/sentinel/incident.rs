@@ -40,7 +40,8 @@ impl<'a> Incident<'a> {
         Incident { task, submitted, item, worker, report, renews }
     }
 
-    /// Returns the name of the task, if it has one.
+    /// Returns the name of the task, if it has one. A call of a reduction is named for what it is,
+    /// too: `reduce` or, of a [`named`](crate::Pool::named) one, `sums: reduce`.
     ///
     /// # Examples
     ///
@@ -88,7 +89,9 @@ impl<'a> Incident<'a> {
 
     /// Returns which item of its map the task was, counted from zero, or `None` if it was no item.
     ///
-    /// What a map's iterator leaves when an item is pulled from it belongs to no item.
+    /// What a map's iterator leaves when an item is pulled from it belongs to no item. What the
+    /// `init` of a [`map_init`](crate::Pool::map_init) leaves is put down to the item that it was
+    /// called for.
     ///
     /// ```
     /// use std::cell::Cell;

@@ -247,9 +247,10 @@ impl Sentinel {
     /// The task's result is dropped. A task that fails by itself keeps its own failure. In a map
     /// the panic is that of the item: it stops the others or, in
     /// [`map_results`](crate::Pool::map_results), is the result of its item. The panic starts after
-    /// the task's end, so the process's panic hook does not print it; for a task that nobody joins,
+    /// the task's end, so the process's panic hook does not print it; of a task that nobody joins,
     /// in a [`scope`](crate::Pool::scope) or detached, only the pool's
-    /// [`panic_hook`](crate::PoolBuilder::panic_hook) is told.
+    /// [`panic_hook`](crate::PoolBuilder::panic_hook) gets the report. (The scope then panics as it
+    /// does for any task that has failed.)
     ///
     /// ```
     /// let sentinel = cleanslate::sentinel::Sentinel::new().panic();

@@ -59,12 +59,18 @@ pub struct AccessError {
 struct Refusal {
     slot: String,
     reason: Reason,
+    /// What to look at besides the closure's own code.
+    hint: &'static str,
 }
 
 impl AccessError {
     #[cold]
     pub(super) fn new(slot: String, reason: Reason) -> Self {
-        Self { refusal: Box::new(Refusal { slot, reason }) }
+        let hint = match reason {
+            Reason::Borrowed | Reason::BorrowedMut => rayon_hint(),
+            _ => "",
+        };
+        Self { refusal: Box::new(Refusal { slot, reason, hint }) }
     }
 
     /// Returns the path of the slot or, for an [`OwnedLocal`](crate::OwnedLocal), its type and
@@ -151,14 +157,12 @@ impl AccessError {
 
 impl fmt::Display for AccessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = &self.refusal.slot;
-        match &self.refusal.reason {
+        let Refusal { slot, reason, hint } = &*self.refusal;
+        match reason {
             Reason::Gone => write!(f, "slot `{slot}` cannot be used while its thread ends"),
-            Reason::Borrowed => {
-                write!(f, "slot `{slot}` is borrowed by an enclosing with{}", rayon_hint())
-            }
+            Reason::Borrowed => write!(f, "slot `{slot}` is borrowed by an enclosing with{hint}"),
             Reason::BorrowedMut => {
-                write!(f, "slot `{slot}` is borrowed by an enclosing with_mut{}", rayon_hint())
+                write!(f, "slot `{slot}` is borrowed by an enclosing with_mut{hint}")
             }
             Reason::Leased => {
                 write!(f, "worker-local `{slot}` is in use by an enclosing with")

@@ -11,8 +11,8 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if [`try_with`](Self::try_with) returns an error, or if the initialiser or
-            /// `f` panics.
+            /// Panics if [`try_with`](Self::try_with) returns an error, or if the initialiser, the
+            /// making of an inherited value, or `f` panics.
             ///
             /// # Examples
             ///
@@ -35,7 +35,7 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if [`try_with_mut`](Self::try_with_mut) returns an error, or if the
-            /// initialiser or `f` panics.
+            /// initialiser, the making of an inherited value, or `f` panics.
             ///
             /// # Examples
             ///
@@ -147,7 +147,7 @@ macro_rules! methods {
             /// # Panics
             ///
             /// Panics if [`try_replace`](Self::try_replace) returns an error, or if the initialiser
-            /// panics.
+            /// or the making of an inherited value panics.
             ///
             /// # Examples
             ///
@@ -170,7 +170,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if [`try_take`](Self::try_take) returns an error, or if the clone of an
+            /// Panics if [`try_take`](Self::try_take) returns an error, or if the making of an
             /// inherited value panics.
             ///
             /// # Examples
@@ -249,7 +249,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if the initialiser or `f` panics.
+            /// Panics if the initialiser, the making of an inherited value, or `f` panics.
             ///
             /// # Examples
             ///
@@ -274,7 +274,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if the initialiser or `f` panics.
+            /// Panics if the initialiser, the making of an inherited value, or `f` panics.
             ///
             /// # Examples
             ///
@@ -300,7 +300,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if the initialiser or the clone panics.
+            /// Panics if the initialiser, the making of an inherited value, or the clone panics.
             ///
             /// # Examples
             ///
@@ -354,7 +354,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if the initialiser panics.
+            /// Panics if the initialiser or the making of an inherited value panics.
             ///
             /// # Examples
             ///
@@ -379,7 +379,7 @@ macro_rules! methods {
             ///
             /// # Panics
             ///
-            /// Panics if the clone of an inherited value panics.
+            /// Panics if the making of an inherited value panics.
             ///
             /// # Examples
             ///

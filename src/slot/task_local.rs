@@ -248,9 +248,10 @@ super::methods! { TaskLocal
 /// - `#[inherit(with = f)]`: a task starts with `f(&value)` of that clone, made at its first touch.
 ///   Needs the same.
 ///
-/// An inherited value is copied again only if it was lent out by `with_mut`, or set, replaced or
-/// taken, since the last copy. A change behind a shared reference (an atomic inside the value) is
-/// not noticed; put an `Arc` around what is to be shared.
+/// A capture clones nothing if none of the inheritable slots was changed since the last one: by a
+/// first touch, `set`, `replace`, `take`, `with_mut` or `scope`. Otherwise it clones the value of
+/// each inheritable slot that the task holds, so keep a large one in an `Arc`. A change behind a
+/// shared reference (an atomic inside the value) is not noticed.
 ///
 /// # Examples
 ///

@@ -193,7 +193,15 @@ fn a_full_queue_does_not_block_a_forked_child() {
         assert!(error.to_string().contains("forked child"), "{error}");
         assert!(error.is_shut_down() && !error.is_full());
     });
-    drop((busy, in_line));
+    // Broke: it said that the queue was full.
+    let mut last = Some(pool.clone());
+    forked("submit after the child has shut the pool down", || {
+        last.take().unwrap().shutdown_background();
+        let error = pool.try_submit(|| 2).unwrap_err();
+        assert!(error.is_shut_down() && !error.is_full(), "{error}");
+        assert!(pool.try_reserve().unwrap_err().is_shut_down());
+    });
+    drop((busy, in_line, last));
     assert_eq!(waiting.join().unwrap(), 1);
     pool.shutdown().unwrap();
     forked("submit to what was shut down", || {

@@ -242,11 +242,22 @@ fn a_consumer_inside_a_task_works_on_its_own_items() {
 #[test]
 fn after_a_shutdown_the_iterator_says_so() {
     each_shape(|pool| {
-        let mut results = pool.imap(0.., |n| n).buffer(3);
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&pulled);
+        let items = (0..).inspect(move |_| _ = count.fetch_add(1, Ordering::SeqCst));
+        let mut results = pool.imap(items.clone(), |n| n).buffer(3);
+        let mut unordered = pool.imap_unordered(items, |n| n).buffer(3);
         assert_eq!(results.next(), Some(0));
+        assert!(unordered.next().is_some());
         pool.shutdown().unwrap();
         assert_eq!((results.next(), results.next()), (Some(1), Some(2)));
-        assert_eq!(panic_of(|| results.next()), "the pool is shut down");
+        assert!(unordered.next().is_some() && unordered.next().is_some());
+        // Broke: each call pulled one more item, and lost it.
+        for _ in 0..3 {
+            assert_eq!(panic_of(|| results.next()), "the pool is shut down");
+            assert_eq!(panic_of(|| unordered.next()), "the pool is shut down");
+        }
+        assert_eq!(pulled.load(Ordering::SeqCst), 6);
     });
 }
 

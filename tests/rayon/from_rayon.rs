@@ -185,6 +185,11 @@ fn the_message_of_a_borrowed_slot_hints_at_what_is_not_isolated() {
     );
     let elsewhere = panic_of(|| SLOT.with_mut(|_| SLOT.get()));
     assert!(elsewhere.ends_with("by an enclosing with_mut"), "{elsewhere}");
+    // Broke: the thread that showed the error decided.
+    let error = || SLOT.with_mut(|_| SLOT.try_with(|_| ()).unwrap_err());
+    let (made_there, made_here) = (in_pool(1, error), error());
+    assert!(made_there.to_string().contains("on a rayon thread"), "{made_there}");
+    assert_eq!(in_pool(1, move || made_here.to_string()), elsewhere);
     let isolated =
         || SLOT.with(|_| nested().isolated().for_each(|n| SLOT.with_mut(|slot| *slot = n)));
     in_pool(1, || (0..1).into_par_iter().isolated().for_each(|_| isolated()));

@@ -185,12 +185,15 @@ impl Core {
     #[cold]
     fn pass_or_refuse(&self, capacity: &Capacity, why: Refused) -> Result<(), Refused> {
         match why {
-            Refused::ShutDown if self.is_forked() => Err(Refused::Forked),
+            Refused::Forked => Err(why),
+            // A child that closes the pool leaves the queue as it finds it.
+            Refused::Full if !self.is_closed_here() => Err(why),
+            _ if self.is_forked() => Err(Refused::Forked),
             Refused::ShutDown if !self.is_closed_here() => {
                 capacity.take_anyway();
                 Ok(())
             }
-            why => Err(why),
+            Refused::Full | Refused::ShutDown => Err(Refused::ShutDown),
         }
     }
 

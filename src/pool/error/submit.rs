@@ -62,9 +62,9 @@ impl<F> SubmitError<F> {
         self.refused == Refused::Full
     }
 
-    /// Returns whether the pool was shut down, or cannot make room in this process, a forked child,
-    /// where it has no workers. (With room in its queue a submission succeeds there, and it is the
-    /// wait for its task that fails.)
+    /// Returns whether the pool was shut down. (In a forked child, where it has no workers, a queue
+    /// with room accepts a task, and it is the wait for that task which fails. A full one stays
+    /// full.)
     ///
     /// # Examples
     ///

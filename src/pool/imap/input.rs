@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::panic::Guarded;
 use crate::pool::core::Place;
-use crate::pool::error::{Cause, Labelled, TaskError};
+use crate::pool::error::{Cause, Labelled, SHUT_DOWN, TaskError};
 use crate::pool::handle::JoinHandle;
 use crate::pool::leaks::begin_item;
 use crate::pool::map::drop_given;
@@ -77,9 +77,10 @@ impl<I, F> Drop for LazyInput<I, F> {
 }
 
 impl<I: Iterator, F> LazyInput<I, F> {
-    /// Pulls and submits one item, unless there are none left.
+    /// Pulls and submits one item, unless there are none left. After a shutdown nothing is pulled,
+    /// since nobody would run it; this fails once all of the `pulled` items were yielded.
     #[track_caller]
-    pub(super) fn submit_next<R>(&mut self) -> Option<JoinHandle<R>>
+    pub(super) fn submit_next<R>(&mut self, pulled: usize) -> Option<JoinHandle<R>>
     where
         I::Item: Send + 'static,
         F: Fn(I::Item) -> R + Send + Sync + 'static,
@@ -87,6 +88,12 @@ impl<I: Iterator, F> LazyInput<I, F> {
     {
         if self.ended {
             return None;
+        }
+        if self.pool.core().is_closed_here() {
+            if pulled != 0 {
+                return None;
+            }
+            panic!("{SHUT_DOWN}");
         }
         // It runs here, on top of what lies here, and no pool counts it: an input may well pull
         // from another imap, and so on.

@@ -73,7 +73,7 @@ where
         let Self { input, pulled } = self;
         while !input.is_enough(pulled.len(), || pulled.front().is_some_and(JoinHandle::is_finished))
         {
-            let Some(handle) = input.submit_next() else { break };
+            let Some(handle) = input.submit_next(pulled.len()) else { break };
             pulled.push_back(handle);
         }
     }

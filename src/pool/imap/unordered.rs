@@ -118,7 +118,7 @@ where
     fn pull(&mut self) {
         while !self.input.is_enough(self.pulled.len(), || !self.ready.is_empty()) {
             let number = self.input.number;
-            let Some(handle) = self.input.submit_next() else { break };
+            let Some(handle) = self.input.submit_next(self.pulled.len()) else { break };
             handle.notify(&self.ready, number);
             self.pulled.insert(number, handle);
         }
