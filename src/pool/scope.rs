@@ -173,9 +173,9 @@ impl Pool {
     ///
     /// Panics if `f` does (after all tasks are over), if the pool is shut down, and if a task whose
     /// handle was not joined has failed: it panicked, a carrier or its clean-up failed, it was
-    /// cancelled by a shutdown, or it would have lain too deep. (A task that its handle has
-    /// [cancelled](crate::JoinHandle::cancel) has not failed.) The failure of a task whose handle was
-    /// dropped goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
+    /// cancelled by a shutdown, or it would have lain too deep. (One that its handle has
+    /// [cancelled](crate::JoinHandle::cancel) has not failed.) The failure of a task whose handle
+    /// was dropped goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
     ///
     /// # Examples
     ///
