@@ -173,8 +173,12 @@ mod sealed {
     #[expect(unnameable_types, reason = "seals `Adoptable`")]
     pub trait Exchange {
         type Value: 'static;
-        /// Hands the value back if the cell is borrowed.
-        fn exchange(&self, value: Self::Value) -> Result<Self::Value, Self::Value>;
+        /// Hands the value back with the error, which is `borrowed` if the cell is.
+        fn exchange(
+            &self,
+            value: Self::Value,
+            borrowed: &str,
+        ) -> Result<Self::Value, (Self::Value, BoxError)>;
         /// Calls `look`, which must not unwind, with the value. If the value has to be taken out
         /// for that, a `stand_in` takes its place, and what is there afterwards is returned.
         fn look(
@@ -187,7 +191,7 @@ mod sealed {
     impl<T: 'static> Exchange for Cell<T> {
         type Value = T;
 
-        fn exchange(&self, value: T) -> Result<T, T> {
+        fn exchange(&self, value: T, _: &str) -> Result<T, (T, BoxError)> {
             Ok(self.replace(value))
         }
 
@@ -205,10 +209,10 @@ mod sealed {
     impl<T: 'static> Exchange for RefCell<T> {
         type Value = T;
 
-        fn exchange(&self, value: T) -> Result<T, T> {
+        fn exchange(&self, value: T, borrowed: &str) -> Result<T, (T, BoxError)> {
             match self.try_borrow_mut() {
                 Ok(mut place) => Ok(std::mem::replace(&mut place, value)),
-                Err(_) => Err(value),
+                Err(_) => Err((value, borrowed.into())),
             }
         }
 
@@ -240,13 +244,13 @@ impl<K: Adoptable> Adopted<K> {
         // The first access runs the key's own initialiser, which may panic.
         let exchanged = catch(|| {
             self.key.try_with(|cell| match value.take() {
-                Some(value) => cell.exchange(value),
+                Some(value) => cell.exchange(value, borrowed),
                 None => unreachable!("it is called once"),
             })
         });
         let (rejected, error) = match exchanged {
             Ok(Ok(Ok(before))) => return Ok(before),
-            Ok(Ok(Err(value))) => (Some(value), Ok(borrowed.into())),
+            Ok(Ok(Err((value, error)))) => (Some(value), Ok(error)),
             Ok(Err(gone)) => (value, Ok(gone.into())),
             Err(payload) => (value, Err(payload)),
         };
