@@ -257,7 +257,21 @@ fn after_a_shutdown_the_iterator_says_so() {
             assert_eq!(panic_of(|| results.next()), "the pool is shut down");
             assert_eq!(panic_of(|| unordered.next()), "the pool is shut down");
         }
-        assert_eq!(pulled.load(Ordering::SeqCst), 6);
+        assert_eq!(pulled.load(Ordering::SeqCst), 2 * (3 + 1));
+    });
+}
+
+#[test]
+fn after_a_shutdown_an_input_whose_items_were_all_pulled_ends_as_usual() {
+    each_shape(|pool| {
+        let (mut results, mut unordered) =
+            (pool.imap(0..3, |n| n).buffer(3), pool.imap_unordered(0..3, |n| n).buffer(3));
+        assert_eq!(results.next(), Some(0));
+        assert!(unordered.next().is_some());
+        pool.shutdown().unwrap();
+        assert_eq!(results.by_ref().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(unordered.by_ref().count(), 2);
+        assert_eq!((results.next(), unordered.next()), (None, None));
     });
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct LazyInput<I, F> {
     /// How many have been pulled.
     pub(super) number: usize,
     ended: bool,
+    /// Whether an item has been pulled for which the pool was closed.
+    is_cut_off: bool,
     /// At most this many items are pulled and not yet yielded.
     pub(super) buffer: usize,
     /// A handle that hands nothing down: the context is given up when the input has ended. Dropped
@@ -47,7 +49,8 @@ impl<I, F> LazyInput<I, F> {
     ) -> Self {
         let buffer = AHEAD * pool.workers();
         let (f, items) = (Some(Arc::new(f)), Some(items));
-        Self { pool, context, at, f, items, number: 0, ended: false, buffer }
+        let (number, ended, is_cut_off) = (0, false, false);
+        Self { context, at, f, items, number, ended, is_cut_off, buffer, pool }
     }
 
     /// Returns whether `pulled` items are enough for now. For a larger buffer, `is_ready` decides:
@@ -77,8 +80,9 @@ impl<I, F> Drop for LazyInput<I, F> {
 }
 
 impl<I: Iterator, F> LazyInput<I, F> {
-    /// Pulls and submits one item, unless there are none left. After a shutdown nothing is pulled,
-    /// since nobody would run it; this fails once all of the `pulled` items were yielded.
+    /// Pulls and submits one item, unless there are none left. After a shutdown nobody would run
+    /// it: nothing is pulled until all of the `pulled` items were yielded, and then one more, to
+    /// see whether that was the end.
     #[track_caller]
     pub(super) fn submit_next<R>(&mut self, pulled: usize) -> Option<JoinHandle<R>>
     where
@@ -93,7 +97,10 @@ impl<I: Iterator, F> LazyInput<I, F> {
             if pulled != 0 {
                 return None;
             }
-            panic!("{SHUT_DOWN}");
+            if self.is_cut_off {
+                panic!("{SHUT_DOWN}");
+            }
+            self.is_cut_off = true;
         }
         // It runs here, on top of what lies here, and no pool counts it: an input may well pull
         // from another imap, and so on.
