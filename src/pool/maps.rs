@@ -426,9 +426,9 @@ impl Pool {
     ///
     /// Panics if the pool is shut down, and as [`submit`](Pool::submit) does. The iterator's `next`
     /// panics where an item panicked, if the input panics when it is pulled (later calls return the
-    /// results of what was pulled before), if the pool was shut down before the input was at its end
-    /// (the results of what was pulled before come first), if tasks are nested too deep, and, before
-    /// it pulls, if three quarters of the calling worker's stack are used.
+    /// results of what was pulled before), if the pool was shut down before the input was at its
+    /// end (the results of what was pulled before come first), if tasks are nested too deep, and,
+    /// before it pulls, if three quarters of the calling worker's stack are used.
     ///
     /// # Examples
     ///
