@@ -13,9 +13,10 @@ use super::Carrier;
 use super::error::BoxError;
 use crate::panic::{Drops, Payload, catch};
 
-/// How many spans are exited in a row at most. A subscriber that still reports a current span then
-/// does not do what `exit` says, and its state on this thread cannot be trusted.
-const DEEPEST: usize = 4096;
+/// How many spans are exited in a row at most. There may be many: one for each call of a recursion.
+/// A subscriber that still reports a current span then does not do what `exit` says, as far as can
+/// be told, and its state on this thread cannot be trusted.
+const DEEPEST: usize = 1 << 16;
 
 /// Carries the current span and the default dispatcher of the submitter to its tasks.
 ///
@@ -31,10 +32,15 @@ const DEEPEST: usize = 4096;
 /// stay on the worker: it is exited when the task ends, or the poll of an isolated future; a `WARN`
 /// event with the target `cleanslate` reports this, and [`forgotten`](Self::forgotten) counts it.
 /// (If a task has entered the submitter's own span once more, that is exited as well, but not
-/// reported.) If a subscriber's spans cannot be exited, the task fails and the worker is replaced.
-/// The same happens if a task has left a default dispatcher and none travelled with the task;
-/// otherwise the one that was left goes away with the submitter's. For subscribers that do not
-/// report their current span, no span is carried.
+/// reported.) If a subscriber's spans cannot be exited, or are more than 65,536, the task fails and
+/// the worker is replaced. The same happens if a task has left a default dispatcher and none
+/// travelled with the task; otherwise the one that was left goes away with the submitter's. For
+/// subscribers that do not report their current span, no span is carried.
+///
+/// Inside a subscriber's own callbacks, `tracing` gives no way to replace a scoped default: do not
+/// run a task there in a context that has brought one along. It fails, and `tracing` forgets that
+/// it is in a callback, so that an event there calls the subscriber again. (What is submitted there
+/// brings none along.)
 ///
 /// So in an isolated future a guard of `Span::enter` that is held across an `.await`, which
 /// `tracing` itself warns against, counts as forgotten: code after the `.await` is in no such span,
@@ -204,7 +210,8 @@ pub struct AttachedSpan {
 fn exit_all(dispatch: &Dispatch, exited: &mut Vec<Id>) -> Result<(), BoxError> {
     while let Some(id) = dispatch.current_span().id().cloned() {
         if exited.len() == DEEPEST {
-            return Err("the subscriber still reports a current span after it was exited".into());
+            let why = format!("the subscriber still reports a current span after {DEEPEST} exits");
+            return Err(why.into());
         }
         // Before the call: if that panics, it may have done its work.
         exited.push(id.clone());
