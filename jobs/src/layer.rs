@@ -103,9 +103,13 @@ where
     type Error = BoxDynError;
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxDynError>> + Send>>;
 
-    /// Asks the service, in a task of its own.
+    /// Asks the service, in a task of its own. If a carrier of the process or the clean-up fails,
+    /// that is an error, as if the service were not ready.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), BoxDynError>> {
-        Context::empty().run(|| self.inner.poll_ready(cx)).map_err(Into::into)
+        match Context::empty().try_run(|| self.inner.poll_ready(cx)) {
+            Ok(ready) => ready.map_err(Into::into),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 
     /// Returns the job. Its task begins when it is polled first.
