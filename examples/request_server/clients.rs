@@ -3,6 +3,7 @@
 use super::cli::Failure;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// What the clients made of the answers.
 #[derive(Debug, Default, PartialEq)]
@@ -14,9 +15,13 @@ pub(crate) struct Tally {
     pub(crate) sample: Option<String>,
 }
 
+/// How long a client waits for an answer. The server is the same process, and with too few file
+/// descriptors for both it never gets one for the client's connection.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Sends requests. They go to this machine, so through no proxy that the environment names.
 pub(crate) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().proxy(None).build().new_agent()
+    ureq::Agent::config_builder().proxy(None).timeout_global(Some(PATIENCE)).build().new_agent()
 }
 
 /// Sends requests, as many at a time as there are clients: each from a user of its own, every

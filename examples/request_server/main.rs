@@ -122,7 +122,11 @@ pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String
     let (log, lines) = mpsc::channel();
     let stop = Event::new();
     let tally = thread::scope(|s| {
-        let serving = s.spawn(|| serve(&server, &pool, &stop, &log));
+        let serving = s.spawn(|| {
+            // If it fails, its port must be closed: else the clients would wait there for ever.
+            let server = server;
+            serve(&server, &pool, &stop, &log)
+        });
         let tally = clients::fire(&url, plan.requests, plan.clients);
         stop.set();
         serving.join().map_err(|_| "the server panicked")??;

@@ -4,6 +4,8 @@
 #[path = "../request_server/main.rs"]
 pub(crate) mod example;
 
+#[cfg(target_os = "linux")]
+use crate::program::beside_this_test;
 use cleanslate::Isolation;
 use cleanslate::sync::Event;
 use example::{Plan, clients::agent};
@@ -13,6 +15,8 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
+#[cfg(target_os = "linux")]
+use std::time::{Duration, Instant};
 
 fn plan(isolation: Isolation, requests: u64) -> Plan {
     Plan { isolation, workers: 4, requests, clients: 64 }
@@ -47,6 +51,31 @@ fn a_leaky_pool_mixes_users_up() {
 fn an_empty_batch_ends() {
     let (tally, log) = example::run(&plan(Isolation::Reset, 0), &mut std::io::sink()).unwrap();
     assert_eq!((tally.answers, log.len()), (0, 0));
+}
+
+// Broke: the clients had connected, and waited for a server that had not started.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_batch_ends_where_the_server_has_no_file_descriptors() {
+    let Some(path) = beside_this_test("request_server") else { return };
+    for files in 5..10 {
+        let limited = format!("ulimit -n {files}; exec \"$0\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limited]).arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut running = shell.spawn().unwrap();
+        let patience = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            if let Some(status) = running.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > patience {
+                running.kill().unwrap();
+                panic!("with {files} files it does not end");
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        assert!(!status.success(), "with {files} files");
+    }
 }
 
 #[test]
