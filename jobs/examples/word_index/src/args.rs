@@ -75,6 +75,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
                 let documents = parser.value()?.into();
                 return Ok(Asked::Work(Post { url, queue, name, documents }));
             }
+            // It is not shown: it may be a URL that lacks its option.
+            Value(_) => return Err("there is an argument that belongs to no option".into()),
             _ => return Err(arg.unexpected()),
         }
     }
@@ -91,9 +93,9 @@ fn once<T>(what: &str, place: &mut Option<T>, value: T) -> Result<(), lexopt::Er
 }
 
 fn url(parser: &mut lexopt::Parser, schemes: &[&str]) -> Result<String, lexopt::Error> {
-    let url = parser.value()?.string()?;
+    let url = parser.value()?.into_string().unwrap_or_default();
     if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-        // It may hold a password.
+        // It may hold a password, also if it is not Unicode.
         return Err(format!("a place for the jobs begins with {}", schemes.join(" or ")).into());
     }
     Ok(url)

@@ -51,6 +51,23 @@ fn a_queue_that_is_not_there_is_named_without_its_password() {
     }
 }
 
+// Broke: it was shown.
+#[cfg(unix)]
+#[test]
+fn a_password_in_an_argument_that_is_not_understood_is_not_shown() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let latin: [&[u8]; 2] = [b"--redis", b"redis://me:secret\xe9@127.0.0.1:1/"];
+    for args in [&latin[..], &[b"redis://me:secret@127.0.0.1:1/"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_word_index"));
+        let ended = program.args(args.iter().map(|arg| OsStr::from_bytes(arg))).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(said.starts_with("word_index: ") && !said.contains("secret"), "{said}");
+        assert_eq!(ended.status.code(), Some(2));
+    }
+}
+
 // Broke: it waited for ever for what such a job had to say; and the queue delivered one that had
 // failed again, so that it was told of and counted several times.
 #[test]
