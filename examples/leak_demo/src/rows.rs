@@ -1,6 +1,7 @@
 //! The rows of the table: which executor, and what the session is kept in.
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -101,7 +102,9 @@ impl Row {
         progress: ProgressBar,
     ) -> Result<Done, Box<dyn Error>> {
         let run = Run { workers, threads: Threads::new(), began: Instant::now(), progress };
-        let (mut seen, took) = (self.run)(requests, &run)?;
+        // Where the system refuses a thread, most executors panic.
+        let served = catch_unwind(AssertUnwindSafe(|| (self.run)(requests, &run)));
+        let (mut seen, took) = served.unwrap_or_else(|_panic| Err("it panicked".into()))?;
         seen.sort_unstable_by_key(|seen| seen.request.number);
         let tally = Tally::of(&seen, took);
         seen.truncate(if self.pictured { PICTURED } else { 0 });

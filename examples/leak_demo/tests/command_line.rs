@@ -82,6 +82,18 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_runs() {
     }
 }
 
+// Broke: it ended with a panic's code, which is none of those that `--help` lists.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_executor_that_cannot_be_started_is_named() {
+    let Some(program) = beside_this_test("leak_demo") else { return };
+    // A thread with such a stack cannot be had.
+    let ran = ends(Command::new(program).env("RUST_MIN_STACK", (1_u64 << 46).to_string()));
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(said.contains("leak_demo: a thread per task: "), "{said}");
+    assert_eq!(ran.status.code(), Some(3));
+}
+
 /// An output that cannot be written to, for this reason.
 struct Cannot(io::ErrorKind);
 
