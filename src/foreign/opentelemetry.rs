@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::TraceContextExt;
@@ -80,9 +81,36 @@ pub struct AttachedContext {
     task: Option<ContextGuard>,
     /// `None` where the thread's contexts are gone.
     bottom: Option<ContextGuard>,
-    /// What was current, if it has a span.
-    before: Option<Context>,
+    before: Option<Before>,
 }
+
+/// What was current, if it has a span, so that another context may be taken for it.
+struct Before {
+    context: Context,
+    /// The task's context, with its mark.
+    marked: Context,
+    mark: OfTask,
+}
+
+impl Before {
+    fn of(context: Context, captured: &Context) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Relaxed: they only have to differ.
+        let mark = OfTask(NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { context, marked: captured.with_value(mark), mark }
+    }
+
+    /// Returns whether this is current again, or one like it that does not come from the task.
+    fn is_current(&self) -> bool {
+        Context::map_current(|current| {
+            current.get() != Some(&self.mark) && are_alike(current, &self.context)
+        })
+    }
+}
+
+/// Marks the context of a task, and so all contexts that the task derives from it.
+#[derive(Clone, Copy, PartialEq)]
+struct OfTask(u64);
 
 impl fmt::Debug for AttachedContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +150,11 @@ fn are_alike(a: &Context, b: &Context) -> bool {
         && a.is_telemetry_suppressed() == b.is_telemetry_suppressed()
 }
 
+/// Returns the context that a task finds.
+fn context_of(before: &Option<Before>, captured: &Context) -> Context {
+    before.as_ref().map_or(captured, |before| &before.marked).clone()
+}
+
 impl Carrier for OpenTelemetryCarrier {
     type Captured = Context;
     type Attached = AttachedContext;
@@ -142,9 +175,11 @@ impl Carrier for OpenTelemetryCarrier {
         let Ok(before) = catch(current) else {
             return Ok(AttachedContext { task: None, bottom: None, before: None });
         };
+        let before = before.map(|context| Before::of(context, captured));
         let bottom = Some(bottom().attach());
         let fits = is_at_the_bottom();
-        let attached = AttachedContext { task: Some(captured.clone().attach()), bottom, before };
+        let task = Some(context_of(&before, captured).attach());
+        let attached = AttachedContext { task, bottom, before };
         // A thread's stack of contexts has a limit, beyond which nothing is attached.
         if !fits || is_at_the_bottom() {
             // One by one, since a context may end spans.
@@ -166,10 +201,7 @@ impl Carrier for OpenTelemetryCarrier {
         drops.contain(|| drop(bottom));
         // When a task runs on top of another one, the `tracing` spans around it are exited and
         // entered again, so that the context of one of them may have got on top.
-        let is_as_before = is_alone
-            || before
-                .as_ref()
-                .is_some_and(|before| Context::map_current(|current| are_alike(current, before)));
+        let is_as_before = is_alone || before.as_ref().is_some_and(Before::is_current);
         drops.contain(|| drop(before));
         drops.into_result().map_err(Payload::resume_or_say)?;
         match is_as_before {
@@ -192,7 +224,7 @@ impl Carrier for OpenTelemetryCarrier {
         attached.task = None;
         let is_alone = is_at_the_bottom();
         if is_alone {
-            attached.task = Some(captured.clone().attach());
+            attached.task = Some(context_of(&attached.before, captured).attach());
         }
         is_alone
     }

@@ -157,6 +157,37 @@ fn a_forgotten_context_is_told_from_the_one_around_the_thread() {
     on_a_thread(|| forgets(&around)).expect("the one around it, attached once more, hides nothing");
 }
 
+// Broke: it passed for the one around the task, and the outer task failed in its place.
+#[test]
+fn a_forgotten_context_with_the_span_of_the_one_around_fails_the_task_that_forgot_it() {
+    quiet();
+    let pool = Pool::builder().workers(1).carry(OpenTelemetryCarrier::new()).build().unwrap();
+    let _request = request("acme").attach();
+    let (tell, told) = mpsc::channel();
+    let outer = pool.submit({
+        let pool = pool.clone();
+        move || {
+            let forgets = || forget(Current::current_with_value(7_u8).attach());
+            let results = pool.map_results(0..3, |n| {
+                if n == 1 {
+                    forgets()
+                }
+            });
+            let one = pool.submit(forgets).join();
+            for results in [results, vec![one]] {
+                let texts = results.into_iter().map(|result| result.map_err(|e| e.to_string()));
+                tell.send(texts.collect::<Vec<_>>()).unwrap();
+            }
+        }
+    });
+    drop(outer.join());
+    for results in told.iter().take(2) {
+        let failed = results.iter().filter_map(|result| result.as_ref().err());
+        let failed: Vec<_> = failed.collect();
+        assert!(failed.len() == 1 && failed[0].contains("still current"), "{results:?}");
+    }
+}
+
 #[test]
 fn what_inherits_nothing_is_in_no_context_of_the_thread_that_runs_it() {
     let pool = Pool::builder().workers(1).carry(OpenTelemetryCarrier::new()).build().unwrap();
