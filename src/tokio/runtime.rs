@@ -8,10 +8,10 @@ use crate::foreign::{BoxError, ScopedCarrier};
 /// on it, and use its timers and sockets.
 ///
 /// A task that is submitted outside of any runtime finds whichever runtime is current on its
-/// thread. On a worker of a pool, there is none, so it cannot spawn. A task fails if it leaves
-/// another runtime current, because it has forgotten the guard or keeps it across an `.await`. This
-/// carrier is for pools: if it is [installed](crate::foreign::install), it also takes what is
-/// isolated in one runtime and spawned on another one back to the first.
+/// thread. On a worker of a pool, there is none, so it cannot spawn. A task fails if it leaves a
+/// runtime entered, be it the same one once more, because it has forgotten the guard or keeps it
+/// across an `.await`. This carrier is for pools: if it is [installed](crate::foreign::install), it
+/// also takes what is isolated in one runtime and spawned on another one back to the first.
 ///
 /// Add it in a [`Scoped`](crate::foreign::Scoped).
 ///

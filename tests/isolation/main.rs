@@ -24,8 +24,8 @@ task_local! {
     static TENANT: u64 = 0;
 }
 
-/// What the tasks of a burst touch, for some of them in turn: values of one kind alone are undone in
-/// ways of their own.
+/// What the tasks of a burst touch, for some of them in turn: values of one kind alone are undone
+/// in ways of their own.
 static VISITS: AtomicUsize = AtomicUsize::new(0);
 
 /// A task of a burst: says whether it found the slots that it touches fresh, and leaves something
