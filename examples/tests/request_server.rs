@@ -58,7 +58,7 @@ fn an_empty_batch_ends() {
 #[test]
 fn a_batch_ends_where_the_server_has_no_file_descriptors() {
     let Some(path) = beside_this_test("request_server") else { return };
-    for files in 5..10 {
+    for files in 5..9 {
         let limited = format!("ulimit -n {files}; exec \"$0\"");
         let mut shell = Command::new("sh");
         shell.args(["-c", &limited]).arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
