@@ -88,7 +88,7 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_runs() {
 fn an_executor_that_cannot_be_started_is_named() {
     let Some(program) = beside_this_test("leak_demo") else { return };
     // A thread with such a stack cannot be had.
-    let ran = ends(Command::new(program).env("RUST_MIN_STACK", (1_u64 << 46).to_string()));
+    let ran = ends(Command::new(program).env("RUST_MIN_STACK", (1_u64 << 60).to_string()));
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(said.contains("leak_demo: a thread per task: "), "{said}");
     assert_eq!(ran.status.code(), Some(3));
