@@ -261,6 +261,27 @@ fn after_a_shutdown_the_iterator_says_so() {
     });
 }
 
+// Broke: one more item was pulled, and lost.
+#[test]
+fn an_item_that_comes_after_a_shutdown_is_the_last_one_that_is_pulled() {
+    each_shape(|pool| {
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let (count, closes) = (Arc::clone(&pulled), pool.clone());
+        let items = (0..).inspect(move |n| {
+            count.fetch_add(1, Ordering::SeqCst);
+            if *n == 1 {
+                closes.clone().shutdown_background();
+            }
+        });
+        let mut results = pool.imap(items, |n| n).buffer(3);
+        assert_eq!(results.next(), Some(0));
+        for _ in 0..3 {
+            assert_eq!(panic_of(|| results.next()), "the pool is shut down");
+        }
+        assert_eq!(pulled.load(Ordering::SeqCst), 2);
+    });
+}
+
 #[test]
 fn after_a_shutdown_an_input_whose_items_were_all_pulled_ends_as_usual() {
     each_shape(|pool| {

@@ -139,7 +139,10 @@ impl<I: Iterator, F> LazyInput<I, F> {
             result.into_inner()
         };
         let work = (task, context);
-        Some(self.pool.submit_work(work, self.at, self.pool.core().admit(Place::Wait)))
+        let admitted = self.pool.core().admit(Place::Wait);
+        // It was closed during the pull, or the wait for room.
+        self.is_cut_off |= admitted.is_err();
+        Some(self.pool.submit_work(work, self.at, admitted))
     }
 
     /// Names a pull.
