@@ -108,7 +108,8 @@ impl Before {
     }
 }
 
-/// Marks the context of a task, and so all contexts that the task derives from it.
+/// Marks the context of a task (of a future: of one poll), and so all contexts that are derived
+/// from it there. One that was carried there from another task or poll has that one's mark.
 #[derive(Clone, Copy, PartialEq)]
 struct OfTask(u64);
 
