@@ -53,10 +53,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
     while let Some(arg) = parser.next()? {
         match arg {
             Long("jobs") => {
-                let number = parser.value()?.parse_with(|text| {
-                    let number = text.parse().ok().filter(|number| (1..=5_000).contains(number));
-                    number.ok_or("--jobs takes a number from 1 to 5000")
-                })?;
+                let number = parser.value()?;
+                let number = number.to_str().and_then(|text| text.parse().ok());
+                let number = number.filter(|number| (1..=5_000).contains(number));
+                let number = number.ok_or("--jobs takes a number from 1 to 5000")?;
                 once("--jobs is", &mut jobs, number)?;
             }
             Long("postgres") => {
@@ -77,7 +77,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             }
             // It is not shown: it may be a URL that lacks its option.
             Value(_) => return Err("there is an argument that belongs to no option".into()),
-            _ => return Err(arg.unexpected()),
+            // Nor is this one, which may be a URL after the dashes.
+            Long(_) | Short(_) => return Err("there is an option that is not known".into()),
         }
     }
     Ok(Asked::Produce(Plan { jobs: jobs.unwrap_or(200), url: place }))

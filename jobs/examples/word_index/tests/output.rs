@@ -59,7 +59,9 @@ fn a_password_in_an_argument_that_is_not_understood_is_not_shown() {
     use std::os::unix::ffi::OsStrExt;
 
     let latin: [&[u8]; 2] = [b"--redis", b"redis://me:secret\xe9@127.0.0.1:1/"];
-    for args in [&latin[..], &[b"redis://me:secret@127.0.0.1:1/"]] {
+    const URL: &[u8] = b"redis://me:secret@127.0.0.1:1/";
+    let dashed: &[u8] = b"--redis://me:secret@127.0.0.1:1/";
+    for args in [&latin[..], &[URL], &[b"--jobs", URL], &[dashed]] {
         let mut program = Command::new(env!("CARGO_BIN_EXE_word_index"));
         let ended = program.args(args.iter().map(|arg| OsStr::from_bytes(arg))).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
