@@ -83,7 +83,7 @@ fn a_file_that_cannot_be_written_is_an_error_before_anything_runs() {
 }
 
 // Broke: it ended with a panic's code, which is none of those that `--help` lists.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn an_executor_that_cannot_be_started_is_named() {
     let Some(program) = beside_this_test("leak_demo") else { return };
