@@ -454,7 +454,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// Panics as [`imap`](Pool::imap) does.
+    /// Panics as [`imap`](Pool::imap) does, though results that are there may come later.
     ///
     /// # Examples
     ///

@@ -62,6 +62,13 @@ fn visit_or_panic(n: usize) -> bool {
     fresh
 }
 
+/// Returns what the slots hold, and touches none.
+fn left() -> (Option<u64>, Option<u64>, Option<Vec<u64>>) {
+    let number = NUMBER.is_set().then(|| NUMBER.get());
+    let tenant = TENANT.is_set().then(|| TENANT.get());
+    (number, tenant, LIST.is_set().then(|| LIST.get()))
+}
+
 /// Runs the check on a thread of its own for each pool shape.
 fn over_shapes(check: impl Fn(&Arc<Pool>) + Sync) {
     quiet();
@@ -356,9 +363,9 @@ fn futures_on_one_thread() {
     on_a_thread(|| {
         let polled_twice = || async {
             let fresh = visit();
-            let left = NUMBER.get();
+            let left = left();
             yield_now().await;
-            fresh && NUMBER.get() == left
+            fresh && left == self::left()
         };
         all_fresh((0..BURST).map(|_| block_on(polled_twice().isolated())));
         all_fresh((0..BURST).map(|_| block_on(polled_twice().isolated_in(&Context::empty()))));

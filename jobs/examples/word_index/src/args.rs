@@ -77,6 +77,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             }
             // It is not shown: it may be a URL that lacks its option.
             Value(_) => return Err("there is an argument that belongs to no option".into()),
+            Long(word) if word.chars().all(char::is_alphabetic) => return Err(arg.unexpected()),
             // Nor is this one, which may be a URL after the dashes.
             Long(_) | Short(_) => return Err("there is an option that is not known".into()),
         }
