@@ -28,16 +28,21 @@ fn in_a_stripped_copy(name: &str) -> bool {
     fs::write(&changed, bytes).unwrap();
     // Copied by another process: what is started beside this test meanwhile would inherit the open
     // copy, and what is open to be written cannot be run ("text file busy").
-    let output = Command::new("sh")
-        .args(["-c", "cp \"$1\" \"$0\" && chmod 755 \"$0\" && shift && exec \"$0\" \"$@\""])
+    let mut run = Command::new("sh");
+    run.args(["-c", "cp \"$1\" \"$0\" && chmod 755 \"$0\" && shift && exec \"$0\" \"$@\""])
         .args([&copy, &changed])
         .args([name, "--exact", "--nocapture"])
-        .env(MARK, "")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let ran = output.status.success() && text.contains("1 passed");
-    assert!(ran, "{text}{}", String::from_utf8_lossy(&output.stderr));
+        .env(MARK, "");
+    // A thread that has had to wait for a lock, which is rare, shows what parking_lot notes of it.
+    // Anything else that is left shows each time.
+    let mut said = String::new();
+    let passes = (0..3).any(|_| {
+        let output = run.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        said += &format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        output.status.success() && text.contains("1 passed")
+    });
+    assert!(passes, "{said}");
     false
 }
 
