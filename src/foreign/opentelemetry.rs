@@ -203,7 +203,10 @@ impl Carrier for OpenTelemetryCarrier {
         // When a task runs on top of another one, the `tracing` spans around it are exited and
         // entered again, so that the context of one of them may have got on top.
         let is_as_before = is_alone || before.as_ref().is_some_and(Before::is_current);
-        drops.contain(|| drop(before));
+        if let Some(Before { context, marked, .. }) = before {
+            drops.contain(|| drop(marked));
+            drops.contain(|| drop(context));
+        }
         drops.into_result().map_err(Payload::resume_or_say)?;
         match is_as_before {
             true => Ok(()),
