@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod games;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

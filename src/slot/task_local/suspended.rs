@@ -106,6 +106,37 @@ fn a_value_that_is_borrowed_when_its_task_ends_is_left_alone() {
 }
 
 #[test]
+fn a_value_that_is_lent_or_made_when_its_task_ends_is_left_alone() {
+    /// Of the task that has just set this slot.
+    fn boxed<T: Send>(slot: &'static TaskLocal<T>) -> &'static Boxed<T> {
+        let shown = place(slot).cell.raw.shown(thread::current().epoch.get());
+        // SAFETY: of this type; and a box that is in use is not freed (V4).
+        unsafe { Boxed::from_header(shown.expect("it is touched")) }
+    }
+    let (mut lent, made) = task(|| {
+        TEXT.set("lent".to_owned());
+        OTHER_TEXT.set(String::new());
+        OTHER_TEXT.take();
+        // As `with_mut` does, and the first access.
+        let lent = boxed(&TEXT).borrow_mut().expect("nobody else has it");
+        let made = boxed(&OTHER_TEXT);
+        made.header.begin_init(false);
+        (lent, made)
+    });
+    task(|| {
+        for slot in [&TEXT, &OTHER_TEXT] {
+            assert_eq!(slot.get(), "");
+            slot.set("another's".to_owned());
+        }
+        assert_eq!(*lent.get(), "lent");
+        lent.get().push_str(", and given back");
+        made.fill("late".to_owned());
+        assert_eq!([TEXT.get(), OTHER_TEXT.get()], ["another's", "another's"]);
+    });
+    drop(lent);
+}
+
+#[test]
 fn a_scope_that_is_open_when_its_task_ends_is_left_alone() {
     let leaked = leaked_values();
     let scoped = task(|| {

@@ -1,0 +1,231 @@
+//! The tasks that a task of a game causes, by every public way.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use cleanslate::future::FutureExt;
+use cleanslate::{JoinHandle, Pool, isolated};
+use futures_lite::future::block_on;
+
+use super::{End, IN_USE, Inherited, LIST, NUMBER, Place, TENANT, Task};
+
+impl Task {
+    pub(super) fn cause(&mut self) {
+        if self.place == Place::Rayon || self.random.below(3) == 0 {
+            self.cause_here();
+        } else if self.random.below(3) == 0 {
+            self.map();
+        } else {
+            self.submit();
+        }
+    }
+
+    /// Causes a task on this thread, or a future.
+    fn cause_here(&mut self) {
+        let seed = self.random.any();
+        let (context, given) = self.any_context();
+        let start = self.start(Some(given)).that_may_fail();
+        match self.random.below(11) {
+            0 => self.calls(seed, || context.run(|| start.play(seed))),
+            1 => self.calls(seed, || context.wrap(|| start.play(seed))()),
+            2 => {
+                let start = self.start(None);
+                self.calls(seed, || isolated(|| start.play(seed))());
+            }
+            3 => self.calls(seed, || block_on(start.future(seed).isolated_in(&context))),
+            4 => {
+                // Where it is dropped, a clean-up that fails would panic.
+                let start = self.start(Some(given));
+                let future = Box::pin(start.future(seed).isolated_in(&context));
+                self.game.futures.lock().unwrap().push(future);
+            }
+            5 | 6 if self.place == Place::Anywhere => {
+                if let Some(mut future) = self.game.any_future(&mut self.random) {
+                    let mut cx = std::task::Context::from_waker(Waker::noop());
+                    let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+                    match polled.map_err(End::thrown) {
+                        Ok(Poll::Pending) => self.game.futures.lock().unwrap().push(future),
+                        Ok(Poll::Ready(seed)) => self.ended(seed, End::Returned(seed)),
+                        Err(End::Panicked(seed)) => self.ended(seed, End::Panicked(seed)),
+                        Err(_) => self.check(false, "a future fails on purpose only"),
+                    }
+                }
+            }
+            7 => drop(self.game.any_future(&mut self.random)),
+            8 => {
+                let before = (self.number, self.inherited.tenant);
+                let token = Some(self.game.token(seed));
+                (self.number, self.inherited.tenant) = (seed, seed);
+                NUMBER.scope(seed, || {
+                    TENANT.scope(token, || {
+                        self.moves(3);
+                        self.look("a scope keeps its values");
+                    });
+                });
+                (self.number, self.inherited.tenant) = before;
+            }
+            9 => LIST.with_mut(|list| {
+                NUMBER.with(|number| {
+                    self.calls(seed, || context.run(|| start.play(seed)));
+                    let holds = *number == self.number && *list == self.list;
+                    self.check(holds, "what is borrowed stays");
+                });
+            }),
+            _ => IN_USE.with(|in_use| {
+                self.check(!std::mem::replace(in_use, true), "no two tasks share a worker-local");
+                self.calls(seed, || context.run(|| start.play(seed)));
+                *in_use = false;
+            }),
+        }
+    }
+
+    /// Submits tasks one by one.
+    fn submit(&mut self) {
+        let seed = self.random.any();
+        let (pool, given) = self.any_pool();
+        let start = self.start(given).that_may_fail();
+        match self.random.below(11) {
+            0 | 1 => self.joined(Some(seed), pool.submit(move || start.play(seed)).join()),
+            2 | 3 => self.handles.push(pool.submit(move || start.play(seed))),
+            4 => {
+                let handle = self.random.index(self.handles.len());
+                let handle = handle.map(|n| self.handles.swap_remove(n));
+                self.handles.push(pool.submit(move || start.play_with(seed, handle)));
+            }
+            5 => {
+                let busy = Arc::clone(&self.game.busy);
+                drop(pool.submit(move || {
+                    let _busy = busy;
+                    start.play(seed)
+                }));
+            }
+            6 => match pool.try_reserve() {
+                Ok(permit) => self.handles.push(permit.submit(move || start.play(seed))),
+                Err(error) => self.check(error.is_full(), "there is no place"),
+            },
+            7 => {
+                if let Some(n) = self.random.index(self.handles.len()) {
+                    self.handles[n].cancel();
+                }
+            }
+            8 => {
+                if let Some(n) = self.random.index(self.handles.len()) {
+                    let mut handle = self.handles.swap_remove(n);
+                    let is_cancelled = handle.is_cancelled();
+                    match handle.join_timeout(Duration::from_micros(seed % 64)) {
+                        None => self.join(handle),
+                        Some(joined) if !is_cancelled => self.joined(None, joined),
+                        Some(_) => (),
+                    }
+                }
+            }
+            9 if !self.handles.is_empty() => {
+                let first = JoinHandle::wait_any(&self.handles);
+                let handle = self.handles.swap_remove(first);
+                self.check(handle.is_finished(), "the first is done");
+                self.join(handle);
+            }
+            _ => pool.scope(|s| {
+                let mut handles = Vec::new();
+                for seed in self.seeds() {
+                    let start = self.start(given);
+                    handles.push((seed, s.submit(move || start.play(seed))));
+                    self.moves(1);
+                }
+                for (seed, handle) in handles {
+                    self.joined(Some(seed), handle.join());
+                }
+            }),
+        }
+    }
+
+    /// Submits several tasks at once.
+    fn map(&mut self) {
+        let seeds = self.calm_seeds();
+        let (pool, given) = self.any_pool();
+        let mut start = self.start(given);
+        let play = |seed: u64| start.play(seed);
+        let found = match self.random.below(13) {
+            0 => pool.map(seeds.clone(), play),
+            1 => pool.map_slice(&seeds, |&seed| play(seed)),
+            2 => pool.map_range(0..seeds.len(), |n| play(seeds[n])),
+            3 => pool.try_map(seeds.iter().copied(), |seed| Ok::<_, ()>(play(seed))).unwrap(),
+            4 => pool.map_init(&seeds, || play(1), |_, &seed| play(seed)),
+            5 => pool.map_reduce(
+                &seeds,
+                |&seed| vec![play(seed)],
+                || {
+                    play(1);
+                    Vec::new()
+                },
+                |a, b| [a, b].concat(),
+            ),
+            6 => {
+                let mut found = seeds.clone();
+                pool.for_each(&mut found, |seed| *seed = play(*seed));
+                found
+            }
+            7 => {
+                for (&seed, found) in seeds.iter().zip(pool.map_results(&seeds, |&s| play(s - 1))) {
+                    self.joined(Some(seed - 1), found);
+                }
+                return;
+            }
+            8 => {
+                let [a, b] = [self.random.any() | 1, self.random.any() | 1];
+                let found = pool.join(|| play(a), || play(b));
+                return self.check(found == (a, b), "a join returns both results");
+            }
+            9 => {
+                let seed = seeds.iter().fold(0, |all, seed| all ^ seed);
+                let failed = seed & !7;
+                return self.calls(failed, || pool.map([1, failed, 3], play).iter().sum::<u64>());
+            }
+            10 if self.place == Place::Anywhere => {
+                start.place = Place::Visit;
+                pool.broadcast(|| start.play(1));
+                return;
+            }
+            11 => return self.imap(&pool, given, seeds),
+            #[cfg(feature = "rayon")]
+            12 => {
+                use cleanslate::rayon::ParallelIteratorExt;
+                use rayon::iter::{IntoParallelIterator, ParallelIterator};
+                start.place = Place::Rayon;
+                start.inherited = self.handed_down();
+                seeds.clone().into_par_iter().isolated().map(|seed| start.play(seed)).collect()
+            }
+            _ => return,
+        };
+        self.check(found == seeds, "a map returns all results in order");
+    }
+
+    /// Submits tasks one after the other, while this one goes on.
+    fn imap(&mut self, pool: &Pool, given: Option<Inherited>, mut seeds: Vec<u64>) {
+        let (start, busy) = (self.start(given), Arc::clone(&self.game.busy));
+        let play = move |seed| {
+            let _busy = &busy;
+            start.play(seed)
+        };
+        let most = self.random.below(5) as usize;
+        let mut found = Vec::new();
+        let mut go_on = |found: Option<u64>, all: &mut Vec<u64>| {
+            all.extend(found);
+            self.moves(1);
+            found.is_some()
+        };
+        if most % 2 == 0 {
+            let mut results = pool.imap(seeds.clone(), play).buffer(1 + most);
+            while found.len() < most && go_on(results.next(), &mut found) {}
+            seeds.truncate(most);
+        } else {
+            let mut results = pool.imap_unordered(seeds.clone(), play);
+            while go_on(results.next(), &mut found) {}
+            seeds.sort_unstable();
+            found.sort_unstable();
+        }
+        self.check(found == seeds, "an imap yields all results");
+    }
+}
