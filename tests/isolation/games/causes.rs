@@ -152,12 +152,12 @@ impl Task {
             1 => pool.map_slice(&seeds, |&seed| play(seed)),
             2 => pool.map_range(0..seeds.len(), |n| play(seeds[n])),
             3 => pool.try_map(seeds.iter().copied(), |seed| Ok::<_, ()>(play(seed))).unwrap(),
-            4 => pool.map_init(&seeds, || play(1), |_, &seed| play(seed)),
+            4 => pool.map_init(&seeds, || start.play_another(), |_, &seed| play(seed)),
             5 => pool.map_reduce(
                 &seeds,
                 |&seed| vec![play(seed)],
                 || {
-                    play(1);
+                    start.play_another();
                     Vec::new()
                 },
                 |a, b| [a, b].concat(),
@@ -179,13 +179,13 @@ impl Task {
                 return self.check(found == (a, b), "a join returns both results");
             }
             9 => {
-                let seed = seeds.iter().fold(0, |all, seed| all ^ seed);
-                let failed = seed & !7;
-                return self.calls(failed, || pool.map([1, failed, 3], play).iter().sum::<u64>());
+                let failed = self.random.any() & !7;
+                let seeds = seeds.into_iter().chain([failed]);
+                return self.calls(failed, || pool.map(seeds, play).iter().sum());
             }
             10 if self.place == Place::Anywhere => {
                 start.place = Place::Visit;
-                pool.broadcast(|| start.play(1));
+                pool.broadcast(|| start.play_another());
                 return;
             }
             11 => return self.imap(&pool, given, seeds),

@@ -1,14 +1,54 @@
 //! What the tasks of a game share, and the values that they keep.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::{Context, OwnedLocal, Pool, TaskLocal};
 
 use super::{DEPTH, EXTRA, NUMBER, TEXT};
+
+thread_local! {
+    /// Foreign state that tasks inherit where carriers are installed.
+    pub(super) static AMBIENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Carries [`AMBIENT`].
+pub(super) struct Ambient;
+
+impl Carrier for Ambient {
+    type Captured = u64;
+    type Attached = u64;
+
+    fn name(&self) -> &str {
+        "ambient"
+    }
+
+    fn capture(&self) -> Result<u64, BoxError> {
+        Ok(AMBIENT.get())
+    }
+
+    fn attach(&self, captured: &u64) -> Result<u64, BoxError> {
+        Ok(AMBIENT.replace(*captured))
+    }
+
+    fn detach(&self, before: u64) -> Result<(), BoxError> {
+        AMBIENT.set(before);
+        Ok(())
+    }
+
+    fn nothing(&self) -> Option<u64> {
+        Some(0)
+    }
+
+    fn is_nothing(&self, captured: &u64) -> bool {
+        *captured == 0
+    }
+}
 
 /// A value, and what counts it.
 #[derive(Clone)]
@@ -89,6 +129,10 @@ pub(super) struct Game {
     pub(super) busy: Arc<()>,
     /// The seeds of the tasks that leave a value whose drop panics.
     pub(super) failing: Mutex<HashSet<u64>>,
+    /// Whether carriers are installed.
+    pub(super) carries: bool,
+    /// Makes seeds, of which no two are the same.
+    seeds: Mutex<Random>,
     /// How many moves are left.
     pub(super) left: AtomicU32,
     /// What did not hold, first.
@@ -96,7 +140,7 @@ pub(super) struct Game {
 }
 
 impl Game {
-    pub(super) fn new(random: &mut Random) -> Self {
+    pub(super) fn new(random: &mut Random, carries: bool) -> Self {
         Self {
             pools: [(); 2].map(|()| {
                 let builder = Pool::builder().workers(1 + random.below(3) as usize);
@@ -112,6 +156,8 @@ impl Game {
             live: Arc::new(()),
             busy: Arc::new(()),
             failing: Mutex::default(),
+            carries,
+            seeds: Mutex::new(Random::new(random.any())),
             left: AtomicU32::new(150),
             broken: Mutex::default(),
         }
@@ -122,6 +168,10 @@ impl Game {
         if !holds {
             self.broken.lock().unwrap().get_or_insert(what);
         }
+    }
+
+    pub(super) fn another_seed(&self) -> u64 {
+        self.seeds.lock().unwrap().any()
     }
 
     pub(super) fn token(&self, worth: u64) -> Token {

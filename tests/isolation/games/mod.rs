@@ -3,7 +3,7 @@
 //! writes, whatever runs on top of it, on whatever thread it goes on; and in the end every value
 //! has been dropped.
 //!
-//! A seed makes the program, and not which thread runs what. `CLEANSLATE_GAMES=100000` plays longer.
+//! A seed makes the program, and not which thread runs what. `CLEANSLATE_GAMES=100000` plays more.
 
 mod causes;
 mod game;
@@ -13,11 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::support::{finishes, on_a_thread};
+use crate::support::{finishes, in_a_process_of_its_own, on_a_thread};
+use cleanslate::foreign::install;
 use cleanslate::{Context, JoinHandle, Pool, RunError, TaskError, task_local};
 use futures_lite::future::yield_now;
 
-use self::game::{Fails, Game, Late, Random, Token, worth};
+use self::game::{AMBIENT, Ambient, Fails, Game, Late, Random, Token, worth};
 
 task_local! {
     static NUMBER: u64 = 0;
@@ -41,6 +42,8 @@ struct Inherited {
     tenant: u64,
     /// `None`, if nobody has touched it.
     depth: Option<u64>,
+    /// What carriers carry; never changed where none are installed.
+    ambient: u64,
 }
 
 /// Where a task is.
@@ -50,7 +53,6 @@ enum Place {
     /// In a visit, or caused by one: it causes no visits, and polls nobody else's futures.
     Visit,
     /// On a thread of rayon's: it uses no pool, whose tasks may wait for that thread.
-    #[cfg_attr(not(feature = "rayon"), expect(dead_code, reason = "the feature is off"))]
     Rayon,
 }
 
@@ -74,6 +76,11 @@ impl Start {
     /// Plays one task, from its begin to its end.
     fn play(&self, seed: u64) -> u64 {
         self.play_with(seed, None)
+    }
+
+    /// Plays one that nobody has chosen a seed for, and that does not panic.
+    fn play_another(&self) -> u64 {
+        self.play(self.game.another_seed() | 1)
     }
 
     /// The same with a handle of some other task, which it joins.
@@ -116,6 +123,8 @@ impl Start {
             // Who polls it next may be such a task, which cannot wait for itself.
             task.join_all();
             yield_now().await;
+            // Foreign state is put back after each poll, and what it inherits is there at the next.
+            task.inherited.ambient = self.inherited.ambient;
             task.look("a future keeps its values from poll to poll");
         }
         let worth = task.random.any();
@@ -186,6 +195,7 @@ impl Task {
         for (n, owned) in self.game.owned.iter().enumerate() {
             holds &= !is_picked(5 + n) || owned.get() == self.owned[n];
         }
+        holds &= !self.game.carries || AMBIENT.get() == self.inherited.ambient;
         self.game.check(holds, what);
     }
 
@@ -225,7 +235,7 @@ impl Task {
     fn write(&mut self) {
         let value = 1 + self.random.any();
         let token = Some(self.game.token(value));
-        match self.random.below(13) {
+        match self.random.below(14) {
             0 => {
                 let before = NUMBER.replace(value);
                 let expected = std::mem::replace(&mut self.number, value);
@@ -260,7 +270,11 @@ impl Task {
             }
             9 => LATE.set(Some(Late(Arc::clone(&self.game)))),
             10 => drop(LATE.take()),
-            11 if self.may_fail && !FAILS.is_set() => {
+            11 if self.game.carries => {
+                AMBIENT.set(value);
+                self.inherited.ambient = value;
+            }
+            12 if self.may_fail && !FAILS.is_set() => {
                 FAILS.set(token.map(Fails));
                 self.game.failing.lock().unwrap().insert(self.seed);
             }
@@ -378,9 +392,21 @@ fn games() -> u64 {
 
 #[test]
 fn every_task_sees_its_own_values_whatever_else_is_played() {
+    play(false);
+}
+
+#[test]
+fn every_task_sees_its_own_foreign_state_as_well() {
+    if in_a_process_of_its_own("games::every_task_sees_its_own_foreign_state_as_well") {
+        install(Ambient).unwrap();
+        play(true);
+    }
+}
+
+fn play(carries: bool) {
     for seed in 1..=games() {
         finishes(&format!("game {seed}"), move || {
-            let game = Arc::new(Game::new(&mut Random::new(seed)));
+            let game = Arc::new(Game::new(&mut Random::new(!seed), carries));
             on_a_thread(|| {
                 // On a plain thread, which keeps its slots, and in no task.
                 let start = Start {
