@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::sync::LazyLock;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -13,12 +15,26 @@ use super::{End, IN_USE, Inherited, LIST, NUMBER, Place, TENANT, Task};
 
 impl Task {
     pub(super) fn cause(&mut self) {
-        if self.place == Place::Rayon || self.random.below(3) == 0 {
+        if self.game.closes && self.random.below(30) == 0 {
+            self.shut_down();
+        } else if self.place == Place::Foreign || self.random.below(3) == 0 {
             self.cause_here();
         } else if self.random.below(3) == 0 {
             self.map();
         } else {
             self.submit();
+        }
+    }
+
+    /// Shuts a pool down. A task does not wait for it: what it would wait for may wait for that task.
+    fn shut_down(&mut self) {
+        let pool = &self.game.pools[self.random.below(2) as usize];
+        match self.random.below(if self.depth == 0 { 5 } else { 3 }) {
+            0 => pool.shutdown_background(),
+            1 => pool.shutdown_background_now(),
+            2 => drop(pool.shutdown_timeout(Duration::ZERO)),
+            3 => pool.shutdown().unwrap(),
+            _ => pool.shutdown_now().unwrap(),
         }
     }
 
@@ -28,13 +44,13 @@ impl Task {
         let (context, given) = self.any_context();
         let start = self.start(Some(given)).that_may_fail();
         match self.random.below(11) {
-            0 => self.calls(seed, || context.run(|| start.play(seed))),
-            1 => self.calls(seed, || context.wrap(|| start.play(seed))()),
+            0 => self.game.calls(seed, || context.run(|| start.play(seed))),
+            1 => self.game.calls(seed, || context.wrap(|| start.play(seed))()),
             2 => {
                 let start = self.start(None);
-                self.calls(seed, || isolated(|| start.play(seed))());
+                self.game.calls(seed, || isolated(|| start.play(seed))());
             }
-            3 => self.calls(seed, || block_on(start.future(seed).isolated_in(&context))),
+            3 => self.game.calls(seed, || block_on(start.future(seed).isolated_in(&context))),
             4 => {
                 // Where it is dropped, a clean-up that fails would panic.
                 let start = self.start(Some(given));
@@ -47,9 +63,9 @@ impl Task {
                     let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
                     match polled.map_err(End::thrown) {
                         Ok(Poll::Pending) => self.game.futures.lock().unwrap().push(future),
-                        Ok(Poll::Ready(seed)) => self.ended(seed, End::Returned(seed)),
-                        Err(End::Panicked(seed)) => self.ended(seed, End::Panicked(seed)),
-                        Err(_) => self.check(false, "a future fails on purpose only"),
+                        Ok(Poll::Ready(seed)) => self.game.ended(seed, End::Returned(seed)),
+                        Err(End::Panicked(seed)) => self.game.ended(seed, End::Panicked(seed)),
+                        Err(end) => self.game.ended(0, end),
                     }
                 }
             }
@@ -68,14 +84,14 @@ impl Task {
             }
             9 => LIST.with_mut(|list| {
                 NUMBER.with(|number| {
-                    self.calls(seed, || context.run(|| start.play(seed)));
+                    self.game.calls(seed, || context.run(|| start.play(seed)));
                     let holds = *number == self.number && *list == self.list;
                     self.check(holds, "what is borrowed stays");
                 });
             }),
             _ => IN_USE.with(|in_use| {
                 self.check(!std::mem::replace(in_use, true), "no two tasks share a worker-local");
-                self.calls(seed, || context.run(|| start.play(seed)));
+                self.game.calls(seed, || context.run(|| start.play(seed)));
                 *in_use = false;
             }),
         }
@@ -87,7 +103,7 @@ impl Task {
         let (pool, given) = self.any_pool();
         let start = self.start(given).that_may_fail();
         match self.random.below(11) {
-            0 | 1 => self.joined(Some(seed), pool.submit(move || start.play(seed)).join()),
+            0 | 1 => self.game.joined(Some(seed), pool.submit(move || start.play(seed)).join()),
             2 | 3 => self.handles.push(pool.submit(move || start.play(seed))),
             4 => {
                 let handle = self.random.index(self.handles.len());
@@ -103,7 +119,10 @@ impl Task {
             }
             6 => match pool.try_reserve() {
                 Ok(permit) => self.handles.push(permit.submit(move || start.play(seed))),
-                Err(error) => self.check(error.is_full(), "there is no place"),
+                Err(error) => {
+                    let is_closed = self.game.closes && error.is_shut_down();
+                    self.check(error.is_full() || is_closed, "there is a place");
+                }
             },
             7 => {
                 if let Some(n) = self.random.index(self.handles.len()) {
@@ -116,7 +135,7 @@ impl Task {
                     let is_cancelled = handle.is_cancelled();
                     match handle.join_timeout(Duration::from_micros(seed % 64)) {
                         None => self.join(handle),
-                        Some(joined) if !is_cancelled => self.joined(None, joined),
+                        Some(joined) if !is_cancelled => self.game.joined(None, joined),
                         Some(_) => (),
                     }
                 }
@@ -135,7 +154,7 @@ impl Task {
                     self.moves(1);
                 }
                 for (seed, handle) in handles {
-                    self.joined(Some(seed), handle.join());
+                    self.game.joined(Some(seed), handle.join());
                 }
             }),
         }
@@ -147,7 +166,7 @@ impl Task {
         let (pool, given) = self.any_pool();
         let mut start = self.start(given);
         let play = |seed: u64| start.play(seed);
-        let found = match self.random.below(13) {
+        let found = match self.random.below(14) {
             0 => pool.map(seeds.clone(), play),
             1 => pool.map_slice(&seeds, |&seed| play(seed)),
             2 => pool.map_range(0..seeds.len(), |n| play(seeds[n])),
@@ -169,7 +188,7 @@ impl Task {
             }
             7 => {
                 for (&seed, found) in seeds.iter().zip(pool.map_results(&seeds, |&s| play(s - 1))) {
-                    self.joined(Some(seed - 1), found);
+                    self.game.joined(Some(seed - 1), found);
                 }
                 return;
             }
@@ -181,7 +200,7 @@ impl Task {
             9 => {
                 let failed = self.random.any() & !7;
                 let seeds = seeds.into_iter().chain([failed]);
-                return self.calls(failed, || pool.map(seeds, play).iter().sum());
+                return self.game.calls(failed, || pool.map(seeds, play).iter().sum());
             }
             10 if self.place == Place::Anywhere => {
                 start.place = Place::Visit;
@@ -193,13 +212,35 @@ impl Task {
             12 => {
                 use cleanslate::rayon::ParallelIteratorExt;
                 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-                start.place = Place::Rayon;
+                start.place = Place::Foreign;
                 start.inherited = self.handed_down();
                 seeds.clone().into_par_iter().isolated().map(|seed| start.play(seed)).collect()
             }
+            #[cfg(feature = "tokio")]
+            13 => return self.spawn_on_tokio(),
             _ => return,
         };
         self.check(found == seeds, "a map returns all results in order");
+    }
+
+    /// Spawns a task on tokio, and waits for it.
+    #[cfg(feature = "tokio")]
+    fn spawn_on_tokio(&mut self) {
+        use cleanslate::tokio::{spawn, spawn_blocking};
+        static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+        });
+        let seed = self.random.any();
+        let mut start = self.start(None).that_may_fail();
+        start.place = Place::Foreign;
+        let ended = RUNTIME.block_on(async {
+            match self.random.below(2) {
+                0 => spawn(start.future(seed)).await,
+                _ => spawn_blocking(move || start.play(seed)).await,
+            }
+        });
+        let end = ended.map_or_else(|error| End::thrown(error.into_panic()), End::Returned);
+        self.game.ended(seed, end);
     }
 
     /// Submits tasks one after the other, while this one goes on.

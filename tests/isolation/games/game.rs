@@ -131,16 +131,18 @@ pub(super) struct Game {
     pub(super) failing: Mutex<HashSet<u64>>,
     /// Whether carriers are installed.
     pub(super) carries: bool,
+    /// Whether pools are shut down in the middle of it.
+    pub(super) closes: bool,
     /// Makes seeds, of which no two are the same.
     seeds: Mutex<Random>,
     /// How many moves are left.
     pub(super) left: AtomicU32,
     /// What did not hold, first.
-    pub(super) broken: Mutex<Option<&'static str>>,
+    pub(super) broken: Mutex<Option<String>>,
 }
 
 impl Game {
-    pub(super) fn new(random: &mut Random, carries: bool) -> Self {
+    pub(super) fn new(random: &mut Random, carries: bool, closes: bool) -> Self {
         Self {
             pools: [(); 2].map(|()| {
                 let builder = Pool::builder().workers(1 + random.below(3) as usize);
@@ -157,17 +159,22 @@ impl Game {
             busy: Arc::new(()),
             failing: Mutex::default(),
             carries,
+            closes,
             seeds: Mutex::new(Random::new(random.any())),
             left: AtomicU32::new(150),
             broken: Mutex::default(),
         }
     }
 
-    /// Notes what does not hold. A panic would not do: games contain those.
     pub(super) fn check(&self, holds: bool, what: &'static str) {
         if !holds {
-            self.broken.lock().unwrap().get_or_insert(what);
+            self.note(what.to_owned());
         }
+    }
+
+    /// Notes what ought to hold and does not. A panic would not do: games contain those.
+    pub(super) fn note(&self, what: String) {
+        self.broken.lock().unwrap().get_or_insert(what);
     }
 
     pub(super) fn another_seed(&self) -> u64 {
