@@ -1,7 +1,6 @@
 //! The tasks that a task of a game causes, by every public way.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 #[cfg(feature = "tokio")]
 use std::sync::LazyLock;
 use std::task::{Poll, Waker};
@@ -110,13 +109,7 @@ impl Task {
                 let handle = handle.map(|n| self.handles.swap_remove(n));
                 self.handles.push(pool.submit(move || start.play_with(seed, handle)));
             }
-            5 => {
-                let busy = Arc::clone(&self.game.busy);
-                drop(pool.submit(move || {
-                    let _busy = busy;
-                    start.play(seed)
-                }));
-            }
+            5 => drop(pool.submit(move || start.play(seed))),
             6 => match pool.try_reserve() {
                 Ok(permit) => self.handles.push(permit.submit(move || start.play(seed))),
                 Err(error) => {
@@ -245,11 +238,8 @@ impl Task {
 
     /// Submits tasks one after the other, while this one goes on.
     fn imap(&mut self, pool: &Pool, given: Option<Inherited>, mut seeds: Vec<u64>) {
-        let (start, busy) = (self.start(given), Arc::clone(&self.game.busy));
-        let play = move |seed| {
-            let _busy = &busy;
-            start.play(seed)
-        };
+        let start = self.start(given);
+        let play = move |seed| start.play(seed);
         let most = self.random.below(5) as usize;
         let mut found = Vec::new();
         let mut go_on = |found: Option<u64>, all: &mut Vec<u64>| {

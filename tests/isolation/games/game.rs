@@ -125,7 +125,7 @@ pub(super) struct Game {
     pub(super) futures: Mutex<Vec<Future>>,
     /// Held by each token.
     pub(super) live: Arc<()>,
-    /// Held by each task that nobody waits for.
+    /// Held by each task that has not ended.
     pub(super) busy: Arc<()>,
     /// The seeds of the tasks that leave a value whose drop panics.
     pub(super) failing: Mutex<HashSet<u64>>,

@@ -59,6 +59,7 @@ enum Place {
 /// How a task starts.
 struct Start {
     game: Arc<Game>,
+    _busy: Arc<()>,
     place: Place,
     /// How many tasks cause it, one the other.
     depth: u32,
@@ -69,6 +70,11 @@ struct Start {
 }
 
 impl Start {
+    fn new(game: &Arc<Game>, inherited: Inherited) -> Self {
+        let (game, _busy) = (Arc::clone(game), Arc::clone(&game.busy));
+        Self { game, _busy, place: Place::Anywhere, depth: 0, inherited, may_fail: false }
+    }
+
     fn that_may_fail(self) -> Self {
         Self { may_fail: true, ..self }
     }
@@ -304,13 +310,7 @@ impl Task {
     /// A task that finds what it is given, or else what it inherits from this one now.
     fn start(&self, given: Option<Inherited>) -> Start {
         let inherited = given.unwrap_or_else(|| self.handed_down());
-        Start {
-            game: Arc::clone(&self.game),
-            place: self.place,
-            depth: self.depth + 1,
-            inherited,
-            may_fail: false,
-        }
+        Start { place: self.place, depth: self.depth + 1, ..Start::new(&self.game, inherited) }
     }
 
     /// Some context, and what a task finds in it.
@@ -434,14 +434,7 @@ fn play(carries: bool, closes: bool) {
             let game = Arc::new(Game::new(&mut Random::new(!seed), carries, closes));
             on_a_thread(|| {
                 // On a plain thread, which keeps its slots, and in no task.
-                let start = Start {
-                    game: Arc::clone(&game),
-                    place: Place::Anywhere,
-                    depth: 0,
-                    inherited: Inherited::default(),
-                    may_fail: false,
-                };
-                let mut root = start.begin(seed | 1);
+                let mut root = Start::new(&game, Inherited::default()).begin(seed | 1);
                 game.calls(seed | 1, || {
                     while game.left.load(Ordering::Relaxed) > 0 {
                         root.moves(4);
@@ -451,9 +444,9 @@ fn play(carries: bool, closes: bool) {
                 game.left.store(0, Ordering::Relaxed);
                 while Arc::strong_count(&game.busy) > 1 {
                     game.pools.iter().for_each(Pool::wait_idle);
+                    drop(std::mem::take(&mut *game.futures.lock().unwrap()));
                 }
                 game.pools.iter().for_each(|pool| pool.shutdown().unwrap());
-                drop(std::mem::take(&mut *game.futures.lock().unwrap()));
             });
             assert_eq!(*game.broken.lock().unwrap(), None, "game {seed}");
             assert_eq!(Arc::strong_count(&game.live), 1, "game {seed}: values are left");
