@@ -25,7 +25,7 @@ impl Task {
         }
     }
 
-    /// Shuts a pool down. A task does not wait for it: what it would wait for may wait for that task.
+    /// Shuts a pool down. A task does not wait for that: other tasks may wait for this one.
     fn shut_down(&mut self) {
         let pool = &self.game.pools[self.random.below(2) as usize];
         match self.random.below(if self.depth == 0 { 5 } else { 3 }) {
