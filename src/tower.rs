@@ -220,7 +220,7 @@ impl<S: Clone, F: Clone> Clone for Isolate<S, F> {
 
 /// Makes a clone in a task of its own, which carries nobody's state.
 fn cloned<T: Clone>(original: &T) -> Framed<T> {
-    Framed::new(Wrapping::unplaced(Context::empty()).call(|| original.clone()))
+    Framed::new(Wrapping::unplaced(Context::empty()).call_once(|| original.clone()))
 }
 
 impl<S: fmt::Debug, F: fmt::Debug> fmt::Debug for Isolate<S, F> {
@@ -251,7 +251,7 @@ where
     ///
     /// Panics if an installed carrier cannot capture, be attached or be detached.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        Wrapping::unplaced(Context::capture_carriers()).call(|| self.inner.poll_ready(cx))
+        Wrapping::unplaced(Context::capture_carriers()).call_once(|| self.inner.poll_ready(cx))
     }
 
     /// Makes the task of the request. The inner service is called in it, when it is first polled.

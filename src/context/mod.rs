@@ -204,7 +204,10 @@ impl Context {
             }
         }
         items.push(Item { slot, copied, is_given: true });
-        Self { snapshot: Snapshot::new(items), carriers }
+        let given = Snapshot::new(items);
+        // Its drop may panic. What is in place to be returned by then would be leaked.
+        drop(snapshot);
+        Self { snapshot: given, carriers }
     }
 
     /// Adds a carrier, which captures here and now, on this thread.
@@ -257,16 +260,46 @@ impl Context {
     /// # Ok::<_, cleanslate::foreign::CarrierError>(())
     /// ```
     pub fn try_carry<C: Carry>(self, carrier: C) -> Result<Self, CarrierError> {
-        let Self { snapshot, carriers } = self.submitted();
-        Ok(Self { snapshot, carriers: Some(Carriers::with(carriers.as_ref(), &share(carrier))?) })
+        let mut context = self.submitted();
+        let carrier = share(carrier);
+        match Carriers::with(context.carriers.as_ref(), &carrier) {
+            Ok(all) => {
+                context.replace_carriers(Some(all));
+                Ok(context)
+            }
+            Err(error) => {
+                discard((context, carrier));
+                Err(error)
+            }
+        }
     }
 
     /// Adds what the carriers of a pool say, before those that the context was given: the context
     /// decides what is inherited, so it has the last word.
     #[cold]
-    pub(crate) fn in_pool(self, set: &CarrierSet, inherits: bool) -> Result<Self, CarrierError> {
-        let Self { snapshot, carriers } = self;
-        Ok(Self { snapshot, carriers: Carriers::in_pool(carriers, set, inherits)? })
+    pub(crate) fn in_pool(
+        mut self,
+        set: &CarrierSet,
+        inherits: bool,
+    ) -> Result<Self, CarrierError> {
+        match Carriers::in_pool(self.carriers.as_ref(), set, inherits) {
+            Ok(all) => {
+                self.replace_carriers(all);
+                Ok(self)
+            }
+            Err(error) => {
+                discard(self);
+                Err(error)
+            }
+        }
+    }
+
+    /// Replaces what is attached. What was captured for a carrier that is not among these may end
+    /// here; where its drop panics, that is contained.
+    fn replace_carriers(&mut self, all: Option<Carriers>) {
+        if let Some(before) = std::mem::replace(&mut self.carriers, all) {
+            discard(before);
+        }
     }
 
     /// Returns the context of a task that is submitted in this one, here and now: if it says

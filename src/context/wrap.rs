@@ -33,6 +33,20 @@ impl Wrapping {
             Err(error) => error.raise(self.made.map(Origin::Isolated)),
         }
     }
+
+    /// The same, and lets go of the context, whose drop runs user code, too. If that fails, the
+    /// result is not returned.
+    #[inline]
+    pub(crate) fn call_once<R>(self, f: impl FnOnce() -> R) -> R {
+        let result = self.call(f);
+        match catch(|| drop(self)) {
+            Ok(()) => result,
+            Err(payload) => {
+                discard(result);
+                payload.resume()
+            }
+        }
+    }
 }
 
 impl Context {
@@ -62,18 +76,7 @@ impl Context {
     pub fn wrap<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
         let f = Framed::new(f);
         let context = Wrapping::new(self);
-        move || {
-            let result = context.call(|| f.into_inner()());
-            // Dropping its copies runs user code, too. If that fails now, the result is not
-            // returned.
-            match catch(|| drop(context)) {
-                Ok(()) => result,
-                Err(payload) => {
-                    discard(result);
-                    payload.resume()
-                }
-            }
-        }
+        move || context.call_once(|| f.into_inner()())
     }
 
     /// Makes a closure like [`wrap`](Self::wrap) that can be called any number of times: each call

@@ -93,7 +93,7 @@ impl Carriers {
 
     /// Adds what the carriers of a pool say, before those that the context was given.
     pub(crate) fn in_pool(
-        before: Option<Self>,
+        before: Option<&Self>,
         set: &CarrierSet,
         inherits: bool,
     ) -> Result<Option<Self>, CarrierError> {
@@ -104,9 +104,9 @@ impl Carriers {
         };
         let Some(before) = before else { return Ok(Self::nothing_in_pool(of_pool)) };
         if of_pool.is_empty() {
-            return Ok(Some(before));
+            return Ok(Some(before.clone()));
         }
-        Ok(Some(Self::merged(Some(&before), of_pool.iter().cloned(), [])))
+        Ok(Some(Self::merged(Some(before), of_pool.iter().cloned(), [])))
     }
 
     /// Adds what is [`nothing`](Self::nothing) before all that the carriers of a pool say.

@@ -113,7 +113,8 @@ impl Permit {
     ///
     /// # Panics
     ///
-    /// Panics as [`Pool::submit`] does. The place is given back.
+    /// Panics as [`Pool::submit`] does. The place is given back. Also panics if the permit is the
+    /// last to have a context, and the drop of that panics: the task is detached.
     ///
     /// # Examples
     ///
@@ -138,7 +139,11 @@ impl Permit {
         // From here on the place is the task's.
         permit.is_unused = false;
         let admitted = permit.pool.core().admit(Place::Taken);
-        permit.pool.submit_work((f.into_inner(), context), at, admitted)
+        let handle = permit.pool.submit_work((f.into_inner(), context), at, admitted);
+        // Its context may end here, whose drop may panic. The handle would then be leaked if it were
+        // in place to be returned.
+        drop(permit);
+        handle
     }
 }
 

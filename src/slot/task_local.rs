@@ -67,7 +67,8 @@ impl crate::Context {
     ///
     /// # Panics
     ///
-    /// Panics if the slot [is not inherited](TaskLocal::is_inherited).
+    /// Panics if the slot [is not inherited](TaskLocal::is_inherited), or if the drop of a value
+    /// that this one replaces panics.
     ///
     /// # Examples
     ///

@@ -17,6 +17,7 @@ mod nothing;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod own_code;
+mod returned;
 mod scoped;
 mod slots;
 #[cfg(feature = "tracing")]
