@@ -140,8 +140,8 @@ impl Permit {
         permit.is_unused = false;
         let admitted = permit.pool.core().admit(Place::Taken);
         let handle = permit.pool.submit_work((f.into_inner(), context), at, admitted);
-        // Its context may end here, whose drop may panic. The handle would then be leaked if it were
-        // in place to be returned.
+        // Its context may end here, whose drop may panic. A handle that is in place to be returned
+        // by then would be leaked.
         drop(permit);
         handle
     }
