@@ -165,28 +165,20 @@ impl<T> Ends for Instances<T> {
     }
 }
 
-/// Called with what a worker-local threw at its end. The name is `None` if an object owns it.
-type Thrown<'f> = &'f mut dyn FnMut(Option<&'static str>, Payload);
+/// The path of a worker-local that is declared. One that an object owns has none.
+type Name = Option<&'static str>;
 
-/// A declared worker-local: its path, the address of its declaration, and its instances.
-struct Declared {
-    name: &'static str,
-    address: usize,
-    instances: Box<dyn Any>,
-    ends: Box<dyn Ends>,
-}
+/// Called with what a worker-local threw at its end.
+type Thrown<'f> = &'f mut dyn FnMut(Name, Payload);
 
-/// An owned worker-local, which its owner keeps.
-type Owned = Weak<dyn Ends + Send + Sync>;
-
-/// The worker-locals that this thread has used, each with its number in the order of first use. The
-/// two kinds are kept apart, since a declared one is looked up in each task that uses it, and there
-/// can be very many owners.
+/// The worker-locals that this thread has used.
 struct List {
-    declared: RefCell<Vec<(u64, Declared)>>,
-    owned: RefCell<Vec<(u64, Owned)>>,
-    next: Cell<u64>,
-    /// When there are this many owned ones, those whose owners are gone are swept.
+    /// The declared ones, each by the address of its declaration: they are looked up in each task
+    /// that uses them, and there can be very many owned ones.
+    declared: RefCell<Vec<(usize, Arc<dyn Any>)>>,
+    /// All, in the order of first use.
+    all: RefCell<Vec<(Name, Weak<dyn Ends>)>>,
+    /// When there are this many, those whose owners are gone are swept.
     sweep_at: Cell<usize>,
 }
 
@@ -200,44 +192,40 @@ impl List {
     const fn new() -> Self {
         Self {
             declared: RefCell::new(Vec::new()),
-            owned: RefCell::new(Vec::new()),
-            next: Cell::new(0),
+            all: RefCell::new(Vec::new()),
             sweep_at: Cell::new(16),
         }
     }
 
-    fn number(&self) -> u64 {
-        self.next.replace(self.next.get() + 1)
+    fn add(&self, name: Name, instances: Weak<dyn Ends>) {
+        #[cfg(feature = "sentinel")]
+        ignore_own();
+        let mut all = self.all.borrow_mut();
+        if all.len() >= self.sweep_at.get() {
+            all.retain(|(_, instances)| instances.strong_count() > 0);
+            self.sweep_at.set(all.len() * 2 + 16);
+        }
+        all.push((name, instances));
     }
 
     /// Ends all of them, in reverse order of first use.
     fn end(&self, thrown: Thrown<'_>) {
-        let mut tell = |name, drops: Drops| {
-            drops.into_result().err().into_iter().for_each(|payload| thrown(name, payload));
-        };
         // The drop of one instance may lease another one anew, but not for ever.
         for _ in 0..8 {
-            let mut declared = std::mem::take(&mut *self.declared.borrow_mut());
-            let mut owned = std::mem::take(&mut *self.owned.borrow_mut());
-            if declared.is_empty() && owned.is_empty() {
+            let _declared = std::mem::take(&mut *self.declared.borrow_mut());
+            let all = std::mem::take(&mut *self.all.borrow_mut());
+            if all.is_empty() {
                 break;
             }
-            loop {
-                let last_declared = declared.last().map(|(number, _)| *number);
-                if last_declared > owned.last().map(|(number, _)| *number) {
-                    if let Some((_, one)) = declared.pop() {
-                        tell(Some(one.name), one.ends.end());
-                    }
-                    continue;
-                }
-                let Some((_, one)) = owned.pop() else { break };
-                if let Some(instances) = one.upgrade() {
-                    // If the owner goes away at this very moment, its initialiser, which is user
-                    // code, is dropped here.
-                    let mut drops = Drops::default();
-                    let ended = frame::contained(|| drops = instances.end());
-                    drops.add(ended.map_err(Failure::into_payload));
-                    tell(None, drops);
+            for (name, instances) in all.into_iter().rev() {
+                let Some(instances) = instances.upgrade() else { continue };
+                // If an owner goes away at this very moment, its initialiser, which is user code,
+                // is dropped here.
+                let mut drops = Drops::default();
+                let ended = frame::contained(|| drops = instances.end());
+                drops.add(ended.map_err(Failure::into_payload));
+                if let Err(payload) = drops.into_result() {
+                    thrown(name, payload);
                 }
             }
         }
@@ -256,34 +244,24 @@ impl Drop for List {
 pub(super) fn declared<T: 'static>(name: &'static str, address: usize) -> Instances<T> {
     let found = LIST.try_with(|list| {
         let mut declared = list.declared.borrow_mut();
-        let known = declared.iter().find(|(_, one)| one.address == address);
-        if let Some(instances) = known.and_then(|(_, one)| one.instances.downcast_ref()) {
+        let known = declared.iter().find(|(its, _)| *its == address);
+        if let Some(instances) = known.and_then(|(_, one)| one.downcast_ref()) {
             return Instances::clone(instances);
         }
-        #[cfg(feature = "sentinel")]
-        ignore_own();
-        let kept = Instances::new();
-        let (instances, ends) = (Box::new(kept.clone()), Box::new(kept.clone()));
-        declared.push((list.number(), Declared { name, address, instances, ends }));
-        kept
+        let kept = Arc::new(Instances::new());
+        let instances = Instances::clone(&kept);
+        let ends: Arc<dyn Ends> = Arc::clone(&kept) as _;
+        list.add(Some(name), Arc::downgrade(&ends));
+        declared.push((address, kept));
+        instances
     });
     found.unwrap_or_else(|_| Instances::ended())
 }
 
-/// Notes that this thread has instances of an owned worker-local. Returns `false` while the thread
-/// ends.
-pub(super) fn note_owned(instances: Weak<dyn Ends + Send + Sync>) -> bool {
-    #[cfg(feature = "sentinel")]
-    ignore_own();
-    LIST.try_with(|list| {
-        let mut owned = list.owned.borrow_mut();
-        if owned.len() >= list.sweep_at.get() {
-            owned.retain(|(_, instances)| instances.strong_count() > 0);
-            list.sweep_at.set(owned.len() * 2 + 16);
-        }
-        owned.push((list.number(), instances));
-    })
-    .is_ok()
+/// Notes that this thread has instances of an owned worker-local, which its owner keeps. Returns
+/// `false` while the thread ends.
+pub(super) fn note_owned(instances: Weak<dyn Ends>) -> bool {
+    LIST.try_with(|list| list.add(None, instances)).is_ok()
 }
 
 /// Tells the sentinel, once, what this module keeps per thread.

@@ -82,7 +82,7 @@ impl<T: Send + 'static> OfOwner<T> {
             thread,
             owner: Weak::clone(&self.me),
         });
-        let ends: Arc<dyn Ends + Send + Sync> = Arc::clone(&of_thread) as _;
+        let ends: Arc<dyn Ends> = Arc::clone(&of_thread) as _;
         if !instances::note_owned(Arc::downgrade(&ends)) {
             // The thread is ending, and nobody would end what is kept for it.
             return Instances::ended();
