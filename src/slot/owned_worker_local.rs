@@ -51,7 +51,6 @@ struct OfOwner<T: Send + 'static> {
     init: Guarded<Init<T>>,
     /// The instances on all threads that have used it.
     threads: Mutex<Threads<T>>,
-    me: Weak<Self>,
 }
 
 /// The instances on one thread.
@@ -71,17 +70,14 @@ impl<T: Send + 'static> Ends for OfThread<T> {
 
 impl<T: Send + 'static> OfOwner<T> {
     /// Returns this thread's instances.
-    fn instances(&self) -> Instances<T> {
+    fn instances(self: &Arc<Self>) -> Instances<T> {
         let thread = std::thread::current().id();
         let mut threads = self.threads.lock();
         if let Some(known) = threads.get(&thread) {
             return known.instances.clone();
         }
-        let of_thread = Arc::new(OfThread {
-            instances: Instances::new(),
-            thread,
-            owner: Weak::clone(&self.me),
-        });
+        let of_thread =
+            Arc::new(OfThread { instances: Instances::new(), thread, owner: Arc::downgrade(self) });
         let ends: Arc<dyn Ends> = Arc::clone(&of_thread) as _;
         if !instances::note_owned(Arc::downgrade(&ends)) {
             // The thread is ending, and nobody would end what is kept for it.
@@ -135,11 +131,7 @@ impl<T: Send + 'static> OwnedWorkerLocal<T> {
 
     #[track_caller]
     fn with_init(init: Init<T>) -> Self {
-        let shared = Arc::new_cyclic(|me| OfOwner {
-            init: Guarded::new(init),
-            threads: Mutex::default(),
-            me: Weak::clone(me),
-        });
+        let shared = Arc::new(OfOwner { init: Guarded::new(init), threads: Mutex::default() });
         let of_lease = Arc::clone(&shared);
         let lease = OwnedLocal::with_init(
             Box::new(move || of_lease.instances().lease(|| (of_lease.init)())),
