@@ -94,18 +94,10 @@ use crate::sync::seam::atomic::Ordering;
 #[derive(Clone)]
 pub struct Pool {
     pub(super) name: Option<Name>,
-    pub(super) inherits: Inherits,
+    /// What the tasks inherit. `None`: what surrounds their submission.
+    pub(super) inherits: Option<Context>,
     /// Dropped last: the last one waits for the pool's tasks, which may wait for the fields above.
     owner: Arc<Handles>,
-}
-
-/// What the tasks inherit.
-#[derive(Clone)]
-pub(super) enum Inherits {
-    /// What surrounds the submission.
-    Surroundings,
-    Given(Context),
-    Nothing,
 }
 
 /// What the handles share. The last handle ends the pool.
@@ -150,7 +142,7 @@ impl Drop for Handles {
 pub struct WeakPool {
     owner: Weak<Handles>,
     name: Option<Name>,
-    inherits: Inherits,
+    inherits: Option<Context>,
 }
 
 impl WeakPool {
@@ -190,7 +182,7 @@ impl RefUnwindSafe for WeakPool {}
 impl Pool {
     pub(crate) fn from_core(core: Arc<Core>) -> Self {
         let owner = Arc::new(Handles { core });
-        Self { owner, name: None, inherits: Inherits::Surroundings }
+        Self { owner, name: None, inherits: None }
     }
 
     #[inline]
@@ -319,7 +311,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn in_context(&self, context: &Context) -> Self {
-        Self { inherits: Inherits::Given(context.clone()), ..self.clone() }
+        Self { inherits: Some(context.clone()), ..self.clone() }
     }
 
     /// Returns a handle whose tasks inherit nothing: for long-lived work, which must neither
@@ -337,7 +329,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self { inherits: Inherits::Nothing, ..self.clone() }
+        self.in_context(&Context::empty())
     }
 
     #[inline]

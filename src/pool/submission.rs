@@ -10,7 +10,7 @@ use super::handle::JoinHandle;
 use super::isolation::Isolation;
 use super::job::state::JobCell;
 use super::job::{self, AnyJob, End, Job, Work};
-use super::pool::{Inherits, Pool};
+use super::pool::Pool;
 use crate::context::Context;
 use crate::frame::Framed;
 
@@ -113,12 +113,11 @@ impl Pool {
             return Context::empty();
         }
         let context = match &self.inherits {
-            Inherits::Surroundings => Context::capture(),
-            Inherits::Given(context) => context.clone(),
-            Inherits::Nothing => Context::empty(),
+            None => Context::capture(),
+            Some(context) => context.clone(),
         };
         let Some(carriers) = &core.carriers else { return context.submitted() };
-        match context.in_pool(carriers, matches!(self.inherits, Inherits::Surroundings)) {
+        match context.in_pool(carriers, self.inherits.is_none()) {
             Ok(context) => context,
             Err(error) => panic!("{error}"),
         }
