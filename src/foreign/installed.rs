@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::carried::{Carried, CarriedList, Source};
-use super::carrier::Identity;
 use super::error::CarrierError;
 use super::shared::{Carry, SharedCarrier, room_for, share};
 
@@ -18,7 +17,6 @@ pub(crate) static INSTALLED: OnceLock<Box<Installed>> = OnceLock::new();
 /// An entry of the list.
 pub(crate) struct Installed {
     pub(super) carrier: SharedCarrier,
-    identity: Identity,
     /// What code that runs for nobody finds: of the carriers up to this one, as far as they can say
     /// so.
     pub(super) nothing: CarriedList,
@@ -95,7 +93,6 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// ```
 pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let carrier = share(carrier);
-    let identity = carrier.identity();
     let own = carrier.nothing().map_err(InstallError::carrier)?;
     let own = own.map(|nothing| nothing.with_source(Source::Installed));
     let mut nothing = Vec::new();
@@ -103,7 +100,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let mut there_are = 0;
     loop {
         while let Some(entry) = place.get() {
-            if entry.identity == identity {
+            if entry.carrier.identity() == carrier.identity() {
                 return Err(InstallError { kind: InstallErrorKind::Duplicate(carrier.name()) });
             }
             nothing = entry.nothing.to_vec();
@@ -113,7 +110,6 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
         room_for(&carrier, there_are, "process has").map_err(InstallError::carrier)?;
         let entry = Installed {
             carrier: carrier.clone(),
-            identity,
             nothing: Arc::new(nothing.iter().cloned().chain(own.clone()).collect()),
             own_nothing: own.clone(),
             next: OnceLock::new(),
