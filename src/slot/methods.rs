@@ -206,7 +206,7 @@ macro_rules! methods {
             /// assert!(SLOT.is_set());
             /// ```
             pub fn is_set(&self) -> bool {
-                self.place().and_then(|place| place.try_is_set()).unwrap_or(false)
+                self.place().is_ok_and(|place| place.is_set())
             }
 
             /// Binds a value to the slot while `f` runs; then the slot is as it was before.

@@ -371,7 +371,7 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
             Some(boxed) => boxed,
             None if self.source.inherits(thread) => self.filled()?,
             // Nothing to take, so nothing is touched.
-            None => return self.check_alive().map(|()| None),
+            None => return register(thread).map(|()| None).map_err(|_| self.error(Reason::Gone)),
         };
         if !boxed.header.is_idle() {
             return Err(self.refused(boxed.header.status()));
@@ -381,18 +381,16 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
         Ok(Some(value))
     }
 
-    fn check_alive(self) -> Result<(), AccessError> {
-        register(thread::current()).map_err(|_| self.error(Reason::Gone))
-    }
-
-    pub(super) fn try_is_set(self) -> Result<bool, AccessError> {
-        self.check_alive()?;
+    pub(super) fn is_set(self) -> bool {
         let thread = thread::current();
-        Ok(match self.shown(thread).map(|boxed| boxed.header.status()) {
+        if register(thread).is_err() {
+            return false;
+        }
+        match self.shown(thread).map(|boxed| boxed.header.status()) {
             Some(Status::Idle | Status::Shared | Status::Exclusive) => true,
             Some(Status::Empty | Status::Initialising) => false,
             Some(Status::Unmade) | None => self.source.inherits(thread),
-        })
+        }
     }
 
     /// Shows a value of the scope's own while `f` runs. What was there before keeps its box and its
