@@ -7,6 +7,7 @@ use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 
 use super::{Cause, Label, SHUT_DOWN, TOO_DEEP};
+use crate::foreign::CarrierError;
 use crate::frame::{CleanupError, Failure};
 use crate::panic::Payload;
 use crate::sync::seam::Mutex;
@@ -43,7 +44,7 @@ enum TaskErrorKind {
     TooDeep,
     Forked,
     Cleanup(CleanupError),
-    Carrier(Box<dyn Error + Send + Sync>),
+    Carrier(CarrierError),
 }
 
 // Nobody changes what it holds.
@@ -67,7 +68,7 @@ impl TaskError {
             }
             Cause::Failed(Failure::Carrier(error)) => {
                 let message = Some(error.to_string());
-                (TaskErrorKind::Carrier(error.into()), message)
+                (TaskErrorKind::Carrier(error), message)
             }
         };
         Self(Box::new(TaskFailure { label, kind, message }))
@@ -407,7 +408,7 @@ impl Error for TaskError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
             TaskErrorKind::Cleanup(error) => Some(error),
-            TaskErrorKind::Carrier(error) => Some(&**error),
+            TaskErrorKind::Carrier(error) => Some(error),
             TaskErrorKind::Panic(_)
             | TaskErrorKind::Cancelled
             | TaskErrorKind::ShutDown
