@@ -88,7 +88,7 @@ impl Pool {
             Ok(_) => Ok(self.submit_work(work, at, admitted)),
             Err(why) => {
                 let (f, context) = work;
-                core.drop_contained(context, &self.label(core.next_number(), at));
+                core.drop_contained(context, &self.label(core.admitted(), at));
                 Err(SubmitError::new(f, why))
             }
         }
@@ -158,7 +158,7 @@ impl Pool {
         E: End,
     {
         let core = self.core();
-        let number = admitted.unwrap_or_else(|_| core.next_number());
+        let number = admitted.unwrap_or_else(|_| core.admitted());
         let job =
             Arc::new(Job { cell: JobCell::new(number, work), name: self.name.clone(), at, end });
         let ends = match admitted {
@@ -182,7 +182,7 @@ impl Pool {
     {
         let core = self.core();
         let admitted = core.admit(Place::Anyway);
-        let number = admitted.unwrap_or_else(|_| core.next_number());
+        let number = admitted.unwrap_or_else(|_| core.admitted());
         let how = admitted.map_or_else(How::Refuse, |_| How::Here);
         (number, job::end_here(core, &self.label(number, at), work, how))
     }

@@ -115,12 +115,8 @@ impl Core {
         }
     }
 
-    /// Returns a number for a task that was refused: the one that the next task will get.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.admission.count()
-    }
-
-    /// Returns how many tasks have come in.
+    /// Returns how many tasks have come in. It is the number that the next one will get, which one
+    /// that was refused goes by.
     pub(crate) fn admitted(&self) -> u64 {
         self.admission.count()
     }
