@@ -249,7 +249,8 @@ where
     ///
     /// # Panics
     ///
-    /// Panics if an installed carrier cannot capture, be attached or be detached.
+    /// Panics if an installed carrier cannot capture, be attached or be detached, or if the drop of
+    /// what it captured panics.
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         Wrapping::unplaced(Context::capture_carriers()).call_once(|| self.inner.poll_ready(cx))
     }

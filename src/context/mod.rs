@@ -247,6 +247,11 @@ impl Context {
     /// Returns an error if the carrier's `capture` fails or panics, or if the context was given 256
     /// carriers already.
     ///
+    /// # Panics
+    ///
+    /// Panics if this carrier comes in the place of an installed one, and the drop of what that has
+    /// captured panics.
+    ///
     /// # Examples
     ///
     /// ```
@@ -264,7 +269,8 @@ impl Context {
         let carrier = share(carrier);
         match Carriers::with(context.carriers.as_ref(), &carrier) {
             Ok(all) => {
-                context.replace_carriers(Some(all));
+                // As in `given`.
+                drop(context.carriers.replace(all));
                 Ok(context)
             }
             Err(error) => {
@@ -275,30 +281,23 @@ impl Context {
     }
 
     /// Adds what the carriers of a pool say, before those that the context was given: the context
-    /// decides what is inherited, so it has the last word.
+    /// decides what is inherited, so it has the last word. Also returns what was attached before,
+    /// of which something may end with it: a capture of a carrier in whose place the pool's comes.
     #[cold]
     pub(crate) fn in_pool(
         mut self,
         set: &CarrierSet,
         inherits: bool,
-    ) -> Result<Self, CarrierError> {
+    ) -> Result<(Self, Option<Carriers>), CarrierError> {
         match Carriers::in_pool(self.carriers.as_ref(), set, inherits) {
             Ok(all) => {
-                self.replace_carriers(all);
-                Ok(self)
+                let before = std::mem::replace(&mut self.carriers, all);
+                Ok((self, before))
             }
             Err(error) => {
                 discard(self);
                 Err(error)
             }
-        }
-    }
-
-    /// Replaces what is attached. What was captured for a carrier that is not among these may end
-    /// here; where its drop panics, that is contained.
-    fn replace_carriers(&mut self, all: Option<Carriers>) {
-        if let Some(before) = std::mem::replace(&mut self.carriers, all) {
-            discard(before);
         }
     }
 

@@ -9,6 +9,7 @@ use super::error::CarrierError;
 use super::installed::{INSTALLED, Installed, all_installed};
 use super::set::CarrierSet;
 use super::shared::{SharedCarrier, room_for};
+use crate::frame::discard;
 use crate::panic::catch;
 
 /// What a context carries besides the snapshot of its slots. One word, like the snapshot, since
@@ -30,15 +31,31 @@ impl Carriers {
         if is_in_carrier() {
             return Ok(Some(Self::none()));
         }
-        let mut last: Option<&Installed> = None;
         // Made when the first one has something.
         let mut list: Option<Vec<Carried>> = None;
+        match Self::capture_installed(&mut list) {
+            Ok(last) => Ok(match list {
+                Some(list) => Some(Self(Arc::new(list))),
+                None => last.map(|last| Self(Arc::clone(&last.nothing))),
+            }),
+            Err(error) => {
+                discard(list);
+                Err(error)
+            }
+        }
+    }
+
+    /// Captures into the list, and returns the last one of the installed.
+    fn capture_installed(
+        list: &mut Option<Vec<Carried>>,
+    ) -> Result<Option<&'static Installed>, CarrierError> {
+        let mut last: Option<&Installed> = None;
         for entry in all_installed() {
             let captured = match &entry.own_nothing {
                 Some(nothing) => entry.carrier.capture_something()?.ok_or(nothing),
                 None => entry.carrier.capture().map(Ok)?,
             };
-            match (captured, &mut list) {
+            match (captured, &mut *list) {
                 (Ok(captured), list) => {
                     let before = || {
                         let mut list = Vec::with_capacity(all_installed().count());
@@ -52,10 +69,7 @@ impl Carriers {
             }
             last = Some(entry);
         }
-        Ok(match list {
-            Some(list) => Some(Self(Arc::new(list))),
-            None => last.map(|last| Self(Arc::clone(&last.nothing))),
-        })
+        Ok(last)
     }
 
     /// Returns what a task attaches whose context says nothing about carriers: what the installed

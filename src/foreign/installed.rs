@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use super::carried::{Carried, CarriedList, Source};
 use super::error::CarrierError;
 use super::shared::{Carry, SharedCarrier, room_for, share};
+use crate::frame::discard;
 
 /// The first of them, if any is installed.
 pub(crate) static INSTALLED: OnceLock<Box<Installed>> = OnceLock::new();
@@ -93,8 +94,16 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// ```
 pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let carrier = share(carrier);
-    let own = carrier.nothing().map_err(InstallError::carrier)?;
-    let own = own.map(|nothing| nothing.with_source(Source::Installed));
+    let own = carrier.nothing().map_err(InstallError::carrier);
+    let installed = own.as_ref().map_or(Ok(()), |own| append(&carrier, own.as_ref()));
+    discard(carrier);
+    let own = own.map(discard);
+    own.and(installed)
+}
+
+/// Puts a carrier, and what it calls nothing, at the end of the list.
+fn append(carrier: &SharedCarrier, own: Option<&Carried>) -> Result<(), InstallError> {
+    let own = own.cloned().map(|nothing| nothing.with_source(Source::Installed));
     let mut nothing = Vec::new();
     let mut place = &INSTALLED;
     let mut there_are = 0;
@@ -107,7 +116,7 @@ pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
             place = &entry.next;
             there_are += 1;
         }
-        room_for(&carrier, there_are, "process has").map_err(InstallError::carrier)?;
+        room_for(carrier, there_are, "process has").map_err(InstallError::carrier)?;
         let entry = Installed {
             carrier: carrier.clone(),
             nothing: Arc::new(nothing.iter().cloned().chain(own.clone()).collect()),

@@ -39,12 +39,24 @@ impl Drop for CarrierSet {
 }
 
 impl CarrierSet {
-    pub(crate) fn add(&mut self, carrier: SharedCarrier) -> Result<(), CarrierError> {
-        room_for(&carrier, self.all.len(), "pool has")?;
+    /// Makes a set of these, if there are any.
+    pub(crate) fn of(carriers: Vec<SharedCarrier>) -> Result<Option<Self>, CarrierError> {
+        let mut set = Self::default();
+        match carriers.iter().try_for_each(|carrier| set.add(carrier)) {
+            Ok(()) => Ok((!set.all.is_empty()).then_some(set)),
+            Err(error) => {
+                discard(carriers);
+                Err(error)
+            }
+        }
+    }
+
+    fn add(&mut self, carrier: &SharedCarrier) -> Result<(), CarrierError> {
+        room_for(carrier, self.all.len(), "pool has")?;
         if carrier.captures_state() {
             let nothing = carrier.nothing()?.map(|nothing| nothing.with_source(Source::Nothing));
             Arc::make_mut(&mut self.nothing).extend(nothing);
-            self.all.push(PoolCarrier::Capturing(carrier));
+            self.all.push(PoolCarrier::Capturing(carrier.clone()));
         } else {
             let added = carrier.capture()?;
             Arc::make_mut(&mut self.stateless).push(added.clone());
@@ -59,10 +71,20 @@ impl CarrierSet {
         if !inherits || self.stateless.len() == self.all.len() {
             return Ok(Arc::clone(&self.nothing));
         }
-        let all = self.all.iter().map(|member| match member {
-            PoolCarrier::Stateless(carried) => Ok(carried.clone()),
-            PoolCarrier::Capturing(carrier) => carrier.capture(),
-        });
-        all.collect::<Result<_, _>>().map(Arc::new)
+        let mut all = Vec::with_capacity(self.all.len());
+        for member in &self.all {
+            let captured = match member {
+                PoolCarrier::Stateless(carried) => Ok(carried.clone()),
+                PoolCarrier::Capturing(carrier) => carrier.capture(),
+            };
+            match captured {
+                Ok(captured) => all.push(captured),
+                Err(error) => {
+                    discard(all);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Arc::new(all))
     }
 }

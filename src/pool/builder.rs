@@ -14,6 +14,7 @@ use super::pool::Pool;
 use super::scheduler::threads::Threads;
 use super::scheduler::worker;
 use crate::foreign::{self, CarrierSet, Carry, SharedCarrier};
+use crate::panic::Contained;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinel;
 use crate::sync::seam;
@@ -37,7 +38,7 @@ pub struct PoolBuilder {
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
     isolation: Isolation,
-    carriers: Vec<SharedCarrier>,
+    carriers: Contained<Vec<SharedCarrier>>,
     hooks: Hooks,
     caller_helps: bool,
     #[cfg(feature = "sentinel")]
@@ -83,7 +84,7 @@ impl Pool {
             stack_size: None,
             queue_capacity: None,
             isolation: Isolation::Reset,
-            carriers: Vec::new(),
+            carriers: Contained::new(Vec::new()),
             hooks: Hooks::default(),
             caller_helps: false,
             #[cfg(feature = "sentinel")]
@@ -204,7 +205,7 @@ impl PoolBuilder {
     /// assert_eq!(found, [None, None]);
     /// ```
     pub fn carry<C: Carry>(mut self, carrier: C) -> Self {
-        self.carriers.push(foreign::share(carrier));
+        self.carriers.0.get_or_insert_default().push(foreign::share(carrier));
         self
     }
 
@@ -412,10 +413,8 @@ impl PoolBuilder {
         let id = seam::unique_number();
         let name = self.name.unwrap_or_else(|| format!("cleanslate-{id}"));
         let threads = Threads::new(name, self.stack_size, asked);
-        let mut carriers: Option<CarrierSet> = None;
-        for carrier in self.carriers {
-            carriers.get_or_insert_default().add(carrier).map_err(BuildErrorKind::Carrier)?;
-        }
+        let carriers = self.carriers.into_inner();
+        let carriers = CarrierSet::of(carriers).map_err(BuildErrorKind::Carrier)?;
         #[cfg(feature = "sentinel")]
         let leak_watch = LeakWatch::new(self.sentinel).map_err(BuildErrorKind::Unsupported)?;
         #[cfg(not(feature = "sentinel"))]
@@ -470,7 +469,7 @@ impl fmt::Debug for PoolBuilder {
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)
             .field("isolation", &self.isolation)
-            .field("carriers", &self.carriers.len())
+            .field("carriers", &self.carriers.0.as_ref().map_or(0, Vec::len))
             .field("hooks", &self.hooks)
             .field("caller_helps", &self.caller_helps);
         #[cfg(feature = "sentinel")]

@@ -34,7 +34,9 @@ impl Pool {
     /// # Cancel safety
     ///
     /// A dropped future gives up its turn in the line; one that was handed a place passes it on to
-    /// the next in line. Nothing is lost but the turn.
+    /// the next in line. Nothing is lost but the turn. (A waker that drops its future at once, or
+    /// polls it and drops the permit, hands the place on from within its own call: a line of some
+    /// thousand of those overflows the stack.)
     ///
     /// # Examples
     ///

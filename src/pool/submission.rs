@@ -118,7 +118,12 @@ impl Pool {
         };
         let Some(carriers) = &core.carriers else { return context.submitted() };
         match context.in_pool(carriers, self.inherits.is_none()) {
-            Ok(context) => context,
+            Ok((context, before)) => {
+                if before.is_some() {
+                    core.drop_contained(before, &self.unnumbered("capture", Location::caller()));
+                }
+                context
+            }
             Err(error) => panic!("{error}"),
         }
     }

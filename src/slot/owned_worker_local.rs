@@ -62,9 +62,14 @@ struct OfThread<T: Send + 'static> {
 
 impl<T: Send + 'static> Ends for OfThread<T> {
     fn end(&self) -> Drops {
+        let owner = self.owner.upgrade();
         // What is taken off the list is dropped after the lock is released.
-        drop(self.owner.upgrade().and_then(|owner| owner.threads.lock().remove(&self.thread)));
-        self.instances.end()
+        let listed = owner.as_ref().and_then(|owner| owner.threads.lock().remove(&self.thread));
+        let mut drops = self.instances.end();
+        drops.contain(|| drop(listed));
+        // The last one has the initialiser, which is user code, if the others go at this moment.
+        drops.contain(|| drop(owner));
+        drops
     }
 }
 

@@ -2,12 +2,15 @@
 //! a copy in a context, or what a carrier captured. (Rust forgets a value that is in place to be
 //! returned if a local's drop panics after that.)
 
+use std::error::Error;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 
 use cleanslate::foreign::{BoxError, Carrier, install};
-use cleanslate::{Context, Pool, task_local};
+use cleanslate::{Context, Pool, TaskError, task_local};
 
-use crate::support::{Census, Counted, in_a_process_of_its_own, quiet};
+use crate::support::{Census, Counted, in_a_process_of_its_own, panic_of, quiet};
 
 task_local! {
     #[inherit]
@@ -127,13 +130,130 @@ fn what_is_submitted_to_a_pool_with_a_nearer_carrier() {
     let census = Census::new();
     install(Captures::ValueThatFails(census.clone())).unwrap();
     let of_pool = Captures::Value(census.clone());
-    let pool = Pool::builder().workers(1).carry(of_pool).build().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let told = Arc::clone(&told);
+        move |error: TaskError| told.lock().unwrap().push(error.to_string())
+    };
+    let pool = Pool::builder().workers(1).carry(of_pool).panic_hook(hook).build().unwrap();
     let task = || Value::new(&census);
     assert!(!panics(&census, || pool.map([(), ()], |()| task())));
     assert!(!panics(&census, || pool.scope(|s| s.submit(task).join().unwrap())));
-    assert!(!panics(&census, || Context::capture().carry(Captures::Value(census.clone()))));
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(told.len(), 2, "once for each capture: {told:?}");
+    assert!(told.iter().all(|error| error.contains("capture") && error.contains("on purpose")));
+    assert!(panics(&census, || Context::capture().carry(Captures::Value(census.clone()))));
     #[cfg(feature = "tower")]
     of_a_service(&census);
+}
+
+// The capture of the first ends where the second one cannot capture.
+#[test]
+fn an_error_of_a_carrier_after_another_one_has_captured() {
+    if !in_a_process_of_its_own("returned::an_error_of_a_carrier_after_another_one_has_captured") {
+        return;
+    }
+    let census = Census::new();
+    let of_error = Census::new();
+    let pool = Pool::builder()
+        .workers(1)
+        .carry(Captures::ValueThatFails(census.clone()))
+        .carry(Fails(of_error.clone()))
+        .build()
+        .unwrap();
+    assert!(panic_of(|| pool.submit(|| ())).contains("the error"));
+    assert_eq!((census.alive(), of_error.alive()), (0, 0));
+    install(Captures::ValueThatFails(census.clone())).unwrap();
+    install(Fails(of_error.clone())).unwrap();
+    assert!(Context::try_capture().unwrap_err().to_string().contains("the error"));
+    assert_eq!((census.alive(), of_error.alive()), (0, 0));
+}
+
+#[test]
+fn an_error_of_a_pool_that_is_not_built() {
+    let census = Census::new();
+    let builder = || {
+        let kept = Captures::Nothing { _carrier: Value::that_fails(&census) };
+        Pool::builder().workers(1).carry(kept)
+    };
+    assert!(!panics(&census, || builder().workers(0).build().unwrap_err()));
+    let second = || FailsToSayWhatNothingIs(Value::that_fails(&census));
+    assert!(!panics(&census, || builder().carry(second()).build().unwrap_err()));
+}
+
+#[test]
+fn an_error_of_a_carrier_that_is_not_installed() {
+    if !in_a_process_of_its_own("returned::an_error_of_a_carrier_that_is_not_installed") {
+        return;
+    }
+    let census = Census::new();
+    install(Captures::Value(census.clone())).unwrap();
+    let again = || Captures::Nothing { _carrier: Value::that_fails(&census) };
+    assert!(!panics(&census, || assert!(install(again()).unwrap_err().is_duplicate())));
+    let other = || FailsToSayWhatNothingIs(Value::that_fails(&census));
+    assert!(!panics(&census, || install(other()).unwrap_err()));
+}
+
+/// Fails to capture, with an error that is counted.
+struct Fails(Census);
+
+impl Carrier for Fails {
+    type Captured = u8;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "fails"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Err(Box::new(CountedError(self.0.token())))
+    }
+
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct CountedError(#[expect(dead_code, reason = "it is counted")] Counted);
+
+impl fmt::Display for CountedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the error, on purpose")
+    }
+}
+
+impl Error for CountedError {}
+
+struct FailsToSayWhatNothingIs(#[expect(dead_code, reason = "it is dropped")] Value);
+
+impl Carrier for FailsToSayWhatNothingIs {
+    type Captured = u8;
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "says nothing"
+    }
+
+    fn capture(&self) -> Result<u8, BoxError> {
+        Ok(0)
+    }
+
+    fn attach(&self, _: &u8) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn nothing(&self) -> Option<u8> {
+        panic!("nothing, on purpose")
+    }
 }
 
 /// What `poll_ready` returns, whose context ends with the call.

@@ -2,12 +2,10 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context as Polling, Wake, Waker};
+use std::sync::mpsc;
 
 use crate::support::{deeper, finishes, in_a_process_of_its_own, message};
-use cleanslate::{JoinHandle, Pool, Reserve};
+use cleanslate::{JoinHandle, Pool};
 
 // Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
 // end.
@@ -137,36 +135,5 @@ fn a_visit_that_would_lie_too_deep_fails_its_broadcast() {
             }
         });
         assert_eq!(pool.broadcast(|| 1), [1]);
-    });
-}
-
-// Broke: each of them handed its place on from within the wake of the one before.
-#[test]
-fn a_long_line_of_futures_may_be_dropped_by_their_wakers() {
-    type Line = Mutex<Vec<Option<Pin<Box<Reserve<'static>>>>>>;
-    static LINE: Line = Mutex::new(Vec::new());
-
-    struct DropsIt(usize);
-    impl Wake for DropsIt {
-        fn wake(self: Arc<Self>) {
-            let woken = LINE.lock().unwrap()[self.0].take();
-            drop(woken);
-        }
-    }
-
-    finishes("the line", || {
-        let pool: &Pool =
-            Box::leak(Box::new(Pool::builder().workers(1).queue_capacity(1).build().unwrap()));
-        let place = pool.try_reserve().unwrap();
-        for n in 0..20_000 {
-            let mut waiting = Box::pin(pool.reserve());
-            let waker = Waker::from(Arc::new(DropsIt(n)));
-            assert!(waiting.as_mut().poll(&mut Polling::from_waker(&waker)).is_pending());
-            LINE.lock().unwrap().push(Some(waiting));
-        }
-        drop(place);
-        assert!(LINE.lock().unwrap().iter().all(Option::is_none), "all were woken");
-        assert!(pool.try_reserve().is_ok(), "and the place is free");
-        pool.shutdown().unwrap();
     });
 }

@@ -12,7 +12,7 @@
 //!
 //! 1. While somebody is in the line, no place is free: `used >= limit`.
 //! 2. A place that was handed over is counted in `used`. Whoever it was handed to takes it, or
-//!    gives it back when it is dropped; while it is being woken, to who wakes it.
+//!    gives it back when it is dropped.
 
 #[cfg(all(loom, test))]
 mod model;
@@ -47,12 +47,8 @@ struct CapacityState {
 /// The state of one that waits in the line.
 enum InLine {
     Waiting(Waker),
-    /// The place is its own, and it is being woken.
-    Waking,
     /// The place is its own.
     Granted,
-    /// It has gone away while it was being woken. Who wakes it hands the place on.
-    Returned,
     /// It has what it waited for, or has gone away, or the pool was closed.
     Over,
 }
@@ -119,22 +115,7 @@ impl Capacity {
 
     /// Gives a place back: to the first in the line, if there is one.
     pub(crate) fn release(&self) {
-        // Wakers may drop what they wake. In calls on top of one another, a long line of those
-        // would overflow the stack.
-        while let Some((turn, waker)) = self.hand_on() {
-            wake(waker);
-            let mut turn = turn.lock();
-            match *turn {
-                InLine::Returned => *turn = InLine::Over,
-                InLine::Waking => return *turn = InLine::Granted,
-                InLine::Waiting(_) | InLine::Granted | InLine::Over => return,
-            }
-        }
-    }
-
-    /// Hands a place to the first in the line, who is to be woken. If there is nobody, it is free.
-    fn hand_on(&self) -> Option<(Arc<Mutex<InLine>>, Waker)> {
-        let mut state = self.state.lock()?;
+        let Some(mut state) = self.state.lock() else { return };
         let excess = state.used.saturating_sub(self.limit);
         if state.skipped < excess {
             state.skipped += 1;
@@ -142,16 +123,16 @@ impl Capacity {
             state.skipped = 0;
             while let Some((_, next)) = state.line.pop_first() {
                 let mut turn = next.lock();
-                if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Waking) {
+                if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Granted) {
                     drop(turn);
-                    return Some((next, waker));
+                    drop(state);
+                    return wake(waker);
                 }
                 // It has gone away.
                 *turn = InLine::Over;
             }
         }
         state.used -= 1;
-        None
     }
 
     /// Lets nobody wait any more.
@@ -279,8 +260,8 @@ impl Waiting<'_> {
         let new = waker.clone();
         let mut turn = turn.lock();
         let (unneeded, answer) = match std::mem::replace(&mut *turn, InLine::Over) {
-            InLine::Waking | InLine::Granted => (new, Poll::Ready(Ok(()))),
-            InLine::Returned | InLine::Over => (new, Poll::Ready(Err(Refused::ShutDown))),
+            InLine::Granted => (new, Poll::Ready(Ok(()))),
+            InLine::Over => (new, Poll::Ready(Err(Refused::ShutDown))),
             InLine::Waiting(before) => {
                 *turn = InLine::Waiting(new);
                 (before, Poll::Pending)
@@ -318,14 +299,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some((number, turn)) = self.turn.take() else { return };
-        let before = {
-            let mut turn = turn.lock();
-            let after = match *turn {
-                InLine::Waking => InLine::Returned,
-                _ => InLine::Over,
-            };
-            std::mem::replace(&mut *turn, after)
-        };
+        let before = std::mem::replace(&mut *turn.lock(), InLine::Over);
         match before {
             InLine::Granted => self.capacity.release(),
             InLine::Waiting(waker) => {
@@ -334,7 +308,7 @@ impl Drop for Waiting<'_> {
                 }
                 frame::discard(waker);
             }
-            InLine::Waking | InLine::Returned | InLine::Over => {}
+            InLine::Over => {}
         }
     }
 }

@@ -33,7 +33,9 @@ impl Core {
         // What a task's first slot needs. An error means that the thread is ending.
         let _ending = frame::thread_end::register(frame::thread::current());
         let context = match (self.isolation, &self.carriers) {
-            (Isolation::Reset, Some(carriers)) => Context::empty().in_pool(carriers, false),
+            (Isolation::Reset, Some(carriers)) => {
+                Context::empty().in_pool(carriers, false).map(|(context, _nothing)| context)
+            }
             (Isolation::Reset, None) => Ok(Context::empty().submitted()),
             (Isolation::Leaky, _) => Ok(Context::empty()),
         };
