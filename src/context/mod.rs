@@ -217,7 +217,7 @@ impl Context {
     /// # Panics
     ///
     /// Panics if the carrier cannot capture, or if the context was given 256 carriers already, with
-    /// the text of a [`CarrierError`] that names it.
+    /// the text of a [`CarrierError`] that names it; and where [`try_carry`](Self::try_carry) does.
     ///
     /// # Examples
     ///

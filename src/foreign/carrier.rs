@@ -16,8 +16,8 @@ use super::error::BoxError;
 /// that names it: those before it are detached, and the task does not run half-switched. After a
 /// failed `detach` a pool replaces the worker. A panic in any other code of the carrier (its name,
 /// the text of its error, a drop) is contained. There is one exception: when the user drops a
-/// `Context`, or calls or drops a closure that was wrapped in one, a panic of the drop of what was
-/// captured goes on.
+/// `Context`, gives it a carrier in the place of an installed one, or calls or drops a closure that
+/// was wrapped in one, a panic of the drop of what was captured goes on.
 ///
 /// # Examples
 ///

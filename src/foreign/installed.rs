@@ -94,11 +94,17 @@ pub(super) fn all_installed() -> impl Iterator<Item = &'static Installed> {
 /// ```
 pub fn install<C: Carry>(carrier: C) -> Result<(), InstallError> {
     let carrier = share(carrier);
-    let own = carrier.nothing().map_err(InstallError::carrier);
-    let installed = own.as_ref().map_or(Ok(()), |own| append(&carrier, own.as_ref()));
-    discard(carrier);
-    let own = own.map(discard);
-    own.and(installed)
+    match carrier.nothing() {
+        Ok(own) => {
+            let installed = append(&carrier, own.as_ref());
+            discard((carrier, own));
+            installed
+        }
+        Err(error) => {
+            discard(carrier);
+            Err(InstallError::carrier(error))
+        }
+    }
 }
 
 /// Puts a carrier, and what it calls nothing, at the end of the list.

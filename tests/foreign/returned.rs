@@ -164,6 +164,9 @@ fn an_error_of_a_carrier_after_another_one_has_captured() {
     assert!(panic_of(|| pool.submit(|| ())).contains("the error"));
     assert_eq!((census.alive(), of_error.alive()), (0, 0));
     install(Captures::ValueThatFails(census.clone())).unwrap();
+    let pool = Pool::builder().workers(1).carry(Fails(of_error.clone())).build().unwrap();
+    assert!(panic_of(|| pool.submit(|| ())).contains("the error"));
+    assert_eq!((census.alive(), of_error.alive()), (0, 0));
     install(Fails(of_error.clone())).unwrap();
     assert!(Context::try_capture().unwrap_err().to_string().contains("the error"));
     assert_eq!((census.alive(), of_error.alive()), (0, 0));

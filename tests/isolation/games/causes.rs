@@ -1,4 +1,4 @@
-//! The tasks that a task of a game causes, by every public way.
+//! The tasks that a task of a game causes, by most public ways.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(feature = "tokio")]

@@ -192,6 +192,7 @@ impl Game {
 
     /// Whether there is a move left.
     pub(super) fn take_move(&self) -> bool {
+        // Relaxed: nothing is read because of it.
         let one_less = |left: u32| left.checked_sub(1);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
