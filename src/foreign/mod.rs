@@ -1,7 +1,7 @@
 //! Foreign thread state: how to bring to a task what other code keeps per thread.
 //!
 //! A [`Carrier`] knows how to capture such a value where a task is submitted, how to attach it
-//! where the task runs, and how to detach it afterwards. [`adopt`] makes one for a
+//! where the task runs, and how to detach it afterwards. [`fn@adopt`] makes one for a
 //! `std::thread_local!` of code that cannot be changed. A [`ScopedCarrier`] is for state that is
 //! set only for the time of a call.
 //!

@@ -9,12 +9,12 @@
 //! Each module knows only those before it:
 //!
 //! - [`permanent`]: thread-locals that stay in place; [`epoch`]: the numbers of tasks.
-//! - [`leak`]: what was leaked; [`value`]: a value and its borrow state; [`snapshot`]: what is
+//! - [`mod@leak`]: what was leaked; [`value`]: a value and its borrow state; [`snapshot`]: what is
 //!   inherited.
 //! - [`cell`]: a slot's place on one thread; [`trail`]: which cells the open tasks have touched.
 //! - [`thread`]: the state of one thread; [`failure`]: how a task can fail.
 //! - [`task`]: frames: how a task begins, how it ends, and how its values are dropped; [`framed`]:
-//!   values that are dropped in the task around, or in none; [`discard`]: what the user threw.
+//!   values that are dropped in the task around, or in none; [`mod@discard`]: what the user threw.
 //! - [`thread_end`]: the end of the thread; [`touch`]: the first touch of a slot; [`capture`]: what
 //!   a task hands down; [`parked`]: the values of a suspended future.
 

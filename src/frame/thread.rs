@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - **T1 (place).** The state is [permanent](super::permanent): it is there, at one address, as
+//! - **T1 (place).** The state is [`permanent`]: it is there, at one address, as
 //!   long as code of the engine can run on the thread.
 //! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::thread_end), which
 //!   is registered before anything is allocated. After it the epoch is `GONE`, and no cell is
@@ -102,7 +102,7 @@ pub(crate) struct Thread {
     /// How often tasks have changed inheritable slots.
     pub(super) changes: Cell<u32>,
     /// The depth of the innermost frame in which something that the user threw is being dropped, if
-    /// there is one: see [`discard`](super::discard).
+    /// there is one: see [`discard`](mod@super::discard).
     pub(super) discards: Cell<Option<u32>>,
 }
 

@@ -1,9 +1,10 @@
 //! Tasks on rayon: closures that cannot see each other's slots.
 //!
 //! [`ParallelIteratorExt::isolated`] makes a task of every call of every closure of a parallel
-//! iterator's chain; [`join`], [`scope`], [`spawn`], [`broadcast`] and [`install`] are rayon's
-//! functions of the same names with every closure run as a task; [`RayonPool`] maps as the crate's
-//! own pool does. The [page for rayon users](crate::guide::from_rayon) says what stands for what.
+//! iterator's chain; [`fn@join`], [`fn@scope`], [`fn@spawn`], [`broadcast`] and [`install`] are
+//! rayon's functions of the same names with every closure run as a task; [`RayonPool`] maps as the
+//! crate's own pool does. The [page for rayon users](crate::guide::from_rayon) says what stands for
+//! what.
 //!
 //! # Importing it
 //!

@@ -1,9 +1,9 @@
 //! Tasks on tokio: each isolated, each with what surrounds its spawning.
 //!
-//! [`spawn`], [`spawn_blocking`], [`spawn_local`] and [`JoinSet`] correspond to tokio's, and take
-//! the same closures and futures. What they start has slots of its own and inherits what the caller
-//! hands down, as every task does; [installed](crate::foreign::install) carriers come along. On a
-//! handle to another runtime, spawn a future that is
+//! [`fn@spawn`], [`spawn_blocking`], [`spawn_local`] and [`JoinSet`] correspond to tokio's, and
+//! take the same closures and futures. What they start has slots of its own and inherits what the
+//! caller hands down, as every task does; [installed](crate::foreign::install) carriers come along.
+//! On a handle to another runtime, spawn a future that is
 //! [isolated](crate::future::FutureExt::isolated), or a closure in [`isolated`](crate::isolated):
 //! that is all there is to it.
 //!

@@ -160,7 +160,7 @@ impl TaskError {
 
     /// Returns whether the task returned, but its clean-up failed: a value's `Drop` panicked, a
     /// slot kept coming back, or a carrier failed to detach. Its result was dropped. The source is
-    /// a [`CleanupError`](crate::CleanupError).
+    /// a [`CleanupError`].
     ///
     /// # Examples
     ///
