@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Wri
     match written.and_then(|()| out.flush()) {
         // A reader that stops early, such as `head`, is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            fail(err, &format!("tls_inventory: {error}"), 1)
+            fail(err, &format!("tls_inventory: cannot write: {error}"), 1)
         }
         _ => 0,
     }
@@ -54,6 +54,7 @@ fn parse(arguments: &[OsString]) -> Result<Asked, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Asked::Help),
+            Value(path) if path.is_empty() => return Err("a name is empty".into()),
             Value(path) if binary.is_none() => binary = Some(path),
             _ => return Err(argument.unexpected()),
         }

@@ -173,6 +173,7 @@ fn wrong_arguments_give_the_usage_and_two() {
     for (arguments, fault) in [
         (vec![], "there is no binary"),
         (vec![program, program], "unexpected argument"),
+        (vec![Path::new("")], "a name is empty"),
         (vec![Path::new("--list")], "invalid option '--list'"),
     ] {
         let (code, out, err) = run(&arguments);

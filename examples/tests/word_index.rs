@@ -181,6 +181,7 @@ fn bad_arguments_get_the_usage_and_exit_2() {
         &["-x"],
         &["--top=1", "--top=2"],
         &["--all", "--all"],
+        &["docs", ""],
     ] {
         let ran = index(args);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");

@@ -58,6 +58,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             }
             Long("all") => once("--all", &mut all, ())?,
             Long("help") | Short('h') => return Ok(Asked::Help),
+            Value(path) if path.is_empty() => return Err("a path is empty".into()),
             Value(path) => paths.push(path.into()),
             _ => return Err(arg.unexpected()),
         }

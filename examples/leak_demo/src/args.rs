@@ -65,7 +65,8 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             _ => return Err(arg.unexpected()),
         }
     }
-    if svg.is_some() && svg == html {
+    let absolute = |path: &Option<PathBuf>| std::path::absolute(path.as_ref()?).ok();
+    if svg.is_some() && absolute(&svg) == absolute(&html) {
         return Err("--svg and --html name the same file".into());
     }
     Ok(Asked::Run(Plan {

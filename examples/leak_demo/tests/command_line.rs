@@ -64,6 +64,8 @@ fn errors_name_the_option_and_what_it_takes() {
         (&["--tasks", "3", "--tasks", "4"], "--tasks is given twice"),
         (&["--svg", "a.svg", "--svg", "b.svg"], "--svg is given twice"),
         (&["--svg", "a.svg", "--html", "a.svg"], "--svg and --html name the same file"),
+        // Broke: one overwrote the other.
+        (&["--svg", "a.svg", "--html", "./a.svg"], "--svg and --html name the same file"),
         (&["--html", ""], "--html takes the name of a file"),
         (&["--jason"], "--jason"),
         (&["extra"], "extra"),
