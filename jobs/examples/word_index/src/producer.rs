@@ -2,11 +2,9 @@
 //! looks at what they have made.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, PipeWriter, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use apalis::prelude::{Task, TaskBuilder, TaskSink};
@@ -35,18 +33,22 @@ pub(crate) fn run(plan: &Plan, out: &mut impl Write) -> Result<(), Failure> {
     runtime.block_on(send(&url, &queue, plan.jobs))?;
 
     let start = Instant::now();
-    let (tell, told) = mpsc::channel();
+    // One for both: each line is written at once.
+    let (told, tell) = io::pipe()?;
     let post = |name: &str| Post {
         url: url.clone(),
         queue: queue.clone(),
         name: name.to_owned(),
         documents: documents.clone(),
     };
-    let workers =
-        [Worker::start(&post("worker-1"), tell.clone())?, Worker::start(&post("worker-2"), tell)?];
+    let workers = [
+        Worker::start(&post("worker-1"), tell.try_clone()?)?,
+        Worker::start(&post("worker-2"), tell)?,
+    ];
     let bar = ProgressBar::new(plan.jobs as u64).with_style(style());
     let mut failed = 0;
-    let written = told.iter().take(plan.jobs).try_for_each(|line| {
+    let written = BufReader::new(told).lines().take(plan.jobs).try_for_each(|line| {
+        let line = line?;
         bar.inc(1);
         failed += usize::from(line.starts_with(FAILED));
         bar.suspend(|| writeln!(out, "{line}"))
@@ -149,36 +151,20 @@ fn check(documents: &Path, jobs: usize) -> Result<(), Failure> {
 }
 
 /// This program once more, as a worker.
-struct Worker {
-    process: Child,
-    reader: JoinHandle<()>,
-}
+struct Worker(Child);
 
 impl Worker {
-    fn start(post: &Post, tell: Sender<String>) -> Result<Self, Failure> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(post.to_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let Some(out) = process.stdout.take() else { return Err("no pipe to a worker".into()) };
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Self { process, reader })
+    fn start(post: &Post, tell: PipeWriter) -> Result<Self, Failure> {
+        let mut process = Command::new(std::env::current_exe()?);
+        process.args(post.to_args()).stdin(Stdio::piped()).stdout(tell);
+        let started = process.spawn();
+        Ok(Self(started.map_err(|error| format!("a worker could not be started: {error}"))?))
     }
 
     /// Closes its standard input, upon which it ends by itself.
     fn stop(mut self) -> Result<(), Failure> {
-        drop(self.process.stdin.take());
-        let status = self.process.wait()?;
-        if self.reader.join().is_err() || !status.success() {
-            return Err(format!("a worker ended with {status}").into());
-        }
-        Ok(())
+        drop(self.0.stdin.take());
+        let status = self.0.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("a worker ended with {status}").into()) }
     }
 }

@@ -32,12 +32,11 @@ struct Desk {
 }
 
 pub(crate) fn run(post: &Post) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(work(post));
-    // Not waited for: the thread that reads the input, which ends when whoever sends the jobs has
-    // heard how this has ended.
-    runtime.shutdown_background();
-    ended
+    // It reads the input, which ends when whoever sends the jobs has heard how this has ended. So
+    // nobody must wait for it, and for the global pool nobody does.
+    Pool::builder().workers(1).build_global()?;
+    // With threads of its own, it would panic or hang where the system refuses one.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work(post))
 }
 
 async fn work(post: &Post) -> Result<(), Failure> {
@@ -91,8 +90,12 @@ fn log(desk: &Desk, message: &str) -> io::Result<()> {
 }
 
 async fn until_input_ends(worker: WorkerContext) -> Result<(), WorkerError> {
-    let input = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin()));
+    let input = Pool::global().submit(|| io::read_to_string(io::stdin()));
     // However it ends, nobody waits for more work.
     let _ended = input.await;
+    // The others may have done all of it before this one has started, and it could not be stopped.
+    while worker.is_pending() {
+        tokio::task::yield_now().await;
+    }
     worker.stop()
 }

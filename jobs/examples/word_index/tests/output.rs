@@ -152,3 +152,51 @@ fn a_queue_that_is_gone_ends_it_and_is_told_of() {
     assert!(more < 5_000 && said.contains("word_index: Failed to poll backend: "), "{said}");
     assert_eq!(ended.status.code(), Some(1));
 }
+
+// Broke: it panicked or hung.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_ends_where_there_are_too_few_threads() {
+    for threads in 0..10_u64 {
+        // Each thread wants a stack of 1 GiB, and there is no more memory than for these.
+        let limited = format!("ulimit -v {}; exec \"$0\" --jobs 4", (threads << 20) + (1 << 19));
+        let program = Command::new("sh")
+            .args(["-c", &limited, env!("CARGO_BIN_EXE_word_index")])
+            .envs([("RUST_MIN_STACK", (1 << 30).to_string()), ("MALLOC_ARENA_MAX", "1".into())])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(program.wait_with_output()));
+        let ended = told.recv_timeout(Duration::from_secs(60)).expect("it ends").unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        match ended.status.code() {
+            Some(0) => assert!(threads > 0 && said.is_empty(), "{said}"),
+            // Not at its start: a timer of a library panics.
+            code => assert!(code == Some(1) && said.contains("word_index: "), "{said}"),
+        }
+    }
+}
+
+// Broke: it had failed, since a worker cannot be stopped before it has started.
+#[test]
+fn a_worker_that_is_late_ends_as_the_others_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/jobs.db?mode=rwc", directory.path().display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let pool = apalis_sqlite::SqlitePool::connect(&url).await.unwrap();
+        apalis_sqlite::SqliteStorage::setup(&pool).await.unwrap();
+    });
+    for name in 0..10 {
+        let mut worker = Command::new(env!("CARGO_BIN_EXE_word_index"));
+        let ended = worker.args(["work", &url, "queue", &name.to_string()]).arg(directory.path());
+        // There is nothing to do any more.
+        let ended = ended.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(
+            (String::from_utf8_lossy(&ended.stderr).as_ref(), ended.status.code()),
+            ("", Some(0))
+        );
+    }
+}
