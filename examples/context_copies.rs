@@ -6,13 +6,12 @@ pub(crate) mod cli;
 
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, sync::Event, task_local};
-use cli::{Cli, Failure};
+use cli::{Cli, Failure, on_a_thread};
 use comfy_table::{Table, presets};
 use std::cell::Cell;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 
@@ -57,7 +56,7 @@ fn runtime() -> Result<Runtime, Failure> {
 
 fn threads_are_isolated(Kind { get, set, .. }: Kind) -> Result<bool, Failure> {
     set(1);
-    Ok(thread::spawn(get).join().map_err(|_| "the thread panicked")? == 0)
+    Ok(on_a_thread(get)? == 0)
 }
 
 fn async_tasks_are_isolated(Kind { get, set, .. }: Kind) -> Result<bool, Failure> {
@@ -90,7 +89,7 @@ fn follows_an_async_task(Kind { get, set, .. }: Kind) -> Result<bool, Failure> {
         tokio::select! { biased; _ = &mut task => {}, () = std::future::ready(()) => {} }
     });
     let elsewhere = runtime()?;
-    Ok(thread::spawn(move || elsewhere.block_on(task)).join().map_err(|_| "the task panicked")?)
+    on_a_thread(move || elsewhere.block_on(task))
 }
 
 fn pool_tasks_are_isolated(Kind { get, set, .. }: Kind) -> Result<bool, Failure> {
@@ -148,8 +147,7 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<Vec<[bool; 3]>, Failure> {
         let mut cells = [false; 3];
         for (cell, kind) in cells.iter_mut().zip(KINDS) {
             // A thread of its own, so that no cell sees what another one left.
-            let found = thread::spawn(move || Context::empty().run(|| find(kind))).join();
-            *cell = found.map_err(|_| "a run panicked")??;
+            *cell = on_a_thread(|| Context::empty().run(|| find(kind)))??;
         }
         let words = cells.map(|cell| if cell { "yes" } else { "no" });
         table.add_row([row].into_iter().chain(words));

@@ -8,7 +8,7 @@ pub(crate) mod cli;
 mod temporary;
 
 use cleanslate::{Isolation, OwnedLocal, OwnedWorkerLocal, Pool};
-use cli::{Cli, Failure, Opt, counted};
+use cli::{Cli, Failure, Opt, counted, on_a_thread};
 use rusqlite::Connection;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -104,8 +104,7 @@ fn on_pool(
 
     let by_default = metadata.database().name;
     metadata.switch(&archive);
-    let elsewhere = std::thread::scope(|s| s.spawn(|| metadata.database().name).join());
-    let elsewhere = elsewhere.map_err(|_| "the thread panicked")?;
+    let elsewhere = on_a_thread(|| metadata.database().name)?;
     let threads = [by_default, metadata.database().name, elsewhere];
     Ok(Summary { main: main.count()?, archive: archive.count()?, threads })
 }

@@ -4,7 +4,7 @@
 pub(crate) mod cli;
 
 use cleanslate::{BuildError, Isolation, OwnedLocal, Pool};
-use cli::{Cli, Failure, Opt, counted};
+use cli::{Cli, Failure, Opt, counted, on_a_thread};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -79,8 +79,7 @@ pub(crate) fn run(workers: usize, tasks: usize, out: &mut dyn Write) -> Result<S
     let before = local.visit().0;
     local.state.with_mut(|state| state.value = "main".to_owned());
     let after = local.visit().0;
-    let elsewhere = std::thread::scope(|s| s.spawn(|| local.visit().0).join());
-    let elsewhere = elsewhere.map_err(|_| "the thread panicked")?;
+    let elsewhere = on_a_thread(|| local.visit().0)?;
 
     let halved = MyLocal::new("default");
     Pool::new(workers)?.map(0..tasks, |n| (n % 2 == 0).then(|| halved.visit()));

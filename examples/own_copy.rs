@@ -3,7 +3,7 @@
 pub(crate) mod cli;
 
 use cleanslate::{Context, Pool, task_local};
-use cli::{Cli, Failure};
+use cli::{Cli, Failure, on_a_thread, start};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::{Barrier, Mutex};
@@ -42,18 +42,23 @@ pub(crate) struct Summary {
 fn two_threads(
     put: impl Fn(&str) + Sync,
     deep: impl Fn(&str) -> Option<String> + Sync,
-) -> Vec<Option<String>> {
+) -> Result<Vec<Option<String>>, Failure> {
     let both_put = Barrier::new(2);
     thread::scope(|s| {
-        let calls = ["Thread-1", "Thread-2"].map(|name| {
+        let call = |name| {
             let (put, deep, both_put) = (&put, &deep, &both_put);
-            s.spawn(move || {
+            start(s, move || {
                 put(name);
                 both_put.wait();
                 deep(name)
             })
-        });
-        calls.into_iter().filter_map(|call| call.join().ok()).collect()
+        };
+        let (one, two) = (call("Thread-1")?, call("Thread-2"));
+        if two.is_err() {
+            // Else the first one would wait for ever.
+            both_put.wait();
+        }
+        Ok([one, two?].into_iter().filter_map(|call| call.join().ok()).collect())
     })
 }
 
@@ -104,29 +109,24 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<Summary, Failure> {
 
 fn steps() -> Result<Summary, Failure> {
     LOCAL.set(Some("main".to_owned()));
-    let is_set = thread::scope(|s| {
-        s.spawn(|| {
-            let before = LOCAL.is_set();
-            LOCAL.set(Some("thread2".to_owned()));
-            let own = LOCAL.is_set();
-            LOCAL.take();
-            [before, own, LOCAL.is_set()]
-        })
-        .join()
-    });
+    let is_set = on_a_thread(|| {
+        let before = LOCAL.is_set();
+        LOCAL.set(Some("thread2".to_owned()));
+        let own = LOCAL.is_set();
+        LOCAL.take();
+        [before, own, LOCAL.is_set()]
+    })?;
 
     GREETING.set(Some("Hello, World!".to_owned()));
     let pool = Pool::new(2)?;
-    let threads = ["Thread-1", "Thread-2"]
-        .map(|name| thread::scope(|s| s.spawn(|| greet(name)).join().unwrap_or_default()));
 
     Ok(Summary {
-        global: two_threads(set_global, |_| global()),
-        local: two_threads(|name| LOCAL.set(Some(name.to_owned())), |_| LOCAL.get()),
-        passed: two_threads(|_| (), |name| Some(name.to_owned())),
-        is_set: is_set.map_err(|_| "the thread panicked")?,
+        global: two_threads(set_global, |_| global())?,
+        local: two_threads(|name| LOCAL.set(Some(name.to_owned())), |_| LOCAL.get())?,
+        passed: two_threads(|_| (), |name| Some(name.to_owned()))?,
+        is_set,
         main: LOCAL.get(),
-        threads: threads.into(),
+        threads: vec![on_a_thread(|| greet("Thread-1"))?, on_a_thread(|| greet("Thread-2"))?],
         tasks: pool.map(["Task-1", "Task-2"], greet),
     })
 }

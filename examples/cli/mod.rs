@@ -1,5 +1,5 @@
-//! The command line that all examples share: `--help`, a sentence for bad arguments, and a quiet
-//! end when the reader of the output goes away.
+//! What all examples share: the command line, with `--help`, a sentence for bad arguments, and a
+//! quiet end when the reader of the output goes away; and threads, of which there may be too few.
 
 #![allow(dead_code, reason = "no example takes every kind of option")]
 
@@ -9,6 +9,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use lexopt::prelude::*;
 
@@ -20,6 +21,38 @@ pub(crate) fn counted(number: impl Display, noun: &str) -> String {
     let number = number.to_string();
     let plural = if number == "1" { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// Starts a thread, as `s.spawn(f)` does, which panics where the system refuses one.
+pub(crate) fn start<'s, R: Send + 's>(
+    s: &'s Scope<'s, '_>,
+    f: impl FnOnce() -> R + Send + 's,
+) -> io::Result<ScopedJoinHandle<'s, R>> {
+    let started = thread::Builder::new().spawn_scoped(s, f);
+    started.map_err(|error| saying("a thread could not be started", &error))
+}
+
+/// Runs `f` on a thread of its own.
+pub(crate) fn on_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> Result<R, Failure> {
+    thread::scope(|s| start(s, f)?.join().map_err(|_| "the thread panicked".into()))
+}
+
+/// An error of the system, which names its cause, but not what has failed.
+fn saying(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// The standard output.
+struct Output(io::Stdout);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(|error| saying("cannot write", &error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|error| saying("cannot write", &error))
+    }
 }
 
 /// What an example takes.
@@ -166,7 +199,7 @@ impl Cli {
         &self,
         body: impl FnOnce(&Args, &mut (dyn Write + Send)) -> Result<(), Failure>,
     ) -> ExitCode {
-        let mut out = io::stdout();
+        let mut out = Output(io::stdout());
         let outcome = match self.parse(std::env::args_os().skip(1)) {
             Ok(Asked::Help(text)) => out.write_all(text.as_bytes()).map_err(Into::into),
             Ok(Asked::Run(args)) => body(&args, &mut out),

@@ -1,6 +1,6 @@
 //! The clients: they send requests, and look for somebody else's identity in the answers.
 
-use super::cli::Failure;
+use super::cli::{Failure, start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -21,7 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends requests. They go to this machine, so through no proxy that the environment names.
 pub(crate) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().proxy(None).timeout_global(Some(PATIENCE)).build().new_agent()
+    // With a limit for the whole of a request, it would look up the address on a thread of its own.
+    let config = ureq::Agent::config_builder().proxy(None).timeout_recv_response(Some(PATIENCE));
+    config.build().new_agent()
 }
 
 /// Sends requests, as many at a time as there are clients: each from a user of its own, every
@@ -55,9 +57,12 @@ pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Fa
         }
     };
     thread::scope(|s| {
-        let clients: Vec<_> = (0..clients).map(|_| s.spawn(client)).collect();
+        let start_one = |_| start(s, client);
+        let clients: Result<Vec<_>, _> = (0..clients).map(start_one).collect();
+        // Those that have begun need not go on without the others.
+        let clients = clients.inspect_err(|_| next.store(requests, Ordering::Relaxed))?;
         let tallies = clients.into_iter().map(|c| c.join().map_err(|_| "a client panicked")?);
-        tallies.reduce(|sum, one: Result<_, Failure>| {
+        let sum = tallies.reduce(|sum, one: Result<_, Failure>| {
             let (sum, one) = (sum?, one?);
             Ok(Tally {
                 answers: sum.answers + one.answers,
@@ -65,7 +70,7 @@ pub(crate) fn fire(url: &str, requests: u64, clients: usize) -> Result<Tally, Fa
                 mixed: sum.mixed + one.mixed,
                 sample: sum.sample.or(one.sample),
             })
-        })
+        });
+        sum.unwrap_or_else(|| Ok(Tally::default()))
     })
-    .unwrap_or_else(|| Ok(Tally::default()))
 }

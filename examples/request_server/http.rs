@@ -1,6 +1,7 @@
 //! The network side: hyper, on the thread that serves. A client occupies nothing of the pool before
 //! its request is there, and no worker waits for one.
 
+use super::cli::start;
 use cleanslate::sync::Event;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
@@ -62,11 +63,11 @@ impl Server {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (tell, stopped) = oneshot::channel();
         thread::scope(|s| {
-            s.spawn(|| {
+            start(s, || {
                 stop.wait();
                 // An error means that the server has failed.
                 let _failed = tell.send(());
-            });
+            })?;
             let served = runtime.block_on(self.run(stopped, answer));
             // If it has failed.
             stop.set();

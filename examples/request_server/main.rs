@@ -8,7 +8,7 @@ pub(crate) mod clients;
 pub(crate) mod http;
 
 use cleanslate::{BuildError, Isolation, Pool, sync::Event, task_local};
-use cli::{Cli, Failure, Opt, counted};
+use cli::{Cli, Failure, Opt, counted, start};
 use clients::Tally;
 use http::Server;
 use hyper::http::request::Parts;
@@ -122,11 +122,11 @@ pub(crate) fn run(plan: &Plan, out: &mut dyn Write) -> Result<(Tally, Vec<String
     let (log, lines) = mpsc::channel();
     let stop = Event::new();
     let tally = thread::scope(|s| {
-        let serving = s.spawn(|| {
+        let serving = start(s, || {
             // If it fails, its port must be closed: else the clients would wait there for ever.
             let server = server;
             serve(&server, &pool, &stop, &log)
-        });
+        })?;
         let tally = clients::fire(&url, plan.requests, plan.clients);
         stop.set();
         serving.join().map_err(|_| "the server panicked")??;
@@ -159,7 +159,7 @@ pub(crate) fn serve_until_interrupted(
     let (log, lines) = mpsc::channel();
     thread::scope(|s| {
         let server = &server;
-        let serving = s.spawn(move || serve(server, pool, &STOP, &log));
+        let serving = start(s, move || serve(server, pool, &STOP, &log))?;
         let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
         // Also if nobody reads the log any more.
         STOP.set();

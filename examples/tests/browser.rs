@@ -1,27 +1,8 @@
 //! Pages in a headless browser.
 
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-/// Runs a command; fails if it does not end.
-pub(crate) fn ends(command: &mut Command) -> Output {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    let id = child.id().to_string();
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = told.recv_timeout(PATIENCE) else {
-        drop(Command::new("kill").arg(id).status());
-        panic!("it hangs: {command:?}");
-    };
-    output.expect("it can be waited for")
-}
+use crate::patience::ends;
 
 /// The page as a browser has it after its script has run, or `None` if there is no browser.
 /// `profile` is a folder for the browser's own files.

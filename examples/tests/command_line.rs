@@ -7,9 +7,13 @@ use crate::executor_leak::example as executor_leak;
 use crate::initialised_local::example as initialised_local;
 use crate::logging_context::example as logging_context;
 use crate::own_copy::example as own_copy;
+#[cfg(target_os = "linux")]
+use crate::patience::ends;
 use crate::program;
 use crate::request_server::example as request_server;
 use crate::spinner::example as spinner;
+#[cfg(target_os = "linux")]
+use crate::threads::with_threads;
 use crate::transaction_scope::example as transaction_scope;
 use crate::worker_database::example as worker_database;
 
@@ -150,10 +154,46 @@ fn no_example_panics_where_nothing_can_be_written() {
             let code = status.expect("the example starts").code();
             assert!(matches!(code, Some(1..=3)), "{example} {args:?}: {code:?}");
         }
+        let told = Command::new(&path).args(args).stdout(full()).output();
+        let said = String::from_utf8(told.expect("the example starts").stderr).expect("text");
+        // Broke: it was not said what there is no space for.
+        assert!(said.contains(&format!("{example}: cannot write: ")), "{example} {args:?}: {said}");
         if args != ["--serve"] {
             let mut command = Command::new(&path);
             let status = command.args(args).stdout(Stdio::null()).stderr(full()).status();
             assert_eq!(status.expect("the example starts").code(), Some(0), "{example} {args:?}");
+        }
+    }
+}
+
+// Broke: they panicked, and some hung.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_example_says_so_where_there_are_too_few_threads() {
+    for (example, args) in [
+        ("cleanup_pattern", &[][..]),
+        ("context_copies", &[]),
+        ("database_switch", &["--tasks=10"]),
+        ("executor_leak", &[]),
+        ("initialised_local", &[]),
+        ("logging_context", &[]),
+        ("own_copy", &[]),
+        ("request_server", &["--requests=100"]),
+        ("spinner", &["--below=100"]),
+        ("transaction_scope", &[]),
+        ("word_index", &["--top=0", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]),
+        ("worker_database", &["--tasks=10"]),
+    ] {
+        let Some(path) = program::beside_this_test(example) else { continue };
+        for threads in (0..8).chain([20]) {
+            let ended = ends(with_threads(threads, &path).args(args));
+            let said = String::from_utf8(ended.stderr).expect("text");
+            let sentence = said.starts_with(&format!("{example}: ")) && said.lines().count() == 1;
+            match ended.status.code() {
+                Some(0) => assert!(threads > 0 && said.is_empty(), "{example}: {said}"),
+                Some(1 | 3) => assert!(sentence, "{example}, {threads}: {said}"),
+                code => panic!("{example}, {threads}: {code:?}: {said}"),
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 pub(crate) mod example;
 
 #[cfg(target_os = "linux")]
+use crate::patience::ends;
+#[cfg(target_os = "linux")]
 use crate::program::beside_this_test;
 use cleanslate::Isolation;
 use cleanslate::sync::Event;
@@ -15,8 +17,6 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
-#[cfg(target_os = "linux")]
-use std::time::{Duration, Instant};
 
 fn plan(isolation: Isolation, requests: u64) -> Plan {
     Plan { isolation, workers: 4, requests, clients: 64 }
@@ -60,21 +60,8 @@ fn a_batch_ends_where_the_server_has_no_file_descriptors() {
     let Some(path) = beside_this_test("request_server") else { return };
     for files in 5..9 {
         let limited = format!("ulimit -n {files}; exec \"$0\"");
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &limited]).arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut running = shell.spawn().unwrap();
-        let patience = Instant::now() + Duration::from_secs(60);
-        let status = loop {
-            if let Some(status) = running.try_wait().unwrap() {
-                break status;
-            }
-            if Instant::now() > patience {
-                running.kill().unwrap();
-                panic!("with {files} files it does not end");
-            }
-            thread::sleep(Duration::from_millis(20));
-        };
-        assert!(!status.success(), "with {files} files");
+        let ended = ends(Command::new("sh").args(["-c", &limited]).arg(&path));
+        assert!(!ended.status.success(), "with {files} files");
     }
 }
 

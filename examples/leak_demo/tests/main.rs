@@ -5,6 +5,8 @@ mod browser;
 #[path = "../src/main.rs"]
 #[expect(dead_code, reason = "`main` is for the program")]
 mod leak_demo;
+#[path = "../../tests/patience.rs"]
+mod patience;
 #[path = "../../tests/program.rs"]
 mod program;
 
@@ -17,8 +19,8 @@ mod schema;
 
 use std::process::Command;
 
-use browser::ends;
 use leak_demo::Screen;
+use patience::ends;
 use program::{Ran, call};
 use serde_json::Value;
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::Request;
@@ -13,13 +14,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::cli::{Failure, counted};
-use super::service::Service;
+use super::service::{Service, runtime};
 use super::{log, spans};
+
+/// How long a client waits for an answer. The server is the same process, and with too few file
+/// descriptors for both it never gets one for the client's connection.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the check is to run.
 #[derive(Clone, Copy)]
@@ -50,7 +55,7 @@ pub(crate) fn run(plan: &Plan, out: &mut (dyn Write + Send)) -> Result<(), Failu
 
 /// Returns how much was mixed up, of answers, log lines and spans.
 fn one_way(plan: Plan, path: &'static str, out: &mut dyn Write) -> Result<usize, Failure> {
-    let runtime = Runtime::new()?;
+    let runtime = runtime()?;
     let service = Service::new(plan.workers)?;
     let (tally, service) = runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -119,7 +124,8 @@ async fn ask(
     if let Some(user) = &user {
         request = request.header("x-user", user);
     }
-    let response = client.request(request.body(Empty::new())?).await?;
+    let response = timeout(PATIENCE, client.request(request.body(Empty::new())?)).await;
+    let response = response.map_err(|_| "the server did not answer a client")??;
     let (parts, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
     let header = |name| -> Result<&str, Failure> {

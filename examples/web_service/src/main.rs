@@ -24,15 +24,14 @@ use std::process::ExitCode;
 
 use check::Plan;
 use cli::{Cli, Failure, Opt};
-use service::Service;
+use service::{Service, runtime};
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 
 /// Serves until Ctrl-C or a SIGTERM. Requests that have arrived by then are answered.
 fn serve(port: u16, workers: usize, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     log::start(log::Sink::StandardOutput)?;
     let service = Service::new(workers)?;
-    let runtime = Runtime::new()?;
+    let runtime = runtime()?;
     let service = runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port))
             .await

@@ -14,6 +14,7 @@ use axum::{Router, serve};
 use cleanslate::tower::IsolateLayer;
 use cleanslate::{Isolation, Pool};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
@@ -45,6 +46,14 @@ pub(crate) struct Shared {
 
 pub(crate) struct Service {
     shared: Arc<Shared>,
+}
+
+/// Makes the runtime. Where the system refuses one of its threads, tokio panics, and waits for ever
+/// for those that have started. So a pool of as many, which says what is wrong, comes first.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    let pool = Pool::builder().build()?;
+    pool.shutdown()?;
+    Ok(Builder::new_multi_thread().worker_threads(pool.workers()).enable_all().build()?)
 }
 
 impl Service {

@@ -3,11 +3,18 @@
 #[path = "../../tests/browser.rs"]
 mod browser;
 mod page;
+#[path = "../../tests/patience.rs"]
+mod patience;
 #[path = "../../tests/program.rs"]
 #[expect(dead_code, reason = "its code is not called within the test")]
 mod program;
 mod service;
 mod stop;
+#[path = "../../tests/threads.rs"]
+mod threads;
+
+#[cfg(target_os = "linux")]
+use std::process::Command;
 
 use program::{Ran, spawn};
 use service::Service;
@@ -57,6 +64,39 @@ fn a_port_in_use_is_named() {
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     let start = format!("web_service: cannot listen on {address}: ");
     assert!(ran.err.starts_with(&start), "{}", ran.err);
+}
+
+// Broke: it hung, after a panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_says_so_where_there_are_too_few_threads() {
+    let Some(path) = program::beside_this_test("web_service") else { return };
+    for threads in 0..12 {
+        for mode in [&["--requests=0"][..], &["--serve", "--port=0"]] {
+            // A pool of its own for each way, so that with too many threads it would not end.
+            let mut limited = threads::with_threads(threads, &path);
+            let ended = patience::ends(limited.args(mode).arg("--workers=64"));
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(said.starts_with("web_service: the thread of worker "), "{threads}: {said}");
+            assert_eq!(ended.status.code(), Some(1), "{threads}");
+        }
+    }
+}
+
+// Broke: it hung, since some clients had all the connections, and did not ask any more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_check_ends_where_there_are_too_few_file_descriptors() {
+    let Some(path) = program::beside_this_test("web_service") else { return };
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 80; exec \"$0\" --requests 1000 --clients 36"]).arg(path);
+    let ended = patience::ends(&mut limited);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    // Or a client has no file descriptor, if the server was that fast.
+    let sentences = ["the server did not answer a client\n", "client error (Connect): "];
+    let said_so = |so| said.starts_with(&format!("web_service: {so}"));
+    assert!(sentences.into_iter().any(said_so), "{said}");
+    assert_eq!(ended.status.code(), Some(1));
 }
 
 #[test]
