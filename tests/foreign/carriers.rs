@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::support::{SHAPES, on_a_thread, panic_of, quiet};
 use cleanslate::foreign::{BoxError, Carrier, CarrierError, adopt_with};
@@ -196,6 +197,26 @@ fn a_worker_whose_carrier_cannot_detach_is_replaced() {
             assert_eq!(seen.iter().filter(|n| **n == 7).count(), workers - 1, "one is new");
             assert_eq!((seen.len(), pool.stats().workers), (workers, workers));
         }
+    }
+}
+
+// Broke: it went on to its last item on that thread.
+#[test]
+fn a_map_leaves_a_worker_on_which_an_item_had_a_carrier_that_cannot_detach() {
+    for workers in SHAPES {
+        let (context, _log) = three(Fault::Detach);
+        let pool = Pool::new(workers).unwrap();
+        // More than a chunk of 40 µs.
+        let seen = pool.map(0..50, |n| {
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_micros(100) {}
+            if n == 0 {
+                context.try_run(|| ()).unwrap_err();
+                NUMBER.set(7);
+            }
+            NUMBER.get()
+        });
+        assert_eq!((seen[0], seen[49]), (7, 0));
     }
 }
 

@@ -157,8 +157,8 @@ where
                 turn = None;
                 self.shift.more();
             }
-            if self.shift.must_give_way() && self.stay().has_passed() {
-                return Ok(self.leaves(size, Help::GaveWay));
+            if let Some(help) = must_leave(self.shift, || self.stay()) {
+                return Ok(self.leaves(size, help));
             }
         }
         Ok(Help::Exhausted)
@@ -398,17 +398,23 @@ fn outside_of_frames<E>(
         if is_last {
             break;
         }
-        if may_retire && current::is_retiring() && !shift.is_owner() {
-            return Help::Elsewhere;
-        }
         if size.done(len) {
             shift.more();
         }
-        if shift.must_give_way() && helper.stay().has_passed() {
-            return helper.leaves(size, Help::GaveWay);
+        if let Some(help) = must_leave(shift, || helper.stay()) {
+            return helper.leaves(size, help);
         }
     }
     Help::Exhausted
+}
+
+/// Returns how a helper is to leave after a chunk, if it is: because no task may see what stayed on
+/// this thread, or because others wait for it.
+fn must_leave(shift: &dyn Shift, stay: impl FnOnce() -> Stay) -> Option<Help> {
+    if current::is_retiring() && !shift.is_owner() {
+        return Some(Help::Elsewhere);
+    }
+    (shift.must_give_way() && stay().has_passed()).then_some(Help::GaveWay)
 }
 
 /// Drops what is left of an item that could not be cleaned up: its result, if that is still there,
