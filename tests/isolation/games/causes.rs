@@ -7,10 +7,11 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use cleanslate::future::FutureExt;
-use cleanslate::{JoinHandle, Pool, isolated};
+use cleanslate::{JoinHandle, Pool, isolated, isolated_fn};
 use futures_lite::future::block_on;
 
-use super::{End, IN_USE, Inherited, LIST, NUMBER, Place, TENANT, Task};
+use super::end::End;
+use super::{IN_USE, Inherited, LIST, NUMBER, Place, Start, TENANT, Task};
 
 impl Task {
     pub(super) fn cause(&mut self) {
@@ -48,6 +49,8 @@ impl Task {
             2 => {
                 let start = self.start(None);
                 self.game.calls(seed, || isolated(|| start.play(seed))());
+                let another = self.random.any();
+                self.game.calls(another, || isolated_fn(|seed| start.play(seed))(another));
             }
             3 => self.game.calls(seed, || block_on(start.future(seed).isolated_in(&context))),
             4 => {
@@ -64,6 +67,7 @@ impl Task {
                         Ok(Poll::Pending) => self.game.futures.lock().unwrap().push(future),
                         Ok(Poll::Ready(seed)) => self.game.ended(seed, End::Returned(seed)),
                         Err(End::Panicked(seed)) => self.game.ended(seed, End::Panicked(seed)),
+                        Err(End::NotCleanedUp) => self.game.cleanup_failed(),
                         Err(end) => self.game.ended(0, end),
                     }
                 }
@@ -101,7 +105,7 @@ impl Task {
         let seed = self.random.any();
         let (pool, given) = self.any_pool();
         let start = self.start(given).that_may_fail();
-        match self.random.below(11) {
+        match self.random.below(13) {
             0 | 1 => self.game.joined(Some(seed), pool.submit(move || start.play(seed)).join()),
             2 | 3 => self.handles.push(pool.submit(move || start.play(seed))),
             4 => {
@@ -139,6 +143,12 @@ impl Task {
                 self.check(handle.is_finished(), "the first is done");
                 self.join(handle);
             }
+            10 => drop(pool.submit(move || start.play(seed)).cancel_on_drop()),
+            11 => {
+                // Nobody waits for it: it would share the slots of whoever does.
+                let start = Start { is_leaky: true, may_fail: false, ..start };
+                drop(self.game.pools[2].submit(move || start.play(seed)));
+            }
             _ => pool.scope(|s| {
                 let mut handles = Vec::new();
                 for seed in self.seeds() {
@@ -158,8 +168,9 @@ impl Task {
         let seeds = self.calm_seeds();
         let (pool, given) = self.any_pool();
         let mut start = self.start(given);
+        start.is_item = true;
         let play = |seed: u64| start.play(seed);
-        let found = match self.random.below(14) {
+        let found = match self.random.below(15) {
             0 => pool.map(seeds.clone(), play),
             1 => pool.map_slice(&seeds, |&seed| play(seed)),
             2 => pool.map_range(0..seeds.len(), |n| play(seeds[n])),
@@ -180,7 +191,11 @@ impl Task {
                 found
             }
             7 => {
-                for (&seed, found) in seeds.iter().zip(pool.map_results(&seeds, |&s| play(s - 1))) {
+                // After one of them that fails, another worker goes on.
+                let start = Start { may_fail: true, is_item: false, ..start };
+                for (&seed, found) in
+                    seeds.iter().zip(pool.map_results(&seeds, |&s| start.play(s - 1)))
+                {
                     self.game.joined(Some(seed - 1), found);
                 }
                 return;
@@ -190,7 +205,7 @@ impl Task {
                 let found = pool.join(|| play(a), || play(b));
                 return self.check(found == (a, b), "a join returns both results");
             }
-            9 => {
+            9 if !self.game.fails => {
                 let failed = self.random.any() & !7;
                 let seeds = seeds.into_iter().chain([failed]);
                 return self.game.calls(failed, || pool.map(seeds, play).iter().sum());
@@ -201,6 +216,11 @@ impl Task {
                 return;
             }
             11 => return self.imap(&pool, given, seeds),
+            14 => {
+                // So little each that a worker takes several at a time.
+                let are_fresh = pool.map_range(0..100, |n| start.glance(n as u64));
+                return self.check(!are_fresh.contains(&false), "items are fresh");
+            }
             #[cfg(feature = "rayon")]
             12 => {
                 use cleanslate::rayon::ParallelIteratorExt;

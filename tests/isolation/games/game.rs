@@ -1,54 +1,18 @@
 //! What the tasks of a game share, and the values that they keep.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use cleanslate::foreign::{BoxError, Carrier};
-use cleanslate::{Context, OwnedLocal, Pool, TaskLocal};
+use cleanslate::{Context, Isolation, OwnedLocal, Pool, TaskLocal};
 
-use super::{DEPTH, EXTRA, NUMBER, TEXT};
+use futures_lite::future::block_on;
 
-thread_local! {
-    /// Foreign state that tasks inherit where carriers are installed.
-    pub(super) static AMBIENT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Carries [`AMBIENT`].
-pub(super) struct Ambient;
-
-impl Carrier for Ambient {
-    type Captured = u64;
-    type Attached = u64;
-
-    fn name(&self) -> &str {
-        "ambient"
-    }
-
-    fn capture(&self) -> Result<u64, BoxError> {
-        Ok(AMBIENT.get())
-    }
-
-    fn attach(&self, captured: &u64) -> Result<u64, BoxError> {
-        Ok(AMBIENT.replace(*captured))
-    }
-
-    fn detach(&self, before: u64) -> Result<(), BoxError> {
-        AMBIENT.set(before);
-        Ok(())
-    }
-
-    fn nothing(&self) -> Option<u64> {
-        Some(0)
-    }
-
-    fn is_nothing(&self, captured: &u64) -> bool {
-        *captured == 0
-    }
-}
+use super::carrier::{Ambient, BESIDE, IS_STUCK};
+use super::hooks::with_hooks;
+use super::{DEPTH, EXTRA, NUMBER, TEXT, With};
 
 /// A value, and what counts it.
 #[derive(Clone)]
@@ -119,7 +83,10 @@ impl Random {
 pub(super) type Future = Pin<Box<dyn std::future::Future<Output = u64> + Send>>;
 
 pub(super) struct Game {
-    pub(super) pools: [Pool; 2],
+    /// The last one is leaky.
+    pub(super) pools: [Pool; 3],
+    /// How many tasks the queue of each holds; 0: any number.
+    capacities: [usize; 3],
     pub(super) owned: [OwnedLocal<u64>; 2],
     /// Anybody may poll or drop these.
     pub(super) futures: Mutex<Vec<Future>>,
@@ -133,6 +100,8 @@ pub(super) struct Game {
     pub(super) carries: bool,
     /// Whether pools are shut down in the middle of it.
     pub(super) closes: bool,
+    /// Whether carriers fail.
+    pub(super) fails: bool,
     /// Makes seeds, of which no two are the same.
     seeds: Mutex<Random>,
     /// How many moves are left.
@@ -142,27 +111,59 @@ pub(super) struct Game {
 }
 
 impl Game {
-    pub(super) fn new(random: &mut Random, carries: bool, closes: bool) -> Self {
+    pub(super) fn new(random: &mut Random, with: With, game: &Weak<Self>) -> Self {
+        let fails = with == With::FailingCarriers;
+        let carries = fails || with == With::Carriers;
+        let capacities = [(); 3].map(|()| match random.below(3) {
+            0 => 1 + random.below(3) as usize,
+            _ => 0,
+        });
         Self {
-            pools: [(); 2].map(|()| {
+            pools: [0, 1, 2].map(|n| {
                 let builder = Pool::builder().workers(1 + random.below(3) as usize);
                 let builder = builder.caller_helps(random.below(2) == 0);
-                let builder = match random.below(3) {
-                    0 => builder.queue_capacity(1 + random.below(3) as usize),
-                    _ => builder,
+                let builder = match capacities[n] {
+                    0 => builder,
+                    capacity => builder.queue_capacity(capacity),
+                };
+                let builder = match n {
+                    2 => return builder.isolation(Isolation::Leaky).build().unwrap(),
+                    _ => with_hooks(builder, random, game),
+                };
+                // Its tasks find what they find where it is only installed.
+                let builder = match carries && random.below(3) == 0 {
+                    true => builder.carry(Ambient),
+                    false => builder,
                 };
                 builder.build().unwrap()
             }),
+            capacities,
             owned: [(); 2].map(|()| OwnedLocal::new(|| 0)),
             futures: Mutex::default(),
             live: Arc::new(()),
             busy: Arc::new(()),
             failing: Mutex::default(),
             carries,
-            closes,
+            closes: with == With::Shutdowns || fails && random.below(4) == 0,
+            fails,
             seeds: Mutex::new(Random::new(random.any())),
             left: AtomicU32::new(150),
             broken: Mutex::default(),
+        }
+    }
+
+    /// Checks that idle pools are what they were.
+    pub(super) fn check_pools(&self) {
+        for (n, pool) in self.pools.iter().enumerate() {
+            let capacity = self.capacities[n];
+            // It hangs if one is lost.
+            let places: Vec<_> = (0..capacity).map(|_| block_on(pool.reserve()).unwrap()).collect();
+            drop(places);
+            let visits = pool.detached().broadcast(|| (IS_STUCK.get(), BESIDE.get()));
+            self.check(visits.len() == pool.workers(), "a pool keeps its size");
+            let attached = u32::from(self.carries && n != 2);
+            let is_fit = visits.iter().all(|visit| *visit == (false, attached));
+            self.check(is_fit, "no worker is left on which a carrier stayed");
         }
     }
 
