@@ -353,14 +353,16 @@ impl<F: Future> Drop for Isolated<F> {
         if self.future.is_none() {
             return;
         }
-        let context = self.context.clone();
+        let context = std::mem::replace(&mut self.context, Context::empty());
         let mut outcome = None;
         if context.has_carriers() {
             // Nobody is left to be told of a carrier that failed.
             drop(attached(&context, &mut || outcome = Some(self.end(&context))));
         }
         // The future has to be dropped even if a carrier was refused.
-        if let Err(payload) = outcome.unwrap_or_else(|| self.end(&context)) {
+        let outcome = outcome.unwrap_or_else(|| self.end(&context));
+        discard(context);
+        if let Err(payload) = outcome {
             payload.resume_unless_panicking();
         }
     }

@@ -344,6 +344,19 @@ fn what_was_captured_costs_nothing_when_its_drop_panics() {
     assert_eq!(dropped.load(Ordering::SeqCst), ways.len());
 }
 
+// Broke: the drop of one that had not ended panicked.
+#[test]
+fn what_a_future_keeps_costs_nothing_when_its_drop_panics() {
+    quiet();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let future = || async {}.isolated_in(&Context::empty().carry(Brittle(Arc::clone(&dropped))));
+    let ways: [&dyn Fn(); 2] = [&|| block_on(future()), &|| drop(future())];
+    for (n, way) in ways.iter().enumerate() {
+        let called = catch_unwind(AssertUnwindSafe(way)).map_err(std::mem::forget);
+        assert_eq!((called, dropped.load(Ordering::SeqCst)), (Ok(()), n + 1));
+    }
+}
+
 // A carrier may use the pool that it is of.
 #[test]
 fn a_carrier_may_submit_and_capture() {
