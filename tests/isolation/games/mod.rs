@@ -286,7 +286,9 @@ fn play(with: With) {
                         root.end()
                     });
                     // Only this waits for the drops of its slots' values as well.
-                    waits.map(|waits| waits.join().unwrap());
+                    if let Some(waits) = waits {
+                        waits.join().unwrap();
+                    }
                 });
                 game.left.store(0, Ordering::Relaxed);
                 while Arc::strong_count(&game.busy) > 1 {
