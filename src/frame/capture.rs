@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::snapshot::{Borrowed, Inheritance, Item, Items, Snapshot};
-use super::task::{discard, forget_capture};
+use super::task::{check_order, discard, forget_capture};
 use super::thread::{self, CAPTURED, DIVERGED, ONE_DEEPER, Thread};
 use super::thread_end::register;
 
@@ -20,19 +20,25 @@ fn inherited_by(thread: &Thread) -> Option<&Arc<Snapshot>> {
 }
 
 /// Counts as a frame on top while user code runs with what the innermost frame's tasks inherit. If
-/// a coroutine is suspended in that code, the end of the frame notices it (S1).
-struct Lent<'t>(&'t Thread);
+/// a coroutine is suspended in that code, the end of the frame notices it (S1). So does the drop of
+/// this if another coroutine is suspended on top.
+struct Lent<'t> {
+    thread: &'t Thread,
+    flags: u32,
+}
 
 impl<'t> Lent<'t> {
     fn new(thread: &'t Thread) -> Self {
-        thread.flags.set(thread.flags.get().wrapping_add(ONE_DEEPER));
-        Self(thread)
+        let flags = thread.flags.get().wrapping_add(ONE_DEEPER);
+        thread.flags.set(flags);
+        Self { thread, flags }
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.0.flags.set(self.0.flags.get().wrapping_sub(ONE_DEEPER));
+        check_order(self.thread, self.flags);
+        self.thread.flags.set(self.thread.flags.get().wrapping_sub(ONE_DEEPER));
     }
 }
 

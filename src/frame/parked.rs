@@ -10,10 +10,12 @@
 //! - **P3 (order).** Boxes are kept, and put back, in the order of first touch, the oldest first.
 //! - **P4 (linked).** During a poll the items are the undo list of their values, which have no
 //!   entry on the trail. All are linked before user code runs in the frame, so each is its cell's
-//!   top again when the poll returns, unless the owner of its slot took it away (C4), or a scope
-//!   lies on it in which a coroutine is suspended: then the scope's box is leaked. A poll that
-//!   completes or unwinds hands the items over to the trail. Where the thread's slots have ended,
-//!   none is linked: they stay with the `Parked`, `home` is not `LINKED`, and nothing is touched.
+//!   top again when the poll returns and what it has added is taken away, unless the owner of its
+//!   slot took it away (C4), or a scope lies on it in which a coroutine is suspended: then the
+//!   scope's box is leaked. (While such a scope lies there, the poll may add a value to the same
+//!   cell.) A poll that completes or unwinds hands the items over to the trail. Where the thread's
+//!   slots have ended, none is linked: they stay with the `Parked`, `home` is not `LINKED`, and
+//!   nothing is touched.
 //! - **P5 (home).** While `home` is the id of the running thread, the items' cells are that
 //!   thread's and admitted, and stay in place: those of declared slots are permanent, the others
 //!   are kept by the items themselves. In any other case they are looked up first.
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use super::cell::{OwnersLock, RawCell, SlotHandle};
 use super::failure::CleanupError;
 use super::snapshot::Snapshot;
-use super::task::{EXTRA, Open, end_task, forget_capture, give_up_capture, undo};
+use super::task::{EXTRA, Open, check_order, end_task, forget_capture, give_up_capture, undo};
 use super::thread::{self, DIVERGED, INDIRECT, NOBODY, Thread, seldom};
 use super::thread_end::{admit, register};
 use super::trail::TrailEntry;
@@ -260,7 +262,7 @@ impl Parked {
         let is_plain = frame.plain().is_some();
         let is_quick = is_plain && self.home == LINKED + SEVERAL && self.lock.is_none();
         if !is_quick || !self.unlink_all(thread::current()) {
-            self.take_slow(is_plain, frame.is_open());
+            self.take_slow(is_plain, frame);
         }
         // Nothing is left in the frame that could fail, at most what the poll has captured.
         frame.close();
@@ -268,18 +270,36 @@ impl Parked {
 
     #[cold]
     #[inline(never)]
-    fn take_slow(&mut self, is_plain: bool, is_open: bool) {
+    fn take_slow(&mut self, is_plain: bool, frame: &PollFrame) {
         let thread = thread::current();
-        if !is_open || !self.items.is_empty() && !self.is_linked() {
+        if !frame.is_open() || !self.items.is_empty() && !self.is_linked() {
             return;
         }
+        // What is undone below is to be this poll's, not what lies on top of it.
+        check_order(thread, frame.clean());
         if is_plain && self.locked_if_whole(|parked| parked.unlink_all(thread)) {
             return;
         }
         let added = end_leases(thread, &mut self.failed);
+        // A lease's drop is user code.
+        check_order(thread, frame.clean());
         let epoch = thread.epoch.get();
         // Whether the task's last capture has what is left behind (R8).
         let mut is_stale = false;
+        // The youngest first, as they lie on one another in a cell.
+        let mut younger = Vec::new();
+        for TrailEntry { cell: place, epoch, .. } in added.into_iter().rev() {
+            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
+            let cell = unsafe { place.as_ref() };
+            is_stale |= cell.is_inheritable() && !cell.is_at_rest(epoch);
+            // SAFETY: as above.
+            let is_ours = |header: &NonNull<Header>| !unsafe { header.as_ref() }.leak_if_used();
+            if let Some(header) = cell.unlink(epoch).filter(is_ours) {
+                younger.push(ParkedItem { cell: place, header, slot: cell.handle() });
+            }
+            cell.remove_entry();
+        }
+        self.items.reverse();
         self.locked(|parked| {
             parked.items.retain(|item| {
                 // SAFETY: P5.
@@ -291,17 +311,8 @@ impl Parked {
                 unlinked.is_some_and(|header| !unsafe { header.as_ref() }.leak_if_used())
             });
         });
-        for TrailEntry { cell: place, epoch, .. } in added {
-            // SAFETY: C1: in place while it has an entry; `remove_entry` is the last use.
-            let cell = unsafe { place.as_ref() };
-            is_stale |= cell.is_inheritable() && !cell.is_at_rest(epoch);
-            // SAFETY: as above.
-            let is_ours = |header: &NonNull<Header>| !unsafe { header.as_ref() }.leak_if_used();
-            if let Some(header) = cell.unlink(epoch).filter(is_ours) {
-                self.items.push(ParkedItem { cell: place, header, slot: cell.handle() });
-            }
-            cell.remove_entry();
-        }
+        self.items.reverse();
+        self.items.extend(younger.into_iter().rev());
         self.settle(thread);
         if is_stale {
             forget_capture(thread);

@@ -312,6 +312,15 @@ fn close_discarding(open: &Open<0>) {
     drop(open.close_slow());
 }
 
+/// Aborts the process if the thread's depth is not that of `flags`: something that was opened on
+/// top is suspended there (S1).
+#[inline]
+pub(super) fn check_order(thread: &Thread, flags: u32) {
+    if (thread.flags.get() ^ flags) & DEPTH != 0 {
+        abort_out_of_order();
+    }
+}
+
 #[cold]
 fn abort_out_of_order() -> ! {
     say(format_args!("a task ended while a coroutine was suspended on top of it"));
@@ -391,9 +400,7 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
     if clean == UNOPENED {
         return None;
     }
-    if (thread.flags.get() ^ clean) & DEPTH != 0 {
-        abort_out_of_order();
-    }
+    check_order(thread, clean);
     let error = unwind(thread);
     // The task may have captured, and so may each drop; or a drop has suspended its coroutine.
     if (thread.flags.get() ^ clean) & (DEPTH | CAPTURED) != 0 {
@@ -404,15 +411,10 @@ pub(super) fn end_task(thread: &Thread, clean: u32) -> Option<CleanupError> {
 
 #[cold]
 fn forget_or_abort(thread: &Thread, clean: u32) {
-    let check_order = || {
-        if (thread.flags.get() ^ clean) & DEPTH != 0 {
-            abort_out_of_order();
-        }
-    };
-    check_order();
+    check_order(thread, clean);
     forget_capture(thread);
     // Forgetting the capture drops copies.
-    check_order();
+    check_order(thread, clean);
 }
 
 /// Undoes what the innermost task has on the trail, the youngest first. Returns what went wrong.

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::process::Command;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::task::{Context as PollContext, Waker};
+use std::task::{Context as PollContext, Poll, Waker};
 
 use futures_lite::future::yield_now;
 
@@ -21,7 +21,7 @@ use crate::frame::thread;
 use crate::frame::value::{Boxed, Header, Shared};
 use crate::future::FutureExt;
 use crate::panic::catch;
-use crate::{Context, is_isolated, leaked_values, task_local};
+use crate::{Context, is_isolated, leaked_values, task_local, worker_local};
 
 task_local! {
     static NUMBER: u32 = 0;
@@ -64,23 +64,96 @@ fn unbind<T: Send>(slot: &'static TaskLocal<T>, header: NonNull<Header>) -> bool
     place(slot).take_away(header)
 }
 
-#[test]
-fn a_task_that_ends_below_a_suspended_one_ends_the_process() {
-    const MARK: &str = "CLEANSLATE_TEST_SUSPENDED";
-    if std::env::var_os(MARK).is_some() {
+/// Leaves a frame open that has touched a slot, like a coroutine that is suspended in a task.
+fn suspend_in_a_task() {
+    forget(Frame::enter(None));
+    TEXT.set("the suspended task's".to_owned());
+}
+
+/// Polls a future twice, which then has the slot's value and calls `f`.
+fn poll_twice(f: fn()) {
+    let body = async move {
+        TEXT.set("the future's".to_owned());
+        yield_now().await;
+        f();
+        pending::<()>().await
+    };
+    let mut future = Box::pin(body.isolated());
+    poll(future.as_mut());
+    poll(future.as_mut());
+}
+
+/// What ends below something that is suspended on top of it, and what that is.
+const OUT_OF_ORDER: [(&str, fn()); 4] = [
+    ("a task", || {
         let below = Frame::enter(None);
-        forget(Frame::enter(None));
+        suspend_in_a_task();
         drop(below);
-        return;
+    }),
+    // Broke: it took the other task's value for its own, panicked, and was never closed.
+    ("a poll", || poll_twice(suspend_in_a_task)),
+    // Broke: the same.
+    ("a poll that ends a lease, whose drop suspends", || {
+        struct Suspends;
+        impl Drop for Suspends {
+            fn drop(&mut self) {
+                suspend_in_a_task();
+            }
+        }
+        struct Polls;
+        impl Drop for Polls {
+            fn drop(&mut self) {
+                poll_twice(|| LEASED.with(|_| ()));
+                std::process::exit(0);
+            }
+        }
+        worker_local! {
+            static LEASED: Suspends = Suspends;
+            static OTHER: u32 = 0;
+        }
+        thread_local! { static AT_THE_END: Polls = const { Polls }; }
+        // Where no instances are kept any more, but the slots have not ended.
+        let ends = std::thread::spawn(|| {
+            TEXT.set(String::new());
+            AT_THE_END.with(|_| ());
+            OTHER.with(|_| ());
+        });
+        ends.join().unwrap();
+    }),
+    // Broke: it counted down for what was on top, so that the task could end below that.
+    ("a value that is made of what a task inherits", || {
+        task_local! {
+            #[inherit(with = |n| { suspend_in_a_task(); *n })]
+            static DERIVED: u32 = 0;
+        }
+        DERIVED.set(1);
+        Context::capture().run(|| {
+            DERIVED.get();
+            std::process::exit(0);
+        });
+    }),
+];
+
+#[test]
+fn what_ends_below_a_suspended_task_ends_the_process() {
+    const MARK: &str = "CLEANSLATE_TEST_SUSPENDED";
+    if let Some(case) = std::env::var_os(MARK) {
+        let case = OUT_OF_ORDER.iter().find(|(what, _)| case == *what).expect("it is one of them");
+        case.1();
+        std::process::exit(0);
     }
     let name = format!(
-        "{}::a_task_that_ends_below_a_suspended_one_ends_the_process",
+        "{}::what_ends_below_a_suspended_task_ends_the_process",
         module_path!().split_once("::").expect("it is in the crate").1
     );
-    let mut alone = Command::new(std::env::current_exe().unwrap());
-    let output = alone.args([&name, "--exact", "--nocapture"]).env(MARK, "").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("a task ended while a coroutine"), "{said}");
+    for (what, _) in OUT_OF_ORDER {
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let output = alone.args([&name, "--exact", "--nocapture"]).env(MARK, what).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_said = said.contains("a task ended while a coroutine");
+        assert!(!output.status.success() && is_said, "{what}: {said}");
+    }
 }
 
 #[test]
@@ -340,5 +413,31 @@ fn a_scope_that_is_open_when_a_poll_returns_is_left_alone() {
         assert!(!unbind(&TEXT, scoped.take().expect("it is bound")));
         poll(future.as_mut());
     }
+    assert_eq!(task(|| TEXT.get()), "");
+}
+
+// Broke: the future had its first value twice, and the second one was nobody's.
+#[test]
+fn a_future_keeps_a_value_that_it_makes_on_top_of_a_scope_whose_task_is_over() {
+    let mut future = Box::pin(
+        async {
+            TEXT.set("first".to_owned());
+            yield_now().await;
+            task(|| _ = bind(&TEXT, "the scope's".to_owned()));
+            TEXT.set("second".to_owned());
+            for _ in 0..2 {
+                yield_now().await;
+                assert_eq!(TEXT.get(), "second");
+            }
+            TEXT.take()
+        }
+        .isolated(),
+    );
+    for _ in 0..3 {
+        poll(future.as_mut());
+    }
+    let mut polls = PollContext::from_waker(Waker::noop());
+    let done = future.as_mut().poll(&mut polls);
+    assert_eq!(done, Poll::Ready(Some("second".to_owned())));
     assert_eq!(task(|| TEXT.get()), "");
 }
