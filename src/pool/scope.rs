@@ -29,7 +29,7 @@ use crate::foreign::not_in_carrier;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
-use crate::sync::seam::{self, Mutex, Thread};
+use crate::sync::seam::{self, Mutex, Thread, lock_unless};
 
 /// A place from which to submit tasks that borrow from outside of it; made by
 /// [`Pool::scope`](crate::Pool::scope).
@@ -127,7 +127,7 @@ impl Data {
     /// returns false in a forked child, where nobody runs them.
     fn wait(&self, core: &Core) -> bool {
         let is_over = core.wait_until(|| {
-            while let Some(job) = self.next_unstarted() {
+            while let Some(job) = self.next_unstarted(|| core.is_forked()) {
                 let _ran = not_in_carrier(|| job.run(core, How::Inline));
             }
             self.is_over()
@@ -145,15 +145,17 @@ impl Data {
         self.is_over() && self.unseen.load(Ordering::Relaxed) == 0
     }
 
-    fn next_unstarted(&self) -> Option<Arc<dyn Entry>> {
-        self.unstarted.as_ref()?.lock().pop_front()
+    fn next_unstarted(&self, is_forked: impl FnOnce() -> bool) -> Option<Arc<dyn Entry>> {
+        lock_unless(self.unstarted.as_ref()?, is_forked)?.pop_front()
     }
 
     /// Lists a job for the owner. When the list is full, it removes the jobs that others have
     /// claimed and makes room for as many as are left, so the cost per job is constant.
-    fn list(&self, job: Arc<dyn Entry>) {
+    ///
+    /// In a forked child the list may be locked for ever: the scope then ends without its jobs.
+    fn list(&self, job: Arc<dyn Entry>, is_forked: impl FnOnce() -> bool) {
         let Some(unstarted) = &self.unstarted else { return };
-        let mut list = unstarted.lock();
+        let Some(mut list) = lock_unless(unstarted, is_forked) else { return };
         if list.len() == list.capacity() {
             list.retain(|job| !job.is_stale());
             let left = list.len();
@@ -298,7 +300,7 @@ impl<'scope> Scope<'scope, '_> {
         let core = self.pool.core();
         let enqueue = |job: Arc<Job<F, R, Member>>| {
             let entry = erase(job);
-            self.data.list(Arc::clone(&entry));
+            self.data.list(Arc::clone(&entry), || core.is_forked());
             core.enqueue(entry)
         };
         let admitted = core.admit(place);

@@ -1,6 +1,8 @@
 //! A child process after a `fork` has none of the workers: nothing there waits for them.
 #![cfg(unix)]
 
+mod locked;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;

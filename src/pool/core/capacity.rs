@@ -25,7 +25,7 @@ use super::Core;
 use crate::frame;
 use crate::pool::error::Refused;
 use crate::pool::scheduler::{current, wait};
-use crate::sync::seam::{self, Mutex, ProcessMutex, Thread};
+use crate::sync::seam::{self, ProcessMutex, Thread};
 
 /// See the module's documentation.
 pub(crate) struct Capacity {
@@ -39,7 +39,7 @@ struct CapacityState {
     skipped: usize,
     closed: bool,
     /// By number of arrival, so that one in the middle leaves as quickly as the first.
-    line: BTreeMap<u64, Arc<Mutex<InLine>>>,
+    line: BTreeMap<u64, Arc<ProcessMutex<InLine>>>,
     /// The number of the next who comes.
     next: u64,
 }
@@ -122,7 +122,8 @@ impl Capacity {
         } else {
             state.skipped = 0;
             while let Some((_, next)) = state.line.pop_first() {
-                let mut turn = next.lock();
+                // In a forked child nobody waits who had locked it.
+                let Some(mut turn) = next.lock() else { continue };
                 if let InLine::Waiting(waker) = std::mem::replace(&mut *turn, InLine::Granted) {
                     drop(turn);
                     drop(state);
@@ -143,7 +144,7 @@ impl Capacity {
             std::mem::take(&mut state.line)
         };
         for waiting in line.into_values() {
-            let before = std::mem::replace(&mut *waiting.lock(), InLine::Over);
+            let before = std::mem::replace(&mut *waiting.lock_at_home(), InLine::Over);
             if let InLine::Waiting(waker) = before {
                 wake(waker);
             }
@@ -249,7 +250,7 @@ impl Wake for Unpark {
 pub(crate) struct Waiting<'c> {
     capacity: &'c Capacity,
     /// With its number in the line.
-    turn: Option<(u64, Arc<Mutex<InLine>>)>,
+    turn: Option<(u64, Arc<ProcessMutex<InLine>>)>,
 }
 
 impl Waiting<'_> {
@@ -258,7 +259,10 @@ impl Waiting<'_> {
         let Some((_, turn)) = &self.turn else { return self.arrive(waker) };
         // A clone and a drop of the waker are user code: outside of the lock.
         let new = waker.clone();
-        let mut turn = turn.lock();
+        let Some(mut turn) = turn.lock() else {
+            frame::discard(new);
+            return Poll::Ready(Err(Refused::Forked));
+        };
         let (unneeded, answer) = match std::mem::replace(&mut *turn, InLine::Over) {
             InLine::Granted => (new, Poll::Ready(Ok(()))),
             InLine::Over => (new, Poll::Ready(Err(Refused::ShutDown))),
@@ -281,7 +285,7 @@ impl Waiting<'_> {
             None => Err(Refused::Forked),
             Some(mut state) => match state.take(*limit) {
                 Err(Refused::Full) => {
-                    let turn = Arc::new(Mutex::new(InLine::Waiting(waker)));
+                    let turn = Arc::new(ProcessMutex::new(InLine::Waiting(waker)));
                     let number = state.next;
                     state.next += 1;
                     let _nobody = state.line.insert(number, Arc::clone(&turn));
@@ -299,7 +303,9 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some((number, turn)) = self.turn.take() else { return };
-        let before = std::mem::replace(&mut *turn.lock(), InLine::Over);
+        let Some(mut turn) = turn.lock() else { return };
+        let before = std::mem::replace(&mut *turn, InLine::Over);
+        drop(turn);
         match before {
             InLine::Granted => self.capacity.release(),
             InLine::Waiting(waker) => {

@@ -92,7 +92,7 @@ fn an_owner_that_helps_runs_what_others_do_not() {
     explore(3, || {
         let (data, borrowed) = (data(true), borrowed());
         let task = Task::new(&data, &borrowed);
-        data.list(Arc::clone(&task) as Arc<dyn Entry>);
+        data.list(Arc::clone(&task) as Arc<dyn Entry>, || false);
         let worker = thread::spawn(move || task.claim_and_run());
         end(&data, &borrowed);
         let _whether_it_was_first = worker.join().unwrap();
@@ -108,7 +108,7 @@ fn an_owner_that_helps_is_woken_for_what_a_task_submits() {
         let worker = {
             let (data, borrowed) = (Arc::clone(&data), Arc::clone(&borrowed));
             thread::spawn(move || {
-                data.list(Task::new(&data, &borrowed) as Arc<dyn Entry>);
+                data.list(Task::new(&data, &borrowed) as Arc<dyn Entry>, || false);
                 assert!(first.claim_and_run());
             })
         };

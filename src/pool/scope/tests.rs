@@ -37,7 +37,7 @@ fn to_list_a_job_takes_a_constant_however_many_are_under_way() {
         let mut jobs = VecDeque::new();
         let list = |jobs: &mut VecDeque<Arc<Job>>| {
             let job = Arc::new(Job::default());
-            data.list(Arc::clone(&job) as Arc<dyn Entry>);
+            data.list(Arc::clone(&job) as Arc<dyn Entry>, || false);
             jobs.push_back(job);
         };
         (0..under_way).for_each(|_| list(&mut jobs));
