@@ -9,6 +9,7 @@ use super::code::in_carrier;
 use super::error::{CarrierError, CarrierStep};
 use super::kinds::{Attaching, Hold};
 use super::scoped::{Scoped, ScopedCarrier};
+use crate::frame::discard;
 use crate::panic::Guarded;
 
 /// What contexts, pools and the process can carry: every [`Carrier`], and every [`ScopedCarrier`]
@@ -97,7 +98,11 @@ impl<H: Hold> AnyCarrier for Identified<H> {
             let captured = Guarded::new(carrier.capture()?);
             let is_nothing = carrier.is_nothing(&captured);
             let captured = captured.into_inner();
-            Ok(if is_nothing { None } else { Some(captured) })
+            if is_nothing {
+                discard(captured);
+                return Ok(None);
+            }
+            Ok(Some(captured))
         })?;
         Ok(captured.map(|captured| Carried::new(self, captured)))
     }

@@ -275,17 +275,11 @@ impl<'c, T, S: ValueSource<T>> Place<'c, T, S> {
                 Ok(boxed) => self.fill(thread, boxed, value),
                 Err(error) => fail_with(SetError::new(error, value)),
             },
-            None => self.set_or_fail(value),
-        }
-    }
-
-    #[inline(never)]
-    #[track_caller]
-    fn set_or_fail(self, value: T) {
-        let thread = thread::current();
-        match self.fillable(thread) {
-            Ok(boxed) => self.fill(thread, boxed, value),
-            Err(error) => fail_with(SetError::new(error, value)),
+            None => {
+                if let Err(error) = self.set_slow(value) {
+                    fail_with(error);
+                }
+            }
         }
     }
 

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{SHAPES, finishes, in_a_process_of_its_own, quiet};
+use crate::support::{Bomb, SHAPES, finishes, in_a_process_of_its_own, quiet};
 use cleanslate::foreign::{self, BoxError, Carrier, Scoped, ScopedCarrier, adopt};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, Pool, isolated_fn_in, isolated_in, worker_local};
+use cleanslate::{Context, Pool, isolated_fn_in, isolated_in, task_local, worker_local};
 use futures_lite::future::block_on;
 
 thread_local! {
@@ -389,4 +389,63 @@ fn a_scoped_carrier_may_keep_what_is_made_for_nobody_borrowed() {
     USER.set("alice");
     assert_eq!(pool.submit(|| USER.get()).join().unwrap(), "alice");
     assert_eq!(pool.map(0..100, |_| USER.get()), ["alice"; 100]);
+}
+
+// Broke: its drop changed the submitter's slot, and its panic was the submission's.
+#[test]
+fn a_captured_nothing_is_dropped_in_no_task_and_contained() {
+    if !in_a_process_of_its_own("nothing::a_captured_nothing_is_dropped_in_no_task_and_contained") {
+        return;
+    }
+    task_local! { static SEEN: u32 = 0; }
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+    struct Nothing;
+    impl Drop for Nothing {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+            SEEN.set(SEEN.get() + 1);
+            Bomb::explode();
+        }
+    }
+    struct Idle;
+    impl Carrier for Idle {
+        type Captured = Nothing;
+        type Attached = ();
+
+        fn name(&self) -> &str {
+            "idle"
+        }
+
+        fn capture(&self) -> Result<Nothing, BoxError> {
+            Ok(Nothing)
+        }
+
+        fn attach(&self, _: &Nothing) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn nothing(&self) -> Option<Nothing> {
+            Some(Nothing)
+        }
+
+        fn is_nothing(&self, _: &Nothing) -> bool {
+            true
+        }
+    }
+
+    quiet();
+    foreign::install(Idle).unwrap();
+    let pool = Pool::new(1).unwrap();
+    let found = pool.submit(|| {
+        SEEN.set(7);
+        let within = Pool::new(1).unwrap().submit(|| SEEN.get()).join().unwrap();
+        (SEEN.get(), within)
+    });
+    assert_eq!(found.join().unwrap(), (7, 0));
+    assert_eq!(DROPPED.load(Ordering::SeqCst), 2);
 }
