@@ -100,15 +100,12 @@ impl<I: Iterator, F> LazyInput<I, F> {
             if self.is_cut_off {
                 panic!("{SHUT_DOWN}");
             }
-            self.is_cut_off = true;
         }
         // It runs here, on top of what lies here, and no pool counts it: an input may well pull
         // from another imap, and so on.
         if !current::has_stack_left() {
             self.fail(Cause::TooDeep);
         }
-        // Stays so if the pull panics.
-        self.ended = true;
         let items = self.items.as_mut()?;
         // A counted copy: the owner of this may be dropped before the pull is over, if the process
         // exits from within it (S3).
@@ -117,6 +114,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
         let item = match pulled {
             Ok(Some(item)) => item,
             ended => {
+                self.ended = true;
                 // Nobody needs it any more (R9).
                 self.context = Context::empty();
                 self.pool.core().drop_contained(context, &self.pull_label());
@@ -126,7 +124,6 @@ impl<I: Iterator, F> LazyInput<I, F> {
                 return None;
             }
         };
-        self.ended = false;
         let f = Guarded::new(Arc::clone(self.f.as_ref()?));
         let item = Guarded::new(item);
         let number = self.number;
@@ -140,7 +137,7 @@ impl<I: Iterator, F> LazyInput<I, F> {
         };
         let work = (task, context);
         let admitted = self.pool.core().admit(Place::Wait);
-        // It was closed during the pull, or the wait for room.
+        // It was closed before the pull, during it, or during the wait for room.
         self.is_cut_off |= admitted.is_err();
         Some(self.pool.submit_work(work, self.at, admitted))
     }

@@ -254,7 +254,6 @@ where
     let mut activity = None;
     let claimed = Claimed { label, end: &(), context, is_unwanted: false, activity: &mut activity };
     let ended = not_in_carrier(|| claimed.end(core, how, &mut task));
-    drop(activity);
     match ended {
         Ok(()) => Ok(task.into_result()),
         Err(cause) => Err(TaskError::new(label.clone(), cause)),
