@@ -8,7 +8,7 @@ use std::thread::LocalKey;
 use cleanslate::foreign::{adopt, adopt_with};
 use cleanslate::{Context, Pool};
 
-use crate::support::{OnDrop, SHAPES, quiet};
+use crate::support::{OnDrop, SHAPES, panic_of, quiet};
 
 thread_local! {
     static CELL: Cell<u32> = const { Cell::new(0) };
@@ -82,6 +82,28 @@ fn a_ref_cell_that_a_task_leaves_borrowed_is_an_error_that_says_so() {
     assert_eq!(pool.submit(|| LIST.take()).join().unwrap(), [], "the worker was replaced");
 }
 
+// Between two items, what needs no drop is replaced by a fresh value, and nothing else is done.
+#[test]
+fn an_item_finds_no_ref_cell_that_the_one_before_has_left_borrowed() {
+    thread_local! { static COUNT: RefCell<u32> = const { RefCell::new(0) }; }
+    quiet();
+    let pool = Pool::builder().workers(1).carry(adopt(&COUNT)).build().unwrap();
+    // At least one of these is not the last item of its chunk.
+    for leaves in [400, 401] {
+        let failed = panic_of(|| {
+            pool.map(0..1_000, |n| {
+                COUNT.with(|count| {
+                    let borrowed = count.try_borrow_mut().expect("it is fresh");
+                    if n == leaves {
+                        let _stays = ManuallyDrop::new(borrowed);
+                    }
+                });
+            })
+        });
+        assert!(failed.contains("it was left borrowed"), "{failed}");
+    }
+}
+
 thread_local! {
     static TRACE: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
     static SEEN: Cell<Option<bool>> = const { Cell::new(None) };
@@ -122,12 +144,12 @@ fn a_panicking_drop_of_an_adopted_value_fails_its_task_and_restores_all_the_same
     assert_eq!(SEEN.get(), Some(true));
 }
 
-/// Fills the key again when it is dropped, this many times.
+/// Fills the key again when it is dropped, this many times. Counts the drops that find it empty.
 struct Again(u32, &'static LocalKey<RefCell<Option<Again>>>);
 
 impl Drop for Again {
     fn drop(&mut self) {
-        DROPPED.set(DROPPED.get() + 1);
+        DROPPED.set(DROPPED.get() + u32::from(self.1.with_borrow(Option::is_none)));
         if self.0 > 0 {
             self.1.set(Some(Again(self.0 - 1, self.1)));
         }

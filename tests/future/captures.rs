@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::support::{Census, Counted, on_a_thread, panic_of, quiet};
+use crate::support::{Census, Counted, OnDrop, on_a_thread, panic_of, quiet};
 use cleanslate::foreign::adopt;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context as Captured, OwnedLocal, task_local};
@@ -51,6 +51,14 @@ fn a_future_that_is_over_holds_nothing_that_it_has_captured() {
         drop(tenant);
     };
     assert!(held_after(pending, |poll| assert!(poll().is_pending())) > 0);
+    // The task has no value any more of those that it hands down.
+    let captures = async {
+        TENANT.scope(None, || ());
+        drop(Captured::capture());
+        yield_now().await;
+    };
+    let held = held_after(captures, |poll| assert!(poll().is_pending() && poll().is_ready()));
+    assert_eq!(held, 0);
 }
 
 // Broke: each poll copied all of it anew.
@@ -97,6 +105,35 @@ fn a_capture_is_copied_anew_only_if_something_has_changed_also_in_another_poll()
 }
 
 #[test]
+fn an_owner_that_is_gone_changes_nothing_that_a_capture_has() {
+    let census = Census::new();
+    let theirs = census.clone();
+    let touched = || {
+        let owner = OwnedLocal::new(|| 0);
+        owner.set(1);
+        owner
+    };
+    let mut task = Box::pin(
+        async move {
+            USER.set(Some(theirs.one("alice")));
+            let owner = touched();
+            yield_now().await;
+            drop(Captured::capture());
+            drop(owner);
+            yield_now().await;
+            drop(Captured::capture());
+            drop(touched());
+            yield_now().await;
+            drop(Captured::capture());
+        }
+        .isolated(),
+    );
+    let mut poll = || task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    while !poll() {}
+    assert_eq!(census.cloned(), 1);
+}
+
+#[test]
 fn a_capture_that_is_kept_between_polls_ends_with_the_task() {
     let census = Census::new();
     let theirs = census.clone();
@@ -114,6 +151,37 @@ fn a_capture_that_is_kept_between_polls_ends_with_the_task() {
     assert_eq!(census.alive(), 2);
     assert!(poll());
     assert_eq!(census.alive(), 0);
+}
+
+#[test]
+fn the_drop_of_a_value_whose_owner_is_gone_finds_what_the_task_has_captured() {
+    for moves in [false, true] {
+        let census = Census::new();
+        let theirs = census.clone();
+        let owner = Arc::new(OwnedLocal::new(|| None));
+        let (held, owned) = (Arc::downgrade(&owner), theirs.clone());
+        let mut task = Box::pin(
+            async move {
+                USER.set(Some(theirs.one("alice")));
+                drop(Captured::capture());
+                let captures = OnDrop::new(move || {
+                    let before = owned.cloned();
+                    drop(Captured::capture());
+                    assert_eq!(owned.cloned(), before, "it is still what a new one would give");
+                });
+                held.upgrade().unwrap().set(Some(captures));
+                yield_now().await;
+                assert_eq!(USER.with(|user| user.as_ref().unwrap().name), "alice");
+            }
+            .isolated(),
+        );
+        let mut poll = || task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        assert!(!poll());
+        drop(owner);
+        // Fails if the drop did.
+        assert!(if moves { on_a_thread(poll) } else { poll() });
+        assert_eq!(census.alive(), 0, "moves: {moves}");
+    }
 }
 
 /// One whose copies touch a slot in their drop and panic.

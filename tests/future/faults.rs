@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 
 use cleanslate::foreign::adopt_with;
 use cleanslate::future::FutureExt;
-use cleanslate::{Context as Captured, OwnedLocal, task_local};
+use cleanslate::{Context as Captured, OwnedLocal, task_local, worker_local};
 
 use crate::support::{
     Census, Counted, FailsAsCopy, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread,
-    quiet, retiring,
+    panic_of, quiet, retiring,
 };
 
 type Polled<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -347,6 +347,44 @@ fn what_fails_as_a_future_ends_where_slots_have_ended_costs_nothing_else() {
     });
     assert_eq!(told.recv().unwrap().as_deref(), Some("a value, on purpose"));
     assert_eq!(census.notes(), ["second", "first"]);
+}
+
+#[test]
+fn the_leases_of_a_poll_end_youngest_first_and_what_they_leave_and_throw_is_the_tasks() {
+    worker_local! {
+        static ONE: Option<OnDrop> = None;
+        static OTHER: Option<OnDrop> = None;
+    }
+    quiet();
+    let census = Census::new();
+    let (first, second, last) = (census.clone(), census.clone(), census.clone());
+    let lease = || (ONE.with(|_| ()), OTHER.with(|_| ()));
+    let task = async move {
+        let first = move || {
+            first.note("first");
+            NUMBER.set(7);
+        };
+        let second = move || {
+            second.note("second");
+            panic!("an instance, on purpose");
+        };
+        ONE.with(|hook| *hook = Some(OnDrop::new(first)));
+        OTHER.with(|hook| *hook = Some(OnDrop::new(second)));
+        // Those that wait, so that the poll's own end with it.
+        Captured::empty().run(lease);
+        pause().await;
+        last.note(NUMBER.get().to_string());
+    };
+    let mut future: Polled<()> = Box::pin(task.isolated());
+    let words = on_a_thread(move || {
+        Captured::empty().run(|| {
+            lease();
+            assert!(poll(&mut future).is_pending());
+            panic_of(|| poll(&mut future))
+        })
+    });
+    assert!(words.contains("an instance, on purpose"), "{words}");
+    assert_eq!(census.notes(), ["second", "first", "7"]);
 }
 
 // Broke: they were dropped there, and the next poll found its slots fresh.

@@ -309,6 +309,21 @@ fn a_clean_up_that_fails_drops_the_output_and_panics() {
         "{words}"
     );
     assert_eq!((census.made(), census.alive()), (1, 0));
+    // Whichever poll has touched it, and whatever else the task has.
+    for in_last in [false, true] {
+        let fails = || HOOK.set(Some(OnDrop::new(|| panic!("a drop on purpose"))));
+        let task = async {
+            if in_last {
+                USER.set(1)
+            } else {
+                fails()
+            }
+            yield_now().await;
+            if in_last { fails() } else { USER.set(1) }
+        };
+        let words = panic_of(|| block_on(task.isolated()));
+        assert!(words.contains("a drop on purpose"), "in the last poll: {in_last}: {words}");
+    }
     // The same when it is dropped, and no abort when the thread is panicking already.
     let pending = || {
         let mut future = Box::pin(

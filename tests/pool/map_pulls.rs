@@ -175,3 +175,26 @@ fn an_iterator_that_has_panicked_is_not_called_again() {
         }
     });
 }
+
+#[test]
+fn an_imap_is_as_long_as_its_input_promises_with_what_was_pulled() {
+    each_shape(|pool| {
+        let mut results = pool.imap(0..50, |n| n);
+        let words = |ahead, pulled| format!("{{ buffer: {ahead}, pulled: {pulled}, .. }}");
+        let ahead = 2 * pool.workers();
+        assert!(format!("{results:?}").ends_with(&words(ahead, 0)), "{results:?}");
+        for left in (0..50).rev() {
+            assert_eq!(results.next(), Some(49 - left));
+            assert_eq!(results.len(), left);
+        }
+        for (hint, promised) in [
+            ((usize::MAX, None), (usize::MAX, None)),
+            ((3, Some(usize::MAX)), (6, None)),
+            ((3, Some(7)), (6, Some(10))),
+        ] {
+            let mut results = pool.imap(Liar(0.., hint), |n| n).buffer(4);
+            assert_eq!((results.next(), results.size_hint()), (Some(0), promised));
+            assert!(format!("{results:?}").ends_with(&words(4, 3)), "{results:?}");
+        }
+    });
+}

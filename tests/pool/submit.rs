@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::support::{Census, each_shape, finishes, occupy};
+use crate::support::{Census, each_shape, finishes, occupy, quiet};
 use cleanslate::{JoinHandle, Pool, TaskError};
 
 #[test]
@@ -426,5 +426,17 @@ fn block_on_inside_a_task_runs_the_awaited_task_there() {
             .unwrap()
         });
         assert_eq!(n, 11);
+    });
+}
+
+#[test]
+fn an_error_gives_the_number_that_its_task_has_in_the_pool() {
+    quiet();
+    each_shape(|pool| {
+        for number in 0..3 {
+            let error = pool.submit(|| panic!("on purpose")).join().unwrap_err();
+            assert_eq!(error.task_id(), number);
+            assert!(error.to_string().starts_with(&format!("task #{number} ")), "{error}");
+        }
     });
 }

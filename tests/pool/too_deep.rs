@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
-use crate::support::{deeper, finishes, in_a_process_of_its_own, message};
+use crate::support::{OnDrop, deeper, finishes, in_a_process_of_its_own, message};
 use cleanslate::{JoinHandle, Pool};
 
 // Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
@@ -30,46 +30,86 @@ fn scopes_and_joins_in_the_drops_of_what_is_too_deep_end_before_the_stack_does()
         Scope,
         Cancelled,
         ShutDown,
-        Pair,
+        FirstOfPair,
+        SecondOfPair,
     }
+    use Wait::*;
     struct Link(Pool, Wait, usize);
     impl Drop for Link {
         fn drop(&mut self) {
             let Self(pool, way, left @ 1..) = self else { return };
             let next = Link(pool.clone(), *way, *left - 1);
             match way {
-                Wait::Join => drop(pool.submit(move || drop(next)).join()),
-                Wait::Scope => pool.scope(|s| drop(s.submit(move || drop(next)))),
-                Wait::Cancelled => pool.scope(|s| {
+                Join => drop(pool.submit(move || drop(next)).join()),
+                Scope => pool.scope(|s| drop(s.submit(move || drop(next)))),
+                Cancelled => pool.scope(|s| {
                     s.submit(move || drop(next)).cancel();
                 }),
-                Wait::ShutDown => {
+                ShutDown => {
                     let other = Pool::new(1).unwrap();
                     other.scope(|s| {
                         s.submit(move || drop(next));
                         other.shutdown_background_now();
                     });
                 }
-                Wait::Pair => _ = pool.join(|| (), move || drop(next)),
+                FirstOfPair => _ = pool.join(move || drop(next), || ()),
+                SecondOfPair => _ = pool.join(|| (), move || drop(next)),
             }
         }
     }
-    for way in [Wait::Join, Wait::Scope, Wait::Cancelled, Wait::ShutDown, Wait::Pair] {
+    for way in [Join, Scope, Cancelled, ShutDown, FirstOfPair, SecondOfPair] {
         finishes(&format!("{way:?}"), move || {
             let pool = Pool::new(1).unwrap();
             let links = Link(pool.clone(), way, 5_000);
             let before = cleanslate::leaked_values();
             let ended = pool.submit(move || drop(links)).join();
             // A scope panics unless its task was cancelled by its handle.
-            assert_eq!(ended.is_ok(), matches!(way, Wait::Join | Wait::Cancelled), "{ended:?}");
+            assert_eq!(ended.is_ok(), matches!(way, Join | Cancelled), "{ended:?}");
             // It cannot leave its task, and so the last one is leaked; unless a worker ends it, of
             // a pool of its own.
-            let leaks = matches!(way, Wait::Scope | Wait::Cancelled | Wait::Pair);
+            let leaks = !matches!(way, Join | ShutDown);
             let leaked = cleanslate::leaked_values() - before;
-            assert!(matches!(way, Wait::ShutDown) || (leaked == 1) == leaks, "{way:?}: {leaked}");
+            assert!(matches!(way, ShutDown) || (leaked == 1) == leaks, "{way:?}: {leaked}");
             assert_eq!(pool.join(|| 1, || 2), (1, 2));
         });
     }
+}
+
+// That takes no room on the stack of the one that waits.
+#[test]
+fn what_another_thread_has_begun_is_waited_for_where_tasks_lie_too_deep() {
+    /// What the first task that lies too deep drops.
+    struct Deep {
+        pool: Pool,
+        _dropped: OnDrop,
+    }
+    impl Deep {
+        fn go_down(self) {
+            let pool = self.pool.clone();
+            let _ended = pool.submit(|| self.go_down()).join();
+        }
+    }
+    finishes("has begun", || {
+        let pool = Pool::builder().workers(1).stack_size(8 << 20).build().unwrap();
+        let other = Pool::new(1).unwrap();
+        let ((begins, begun), (go, gate)) = (mpsc::channel(), mpsc::channel::<()>());
+        let runs = other.submit(move || {
+            begins.send(()).unwrap();
+            gate.recv().unwrap();
+            // Meanwhile the other thread begins to wait.
+            (0..1_000).for_each(|_| std::thread::yield_now());
+            7
+        });
+        begun.recv().unwrap();
+        let (tell, told) = mpsc::channel();
+        let waits = OnDrop::new(move || {
+            go.send(()).unwrap();
+            tell.send(runs.join()).unwrap();
+        });
+        let deep = Deep { pool: pool.clone(), _dropped: waits };
+        pool.submit(|| deep.go_down()).join().unwrap();
+        assert_eq!(told.recv().unwrap().unwrap(), 7);
+    });
 }
 
 // Broke: where not even its end had room, the scope ended it later, and panicked although the

@@ -292,12 +292,14 @@ fn what_stays_behind_when_a_poll_returns_is_not_inherited() {
         || SUSPENDED.with_borrow_mut(|suspended| suspended.push(borrowed(&ONE))),
         || _ = bind(&ONE, "the scope's".to_owned()),
     ];
-    for leave in leaves {
+    for (leave, later) in leaves.into_iter().flat_map(|leave| [(leave, true), (leave, false)]) {
         let mut future = Box::pin(
             async move {
                 ONE.set("the future's".to_owned());
                 OTHER.set("so that it keeps its capture".to_owned());
-                yield_now().await;
+                if later {
+                    yield_now().await;
+                }
                 leave();
                 drop(Context::capture());
                 yield_now().await;
