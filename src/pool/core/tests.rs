@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::testing::{Directed, Task, core};
 use super::*;
+use crate::Pool;
 use crate::pool::scheduler::current::Doing;
 use crate::pool::scheduler::sleep::Sleeper;
 use crate::pool::scheduler::worker_slot::DirectedTask;
@@ -81,6 +82,28 @@ fn an_entry_that_a_worker_takes_off_a_cancelled_queue_is_cancelled() {
     assert!(entry.run(&core, How::Run(core.tally())));
     assert_eq!(task.fate.seen(), (0, 1));
     assert!(core.is_quiescent());
+}
+
+#[test]
+fn what_was_cancelled_in_the_queue_counts_no_more_once_a_worker_has_it() {
+    let pool = Pool::new(1).unwrap();
+    for _ in 0..2 {
+        let (tell, told) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let busy = pool.submit(move || {
+            tell.send(()).unwrap();
+            gate.recv()
+        });
+        told.recv().unwrap();
+        for _ in 0..50 {
+            assert!(pool.submit(|| ()).cancel());
+        }
+        let waiting = [pool.submit(|| ()), pool.submit(|| ())];
+        assert_eq!(pool.core().queue.live(), 2);
+        drop(go);
+        assert!(busy.join().unwrap().is_err());
+        waiting.into_iter().for_each(|task| task.join().unwrap());
+    }
 }
 
 /// Starts a worker that falls asleep, whatever there is to do, and tells when it is woken.
