@@ -482,11 +482,12 @@ fn end_leases(thread: &Thread, failed: &mut Option<CleanupError>) -> Vec<TrailEn
         if touched.is_empty() {
             return kept;
         }
-        let (leases, others): (Vec<_>, Vec<_>) = touched.into_iter().partition(|entry| {
+        let mut leases = Vec::new();
+        for entry in touched {
             // SAFETY: C1: in place while it has an entry.
-            unsafe { entry.cell.as_ref() }.is_lease()
-        });
-        kept.extend(others);
+            let is_lease = unsafe { entry.cell.as_ref() }.is_lease();
+            if is_lease { &mut leases } else { &mut kept }.push(entry);
+        }
         for lease in leases.iter().rev() {
             CleanupError::add(failed, undo(thread, *lease, &mut extra));
         }
