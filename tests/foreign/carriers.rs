@@ -220,6 +220,30 @@ fn a_map_leaves_a_worker_on_which_an_item_had_a_carrier_that_cannot_detach() {
     }
 }
 
+// Broke: it had its next turn on that thread.
+#[test]
+fn a_map_leaves_a_worker_on_which_a_visit_had_a_carrier_that_cannot_detach() {
+    for workers in SHAPES {
+        let (context, _log) = three(Fault::Detach);
+        let pool = Pool::new(workers).unwrap();
+        let items = (0..50).inspect(|n| {
+            std::thread::sleep(Duration::from_millis(1));
+            if *n == 5 {
+                let pulls = std::thread::current().id();
+                // The other helpers wait for their turns.
+                pool.broadcast(|| {
+                    if std::thread::current().id() != pulls {
+                        context.try_run(|| ()).unwrap_err();
+                        NUMBER.set(7);
+                    }
+                });
+            }
+        });
+        let init = || std::thread::sleep(Duration::from_millis(10));
+        assert_eq!(pool.map_init(items, init, |(), _| NUMBER.get()), [0; 50]);
+    }
+}
+
 #[test]
 fn a_worker_whose_carrier_cannot_attach_stays() {
     for workers in SHAPES {

@@ -143,8 +143,9 @@ where
         // Kept while nobody else could have it.
         let mut turn = None;
         while !run.is_over() {
-            let Some(mut mine) = turn.take().or_else(|| self.turn()) else {
-                return Ok(self.leaves(size, Help::GoOn));
+            let mut mine = match turn.take().map_or_else(|| self.turn(), Ok) {
+                Ok(mine) => mine,
+                Err(help) => return Ok(self.leaves(size, help)),
             };
             let Claim { len, is_last } = self.claim(&mut mine, &size, tasks, false)?;
             turn = self.shift.is_alone().then_some(mine);
@@ -164,10 +165,12 @@ where
         Ok(Help::Exhausted)
     }
 
-    /// Waits for a turn; `None` if the helper is to leave.
-    fn turn(&mut self) -> Option<Turn<'h, Input<'m, S, P::Out>>> {
+    /// Waits for a turn. `Err` says how the helper is to leave instead.
+    fn turn(&mut self) -> Result<Turn<'h, Input<'m, S, P::Out>>, Help> {
         let (map, stay) = (self.map, self.stay());
-        map.input.take(&mut self.awake, self.shift, stay)
+        let turn = map.input.take(&mut self.awake, self.shift, stay).ok_or(Help::GoOn)?;
+        // A visit that it has run meanwhile may have left something on this thread.
+        if must_leave_thread(self.shift) { Err(Help::Elsewhere) } else { Ok(turn) }
     }
 
     /// Claims a chunk, each item of which has a place in the last piece. The items are pulled as
@@ -311,8 +314,9 @@ where
 trait Slow {
     /// Takes over what a helper that has left had learned.
     fn comes(&mut self) -> ChunkSize;
-    /// Claims a chunk, in no frame; each pull has one of its own.
-    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure>;
+    /// Claims a chunk, in no frame; each pull has one of its own. Or, as `turn`, says how the
+    /// helper is to leave.
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Result<Claim, Help>, Failure>;
     /// Runs the chunk, each item `alone` or with the carriers attached.
     fn run(&mut self, alone: bool);
     /// Tells the step that a chunk is over, if it is, unless the results are in vain.
@@ -335,11 +339,14 @@ where
         size
     }
 
-    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Option<Claim>, Failure> {
-        let Some(turn) = self.turn() else { return Ok(None) };
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Result<Claim, Help>, Failure> {
+        let turn = match self.turn() {
+            Ok(turn) => turn,
+            Err(help) => return Ok(Err(help)),
+        };
         let claimed = catch(|| {
             let mut turn = turn;
-            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true).map(Some)
+            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true).map(Ok)
         });
         claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
     }
@@ -383,8 +390,8 @@ fn outside_of_frames<E>(
     let mut size = if may_retire { ChunkSize::one_by_one() } else { learned };
     while !run.is_over() {
         let Claim { len, is_last } = match helper.claim_apart(&size) {
-            Ok(Some(claim)) => claim,
-            Ok(None) => return helper.leaves(size, Help::GoOn),
+            Ok(Ok(claim)) => claim,
+            Ok(Err(help)) => return helper.leaves(size, help),
             Err(failure) => {
                 run.fail(failure);
                 break;
@@ -408,10 +415,15 @@ fn outside_of_frames<E>(
     Help::Exhausted
 }
 
-/// Returns how a helper is to leave after a chunk, if it is: because no task may see what stayed on
-/// this thread, or because others wait for it.
+/// Returns whether a helper is to leave because no task may see what stayed on this thread.
+fn must_leave_thread(shift: &dyn Shift) -> bool {
+    current::is_retiring() && !shift.is_owner()
+}
+
+/// Returns how a helper is to leave after a chunk, if it is: because of this thread, or because
+/// others wait for it.
 fn must_leave(shift: &dyn Shift, stay: impl FnOnce() -> Stay) -> Option<Help> {
-    if current::is_retiring() && !shift.is_owner() {
+    if must_leave_thread(shift) {
         return Some(Help::Elsewhere);
     }
     (shift.must_give_way() && stay().has_passed()).then_some(Help::GaveWay)
