@@ -65,8 +65,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, l
             _ => return Err(arg.unexpected()),
         }
     }
-    let absolute = |path: &Option<PathBuf>| std::path::absolute(path.as_ref()?).ok();
-    if svg.is_some() && absolute(&svg) == absolute(&html) {
+    // Relative ones stay so where the current directory is gone.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    if svg.is_some() && svg.as_ref().map(absolute) == html.as_ref().map(absolute) {
         return Err("--svg and --html name the same file".into());
     }
     Ok(Asked::Run(Plan {
