@@ -24,7 +24,7 @@ use super::{log, spans};
 
 /// How long a client waits for an answer. The server is the same process, and with too few file
 /// descriptors for both it never gets one for the client's connection.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the check is to run.
 #[derive(Clone, Copy)]
