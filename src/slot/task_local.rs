@@ -24,9 +24,9 @@ use crate::panic::Guarded;
 /// on. So a global allocator must not use slots: it would call itself for ever. Nor may the `Clone`
 /// of an inherited value submit a task or capture a context while it is copied for one.
 ///
-/// The methods panic where their `try_` twins return an [`AccessError`]: when
-/// the thread is ending and its slots have been torn down, when the value is borrowed by an
-/// enclosing call that conflicts with this one, and when an initialiser needs its own slot.
+/// The methods panic where their `try_` twins return an [`AccessError`]: when the thread is ending
+/// and its slots have been torn down, when the value is borrowed by an enclosing call that
+/// conflicts with this one, and when an initialiser needs its own slot.
 ///
 /// # Examples
 ///

@@ -189,8 +189,7 @@ impl<T: 'static> WorkerLocal<T> {
     }
 }
 
-/// Declares worker-locals, with the syntax of [`std::thread_local!`]: see
-/// [`WorkerLocal`].
+/// Declares worker-locals, with the syntax of [`std::thread_local!`]: see [`WorkerLocal`].
 ///
 /// An initialiser that fails can only panic here; for one that opens a connection, say, there is
 /// [`OwnedWorkerLocal::fallible`](crate::OwnedWorkerLocal::fallible).
