@@ -28,8 +28,9 @@ use super::pool::Pool;
 use crate::foreign::not_in_carrier;
 use crate::frame::Failure;
 use crate::panic::{self, AbortOnUnwind, Guarded};
+use crate::sync::process::lock_unless;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
-use crate::sync::seam::{self, Mutex, Thread, lock_unless};
+use crate::sync::seam::{self, Mutex, Thread};
 
 /// A place from which to submit tasks that borrow from outside of it; made by
 /// [`Pool::scope`](crate::Pool::scope).

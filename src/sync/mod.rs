@@ -19,6 +19,7 @@ pub(crate) mod driven;
 mod event;
 #[cfg(all(loom, test))]
 pub(crate) mod model;
+pub(crate) mod process;
 pub(crate) mod seam;
 
 pub use event::Event;

@@ -195,65 +195,10 @@ pub(crate) use real::{
     thread_local, unbounded, yield_now,
 };
 
-/// Locks, unless that would block and waiting is `hopeless`.
-#[inline]
-pub(crate) fn lock_unless<T>(
-    mutex: &Mutex<T>,
-    hopeless: impl FnOnce() -> bool,
-) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Some(guard) => Some(guard),
-        None if hopeless() => None,
-        None => Some(mutex.lock()),
-    }
-}
-
 /// Takes a thread out of a list; returns whether it was there.
 pub(crate) fn take_out(list: &mut Vec<Thread>, thread: &Thread) -> bool {
     let place = list.iter().position(|listed| listed.id() == thread.id());
     place.map(|place| list.swap_remove(place)).is_some()
-}
-
-/// The process in which something was made.
-#[derive(Debug)]
-pub(crate) struct Process(u32);
-
-impl Process {
-    /// Returns the current process.
-    pub(crate) fn current() -> Self {
-        Self(std::process::id())
-    }
-
-    /// Returns whether the current process is another one: a forked child, in which no other thread
-    /// is left, and what a thread had locked stays locked. This is a system call, so it is asked
-    /// only where a thread would block anyway.
-    #[cold]
-    pub(crate) fn is_parent(&self) -> bool {
-        self.0 != std::process::id()
-    }
-}
-
-/// A lock for which nobody waits in a forked child.
-pub(crate) struct ProcessMutex<T> {
-    mutex: Mutex<T>,
-    process: Process,
-}
-
-impl<T> ProcessMutex<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self { mutex: Mutex::new(value), process: Process::current() }
-    }
-
-    /// Locks. Returns `None` if a thread of the parent process held the lock when this process was
-    /// forked.
-    pub(crate) fn lock(&self) -> Option<MutexGuard<'_, T>> {
-        lock_unless(&self.mutex, || self.process.is_parent())
-    }
-
-    /// Locks where this is known to be the process in which the lock was made.
-    pub(crate) fn lock_at_home(&self) -> MutexGuard<'_, T> {
-        self.mutex.lock()
-    }
 }
 
 /// Returns a number that this process has never had here before, and never 0.

@@ -25,7 +25,8 @@ use super::Core;
 use crate::frame;
 use crate::pool::error::Refused;
 use crate::pool::scheduler::{current, wait};
-use crate::sync::seam::{self, ProcessMutex, Thread};
+use crate::sync::process::ProcessMutex;
+use crate::sync::seam::{self, Thread};
 
 /// See the module's documentation.
 pub(crate) struct Capacity {

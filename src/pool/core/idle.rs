@@ -14,6 +14,7 @@
 //! counted after its own entry comes after everything that it had submitted before.
 
 use super::Core;
+use crate::sync::process::lock_unless;
 use crate::sync::seam::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::seam::{self, Mutex, Thread};
 
@@ -81,7 +82,7 @@ impl Core {
     #[cold]
     fn tell_waiters_if_idle(&self) {
         // At the fork a thread of the parent may have held the lock.
-        let Some(mut threads) = seam::lock_unless(&self.idle.threads, || self.is_forked()) else {
+        let Some(mut threads) = lock_unless(&self.idle.threads, || self.is_forked()) else {
             return;
         };
         if !self.is_idle() {

@@ -34,8 +34,8 @@ use super::scheduler::worker_slot::WorkerSlot;
 use super::scheduler::{current, wait};
 use crate::foreign::CarrierSet;
 use crate::frame::{self, Failure};
+use crate::sync::process::{Process, ProcessMutex};
 use crate::sync::seam::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::seam::{Process, ProcessMutex};
 
 /// What the queue holds: a job, or a ticket of a group. A scope lists its jobs, too.
 pub(crate) trait Entry: Stale {
@@ -168,16 +168,13 @@ impl Core {
 
     /// Notes that `n` entries of the queue have become stale there.
     pub(crate) fn mark_stale(&self, n: u64) {
-        // In a forked child an entry that a thread of the parent was about to push never comes, and
-        // a pop would wait for it.
-        if n != 0 && self.queue.mark_stale(n as isize) && !self.is_forked() {
+        if n != 0 && self.queue.mark_stale(n as isize) {
             self.queue.sweep(|| self.sleepers.notify());
         }
     }
 
-    /// Returns whether this process is a child of the one that the workers live in. A system call,
-    /// so it is asked where a thread would block anyway.
-    #[cold]
+    /// Returns whether this process is a child of the one that the workers live in.
+    #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         self.process.is_parent()
     }
@@ -233,16 +230,8 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        if !self.is_forked() {
-            // The workers left when all that was admitted was over. What is left on the queue are
-            // stale entries, which borrow nothing.
-            return;
+        if self.is_forked() {
+            self.threads.forget();
         }
-        // What lies in the queue belongs to the parent, and may borrow from stacks that are gone.
-        while let Some(entry) = self.queue.pop() {
-            #[expect(clippy::mem_forget, reason = "nothing of it may be dropped here")]
-            std::mem::forget(entry);
-        }
-        self.threads.forget();
     }
 }

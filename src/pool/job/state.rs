@@ -34,8 +34,9 @@ use std::sync::Arc;
 use crate::panic::AbortOnUnwind;
 use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::waiter::Waiter;
+use crate::sync::process::lock_unless;
 use crate::sync::seam::atomic::{AtomicU64, Ordering};
-use crate::sync::seam::{Mutex, MutexGuard, UnsafeCell, lock_unless};
+use crate::sync::seam::{Mutex, MutexGuard, UnsafeCell};
 
 const CLAIMED: u64 = 1;
 const DONE: u64 = 1 << 1;

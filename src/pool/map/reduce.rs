@@ -13,7 +13,8 @@ use crate::panic::Guarded;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
 use crate::pool::scheduler::current::{self, Doing};
-use crate::sync::seam::{self, Mutex, MutexGuard};
+use crate::sync::process::lock_unless;
+use crate::sync::seam::{Mutex, MutexGuard};
 
 /// What a reduction has beside its map: dropped when the reduction is over, like what a map was
 /// given. If that happens while the thread unwinds, a panic of the drop is reported.
@@ -65,7 +66,7 @@ impl<'p, N, R> Reduction<'p, N, R> {
     /// `None` if a thread of the parent process held the lock when this one was forked. Then the
     /// map has no result.
     fn lock(&self) -> Option<MutexGuard<'_, BTreeMap<usize, (usize, R)>>> {
-        seam::lock_unless(&self.parts, || self.core.is_forked())
+        lock_unless(&self.parts, || self.core.is_forked())
     }
 
     /// Takes out a neighbour of the part at `at`, and extends `at` by it; or leaves `part` with the

@@ -15,7 +15,8 @@ use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
-use crate::sync::seam::{self, Mutex, MutexGuard};
+use crate::sync::process::lock_unless;
+use crate::sync::seam::{Mutex, MutexGuard};
 
 /// Drops what the user gave to a map, or what it made of that.
 pub(crate) fn drop_given<T>(given: T) -> Result<(), Failure> {
@@ -72,7 +73,7 @@ where
     #[inline]
     pub(super) fn keep(&self, pieces: &mut Vec<Piece<'m, P::Out>>) {
         let Run { core, label, .. } = self.run;
-        let Some(mut kept) = seam::lock_unless(&self.pieces, || core.is_forked()) else {
+        let Some(mut kept) = lock_unless(&self.pieces, || core.is_forked()) else {
             // A helper of the parent's has the lock. The map fails for lack of what it has.
             let results = pieces.iter_mut().flat_map(Piece::take_results);
             return results.for_each(|result| P::discard(result, core, label));
@@ -168,6 +169,6 @@ impl<'e, E> Run<'e, E> {
     }
 
     fn lock_learned(&self) -> Option<MutexGuard<'_, Vec<(ChunkSize, Awake)>>> {
-        seam::lock_unless(&self.learned, || self.core.is_forked())
+        lock_unless(&self.learned, || self.core.is_forked())
     }
 }

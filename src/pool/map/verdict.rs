@@ -1,8 +1,9 @@
 //! [`Verdict`]: why a map stops before its end.
 
 use crate::frame::Failure;
+use crate::sync::process::lock_unless;
+use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
-use crate::sync::seam::{Mutex, lock_unless};
 
 const NOT_STOPPED: u8 = 0;
 const CANCELLED: u8 = 1;

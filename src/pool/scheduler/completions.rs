@@ -5,7 +5,8 @@ mod model;
 
 use std::collections::VecDeque;
 
-use crate::sync::seam::{ProcessMutex, Thread};
+use crate::sync::process::ProcessMutex;
+use crate::sync::seam::Thread;
 
 /// The numbers of the jobs that are done and that the consumer has not looked at yet.
 pub(crate) struct CompletionQueue {

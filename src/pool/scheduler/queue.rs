@@ -9,9 +9,14 @@
 //! There are two lines. The second holds the tickets of helpers that gave way: work that has had
 //! its turn, and goes on when others have had theirs. A worker takes from both in turn. (At the end
 //! of the first line a map would wait, after every chunk, for each job that came before.)
+//!
+//! In a forked child nothing is added or swept. No worker is there to take it, and what a thread of
+//! the parent was adding at the fork never comes: whoever wants to add something behind that, or to
+//! take it, would wait for ever.
 
 use std::sync::Arc;
 
+use crate::sync::process::Process;
 use crate::sync::seam::atomic::{AtomicBool, AtomicIsize, Ordering, fence};
 use crate::sync::seam::{Receiver, Sender, unbounded};
 
@@ -47,23 +52,32 @@ pub(crate) struct Queue<T: Stale + ?Sized> {
     /// it.
     stale: AtomicIsize,
     sweeping: AtomicBool,
+    process: Process,
 }
 
 impl<T: Stale + ?Sized> Queue<T> {
     pub(crate) fn new() -> Self {
         let stale = AtomicIsize::new(0);
         let (first, second) = (Line::new(), Line::new());
-        Self { first, second, stale, sweeping: AtomicBool::new(false) }
+        let (sweeping, process) = (AtomicBool::new(false), Process::current());
+        Self { first, second, stale, sweeping, process }
     }
 
     #[inline]
     pub(crate) fn push(&self, entry: Arc<T>) {
-        let _sent = self.first.back.send(entry);
+        self.send(&self.first, entry);
     }
 
     /// Appends an entry to the second line.
     pub(crate) fn push_second(&self, entry: Arc<T>) {
-        let _sent = self.second.back.send(entry);
+        self.send(&self.second, entry);
+    }
+
+    #[inline]
+    fn send(&self, line: &Line<Arc<T>>, entry: Arc<T>) {
+        if !self.process.is_parent() {
+            let _sent = line.back.send(entry);
+        }
     }
 
     /// Takes the next entry, from whichever line has one.
@@ -118,6 +132,9 @@ impl<T: Stale + ?Sized> Queue<T> {
     /// Notes that `n` entries in the queue have become stale. Returns whether it is time to sweep.
     #[must_use]
     pub(crate) fn mark_stale(&self, n: isize) -> bool {
+        if self.process.is_parent() {
+            return false;
+        }
         // Relaxed: an estimate.
         let stale = self.stale.fetch_add(n, Ordering::Relaxed) + n;
         if stale <= TOLERATED {
@@ -150,6 +167,20 @@ impl<T: Stale + ?Sized> Queue<T> {
             }
         }
         self.sweeping.store(false, Ordering::Release);
+    }
+}
+
+impl<T: Stale + ?Sized> Drop for Queue<T> {
+    fn drop(&mut self) {
+        // The workers left when all that was admitted was over. What is left are stale entries,
+        // which borrow nothing. In a forked child they are the parent's, and may borrow from stacks
+        // that are gone.
+        if self.process.is_parent() {
+            for line in [&mut self.first, &mut self.second] {
+                #[expect(clippy::mem_forget, reason = "nothing of it may be dropped here")]
+                std::mem::forget(std::mem::replace(line, Line::new()));
+            }
+        }
     }
 }
 
@@ -214,5 +245,20 @@ mod tests {
             queue.push(entry(false));
         }
         assert!(!queue.mark_stale(0), "most are live");
+    }
+
+    #[test]
+    fn a_forked_child_adds_nothing_and_drops_nothing_of_the_parents() {
+        let theirs = entry(true);
+        let mut queue = Queue::new();
+        queue.push(Arc::clone(&theirs));
+        queue.push_second(Arc::clone(&theirs));
+        queue.process = Process::parent();
+        queue.push(entry(false));
+        queue.push_second(entry(false));
+        assert_eq!(queue.len(), 2);
+        assert!(!queue.mark_stale(10 * TOLERATED), "a sweep takes and adds");
+        drop(queue);
+        assert_eq!(Arc::strong_count(&theirs), 3);
     }
 }

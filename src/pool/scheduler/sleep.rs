@@ -30,8 +30,9 @@
 use std::sync::Arc;
 
 use super::awake::{Awake, QUICK, nanos};
+use crate::sync::process::ProcessMutex;
 use crate::sync::seam::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::seam::{Clock, ProcessMutex, Thread, current, park};
+use crate::sync::seam::{Clock, Thread, current, park};
 
 const SLEEPER: usize = 1;
 const SEARCHER: usize = 1 << (usize::BITS / 2);

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::counters::Counters;
+use crate::sync::process::ProcessMutex;
+use crate::sync::seam::Thread;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
-use crate::sync::seam::{ProcessMutex, Thread};
 
 /// A task that is addressed to one worker and to no other: a broadcast's visit.
 pub(crate) trait DirectedTask: Send + Sync {

@@ -84,3 +84,36 @@ fn a_scope_does_not_wait_for_a_task_that_submits_in_the_parent() {
     });
     task.join().unwrap();
 }
+
+// Broke: whoever added to the queue waited for what a thread of the parent had begun to add.
+#[test]
+fn who_submits_in_the_child_does_not_wait_for_who_was_submitting() {
+    if !alone("locked::who_submits_in_the_child_does_not_wait_for_who_was_submitting") {
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let stop = AtomicBool::new(false);
+    let tried = std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    (0..1_000).for_each(|_| drop(pool.submit(|| ())));
+                    while pool.stats().queued > 10_000 {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..FORKS {
+                forked("submit", || {
+                    assert!(pool.submit(|| 1).join().unwrap_err().is_forked());
+                    names_the_fork(|| pool.map(0..10, |n| n));
+                });
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        tried
+    });
+    tried.unwrap_or_else(|payload| resume_unwind(payload));
+}

@@ -1,0 +1,118 @@
+//! Forked children. In the child of a `fork` only the thread that forked is left: no worker comes,
+//! what another thread had locked stays locked, and what it had begun stays half done.
+//!
+//! The system calls a handler in each child (`pthread_atfork`), which counts. So it costs one load
+//! to see whether this is still the process in which something was made. A process that was cloned
+//! by a system call of its own, past the C library, is not noticed: there the allocator's locks
+//! would not work, either.
+
+use super::seam::{Mutex, MutexGuard};
+
+/// The process in which something was made.
+#[derive(Debug)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// Returns the current process.
+    pub(crate) fn current() -> Self {
+        forks::count_from_now_on();
+        Self(forks::count())
+    }
+
+    /// Returns a process of which this one is a child.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) const fn parent() -> Self {
+        Self(u32::MAX)
+    }
+
+    /// Returns whether the current process is another one: a forked child.
+    #[inline]
+    pub(crate) fn is_parent(&self) -> bool {
+        self.0 != forks::count()
+    }
+}
+
+/// How many forks lie between this process and the first one in which they were counted.
+#[cfg(all(unix, not(any(loom, miri)), not(any(
+    // These have no `fork`.
+    target_os = "espidf",
+    target_os = "horizon",
+    target_os = "nuttx",
+    target_os = "vita",
+    target_os = "vxworks",
+))))]
+mod forks {
+    use std::ffi::c_int;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static COUNTS: AtomicBool = AtomicBool::new(false);
+
+    type Handler = Option<extern "C" fn()>;
+
+    #[expect(unsafe_code, reason = "std does not tell of forks")]
+    unsafe extern "C" {
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
+    }
+
+    extern "C" fn in_the_child() {
+        // Relaxed: the child has one thread.
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count() -> u32 {
+        // Relaxed: it changes only where there is one thread.
+        COUNT.load(Ordering::Relaxed)
+    }
+
+    /// Has forks counted. Two threads that come at once have each fork counted twice, which does no
+    /// harm. (If one left it to the other, it might fork before the other has done it.)
+    #[expect(unsafe_code, reason = "std does not tell of forks")]
+    pub(super) fn count_from_now_on() {
+        // Relaxed: nothing but the flag itself matters.
+        if COUNTS.load(Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: the handler lives as long as the program, and does only what is allowed in the
+        // child of a process with several threads: it changes an atomic number.
+        let error = unsafe { pthread_atfork(None, None, Some(in_the_child)) };
+        assert_eq!(error, 0, "no memory for a handler of forks");
+        COUNTS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Locks, unless that would block and waiting is `hopeless`.
+#[inline]
+pub(crate) fn lock_unless<T>(
+    mutex: &Mutex<T>,
+    hopeless: impl FnOnce() -> bool,
+) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Some(guard) => Some(guard),
+        None if hopeless() => None,
+        None => Some(mutex.lock()),
+    }
+}
+
+/// A lock for which nobody waits in a forked child.
+pub(crate) struct ProcessMutex<T> {
+    mutex: Mutex<T>,
+    process: Process,
+}
+
+impl<T> ProcessMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { mutex: Mutex::new(value), process: Process::current() }
+    }
+
+    /// Locks. Returns `None` if a thread of the parent process held the lock when this process was
+    /// forked.
+    pub(crate) fn lock(&self) -> Option<MutexGuard<'_, T>> {
+        lock_unless(&self.mutex, || self.process.is_parent())
+    }
+
+    /// Locks where this is known to be the process in which the lock was made.
+    pub(crate) fn lock_at_home(&self) -> MutexGuard<'_, T> {
+        self.mutex.lock()
+    }
+}
