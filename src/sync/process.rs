@@ -32,15 +32,36 @@ impl Process {
     }
 }
 
-/// How many forks lie between this process and the first one in which they were counted.
-#[cfg(all(unix, not(any(loom, miri)), not(any(
-    // These have no `fork`.
+/// Where there is no `fork`.
+#[cfg(any(
+    not(unix),
+    loom,
+    miri,
     target_os = "espidf",
     target_os = "horizon",
     target_os = "nuttx",
     target_os = "vita",
     target_os = "vxworks",
-))))]
+))]
+mod forks {
+    pub(super) const fn count() -> u32 {
+        0
+    }
+
+    pub(super) const fn count_from_now_on() {}
+}
+
+/// How many forks lie between this process and the first one in which they were counted.
+#[cfg(not(any(
+    not(unix),
+    loom,
+    miri,
+    target_os = "espidf",
+    target_os = "horizon",
+    target_os = "nuttx",
+    target_os = "vita",
+    target_os = "vxworks",
+)))]
 mod forks {
     use std::ffi::c_int;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -60,6 +81,7 @@ mod forks {
         COUNT.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn count() -> u32 {
         // Relaxed: it changes only where there is one thread.
         COUNT.load(Ordering::Relaxed)
