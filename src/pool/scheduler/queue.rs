@@ -65,18 +65,15 @@ impl<T: Stale + ?Sized> Queue<T> {
 
     #[inline]
     pub(crate) fn push(&self, entry: Arc<T>) {
-        self.send(&self.first, entry);
+        if !self.process.is_parent() {
+            let _sent = self.first.back.send(entry);
+        }
     }
 
     /// Appends an entry to the second line.
     pub(crate) fn push_second(&self, entry: Arc<T>) {
-        self.send(&self.second, entry);
-    }
-
-    #[inline]
-    fn send(&self, line: &Line<Arc<T>>, entry: Arc<T>) {
         if !self.process.is_parent() {
-            let _sent = line.back.send(entry);
+            let _sent = self.second.back.send(entry);
         }
     }
 
