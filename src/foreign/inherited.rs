@@ -66,6 +66,25 @@ where
 /// ```
 pub struct Inherited<K: Adoptable>(Adopted<K>);
 
+impl<K: Adoptable> Inherited<K> {
+    /// Names the key for errors, as [`Adopted::named`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanslate::foreign::{Carrier, adopt};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    ///
+    /// assert_eq!(adopt(&LEVEL).inherited().named("level").name(), "level");
+    /// ```
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self(self.0.named(name))
+    }
+}
+
 impl<K: Adoptable> Copy for Inherited<K> {}
 
 impl<K: Adoptable> Clone for Inherited<K> {

@@ -205,7 +205,7 @@ fn a_leaky_pool_hands_nothing_down() {
 #[test]
 fn a_borrowed_ref_cell_is_captured_unless_it_is_mutably_borrowed() {
     USER.set("alice".to_owned());
-    let capture = || Context::empty().try_carry(adopt(&USER).named("app::USER").inherited());
+    let capture = || Context::empty().try_carry(adopt(&USER).inherited().named("app::USER"));
     let shared = USER.with_borrow(|_| capture()).unwrap();
     let error = USER.with_borrow_mut(|_| capture()).unwrap_err().to_string();
     assert!(error.contains("`app::USER`") && error.contains("mutably borrowed"), "{error}");
