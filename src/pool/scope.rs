@@ -21,7 +21,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::core::{Core, Entry, How, Place};
-use super::error::{Cause, FORKED, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
+use super::error::{Cause, FORKED, Label, Labelled, SHUT_DOWN, TOO_DEEP, TaskError};
 use super::handle;
 use super::job::{End, Job, Joinable, Work};
 use super::pool::Pool;
@@ -68,8 +68,8 @@ struct Data {
     unfinished: AtomicUsize,
     /// Failures that no handle has seen.
     unseen: AtomicUsize,
-    /// Those of them whose tasks did not run because they would have lain too deep.
-    too_deep: AtomicUsize,
+    /// What is said of the first failure whose handle was dropped.
+    unheard: Mutex<Option<String>>,
     owner: Thread,
     /// The jobs that the owner may run while it waits; `None` if it is a plain thread, which runs
     /// none.
@@ -89,19 +89,20 @@ impl Member {
 }
 
 impl End for Member {
-    fn failing(&self, cause: &Cause) {
+    fn failing(&self) {
         // Relaxed: read by the owner after the job is over, which orders it.
         self.0.unseen.fetch_add(1, Ordering::Relaxed);
-        if let Cause::TooDeep = cause {
-            self.0.too_deep.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
-    fn failure_seen(&self, cause: &Cause) {
+    fn failure_seen(&self) {
         // Relaxed: only a handle calls this, which lies within the scope's closure.
         self.0.unseen.fetch_sub(1, Ordering::Relaxed);
-        if let Cause::TooDeep = cause {
-            self.0.too_deep.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn unheard(&self, label: &Label, cause: &Cause, core: &Core) {
+        let Some(mut first) = lock_unless(&self.0.unheard, || core.is_forked()) else { return };
+        if first.is_none() {
+            *first = said_of(label, cause);
         }
     }
 
@@ -113,10 +114,25 @@ impl End for Member {
     }
 }
 
+/// Returns what the scope's panic says of a failure. A panic's own words are left out: the panic
+/// hook has printed them, and scopes that are nested would quote one another.
+fn said_of(label: &Label, cause: &Cause) -> Option<String> {
+    Some(match cause {
+        // No failure.
+        Cause::CancelledByHandle => return None,
+        Cause::Failed(Failure::Panic(_)) => format!("a scoped task panicked: {label}"),
+        Cause::Failed(failure) => format!("a scoped task failed: {label}: {failure}"),
+        Cause::ShutDown => format!("a scoped task was cancelled: {label}: {SHUT_DOWN}"),
+        Cause::TooDeep => format!("a scoped task did not run: {label}: {TOO_DEEP}"),
+        Cause::Forked => format!("a scoped task did not run: {label}: {FORKED}"),
+    })
+}
+
 impl Data {
     fn new(owner: Thread, helps: bool) -> Self {
-        let [unfinished, unseen, too_deep] = [0, 0, 0].map(AtomicUsize::new);
-        Self { unfinished, unseen, too_deep, owner, unstarted: helps.then(Mutex::default) }
+        let [unfinished, unseen] = [0, 0].map(AtomicUsize::new);
+        let (unheard, unstarted) = (Mutex::default(), helps.then(Mutex::default));
+        Self { unfinished, unseen, unheard, owner, unstarted }
     }
 
     fn is_over(&self) -> bool {
@@ -177,8 +193,10 @@ impl Pool {
     /// Panics if `f` does (after all tasks are over), if the pool is shut down, and if a task whose
     /// handle was not joined has failed: it panicked, a carrier or its clean-up failed, it was
     /// cancelled by a shutdown, or it would have lain too deep. (One that its handle has
-    /// [cancelled](crate::JoinHandle::cancel) has not failed.) The failure of a task whose handle
-    /// was dropped goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook) as well.
+    /// [cancelled](crate::JoinHandle::cancel) has not failed.) The panic names the first such task
+    /// and says what befell it, but leaves out a panic's own words. The failure of a task whose
+    /// handle was dropped goes to the pool's [`panic_hook`](crate::PoolBuilder::panic_hook) as
+    /// well.
     ///
     /// # Examples
     ///
@@ -244,11 +262,10 @@ impl Pool {
                 if core.is_forked() {
                     panic!("{FORKED}");
                 }
-                // Relaxed: as in `is_over_well`.
-                if scope.data.too_deep.load(Ordering::Relaxed) != 0 {
-                    panic!("a scoped task did not run: {TOO_DEEP}");
-                }
-                panic!("a scoped task panicked, or was cancelled")
+                let unheard = scope.data.unheard.lock().take();
+                // The handle was leaked, and nobody knows.
+                let unheard = unheard.unwrap_or_else(|| "a scoped task failed".to_owned());
+                panic!("{unheard}")
             }
         }
     }

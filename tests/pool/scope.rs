@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
 use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of};
-use cleanslate::Pool;
+use cleanslate::{Pool, task_local};
 
 #[test]
 fn scoped_tasks_borrow_and_are_over_when_the_scope_returns() {
@@ -72,8 +72,44 @@ fn an_unjoined_panic_makes_the_scope_panic_after_everything_is_over() {
                 }
             })
         });
-        assert!(said.starts_with("a scoped task panicked"), "{said}");
+        assert!(said.starts_with("a scoped task panicked: task #"), "{said}");
         assert_eq!(runs.load(Ordering::SeqCst), 100);
+    });
+}
+
+task_local! { static FAILS: Option<OnDrop> = None; }
+
+// Broke: it said that a task had panicked or was cancelled, whatever had happened, and named none.
+#[test]
+fn the_panic_of_a_scope_names_the_task_and_why_it_failed() {
+    each_shape(|pool| {
+        let resize = pool.named("resize");
+        let mut seen = None;
+        let said = panic_of(|| {
+            resize.scope(|s| {
+                seen = s.submit(|| panic!("seen")).join().err();
+                s.submit(|| panic!("unseen"));
+            });
+        });
+        let unseen = seen.unwrap().task_id() + 1;
+        assert_eq!(said, format!("a scoped task panicked: task `resize` (#{unseen})"));
+
+        let said = panic_of(|| {
+            resize.scope(|s| {
+                s.submit(|| FAILS.set(Some(OnDrop::new(|| panic!("a drop, on purpose")))));
+            });
+        });
+        assert!(said.starts_with("a scoped task failed: task `resize` (#"), "{said}");
+        assert!(said.contains("FAILS`") && said.ends_with("a drop, on purpose"), "{said}");
+
+        let said = panic_of(|| {
+            resize.scope(|s| {
+                pool.shutdown_background();
+                s.submit(|| ());
+            });
+        });
+        assert!(said.starts_with("a scoped task was cancelled: task `resize` (#"), "{said}");
+        assert!(said.ends_with("the pool is shut down"), "{said}");
     });
 }
 

@@ -1,5 +1,6 @@
 //! What a task is called, and why it has no result.
 
+use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -20,6 +21,15 @@ pub(crate) struct Label {
     pub(crate) name: Option<Name>,
     pub(crate) at: &'static Location<'static>,
     pub(crate) id: u64,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "task `{}` (#{})", name.escape_debug(), self.id),
+            None => write!(f, "task #{} (submitted at {})", self.id, self.at),
+        }
+    }
 }
 
 /// Something that has a label, and makes it when there is something to report.

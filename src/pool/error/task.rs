@@ -379,11 +379,7 @@ impl TaskError {
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let label = &self.0.label;
-        match &label.name {
-            Some(name) => write!(f, "task `{}` (#{})", name.escape_debug(), label.id)?,
-            None => write!(f, "task #{} (submitted at {})", label.id, label.at)?,
-        }
+        self.0.label.fmt(f)?;
         f.write_str(match self.0.kind {
             TaskErrorKind::Panic(_) => " panicked",
             TaskErrorKind::Cancelled => " was cancelled",

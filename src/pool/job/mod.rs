@@ -23,9 +23,11 @@ use crate::frame;
 /// Whom else the end of a job concerns: the scope it belongs to.
 pub(crate) trait End: Send + Sync {
     /// Called when the job has failed, before anybody can see it.
-    fn failing(&self, _cause: &Cause) {}
+    fn failing(&self) {}
     /// Called when a handle has seen the failure.
-    fn failure_seen(&self, _cause: &Cause) {}
+    fn failure_seen(&self) {}
+    /// Called when it is certain that no handle will see the failure.
+    fn unheard(&self, _label: &Label, _cause: &Cause, _core: &Core) {}
     /// Called when the job is over: what it borrows is not touched any more.
     fn over(&self) {}
 }
@@ -116,8 +118,8 @@ impl<'c> Claimed<'_, 'c> {
         }
         tally.ended(u64::from(ended.is_ok()), ended.as_ref().err());
         let ended = ended.map_err(Cause::Failed);
-        if let Err(cause) = &ended {
-            self.end.failing(cause);
+        if ended.is_err() {
+            self.end.failing();
         }
         ended
     }
@@ -149,7 +151,7 @@ impl<'c> Claimed<'_, 'c> {
         tally.add(|c| &c.cancelled, 1);
         // Whoever cancels knows; for anybody else it is a failure.
         if !matches!(cause, Cause::CancelledByHandle) {
-            self.end.failing(&cause);
+            self.end.failing();
         }
         Err(cause)
     }
@@ -172,7 +174,7 @@ impl<'c> Claimed<'_, 'c> {
             Refused::Forked => Cause::Forked,
             Refused::Full | Refused::ShutDown => Cause::ShutDown,
         };
-        self.end.failing(&cause);
+        self.end.failing();
         Err(cause)
     }
 }
@@ -376,7 +378,11 @@ where
         match self.cell.take() {
             None => {}
             Some(Ok(result)) => core.drop_contained(result, self),
-            Some(Err(cause)) => core.report(self.label(), cause),
+            Some(Err(cause)) => {
+                let label = self.label();
+                self.end.unheard(&label, &cause, core);
+                core.report(label, cause);
+            }
         }
     }
 }
@@ -404,7 +410,7 @@ where
 #[cold]
 fn seen(label: &dyn Labelled, end: &dyn End, cause: Cause) -> TaskError {
     if !matches!(cause, Cause::CancelledByHandle) {
-        end.failure_seen(&cause);
+        end.failure_seen();
     }
     TaskError::new(label.label(), cause)
 }

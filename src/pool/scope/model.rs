@@ -7,7 +7,6 @@ use loom::thread;
 
 use super::{Data, Member};
 use crate::pool::core::{Core, Entry, How, testing};
-use crate::pool::error::Cause;
 use crate::pool::job::End;
 use crate::pool::scheduler::queue::Stale;
 use crate::sync::model::explore;
@@ -123,7 +122,7 @@ fn a_failure_is_seen_by_the_owner() {
         let (data, borrowed) = (data(false), borrowed());
         let task = Task::new(&data, &borrowed);
         let runner = thread::spawn(move || {
-            task.member.failing(&Cause::ShutDown);
+            task.member.failing();
             assert!(task.claim_and_run());
         });
         end(&data, &borrowed);
