@@ -433,7 +433,7 @@ impl Labelled for Unnumbered<'_> {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("name", &self.name)
+            .field("task_name", &self.name)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

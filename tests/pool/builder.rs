@@ -154,7 +154,8 @@ fn stats_follow_the_tasks() {
         let last = pool.stats();
         // Unless another worker was quicker than the cancellation.
         assert_eq!(last.completed + last.cancelled, after.completed + 2);
-        assert!(format!("{pool:?}").contains("completed"));
+        let shown = format!("{:?}", pool.named("resize"));
+        assert!(shown.contains("completed") && shown.contains("task_name: Some(\"resize\")"));
     });
 }
 
