@@ -3,7 +3,9 @@
 //! # Invariants
 //!
 //! - **F1 (pinned).** `future` is pinned with the `Isolated` around it: it is only reached through
-//!   `Pin`, never moved, and dropped in place. `Isolated` is `Unpin` only if `F` is.
+//!   `Pin`, never moved, and dropped in place. `Isolated` is `Unpin` only if `F` is. Whether it is
+//!   over is asked through `&mut`: it may borrow from itself, and a shared reference to all of it
+//!   would end such a borrow (by the rules that Miri checks).
 //!
 //! ```
 //! use cleanslate::{future::FutureExt, task_local};
@@ -171,7 +173,7 @@ impl<F> Drop for EndOnUnwind<'_, F> {
 pub(crate) fn within<T, R>(place: Pin<&mut Option<T>>, f: impl FnOnce(Pin<&mut T>) -> R) -> R {
     let mut unwinding = EndOnUnwind(place);
     let Some(inner) = unwinding.0.as_mut().as_pin_mut() else {
-        unreachable!("nobody calls it when it is over")
+        panic!("an isolated future was polled after it had ended")
     };
     let result = f(inner);
     let _returned = ManuallyDrop::new(unwinding);
@@ -190,7 +192,6 @@ fn poll_once<F: Future>(
     mut future: Pin<&mut Option<F>>,
     cx: &mut task::Context<'_>,
 ) -> Polled<F::Output> {
-    assert!(future.is_some(), "an isolated future was polled after it had ended");
     let poll = within(future.as_mut(), |inner| inner.poll(cx));
     // Inside its frame, since what it owns may look at the slots.
     let dropped = if poll.is_ready() { catch(|| future.set(None)) } else { Ok(()) };
@@ -222,7 +223,7 @@ impl<F: Future> Drop for Polling<'_, F> {
     /// Puts the context back, or gives it up if the task is over (R9). It is not given up earlier,
     /// even if a carrier has failed, since the future is dropped with the context.
     fn drop(&mut self) {
-        if self.task.future.is_some() {
+        if self.task.future.as_mut().is_some() {
             std::mem::swap(&mut self.task.context, &mut self.context);
             return;
         }
@@ -350,7 +351,7 @@ fn fail<R>(result: R, error: CleanupError, made: Option<&'static Location<'stati
 impl<F: Future> Drop for Isolated<F> {
     fn drop(&mut self) {
         // The values have ended with the future.
-        if self.future.is_none() {
+        if self.future.as_mut().is_none() {
             return;
         }
         let context = std::mem::replace(&mut self.context, Context::empty());

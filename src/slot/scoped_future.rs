@@ -172,7 +172,7 @@ impl<T: Send + 'static, F> Drop for ScopedFuture<T, F> {
     /// Drops the future inside its scope, and then the value, each contained.
     fn drop(&mut self) {
         let mut drops = Drops::default();
-        if self.future.is_some() {
+        if self.future.as_mut().is_some() {
             // SAFETY: Q1: it is dropped in place.
             let this = unsafe { Pin::new_unchecked(&mut *self) };
             drops.contain(|| {
