@@ -1,8 +1,6 @@
 //! The tasks that a task of a game causes, by most public ways.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-#[cfg(feature = "tokio")]
-use std::sync::LazyLock;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -17,12 +15,27 @@ impl Task {
     pub(super) fn cause(&mut self) {
         if self.game.closes && self.random.below(30) == 0 {
             self.shut_down();
-        } else if self.place == Place::Foreign || self.random.below(3) == 0 {
+        } else if self.place == Place::Tokio || self.random.below(3) == 0 {
             self.cause_here();
+        } else if self.place == Place::Rayon || self.random.below(3) == 0 {
+            self.cause_elsewhere();
         } else if self.random.below(3) == 0 {
             self.map();
         } else {
             self.submit();
+        }
+    }
+
+    /// Causes tasks on threads of others.
+    fn cause_elsewhere(&mut self) {
+        match self.random.below(3) {
+            #[cfg(feature = "rayon")]
+            0 => self.cause_on_rayon(),
+            #[cfg(feature = "tokio")]
+            1 => self.cause_on_tokio(),
+            #[cfg(feature = "tower")]
+            2 => self.cause_request(),
+            _ => self.cause_here(),
         }
     }
 
@@ -170,7 +183,7 @@ impl Task {
         let mut start = self.start(given);
         start.is_item = true;
         let play = |seed: u64| start.play(seed);
-        let found = match self.random.below(15) {
+        let found = match self.random.below(13) {
             0 => pool.map(seeds.clone(), play),
             1 => pool.map_slice(&seeds, |&seed| play(seed)),
             2 => pool.map_range(0..seeds.len(), |n| play(seeds[n])),
@@ -216,44 +229,14 @@ impl Task {
                 return;
             }
             11 => return self.imap(&pool, given, seeds),
-            14 => {
+            12 => {
                 // So little each that a worker takes several at a time.
                 let are_fresh = pool.map_range(0..100, |n| start.glance(n as u64));
                 return self.check(!are_fresh.contains(&false), "items are fresh");
             }
-            #[cfg(feature = "rayon")]
-            12 => {
-                use cleanslate::rayon::ParallelIteratorExt;
-                use rayon::iter::{IntoParallelIterator, ParallelIterator};
-                start.place = Place::Foreign;
-                start.inherited = self.handed_down();
-                seeds.clone().into_par_iter().isolated().map(|seed| start.play(seed)).collect()
-            }
-            #[cfg(feature = "tokio")]
-            13 => return self.spawn_on_tokio(),
             _ => return,
         };
         self.check(found == seeds, "a map returns all results in order");
-    }
-
-    /// Spawns a task on tokio, and waits for it.
-    #[cfg(feature = "tokio")]
-    fn spawn_on_tokio(&mut self) {
-        use cleanslate::tokio::{spawn, spawn_blocking};
-        static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
-        });
-        let seed = self.random.any();
-        let mut start = self.start(None).that_may_fail();
-        start.place = Place::Foreign;
-        let ended = RUNTIME.block_on(async {
-            match self.random.below(2) {
-                0 => spawn(start.future(seed)).await,
-                _ => spawn_blocking(move || start.play(seed)).await,
-            }
-        });
-        let end = ended.map_or_else(|error| End::thrown(error.into_panic()), End::Returned);
-        self.game.ended(seed, end);
     }
 
     /// Submits tasks one after the other, while this one goes on.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::support::message;
 use cleanslate::{RunError, TaskError};
 
-use super::game::Game;
+use super::game::{Dropped, Game};
 
 /// A task that panics does so with its seed. One that returns, returns its seed.
 pub(super) struct OnPurpose(pub(super) u64);
@@ -27,7 +27,8 @@ pub(super) enum End {
 
 impl End {
     pub(super) fn thrown(payload: Box<dyn Any + Send>) -> Self {
-        if payload.downcast_ref().is_some_and(RunError::is_cleanup) {
+        // Rayon's tasks fail with what the drop has panicked with.
+        if payload.is::<Dropped>() || payload.downcast_ref().is_some_and(RunError::is_cleanup) {
             return Self::NotCleanedUp;
         }
         match payload.downcast::<OnPurpose>() {
@@ -69,6 +70,7 @@ impl Game {
 
     /// Checks how the task with this seed ended.
     pub(super) fn ended(&self, seed: u64, end: End) {
+        self.keeps_nothing(seed);
         let expected = if panics(seed) {
             End::Panicked(seed)
         } else if self.failing.lock().unwrap().contains(&seed) {

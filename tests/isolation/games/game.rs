@@ -1,6 +1,6 @@
 //! What the tasks of a game share, and the values that they keep.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,16 +9,32 @@ use std::sync::{Arc, Mutex, Weak};
 use cleanslate::{Context, Isolation, OwnedLocal, Pool, TaskLocal};
 
 use futures_lite::future::block_on;
+use tokio::runtime::{Builder, Runtime};
 
 use super::carrier::{Ambient, BESIDE, IS_STUCK};
 use super::hooks::with_hooks;
 use super::{DEPTH, EXTRA, NUMBER, TEXT, With};
 
 /// A value, and what counts it.
-#[derive(Clone)]
 pub(super) struct Token {
     pub(super) worth: u64,
     _live: Arc<()>,
+    /// Held by the values of its task.
+    _kept: Option<Arc<()>>,
+}
+
+impl Token {
+    /// Makes it a value of the task that has this.
+    pub(super) fn of(self, kept: &Arc<()>) -> Self {
+        Self { _kept: Some(Arc::clone(kept)), ..self }
+    }
+}
+
+impl Clone for Token {
+    /// Makes what somebody else keeps.
+    fn clone(&self) -> Self {
+        Self { worth: self.worth, _live: Arc::clone(&self._live), _kept: None }
+    }
 }
 
 /// Uses slots and submits work when it is dropped.
@@ -39,12 +55,15 @@ impl Drop for Late {
     }
 }
 
-/// Panics when it is dropped.
-pub(super) struct Fails(pub(super) Token);
+/// Panics with [`Dropped`] when it is dropped.
+pub(super) struct Fails(pub(super) Option<Token>);
+
+pub(super) struct Dropped;
 
 impl Drop for Fails {
     fn drop(&mut self) {
-        resume_unwind(Box::new(self.0.worth));
+        self.0 = None;
+        resume_unwind(Box::new(Dropped));
     }
 }
 
@@ -88,14 +107,20 @@ pub(super) struct Game {
     /// How many tasks the queue of each holds; 0: any number.
     capacities: [usize; 3],
     pub(super) owned: [OwnedLocal<u64>; 2],
+    /// `None` when it has ended, with all its tasks.
+    pub(super) tokio: Mutex<Option<Runtime>>,
     /// Anybody may poll or drop these.
     pub(super) futures: Mutex<Vec<Future>>,
+    #[cfg(feature = "tower")]
+    pub(super) requests: Mutex<Vec<super::requests::InFlight>>,
     /// Held by each token.
     pub(super) live: Arc<()>,
     /// Held by each task that has not ended.
     pub(super) busy: Arc<()>,
     /// The seeds of the tasks that leave a value whose drop panics.
     pub(super) failing: Mutex<HashSet<u64>>,
+    /// What the values of each task hold, by its seed.
+    kept: Mutex<HashMap<u64, Weak<()>>>,
     /// Whether carriers are installed.
     pub(super) carries: bool,
     /// Whether pools are shut down in the middle of it.
@@ -118,6 +143,7 @@ impl Game {
             0 => 1 + random.below(3) as usize,
             _ => 0,
         });
+        let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
         Self {
             pools: [0, 1, 2].map(|n| {
                 let builder = Pool::builder().workers(1 + random.below(3) as usize);
@@ -139,10 +165,14 @@ impl Game {
             }),
             capacities,
             owned: [(); 2].map(|()| OwnedLocal::new(|| 0)),
+            tokio: Mutex::new(Some(runtime)),
             futures: Mutex::default(),
+            #[cfg(feature = "tower")]
+            requests: Mutex::default(),
             live: Arc::new(()),
             busy: Arc::new(()),
             failing: Mutex::default(),
+            kept: Mutex::default(),
             carries,
             closes: with == With::Shutdowns || fails && random.below(4) == 0,
             fails,
@@ -178,12 +208,25 @@ impl Game {
         self.broken.lock().unwrap().get_or_insert(what);
     }
 
+    /// Returns what the values of the task with this seed are to hold.
+    pub(super) fn begins(&self, seed: u64) -> Arc<()> {
+        let kept = Arc::new(());
+        self.kept.lock().unwrap().insert(seed, Arc::downgrade(&kept));
+        kept
+    }
+
+    /// Checks that a task which is over keeps nothing.
+    pub(super) fn keeps_nothing(&self, seed: u64) {
+        let kept = self.kept.lock().unwrap().remove(&seed);
+        self.check(kept.is_none_or(|kept| kept.strong_count() == 0), "values end with their task");
+    }
+
     pub(super) fn another_seed(&self) -> u64 {
         self.seeds.lock().unwrap().any()
     }
 
     pub(super) fn token(&self, worth: u64) -> Token {
-        Token { worth, _live: Arc::clone(&self.live) }
+        Token { worth, _live: Arc::clone(&self.live), _kept: None }
     }
 
     pub(super) fn any_future(&self, random: &mut Random) -> Option<Future> {

@@ -1,7 +1,7 @@
 //! Random programs on random pools, against a model of a few lines: a task finds what its submitter
 //! held at the submission in the slots that inherit, and nothing in the others; it keeps what it
-//! writes, whatever runs on top of it, on whatever thread it goes on; and in the end every value
-//! has been dropped.
+//! writes, whatever runs on top of it, on whatever thread it goes on; its values are dropped before
+//! anybody sees its end; and in the end every value has been dropped.
 //!
 //! A seed makes the program, and not which thread runs what. `CLEANSLATE_GAMES=100000` plays more.
 
@@ -10,7 +10,13 @@ mod causes;
 mod end;
 mod game;
 mod hooks;
+#[cfg(feature = "rayon")]
+mod on_rayon;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 mod places;
+#[cfg(feature = "tower")]
+mod requests;
 mod task;
 
 use std::cell::Cell;
@@ -72,8 +78,10 @@ enum Place {
     Anywhere,
     /// In a visit, or caused by one: it causes no visits, and polls nobody else's futures.
     Visit,
-    /// On a thread of rayon's or tokio's: it uses no pool, whose tasks may wait for that thread.
-    Foreign,
+    /// On a thread of rayon's: it uses no pool, whose tasks may wait for that thread.
+    Rayon,
+    /// On a thread of tokio's, for which rayon's may wait as well.
+    Tokio,
 }
 
 /// How a task starts.
@@ -110,7 +118,8 @@ impl Start {
 
     /// Begins what goes on in no task, on a plain thread, which keeps its slots.
     fn root(game: &Arc<Game>, seed: u64) -> Task {
-        Task { may_break: false, ..Self::new(game, Inherited::default()).begin(seed | 1) }
+        let kept = Arc::new(());
+        Task { may_break: false, kept, ..Self::new(game, Inherited::default()).begin(seed | 1) }
     }
 
     fn that_may_fail(self) -> Self {
@@ -136,11 +145,8 @@ impl Start {
     /// The same with a handle of some other task, which it joins.
     fn play_with(&self, seed: u64, handle: Option<JoinHandle<u64>>) -> u64 {
         let running = Running::new();
-        let is_first_of_worker = running.0 == 0 && self.place != Place::Foreign && !self.is_item;
-        if is_first_of_worker && IS_STUCK.get() {
-            eprintln!("STUCK at {}", std::backtrace::Backtrace::force_capture());
-            std::process::exit(3)
-        }
+        let is_first_of_worker =
+            running.0 == 0 && matches!(self.place, Place::Anywhere | Place::Visit) && !self.is_item;
         self.game.check(!is_first_of_worker || !IS_STUCK.get(), "such a worker is replaced");
         let mut task = self.begin(seed);
         task.handles.extend(handle);
@@ -152,6 +158,7 @@ impl Start {
         let mut task = Task {
             game: Arc::clone(&self.game),
             seed,
+            kept: self.game.begins(seed),
             random: Random::new(seed),
             place: self.place,
             depth: self.depth,
@@ -206,6 +213,8 @@ impl Start {
 struct Task {
     game: Arc<Game>,
     seed: u64,
+    /// Held by each of its values.
+    kept: Arc<()>,
     random: Random,
     place: Place,
     depth: u32,
@@ -238,7 +247,7 @@ impl Drop for Running {
 
 /// Returns how many games are played.
 fn games() -> u64 {
-    std::env::var("CLEANSLATE_GAMES").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
+    std::env::var("CLEANSLATE_GAMES").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
 }
 
 #[test]
@@ -294,10 +303,14 @@ fn play(with: With) {
                 while Arc::strong_count(&game.busy) > 1 {
                     game.pools.iter().for_each(Pool::wait_idle);
                     drop(std::mem::take(&mut *game.futures.lock().unwrap()));
+                    #[cfg(feature = "tower")]
+                    drop(std::mem::take(&mut *game.requests.lock().unwrap()));
                 }
                 if !game.closes {
                     game.check_pools();
                 }
+                let tokio = game.tokio.lock().unwrap().take();
+                drop(tokio);
                 game.pools.iter().for_each(|pool| pool.shutdown().unwrap());
             });
             assert_eq!(*game.broken.lock().unwrap(), None, "game {seed}");

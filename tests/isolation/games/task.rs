@@ -85,7 +85,7 @@ impl Task {
 
     fn write(&mut self) {
         let value = 1 + self.random.any();
-        let token = Some(self.game.token(value));
+        let token = Some(self.game.token(value).of(&self.kept));
         match self.random.below(14) {
             0 => {
                 let before = NUMBER.replace(value);
@@ -139,7 +139,7 @@ impl Task {
                 self.inherited.ambient = value;
             }
             12 if self.may_fail && !FAILS.is_set() => {
-                FAILS.set(token.map(Fails));
+                FAILS.set(Some(Fails(token)));
                 self.game.failing.lock().unwrap().insert(self.seed);
             }
             _ => {
