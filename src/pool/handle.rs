@@ -233,7 +233,7 @@ impl<R> JoinHandle<R> {
                 return index;
             }
         }
-        let done = Self::first_of(handles, |core, look| core.wait_until(look));
+        let done = Self::first_of(handles, |core, look| _ = core.wait_until(look));
         done.unwrap_or_else(|| panic!("{FORKED}"))
     }
 
@@ -276,18 +276,18 @@ impl<R> JoinHandle<R> {
         // A limit beyond the clock's range is no limit.
         let deadline = Instant::now().checked_add(limit);
         let told = Self::first_of(handles, |core, look| {
-            wait::wait_until_deadline(look, deadline, || core.is_forked())
+            _ = wait::wait_until_deadline(look, deadline, || core.is_forked());
         });
         // A task is done before it tells so.
         told.or_else(|| handles.iter().position(Self::is_finished))
     }
 
-    /// Returns the index of the first handle that reports that it is done, unless `wait` gives up.
-    /// `wait` waits until the function that it is given returns `true`, and returns whether it did.
+    /// Returns the index of the first handle that reports that it is done, if one does so before
+    /// `wait` gives up, which waits until the function that it is given returns `true`.
     #[track_caller]
     fn first_of(
         handles: &[Self],
-        wait: impl FnOnce(&Core, &mut dyn FnMut() -> bool) -> bool,
+        wait: impl FnOnce(&Core, &mut dyn FnMut() -> bool),
     ) -> Option<usize> {
         let Some(any) = handles.first() else { panic!("there is no handle to wait for") };
         let ready = Arc::new(CompletionQueue::new());
@@ -295,7 +295,7 @@ impl<R> JoinHandle<R> {
             handle.notify(&ready, index);
         }
         let mut done = None;
-        let is_done = wait(&any.core, &mut || {
+        wait(&any.core, &mut || {
             done = ready.pop_or_register(seam::current);
             done.is_some()
         });
@@ -304,7 +304,7 @@ impl<R> JoinHandle<R> {
                 job.any().state().unregister(&ready, || handle.core.is_forked());
             }
         }
-        done.filter(|_| is_done)
+        done
     }
 
     /// Has `queue` told of the completion, beside other waiters, or tells it here if the task is

@@ -56,16 +56,12 @@ impl Pool {
             if !self.core().helps_here() {
                 let a = s.submit_at(at, Place::Wait, a);
                 let b = s.submit_at(at, Place::Wait, b);
-                // Runs whatever nobody has begun, before the first wait.
-                a.help();
-                b.help();
                 return ((a.number(), a.join()), (b.number(), b.join()));
             }
             // What this thread runs anyway need not be put on the queue, which would call a worker
             // that mostly finds it gone.
             let b = s.submit_at(at, Place::Anyway, b);
             let a = self.run_here(a, at);
-            b.help();
             (a, (b.number(), b.join()))
         });
         match joined {

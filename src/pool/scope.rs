@@ -405,14 +405,6 @@ impl<R> ScopedJoinHandle<'_, R> {
         self.job.as_ref().map_or(0, |job| job.any().state().number())
     }
 
-    /// Runs the task here if nobody has begun it and this thread runs what it waits for.
-    pub(super) fn help(&self) {
-        if let Some(job) = self.job.as_ref().filter(|_| self.core.claims_here()) {
-            // Where that would be too deep, the join says so.
-            let _ran = job.any().run_inline(self.core);
-        }
-    }
-
     /// Returns whether the task is done, so that [`join`](ScopedJoinHandle::join) would not wait.
     ///
     /// # Examples

@@ -26,10 +26,8 @@ impl ScopeData {
     }
 
     /// Returns the body's result, or resumes the scope's first panic. All tasks are over.
-    pub(super) fn settle<R>(self: Arc<Self>, result: Option<R>) -> R {
-        let first = self.first.take();
-        discard(self);
-        match (first, result) {
+    pub(super) fn settle<R>(&self, result: Option<R>) -> R {
+        match (self.first.take(), result) {
             (None, Some(result)) => result,
             (Some(payload), result) => {
                 discard(result);

@@ -150,8 +150,7 @@ where
         input: In,
         calls: &mut impl Calls,
     ) -> ControlFlow<Infallible, ()> {
-        let input = Guarded::new(input);
-        let result = calls.call(|| (self.f)(input.into_inner())).unwrap_or_else(|f| resume(f));
+        let result = calls.call(|| (self.f)(input)).unwrap_or_else(|f| resume(f));
         // The last call for the item: its task is what is left of the item's.
         kept.value = Some(match kept.value.take() {
             None => result,
