@@ -46,12 +46,24 @@ fn an_initialiser_that_needs_itself_is_an_error_also_in_a_task_on_top_of_it() {
     worker_local! {
         static ITSELF: u32 = ITSELF.with(|n| *n);
         static IN_A_FRAME: u32 = Context::empty().run(|| IN_A_FRAME.with(|n| *n));
+        // Another one, in a task on top of it, has failed by then.
+        static AGAIN: u32 = match CALLS.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                panic_of(|| Context::empty().run(|| AGAIN.with(|n| *n)));
+                AGAIN.with(|n| *n)
+            }
+            1 => panic!("an initialiser, on purpose"),
+            _ => 7,
+        };
         static OTHER: u32 = 0;
     }
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
     quiet();
     on_a_thread(|| {
         let said = panic_of(|| ITSELF.with(|_| ()));
         assert!(said.contains("ITSELF` is needed by its own initialiser"), "{said}");
+        let said = panic_of(|| AGAIN.with(|_| ()));
+        assert!(said.contains("AGAIN` is needed by its own initialiser"), "{said}");
         assert!(panic_of(|| IN_A_FRAME.with(|_| ())).contains("perhaps one of them needs itself"));
         assert_eq!(OTHER.with(|n| *n), 0, "others can be made");
     });

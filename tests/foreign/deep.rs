@@ -141,4 +141,5 @@ fn more_than_256_carriers_of_the_process_are_refused_by_name() {
     let error = install(Installed(places.next().unwrap())).unwrap_err();
     assert_eq!((error.name(), error.is_duplicate()), ("installed", false));
     assert!(error.to_string().contains("a process has 256 carriers at most"), "{error}");
+    assert!(Context::capture().try_carry(adopt(&LEVEL)).is_ok(), "a context was given none");
 }

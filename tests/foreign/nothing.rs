@@ -360,6 +360,17 @@ fn a_carrier_may_use_what_is_made_for_nobody() {
     }
 }
 
+#[test]
+fn an_installed_carrier_may_use_what_is_made_for_nobody() {
+    if !in_a_process_of_its_own("nothing::an_installed_carrier_may_use_what_is_made_for_nobody") {
+        return;
+    }
+    foreign::install(Keeps(At::Attach)).unwrap();
+    USER.set("alice");
+    let pool = Pool::new(1).unwrap();
+    assert_eq!(pool.submit(|| USER.get()).join().unwrap(), "alice");
+}
+
 /// Keeps something borrowed around the task.
 struct Around;
 

@@ -178,7 +178,9 @@ fn what_tasks_do_and_leave_is_no_carriers_code() {
         let (one, other) = inner.join(carries, carries);
         let visits = inner.broadcast(carries);
         let task = inner.submit(carries).join().unwrap();
-        [one, other, visits[0], task, inner.map([()], |()| carries())[0]]
+        let mut scoped = false;
+        inner.scope(|s| drop(s.submit(|| scoped = carries())));
+        [one, other, visits[0], task, scoped, inner.map([()], |()| carries())[0]]
     };
     let task = pool.submit(move || {
         let ran = Arc::new(Mutex::new(None));
@@ -190,7 +192,7 @@ fn what_tasks_do_and_leave_is_no_carriers_code() {
         drop(Context::empty().carry(capturing(keeps)));
         ran.lock().unwrap().take()
     });
-    assert_eq!(task.join().unwrap(), Some([true; 5]));
+    assert_eq!(task.join().unwrap(), Some([true; 6]));
 }
 
 /// Notes for each of its methods whether what is captured there carries what is installed.

@@ -286,6 +286,12 @@ fn whatever_a_layer_calls_and_drops_is_isolated() {
     let mut broken = layer.layer(Looks { left: Leaves("broken"), is_broken: true });
     let call = AssertUnwindSafe(|| drop(broken.call(Request::new(Leaves("request")))));
     assert!(catch_unwind(call).is_err(), "the clone panics");
+    let looks = Looks { left: Leaves("filling"), is_broken: true };
+    let layer = IsolateLayer::new(move |_: &Request<Leaves>| {
+        let _ = &looks;
+    });
+    let wrap = || drop(layer.layer(Looks { left: Leaves("service"), is_broken: false }));
+    assert!(catch_unwind(AssertUnwindSafe(wrap)).is_err(), "the filling's clone panics");
     DETACHES.set(1);
     let call = AssertUnwindSafe(|| drop(service.call(Request::new(Leaves("request")))));
     assert!(catch_unwind(call).is_err(), "a carrier cannot capture");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use cleanslate::foreign::adopt_with;
+use cleanslate::foreign::{BoxError, Carrier, adopt_with};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context as Captured, OwnedLocal, task_local, worker_local};
 
@@ -240,12 +240,46 @@ fn an_output_that_fails_in_its_drop_does_not_hide_how_the_task_failed() {
     assert!(said.contains("the output's drop"), "{said}");
 }
 
+// It is no `async` block: that owns nothing any more when its poll has panicked.
 #[test]
-fn a_poll_whose_carrier_cannot_be_detached_fails() {
-    quiet();
-    let mut future: Polled<u32> = Box::pin(async { 1 }.isolated_in(&retiring()));
-    let payload = catch_unwind(AssertUnwindSafe(|| poll(&mut future))).unwrap_err();
-    assert!(message(&*payload).contains("stuck"), "{}", message(&*payload));
+fn a_future_that_fails_in_its_drop_hides_nothing_else() {
+    task_local! { static FAILS: Option<OnDrop> = None; }
+    let fails = || OnDrop::new(|| panic!("the future's drop, on purpose"));
+    let (own, mut output) = (fails(), None);
+    let task = poll_fn(move |_| {
+        let _owns = &own;
+        output.take().map_or_else(|| panic!("a poll, on purpose"), Poll::Ready)
+    });
+    let mut future: Polled<()> = Box::pin(task.isolated());
+    assert_eq!(panic_of(|| poll(&mut future)), "a poll, on purpose");
+
+    let (own, mut output) = (fails(), Some(OnDrop::new(|| panic!("the output's, on purpose"))));
+    let task = poll_fn(move |_| {
+        let _owns = &own;
+        FAILS.set(Some(OnDrop::new(|| panic!("the value's, on purpose"))));
+        Poll::Ready(output.take())
+    });
+    let mut future: Polled<Option<OnDrop>> = Box::pin(task.isolated());
+    let said = panic_of(|| poll(&mut future));
+    let places = ["the future's", "the value's", "the output's"].map(|whose| said.find(whose));
+    assert!(places.is_sorted() && places[0].is_some(), "in this order: {said}");
+}
+
+#[test]
+fn a_poll_whose_carrier_cannot_be_detached_fails_behind_what_else_has_failed() {
+    task_local! { static FAILS: Option<OnDrop> = None; }
+    let poll = |task: Polled<u32>| panic_of(|| poll(&mut { task }));
+    let said = poll(Box::pin(async { 1 }.isolated_in(&retiring())));
+    assert!(said.contains("stuck"), "{said}");
+    let fails = async {
+        FAILS.set(Some(OnDrop::new(|| panic!("a value, on purpose"))));
+        1
+    };
+    let said = poll(Box::pin(fails.isolated_in(&retiring())));
+    let (value, carrier) = (said.find("a value"), said.find("stuck"));
+    assert!(value.is_some() && value < carrier, "in this order: {said}");
+    let panics = async { panic!("a poll, on purpose") };
+    assert_eq!(poll(Box::pin(panics.isolated_in(&retiring()))), "a poll, on purpose");
 }
 
 #[test]
@@ -263,6 +297,41 @@ fn what_is_dropped_between_two_polls_ends_with_its_carriers_attached() {
     assert!(poll(&mut future).is_pending());
     drop(future);
     assert_eq!((*seen.lock().unwrap(), USER.get()), (Some("fresh"), "bob"));
+}
+
+#[test]
+fn what_is_dropped_between_two_polls_ends_even_if_its_carriers_are_refused() {
+    struct Refuses(Arc<AtomicUsize>);
+    impl Carrier for Refuses {
+        type Captured = ();
+        type Attached = ();
+        fn name(&self) -> &str {
+            "refuses"
+        }
+        fn capture(&self) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn attach(&self, (): &()) -> Result<(), BoxError> {
+            // All but the first time.
+            if self.0.fetch_add(1, Ordering::SeqCst) == 0 { Ok(()) } else { Err("no".into()) }
+        }
+        fn detach(&self, (): ()) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    let (census, asked) = (Census::new(), Arc::default());
+    let made = census.clone();
+    let task = async move {
+        let _own = made.one("future");
+        HELD.set(Some(made.one("value")));
+        pause().await;
+    };
+    let context = Captured::empty().carry(Refuses(Arc::clone(&asked)));
+    let mut future: Polled<()> = Box::pin(task.isolated_in(&context));
+    assert!(poll(&mut future).is_pending());
+    drop(future);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert_eq!(census.notes(), ["future", "value"]);
 }
 
 task_local! {

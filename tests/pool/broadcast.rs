@@ -259,3 +259,37 @@ fn a_failure_beside_another_one_is_reported() {
         assert!(reported.iter().any(|words| words.contains("a drop, on purpose")), "{reported:?}");
     }
 }
+
+// The hook, which is user code, may wait for the other one.
+#[test]
+fn two_failures_of_a_broadcast_are_reported_at_the_same_time() {
+    finishes("the hook", || {
+        quiet();
+        let both = Barrier::new(2);
+        let hook = move |_| _ = both.wait();
+        let pool = Pool::builder().workers(3).panic_hook(hook).build().unwrap();
+        let said = panic_of(|| pool.broadcast(|| panic!("a visit, on purpose")));
+        assert_eq!((said.as_str(), pool.stats().unobserved), ("a visit, on purpose", 2));
+    });
+}
+
+// They could take longer than the limit.
+#[test]
+fn a_wait_with_a_limit_runs_no_visits() {
+    const LIMIT: Duration = Duration::from_millis(1);
+    let (pool, other) = (Pool::new(1).unwrap(), Pool::new(1).unwrap());
+    let (busy, begin, visits) = (occupy(&other), Barrier::new(2), AtomicUsize::new(0));
+    pool.scope(|s| {
+        let waits = s.submit(|| {
+            let mut handle = other.submit(|| ());
+            begin.wait();
+            // The visit comes at some time of the waits.
+            (0..50).for_each(|_| assert!(handle.join_timeout(LIMIT).is_none()));
+            visits.load(Ordering::SeqCst)
+        });
+        begin.wait();
+        assert_eq!(pool.broadcast(|| visits.fetch_add(1, Ordering::SeqCst)), [0]);
+        assert_eq!(waits.join().unwrap(), 0);
+    });
+    drop(busy);
+}

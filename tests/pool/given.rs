@@ -1,12 +1,16 @@
 //! What maps and reductions were given, and what they have made of it: how that is dropped.
 
+#![expect(clippy::mem_forget, reason = "values whose drop panics")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{
-    Census, Fails, HAS_FAILED, SHAPES, each_shape, panic_of, quiet, while_unwinding,
+    Census, Fails, HAS_FAILED, OnDrop, SHAPES, each_shape, occupy, panic_of, quiet, while_unwinding,
 };
 use cleanslate::Pool;
+use cleanslate::foreign::{BoxError, Carrier};
 
 /// When it is dropped, submits to a pool and asks for its end.
 struct Uses {
@@ -76,6 +80,108 @@ fn a_reduction_of_nothing_has_its_result_also_if_the_pool_closes_meanwhile() {
         });
         assert_eq!(pool.reduce(closes, || 5, |a, b| a + b), 5);
     });
+}
+
+/// When it is dropped, waits for a task that no worker is free to run.
+struct Waits {
+    pool: Pool,
+    ran_here: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Waits {
+    /// Makes a closure own it.
+    fn held(&self) {}
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let busy = occupy(&self.pool);
+        let id = || std::thread::current().id();
+        let ran_here = self.pool.submit(id).join().unwrap() == id();
+        self.ran_here.lock().unwrap().push(ran_here);
+        drop(busy);
+    }
+}
+
+#[test]
+fn what_was_given_may_wait_for_tasks_when_it_is_dropped() {
+    quiet();
+    each_shape(|pool| {
+        let ran_here = Arc::default();
+        let waits = || Waits { pool: pool.clone(), ran_here: Arc::clone(&ran_here) };
+        let identity = || {
+            let waits = waits();
+            move || {
+                waits.held();
+                0
+            }
+        };
+        let (of_map, of_visits) = (waits(), waits());
+        pool.map(0..3, move |_| of_map.held());
+        pool.broadcast(move || of_visits.held());
+        assert_eq!(pool.reduce([1, 2], identity(), |a, b| a + b), 3);
+        panic_of(|| pool.reduce([1, 2], identity(), |_, _| panic!("on purpose")));
+        assert_eq!(*ran_here.lock().unwrap(), [true; 4]);
+    });
+}
+
+#[test]
+fn a_result_whose_drop_panics_does_not_hide_that_of_the_identity() {
+    let pool = Pool::new(1).unwrap();
+    let own = Mutex::new(OnDrop::new(|| panic!("the identity's drop, on purpose")));
+    let identity = move || {
+        let _owns = &own;
+        None
+    };
+    let item = |()| Some(OnDrop::new(|| panic!("a result's drop, on purpose")));
+    let said = panic_of(|| drop(pool.map_reduce([()], item, identity, |one, _| one)));
+    assert_eq!((said.as_str(), pool.stats().unobserved), ("the identity's drop, on purpose", 1));
+}
+
+/// Is refused when the last item has run.
+struct Refuses;
+
+static REFUSES: AtomicBool = AtomicBool::new(false);
+
+impl Carrier for Refuses {
+    type Captured = ();
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "refuses"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        if REFUSES.load(Ordering::SeqCst) { Err("on purpose".into()) } else { Ok(()) }
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+// Both would be dropped by one drop, that of the closure that takes them.
+#[test]
+fn two_results_that_are_not_put_together_are_dropped_each_for_itself() {
+    const LAST: u32 = 2_999;
+    quiet();
+    let census = Census::new();
+    let pool = Pool::builder().workers(1).carry(Refuses).build().unwrap();
+    let item = |n| {
+        REFUSES.store(n == LAST, Ordering::SeqCst);
+        Some(Fails::new(&census))
+    };
+    let keeps_one = |one, other| {
+        std::mem::forget::<Option<Fails>>(other);
+        one
+    };
+    let said = panic_of(|| drop(pool.map_reduce(0..=LAST, item, || None, keeps_one)));
+    assert!(said.contains("refuses") && said.contains("on purpose"), "{said}");
+    assert_eq!(census.dropped(), 2);
 }
 
 /// A way into the pool, and how many things it is given that fail to be dropped.

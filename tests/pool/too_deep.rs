@@ -2,9 +2,12 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use crate::support::{OnDrop, deeper, finishes, in_a_process_of_its_own, message};
+use crate::support::{
+    Census, OnDrop, deeper, finishes, in_a_process_of_its_own, message, panic_of,
+};
 use cleanslate::{JoinHandle, Pool};
 
 // Broke: what was too deep was dropped, its drop opened the next scope, and so on to the stack's
@@ -128,17 +131,51 @@ fn a_scope_does_not_panic_for_a_task_that_is_too_deep_if_its_handle_says_so() {
     {
         let inner = pool.clone();
         let scope = move || {
-            inner.scope(|s| {
-                let owned = Box::new(1);
-                let handle = Cell::new(Some(s.submit(move || *owned)));
+            let ran = AtomicBool::new(false);
+            let joined = inner.scope(|s| {
+                let (owned, ran) = (Box::new(1), &ran);
+                let task = move || {
+                    ran.store(true, Ordering::SeqCst);
+                    *owned
+                };
+                let handle = Cell::new(Some(s.submit(task)));
                 deeper(used, &|| handle.take().unwrap().join())
-            })
+            });
+            (joined, ran.into_inner())
         };
-        let joined = pool.submit(scope).join().unwrap();
+        let (joined, ran) = pool.submit(scope).join().unwrap();
+        assert_eq!(ran, joined.is_ok(), "{used} KiB of {STACK}");
         let joined = joined.map_err(|error| assert!(error.is_too_deep(), "{error}"));
         assert_eq!(joined, expected, "{used} KiB of {STACK}");
         assert_eq!(cleanslate::leaked_values(), before, "it is dropped where there is room");
     }
+    // Nor does it name that task if it panics for another one.
+    let inner = pool.clone();
+    let scope = move || {
+        inner.scope(|s| {
+            drop(s.submit(|| panic!("another task, on purpose")));
+            let handle = Cell::new(Some(s.submit(|| ())));
+            let joined = deeper(STACK / 8 * 6 + 512, &|| handle.take().unwrap().join());
+            assert!(joined.unwrap_err().is_too_deep());
+        });
+    };
+    let said = pool.submit(|| panic_of(scope)).join().unwrap();
+    assert!(said.starts_with("a scoped task panicked"), "{said}");
+}
+
+#[test]
+fn what_runs_after_its_handle_has_given_up_is_dropped() {
+    const STACK: usize = 8 << 10;
+    let census = Census::new();
+    let pool = Pool::builder().workers(1).stack_size(STACK << 10).build().unwrap();
+    let (inner, made) = (pool.clone(), census.clone());
+    let joins = move || {
+        let handle = Cell::new(Some(inner.submit(move || made.token())));
+        deeper(STACK / 16 * 15, &|| handle.take().unwrap().join())
+    };
+    assert!(pool.submit(joins).join().unwrap().unwrap_err().is_too_deep());
+    pool.shutdown().unwrap();
+    assert_eq!((census.made(), census.alive()), (1, 0));
 }
 
 // Broke: visits lay on top of one another without end, up to the end of the stack.

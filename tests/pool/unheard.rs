@@ -215,6 +215,17 @@ fn of_a_waker_the_hook_hears_that_it_cannot_be_woken_or_dropped() {
         assert_eq!(heard().len(), 1, "that of a handle that goes");
         drop(go);
         pool.wait_idle();
+        let (go, mut handle) = waits();
+        poll(&mut handle, Alarm(Some(Fails::new(&census))));
+        std::thread::scope(|s| {
+            let joins = s.spawn(|| handle.join());
+            while census.alive() != 0 && !joins.is_finished() {
+                std::thread::yield_now();
+            }
+            drop(go);
+            joins.join().unwrap().unwrap();
+        });
+        assert_eq!(heard().len(), 1, "one that a thread takes the place of");
         assert_eq!((census.alive(), pool.broadcast(|| ()).len()), (0, pool.workers()));
     });
 }

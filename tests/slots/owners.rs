@@ -18,6 +18,13 @@ fn values_that_end_with_their_owner_leave_nothing_in_the_task_that_drops_it() {
     NUMBER.set(7);
     assert!(panic_of(|| drop(owner)).contains("what it left"));
     assert_eq!((NUMBER.get(), HOOK.is_set()), (7, false));
+    // The first panic counts.
+    let owner = OwnedLocal::new(|| None);
+    owner.set(Some(OnDrop::new(|| {
+        HOOK.set(Some(OnDrop::new(|| panic!("what it left, on purpose"))));
+        panic!("its own, on purpose");
+    })));
+    assert_eq!(panic_of(|| drop(owner)), "its own, on purpose");
 }
 
 // With many of them a thread looks for those that are gone. A plain value leaves no other trace
