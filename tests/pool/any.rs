@@ -291,3 +291,20 @@ fn several_threads_wait_for_handles_that_they_share() {
         }
     });
 }
+
+#[test]
+fn a_result_is_taken_once() {
+    let pool = Pool::new(1).unwrap();
+    let taken = || {
+        let mut handle = pool.submit(|| 1);
+        assert_eq!(handle.join_timeout(Duration::MAX).unwrap().unwrap(), 1);
+        handle
+    };
+    let mut cx = Context::from_waker(Waker::noop());
+    let again = [
+        panic_of(|| taken().join()),
+        panic_of(|| taken().join_timeout(Duration::ZERO)),
+        panic_of(|| Pin::new(&mut taken()).poll(&mut cx)),
+    ];
+    assert_eq!(again, ["the result of this task was taken before"; 3]);
+}
