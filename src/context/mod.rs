@@ -82,6 +82,9 @@ impl Context {
     /// visits the inheritable slots that this thread has touched, and copies the values that this
     /// task holds.
     ///
+    /// Where the thread is ending and its slots have ended (in the destructor of a thread-local),
+    /// there is nothing to capture in them, also in the poll of a future that keeps values.
+    ///
     /// # Panics
     ///
     /// Panics, with the text of a [`CaptureError`] that names it, if one of the slots is inside its
