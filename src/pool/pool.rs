@@ -74,9 +74,9 @@ use crate::sync::seam::atomic::Ordering;
 /// # Forks
 ///
 /// After a `fork`, the child process has none of the workers (but for the one whose task has
-/// forked, if one did). There, everything that would wait for one fails with an error or a panic
-/// that names the fork, and dropping the pool does not wait. Work for which the calling thread
-/// would not need a worker (that of a task, or with
+/// forked, if one did, and that one begins nothing more by itself). There, everything that would
+/// wait for one fails with an error or a panic that names the fork, and dropping the pool does not
+/// wait. Work for which the calling thread would not need a worker (that of a task, or with
 /// [`caller_helps`](crate::PoolBuilder::caller_helps)) runs as before.
 ///
 /// # Examples

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 mod locked;
+mod theirs;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -239,36 +240,6 @@ fn an_event_that_is_waited_for_at_the_fork_works_in_the_child() {
     }
     EVENT.set();
     waits.join().unwrap();
-}
-
-#[test]
-fn what_was_queued_at_the_fork_stays_the_parents() {
-    if !alone("what_was_queued_at_the_fork_stays_the_parents") {
-        return;
-    }
-    let pool = Pool::new(1).unwrap();
-    let (go, gate) = mpsc::channel::<()>();
-    let busy = pool.submit(move || gate.recv());
-    let waiting = pool.submit(|| 7);
-    // Not `go`: in the child nobody unlocks what the worker had locked at the fork.
-    let mut all = Some((busy, waiting, pool));
-    forked("handles", || {
-        let (busy, waiting, pool) = all.take().unwrap();
-        assert!(waiting.join().unwrap_err().is_forked());
-        assert!(busy.join().unwrap_err().is_forked());
-        drop(pool);
-    });
-    let left = all.as_ref().unwrap().2.submit(|| 8);
-    forked("shut down", || {
-        let (_busy, _waiting, pool) = all.take().unwrap();
-        pool.shutdown_background_now();
-        assert!(!left.is_cancelled());
-    });
-    let (busy, waiting, pool) = all.unwrap();
-    go.send(()).unwrap();
-    assert!(busy.join().unwrap().is_ok());
-    assert_eq!(waiting.join().unwrap(), 7);
-    pool.shutdown().unwrap();
 }
 
 #[test]

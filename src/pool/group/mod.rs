@@ -32,6 +32,7 @@ use super::scheduler::wait;
 use super::scheduler::worker_slot::DirectedTask;
 use crate::foreign::not_in_carrier;
 use crate::panic::AbortOnUnwind;
+use crate::sync::process::Process;
 use crate::sync::seam::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::seam::{self, Thread};
 
@@ -271,6 +272,8 @@ impl Stale for Group<Tickets> {
 pub(crate) struct Visits {
     /// Whether a visit has begun, or all of them are cancelled.
     fate: AtomicU8,
+    /// The owner's process. In a forked child its stack may be gone.
+    process: Process,
 }
 
 const PENDING: u8 = 0;
@@ -289,6 +292,9 @@ impl Group<Visits> {
     }
 
     fn enter(&self, act: impl FnOnce(&Self) -> Help) {
+        if self.kind.process.is_parent() {
+            return;
+        }
         let _entered = self.inside(|group| {
             if act(group) == Help::Exhausted {
                 let _none_queued = group.latch.close();
@@ -387,7 +393,7 @@ impl<'b> Owner<'b, Tickets> {
 impl<'b> Owner<'b, Visits> {
     /// Sends a visit to every worker and returns when all are over.
     pub(crate) fn visit_all(core: &'b Core, body: &'b dyn Body) {
-        let visits = Visits { fate: AtomicU8::new(PENDING) };
+        let visits = Visits { fate: AtomicU8::new(PENDING), process: Process::current() };
         let owner = Self::new(core, body, core.slots.len(), visits);
         core.deliver_to_all(&owner.group);
         drop(owner);

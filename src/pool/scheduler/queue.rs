@@ -10,9 +10,9 @@
 //! its turn, and goes on when others have had theirs. A worker takes from both in turn. (At the end
 //! of the first line a map would wait, after every chunk, for each job that came before.)
 //!
-//! In a forked child nothing is added or swept. No worker is there to take it, and what a thread of
-//! the parent was adding at the fork never comes: whoever wants to add something behind that, or to
-//! take it, would wait for ever.
+//! In a forked child nothing is added, taken or swept. What lies there is the parent's, and may
+//! borrow from stacks that are gone; and what a thread of the parent was adding at the fork never
+//! comes: whoever wants to add something behind that, or to take it, would wait for ever.
 
 use std::sync::Arc;
 
@@ -80,12 +80,18 @@ impl<T: Stale + ?Sized> Queue<T> {
     /// Takes the next entry, from whichever line has one.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Arc<T>> {
+        if self.process.is_parent() {
+            return None;
+        }
         self.first.front.try_recv().or_else(|_empty| self.second.front.try_recv()).ok()
     }
 
     /// Pops for a worker: from the two lines in turn, where both have entries.
     #[inline]
     pub(crate) fn pop_by_turns(&self, second: &mut bool) -> Option<Arc<T>> {
+        if self.process.is_parent() {
+            return None;
+        }
         let (first, after) = (&self.first.front, &self.second.front);
         if after.is_empty() {
             return first.try_recv().ok();
@@ -95,8 +101,9 @@ impl<T: Stale + ?Sized> Queue<T> {
         one.try_recv().or_else(|_empty| other.try_recv()).ok()
     }
 
+    /// Returns whether there is nothing to take.
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.front.is_empty() && self.second.front.is_empty()
+        self.process.is_parent() || self.first.front.is_empty() && self.second.front.is_empty()
     }
 
     /// Returns whether entries are being moved now. If not, those that a `pop` before this has
@@ -106,7 +113,7 @@ impl<T: Stale + ?Sized> Queue<T> {
         // sweep took sees that the sweep has begun.
         fence(Ordering::SeqCst);
         // Acquire: pairs with the Release at the end of `sweep`.
-        self.sweeping.load(Ordering::Acquire)
+        !self.process.is_parent() && self.sweeping.load(Ordering::Acquire)
     }
 
     fn len(&self) -> usize {
@@ -245,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_child_adds_nothing_and_drops_nothing_of_the_parents() {
+    fn a_forked_child_adds_nothing_and_takes_or_drops_nothing_of_the_parents() {
         let theirs = entry(true);
         let mut queue = Queue::new();
         queue.push(Arc::clone(&theirs));
@@ -253,7 +260,10 @@ mod tests {
         queue.process = Process::parent();
         queue.push(entry(false));
         queue.push_second(entry(false));
-        assert_eq!(queue.len(), 2);
+        assert!(queue.pop().is_none() && queue.pop_by_turns(&mut false).is_none());
+        assert_eq!((queue.len(), queue.is_empty()), (2, true), "nothing to take");
+        queue.sweeping.store(true, Ordering::SeqCst);
+        assert!(!queue.is_being_swept(), "by nobody here");
         assert!(!queue.mark_stale(10 * TOLERATED), "a sweep takes and adds");
         drop(queue);
         assert_eq!(Arc::strong_count(&theirs), 3);
