@@ -4,8 +4,8 @@
 //!
 //! - **F1 (pinned).** `future` is pinned with the `Isolated` around it: it is only reached through
 //!   `Pin`, never moved, and dropped in place. `Isolated` is `Unpin` only if `F` is. Whether it is
-//!   over is asked through `&mut`: it may borrow from itself, and a shared reference to all of it
-//!   would end such a borrow (by the rules that Miri checks).
+//!   over is asked through `&mut`, except by `Debug`: it may borrow from itself, and a shared
+//!   reference to all of it would end such a borrow (by the rules that Miri checks).
 //!
 //! ```
 //! use cleanslate::{future::FutureExt, task_local};

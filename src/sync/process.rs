@@ -3,8 +3,8 @@
 //!
 //! The system calls a handler in each child (`pthread_atfork`), which counts. So it costs one load
 //! to see whether this is still the process in which something was made. A process that was cloned
-//! by a system call of its own, past the C library, is not noticed: there the allocator's locks
-//! would not work, either.
+//! without the handlers, by `_Fork` or by a system call of its own, is not noticed: there the
+//! allocator's locks would not work, either.
 
 use super::seam::{Mutex, MutexGuard};
 
@@ -91,15 +91,16 @@ mod forks {
     /// harm. (If one left it to the other, it might fork before the other has done it.)
     #[expect(unsafe_code, reason = "std does not tell of forks")]
     pub(super) fn count_from_now_on() {
-        // Relaxed: nothing but the flag itself matters.
-        if COUNTS.load(Ordering::Relaxed) {
+        // Acquire: pairs with the Release below. Whoever sees the flag has its forks counted.
+        if COUNTS.load(Ordering::Acquire) {
             return;
         }
         // SAFETY: the handler lives as long as the program, and does only what is allowed in the
         // child of a process with several threads: it changes an atomic number.
         let error = unsafe { pthread_atfork(None, None, Some(in_the_child)) };
         assert_eq!(error, 0, "no memory for a handler of forks");
-        COUNTS.store(true, Ordering::Relaxed);
+        // Release: the handler before the flag.
+        COUNTS.store(true, Ordering::Release);
     }
 }
 
