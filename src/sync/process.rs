@@ -98,9 +98,11 @@ mod forks {
         // SAFETY: the handler lives as long as the program, and does only what is allowed in the
         // child of a process with several threads: it changes an atomic number.
         let error = unsafe { pthread_atfork(None, None, Some(in_the_child)) };
-        assert_eq!(error, 0, "no memory for a handler of forks");
-        // Release: the handler before the flag.
-        COUNTS.store(true, Ordering::Release);
+        // Else there is no memory for it: the next one tries again.
+        if error == 0 {
+            // Release: the handler before the flag.
+            COUNTS.store(true, Ordering::Release);
+        }
     }
 }
 
