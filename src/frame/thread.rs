@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - **T1 (place).** The state is [`permanent`]: it is there, at one address, as long as code of the
-//!   engine can run on the thread.
+//! - **T1 (place).** The state is [`permanent`]: it is there, at one address, as long as code of
+//!   the engine can run on the thread.
 //! - **T2 (end).** What it owns on the heap is freed by the [`teardown`](super::thread_end), which
 //!   is registered before anything is allocated. After it the epoch is `GONE`, and no cell is
 //!   registered.

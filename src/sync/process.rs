@@ -6,6 +6,9 @@
 //! without the handlers, by `_Fork` or by a system call of its own, is not noticed: there the
 //! allocator's locks would not work, either.
 
+// std's: a number of the process, which no model looks at.
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::seam::{Mutex, MutexGuard};
 
 /// The process in which something was made.
@@ -15,8 +18,8 @@ pub(crate) struct Process(u32);
 impl Process {
     /// Returns the current process.
     pub(crate) fn current() -> Self {
-        forks::count_from_now_on();
-        Self(forks::count())
+        count_forks();
+        Self(forks())
     }
 
     /// Returns a process of which this one is a child.
@@ -28,71 +31,53 @@ impl Process {
     /// Returns whether the current process is another one: a forked child.
     #[inline]
     pub(crate) fn is_parent(&self) -> bool {
-        self.0 != forks::count()
+        self.0 != forks()
     }
-}
-
-/// Where there is no `fork`.
-#[cfg(any(
-    not(unix),
-    loom,
-    miri,
-    target_os = "espidf",
-    target_os = "horizon",
-    target_os = "nuttx",
-    target_os = "vita",
-    target_os = "vxworks",
-))]
-mod forks {
-    pub(super) const fn count() -> u32 {
-        0
-    }
-
-    pub(super) const fn count_from_now_on() {}
 }
 
 /// How many forks lie between this process and the first one in which they were counted.
-#[cfg(not(any(
-    not(unix),
-    loom,
-    miri,
-    target_os = "espidf",
-    target_os = "horizon",
-    target_os = "nuttx",
-    target_os = "vita",
-    target_os = "vxworks",
-)))]
-mod forks {
-    use std::ffi::c_int;
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    static COUNTS: AtomicBool = AtomicBool::new(false);
+#[inline]
+fn forks() -> u32 {
+    // Relaxed: it changes only where there is one thread.
+    FORKS.load(Ordering::Relaxed)
+}
 
-    type Handler = Option<extern "C" fn()>;
-
+/// Has forks counted, on systems that have them. Two threads that come at once have each fork
+/// counted twice, which does no harm. (If one left it to the other, it might fork before the other
+/// has done it.)
+fn count_forks() {
+    #[cfg(not(any(
+        not(unix),
+        loom,
+        miri,
+        target_os = "espidf",
+        target_os = "horizon",
+        target_os = "nuttx",
+        target_os = "vita",
+        target_os = "vxworks",
+    )))]
     #[expect(unsafe_code, reason = "std does not tell of forks")]
-    unsafe extern "C" {
-        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
-    }
+    {
+        use std::ffi::c_int;
+        use std::sync::atomic::AtomicBool;
 
-    extern "C" fn in_the_child() {
-        // Relaxed: the child has one thread.
-        COUNT.fetch_add(1, Ordering::Relaxed);
-    }
+        type Handler = Option<extern "C" fn()>;
 
-    #[inline]
-    pub(super) fn count() -> u32 {
-        // Relaxed: it changes only where there is one thread.
-        COUNT.load(Ordering::Relaxed)
-    }
+        unsafe extern "C" {
+            fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
+        }
 
-    /// Has forks counted. Two threads that come at once have each fork counted twice, which does no
-    /// harm. (If one left it to the other, it might fork before the other has done it.)
-    #[expect(unsafe_code, reason = "std does not tell of forks")]
-    pub(super) fn count_from_now_on() {
+        extern "C" fn in_the_child() {
+            // Relaxed: the child has one thread.
+            FORKS.fetch_add(1, Ordering::Relaxed);
+        }
+
+        static IS_COUNTED: AtomicBool = AtomicBool::new(false);
+
         // Acquire: pairs with the Release below. Whoever sees the flag has its forks counted.
-        if COUNTS.load(Ordering::Acquire) {
+        if IS_COUNTED.load(Ordering::Acquire) {
             return;
         }
         // SAFETY: the handler lives as long as the program, and does only what is allowed in the
@@ -101,7 +86,7 @@ mod forks {
         // Else there is no memory for it: the next one tries again.
         if error == 0 {
             // Release: the handler before the flag.
-            COUNTS.store(true, Ordering::Release);
+            IS_COUNTED.store(true, Ordering::Release);
         }
     }
 }

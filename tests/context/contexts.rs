@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task;
 
 use crate::support::{
-    Census, Counted, OnDrop, on_a_thread, panic_of, printed_in_a_process_of_its_own, quiet,
+    Census, Counted, OnDrop, Refuses, on_a_thread, panic_of, printed_in_a_process_of_its_own, quiet,
 };
 use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::future::FutureExt;
@@ -379,7 +379,7 @@ fn a_slot_that_is_filled_with_closures_by_their_drops_is_leaked_in_the_end() {
 fn the_panic_hook_hears_which_carrier_has_failed() {
     let name = "contexts::the_panic_hook_hears_which_carrier_has_failed";
     let Some(printed) = printed_in_a_process_of_its_own(name) else {
-        let context = Context::empty().carry(Refuses);
+        let context = Context::empty().carry(Refuses(|| true));
         let run = std::panic::AssertUnwindSafe(|| context.run(|| ()));
         let payload = std::panic::catch_unwind(run).unwrap_err();
         assert!(payload.downcast::<RunError>().unwrap().is_carrier());
@@ -394,24 +394,5 @@ fn the_panic_hook_hears_which_carrier_has_failed() {
     assert!(lines.iter().all(|line| line.contains("on purpose")), "{printed}");
     for (line, at) in lines.iter().zip(["run at", "isolated at", "isolated at"]) {
         assert!(line.contains(at) && line.contains("contexts.rs"), "{line}");
-    }
-}
-
-struct Refuses;
-
-impl Carrier for Refuses {
-    type Captured = ();
-    type Attached = ();
-    fn name(&self) -> &str {
-        "refuses"
-    }
-    fn capture(&self) -> Result<(), BoxError> {
-        Ok(())
-    }
-    fn attach(&self, (): &()) -> Result<(), BoxError> {
-        Err("on purpose".into())
-    }
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Ok(())
     }
 }

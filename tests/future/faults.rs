@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use cleanslate::foreign::{BoxError, Carrier, adopt_with};
+use cleanslate::foreign::adopt_with;
 use cleanslate::future::FutureExt;
 use cleanslate::{Context as Captured, OwnedLocal, task_local, worker_local};
 
 use crate::support::{
-    Census, Counted, FailsAsCopy, OnDrop, exits_in_a_process_of_its_own, message, on_a_thread,
-    panic_of, quiet, retiring,
+    Census, Counted, FailsAsCopy, OnDrop, Refuses, exits_in_a_process_of_its_own, message,
+    on_a_thread, panic_of, quiet, retiring,
 };
 
 type Polled<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -301,32 +301,17 @@ fn what_is_dropped_between_two_polls_ends_with_its_carriers_attached() {
 
 #[test]
 fn what_is_dropped_between_two_polls_ends_even_if_its_carriers_are_refused() {
-    struct Refuses(Arc<AtomicUsize>);
-    impl Carrier for Refuses {
-        type Captured = ();
-        type Attached = ();
-        fn name(&self) -> &str {
-            "refuses"
-        }
-        fn capture(&self) -> Result<(), BoxError> {
-            Ok(())
-        }
-        fn attach(&self, (): &()) -> Result<(), BoxError> {
-            // All but the first time.
-            if self.0.fetch_add(1, Ordering::SeqCst) == 0 { Ok(()) } else { Err("no".into()) }
-        }
-        fn detach(&self, (): ()) -> Result<(), BoxError> {
-            Ok(())
-        }
-    }
-    let (census, asked) = (Census::new(), Arc::default());
+    let (census, asked) = (Census::new(), Arc::new(AtomicUsize::new(0)));
     let made = census.clone();
     let task = async move {
         let _own = made.one("future");
         HELD.set(Some(made.one("value")));
         pause().await;
     };
-    let context = Captured::empty().carry(Refuses(Arc::clone(&asked)));
+    let asks = Arc::clone(&asked);
+    // All but the first time.
+    let carrier = Refuses(move || asks.fetch_add(1, Ordering::SeqCst) != 0);
+    let context = Captured::empty().carry(carrier);
     let mut future: Polled<()> = Box::pin(task.isolated_in(&context));
     assert!(poll(&mut future).is_pending());
     drop(future);

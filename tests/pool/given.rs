@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{
-    Census, Fails, HAS_FAILED, OnDrop, SHAPES, each_shape, occupy, panic_of, quiet, while_unwinding,
+    Census, Fails, HAS_FAILED, OnDrop, Refuses, SHAPES, each_shape, occupy, panic_of, quiet,
+    while_unwinding,
 };
 use cleanslate::Pool;
-use cleanslate::foreign::{BoxError, Carrier};
 
 /// When it is dropped, submits to a pool and asks for its end.
 struct Uses {
@@ -138,39 +138,19 @@ fn a_result_whose_drop_panics_does_not_hide_that_of_the_identity() {
     assert_eq!((said.as_str(), pool.stats().unobserved), ("the identity's drop, on purpose", 1));
 }
 
-/// Is refused when the last item has run.
-struct Refuses;
-
-static REFUSES: AtomicBool = AtomicBool::new(false);
-
-impl Carrier for Refuses {
-    type Captured = ();
-    type Attached = ();
-
-    fn name(&self) -> &str {
-        "refuses"
-    }
-
-    fn capture(&self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn attach(&self, (): &()) -> Result<(), BoxError> {
-        if REFUSES.load(Ordering::SeqCst) { Err("on purpose".into()) } else { Ok(()) }
-    }
-
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 // Both would be dropped by one drop, that of the closure that takes them.
 #[test]
 fn two_results_that_are_not_put_together_are_dropped_each_for_itself() {
     const LAST: u32 = 2_999;
+    /// Whether the carrier is refused: when the last item has run.
+    static REFUSES: AtomicBool = AtomicBool::new(false);
     quiet();
     let census = Census::new();
-    let pool = Pool::builder().workers(1).carry(Refuses).build().unwrap();
+    let pool = Pool::builder()
+        .workers(1)
+        .carry(Refuses(|| REFUSES.load(Ordering::SeqCst)))
+        .build()
+        .unwrap();
     let item = |n| {
         REFUSES.store(n == LAST, Ordering::SeqCst);
         Some(Fails::new(&census))

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{self, Wake, Waker};
 
-use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::{Context, JoinHandle, OwnedWorkerLocal, Pool, task_local, worker_local};
 
 use crate::support::{
-    Census, Fails, FailsAsCopy, Inert, SHAPES, finishes, occupy, panic_of, quiet,
+    Census, Fails, FailsAsCopy, Inert, Refuses, SHAPES, finishes, occupy, panic_of, quiet,
 };
 
 task_local! { static SLOT: Option<Fails> = None; }
@@ -133,39 +132,15 @@ fn of_an_imap_the_hook_hears_of_the_second_drop_and_of_items_that_nobody_asks_fo
 
 #[test]
 fn of_a_detached_task_the_hook_hears_whatever_it_fails_for() {
-    /// Cannot be attached.
-    struct Refuses;
-
-    impl Carrier for Refuses {
-        type Captured = ();
-        type Attached = ();
-
-        fn name(&self) -> &str {
-            "refuses"
-        }
-
-        fn capture(&self) -> Result<(), BoxError> {
-            Ok(())
-        }
-
-        fn attach(&self, (): &()) -> Result<(), BoxError> {
-            Err("no, on purpose".into())
-        }
-
-        fn detach(&self, (): ()) -> Result<(), BoxError> {
-            Ok(())
-        }
-    }
-
     each_shape(|pool, heard| {
         let census = Census::new();
         let fails = Fails::new(&census);
         drop(pool.submit(|| panic!("a task, on purpose")));
         drop(pool.submit(move || SLOT.set(Some(fails))));
-        drop(pool.in_context(&Context::empty().carry(Refuses)).submit(|| unreachable!()));
+        drop(pool.in_context(&Context::empty().carry(Refuses(|| true))).submit(|| unreachable!()));
         pool.wait_idle();
         let heard = heard();
-        for words in ["a task, on purpose", "a drop, on purpose", "no, on purpose"] {
+        for words in ["a task, on purpose", "a drop, on purpose", "refused, on purpose"] {
             assert_eq!(heard.iter().filter(|heard| heard.contains(words)).count(), 1, "{heard:?}");
         }
         assert_eq!(heard.len(), 3);

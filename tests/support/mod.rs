@@ -7,6 +7,7 @@ mod fails;
 mod inert;
 mod occupied;
 mod panics;
+mod refuses;
 mod retire;
 
 use std::sync::{Arc, mpsc};
@@ -23,6 +24,7 @@ pub(crate) use fails::{Fails, FailsAsCopy, FailsToClone, HAS_FAILED};
 pub(crate) use inert::Inert;
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet, while_unwinding};
+pub(crate) use refuses::Refuses;
 pub(crate) use retire::{Stuck, retiring};
 
 /// The numbers of workers that every pool test runs over: alone, in company, and more than

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::support::{Census, Counted, printed_in_a_process_of_its_own, quiet};
-use cleanslate::foreign::{BoxError, Carrier, install};
+use crate::support::{Census, Counted, Refuses, printed_in_a_process_of_its_own, quiet};
+use cleanslate::foreign::install;
 use cleanslate::future::FutureExt;
 use cleanslate::task_local;
 use cleanslate::tokio::{JoinSet, spawn, spawn_blocking, spawn_local};
@@ -224,30 +224,11 @@ fn a_set_reports_panics_and_ends_its_tasks_as_tokios_does() {
     });
 }
 
-struct Refuses;
-
-impl Carrier for Refuses {
-    type Captured = ();
-    type Attached = ();
-    fn name(&self) -> &str {
-        "refuses"
-    }
-    fn capture(&self) -> Result<(), BoxError> {
-        Ok(())
-    }
-    fn attach(&self, (): &()) -> Result<(), BoxError> {
-        Err("on purpose".into())
-    }
-    fn detach(&self, (): ()) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn the_panic_hook_hears_where_a_task_was_spawned_that_cannot_run() {
     let name = "spawn::the_panic_hook_hears_where_a_task_was_spawned_that_cannot_run";
     let Some(printed) = printed_in_a_process_of_its_own(name) else {
-        install(Refuses).unwrap();
+        install(Refuses(|| true)).unwrap();
         let runtime = Builder::new_current_thread().build().unwrap();
         let local = LocalSet::new();
         local.block_on(&runtime, async {
