@@ -1,15 +1,18 @@
 //! The example while it serves.
 
-use std::io::{self, BufRead, BufReader, Lines, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use crate::program::beside_this_test;
 
 /// The example while it serves. Killed if the test fails.
 pub(crate) struct Service {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// What it has written. It is read at once: a full pipe would hold up whoever writes a line.
+    lines: Receiver<String>,
     pub(crate) address: String,
 }
 
@@ -18,8 +21,12 @@ impl Service {
     pub(crate) fn start() -> Option<Self> {
         let mut service = Command::new(beside_this_test("web_service")?);
         let mut child = service.arg("--serve").stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let first = lines.next().expect("it says where it listens").expect("as text");
+        let written = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || {
+            written.map(|line| line.expect("text")).try_for_each(|line| tell.send(line))
+        });
+        let first = lines.recv().expect("it says where it listens");
         let address = first.split("http://").nth(1).and_then(|rest| rest.split('/').next());
         let address = address.expect("an address").to_owned();
         Some(Self { child, lines, address })
@@ -45,7 +52,7 @@ impl Service {
 
     /// Returns what it writes until it ends, which has to be a success.
     pub(crate) fn rest(mut self) -> Vec<String> {
-        let lines = self.lines.by_ref().map(|line| line.expect("text")).collect();
+        let lines = self.lines.iter().collect();
         assert!(self.child.wait().expect("it ends").success(), "{lines:?}");
         lines
     }

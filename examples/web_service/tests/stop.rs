@@ -16,6 +16,8 @@ fn is_whole(answer: &str) -> bool {
     length.and_then(|length| length.parse().ok()) == Some(body.len())
 }
 
+// Broke now and then: the service waited for the test to read the log, which is longer than what a
+// pipe holds.
 #[test]
 fn a_stop_cuts_no_answer_off_and_says_that_it_is_over() {
     for signal in ["TERM", "INT"] {
@@ -36,7 +38,7 @@ fn a_stop_cuts_no_answer_off_and_says_that_it_is_over() {
                     })
                 })
                 .collect();
-            while answers.load(Ordering::SeqCst) < 200 {
+            while answers.load(Ordering::SeqCst) < 1_000 {
                 assert!(clients.iter().any(|client| !client.is_finished()), "nobody is answered");
                 thread::yield_now();
             }
