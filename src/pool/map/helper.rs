@@ -315,8 +315,8 @@ trait Slow {
     /// Takes over what a helper that has left had learned.
     fn comes(&mut self) -> ChunkSize;
     /// Claims a chunk, in no frame; each pull has one of its own. Or, as `turn`, says how the
-    /// helper is to leave.
-    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Result<Claim, Help>, Failure>;
+    /// helper is to leave, as it does when a pull has failed the map.
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Claim, Help>;
     /// Runs the chunk, each item `alone` or with the carriers attached.
     fn run(&mut self, alone: bool);
     /// Tells the step that a chunk is over, if it is, unless the results are in vain.
@@ -339,16 +339,17 @@ where
         size
     }
 
-    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Result<Claim, Help>, Failure> {
-        let turn = match self.turn() {
-            Ok(turn) => turn,
-            Err(help) => return Ok(Err(help)),
-        };
+    fn claim_apart(&mut self, size: &ChunkSize) -> Result<Claim, Help> {
+        let turn = self.turn()?;
         let claimed = catch(|| {
             let mut turn = turn;
-            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true).map(Ok)
+            self.claim(&mut turn, size, &mut Series::Leaky(Unseparated), true)
         });
-        claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)))
+        let claimed = claimed.unwrap_or_else(|payload| Err(Failure::Panic(payload)));
+        claimed.map_err(|failure| {
+            self.map.run.fail(failure);
+            Help::Exhausted
+        })
     }
 
     fn run(&mut self, alone: bool) {
@@ -390,12 +391,8 @@ fn outside_of_frames<E>(
     let mut size = if may_retire { ChunkSize::one_by_one() } else { learned };
     while !run.is_over() {
         let Claim { len, is_last } = match helper.claim_apart(&size) {
-            Ok(Ok(claim)) => claim,
-            Ok(Err(help)) => return helper.leaves(size, help),
-            Err(failure) => {
-                run.fail(failure);
-                break;
-            }
+            Ok(claim) => claim,
+            Err(help) => return helper.leaves(size, help),
         };
         helper.run(alone);
         if let Err(failure) = helper.end_chunk() {
