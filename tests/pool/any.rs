@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::support::{SHAPES, each_shape, finishes, occupy, panic_of};
+use crate::support::{SHAPES, each_shape, finishes, occupy, panic_of, pause};
 use cleanslate::{JoinHandle, Pool};
 
 /// A task that ends when its end of the channel is dropped or used.
@@ -210,7 +210,7 @@ fn the_waker_of_a_task_that_ends_during_the_wait_is_woken_too() {
                     }
                 });
                 told.recv().unwrap();
-                (0..10).for_each(|_| std::thread::yield_now());
+                pause();
                 drop(go);
                 assert_eq!(waits.join().unwrap(), 0);
             });
@@ -279,7 +279,7 @@ fn several_threads_wait_for_handles_that_they_share() {
                 let both = s.spawn(|| JoinHandle::wait_any(&handles));
                 let one = s.spawn(|| JoinHandle::wait_any(&handles[1..]));
                 let again = s.spawn(|| JoinHandle::wait_any(&handles[1..]));
-                (0..50).for_each(|_| std::thread::yield_now());
+                pause();
                 drop(quick_go);
                 assert_eq!(both.join().unwrap(), 0);
                 drop(slow_go);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{each_shape, finishes, occupy, quiet};
+use crate::support::{each_shape, finishes, occupy, pause, quiet};
 use cleanslate::{Pool, TaskError};
 
 #[test]
@@ -192,7 +192,7 @@ fn a_build_that_fails_inside_a_task_returns_when_every_thread_has_ended() {
                 .on_worker_start(|index| assert_ne!(index, 2, "on purpose"))
                 .on_worker_stop(move |_| {
                     // Long enough for a `build` that does not wait to be over before.
-                    (0..1_000).for_each(|_| std::thread::yield_now());
+                    pause();
                     theirs.fetch_add(1, Ordering::SeqCst);
                 })
                 .build();

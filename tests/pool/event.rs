@@ -1,5 +1,6 @@
 //! `sync::Event`: a flag that threads wait for.
 
+use crate::support::pause;
 use cleanslate::Pool;
 use cleanslate::sync::Event;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ fn a_limit_beyond_the_clock_is_no_limit() {
         });
         told.recv().unwrap();
         // So that it could come back too early.
-        (0..1_000).for_each(|_| std::thread::yield_now());
+        pause();
         event.set();
         assert!(waiter.join().unwrap());
     });

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
-use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of};
+use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of, pause};
 use cleanslate::{Pool, task_local};
 
 #[test]
@@ -230,9 +230,7 @@ fn a_waiting_owner_is_woken_for_tasks_that_its_tasks_submit() {
                     inner.submit(move || {
                         taken.send(()).unwrap();
                         // Meanwhile A falls asleep, mostly.
-                        for _ in 0..2_000 {
-                            std::thread::yield_now();
-                        }
+                        pause();
                         inner.submit(move || tell.send(()).unwrap());
                         told.recv().unwrap();
                     });

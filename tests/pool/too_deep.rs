@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use crate::support::{
-    Census, OnDrop, deeper, finishes, in_a_process_of_its_own, message, panic_of,
+    Census, OnDrop, deeper, finishes, in_a_process_of_its_own, message, panic_of, pause,
 };
 use cleanslate::{JoinHandle, Pool};
 
@@ -100,7 +100,7 @@ fn what_another_thread_has_begun_is_waited_for_where_tasks_lie_too_deep() {
             begins.send(()).unwrap();
             gate.recv().unwrap();
             // Meanwhile the other thread begins to wait.
-            (0..1_000).for_each(|_| std::thread::yield_now());
+            pause();
             7
         });
         begun.recv().unwrap();

@@ -43,6 +43,12 @@ pub(crate) fn each_shape(test: impl Fn(&Pool) + Send + Sync + 'static) {
     }
 }
 
+/// A moment in which other threads get on, mostly. (As many yields take seconds where other programs
+/// are at work.)
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
 /// Fails if `f` does not come back; a panic of it is passed on.
 pub(crate) fn finishes(what: &str, f: impl FnOnce() + Send + 'static) {
     let (tell, told) = mpsc::channel();
