@@ -1,8 +1,8 @@
 //! Waiting until nothing is left to do, for now.
 //!
-//! Nobody looks for such a moment unless somebody waits for it. A worker that falls asleep or ends,
-//! and any other thread that has finished something, looks whether there is a waiter; both sides
-//! have a SeqCst fence between what they write and what they read:
+//! Nobody looks for such a moment unless somebody waits for it. A worker that falls asleep or calls
+//! a hook, and any other thread that has finished something, looks whether there is a waiter; both
+//! sides have a SeqCst fence between what they write and what they read:
 //!
 //! | writes | reads |
 //! |---|---|

@@ -96,8 +96,7 @@ pub(crate) fn bind(slot: &Arc<WorkerSlot>) {
 }
 
 /// Makes this thread a plain thread from now on, except for what it belongs to.
-pub(crate) fn unbind(slot: &WorkerSlot) {
-    slot.unbind();
+pub(crate) fn unbind() {
     HERE.set(Here { bound: false, ..HERE.get() });
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn wait_until_or(mut done: impl FnMut() -> bool, hopeless: impl Fn() 
     let mut is_done = done();
     if !is_done {
         let _stop = stay_awake_until(|| {
-            is_done = is_done || done();
+            is_done = done();
             is_done || is_directed()
         });
     }
@@ -123,7 +123,7 @@ fn park_until(
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            return done();
+            return false;
         }
         if let Some(note) = note.take() {
             note();

@@ -80,8 +80,7 @@ fn live(core: &Arc<Core>, index: usize) {
         Exit::Replaced
     };
     let is_fit = !current::is_retiring();
-    current::unbind(slot);
-    core.tell_if_idle();
+    current::unbind();
     match end {
         Exit::Replaced => start_successor(core, slot),
         Exit::Quiescent if is_fit => current::end(),
@@ -140,8 +139,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     loop {
         // One visit, then an entry of the queue: so that repeated broadcasts keep nobody else from
         // their turns.
-        let is_called = slot.is_called();
-        if is_called {
+        if slot.is_called() {
             core.sleepers.stop_searching(&mut sleeper, has_work);
             if !slot.is_retiring() {
                 slot.run_directed();
@@ -155,9 +153,6 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
             if !entry.run(core, How::Run(tally)) {
                 core.queue.removed_stale();
             }
-            continue;
-        }
-        if is_called {
             continue;
         }
         core.sleepers.fall_asleep(
@@ -197,7 +192,7 @@ fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
                     format!("renewal of worker {index}"),
                     Failure::Panic(Payload::text(text)),
                 );
-                current::unbind(slot);
+                current::unbind();
                 pause(core, time);
                 time = (time * 2).min(RETRY.1);
             }

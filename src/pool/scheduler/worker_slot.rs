@@ -42,7 +42,8 @@ const RETIRING: u8 = 1 << 1;
 
 struct Inbox {
     tasks: VecDeque<Arc<dyn DirectedTask>>,
-    /// The bound thread, from its start.
+    /// The thread that was bound last: what is addressed to the worker once it has gone waits for
+    /// the next one.
     thread: Option<Thread>,
 }
 
@@ -62,12 +63,6 @@ impl WorkerSlot {
         // The lock orders what the threads of this slot do, one after the other.
         self.inbox.lock_at_home().thread = Some(thread);
         self.stay();
-    }
-
-    /// Lets go of the bound thread, which does not serve here any more. What is addressed to the
-    /// worker waits for the next one.
-    pub(crate) fn unbind(&self) {
-        self.inbox.lock_at_home().thread = None;
     }
 
     /// Addresses a task to this worker and wakes it, wherever it waits.

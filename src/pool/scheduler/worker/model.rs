@@ -22,7 +22,7 @@ fn live(core: &Arc<Core>, index: usize, destructors: impl FnOnce(&Core) + Send +
         let slot = &theirs.slots[index];
         current::bind(slot);
         let end = serve(&theirs, slot);
-        current::unbind(slot);
+        current::unbind();
         if let Exit::Replaced = end {
             live(&theirs, index, NOTHING);
         }
