@@ -96,3 +96,16 @@ impl fmt::Debug for Hooks {
             .finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_starts_that_fail_the_first_is_told() {
+        let startup = Startup::default();
+        assert!(startup.settle(1, Some("first".to_owned())));
+        assert!(startup.settle(0, Some("second".to_owned())));
+        assert_eq!(startup.wait(2), Some((1, "first".to_owned())));
+    }
+}

@@ -1,5 +1,6 @@
 //! What a core does about work that comes while it is cancelled, and about entries that it moves.
 
+use std::cell::RefCell;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -224,4 +225,56 @@ fn cancelled_visits_leave_the_others_in_their_order() {
     drop(tell);
     drop(core);
     assert_eq!(told.iter().collect::<Vec<_>>(), [1, 3, 5]);
+}
+
+/// Calls a closure when its thread ends.
+struct AtEnd(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.take().unwrap()();
+    }
+}
+
+thread_local! { static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) }; }
+
+// What another thread counts on a worker's counters is lost, and nobody hears of the last one.
+#[test]
+fn a_thread_counts_on_a_workers_counters_only_while_it_serves() {
+    let core = core(1);
+    let other = core.clone();
+    let serves = move || {
+        current::bind(&other.slots[0]);
+        assert!(other.tally().alone);
+        assert!(!current::run_hook(|| other.tally().alone), "in a hook it looks for nothing");
+        current::unbind();
+        assert!(!other.tally().alone, "its successor may serve already");
+    };
+    std::thread::spawn(serves).join().unwrap();
+    assert!(!core.tally().alone);
+}
+
+#[test]
+fn a_worker_that_ends_with_its_pool_waits_as_a_task_if_its_thread_is_fit() {
+    for is_fit in [true, false] {
+        let (tell, told) = mpsc::channel();
+        let hook = move |_| {
+            let tell = tell.clone();
+            let at_end = move || tell.send(current::in_task()).unwrap();
+            AT_END.set(Some(AtEnd(Some(Box::new(at_end)))));
+            if !is_fit {
+                current::slot().unwrap().retire();
+            }
+        };
+        drop(Pool::builder().workers(1).on_worker_stop(hook).build().unwrap());
+        assert_eq!(told.recv().unwrap(), is_fit);
+    }
+}
+
+#[test]
+fn a_pool_that_is_closed_once_more_stays_cancelled() {
+    let core = core(1);
+    core.cancel();
+    core.close();
+    assert!(core.is_cancelled());
 }
