@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
-use crate::support::{each_shape, finishes, occupy, pause, quiet};
-use cleanslate::{Pool, TaskError};
+use crate::support::{alone, deeper, each_shape, finishes, occupy, pause, quiet};
+use cleanslate::{Pool, TaskError, WeakPool};
 
 #[test]
 fn impossible_pools_are_refused() {
@@ -54,6 +54,22 @@ fn threads_are_named_and_have_the_stack_that_was_asked_for() {
     });
 }
 
+#[test]
+fn the_default_stack_is_stds() {
+    const MARK: &str = "CLEANSLATE_TEST_STACK";
+    if std::env::var_os(MARK).is_none() {
+        let mut alone = alone("builder::the_default_stack_is_stds", "");
+        let ended = alone.env(MARK, "").env("RUST_MIN_STACK", (16 << 20).to_string()).output();
+        assert!(ended.unwrap().status.success());
+        return;
+    }
+    // It is known how much is left, too.
+    let pool = Pool::new(1).unwrap();
+    let inner = pool.clone();
+    let nests = move || deeper(8 << 10, &|| inner.submit(|| 5).join().unwrap());
+    assert_eq!(pool.submit(nests).join().unwrap(), 5);
+}
+
 trait MapAll {
     fn map_all(self) -> Vec<String>;
 }
@@ -94,6 +110,32 @@ fn hooks_run_once_per_worker_around_all_tasks() {
                 for what in ["start", "stop"] {
                     assert_eq!(log.iter().filter(|e| **e == (what, index, id)).count(), 1);
                 }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_hook_that_began_while_the_pool_was_open_submits_after_it_was_closed() {
+    for workers in crate::support::SHAPES {
+        finishes("hooks", move || {
+            let place = Arc::new(OnceLock::<WeakPool>::new());
+            let (theirs, open) = (Arc::clone(&place), Arc::new(Barrier::new(workers + 1)));
+            let (began, closed) = (Arc::clone(&open), Arc::new(Barrier::new(workers + 1)));
+            let (goes_on, (tell, told)) = (Arc::clone(&closed), mpsc::channel());
+            let hook = move |_| {
+                began.wait();
+                goes_on.wait();
+                let pool = theirs.get().and_then(WeakPool::upgrade).unwrap();
+                tell.send(pool.submit(|| 5)).unwrap();
+            };
+            let pool = Pool::builder().workers(workers).on_worker_start(hook).build().unwrap();
+            place.set(pool.downgrade()).unwrap();
+            open.wait();
+            pool.shutdown_background();
+            closed.wait();
+            for handle in told.iter().take(workers) {
+                assert_eq!(handle.join().unwrap(), 5);
             }
         });
     }
