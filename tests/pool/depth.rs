@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::support::{Census, Counted, SHAPES, finishes, message, occupy, quiet};
+use crate::support::{Census, Counted, SHAPES, deeper, finishes, message, occupy, quiet};
 use cleanslate::{CancelOnDrop, JoinHandle, Pool, TaskError};
 
 /// The documented depth.
@@ -425,6 +425,18 @@ fn imaps_in_the_pulls_of_imaps_fail_before_the_stack_ends() {
         assert!(error.to_string().contains(TOO_DEEP), "{error}");
         assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
     }
+}
+
+#[test]
+fn an_imap_pulls_wherever_a_plain_thread_is_on_its_stack() {
+    let pool = Pool::new(1).unwrap();
+    let pulls = move || {
+        // What its outermost task may use of its stack is measured from here.
+        pool.map([()], |()| ());
+        deeper(3 << 10, &|| assert_eq!(pool.imap(0..1, |n| n).next(), Some(0)));
+    };
+    let builder = std::thread::Builder::new().stack_size(8 << 20);
+    builder.spawn(pulls).unwrap().join().unwrap();
 }
 
 // Broke: an imap of an idle pool was refused where a join with a limit was not.

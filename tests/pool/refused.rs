@@ -1,6 +1,7 @@
 //! What a pool does not take, since it is closed, or nothing can be captured, or there are no
 //! items: whatever was given is dropped once, and a panic of that drop is not a second one.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -252,17 +253,23 @@ fn what_an_executor_maps_was_submitted_by_its_caller() {
     }
 }
 
-/// Whoever drops it submits it anew.
+/// Whoever drops it submits it anew, so many KiB further down the stack.
 struct Persistent {
     pool: Pool,
     drops: Arc<AtomicUsize>,
+    kibibytes: usize,
 }
 
 impl Drop for Persistent {
     fn drop(&mut self) {
         self.drops.fetch_add(1, Ordering::SeqCst);
-        let again = Self { pool: self.pool.clone(), drops: Arc::clone(&self.drops) };
-        drop(self.pool.submit(move || drop(again)));
+        let (pool, drops) = (self.pool.clone(), Arc::clone(&self.drops));
+        let again = Cell::new(Some(Self { pool, drops, kibibytes: self.kibibytes }));
+        let submit = || {
+            let again = again.take();
+            drop(self.pool.submit(move || drop(again)));
+        };
+        deeper(self.kibibytes, &submit);
     }
 }
 
@@ -277,7 +284,9 @@ fn a_closure_that_is_submitted_anew_whenever_it_is_refused_is_leaked_in_the_end(
     for workers in SHAPES {
         let drops = Arc::new(AtomicUsize::new(0));
         let pool = Pool::new(workers).unwrap();
-        let persistent = || Persistent { pool: pool.clone(), drops: Arc::clone(&drops) };
+        let using =
+            |kibibytes| Persistent { pool: pool.clone(), drops: Arc::clone(&drops), kibibytes };
+        let persistent = || using(0);
         let seen = |leaked| {
             assert_eq!(leaked_values(), leaked + 1, "one closure, with its context");
             drops.swap(0, Ordering::SeqCst)
@@ -301,6 +310,10 @@ fn a_closure_that_is_submitted_anew_whenever_it_is_refused_is_leaked_in_the_end(
         let other = Pool::new(1).unwrap();
         other.scope(|s| s.submit(|| drop(persistent())).join().unwrap());
         assert_eq!(seen(leaked), 65);
+        // Where so many would use all of the stack, there are fewer.
+        let leaked = leaked_values();
+        other.scope(|s| s.submit(|| drop(using(64))).join().unwrap());
+        assert!((20..30).contains(&seen(leaked)));
         // Broke: on a plain thread that had ended a task further up its stack it was the second.
         let leaked = leaked_values();
         let builder = std::thread::Builder::new().stack_size(16 << 20);
