@@ -1,10 +1,10 @@
 //! The worker that takes the place of one that is to be replaced.
 
 use std::cell::RefCell;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 
 use crate::support::{OnDrop, finishes, in_a_process_of_its_own, quiet, retiring};
-use cleanslate::{Context, Pool, worker_local};
+use cleanslate::{Context, Pool, WeakPool, worker_local};
 
 /// How much memory the process may address.
 mod addresses {
@@ -51,19 +51,32 @@ fn a_successor_that_the_system_refuses_is_tried_again_until_it_starts() {
     if !in_a_process_of_its_own(name) {
         return;
     }
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
     quiet();
     for workers in [1, 2] {
         finishes("refused", move || {
             const STACK: usize = 1 << 30;
             let (tell, told) = mpsc::channel();
+            let place = Arc::new(OnceLock::<WeakPool>::new());
+            let theirs = Arc::clone(&place);
             let pool = Pool::builder()
                 .workers(workers)
                 .stack_size(STACK)
-                .panic_hook(move |error| tell.send(error.to_string()).unwrap())
+                .panic_hook(move |error| {
+                    // There may be nobody else who could run it.
+                    let pool = theirs.get().unwrap().upgrade().unwrap();
+                    assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
+                    tell.send(error.to_string()).unwrap();
+                })
                 .build()
                 .unwrap();
+            place.set(pool.downgrade()).unwrap();
             addresses::allow(Some(STACK as u64 / 2));
-            assert!(pool.in_context(&retiring()).submit(|| ()).join().is_err());
+            let (says, said_at_end) = mpsc::channel();
+            let again = pool.clone();
+            let at_exit = OnDrop::new(move || says.send(again.worker_index()).unwrap());
+            let leaves = pool.in_context(&retiring()).submit(move || AT_EXIT.set(Some(at_exit)));
+            assert!(leaves.join().is_err());
             // Twice, so that one attempt is repeated at least.
             for _ in 0..2 {
                 let said = told.recv().unwrap();
@@ -74,6 +87,7 @@ fn a_successor_that_the_system_refuses_is_tried_again_until_it_starts() {
             addresses::allow(None);
             assert_eq!(pool.broadcast(|| 5), vec![5; workers]);
             assert_eq!(pool.stats().renewed, 1);
+            assert_eq!(said_at_end.recv().unwrap(), None, "it serves no more");
             pool.shutdown().unwrap();
         });
     }

@@ -168,6 +168,13 @@ fn a_start_hook_that_spoils_its_thread_fails_and_the_worker_serves() {
                 error.is_worker_start() && error.to_string().contains("foreign state"),
                 "{error}"
             );
+            let fail_first = move |index| {
+                fail(index);
+                panic!("on purpose");
+            };
+            let required = Pool::builder().workers(workers).on_worker_start(fail_first);
+            let error = required.require_worker_start(true).build().unwrap_err();
+            assert!(error.to_string().contains("on purpose"), "{error}");
         });
     }
 }
