@@ -7,7 +7,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{
-    Census, Counted, OnDrop, SHAPES, each_shape, finishes, message, occupy, panic_of,
+    Census, Counted, OnDrop, SHAPES, each_shape, finishes, message, occupy, panic_of, quiet,
+    retiring,
 };
 use cleanslate::{Context, JoinHandle, Pool, task_local};
 use futures_lite::future::block_on;
@@ -121,8 +122,11 @@ fn a_timeout_gives_up_while_a_task_or_a_destructor_hangs() {
         let pool = Pool::new(1).unwrap();
         let (open, gate) = mpsc::channel();
         pool.submit(move || STUCK.set(Some(Stuck(gate)))).join().unwrap();
-        let error = pool.shutdown_timeout(Duration::from_millis(20)).unwrap_err();
-        assert!(error.is_timed_out() && !error.is_on_worker());
+        // Twice: who comes later does not take the threads that somebody joins for joined.
+        for _ in 0..2 {
+            let error = pool.shutdown_timeout(Duration::from_millis(20)).unwrap_err();
+            assert!(error.is_timed_out() && !error.is_on_worker());
+        }
         assert!(pool.shutdown_timeout(Duration::ZERO).unwrap_err().is_timed_out());
         drop(open);
         pool.shutdown().unwrap();
@@ -385,5 +389,30 @@ fn a_shutdown_from_within_what_the_pool_waits_for_fails_in_a_threads_teardown_to
         });
         thread.join().unwrap();
         assert!(failed.load(Ordering::SeqCst) >= 2);
+    });
+}
+
+// It would wait for itself.
+#[test]
+fn a_worker_that_has_been_replaced_cannot_wait_for_the_end_of_its_pool() {
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    quiet();
+    finishes("at its end", || {
+        let pool = Pool::new(1).unwrap();
+        let again = pool.clone();
+        let (go, gate) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let at_exit = OnDrop::new(move || {
+            let limit = Duration::MAX;
+            let ended = [again.shutdown(), again.shutdown_now(), again.shutdown_timeout(limit)];
+            let refused = ended.map(|ended| ended.is_err_and(|error| error.is_on_worker()));
+            let _last = gate.recv();
+            drop(again);
+            tell.send(refused).unwrap();
+        });
+        let leaves = pool.in_context(&retiring()).submit(move || AT_EXIT.set(Some(at_exit)));
+        assert!(leaves.join().is_err());
+        drop((pool, go));
+        assert_eq!(told.recv().unwrap(), [true; 3]);
     });
 }
