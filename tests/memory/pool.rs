@@ -197,3 +197,17 @@ fn waiting_for_others_leaves_nothing_at_a_task_that_runs() {
         handles.pop().unwrap().join().unwrap();
     });
 }
+
+#[test]
+fn a_thread_on_which_pools_lie_on_one_another_leaves_nothing() {
+    let _alone = alone();
+    let pools = [Pool::new(1).unwrap(), Pool::new(1).unwrap()];
+    let nest = || {
+        let [one, other] = pools.clone();
+        let measured = support::WhenMeasured::new(move || other.for_each(0..1, drop));
+        support::on_a_thread(move || one.for_each(measured, drop));
+    };
+    nest();
+    let grown = least(|| growth(|| (0..100).for_each(|_| nest())));
+    assert!(grown < 800, "{grown} bytes");
+}

@@ -9,8 +9,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Wake, Waker};
 
 use crate::support::{
-    Census, Counted, Inert, OnDrop, SHAPES, each_shape, exits_in_a_process_of_its_own, finishes,
-    occupy, on_a_thread,
+    Census, Counted, Inert, OnDrop, SHAPES, WhenMeasured, each_shape,
+    exits_in_a_process_of_its_own, finishes, occupy, on_a_thread,
 };
 use cleanslate::{Context, JoinHandle, Pool, PoolBuilder, WeakPool, task_local, worker_local};
 
@@ -167,6 +167,11 @@ fn the_last_handle_in_a_task_of_another_pool_detaches() {
     detaches("visit", move |drops| {
         let drops = Mutex::new(Some(drops));
         visits.broadcast(|| drops.lock().unwrap().take().unwrap()());
+    });
+    // On a plain thread, which runs no task but is waited for.
+    let measures = other.clone();
+    detaches("size_hint", move |drops| {
+        assert_eq!(measures.map(WhenMeasured::new(drops), |()| ()), []);
     });
     let pulls = other.clone();
     detaches("pull", move |drops| {

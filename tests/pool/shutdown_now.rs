@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
-use crate::support::{Census, OnDrop, each_shape, finishes, occupy, panic_of, quiet};
+use crate::support::{Census, OnDrop, WhenMeasured, each_shape, finishes, occupy, panic_of, quiet};
 use cleanslate::{JoinHandle, Pool};
 use futures_lite::future::block_on;
 
@@ -342,5 +342,40 @@ fn a_reduction_of_which_everything_has_begun_is_whole() {
         quiet();
         // Unless a chunk happens to end with the last item, so that the next one would be empty.
         assert!((0..20).any(whole));
+    });
+}
+
+// The worker that would come to the second task may be busy for ever, and the thread that cancels
+// waits in the drop of the first.
+#[test]
+fn a_plain_thread_that_waits_for_a_task_of_a_cancelled_pool_ends_it() {
+    finishes("a thread that the drop of another task waits for", || {
+        let pool = Pool::new(1).unwrap();
+        let busy = occupy(&pool);
+        let (tell, told) = mpsc::channel::<JoinHandle<()>>();
+        let (begin, begun) = mpsc::channel();
+        let waits = std::thread::spawn(move || {
+            begun.recv().unwrap();
+            told.recv().unwrap().join().unwrap_err().is_cancelled()
+        });
+        let drops = OnDrop::new(move || {
+            begin.send(()).unwrap();
+            assert!(waits.join().unwrap());
+        });
+        drop(pool.submit(move || drop(drops)));
+        tell.send(pool.submit(|| ())).unwrap();
+        pool.shutdown_background_now();
+        drop(busy);
+    });
+}
+
+#[test]
+fn a_map_that_a_cancelled_pool_has_let_in_waits_for_no_worker_that_is_busy() {
+    each_shape(|pool| {
+        let busy = occupy(pool);
+        let again = pool.clone();
+        let cancels = WhenMeasured::new(move || again.shutdown_background_now());
+        assert_eq!(panic_of(|| pool.map(cancels, |()| ())), "the pool is shut down");
+        drop(busy);
     });
 }

@@ -5,6 +5,7 @@ mod alone;
 mod census;
 mod fails;
 mod inert;
+mod measured;
 mod occupied;
 mod panics;
 mod refuses;
@@ -22,6 +23,7 @@ pub(crate) use alone::{
 pub(crate) use census::{Census, Counted, OnDrop};
 pub(crate) use fails::{Fails, FailsAsCopy, FailsToClone, HAS_FAILED};
 pub(crate) use inert::Inert;
+pub(crate) use measured::WhenMeasured;
 pub(crate) use occupied::{Occupied, occupy};
 pub(crate) use panics::{Bomb, message, panic_of, quiet, while_unwinding};
 pub(crate) use refuses::Refuses;
