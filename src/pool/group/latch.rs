@@ -64,11 +64,10 @@ impl HelperLatch {
     }
 
     /// Lets nobody in any more; returns the number of tickets left on the queue, to the first
-    /// caller only. If the latch is empty, the owner may go at once.
+    /// caller only. Called inside, or by the owner.
     pub(crate) fn close(&self) -> u64 {
-        // AcqRel: Acquire pairs with the Release of `leave`, for a caller that finds the latch
-        // empty. Release: what the closer wrote is visible to an owner that sees the latch closed.
-        let before = self.word.fetch_or(CLOSED, Ordering::AcqRel);
+        // Relaxed: what the closer writes is ordered by its `leave`.
+        let before = self.word.fetch_or(CLOSED, Ordering::Relaxed);
         if before & CLOSED == 0 { before / QUEUED } else { 0 }
     }
 
@@ -76,9 +75,9 @@ impl HelperLatch {
     /// tell the owner.
     #[must_use]
     pub(crate) fn leave(&self) -> bool {
-        // AcqRel: Release hands what this helper wrote to the owner, through every later `leave` (a
-        // release sequence). Acquire is for the last one, which acts for all.
-        let before = self.word.fetch_sub(INSIDE, Ordering::AcqRel);
+        // Release: hands what this helper wrote to the owner, through every later change of the
+        // word (a release sequence). The last one only tells the owner, which looks for itself.
+        let before = self.word.fetch_sub(INSIDE, Ordering::Release);
         before & (CLOSED | INSIDE_MASK) == CLOSED | INSIDE
     }
 

@@ -79,6 +79,32 @@ fn no_ticket_touches_the_owners_stack_after_the_owner_has_gone() {
     });
 }
 
+// To loom an `unpark` orders what comes before it for a thread that does not park, too, so that it
+// hides what the latch has to order. Here nobody is told.
+#[test]
+fn an_owner_that_looks_sees_what_the_helpers_have_done() {
+    explore(3, || {
+        let group = Group::new(2);
+        let tickets = [0, 1].map(|_| {
+            let group = Arc::clone(&group);
+            thread::spawn(move || {
+                if group.latch.enter() {
+                    group.help();
+                    let _left_behind = group.latch.close();
+                    let _is_last = group.latch.leave();
+                }
+            })
+        });
+        while !group.latch.is_over() {
+            thread::yield_now();
+        }
+        group.body.with_mut(|_body| ());
+        for ticket in tickets {
+            ticket.join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn an_owner_that_works_itself_waits_for_the_helpers_inside() {
     explore(3, || {
