@@ -45,8 +45,8 @@ pub(crate) fn each_shape(test: impl Fn(&Pool) + Send + Sync + 'static) {
     }
 }
 
-/// A moment in which other threads get on, mostly. (As many yields take seconds where other programs
-/// are at work.)
+/// A moment in which other threads get on, mostly. (A thousand yields take seconds where other
+/// programs are at work.)
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }
