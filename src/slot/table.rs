@@ -6,8 +6,8 @@
 //!   another owner, whatever addresses and threads are reused.
 //! - **O2 (kept).** The table keeps a cell while its owner lives or the trail has an entry for it,
 //!   until its thread's slots have ended. Cells of owners that are gone are swept at the first use
-//!   of another owner, with their entries, when they are more than half of the table or it has
-//!   doubled. So then a thread keeps at most as many dead cells as live ones, or [`SLACK`].
+//!   of another owner, with their entries, when they are more than half of the table. So then a
+//!   thread keeps at most as many dead cells as live ones, or [`SLACK`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -53,8 +53,6 @@ struct Table {
     map: RefCell<ManuallyDrop<Map>>,
     /// What all of this thread's cells share (C4). Made with the first one.
     lock: RefCell<ManuallyDrop<Option<Arc<OwnersLock>>>>,
-    /// The size of the map at which to sweep.
-    sweep_at: Cell<usize>,
 }
 
 // Freed by the engine's teardown, after the last value has ended.
@@ -63,7 +61,6 @@ permanent::permanent! {
         last: Cell::new((0, std::ptr::null())),
         map: RefCell::new(ManuallyDrop::new(Map::with_hasher(BuildHasherDefault::new()))),
         lock: RefCell::new(ManuallyDrop::new(None)),
-        sweep_at: Cell::new(SLACK),
     }
 }
 
@@ -136,14 +133,13 @@ impl Table {
     fn insert(&self, id: u64, cell: Arc<dyn OwnedCell>, lock: &OwnersLock) {
         let mut map = self.map.borrow_mut();
         let dead = *lock.lock();
-        if map.len() >= self.sweep_at.get() || dead > SLACK && dead > map.len() / 2 {
+        if dead > SLACK && dead > map.len() / 2 {
             *lock.lock() = 0;
             thread::current().prune();
             // Runs no user code: the values of a dead owner are gone already.
             map.retain(|_, cell| !is_dead(&**cell));
             let len = map.len();
             map.shrink_to(len * 2);
-            self.sweep_at.set(len * 2 + SLACK);
         }
         map.insert(id, cell);
     }
