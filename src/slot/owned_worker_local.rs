@@ -63,10 +63,10 @@ struct OfThread<T: Send + 'static> {
 impl<T: Send + 'static> Ends for OfThread<T> {
     fn end(&self) -> Drops {
         let owner = self.owner.upgrade();
-        // What is taken off the list is dropped after the lock is released.
-        let listed = owner.as_ref().and_then(|owner| owner.threads.lock().remove(&self.thread));
+        if let Some(owner) = &owner {
+            owner.threads.lock().remove(&self.thread);
+        }
         let mut drops = self.instances.end();
-        drops.contain(|| drop(listed));
         // The last one has the initialiser, which is user code, if the others go at this moment.
         drops.contain(|| drop(owner));
         drops
@@ -181,7 +181,7 @@ impl<T: Send + 'static> Drop for OwnedWorkerLocal<T> {
         for of_thread in threads.into_values() {
             drops.add(of_thread.instances.end().into_result());
         }
-        // And those that are on lease.
+        // And those that are on lease, also before a panic goes on.
         drops.add(self.lease.end().into_result());
         drops.resume();
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{self, Waker};
 
 use cleanslate::foreign::adopt;
@@ -15,7 +16,8 @@ use cleanslate::{
 };
 
 use crate::support::{
-    Census, Fails, FailsToClone, OnDrop, SHAPES, in_a_process_of_its_own, on_a_thread, panic_of,
+    Census, Fails, FailsAsCopy, FailsToClone, Inert, OnDrop, SHAPES, in_a_process_of_its_own,
+    on_a_thread, panic_of, retiring, while_unwinding,
 };
 use crate::threads::around_the_end;
 
@@ -44,7 +46,7 @@ fn a_result_that_is_dropped_since_its_scope_failed_leaves_nothing_in_the_task() 
 // Broke: the second panic aborted the process.
 #[test]
 fn an_owners_value_and_its_initialiser_cost_one_failure() {
-    let init = std::sync::Mutex::new(fails("the initialiser"));
+    let init = Mutex::new(fails("the initialiser"));
     let owner = OwnedLocal::new(move || {
         let _ = &init;
         None
@@ -52,7 +54,7 @@ fn an_owners_value_and_its_initialiser_cost_one_failure() {
     owner.set(Some(fails("the value")));
     assert!(panic_of(|| drop(owner)).contains("the value"));
 
-    let init = std::sync::Mutex::new(fails("the initialiser"));
+    let init = Mutex::new(fails("the initialiser"));
     let owner = OwnedWorkerLocal::new(move || {
         let _ = &init;
         fails("the instance")
@@ -78,6 +80,58 @@ fn a_task_whose_values_and_result_fail_costs_one_failure() {
         })
     });
     assert!(words.contains("the first"), "{words}");
+}
+
+#[test]
+fn a_result_that_fails_after_its_tasks_clean_up_is_one_fault_more_wherever_the_task_ran() {
+    task_local! { #[inherit] static INHERITED: FailsAsCopy = FailsAsCopy::default(); }
+    let task = || {
+        HOOK.set(Some(fails("the value")));
+        fails("the result")
+    };
+    let inherits = Context::empty().with(&INHERITED, FailsAsCopy::default());
+    for context in [Context::empty(), inherits.clone(), inherits.carry(Inert(()))] {
+        let said = context.try_run(task).err().unwrap().to_string();
+        assert!(said.contains("the value") && said.contains("the result"), "{said}");
+    }
+    let said = retiring().try_run(|| fails("the result")).err().unwrap().to_string();
+    assert!(said.contains("stuck") && said.contains("the result"), "{said}");
+    let said = Pool::new(1).unwrap().submit(task).join().err().unwrap().to_string();
+    assert!(said.contains("the value") && said.contains("the result"), "{said}");
+    // Here it is what the closure inherits that fails.
+    let isolated = Context::empty().run(|| {
+        INHERITED.set(FailsAsCopy::default());
+        isolated(|| fails("the result"))
+    });
+    assert!(panic_of(isolated).contains("a copy"));
+}
+
+#[test]
+fn an_owner_of_instances_that_ends_while_a_panic_unwinds_costs_no_second_one() {
+    let census = Census::new();
+    let remote = census.clone();
+    let owner = OwnedWorkerLocal::new(move || Fails::new(&remote));
+    owner.with(|_| ());
+    while_unwinding(|| drop(owner));
+    assert_eq!((census.made(), census.alive()), (1, 0));
+}
+
+#[test]
+fn an_instance_on_lease_ends_with_its_owner_before_the_panic_of_another_goes_on() {
+    let notes = Arc::<Mutex<Vec<_>>>::default();
+    let theirs = Arc::clone(&notes);
+    let owner = OwnedWorkerLocal::new(move || {
+        let notes = Arc::clone(&theirs);
+        OnDrop::new(move || {
+            notes.lock().unwrap().push(std::thread::panicking());
+            panic!("an instance, on purpose")
+        })
+    });
+    Context::empty().run(|| {
+        owner.with(|_| Context::empty().run(|| owner.with(|_| ())));
+        assert!(panic_of(|| drop(owner)).contains("an instance"));
+        assert_eq!(*notes.lock().unwrap(), [false, false]);
+    });
 }
 
 #[test]
@@ -187,7 +241,10 @@ fn a_scoped_future_cannot_be_polled_on_a_thread_that_ends_but_dropped() {
                 return false;
             }
             let (value, held) = (remote.token(), remote.token());
-            let value = OnDrop::new(move || drop(value));
+            let value = OnDrop::new(move || {
+                drop(value);
+                panic!("the value's drop, on purpose")
+            });
             let fails = OnDrop::new(move || {
                 drop(held);
                 panic!("a drop, on purpose")
