@@ -282,9 +282,5 @@ pub fn isolated_fn_in<A, R, F: Fn(A) -> R>(
 fn wrap_each<A, R, F: Fn(A) -> R>(context: Context, f: F) -> impl Fn(A) -> R + use<A, R, F> {
     let f = Framed::new(f);
     let context = Wrapping::new(context);
-    move |argument| {
-        // If a carrier is refused, the argument is dropped, and the closure not called.
-        let argument = Framed::new(argument);
-        context.call(|| f(argument.into_inner()))
-    }
+    move |argument| context.call(|| f(argument))
 }
