@@ -155,6 +155,8 @@ pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     // Broke: a second block took the place of the first one, which was then never torn down.
@@ -167,5 +169,17 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn the_teardown_finds_the_block_although_its_key_was_cleared() {
+        static FOUND: AtomicUsize = AtomicUsize::new(0);
+        let first = std::thread::spawn(|| {
+            let first = ptr::from_ref(block()).addr();
+            at_end(|| FOUND.store(ptr::from_ref(block()).addr(), Ordering::SeqCst)).unwrap();
+            BLOCK.set(ptr::null());
+            first
+        });
+        assert_eq!(first.join().unwrap(), FOUND.load(Ordering::SeqCst));
     }
 }
