@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Pool, isolated_fn_in, task_local, worker_local};
 
-use crate::support::{Inert, exits_in_a_process_of_its_own};
+use crate::support::{Inert, OnDrop, exits_in_a_process_of_its_own};
 
 /// Nobody else has it by the time of the exit.
 const INHERITED: &str = "the user of the task, in a string that is long enough to be seen";
@@ -121,5 +121,33 @@ fn what_a_thread_local_owns_may_end_before_the_task_that_exits() {
         KEPT.set(Some(kept(case)));
         USER.set("the thread's own".into());
         KEPT.with_borrow_mut(|kept| kept.as_mut().unwrap()());
+    });
+}
+
+// Without a drop it has no entry of its own by which it would be found again.
+#[test]
+fn a_task_keeps_its_plain_value_while_one_on_top_of_it_ends_with_the_process() {
+    task_local! {
+        static NUMBER: u32 = 0;
+        static BELOW: Option<OnDrop> = None;
+        static ON_TOP: Option<OnDrop> = None;
+    }
+    let name = "exits::a_task_keeps_its_plain_value_while_one_on_top_of_it_ends_with_the_process";
+    exits_in_a_process_of_its_own(name, &["exit"], |_| {
+        let found = |wanted: u32| {
+            let found = NUMBER.replace(9);
+            if found != wanted {
+                eprintln!("{found} instead of {wanted}");
+                std::process::abort();
+            }
+        };
+        Context::empty().run(|| {
+            NUMBER.set(7);
+            BELOW.set(Some(OnDrop::new(move || found(7))));
+            Context::empty().run(|| {
+                ON_TOP.set(Some(OnDrop::new(move || found(0))));
+                exit()
+            });
+        });
     });
 }
