@@ -357,7 +357,7 @@ fn a_drop_may_submit_work_and_run_tasks() {
 struct Phoenix(u32, Census, &'static cleanslate::TaskLocal<Option<Phoenix>>);
 
 /// Where leaked ones are, so that a leak checker finds a pointer to each.
-static ASHES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+pub(crate) static ASHES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
 impl Drop for Phoenix {
     fn drop(&mut self) {

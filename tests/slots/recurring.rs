@@ -2,15 +2,19 @@
 //! drop runs, of a future or an owner that it has left. However deep that goes, nothing is leaked
 //! of what ends.
 
+use std::error::Error;
 use std::future::{Future, pending};
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{self, Waker};
 
-use crate::drops::LEAKING;
+use crate::drops::{ASHES, LEAKING};
+use crate::support::{Census, OnDrop, quiet};
+use cleanslate::foreign::{BoxError, Carrier, CarrierError};
 use cleanslate::future::FutureExt;
-use cleanslate::{Context, OwnedLocal, leaked_values, task_local};
+use cleanslate::{CleanupError, Context, OwnedLocal, TaskLocal, leaked_values, task_local};
 
 static DROPS: AtomicUsize = AtomicUsize::new(0);
 
@@ -40,6 +44,12 @@ task_local! {
     static CONTEXT: Option<Context> = None;
     static FUTURE: Option<Task> = None;
     static OWNER: Option<OwnedLocal<Option<Again>>> = None;
+    static FILLS: Option<OnDrop> = None;
+    static RETURNS: Option<Returns> = None;
+    static RETURNS_2: Option<Returns> = None;
+    static FIRST: Option<OnDrop> = None;
+    static SECOND: Option<OnDrop> = None;
+    static LEFT: Option<OnDrop> = None;
 }
 
 impl Drop for Again {
@@ -132,4 +142,76 @@ fn a_chain_of_contexts_whose_drops_use_slots_is_dropped_to_its_end() {
         }
     });
     assert_eq!((Arc::strong_count(&kept), leaked_values()), (1, leaked));
+}
+
+#[test]
+fn a_drop_may_fill_any_number_of_slots() {
+    let _alone = LEAKING.lock();
+    let leaked = leaked_values();
+    let census = Census::new();
+    let owners: Arc<Vec<_>> = Arc::new((0..1000).map(|_| OwnedLocal::new(|| None)).collect());
+    let (fills, remote) = (Arc::clone(&owners), census.clone());
+    Context::empty().run(|| {
+        FILLS.set(Some(OnDrop::new(move || {
+            fills.iter().for_each(|owner| owner.set(Some(remote.token())));
+        })));
+    });
+    assert_eq!((census.dropped(), leaked_values()), (1000, leaked));
+}
+
+/// Comes back for ever.
+struct Returns(&'static TaskLocal<Option<Returns>>);
+
+impl Drop for Returns {
+    fn drop(&mut self) {
+        self.0.set(Some(Self(self.0)));
+        self.0.with(|value| ASHES.lock().unwrap().push(std::ptr::from_ref(value).addr()));
+    }
+}
+
+/// Fails to detach, and leaves something that fails.
+struct Leaves;
+
+impl Carrier for Leaves {
+    type Captured = ();
+    type Attached = ();
+
+    fn name(&self) -> &str {
+        "leaves"
+    }
+
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        LEFT.set(Some(OnDrop::new(|| panic!("what it left, on purpose"))));
+        Err("stuck, on purpose".into())
+    }
+}
+
+#[test]
+fn a_clean_up_names_all_its_faults_in_order_and_has_the_payload_of_the_first_panic() {
+    const RETURN: [&TaskLocal<Option<Returns>>; 2] = [&RETURNS, &RETURNS_2];
+    quiet();
+    let _alone = LEAKING.lock();
+    let leaked = leaked_values();
+    let error = Context::empty().carry(Leaves).try_run(|| {
+        SECOND.set(Some(OnDrop::new(|| panic_any(2))));
+        FIRST.set(Some(OnDrop::new(|| panic_any(1))));
+        RETURN.into_iter().for_each(|slot| slot.set(Some(Returns(slot))));
+    });
+    let error = error.unwrap_err();
+    let said = error.to_string();
+    let names = ["RETURNS_2`", "RETURNS`", "FIRST`", "SECOND`", "stuck", "LEFT`"];
+    let found = names.map(|name| said.find(name).unwrap_or_else(|| panic!("{name}: {said}")));
+    assert!(found.is_sorted() && said.matches("; ").count() == names.len() - 1, "{said}");
+    let cause = error.source().unwrap().downcast_ref::<CleanupError>().unwrap();
+    assert!(cause.is_detach() && cause.source().unwrap().is::<CarrierError>());
+    assert_eq!((cause.leaked(), leaked_values()), (2, leaked + 2));
+    assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&1));
 }
