@@ -1,10 +1,12 @@
 //! Initialisers of worker-locals: that fail, that wait, that need what they make.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use crate::support::{finishes, on_a_thread, panic_of, quiet};
+use crate::support::{Census, Fails, OnDrop, finishes, on_a_thread, panic_of, quiet};
+use cleanslate::foreign::{BoxError, Carrier};
 use cleanslate::{Context, OwnedWorkerLocal, Pool, task_local, worker_local};
 
 // Broke: the visit's use of the worker-local was taken for one by the initialiser below.
@@ -105,6 +107,77 @@ fn an_initialiser_that_fails_is_an_error_and_runs_again() {
     assert!(error.is_init() && error.to_string().contains("no connection"), "{error}");
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no connection");
     assert_eq!((owned.with(|n| *n), owned.with(|n| *n)), (1, 1));
+}
+
+/// What it calls nothing cannot be detached, or leaves something that fails.
+struct Sticks {
+    leaves: bool,
+}
+
+impl Carrier for Sticks {
+    type Captured = bool;
+    type Attached = bool;
+
+    fn name(&self) -> &str {
+        "sticks"
+    }
+
+    fn capture(&self) -> Result<bool, BoxError> {
+        Ok(false)
+    }
+
+    fn attach(&self, is_nothing: &bool) -> Result<bool, BoxError> {
+        if *is_nothing && TENANT.is_set() { Err("it inherits".into()) } else { Ok(*is_nothing) }
+    }
+
+    fn detach(&self, is_nothing: bool) -> Result<(), BoxError> {
+        match is_nothing {
+            false => Ok(()),
+            true if self.leaves => {
+                HOOK.set(Some(OnDrop::new(|| panic!("what it left, on purpose"))));
+                Ok(())
+            }
+            true => Err("stuck, on purpose".into()),
+        }
+    }
+
+    fn nothing(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+task_local! {
+    static HOOK: Option<OnDrop> = None;
+    #[inherit]
+    static TENANT: u32 = 0;
+}
+
+#[test]
+fn an_instance_that_cannot_be_made_is_dropped_and_says_what_failed_first() {
+    quiet();
+    let census = Census::new();
+    let said = |leaves, before: fn()| {
+        let remote = census.clone();
+        let owned = OwnedWorkerLocal::new(move || {
+            before();
+            Fails::new(&remote)
+        });
+        let context = Context::empty().with(&TENANT, 1).carry(Sticks { leaves });
+        context.run(|| panic_of(|| owned.with(|_| ())))
+    };
+    for leaves in [false, true] {
+        let last = said(leaves, || ());
+        assert!(last.contains(if leaves { "what it left" } else { "stuck" }), "{last}");
+        let first = said(leaves, || HOOK.set(Some(OnDrop::new(|| panic!("a value, on purpose")))));
+        assert!(first.contains("a value"), "{first}");
+        let first = said(leaves, || panic!("its own, on purpose"));
+        assert!(first.contains("its own"), "{first}");
+    }
+    assert_eq!((census.made(), census.alive()), (4, 0));
+    // As what it is, not as what it says.
+    let owned = OwnedWorkerLocal::new(|| HOOK.set(Some(OnDrop::new(|| panic_any(7)))));
+    let payload = catch_unwind(AssertUnwindSafe(|| owned.with(|_| ()))).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&7));
 }
 
 #[test]
