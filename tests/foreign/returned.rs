@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use cleanslate::foreign::{BoxError, Carrier, install};
 use cleanslate::{Context, Pool, TaskError, task_local};
 
-use crate::support::{Census, Counted, in_a_process_of_its_own, panic_of, quiet};
+use crate::support::{Census, Counted, FailsAsCopy, in_a_process_of_its_own, panic_of, quiet};
 
 task_local! {
     #[inherit]
@@ -289,4 +289,30 @@ fn of_a_service(census: &Census) {
     let mut service = layer.layer(NeverReady(census.clone()));
     let mut polling = Polling::from_waker(Waker::noop());
     assert!(panics(census, || service.poll_ready(&mut polling)));
+}
+
+// Its drop would unwind where the error is to be returned.
+#[test]
+fn a_copy_that_fails_in_its_drop_does_not_hide_which_carrier_cannot_capture() {
+    /// Changes a slot, so that the capture is not kept for the next time.
+    struct Copied(FailsAsCopy);
+    impl Clone for Copied {
+        fn clone(&self) -> Self {
+            TENANT.set(None);
+            Self(self.0.clone())
+        }
+    }
+    task_local! {
+        #[inherit]
+        static COPIED: Copied = Copied(FailsAsCopy::default());
+    }
+    let name = "returned::a_copy_that_fails_in_its_drop_does_not_hide_which_carrier_cannot_capture";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    quiet();
+    install(Captures::Nothing { _carrier: Value::new(&Census::new()) }).unwrap();
+    COPIED.with(|_| ());
+    let refused = Context::try_capture().unwrap_err();
+    assert!(refused.is_carrier() && refused.to_string().contains("nothing to capture"));
 }

@@ -214,13 +214,63 @@ fn what_a_refused_task_owns_is_dropped_in_an_empty_frame() {
         let seen = Arc::clone(&seen);
         OnDrop::new(move || seen.lock().unwrap().push(format!("{}", GIVEN.get())))
     };
-    let guard = owned();
-    assert!(context.try_run(move || drop(guard)).unwrap_err().is_carrier());
+    // Nor is it what the task around it inherits.
+    for around in [Context::empty(), GIVEN.scope(6, Context::capture)] {
+        let guard = owned();
+        let refused = around.run(|| context.try_run(move || drop(guard)).unwrap_err());
+        assert!(refused.is_carrier());
+    }
     for workers in SHAPES {
         let pool = Pool::new(workers).unwrap().in_context(&context);
         let guard = owned();
         assert!(pool.submit(move || drop(guard)).join().is_err());
         assert!(pool.map_results([owned()], drop)[0].is_err());
     }
-    assert_eq!(notes(&seen), ["0"; 1 + 2 * SHAPES.len()]);
+    assert_eq!(notes(&seen), ["0"; 2 + 2 * SHAPES.len()]);
+}
+
+/// Notes in each of its steps what it finds inherited.
+struct Finder(Log);
+
+impl Finder {
+    fn find(&self) -> Result<(), BoxError> {
+        self.0.lock().unwrap().push(GIVEN.get().to_string());
+        Ok(())
+    }
+}
+
+impl Carrier for Finder {
+    type Captured = ();
+    type Attached = ();
+    fn name(&self) -> &str {
+        "finder"
+    }
+    fn capture(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+    fn attach(&self, (): &()) -> Result<(), BoxError> {
+        self.find()
+    }
+    fn detach(&self, (): ()) -> Result<(), BoxError> {
+        self.find()
+    }
+    fn reattach(&self, (): &(), (): &mut ()) -> bool {
+        self.find().is_ok()
+    }
+}
+
+#[test]
+fn a_carrier_finds_what_the_task_inherits_in_each_of_its_steps() {
+    let log = Log::default();
+    let context = GIVEN.scope(5, Context::capture).carry(Finder(Arc::clone(&log)));
+    let pool = Pool::new(1).unwrap().in_context(&context);
+    pool.submit(|| ()).join().unwrap();
+    assert_eq!(notes(&log), ["5"; 2]);
+    // Not after the last one: with a chunk for each item there would be twice as many.
+    pool.map_range(0..100, |_| ());
+    let found = notes(&log);
+    assert!(
+        found.len() > 100 && found.len() < 200 && found.iter().all(|it| it == "5"),
+        "{found:?}"
+    );
 }
