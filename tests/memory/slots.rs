@@ -197,7 +197,6 @@ fn threads_that_come_and_go_leave_no_memory_behind() {
     };
     churn();
     let left = least(|| growth(churn));
-    eprintln!("LEFT {left}");
     assert!(left < 2048, "{left} bytes of 100 threads");
 }
 

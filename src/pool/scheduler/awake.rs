@@ -111,6 +111,7 @@ impl Awake {
     }
 
     /// Stays awake until `done`, for at most `limit`, or not at all; returns whether it is done.
+    /// Once `done` is true it is not asked again.
     pub(crate) fn until(&mut self, limit: Duration, done: &mut dyn FnMut() -> bool) -> bool {
         if cfg!(loom) {
             // When a thread yields, loom runs the others first: in no model would anybody sleep.
