@@ -6,8 +6,7 @@
 //! in any order while the thread ends; there the values lie in a block that is kept until the
 //! engine has torn the slots down. That costs a lookup in a hash map at each access.
 //!
-//! Both ways have the same names: `permanent!`, [`Key`], [`get`], [`serial`], [`at_end`] and
-//! [`is_late`].
+//! Both ways have the same names: `permanent!`, [`Key`], [`get`], [`at_end`] and [`is_late`].
 
 #![expect(unsafe_code, reason = "references to thread-locals that outlive the callback")]
 #![expect(
@@ -57,4 +56,4 @@ pub(crate) struct Gone;
 pub(crate) use imp::list;
 #[doc(hidden)]
 pub use imp::{Key, permanent};
-pub(crate) use imp::{at_end, get, is_late, serial};
+pub(crate) use imp::{at_end, get, is_late};

@@ -106,7 +106,7 @@ pub(crate) struct Thread {
     pub(super) discards: Cell<Option<u32>>,
 }
 
-permanent::permanent! { static THREAD: Thread = Thread::new(permanent::serial()) }
+permanent::permanent! { static THREAD: Thread = Thread::new() }
 
 /// Returns this thread's state.
 #[inline]
@@ -119,12 +119,12 @@ pub(crate) fn current() -> &'static Thread {
 pub(super) fn seldom() {}
 
 impl Thread {
-    const fn new(serial: u64) -> Self {
+    const fn new() -> Self {
         Self {
             epoch: Cell::new(ROOT),
             id: Cell::new(NOBODY),
             inherits: Cell::new(std::ptr::null()),
-            next_epoch: Cell::new(serial + FIRST),
+            next_epoch: Cell::new(FIRST),
             flags: Cell::new(0),
             trail: Trail::new(),
             cells: RefCell::new(ManuallyDrop::new(Vec::new())),

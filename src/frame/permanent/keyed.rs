@@ -1,20 +1,17 @@
 //! Thread-locals that std keeps under keys of the system, in boxes that it frees in any order.
 //!
-//! # Invariants
+//! # Invariant
 //!
 //! - **M1 (block).** A value lies in its thread's block, which is freed by [`ThreadEnd`] only:
 //!   after the slots have been torn down, when no code of the engine is running on the thread (nor
 //!   suspended there in a coroutine, which std's `LocalKey::with` must not be either). What is used
 //!   after that gets a block of its own, and so different values.
-//! - **M2 (serial).** No two blocks have the same serial number, at which their epochs begin. So
-//!   what was kept from an earlier block of a thread is of no use in a later one.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Gone;
 
@@ -126,13 +123,6 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     unsafe { &*value.cast::<T>() }
 }
 
-/// Returns what tells a block's values from those of other blocks (M2).
-pub(crate) fn serial() -> u64 {
-    static BLOCKS: AtomicU64 = AtomicU64::new(0);
-    // Relaxed: only the uniqueness matters.
-    BLOCKS.fetch_add(1, Ordering::Relaxed) << 32
-}
-
 /// Returns whether this thread's values were made after its slots had been torn down.
 pub(crate) fn is_late() -> bool {
     block().is_late
@@ -155,7 +145,7 @@ pub(crate) fn at_end(teardown: fn()) -> Result<(), Gone> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Thread-locals that the system keeps.
 //!
-//! # Invariants
+//! # Invariant
 //!
 //! - **M1 (native).** A `thread_local!` with a constant initialiser, of a type that needs no drop,
 //!   on a target with native thread-locals is a piece of the thread's own memory: nothing makes it,
@@ -39,11 +39,6 @@ pub(crate) fn get<T: 'static>(key: &'static Key<T>) -> &'static T {
     // SAFETY: M1: it is there until the thread's last instruction; and the reference does not leave
     // the thread, since the types that are kept so are not `Sync`.
     unsafe { &*value }
-}
-
-/// Returns what tells this thread's values from earlier ones of the same thread: there are none.
-pub(crate) const fn serial() -> u64 {
-    0
 }
 
 /// Returns whether this thread's values are not those that its end has torn down: never.
