@@ -162,11 +162,11 @@ fn is_arrow(bytes: &[u8], at: usize) -> bool {
 
 /// Drops what only the compiler and std's macro have put there.
 fn tidy(mut components: &[&str]) -> String {
-    if let [rest @ .., outer, closure, inner] = components {
+    if let [.., outer, closure, inner] = components {
         // A suffix from the linker may follow the name. v0 does not show the `{constant}`.
         let is_old = inner.split('.').next() == Some(OLD_STD_INNER);
         let is_inside = outer.contains("{constant") || is_item(outer);
-        if is_old && closure.starts_with('{') && is_inside && !rest.is_empty() {
+        if is_old && closure.starts_with('{') && is_inside {
             components = &components[..components.len() - 1];
         }
     }

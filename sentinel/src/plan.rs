@@ -81,7 +81,7 @@ impl Plan {
                 if start < hole.start {
                     runs.push((start, hole.start - start));
                 }
-                start = hole.end.min(end);
+                start = hole.end;
             }
             if start < end {
                 runs.push((start, end - start));
@@ -90,12 +90,11 @@ impl Plan {
         self.without_padding(runs)
     }
 
-    /// Extends a range to the whole of the variables that it touches.
+    /// Extends a range, which is not empty, to the whole of the variables that it touches.
     fn to_symbols(&self, range: &Range<usize>) -> Range<usize> {
         let of = |offset| self.symbol_at(offset).map(|(symbol, _)| symbol);
         let start = of(range.start).map_or(range.start, |symbol| symbol.offset);
-        let last = range.end.saturating_sub(1).max(range.start);
-        let end = of(last).map_or(range.end, |symbol| symbol.offset + symbol.size);
+        let end = of(range.end - 1).map_or(range.end, |symbol| symbol.offset + symbol.size);
         start..end
     }
 

@@ -15,7 +15,7 @@ struct Pattern(Box<str>);
 
 impl Pattern {
     fn matches(&self, name: &Name) -> bool {
-        if !self.0.contains("::") && name.is_of(|it| glob(&self.0, it)) {
+        if name.is_of(|it| glob(&self.0, it)) {
             return true;
         }
         let mut paths = [Some(&*name.path), name.implementor()].into_iter().flatten();

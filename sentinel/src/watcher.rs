@@ -233,7 +233,7 @@ impl Watcher {
     fn examine_moved(&mut self) -> Vec<Leak> {
         self.ignored = ignore::ranges();
         let Ok(now) = Layout::new(&self.policy, &self.ignored) else { return Vec::new() };
-        self.after.resize(now.len().max(self.after.len()), 0);
+        self.after.resize(now.len(), 0);
         if !now.view.copy(&mut self.after) {
             // Reading a symbol table has changed the blocks once more: there is nothing to compare.
             return Vec::new();

@@ -42,14 +42,13 @@ impl Loads {
     /// Returns whether the module at `place` in this list was certainly in the list when `earlier`
     /// was taken.
     ///
-    /// It was if nothing has been unloaded since. New modules are put at the end, so a module with
-    /// at least as many behind it as have been loaded since is an old one, too. About others
-    /// nothing is known.
+    /// New modules are put at the end, so a module with at least as many behind it as have been
+    /// loaded since is an old one. About others nothing is known: without those that have been
+    /// unloaded since, there are fewer behind an old one.
     pub(super) fn had(self, place: usize, earlier: Loads) -> bool {
         let loaded_since = self.total.saturating_sub(earlier.total);
-        let grown_to = (earlier.listed as u64).saturating_add(loaded_since);
         let behind = self.listed.saturating_sub(place + 1) as u64;
-        self.listed as u64 == grown_to || behind >= loaded_since
+        behind >= loaded_since
     }
 }
 
