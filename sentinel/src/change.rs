@@ -106,3 +106,96 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     let within = a[start..].iter().zip(&b[start..]).position(|(a, b)| a != b)?;
     Some(start + within)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::Change;
+    use crate::module::Module;
+    use crate::name::Name;
+    use crate::plan::Plan;
+    use crate::rule::Rules;
+    use crate::symbols::Symbol;
+    use crate::tls::{Identity, Loaded};
+    use crate::verdict::Verdict;
+
+    const SIZE: usize = 40;
+
+    /// Returns place and size of what is reported of a module that has a variable of four bytes at
+    /// each end and names no other.
+    fn found(
+        rules: &Rules,
+        image: &[u8],
+        [before, after]: [[u8; SIZE]; 2],
+        ignored: &[Range<usize>],
+    ) -> Vec<(usize, usize)> {
+        let (id, place, base, image) = (1, 0, 0, image.to_vec());
+        let [name, headers] = [const { Vec::new() }; 2];
+        let loaded = Loaded { id, place, base, name, headers, image, size: SIZE };
+        let (file, path) = (String::new(), PathBuf::new());
+        let symbol = |name, offset| Symbol { name: Name::of(name), offset, size: 4 };
+        let symbols = vec![symbol("first", 0), symbol("last", 36)];
+        let unnamed = std::iter::once(4..36).collect();
+        let module = Module { file, path, symbols, unnamed, size: SIZE };
+        let plan = Plan::new(Arc::new(module), rules);
+        let mut leaks = Vec::new();
+        for (offset, len) in plan.runs(ignored) {
+            let (before, after) = (&before[offset..offset + len], &after[offset..offset + len]);
+            let (loaded, plan, identity) = (&loaded, &plan, Identity::Same);
+            Change { loaded, plan, offset, before, after, identity }.leaks(&mut leaks);
+        }
+        leaks.iter().map(|leak| (leak.offset(), leak.size())).collect()
+    }
+
+    #[test]
+    fn without_names_whole_words_count_up_to_the_next_name_or_what_is_ignored() {
+        let found = |changed: &[usize], ignored: &[Range<usize>]| {
+            let mut after = [0; SIZE];
+            changed.iter().for_each(|&at| after[at] = 1);
+            found(&Rules::strict(), &[], [[0; SIZE], after], ignored)
+        };
+        assert_eq!(found(&[1], &[]), [(0, 4)]);
+        assert_eq!(found(&[5, 9, 25], &[]), [(4, 12), (24, 8)]);
+        assert_eq!(found(&[1, 33, 39], &[]), [(0, 4), (32, 4), (36, 4)]);
+        let ignored = [18..20, 34..36];
+        assert_eq!(found(&[17, 21, 33, 37], &ignored), [(16, 2), (20, 4), (32, 2), (36, 4)]);
+        assert_eq!(found(&[2, 18, 19], &[17..25, 3..4]), []);
+    }
+
+    #[test]
+    fn what_may_change_while_nothing_is_set_is_looked_at_before_and_after() {
+        let leaks = |verdict, image: &[u8], before, after| {
+            let mut rules = Rules::strict();
+            rules.add("first", verdict);
+            let whole = |bytes: [u8; 4]| {
+                let mut whole = [0; SIZE];
+                whole[..4].copy_from_slice(&bytes);
+                whole
+            };
+            !found(&rules, image, [whole(before), whole(after)], &[]).is_empty()
+        };
+        // A one is std's note that there is a destructor.
+        for (before, after, is_leak) in [
+            ([0; 4], [0, 0, 1, 0], false),
+            ([0; 4], [0, 0, 1, 1], true),
+            ([0; 4], [0, 0, 2, 0], true),
+            ([0, 7, 0, 0], [0, 0, 1, 0], true),
+        ] {
+            assert_eq!(leaks(Verdict::Unset, &[], before, after), is_leak, "{before:?} {after:?}");
+        }
+        // Where the image has a mark, that says whether something is set.
+        let image = [0, 2, 0, 0];
+        for (before, after, is_unset, is_same) in [
+            ([0, 2, 0, 0], [5, 2, 5, 5], true, true),
+            ([0, 2, 0, 0], [5, 3, 5, 5], false, false),
+            ([5, 3, 5, 5], [0, 2, 0, 0], false, false),
+            ([5, 3, 5, 5], [6, 3, 6, 6], false, true),
+        ] {
+            assert_eq!(leaks(Verdict::Unset, &image, before, after), !is_unset, "{after:?}");
+            assert_eq!(leaks(Verdict::SameKind, &image, before, after), !is_same, "{after:?}");
+        }
+    }
+}

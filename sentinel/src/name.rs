@@ -325,6 +325,9 @@ mod tests {
         // One that is declared in a closure, by this std and by an older one.
         let closure = "_ZN1t1f28_$u7b$$u7b$closure$u7d$$u7d$3VAL";
         check(&format!("{closure}{inner}"), "t::f::VAL", Some("t"));
+        // And one in a function, or of another name, in a constant.
+        check("_ZN1t5CONST1f3VAL17h247a34da8ef26c24E", "t::CONST::f::VAL", Some("t"));
+        check(&format!("_ZN1t5CONST{}", inner.replace("3VAL", "3OWN")), "t::CONST::OWN", Some("t"));
         let new = inner.replace("3VAL", "23__RUST_STD_INTERNAL_VAL");
         check(&format!("{closure}{new}"), "t::f::VAL", Some("t"));
         check(&format!("{closure}17h247a34da8ef26c24E"), "t::f::VAL", Some("t"));
@@ -352,6 +355,22 @@ mod tests {
             "<alloc::vec::Vec<T> as t::Tr>::go::X",
             Some("t"),
         );
+        check(
+            "_ZN60_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..Drop$GT$4drop1X\
+             17h247a34da8ef26c24E",
+            "<alloc::vec::Vec<T> as core::ops::Drop>::drop::X",
+            Some("alloc"),
+        );
+        check("_RNvXs_Cs1_1tNtC3log4SpanNtCs1_1t2Tr1X", "<log::Span as t::Tr>::X", Some("t"));
+    }
+
+    #[test]
+    fn a_crate_may_have_any_name_that_rust_allows_and_no_other() {
+        check("_RNvC4__abc1X", "_abc::X", Some("_abc"));
+        for (mangled, path) in [("$u7b$", "{"), (":::", ":::"), ("a$u20$b", "a b")] {
+            let len = mangled.len();
+            check(&format!("_ZN{len}{mangled}17h247a34da8ef26c24E"), path, None);
+        }
     }
 
     // Broke: such a type passed for a crate of its name, to which the rules for the real one did
@@ -427,6 +446,7 @@ mod tests {
         check(&format!("_ZN3app4USER17__CLEANSLATE_CELL{hash}"), "app::USER", Some("app"));
         check(&format!("_ZN3app4user6__HERE{hash}"), "app::user::__HERE", Some("app"));
         check(&format!("_ZN3app6__HERE{hash}"), "app::__HERE", Some("app"));
+        check(&format!("_ZN3app4USER6__here{hash}"), "app::USER::__here", Some("app"));
     }
 
     // Broke: some hundred of them took minutes.

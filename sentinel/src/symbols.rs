@@ -293,7 +293,23 @@ fn without_overlaps(mut list: Vec<Symbol<&str>>, block: usize) -> Vec<Symbol<&st
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, Symbol, unnamed, without_overlaps};
+    use std::io::{self, ErrorKind};
+
+    use super::{Failure, Place, Symbol, unnamed, without_overlaps};
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_may_pass_is_told_from_what_may_last() {
+        let is_temporary = |error: io::Error| Failure::Io(error).is_temporary();
+        for kind in [ErrorKind::Interrupted, ErrorKind::OutOfMemory, ErrorKind::WouldBlock] {
+            assert!(is_temporary(kind.into()), "{kind}");
+        }
+        // `ENFILE` and `EMFILE`, and then `ELOOP` and `EACCES`.
+        assert_eq!(
+            [23, 24, 40, 13].map(io::Error::from_raw_os_error).map(is_temporary),
+            [true, true, false, false]
+        );
+    }
 
     fn symbol(name: &str, offset: usize, size: usize) -> Symbol<&str> {
         Symbol { name, offset, size }
@@ -303,14 +319,18 @@ mod tests {
     fn aliases_and_labels_without_size_leave_no_overlap() {
         let list = vec![
             symbol("label", 8, 0),
-            symbol("errno", 0, 4),
+            symbol("again", 8, 0),
             symbol("__libc_errno", 0, 4),
+            symbol("errno", 0, 4),
             symbol("tail", 16, 0),
-            symbol("long", 12, 400),
+            symbol("part", 12, 8),
+            symbol("longer", 12, 400),
         ];
         let kept = without_overlaps(list, 24);
         let seen: Vec<_> = kept.iter().map(|s| (s.name, s.offset, s.size)).collect();
-        assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("long", 12, 12)]);
+        assert_eq!(seen, [("errno", 0, 4), ("label", 8, 4), ("longer", 12, 12)]);
+        let kept = without_overlaps(vec![symbol("tail", 16, 0)], 24);
+        assert_eq!(kept, [symbol("tail", 16, 8)]);
     }
 
     // Broke: whatever had no name passed for padding, if there was a table of symbols.

@@ -15,6 +15,18 @@ const OBJECT: u16 = 1;
 const SYMBOLS: usize = 1;
 const STRINGS: usize = 2;
 
+/// Where the table of symbols has a source file, a function, and the thread-local at a place.
+const SOURCE_FILE: usize = 64 + 56 + 3 * 64 + 24;
+const FUNCTION: usize = SOURCE_FILE + 24;
+const fn symbol(place: usize) -> usize {
+    FUNCTION + (place + 1) * 24
+}
+
+/// Where the fields of a symbol are that are changed here.
+const KIND: usize = 4;
+const SECTION: usize = 6;
+const PLACE: usize = 8;
+
 /// A file with thread-locals of eight bytes, side by side.
 struct Made {
     kind: u16,
@@ -52,7 +64,7 @@ impl Made {
         let fields = fields.into_iter().chain([(1, 4), (0, 8), (programs, 8), (sections, 8)]);
         let sizes = [HEADER, 56, 1, 64, 3, 2].map(|size| (size, 2));
         fields.chain([(0, 4)]).chain(sizes).for_each(|(field, len)| put(field, len));
-        let tls = [(7, 4), (4, 4), (0, 8), (0, 8), (0, 8), (0, 8), (block, 8), (8, 8)];
+        let tls = [(7, 4), (4, 4), (0, 8), (0, 8), (0, 8), (0, 8), (block, 8), (16, 8)];
         tls.into_iter().for_each(|(field, len)| put(field, len));
         (0..8).for_each(|_| put(0, 8));
         let table = |kind, start, len: u64, entry| {
@@ -80,12 +92,16 @@ impl Made {
         bytes
     }
 
-    /// The folder is that of all packages' tests, which may run at the same time.
     fn read(&self, file: &str) -> Result<Inventory, InventoryError> {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("inventory-{file}"));
-        fs::write(&path, self.to_bytes()).unwrap();
-        Inventory::read(path)
+        read(&self.to_bytes(), file)
     }
+}
+
+/// The folder is that of all packages' tests, which may run at the same time.
+fn read(bytes: &[u8], file: &str) -> Result<Inventory, InventoryError> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("inventory-{file}"));
+    fs::write(&path, bytes).unwrap();
+    Inventory::read(path)
 }
 
 fn paths(inventory: &Inventory) -> Vec<&str> {
@@ -133,6 +149,43 @@ fn a_name_that_cannot_be_read_costs_one_variable() {
     assert!(made.read("lost").unwrap_err().is_stripped());
 }
 
+#[test]
+fn a_symbol_without_a_place_in_the_block_is_none_of_its_variables() {
+    let made = Made::with_names(["first", "_TLS_MODULE_BASE_", "elsewhere", "beyond"]);
+    let mut bytes = made.to_bytes();
+    // Another library's, and one behind the end.
+    bytes[symbol(2) + SECTION] = 0;
+    bytes[symbol(3) + PLACE] = 32;
+    let inventory = read(&bytes, "places").unwrap();
+    assert_eq!(paths(&inventory), ["first"]);
+    assert!(!inventory.is_complete());
+}
+
+#[test]
+fn a_gap_is_explained_by_alignment_if_no_names_were_taken() {
+    const NOTHING: u8 = 0;
+    const GLOBAL: u8 = 0x10;
+    let mut bytes = Made::with_names(["before", "lost", "after"]).to_bytes();
+    bytes[symbol(1) + KIND] = NOTHING;
+    assert!(read(&bytes, "gap").unwrap().is_complete());
+    let mut without_file = bytes.clone();
+    without_file[SOURCE_FILE + KIND] = NOTHING;
+    assert!(!read(&without_file, "without_file").unwrap().is_complete());
+    for symbol in [FUNCTION, symbol(0), symbol(2)] {
+        bytes[symbol + KIND] |= GLOBAL;
+    }
+    assert!(!read(&bytes, "without_locals").unwrap().is_complete());
+}
+
+#[test]
+fn a_file_that_ends_too_early_is_malformed() {
+    let bytes = Made::with_names(["before", "after"]).to_bytes();
+    for missing in [1, 20, 200, bytes.len() - 4] {
+        let error = read(&bytes[..bytes.len() - missing], "cut").unwrap_err();
+        assert!(error.is_malformed(), "without {missing} bytes: {error}");
+    }
+}
+
 // Broke: it passed for a program that keeps nothing per thread.
 #[test]
 fn a_file_that_is_not_linked_is_refused() {
@@ -140,6 +193,14 @@ fn a_file_that_is_not_linked_is_refused() {
     let error = made.read("object.o").unwrap_err();
     assert!(error.to_string().ends_with("object.o: neither a program nor a shared library"));
     assert!(!error.is_not_elf() && !error.is_malformed() && !error.is_stripped(), "{error}");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_unread() {
+    for path in ["/dev/null", "/"] {
+        let error = Inventory::read(path).unwrap_err();
+        assert_eq!(error.to_string(), format!("{path}: not a regular file"));
+    }
 }
 
 // Broke: such files took gigabytes.

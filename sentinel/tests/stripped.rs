@@ -122,6 +122,9 @@ fn in_the_copy(file: &str) {
     let place = format!("{file}+{:#x} (no symbol)", leak.offset());
     assert!(leak.to_string().starts_with(&place), "{leak}");
     assert!(report.to_string().contains(&format!("{file} has no symbols")), "{report}");
+    let (_, report) = watch(|| TENANT.set([4, 2, 4]));
+    assert_eq!(report.leaks().len(), 2, "{report}");
+    assert_eq!(report.to_string().matches("has no symbols").count(), 1, "{report}");
     let lenient = Sentinel::new().allow(&format!("module:{file}"));
     assert!(lenient.watch(|| TENANT.set([3; 3])).1.is_clean());
     the_first_touch_of_what_has_no_name_can_be_allowed(file);

@@ -1,5 +1,6 @@
 //! `sentinel::assert_clean`.
 
+use std::cell::Cell;
 use std::panic::catch_unwind;
 
 use cleanslate_sentinel as sentinel;
@@ -27,9 +28,11 @@ fn assert_clean_gives_the_value_or_panics_with_table_and_advice() {
 // Broke: the value was dropped while the assertion unwound; its own panic ended the process.
 #[test]
 fn a_value_that_cannot_be_dropped_costs_an_assertion_no_second_panic() {
+    thread_local! { static DROPPED: Cell<bool> = const { Cell::new(false) }; }
     struct Breaks;
     impl Drop for Breaks {
         fn drop(&mut self) {
+            DROPPED.set(true);
             panic!("a drop");
         }
     }
@@ -41,6 +44,7 @@ fn a_value_that_cannot_be_dropped_costs_an_assertion_no_second_panic() {
     });
     let payload = failed.err().unwrap();
     assert!(payload.downcast_ref::<String>().unwrap().contains("TENANT"));
+    assert!(DROPPED.get());
 }
 
 // Broke: the table's columns were wider than formatting allows, which panicked within the panic.

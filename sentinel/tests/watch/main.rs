@@ -7,6 +7,7 @@
 ))]
 
 mod assertions;
+mod watchers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -277,6 +278,13 @@ fn rules_of_a_user_allow_by_name_crate_and_first_touch() {
 
     thread::spawn(move || {
         let once = Sentinel::new().allow_first_touch("*::TENANT").allow_first_touch("*::OTHER");
+        assert!(once.watch(all).1.is_clean());
+        assert_eq!(once.watch(all).1.leaks().len(), 2);
+    })
+    .join()
+    .unwrap();
+    thread::spawn(move || {
+        let once = Sentinel::new().allow_first_touch("module:watch-*");
         assert!(once.watch(all).1.is_clean());
         assert_eq!(once.watch(all).1.leaks().len(), 2);
     })
