@@ -1,12 +1,13 @@
 //! Shared libraries that come and go, and files without symbols.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use cleanslate_sentinel::{Report, Sentinel, watch};
+use cleanslate_sentinel::{Report, Sentinel, ignore, watch};
 use sentinel_corpus::{Library, on_fresh_thread};
 
 fn names(report: &Report) -> Vec<&str> {
@@ -78,6 +79,48 @@ fn a_library_that_the_task_unloads_is_no_leak_and_is_not_read() {
             // The other one is unloaded as well, or, if the C library keeps it, named.
             assert!(report.leaks().iter().all(|it| it.module() == "libother.so"), "{report}");
         }
+    });
+}
+
+#[test]
+fn the_first_use_of_a_library_that_the_thread_has_heard_of_is_seen() {
+    on_fresh_thread(|| {
+        let library = Library::open_file(&copy("opened", "libheard_of.so"));
+        // The thread hears of both, and gets a block of one.
+        let other = Library::open_file(&copy("opened", "libother_heard_of.so"));
+        other.setter("opened_set_hidden")(1);
+        let (_, report) = watch(|| library.setter("opened_set_hidden")(2));
+        assert_eq!(names(&report), ["opened_hidden"]);
+    });
+}
+
+#[test]
+fn what_is_ignored_by_the_task_that_loads_a_library_is_left_out_at_once() {
+    thread_local! { static OWN: Cell<u64> = const { Cell::new(0) }; }
+    on_fresh_thread(|| {
+        let (library, report) = watch(|| {
+            ignore(|ignored| ignored.key(&OWN));
+            OWN.set(1);
+            let library = Library::open_file(&copy("opened", "libignores.so"));
+            library.setter("opened_set_hidden")(3);
+            library
+        });
+        assert_eq!(names(&report), ["opened_hidden"]);
+        drop(library);
+    });
+}
+
+#[test]
+fn what_is_left_of_a_library_that_the_task_unloads_is_no_leak() {
+    on_fresh_thread(|| {
+        let library = Library::open_file(&copy("opened", "libleft.so"));
+        library.setter("opened_set_exported")(1);
+        // The thread keeps the block until it hears of the next library.
+        let (_, report) = watch(|| {
+            library.setter("opened_set_exported")(2);
+            drop(library);
+        });
+        assert!(report.is_clean(), "{report}");
     });
 }
 
