@@ -148,6 +148,28 @@ fn slots_never_show_in_a_watch_on_a_plain_thread() {
     }
 }
 
+#[test]
+fn a_pool_that_has_no_sentinel_never_shows_in_a_watch_on_a_plain_thread() {
+    let name = "pool::clean::a_pool_that_has_no_sentinel_never_shows_in_a_watch_on_a_plain_thread";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    // The thread runs tasks as well, and notes where its stack was then.
+    let pool = Pool::builder().workers(1).caller_helps(true).build().unwrap();
+    let ((), report) = Sentinel::new().watch(|| drop(pool.map(0..9, |n| n)));
+    assert!(report.is_clean(), "{report}");
+}
+
+#[cfg(feature = "opentelemetry")]
+#[test]
+fn the_first_context_that_is_carried_never_shows_in_a_watch() {
+    use cleanslate::foreign::OpenTelemetryCarrier;
+
+    let carries = || Context::empty().carry(OpenTelemetryCarrier::new()).run(|| ());
+    let ((), report) = thread::spawn(move || Sentinel::new().watch(carries)).join().unwrap();
+    assert!(report.is_clean(), "{report}");
+}
+
 // In processes of their own: what one kind of slot tells the sentinel it tells it once.
 #[test]
 fn the_first_use_of_a_slot_in_a_process_never_shows_in_a_watch() {

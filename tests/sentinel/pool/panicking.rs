@@ -78,6 +78,9 @@ fn what_a_failing_task_returns_is_dropped_in_a_task_whose_panic_is_heard() {
             says("map", &message_of(|| drop(pool.map(items(), drop))));
             says("map_results", &message_of(|| drop(pool.map_results(items(), drop))));
             says("for_each", &message_of(|| pool.for_each(items(), drop)));
+            if pool.stats().workers == 1 {
+                says("broadcast", &message_of(|| drop(pool.broadcast(returned))));
+            }
         },
     );
 }
@@ -172,4 +175,25 @@ fn a_reduction_that_cannot_be_cleaned_up_says_all_that_failed() {
             assert_eq!(census.alive(), 0);
         },
     );
+}
+
+#[test]
+fn a_callback_that_cannot_be_dropped_costs_the_end_of_a_pool_nothing() {
+    quiet();
+    let census = Census::default();
+    let fails = Fails::new(&census);
+    drop(pool(1, Sentinel::new().report(move |_| fails.held())));
+    assert_eq!(census.alive(), 0);
+}
+
+#[test]
+fn each_call_of_a_callback_finds_its_slots_fresh() {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let theirs = Arc::clone(&found);
+    let looks = move |_: &Incident<'_>| theirs.lock().unwrap().push(TOUCHED.replace(true));
+    let pool = pool(1, Sentinel::new().report(looks));
+    for _ in 0..2 {
+        pool.submit(dirty).join().unwrap();
+    }
+    assert_eq!(*found.lock().unwrap(), [false; 2]);
 }

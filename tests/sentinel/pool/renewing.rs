@@ -305,6 +305,18 @@ fn a_carrier_that_cannot_be_detached_renews_once_per_task() {
     });
 }
 
+#[test]
+fn a_worker_that_is_replaced_anyway_costs_no_renewal() {
+    let log = Log::default();
+    let pool = pool(1, log.of(Sentinel::new().renew(1, HOUR)));
+    let stuck = pool.in_context(&retiring()).submit(dirty).join().unwrap_err();
+    assert!(stuck.is_cleanup(), "{stuck}");
+    for _ in 0..2 {
+        pool.submit(dirty).join().unwrap();
+    }
+    assert_eq!(log.take().iter().map(|told| told.renews).collect::<Vec<_>>(), [true, true, false]);
+}
+
 const STARVED: &str = "CLEANSLATE_TEST_STARVED";
 
 #[test]
