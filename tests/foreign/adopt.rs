@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::LocalKey;
 
@@ -206,4 +207,25 @@ fn a_key_whose_initialiser_panics_fails_its_task() {
         .carry(adopt_with(&BROKEN, || Some(OnDrop::new(|| panic!("a drop, on purpose")))));
     let error = context.try_run(|| ()).unwrap_err();
     assert!(error.to_string().contains("an initialiser, on purpose"), "{error}");
+}
+
+#[test]
+fn what_is_put_in_for_a_time_is_dropped() {
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    struct Counted;
+    impl Default for Counted {
+        fn default() -> Counted {
+            ALIVE.fetch_add(1, Ordering::SeqCst);
+            Counted
+        }
+    }
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            ALIVE.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    thread_local! { static COUNTED: RefCell<Counted> = RefCell::default(); }
+
+    Context::empty().carry(adopt(&COUNTED)).run(|| ());
+    assert_eq!(ALIVE.load(Ordering::SeqCst), 1, "the key's own");
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cleanslate::foreign::{Inherited, adopt, adopt_with};
+use cleanslate::foreign::{Carrier, Inherited, adopt, adopt_with};
 use cleanslate::future::FutureExt;
 use cleanslate::{Context, Isolation, Pool};
 use futures_lite::future::block_on;
@@ -323,4 +323,37 @@ fn an_inherited_number_is_the_submitters_for_every_item() {
         assert_eq!(pool.map(0..200, |_| LEVEL.replace(8)), [3; 200]);
         assert_eq!(pool.detached().broadcast(|| LEVEL.get()), vec![0; workers]);
     }
+}
+
+#[test]
+fn it_is_for_the_same_state_as_the_carrier_that_it_was_made_of() {
+    let [user, level] = [adopt(&USER).identity(), adopt(&LEVEL).identity()];
+    assert_eq!(adopt(&USER).inherited().identity(), user);
+    assert_ne!(user, level);
+}
+
+thread_local! { static AGAIN: RefCell<Again> = RefCell::default(); }
+
+/// Puts another one in its place, a few times.
+#[derive(Clone, Default)]
+struct Again(u32);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if let Some(left) = self.0.checked_sub(1) {
+            let _gone = AGAIN.try_with(|place| place.replace(Again(left)));
+        }
+    }
+}
+
+#[test]
+fn what_an_item_leaves_and_its_drops_put_there_ends_before_the_next_item() {
+    let pool = Pool::new(1).unwrap();
+    let pool = pool.in_context(&Context::empty().carry(adopt(&AGAIN).inherited()));
+    let found = pool.map(0..1_000, |n| {
+        let found = AGAIN.with_borrow(|left| left.0);
+        AGAIN.set(Again(n % 3));
+        found
+    });
+    assert_eq!(found, vec![0; 1_000]);
 }

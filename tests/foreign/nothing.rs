@@ -460,3 +460,21 @@ fn a_captured_nothing_is_dropped_in_no_task_and_contained() {
     assert_eq!(found.join().unwrap(), (7, 0));
     assert_eq!(DROPPED.load(Ordering::SeqCst), 2);
 }
+
+#[test]
+fn what_an_installed_carrier_calls_nothing_gives_way_to_a_pools_carrier() {
+    let name = "nothing::what_an_installed_carrier_calls_nothing_gives_way_to_a_pools_carrier";
+    if !in_a_process_of_its_own(name) {
+        return;
+    }
+    thread_local! {
+        static KEPT: Cell<u8> = const { Cell::new(0) };
+        static OTHER: Cell<u8> = const { Cell::new(0) };
+    }
+    foreign::install(adopt(&KEPT)).unwrap();
+    // This one has something, so that the capture lists both.
+    foreign::install(adopt(&OTHER).inherited()).unwrap();
+    let pool = Pool::builder().workers(1).carry(foreign::adopt_with(&KEPT, || 7)).build().unwrap();
+    let pool = pool.in_context(&Context::capture());
+    assert_eq!(pool.submit(|| KEPT.get()).join().unwrap(), 7);
+}

@@ -171,7 +171,16 @@ fn what_tasks_do_and_leave_is_no_carriers_code() {
     drop(Context::empty().carry(capturing(cancels)));
     drop(hold);
     busy.join().unwrap();
-    assert_eq!(*said.lock().unwrap(), [true; 3]);
+    // One that a carrier submits where nothing is let in any more.
+    let (refused, theirs) = (Pool::new(1).unwrap(), says.clone());
+    refused.shutdown().unwrap();
+    let submits = move || {
+        let theirs = theirs();
+        drop(refused.detached().submit(move || drop(theirs)));
+        Ok(())
+    };
+    drop(Context::empty().carry(capturing(submits)));
+    assert_eq!(*said.lock().unwrap(), [true; 4]);
     // Tasks that run on top of a carrier's code, which waits for them.
     let inner = pool.clone();
     let waits = move || {
@@ -267,4 +276,22 @@ fn all_methods_of_a_carrier_and_its_drop_are_its_code() {
     let installed = std::mem::take(&mut *looks.lock().unwrap());
     assert!(installed.contains(&("nothing", false)), "{installed:?}");
     assert!(seen.iter().chain(&installed).all(|(_, carries)| !carries), "{seen:?} {installed:?}");
+}
+
+#[test]
+fn the_tasks_that_a_carriers_code_submits_are_kept_apart_all_the_same() {
+    thread_local! { static LEVEL: Cell<u8> = const { Cell::new(0) }; }
+    let found = Arc::<Mutex<Vec<u8>>>::default();
+    let theirs = Arc::clone(&found);
+    let pool = Pool::builder().workers(1).carry(adopt(&LEVEL)).build().unwrap();
+    let submits = move || {
+        let level = pool.submit(|| LEVEL.replace(9)).join()?;
+        theirs.lock().unwrap().push(level);
+        Ok(())
+    };
+    let carrier = Arc::new(capturing(submits));
+    for _ in 0..2 {
+        drop(Context::empty().carry(Arc::clone(&carrier)));
+    }
+    assert_eq!(*found.lock().unwrap(), [0, 0]);
 }
