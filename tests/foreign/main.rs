@@ -7,6 +7,8 @@ mod adopt;
 mod carriers;
 mod contained;
 mod deep;
+#[cfg(feature = "tracing")]
+mod global_subscriber;
 mod inherited;
 mod installed;
 #[cfg(feature = "tracing")]

@@ -155,6 +155,28 @@ fn a_forgotten_context_is_told_from_the_one_around_the_thread() {
         assert!(error.contains("still current"), "{what}: {error}");
     }
     on_a_thread(|| forgets(&around)).expect("the one around it, attached once more, hides nothing");
+    // Of contexts without a span, none is taken for another.
+    let plain = |number: u8| Current::new().with_value(number).attach();
+    let error = on_a_thread(|| {
+        let _around = plain(1);
+        context.try_run(|| forget(plain(2))).unwrap_err().to_string()
+    });
+    assert!(error.contains("still current"), "{error}");
+}
+
+#[test]
+fn a_context_of_the_task_below_is_put_down_to_that_one() {
+    let carried = || Context::empty().carry(OpenTelemetryCarrier::new());
+    let (below, above) = on_a_thread(|| {
+        let _request = request("acme").attach();
+        let mut above = None;
+        let below = carried().try_run(|| {
+            let of_below = Current::current();
+            above = Some(carried().try_run(|| forget(of_below.attach())).is_ok());
+        });
+        (below.is_ok(), above)
+    });
+    assert_eq!((below, above), (false, Some(true)));
 }
 
 // Broke: it passed for the one around the task, and the outer task failed in its place.
@@ -178,10 +200,19 @@ fn a_forgotten_context_with_the_span_of_the_one_around_fails_the_task_that_forgo
                 let texts = results.into_iter().map(|result| result.map_err(|e| e.to_string()));
                 tell.send(texts.collect::<Vec<_>>()).unwrap();
             }
+            // In the middle of a chunk, where the context is attached again for each item.
+            let forgets = |n| {
+                if n == 957 {
+                    forgets()
+                }
+            };
+            tell.send(vec![Err(panic_of(|| drop(pool.map(0..1_000, forgets))))]).unwrap();
         }
     });
     drop(outer.join());
-    for results in told.iter().take(2) {
+    let told: Vec<_> = told.iter().collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for results in told {
         let failed = results.iter().filter_map(|result| result.as_ref().err());
         let failed: Vec<_> = failed.collect();
         assert!(failed.len() == 1 && failed[0].contains("still current"), "{results:?}");
