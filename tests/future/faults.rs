@@ -266,6 +266,20 @@ fn a_future_that_fails_in_its_drop_hides_nothing_else() {
 }
 
 #[test]
+fn of_what_fails_where_a_future_is_given_up_the_futures_own_panic_goes_on() {
+    task_local! { static FAILS: Option<OnDrop> = None; }
+    let own = OnDrop::new(|| panic!("the future's drop, on purpose"));
+    let task = poll_fn(move |_| {
+        let _owns = &own;
+        FAILS.set(Some(OnDrop::new(|| panic!("the value's, on purpose"))));
+        Poll::Pending
+    });
+    let mut future: Polled<()> = Box::pin(task.isolated());
+    assert!(poll(&mut future).is_pending());
+    assert_eq!(panic_of(|| drop(future)), "the future's drop, on purpose");
+}
+
+#[test]
 fn a_poll_whose_carrier_cannot_be_detached_fails_behind_what_else_has_failed() {
     task_local! { static FAILS: Option<OnDrop> = None; }
     let poll = |task: Polled<u32>| panic_of(|| poll(&mut { task }));
