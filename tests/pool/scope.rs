@@ -114,6 +114,31 @@ fn the_panic_of_a_scope_names_the_task_and_why_it_failed() {
 }
 
 #[test]
+fn the_panic_of_a_scope_names_the_first_task_that_has_failed() {
+    each_shape(|pool| {
+        let mut seen = None;
+        let said = panic_of(|| {
+            let busy = occupy(pool);
+            pool.scope(|s| {
+                let cancelled = s.submit(|| ());
+                assert!(cancelled.cancel());
+                drop((cancelled, busy));
+                seen = s.submit(|| panic!("seen")).join().err();
+                for _ in 0..2 {
+                    let unseen = s.submit(|| panic!("unseen"));
+                    while !unseen.is_finished() {
+                        std::thread::yield_now();
+                    }
+                    drop(unseen);
+                }
+            });
+        });
+        let first = format!("a scoped task panicked: task #{} ", seen.unwrap().task_id() + 1);
+        assert!(said.starts_with(&first), "{said}");
+    });
+}
+
+#[test]
 fn a_joined_panic_is_the_handles_only() {
     each_shape(|pool| {
         let error = pool.scope(|s| s.submit(|| panic!("seen")).join().unwrap_err());
