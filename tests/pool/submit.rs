@@ -396,6 +396,42 @@ fn the_last_waker_is_woken_and_the_earlier_ones_are_dropped() {
     });
 }
 
+mod waker_that_waits {
+    #![expect(unsafe_code, reason = "a waker whose clones take their time is made by hand")]
+
+    use std::ptr;
+    use std::sync::OnceLock;
+    use std::task::{RawWaker, RawWakerVTable, Waker};
+
+    use cleanslate::{Pool, sync::Event};
+
+    pub(super) static POOL: OnceLock<Pool> = OnceLock::new();
+    pub(super) static CLONED: Event = Event::new();
+    static TABLE: RawWakerVTable = RawWakerVTable::new(|_| clone(), |_| (), |_| (), |_| ());
+
+    fn clone() -> RawWaker {
+        CLONED.set();
+        POOL.get().unwrap().wait_idle();
+        RawWaker::new(ptr::null(), &TABLE)
+    }
+
+    pub(super) fn new() -> Waker {
+        // SAFETY: there is no data, and the functions ask nothing of their callers.
+        unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &TABLE)) }
+    }
+}
+
+#[test]
+fn a_poll_sees_that_the_task_ends_while_it_clones_the_waker() {
+    finishes("the poll", || {
+        let pool = waker_that_waits::POOL.get_or_init(|| Pool::new(1).unwrap());
+        let mut handle = pool.submit(|| waker_that_waits::CLONED.wait());
+        let waker = waker_that_waits::new();
+        let poll = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
+        assert!(matches!(poll, Poll::Ready(Ok(()))));
+    });
+}
+
 #[test]
 fn a_detached_future_gives_its_waker_back_at_once() {
     finishes("wakers", || {
