@@ -474,5 +474,8 @@ fn an_error_gives_the_number_that_its_task_has_in_the_pool() {
             assert_eq!(error.task_id(), number);
             assert!(error.to_string().starts_with(&format!("task #{number} ")), "{error}");
         }
+        pool.shutdown().unwrap();
+        let refused = pool.submit(|| ()).join().unwrap_err();
+        assert_eq!(refused.task_id(), 3, "none that another one has");
     });
 }
