@@ -139,6 +139,15 @@ fn the_panic_of_a_scope_names_the_first_task_that_has_failed() {
 }
 
 #[test]
+#[expect(clippy::mem_forget, reason = "what the test is about")]
+fn a_panic_whose_handle_is_forgotten_makes_the_scope_panic_as_well() {
+    each_shape(|pool| {
+        let scope = || pool.scope(|s| std::mem::forget(s.submit(|| panic!("unseen"))));
+        assert_eq!(panic_of(scope), "a scoped task failed");
+    });
+}
+
+#[test]
 fn a_joined_panic_is_the_handles_only() {
     each_shape(|pool| {
         let error = pool.scope(|s| s.submit(|| panic!("seen")).join().unwrap_err());
