@@ -52,6 +52,11 @@ fn nothing_is_pulled_before_the_first_next_and_never_more_than_the_buffer() {
                 assert_eq!(pulled.get() - yielded, allowed);
             }
         }
+        // Unless it is told otherwise, two per worker.
+        let pulled = Rc::new(Cell::new(0));
+        let count = Rc::clone(&pulled);
+        let mut results = pool.imap((0..).inspect(move |_| count.set(count.get() + 1)), |n| n);
+        assert_eq!((results.next(), pulled.get()), (Some(0), 2 * pool.workers()));
     });
 }
 
@@ -107,6 +112,9 @@ fn a_panic_resumes_in_its_place_and_the_rest_goes_on() {
         assert_eq!((results.next(), results.next()), (Some(0), Some(1)));
         assert!(panic_of(|| results.next()).contains("third"));
         assert_eq!(results.collect::<Vec<_>>(), [3, 4, 5]);
+        let mut results = pool.imap(0..2, |n| assert_ne!(n, 0, "first"));
+        assert!(panic_of(|| results.next_timeout(Duration::MAX)).contains("first"));
+        assert_eq!(results.next(), Some(()));
         let mut results = pool.imap((0..3).chain([panic_later()].into_iter().flatten()), |n| n);
         assert_eq!(results.by_ref().count(), 3);
         assert_eq!(results.size_hint(), (0, Some(0)));
@@ -153,7 +161,7 @@ fn a_pull_that_cannot_be_cleaned_up_names_what_the_pool_names_its_tasks() {
 }
 
 #[test]
-fn an_input_that_panics_is_not_pulled_again() {
+fn an_input_that_panics_or_ends_is_not_pulled_again() {
     each_shape(|pool| {
         let pulls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&pulls);
@@ -167,6 +175,9 @@ fn an_input_that_panics_is_not_pulled_again() {
         assert_eq!(results.size_hint(), (3, Some(3)), "what was pulled is all there is");
         assert_eq!(results.collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(pulls.load(Ordering::SeqCst), 4);
+        let mut items = [Some(1), None, Some(2)].into_iter();
+        let mut results = pool.imap(std::iter::from_fn(move || items.next()?), |n| n);
+        assert_eq!([results.next(), results.next(), results.next()], [Some(1), None, None]);
     });
 }
 
@@ -258,6 +269,8 @@ fn after_a_shutdown_the_iterator_says_so() {
             assert_eq!(panic_of(|| unordered.next()), "the pool is shut down");
         }
         assert_eq!(pulled.load(Ordering::SeqCst), 2 * (3 + 1));
+        assert_eq!(panic_of(|| drop(pool.imap(0..1, |n| n))), "the pool is shut down");
+        assert_eq!(panic_of(|| drop(pool.imap_unordered(0..1, |n| n))), "the pool is shut down");
     });
 }
 
@@ -325,82 +338,6 @@ fn a_closure_that_a_task_drops_last_costs_no_second_panic() {
             assert_eq!(pool.submit(|| 5).join().unwrap(), 5);
         });
     }
-}
-
-#[test]
-fn an_endless_buffer_of_an_endless_input_yields_nevertheless() {
-    each_shape(|pool| {
-        let squares = pool.imap(0_u64.., |n| n * n).buffer(usize::MAX);
-        assert_eq!(squares.take(3).collect::<Vec<_>>(), [0, 1, 4]);
-        assert_eq!(pool.imap_unordered(0.., |_| 7).buffer(usize::MAX).take(3).sum::<u32>(), 21);
-    });
-}
-
-// Broke: while the first result was not there, the buffer was filled further, and nobody else was
-// there to make that result.
-#[test]
-fn an_endless_input_and_buffer_yield_also_to_a_task_on_the_only_worker() {
-    finishes("task", || {
-        let pool = Pool::new(1).unwrap();
-        let inner = pool.clone();
-        let task = pool.submit(move || {
-            let mut results = inner.imap(0_u64.., |n| n).buffer(usize::MAX);
-            assert!(results.next_timeout(Duration::ZERO).is_pending());
-            assert_eq!(results.nth(2), Some(2));
-            let mut results = inner.imap_unordered(0_u64.., |n| n).buffer(usize::MAX);
-            assert!(results.next_timeout(Duration::ZERO).is_pending());
-            assert!(results.nth(2).is_some());
-        });
-        task.join().unwrap();
-    });
-}
-
-// Broke: what was pulled for a result that was yielded was run before what had been pulled earlier,
-// so one of the first items came last, or never.
-#[test]
-fn whoever_runs_the_items_itself_does_so_in_their_order() {
-    let first_hundred = |pool: &Pool| {
-        let results = pool.imap_unordered(0.., |n| n).buffer(7).take(100);
-        assert!(results.eq(0..100));
-    };
-    each_shape(move |pool| {
-        let mut gates = Vec::new();
-        for _ in 1..pool.workers() {
-            let (begun, has_begun) = mpsc::channel();
-            let (go, gate) = mpsc::channel::<()>();
-            drop(pool.submit(move || (begun.send(()), gate.recv().is_err())));
-            has_begun.recv().unwrap();
-            gates.push(go);
-        }
-        let inner = pool.clone();
-        pool.submit(move || first_hundred(&inner)).join().unwrap();
-    });
-    finishes("a caller that helps", move || {
-        let pool = Pool::builder().workers(1).caller_helps(true).build().unwrap();
-        let busy = occupy(&pool);
-        first_hundred(&pool);
-        drop(busy);
-    });
-}
-
-#[test]
-fn a_large_buffer_is_filled_while_no_result_is_there() {
-    const BUFFER: usize = 3_000;
-    each_shape(|pool| {
-        let busy = occupy(pool);
-        let pulled = Arc::new(AtomicUsize::new(0));
-        let input = || {
-            let count = Arc::clone(&pulled);
-            (0..2 * BUFFER).inspect(move |_| assert!(count.fetch_add(1, Ordering::SeqCst) < BUFFER))
-        };
-        let mut ordered = pool.imap(input(), |n| n).buffer(BUFFER);
-        assert!(ordered.next_timeout(Duration::ZERO).is_pending());
-        assert_eq!(pulled.swap(0, Ordering::SeqCst), BUFFER);
-        let mut unordered = pool.imap_unordered(input(), |n| n).buffer(BUFFER);
-        assert!(unordered.next_timeout(Duration::ZERO).is_pending());
-        assert_eq!(pulled.swap(0, Ordering::SeqCst), BUFFER);
-        drop(busy);
-    });
 }
 
 task_local! {

@@ -17,6 +17,7 @@ mod global;
 mod handles;
 mod idle;
 mod imap;
+mod imap_buffer;
 mod join;
 mod leaky;
 mod map;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::support::finishes;
+use crate::support::{finishes, occupy};
 use cleanslate::{Permit, Pool, Reserve};
 
 fn bounded(capacity: usize) -> Pool {
@@ -28,6 +28,25 @@ fn no_more_tasks_of_plain_threads_are_queued_than_there_are_places() {
             }
         });
         let most = most.into_inner();
+        assert!(most <= BOUND, "{most}");
+    });
+}
+
+#[test]
+fn nor_are_more_items_of_an_imap_whatever_its_buffer() {
+    const BOUND: usize = 3;
+    finishes("an imap", || {
+        let pool = bounded(BOUND);
+        let mut busy = Some(occupy(&pool));
+        let items = (0..300).inspect(move |n| {
+            if *n == BOUND {
+                drop(busy.take());
+            }
+        });
+        let inner = pool.clone();
+        // While the only worker runs a task, it claims no other.
+        let queued = pool.imap(items, move |_| inner.stats().queued).buffer(100);
+        let most = queued.max().unwrap();
         assert!(most <= BOUND, "{most}");
     });
 }

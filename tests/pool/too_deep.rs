@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::support::{
     Census, OnDrop, deeper, finishes, in_a_process_of_its_own, message, panic_of, pause,
@@ -176,6 +177,26 @@ fn what_runs_after_its_handle_has_given_up_is_dropped() {
     assert!(pool.submit(joins).join().unwrap().unwrap_err().is_too_deep());
     pool.shutdown().unwrap();
     assert_eq!((census.made(), census.alive()), (1, 0));
+}
+
+// Nobody else would run its items: their only worker waits.
+#[test]
+fn an_imap_whose_items_nobody_has_room_for_says_so() {
+    const STACK: usize = 8 << 10;
+    finishes("the imap", || {
+        let pool = Pool::builder().workers(1).stack_size(STACK << 10).build().unwrap();
+        let inner = pool.clone();
+        let deep = move || {
+            // It is full, so that the deep call pulls nothing.
+            let mut results = inner.imap_unordered(0..2, |n| n).buffer(1);
+            assert!(results.next_timeout(Duration::ZERO).is_pending());
+            let results = Cell::new(Some(results));
+            deeper(STACK / 16 * 15, &|| panic_of(|| results.take().unwrap().next()))
+        };
+        let said = pool.submit(deep).join().unwrap();
+        assert!(said.contains("too many tasks lie"), "{said}");
+        assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+    });
 }
 
 // Broke: visits lay on top of one another without end, up to the end of the stack.
