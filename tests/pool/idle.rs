@@ -96,6 +96,9 @@ fn inside_a_task_of_the_pool_it_panics_and_inside_one_of_another_pool_it_waits()
         assert!(error.message().unwrap().contains("waits until the pool is idle"), "{error}");
         assert!(panic_of(|| pool.for_each(0..3, |_| pool.wait_idle())).contains("is idle"));
         assert!(panic_of(|| pool.broadcast(|| pool.wait_idle())).contains("is idle"));
+        // Of its tasks, the first item of a map runs on the plain thread.
+        let helped = Pool::builder().workers(1).caller_helps(true).build().unwrap();
+        assert!(panic_of(|| helped.for_each(0..1, |_| helped.wait_idle())).contains("is idle"));
         let other = Pool::new(1).unwrap();
         let through = pool.clone();
         let nested = other.submit(move || {
