@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use cleanslate::foreign::adopt;
+use cleanslate::foreign::{Carrier, adopt};
 use cleanslate::{Context, Pool};
 
 use crate::support::{Census, Fails, panic_of, quiet, while_unwinding};
@@ -28,6 +28,21 @@ fn the_drop_of_what_a_task_has_left_in_an_adopted_key_fails_it() {
     let leaves = move |_| KEY.set(Some(Fails::new(&census)));
     let task = pool.submit(move || while_unwinding(|| inner.map_results(0..3, leaves)));
     assert!(task.join().unwrap().iter().all(Result::is_err));
+}
+
+// As a guard of the user's own may call it in its drop.
+#[test]
+fn a_detach_by_hand_panics_where_it_may_and_returns_an_error_while_its_thread_unwinds() {
+    quiet();
+    let (census, carrier) = (Census::new(), adopt(&KEY));
+    let detach = || {
+        let before = carrier.attach(&()).unwrap();
+        KEY.set(Some(Fails::new(&census)));
+        carrier.detach(before)
+    };
+    assert!(panic_of(|| drop(detach())).contains("a drop, on purpose"));
+    let error = while_unwinding(detach).unwrap_err();
+    assert!(error.to_string().contains("a drop, on purpose"), "{error}");
 }
 
 #[cfg(feature = "tracing")]
