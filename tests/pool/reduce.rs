@@ -206,6 +206,23 @@ fn a_reduction_of_which_a_call_cannot_be_cleaned_up_fails_and_what_was_made_is_d
                 assert!(said.contains("BOMB"), "{said}");
                 assert_eq!(census.alive(), 0);
             }
+            // Each item is a chunk here, so that the only call reduces two chunks.
+            let reduce = |a: Option<i32>, _| {
+                BOMB.set(Some(Bomb(1)));
+                a
+            };
+            let said = fails(&pool, || _ = pool.map_reduce(0..2, Some, || None, reduce));
+            assert!(said.contains("BOMB"), "{said}");
+            // What the item has made may explode as well.
+            let item = |n| {
+                (n == 700).then(|| {
+                    BOMB.set(Some(Bomb(1)));
+                    Explodes::of(&census)
+                })
+            };
+            let said = fails(&pool, || drop(pool.map_reduce(0..1_000, item, || None, Option::or)));
+            assert!(said.contains("BOMB"), "{said}");
+            assert_eq!(census.alive(), 0);
         }
     });
 }
