@@ -30,7 +30,7 @@ fn results_are_in_input_order_for_every_size() {
 }
 
 #[test]
-fn results_of_every_size_class_arrive_whole() {
+fn items_and_results_of_every_size_class_arrive_whole() {
     each_shape(|pool| {
         pool.map_range(0..5_000, |_| ()).into_iter().for_each(|()| ());
         let small = pool.map_range(0_u8..200, |n| n);
@@ -39,6 +39,8 @@ fn results_of_every_size_class_arrive_whole() {
         assert!(small.iter().enumerate().all(|(i, n)| i == usize::from(*n)));
         assert!(medium.iter().zip(0..).all(|(a, n)| *a == [n; 9]));
         assert!(large.iter().zip(0..).all(|(a, n)| a[0] == [n; 100]));
+        // One is more than a chunk should have.
+        assert_eq!(pool.map((0_u8..5).map(|n| [n; 33 << 10]), |item| item[0]), [0, 1, 2, 3, 4]);
     });
 }
 
@@ -377,6 +379,10 @@ fn items_are_counted_by_how_they_ended() {
             if n % 4 == 3 { Err(n) } else { Ok(n) }
         };
         assert_eq!(pool.try_map(0..100, item), Err(3));
+        assert_eq!(pool.stats().completed, returned.load(Ordering::SeqCst) as u64);
+        let carrying = Context::empty().carry(adopt(&FOREIGN));
+        has_begun.store(false, Ordering::SeqCst);
+        assert_eq!(pool.in_context(&carrying).try_map(0..100, item), Err(3));
         assert_eq!(pool.stats().completed, returned.into_inner() as u64);
     }
     // Broke: the item whose error stops the map was counted as one that returned before it was
@@ -392,6 +398,25 @@ fn items_are_counted_by_how_they_ended() {
             assert_eq!((stats.completed, stats.failed), (before.completed, before.failed + 1));
         }
     });
+}
+
+#[test]
+fn helpers_are_counted_while_they_run_and_the_items_that_their_owner_runs() {
+    quiet();
+    let pool = Pool::new(1).unwrap();
+    assert_eq!(pool.map([()], |()| pool.stats().running), [1]);
+    assert_eq!(pool.stats().inline, 0);
+    // The only worker is the owner.
+    let (inner, begun) = (pool.clone(), AtomicUsize::new(0));
+    let map = || {
+        inner.map_range(0..1_000, |n| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(n, 500, "on purpose");
+        })
+    };
+    assert!(pool.scope(|s| s.submit(|| panic_of(map)).join()).unwrap().contains("on purpose"));
+    let stats = pool.stats();
+    assert_eq!((stats.inline, stats.running), (begun.into_inner() as u64, 0));
 }
 
 // The calling thread stays awake for a moment at first, and calls one worker only.

@@ -120,6 +120,17 @@ mod tests {
         (chunk.since, chunk.worked) = (later, Some(nanos(WORTH)));
         assert!(chunk.done(1));
         assert_eq!(chunk.of(None), 40_000, "items that take a whole chunk");
+        assert_eq!(chunk.block(), 256, "though 1,000 would take a microsecond");
+    }
+
+    #[test]
+    fn one_quick_item_makes_no_large_chunk() {
+        let later = Instant::now() + Duration::from_secs(3600);
+        for (mut chunk, expected) in [(ChunkSize::new(2), 16), (ChunkSize::one_by_one(), 1)] {
+            chunk.since = later;
+            let _worth_another = chunk.done(1);
+            assert_eq!(chunk.of(None), expected);
+        }
     }
 
     #[test]
