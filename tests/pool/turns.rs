@@ -145,3 +145,25 @@ fn who_has_left_a_map_comes_back_when_its_iterator_goes_on() {
         });
     });
 }
+
+// The owner of a map gives way to nobody, so it runs the visit while it waits for its turn.
+#[test]
+fn an_iterator_may_broadcast_while_the_owner_of_its_map_waits_for_its_turn() {
+    finishes("the broadcast", || {
+        let pool = Pool::new(2).unwrap();
+        let inner = pool.clone();
+        let map = move || {
+            let owner = std::thread::current().id();
+            let mut visited = None;
+            let items = std::iter::from_fn(|| {
+                if visited.is_none() && std::thread::current().id() != owner {
+                    visited = Some(inner.broadcast(|| ()).len());
+                }
+                visited.is_none().then_some(())
+            });
+            inner.for_each(items, |()| std::thread::yield_now());
+            visited
+        };
+        assert_eq!(pool.submit(map).join().unwrap(), Some(2));
+    });
+}
