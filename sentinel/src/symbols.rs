@@ -85,8 +85,10 @@ impl fmt::Display for Failure {
 impl Symbols {
     /// Reads what is needed of a file: its headers, symbols and names, not its code.
     pub(super) fn read(path: &Path) -> Result<Symbols, Failure> {
-        if !fs::metadata(path).map_err(Failure::Io)?.is_file() {
-            // Opening a named pipe would wait for its other end.
+        let kind = fs::metadata(path).map_err(Failure::Io)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            // Opening a named pipe would wait for its other end. A folder is refused as one when it
+            // is read.
             return Err(Failure::NotAFile);
         }
         let mut file = File::open(path).map_err(Failure::Io)?;
