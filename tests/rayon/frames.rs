@@ -91,6 +91,27 @@ fn what_a_pool_of_rayons_was_given_is_dropped_in_no_task() {
     isolated(outer)();
 }
 
+// Nobody gets them, since the closure fails to drop.
+#[test]
+fn results_that_a_pool_of_rayons_loses_are_dropped_in_no_task() {
+    quiet();
+    let pool = RayonPool::new(2).unwrap();
+    let outer = || {
+        MARK.set("outer");
+        let fails = FailsToDrop;
+        let lost = || {
+            pool.map_range(0..2, move |_| {
+                let _ = &fails;
+                Marks
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(lost)).is_err());
+        assert_eq!(MARK.get(), "outer");
+    };
+    outer();
+    isolated(outer)();
+}
+
 // Broke: as above, for a result that is lost to a copy which fails to drop.
 #[test]
 fn a_result_that_a_wrapped_closure_loses_is_dropped_in_no_task() {
