@@ -138,6 +138,48 @@ fn what_a_service_made_costs_no_second_panic() {
     }
 }
 
+/// A service that panics where it is called, and when it is dropped.
+#[derive(Clone)]
+struct BreaksWhenCalled {
+    _breaks: Breaks,
+}
+
+impl Service<Request<()>> for BreaksWhenCalled {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        panic!("the call");
+    }
+}
+
+#[test]
+fn what_serves_a_request_and_fills_its_slots_costs_no_second_panic() {
+    for fails in ["the closure", "the call"] {
+        let breaks = Breaks;
+        let fill = move |_: &Request<()>| {
+            let _owns = &breaks;
+            assert_eq!(fails, "the call", "the closure");
+        };
+        let layer = IsolateLayer::new(fill);
+        let mut service = layer.layer(BreaksWhenCalled { _breaks: Breaks });
+        let mut response = Box::pin(service.call(Request::new(())));
+        let poll = || response.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let panic = catch_unwind(AssertUnwindSafe(poll)).unwrap_err();
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap();
+        // It was dropped before the service was called.
+        let expected = if fails == "the call" { "a drop" } else { fails };
+        assert!(said.contains(expected), "{fails}: {said}");
+        std::mem::forget((layer, service));
+    }
+}
+
 /// A service whose future panics in its drop, having made a response that holds this.
 #[derive(Clone)]
 struct EndsInPanic(Arc<()>);

@@ -197,10 +197,8 @@ fn a_file_that_is_not_linked_is_refused() {
 
 #[test]
 fn what_is_no_regular_file_is_refused_unread() {
-    for path in ["/dev/null", "/"] {
-        let error = Inventory::read(path).unwrap_err();
-        assert_eq!(error.to_string(), format!("{path}: not a regular file"));
-    }
+    let error = Inventory::read("/dev/null").unwrap_err();
+    assert_eq!(error.to_string(), "/dev/null: not a regular file");
 }
 
 // Broke: such files took gigabytes.

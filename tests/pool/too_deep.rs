@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::support::{
@@ -196,6 +198,30 @@ fn an_imap_whose_items_nobody_has_room_for_says_so() {
         let said = pool.submit(deep).join().unwrap();
         assert!(said.contains("too many tasks lie"), "{said}");
         assert_eq!(pool.map(0..3, |n| n), [0, 1, 2]);
+    });
+}
+
+// Nor the task that they wait for.
+#[test]
+fn whoever_has_no_room_for_what_it_polls_or_waits_for_with_others_is_told_so() {
+    const STACK: usize = 8 << 10;
+    finishes("the waits", || {
+        let pool = Pool::builder().workers(1).stack_size(STACK << 10).build().unwrap();
+        let inner = pool.clone();
+        let deep = move || {
+            let handle = Cell::new(Some(inner.submit(|| ())));
+            let poll = || {
+                let mut handle = handle.take().unwrap();
+                let poll = Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop()));
+                matches!(poll, Poll::Ready(Err(error)) if error.is_too_deep())
+            };
+            let handles = [inner.submit(|| ())];
+            let waits = || panic_of(|| JoinHandle::wait_any(&handles));
+            (deeper(STACK / 16 * 15, &poll), deeper(STACK / 16 * 15, &waits))
+        };
+        let (is_told, said) = pool.submit(deep).join().unwrap();
+        assert!(is_told);
+        assert!(said.contains("too many tasks lie"), "{said}");
     });
 }
 
