@@ -33,6 +33,22 @@ fn no_more_tasks_of_plain_threads_are_queued_than_there_are_places() {
 }
 
 #[test]
+fn nor_are_more_closures_that_plain_threads_join() {
+    const BOUND: usize = 3;
+    finishes("a flood", || {
+        let (pool, most) = (bounded(BOUND), AtomicUsize::new(0));
+        let look = || _ = most.fetch_max(pool.stats().queued, Ordering::SeqCst);
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| (0..100).for_each(|_| _ = pool.join(look, look)));
+            }
+        });
+        let most = most.into_inner();
+        assert!(most <= BOUND, "{most}");
+    });
+}
+
+#[test]
 fn nor_are_more_items_of_an_imap_whatever_its_buffer() {
     const BOUND: usize = 3;
     finishes("an imap", || {
