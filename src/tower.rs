@@ -333,9 +333,9 @@ impl<B: Body, E> Future for ResponseFuture<B, E> {
         match head.map(Contained::into_inner) {
             None => Poll::Pending,
             Some(Err(error)) => {
-                let error = Guarded::new(error);
+                // It is over, so nothing is left that could panic.
                 this.task = None;
-                Poll::Ready(Err(error.into_inner()))
+                Poll::Ready(Err(error))
             }
             Some(Ok(parts)) => {
                 let task = Mutex::new(this.task.take());
