@@ -6,6 +6,7 @@
 //! without the handlers, by `_Fork` or by a system call of its own, is not noticed: there the
 //! allocator's locks would not work, either.
 
+use std::mem::ManuallyDrop;
 // std's: a number of the process, which no model looks at.
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -104,6 +105,15 @@ pub(crate) fn lock_unless<T>(
     }
 }
 
+/// Takes out what a lock guards. Leaks it, and returns `None`, if a thread of the parent process
+/// held the lock when this one was forked: that may have been in the middle of a change.
+pub(crate) fn into_inner<T>(mutex: Mutex<T>) -> Option<T> {
+    let mutex = ManuallyDrop::new(mutex);
+    // Nobody else is left who could hold it.
+    let is_whole = mutex.try_lock().is_some();
+    is_whole.then(|| ManuallyDrop::into_inner(mutex).into_inner())
+}
+
 /// A lock for which nobody waits in a forked child.
 pub(crate) struct ProcessMutex<T> {
     mutex: Mutex<T>,
@@ -124,5 +134,24 @@ impl<T> ProcessMutex<T> {
     /// Locks where this is known to be the process in which the lock was made.
     pub(crate) fn lock_at_home(&self) -> MutexGuard<'_, T> {
         self.mutex.lock()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_stays_locked_is_leaked() {
+        let value = Arc::new(());
+        let [free, locked] = [0, 1].map(|_| Mutex::new(Arc::clone(&value)));
+        {
+            // As a thread of the parent's leaves it.
+            let _held = ManuallyDrop::new(locked.lock());
+        }
+        assert!(into_inner(free).is_some() && into_inner(locked).is_none());
+        assert_eq!(Arc::strong_count(&value), 2);
     }
 }

@@ -413,13 +413,41 @@ fn a_map_that_forks_has_no_results_in_the_child() {
     }
 }
 
-// Broke: the child's owner waited for the turn of a helper of the parent's.
+/// Ends the process badly if it is dropped while it is pulled from. So large that it is not moved
+/// for that.
+struct InUse<I> {
+    items: I,
+    is_pulled: bool,
+    _large: [u64; 32],
+}
+
+impl<I: Iterator> Iterator for InUse<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.is_pulled = true;
+        let item = self.items.next();
+        self.is_pulled = false;
+        item
+    }
+}
+
+impl<I> Drop for InUse<I> {
+    fn drop(&mut self) {
+        if self.is_pulled {
+            std::process::abort();
+        }
+    }
+}
+
+// Broke: the child's owner waited for the turn of a helper of the parent's; or dropped what that
+// was in the middle of changing.
 #[test]
 fn who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child() {
     if !alone("who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child") {
         return;
     }
-    type Items<'i> = Box<dyn Iterator<Item = usize> + Send + 'i>;
+    type Items<'i> = InUse<Box<dyn Iterator<Item = usize> + Send + 'i>>;
     type Way = fn(&Pool, Items<'_>, &(dyn Fn(usize) -> usize + Sync)) -> usize;
     let ways: [Way; 4] = [
         |pool, items, f| pool.map(items, f).len(),
@@ -441,7 +469,7 @@ fn who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child() {
                 }
             };
             // The helper may have the first turn, too; then the fork comes in its second.
-            let items = (0..4).inspect(|_| {
+            let items = (0..4_usize).inspect(|_| {
                 if !is_owner() && has_item.load(Ordering::SeqCst) {
                     has_turn.store(true, Ordering::SeqCst);
                     wait_for(&|| pid.load(Ordering::SeqCst) != -1);
@@ -457,7 +485,8 @@ fn who_forks_while_somebody_else_has_the_turn_has_no_results_in_the_child() {
                 }
                 n
             };
-            let ended = catch_unwind(AssertUnwindSafe(|| way(&inner, Box::new(items), &item)));
+            let items = InUse { items: Box::new(items) as _, is_pulled: false, _large: [0; 32] };
+            let ended = catch_unwind(AssertUnwindSafe(|| way(&inner, items, &item)));
             let result = || ended.unwrap_or_else(|payload| resume_unwind(payload));
             match pid.load(Ordering::SeqCst) {
                 0 => system::end(|| names_the_fork(result)),

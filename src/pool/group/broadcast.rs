@@ -6,6 +6,7 @@ use crate::frame;
 use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::scheduler::current::{self, Doing};
+use crate::sync::process::{self, lock_unless};
 use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicUsize, Ordering};
 
@@ -42,12 +43,13 @@ where
     let Broadcast { context, f, results, verdict, .. } = broadcast;
     core.drop_contained(context, label);
     let failed = frame::contained(|| drop(f)).err().map(Cause::Failed);
-    let results = results.into_iter().map(Mutex::into_inner);
-    let mut failures = verdict.into_inner().into_iter().chain(failed);
+    let results = results.into_iter().filter_map(|result| process::into_inner(result).flatten());
+    let verdict = process::into_inner(verdict).unwrap_or(Some(Cause::ShutDown));
+    let mut failures = verdict.into_iter().chain(failed);
     let first = failures.next();
     failures.for_each(|later| core.report(label.clone(), later));
     match first {
-        None => Ok(results.flatten().collect()),
+        None => Ok(results.collect()),
         Some(cause) => {
             for result in results {
                 core.drop_contained(result, label);
@@ -69,7 +71,10 @@ impl<F, R> Broadcast<'_, F, R> {
 
     /// Keeps the first failure, and reports the others.
     fn fail(&self, cause: Cause) {
-        let mut verdict = self.verdict.lock();
+        // In a forked child, a thread of the parent's may have it; then that is the failure.
+        let Some(mut verdict) = lock_unless(&self.verdict, || self.core.is_forked()) else {
+            return;
+        };
         let late = if verdict.is_none() { verdict.replace(cause) } else { Some(cause) };
         drop(verdict);
         if let Some(late) = late {

@@ -13,6 +13,7 @@ use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::group::{Owner, Tickets};
 use crate::pool::scheduler::current::{self, Doing};
+use crate::sync::process;
 
 /// Why a map has no results. Those that were made are dropped, except for what it was stopped with.
 pub(crate) enum Unfinished<E> {
@@ -110,17 +111,20 @@ where
         Owner::<Tickets>::run(core, &map, helpers);
         let _in_drop = current::enter(core.id, Doing::DROP);
         let Map { run, input, pieces, .. } = map;
-        let (input, pieces) = (input.into_inner(), pieces.into_inner());
-        *source = Some(input.source);
-        // In a forked child, what the parent's helpers have claimed is lost.
-        let written = || pieces.iter().map(Piece::written).sum::<usize>();
-        let is_whole = || input.is_claimed && written() == input.position;
-        let ended = match run.verdict.into_reason() {
-            StopReason::None => return Ok(pieces),
-            StopReason::Cancelled if is_whole() => return Ok(pieces),
+        // In a forked child, what the parent's helpers have claimed is lost, and so may be all that
+        // they shared.
+        let pieces = process::into_inner(pieces).unwrap_or_default();
+        let written: usize = pieces.iter().map(Piece::written).sum();
+        let mut is_whole = false;
+        *source = input.into_inner().map(|input| {
+            is_whole = input.is_claimed && written == input.position;
+            input.source
+        });
+        let ended = match run.into_reason() {
+            StopReason::None | StopReason::Cancelled if is_whole => return Ok(pieces),
             StopReason::Stop { with, .. } => Unfinished::Stopped(with),
             StopReason::Failed(failure) => Unfinished::Failed(failure),
-            StopReason::Cancelled => Unfinished::Cancelled,
+            StopReason::None | StopReason::Cancelled => Unfinished::Cancelled,
         };
         for mut piece in pieces {
             piece.take_results().for_each(|result| P::discard(result, core, label));

@@ -13,7 +13,7 @@ use crate::panic::Guarded;
 use crate::pool::core::Core;
 use crate::pool::error::Labelled;
 use crate::pool::scheduler::current::{self, Doing};
-use crate::sync::process::lock_unless;
+use crate::sync::process::{self, lock_unless};
 use crate::sync::seam::{Mutex, MutexGuard};
 
 /// What a reduction has beside its map: dropped when the reduction is over, like what a map was
@@ -44,7 +44,8 @@ impl<'p, N, R> Reduction<'p, N, R> {
 
     /// Takes the result of all items; `None` if there were none.
     pub(crate) fn take_result(&self) -> Option<R> {
-        self.take_all().into_values().next().map(|(_end, result)| result)
+        let mut parts = self.lock()?;
+        parts.pop_first().map(|(_start, (_end, result))| result)
     }
 
     /// Ends it: drops the identity, and `result` as well if that fails.
@@ -57,10 +58,6 @@ impl<'p, N, R> Reduction<'p, N, R> {
                 Err(failure)
             }
         }
-    }
-
-    fn take_all(&self) -> BTreeMap<usize, (usize, R)> {
-        self.lock().map(|mut parts| mem::take(&mut *parts)).unwrap_or_default()
     }
 
     /// `None` if a thread of the parent process held the lock when this one was forked. Then the
@@ -97,7 +94,8 @@ impl<N, R> Drop for Reduction<'_, N, R> {
     /// What a reduction that fails leaves behind.
     fn drop(&mut self) {
         let _in_drop = current::enter(self.core.id, Doing::DROP);
-        for (_end, part) in self.take_all().into_values() {
+        let parts = process::into_inner(mem::take(&mut self.parts));
+        for (_end, part) in parts.into_iter().flat_map(BTreeMap::into_values) {
             self.core.drop_contained(part, self.label);
         }
         if let Some(identity) = self.identity.take() {

@@ -15,7 +15,7 @@ use crate::pool::core::Core;
 use crate::pool::error::{Cause, Label};
 use crate::pool::group::Shift;
 use crate::pool::scheduler::awake::Awake;
-use crate::sync::process::lock_unless;
+use crate::sync::process::{self, lock_unless};
 use crate::sync::seam::{Mutex, MutexGuard};
 
 /// Drops what the user gave to a map, or what it made of that.
@@ -148,6 +148,12 @@ impl<'e, E> Run<'e, E> {
     #[cold]
     fn stop_cancelled(&self) {
         self.stop(StopReason::Cancelled);
+    }
+
+    /// Returns why the map has stopped.
+    pub(super) fn into_reason(self) -> StopReason<E> {
+        let _learned = process::into_inner(self.learned);
+        self.verdict.into_reason()
     }
 
     /// Returns what a helper that comes is to know: what an earlier one that has left knew, or

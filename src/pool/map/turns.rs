@@ -21,6 +21,7 @@
 //!    then nobody would wake them.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
@@ -129,9 +130,12 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Returns what the lock guards, when all turns are over.
-    pub(crate) fn into_inner(self) -> T {
-        self.state.into_inner()
+    /// Returns what the lock guards, when all turns are over. In a forked child, one of a thread of
+    /// the parent's may never end: what it was changing is then leaked.
+    pub(crate) fn into_inner(self) -> Option<T> {
+        let is_whole = self.is_free();
+        let state = ManuallyDrop::new(self.state);
+        is_whole.then(|| ManuallyDrop::into_inner(state).into_inner())
     }
 
     /// Waits for a turn. `None` if the helper is to leave: another one will be called in its place,

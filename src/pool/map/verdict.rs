@@ -1,7 +1,7 @@
 //! [`Verdict`]: why a map stops before its end.
 
 use crate::frame::Failure;
-use crate::sync::process::lock_unless;
+use crate::sync::process::{self, lock_unless};
 use crate::sync::seam::Mutex;
 use crate::sync::seam::atomic::{AtomicU8, Ordering};
 
@@ -66,7 +66,7 @@ impl<E> Verdict<E> {
 
     /// Returns the reason that was kept.
     pub(crate) fn into_reason(self) -> StopReason<E> {
-        self.reason.into_inner()
+        process::into_inner(self.reason).unwrap_or(StopReason::None)
     }
 }
 
