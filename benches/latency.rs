@@ -3,10 +3,15 @@
 //!
 //! A pool that has just worked is awake, so gaps and order matter: the two sides take turns in
 //! blocks, each block begins with calls that are not counted, and every gap is measured separately.
+//! On which processor the system lets a thread run is another matter of luck, which lasts for some
+//! tenths of a second, as long as a cell: so the whole table is measured several times, and a cell
+//! shows the median of its ratios, with the lowest and the highest. When the busy thread begins,
+//! some time passes before anything is counted.
+//!
 //! The goal: geometric means over all cells of at most 1.0 for p50 and p99, no p50 above 1.2.
 //!
 //! `cargo bench -p benches --bench latency`; `-- --helps` measures a pool with `caller_helps`,
-//! `-- --cell submit` the kinds that contain the word.
+//! `-- --cell submit` the kinds that contain the word, `-- --passes 1` the table once.
 
 mod work;
 
@@ -24,6 +29,10 @@ const WORKERS: usize = 2;
 /// Gaps between calls, in µs.
 const GAPS: [u64; 4] = [0, 20, 100, 1000];
 const BLOCKS: usize = 8;
+/// How often the table is measured.
+const PASSES: usize = 7;
+/// How long calls are made uncounted once a core is busy, or no longer is.
+const SETTLE: Duration = Duration::from_millis(300);
 /// How many calls of a block are not counted, and how many are.
 const CALLS: (usize, usize) = (10, 60);
 
@@ -121,21 +130,102 @@ fn median(mut ratios: Vec<f64>) -> f64 {
     ratios[ratios.len() / 2]
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let only = arguments.iter().position(|a| a == "--cell").map(|at| arguments.get(at + 1));
-    let known = ["--bench", "--test", "--helps", "--cell"];
-    let unknown = |a: &&String| a.starts_with('-') && !known.contains(&a.as_str());
-    if only == Some(None) || arguments[1..].iter().any(|a| unknown(&a)) {
-        eprintln!("usage: latency [--helps] [--cell WORD]");
-        std::process::exit(2);
+/// What is asked for on the command line.
+struct Options {
+    helps: bool,
+    blocks: usize,
+    passes: usize,
+    /// A word in the names of the kinds to measure.
+    cell: String,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let (helps, cell) = (false, String::new());
+        let mut options = Self { helps, blocks: BLOCKS, passes: PASSES, cell };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--bench" => {}
+                "--test" => (options.blocks, options.passes) = (1, 1),
+                "--helps" => options.helps = true,
+                "--cell" => options.cell = arguments.next()?,
+                "--passes" => options.passes = arguments.next()?.parse().ok().filter(|n| *n > 0)?,
+                _ => return None,
+            }
+        }
+        Some(options)
     }
-    let only = only.flatten();
-    let blocks = if has("--test") { 1 } else { BLOCKS };
-    let builder = Pool::builder().workers(WORKERS).caller_helps(has("--helps"));
+}
+
+/// One kind of call with one gap, quiet or beside a busy thread.
+struct Cell {
+    name: String,
+    place: &'static str,
+    /// What the calls of each side took, in all passes.
+    took: [Vec<Duration>; 2],
+    /// The ratios of p50 and p99 in each pass.
+    ratios: [Vec<f64>; 2],
+}
+
+impl Cell {
+    fn new(kind: &str, gap: u64, place: &'static str) -> Self {
+        let name = format!("{kind}, gap {gap}");
+        Self { name, place, took: Default::default(), ratios: Default::default() }
+    }
+
+    fn measure(&mut self, sides: &[Call<'_>; 2], gap: u64, blocks: usize) {
+        let mut took = [Vec::new(), Vec::new()];
+        for round in 0..blocks {
+            // The side that goes first changes with every round.
+            for side in [round % 2, 1 - round % 2] {
+                block(&sides[side], gap, &mut took[side]);
+            }
+        }
+        for (all, these) in self.took.iter_mut().zip(&took) {
+            all.extend(these);
+        }
+        let [a, b] = took.map(percentiles);
+        self.ratios[0].push(a[0] / b[0]);
+        self.ratios[1].push(a[2] / b[2]);
+    }
+
+    /// The medians of the ratios of p50 and p99.
+    fn medians(&self) -> [f64; 2] {
+        self.ratios.clone().map(median)
+    }
+
+    fn print(&self) {
+        let [a, b] = self.took.clone().map(percentiles);
+        let [p50, p99] = self.medians();
+        let (least, most) = self.spread();
+        println!(
+            "{:31} {:5.1} {:5.1} {:6.1} | {:5.1} {:5.1} {:6.1} | \
+             {p50:4.2} ({least:4.2}–{most:4.2}) {p99:4.2}",
+            self.name, a[0], a[1], a[2], b[0], b[1], b[2],
+        );
+    }
+
+    /// The lowest and the highest ratio of p50.
+    fn spread(&self) -> (f64, f64) {
+        let ratios = self.ratios[0].iter().copied();
+        (ratios.clone().fold(f64::INFINITY, f64::min), ratios.fold(0.0, f64::max))
+    }
+}
+
+fn main() {
+    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+        eprintln!("usage: latency [--helps] [--cell WORD] [--passes N]");
+        std::process::exit(2);
+    };
+    let builder = Pool::builder().workers(WORKERS).caller_helps(options.helps);
     let ours = builder.build().unwrap();
     let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().unwrap();
+    let calls: Vec<_> =
+        calls(&ours, &rayon).into_iter().filter(|(name, _)| name.contains(&options.cell)).collect();
+    if calls.is_empty() {
+        eprintln!("no kind of call has this word in its name");
+        std::process::exit(2);
+    }
     let busy = Arc::new(AtomicBool::new(false));
     let over = Arc::new(AtomicBool::new(false));
     let load = {
@@ -150,59 +240,57 @@ fn main() {
             }
         })
     };
-    println!("µs, p50/p90/p99: cleanslate | rayon | ratio of p50, p99");
-    let (mut p50s, mut p99s, mut slow) = (Vec::new(), Vec::new(), Vec::new());
-    for beside in [false, true] {
-        busy.store(beside, Ordering::Relaxed);
-        let where_ = if beside { "busy" } else { "quiet" };
-        for (name, sides) in calls(&ours, &rayon) {
-            if only.as_ref().is_some_and(|word| !name.contains(word.as_str())) {
-                continue;
+    let places = ["quiet", "busy"];
+    let mut cells: Vec<_> = places
+        .iter()
+        .flat_map(|place| {
+            calls.iter().flat_map(move |(kind, _)| GAPS.map(|gap| Cell::new(kind, gap, place)))
+        })
+        .collect();
+    for pass in 1..=options.passes {
+        eprintln!("pass {pass} of {}", options.passes);
+        let mut cells = cells.iter_mut();
+        for place in places {
+            busy.store(place == "busy", Ordering::Relaxed);
+            let began = Instant::now();
+            while began.elapsed() < SETTLE {
+                calls.iter().flat_map(|(_, sides)| sides).for_each(|call| call());
             }
-            for gap in GAPS {
-                let mut took = [Vec::new(), Vec::new()];
-                for round in 0..blocks {
-                    // The side that goes first changes with every round.
-                    for side in [round % 2, 1 - round % 2] {
-                        block(&sides[side], gap, &mut took[side]);
-                    }
-                }
-                let [a, b] = took.map(percentiles);
-                let (p50, p99) = (a[0] / b[0], a[2] / b[2]);
-                p50s.push(p50);
-                p99s.push(p99);
-                let cell = format!("{name}, gap {gap}, {where_}");
-                println!(
-                    "{cell:38} {:6.1} {:6.1} {:6.1} | {:6.1} {:6.1} {:6.1} | {p50:5.2} {p99:5.2}",
-                    a[0], a[1], a[2], b[0], b[1], b[2],
-                );
-                if p50 > 1.2 {
-                    slow.push(format!("{cell}: {p50:.2}"));
+            for (_, sides) in &calls {
+                for (gap, cell) in GAPS.iter().zip(&mut cells) {
+                    cell.measure(sides, *gap, options.blocks);
                 }
             }
         }
     }
     over.store(true, Ordering::Relaxed);
     load.join().unwrap();
-    if p50s.is_empty() {
-        eprintln!("no kind of call has this word in its name");
-        std::process::exit(2);
+
+    println!("µs, p50/p90/p99: cleanslate | rayon | ratio of p50 (lowest–highest), of p99");
+    for (cells, place) in cells.chunks(cells.len() / 2).zip(places) {
+        println!("{place}:");
+        cells.iter().for_each(Cell::print);
     }
-    let half = p50s.len() / 2;
-    for (what, ratios) in [("p50", &p50s), ("p99", &p99s)] {
+    for (n, what) in ["p50", "p99"].into_iter().enumerate() {
+        let ratios: Vec<_> = cells.iter().map(|cell| cell.medians()[n]).collect();
+        let (quiet, busy) = ratios.split_at(ratios.len() / 2);
         println!(
             "geometric mean of {what}: {:.2} (quiet {:.2}, busy {:.2}), median {:.2}; {} of {} \
              above 1.0",
-            geometric_mean(ratios),
-            geometric_mean(&ratios[..half]),
-            geometric_mean(&ratios[half..]),
+            geometric_mean(&ratios),
+            geometric_mean(quiet),
+            geometric_mean(busy),
             median(ratios.clone()),
             ratios.iter().filter(|ratio| **ratio > 1.0).count(),
             ratios.len(),
         );
     }
-    println!("p50 above 1.2:{}", if slow.is_empty() { " none" } else { "" });
-    for cell in slow {
-        println!("  {cell}");
-    }
+    let above = |what: &str, ratio: fn(&Cell) -> f64| {
+        let slow: Vec<_> = cells.iter().filter(|cell| ratio(cell) > 1.2).collect();
+        println!("p50 above 1.2 in {what}:{}", if slow.is_empty() { " none" } else { "" });
+        slow.iter()
+            .for_each(|cell| println!("  {}, {}: {:.2}", cell.name, cell.place, ratio(cell)));
+    };
+    above("the median", |cell| cell.medians()[0]);
+    above("the highest", |cell| cell.spread().1);
 }
