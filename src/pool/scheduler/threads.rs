@@ -40,11 +40,12 @@ impl Threads {
         Self { name, stack_size: stack::size(stack_size), state: Mutex::new(state) }
     }
 
-    /// Starts a thread for the worker with `index`, which runs `life`.
+    /// Starts a thread for the worker with `index`, which runs `life`. That returns whether the
+    /// other threads are there at its end: in a forked child they are not.
     pub(crate) fn start(
         &self,
         index: usize,
-        life: impl FnOnce() + Send + 'static,
+        life: impl FnOnce() -> bool + Send + 'static,
     ) -> io::Result<()> {
         // Held across the start, so that the predecessor's handle is found by its successor or by a
         // joiner, never by both.
@@ -53,11 +54,14 @@ impl Threads {
         let theirs = Arc::clone(&predecessor);
         let thread = Builder::new().name(format!("{}-{index}", self.name));
         let started = thread.stack_size(self.stack_size).spawn(move || {
-            life();
+            let are_there = life();
             let predecessor = theirs.lock().take();
-            if let Some(predecessor) = predecessor {
-                // A worker's panics are all caught; one in a thread-local's destructor aborts.
-                let _ended = predecessor.join();
+            match predecessor {
+                Some(predecessor) if are_there => {
+                    // A worker's panics are all caught; one in a thread-local's destructor aborts.
+                    let _ended = predecessor.join();
+                }
+                predecessor => leave(predecessor),
             }
         });
         match started {
@@ -136,14 +140,13 @@ impl Threads {
 
     /// Lets go of the threads without waiting for them: they live in another process.
     pub(crate) fn forget(&self) {
-        for handle in &mut self.state.lock().youngest {
-            #[expect(
-                clippy::mem_forget,
-                reason = "to detach a thread that is not there is an error"
-            )]
-            std::mem::forget(handle.take());
-        }
+        self.state.lock().youngest.iter_mut().map(Option::take).for_each(leave);
     }
+}
+
+#[expect(clippy::mem_forget, reason = "to detach a thread that is not there is an error")]
+fn leave(thread: Option<JoinHandle<()>>) {
+    std::mem::forget(thread);
 }
 
 /// Tries to start a thread, again and again if the system refuses: the threads that are to be
@@ -178,7 +181,7 @@ mod tests {
     fn whoever_gives_up_is_not_told() {
         let threads = Arc::new(Threads::new("test".to_owned(), None, 1));
         let (go, gate) = mpsc::channel::<()>();
-        threads.start(0, move || assert!(gate.recv().is_err())).unwrap();
+        threads.start(0, move || gate.recv().is_err()).unwrap();
         for _ in 0..3 {
             assert!(!threads.join_until(Some(Instant::now())).unwrap());
             assert!(threads.state.lock().waiting.is_empty());

@@ -28,6 +28,10 @@
 //! A hook that begins while the pool is open counts as a task: the pool is not quiescent before it
 //! is over, and whatever it submits is run.
 //!
+//! In a forked child it serves nobody: a task that has forked, and returns there, is the thread's
+//! last. The thread then ends like any other, without the hook. If it is the only one, the system
+//! ends the process.
+//!
 //! A reason to replace the thread that its own start hook leaves behind (a carrier that stays
 //! attached) does not count: the successor's hook would leave it as well, and no worker would ever
 //! serve. The hook counts as failed.
@@ -63,7 +67,8 @@ pub(crate) fn start(core: &Arc<Core>, index: usize) -> std::io::Result<()> {
     core.threads.start(index, move || live(&theirs, index))
 }
 
-fn live(core: &Arc<Core>, index: usize) {
+/// Returns whether this is the process in which the thread was started.
+fn live(core: &Arc<Core>, index: usize) -> bool {
     let promise = AbortOnUnwind::new("a worker would have ended by a panic");
     let slot = &core.slots[index];
     stack::begin(core.threads.stack_size);
@@ -71,8 +76,10 @@ fn live(core: &Arc<Core>, index: usize) {
     let end = if starts(core, slot) {
         core.begin_leak_watch(index);
         let end = serve(core, slot);
-        if let Err(failure) = hook(core, core.hooks.worker_stop.as_ref(), index) {
-            core.report_for(format!("on_worker_stop of worker {index}"), failure);
+        if !matches!(end, Exit::Forked) {
+            if let Err(failure) = hook(core, core.hooks.worker_stop.as_ref(), index) {
+                core.report_for(format!("on_worker_stop of worker {index}"), failure);
+            }
         }
         end
     } else {
@@ -84,7 +91,7 @@ fn live(core: &Arc<Core>, index: usize) {
     match end {
         Exit::Replaced => start_successor(core, slot),
         Exit::Quiescent if is_fit => current::end(),
-        Exit::Quiescent => {}
+        Exit::Quiescent | Exit::Forked => {}
     }
     slot::end_worker(&mut |name, payload| {
         let name = name.unwrap_or("that an object owns");
@@ -92,6 +99,7 @@ fn live(core: &Arc<Core>, index: usize) {
         core.report_for(what, Failure::Panic(payload));
     });
     promise.disarm();
+    !core.is_forked()
 }
 
 /// Runs the start hook; returns whether the worker may serve.
@@ -129,6 +137,8 @@ enum Exit {
     Quiescent,
     /// The thread is to be replaced.
     Replaced,
+    /// A task has forked, and has returned in the child: the pool is the parent's.
+    Forked,
 }
 
 fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
@@ -136,7 +146,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
     let has_work = || !core.queue.is_empty();
     let mut second = false;
     let tally = core.tally();
-    loop {
+    while !core.is_forked() {
         // One visit, then an entry of the queue: so that repeated broadcasts keep nobody else from
         // their turns.
         if slot.is_called() {
@@ -168,6 +178,7 @@ fn serve(core: &Core, slot: &WorkerSlot) -> Exit {
             return Exit::Quiescent;
         }
     }
+    Exit::Forked
 }
 
 /// Starts the thread that takes this one's place. If the system refuses, the failure is reported
@@ -180,7 +191,7 @@ fn start_successor(core: &Arc<Core>, slot: &Arc<WorkerSlot>) {
         let successor = move || {
             // Counted before it runs anything. Relaxed: a statistic.
             theirs.renewed.fetch_add(1, Ordering::Relaxed);
-            live(&theirs, index);
+            live(&theirs, index)
         };
         match core.threads.start(index, successor) {
             Ok(()) => return,

@@ -34,6 +34,7 @@ impl Pool {
             // Its destructors.
             seam::yield_now();
             this.ended.fetch_add(1, Ordering::SeqCst);
+            true
         };
         self.threads.start(index, life).unwrap();
     }

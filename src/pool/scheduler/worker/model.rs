@@ -27,6 +27,7 @@ fn live(core: &Arc<Core>, index: usize, destructors: impl FnOnce(&Core) + Send +
             live(&theirs, index, NOTHING);
         }
         destructors(&theirs);
+        true
     };
     core.threads.start(index, life).unwrap();
 }
