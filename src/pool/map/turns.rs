@@ -319,7 +319,7 @@ mod models {
     use loom::sync::{Arc, Notify};
     use loom::thread;
 
-    use super::{Awake, Shift, Stay, Turn, Turns};
+    use super::{Awake, Shift, Stay, TAKEN, Turn, Turns};
     use crate::sync::model::explore;
 
     /// Counts the helpers that are called back. They never come.
@@ -404,6 +404,25 @@ mod models {
             sleeper.join().unwrap();
             let had_turn = leaver.join().unwrap();
             assert_eq!(called.times(), usize::from(!had_turn));
+        });
+    }
+
+    /// A sleeper may wake though nobody has called it: it is not on the list twice then, where its
+    /// other entry would use up somebody else's wake-up.
+    #[test]
+    fn model_turns_whoever_wakes_for_no_reason_waits_on() {
+        explore(3, || {
+            let (turns, called) = (Arc::new(Turns::new(0)), Called::none());
+            let turn = stays(&turns, &called);
+            let sleepers = [0, 1].map(|_| {
+                let (turns, called) = (Arc::clone(&turns), Arc::clone(&called));
+                thread::spawn(move || *stays(&turns, &called) += 1)
+            });
+            sleepers[0].thread().unpark();
+            drop(turn);
+            sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+            let turn = stays(&turns, &called);
+            assert_eq!((*turn, turns.word.0.load(Ordering::SeqCst)), (2, TAKEN), "nobody waits");
         });
     }
 
