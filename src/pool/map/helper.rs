@@ -490,3 +490,6 @@ where
     }
     frame.end()
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
