@@ -387,7 +387,18 @@ fn a_closure_whose_drop_panics_fails_a_map_that_is_done() {
         assert_eq!((&*said, results.made(), results.alive()), ("bomb", 10, 0));
         let said = blast_of(|| pool.map_range(0..3, item()));
         assert_eq!((&*said, results.made(), results.alive()), ("bomb", 13, 0));
-        assert_eq!((captures.made(), captures.alive()), (2, 0));
+        // It comes before an error that the map would have returned.
+        let capture = Explosive::of(&captures);
+        let before = pool.stats().unobserved;
+        let errors = &results;
+        let item = move |_| {
+            let _ = &capture;
+            Err::<(), _>(Explosive::of(errors))
+        };
+        let said = blast_of(|| pool.try_map(0..1, item));
+        assert_eq!((&*said, results.made(), results.alive()), ("bomb", 14, 0));
+        assert_eq!(pool.stats().unobserved - before, 1);
+        assert_eq!((captures.made(), captures.alive()), (3, 0));
         // After a failure it is the second one.
         let capture = Explosive::of(&captures);
         let before = pool.stats().unobserved;
