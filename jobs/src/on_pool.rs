@@ -104,9 +104,6 @@ where
         let (f, job) = (Guarded::new(Arc::clone(&self.f)), Guarded::new(job));
         let given = Given { f, job, pool };
         Box::pin(async move {
-            // Captured as a whole: single fields are dropped in another order before the first poll
-            // than after it.
-            let given = given;
             let permit = given.pool.reserve().await?;
             let Given { f, job, .. } = given;
             permit.submit(move || call(f, job)).cancel_on_drop().await?

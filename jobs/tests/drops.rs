@@ -1,15 +1,18 @@
 //! Everything that a layer is given, where each of it panics in its drop.
 
+use std::future::poll_fn;
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use apalis::prelude::{BoxDynError, Task, TaskBuilder};
-use cleanslate::task_local;
-use cleanslate_jobs::{JobLayer, Wire};
+use apalis::prelude::{BoxDynError, Task, TaskBuilder, task_fn};
+use cleanslate::{Pool, task_local};
+use cleanslate_jobs::{JobLayer, Wire, on_pool};
 use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -148,4 +151,106 @@ fn a_service_is_cloned_in_a_task_of_its_own() {
     let service = JobLayer::new(Wire::new()).layer(Leaves);
     drop(service.clone());
     assert!(!LEFT.is_set());
+}
+
+/// Panics in its drop, if it is to.
+struct Fuse(bool);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        assert!(!self.0, "dropped on purpose");
+    }
+}
+
+#[test]
+fn a_response_is_dropped_where_the_service_or_its_future_fails_to_drop() {
+    struct Answers {
+        _service: Fuse,
+        is_future: bool,
+        response: Arc<()>,
+    }
+    impl Clone for Answers {
+        fn clone(&self) -> Self {
+            Self { _service: Fuse(false), is_future: false, response: Arc::clone(&self.response) }
+        }
+    }
+    impl Service<Task<()>> for Answers {
+        type Response = Arc<()>;
+        type Error = BoxDynError;
+        type Future = Pin<Box<dyn Future<Output = Result<Arc<()>, BoxDynError>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxDynError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Task<()>) -> Self::Future {
+            let (held, response) = (Fuse(self.is_future), Arc::clone(&self.response));
+            // An `async` block would drop what it holds as soon as it is over.
+            Box::pin(poll_fn(move |_| {
+                let _held = &held;
+                Poll::Ready(Ok(Arc::clone(&response)))
+            }))
+        }
+    }
+    let response = Arc::new(());
+    for is_future in [false, true] {
+        let layer = JobLayer::new(Wire::new());
+        let handler =
+            Answers { _service: Fuse(!is_future), is_future, response: Arc::clone(&response) };
+        let mut service = layer.layer(handler);
+        let job = service.call(Task::new(()));
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| job.now_or_never()));
+        assert_eq!(ended.unwrap_err().downcast_ref(), Some(&"dropped on purpose"));
+        drop(service);
+        assert_eq!(Arc::strong_count(&response), 1, "of the future: {is_future}");
+    }
+}
+
+#[tokio::test]
+async fn a_result_is_dropped_where_the_closure_of_a_handler_fails_to_drop() {
+    let result = Arc::new(());
+    let pool = Pool::new(1).unwrap();
+    let (fuse, response) = (Fuse(true), Arc::clone(&result));
+    let mut handler = on_pool(pool.clone(), move |_: Task<()>| {
+        let _held = &fuse;
+        Ok::<_, BoxDynError>(Arc::clone(&response))
+    });
+    let job = handler.call(Task::new(()));
+    drop(handler);
+    let error = job.await.unwrap_err();
+    assert!(error.to_string().contains("dropped on purpose"), "{error}");
+    assert_eq!(Arc::strong_count(&result), 1);
+    pool.shutdown().unwrap();
+}
+
+task_local! { static LAST: u32 = 0; }
+
+/// Leaves its number in a slot when it is dropped.
+#[derive(Clone, Serialize, Deserialize)]
+struct Leaves(u32);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        LAST.set(self.0);
+    }
+}
+
+#[test]
+fn what_a_job_is_made_of_is_dropped_in_a_task() {
+    task_local! {
+        #[inherit]
+        static BROUGHT: Leaves = Leaves(0);
+    }
+    async fn handle(job: Leaves) -> u32 {
+        BROUGHT.with(|brought| job.0 + brought.0)
+    }
+    let layer = JobLayer::new(Wire::new().slot("brought", &BROUGHT));
+    let mut service = layer.layer(task_fn::<_, Leaves, ()>(handle));
+    for (brought, ends) in [("7", Some(true)), ("none", Some(false)), ("7", None)] {
+        let metadata = [("cleanslate.brought", brought)].into_iter().collect();
+        let job = service.call(TaskBuilder::new(Leaves(1)).with_metadata(metadata).build());
+        let ended = ends.map(|_| job.now_or_never().expect("it waits for nothing"));
+        assert_eq!(ended.map(|ended| ended.is_ok()), ends);
+        assert!(!LAST.is_set(), "{brought}, ends: {ends:?}");
+    }
 }
