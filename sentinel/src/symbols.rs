@@ -148,7 +148,7 @@ fn collect<H: FileHeader<Endian = Endianness>>(data: &Source) -> Result<Symbols,
     }
     let headers = object::pod::bytes_of_slice(file.elf_program_headers()).to_vec();
     let list = names.demangle(without_overlaps(list, block));
-    let unnamed = unnamed(&list, block, Some(place).filter(|_| !names.is_any_missing));
+    let unnamed = unnamed(&list, block, (!names.is_any_missing).then_some(place));
     Ok(Symbols { list, unnamed, block, initialised, headers })
 }
 

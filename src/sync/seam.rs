@@ -195,6 +195,24 @@ pub(crate) use real::{
     thread_local, unbounded, yield_now,
 };
 
+/// Changes a word, unless `change` returns `None`, and nothing else; returns whether it did. (std's
+/// own is deprecated under the name that Rust 1.85 knows.)
+#[inline]
+pub(crate) fn try_update(
+    word: &atomic::AtomicU64,
+    mut change: impl FnMut(u64) -> Option<u64>,
+) -> bool {
+    use atomic::Ordering::Relaxed;
+    let mut known = word.load(Relaxed);
+    while let Some(new) = change(known) {
+        match word.compare_exchange_weak(known, new, Relaxed, Relaxed) {
+            Ok(_) => return true,
+            Err(found) => known = found,
+        }
+    }
+    false
+}
+
 /// Takes a thread out of a list; returns whether it was there.
 pub(crate) fn take_out(list: &mut Vec<Thread>, thread: &Thread) -> bool {
     let place = list.iter().position(|listed| listed.id() == thread.id());

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
 use crate::support::{Census, Counted, OnDrop, SHAPES, finishes, panic_of, quiet};
@@ -189,7 +189,7 @@ fn an_adopted_number_is_fresh_for_every_item() {
 
 /// Can be told how many more times it can be detached.
 #[derive(Clone)]
-struct Detaches(Arc<AtomicUsize>);
+struct Detaches(Arc<Mutex<usize>>);
 
 impl Carrier for Detaches {
     type Captured = ();
@@ -208,11 +208,9 @@ impl Carrier for Detaches {
     }
 
     fn detach(&self, (): ()) -> Result<(), BoxError> {
-        let left = |left: usize| left.checked_sub(1);
-        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
-            Ok(_) => Ok(()),
-            Err(_) => Err("not any more, on purpose".into()),
-        }
+        let mut left = self.0.lock().unwrap();
+        *left = left.checked_sub(1).ok_or("not any more, on purpose")?;
+        Ok(())
     }
 
     fn reattach(&self, (): &(), (): &mut ()) -> bool {
@@ -227,19 +225,19 @@ fn nothing_is_reduced_where_a_carrier_has_stayed_attached() {
     quiet();
     // One worker: another one's chunk could take what is left of the detaches.
     let pool = Pool::new(1).unwrap();
-    let detaches = Detaches(Arc::new(AtomicUsize::new(usize::MAX)));
+    let detaches = Detaches(Arc::new(Mutex::new(usize::MAX)));
     let context = Context::empty().carry(detaches.clone());
     let pool = pool.in_context(&context);
     let reduced = AtomicUsize::new(0);
     let map = |n: usize| {
         if n == 1 {
             // That of the closure, and not that of the chunk.
-            detaches.0.store(1, Ordering::SeqCst);
+            *detaches.0.lock().unwrap() = 1;
         }
         n
     };
     let reduce = |a, b| {
-        if detaches.0.load(Ordering::SeqCst) == 0 {
+        if *detaches.0.lock().unwrap() == 0 {
             reduced.fetch_add(1, Ordering::SeqCst);
         }
         a + b
@@ -256,7 +254,7 @@ fn an_item_after_which_a_carrier_stays_attached_counts_once() {
     for workers in SHAPES {
         for left in [0, 1, 7] {
             let pool = Pool::new(workers).unwrap();
-            let detaches = Detaches(Arc::new(AtomicUsize::new(left)));
+            let detaches = Detaches(Arc::new(Mutex::new(left)));
             let pool = pool.in_context(&Context::empty().carry(detaches));
             let ran = AtomicUsize::new(0);
             let said = panic_of(|| {
@@ -279,7 +277,7 @@ fn an_item_with_an_error_after_which_a_carrier_stays_attached_counts_once() {
     for workers in SHAPES {
         for left in [0, 1] {
             let pool = Pool::new(workers).unwrap();
-            let detaches = Detaches(Arc::new(AtomicUsize::new(left)));
+            let detaches = Detaches(Arc::new(Mutex::new(left)));
             let there = pool.in_context(&Context::empty().carry(detaches));
             let ran = AtomicUsize::new(0);
             let stops = |_| {

@@ -58,7 +58,7 @@ impl Body for Frames {
             return Poll::Ready(None);
         }
         self.0 -= 1;
-        Poll::Ready(Some(Ok(Frame::data(&[b'0', b'1', b'2'][self.0.into()..]))))
+        Poll::Ready(Some(Ok(Frame::data(&b"012"[self.0.into()..]))))
     }
 
     fn is_end_stream(&self) -> bool {

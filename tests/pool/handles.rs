@@ -439,7 +439,9 @@ fn what_a_pool_was_given_is_dropped_in_no_task_of_others() {
 struct ExitOnDrop;
 
 impl Wake for ExitOnDrop {
-    fn wake(self: Arc<Self>) {}
+    fn wake(self: Arc<Self>) {
+        drop(self);
+    }
 }
 
 impl Drop for ExitOnDrop {

@@ -104,7 +104,7 @@ fn a_failed_clean_up_is_the_items_panic() {
             let items = || (0..64_usize).into_par_iter();
             let chains: [&(dyn Fn() + Sync); 4] = [
                 &|| items().isolated().for_each(|i| _ = grumpy(i)),
-                &|| items().isolated().map(grumpy).collect::<Vec<_>>().truncate(0),
+                &|| items().isolated().map(grumpy).collect::<Vec<_>>().clear(),
                 &|| items().isolated().map(grumpy).rev().for_each(|_| ()),
                 // The item that fails is skipped by the longer side of the pair.
                 &|| items().isolated().map(grumpy).zip(0..9).rev().for_each(|_| ()),

@@ -16,6 +16,7 @@
 //!    it closes, how many dead ones it leaves behind.
 
 use crate::sync::seam::atomic::{AtomicU64, Ordering};
+use crate::sync::seam::try_update;
 
 const INSIDE: u64 = 1;
 const INSIDE_MASK: u64 = (1 << 31) - 1;
@@ -43,10 +44,10 @@ impl HelperLatch {
     /// did: then [`leave`](Self::leave) is owed.
     #[must_use]
     pub(crate) fn enter(&self) -> bool {
-        // Relaxed: what a helper reads was written before its ticket was put on the queue, which
+        // No order: what a helper reads was written before its ticket was put on the queue, which
         // orders it. What it writes is ordered by `leave`.
         let enters = |word| (word & CLOSED == 0).then(|| word - QUEUED + INSIDE);
-        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enters).is_ok()
+        try_update(&self.word, enters)
     }
 
     /// Counts `n` more tickets, which are about to be put on the queue; false if it is too late for

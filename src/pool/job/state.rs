@@ -36,7 +36,7 @@ use crate::pool::scheduler::completions::CompletionQueue;
 use crate::pool::scheduler::waiter::Waiter;
 use crate::sync::process::lock_unless;
 use crate::sync::seam::atomic::{AtomicU64, Ordering};
-use crate::sync::seam::{Mutex, MutexGuard, UnsafeCell};
+use crate::sync::seam::{Mutex, MutexGuard, UnsafeCell, try_update};
 
 const CLAIMED: u64 = 1;
 const DONE: u64 = 1 << 1;
@@ -118,8 +118,8 @@ impl State {
     /// done this.
     pub(crate) fn cancel_at_claim(&self) -> bool {
         let unclaimed = |word| (word & (CLAIMED | CANCELLED) == 0).then_some(word | CANCELLED);
-        // Relaxed: only the order with the claim matters, which changes the same word.
-        self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unclaimed).is_ok()
+        // Only the order with the claim matters, which changes the same word.
+        try_update(&self.word, unclaimed)
     }
 
     /// Returns whether somebody has claimed the job. A hint: `false` may be out of date at once.

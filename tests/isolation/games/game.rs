@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use cleanslate::{Context, Isolation, OwnedLocal, Pool, TaskLocal};
@@ -130,7 +130,7 @@ pub(super) struct Game {
     /// Makes seeds, of which no two are the same.
     seeds: Mutex<Random>,
     /// How many moves are left.
-    pub(super) left: AtomicU32,
+    pub(super) left: AtomicI32,
     /// What did not hold, first.
     pub(super) broken: Mutex<Option<String>>,
 }
@@ -177,7 +177,7 @@ impl Game {
             closes: with == With::Shutdowns || fails && random.below(4) == 0,
             fails,
             seeds: Mutex::new(Random::new(random.any())),
-            left: AtomicU32::new(150),
+            left: AtomicI32::new(150),
             broken: Mutex::default(),
         }
     }
@@ -237,7 +237,6 @@ impl Game {
     /// Whether there is a move left.
     pub(super) fn take_move(&self) -> bool {
         // Relaxed: nothing is read because of it.
-        let one_less = |left: u32| left.checked_sub(1);
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+        self.left.fetch_sub(1, Ordering::Relaxed) > 0
     }
 }

@@ -70,5 +70,7 @@ pub(super) struct IgnoresWakes(
 );
 
 impl Wake for IgnoresWakes {
-    fn wake(self: Arc<Self>) {}
+    fn wake(self: Arc<Self>) {
+        drop(self);
+    }
 }
