@@ -197,5 +197,19 @@ mod tests {
             assert_eq!(leaks(Verdict::Unset, &image, before, after), !is_unset, "{after:?}");
             assert_eq!(leaks(Verdict::SameKind, &image, before, after), !is_same, "{after:?}");
         }
+        // A one at the end of the image is such a note in newer versions of std; then it is a zero
+        // that says that there is a destructor.
+        for (image, before, after, is_unset, is_same) in [
+            ([0, 0, 0, 1], [0, 0, 0, 1], [0; 4], true, true),
+            ([0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 0], false, true),
+            ([0, 0, 0, 1], [0, 1, 0, 0], [0; 4], false, true),
+            ([0, 0, 1, 0], [0, 0, 1, 0], [0; 4], true, true),
+            ([0, 1, 0, 0], [0, 1, 0, 0], [0; 4], false, false),
+            ([2, 0, 1, 0], [2, 0, 1, 0], [2, 5, 0, 0], true, true),
+            ([2, 0, 1, 0], [2, 0, 1, 0], [3, 5, 0, 0], false, false),
+        ] {
+            assert_eq!(leaks(Verdict::Unset, &image, before, after), !is_unset, "{after:?}");
+            assert_eq!(leaks(Verdict::SameKind, &image, before, after), !is_same, "{after:?}");
+        }
     }
 }

@@ -117,19 +117,18 @@ impl Loaded {
 
     /// Copies what a fresh block contains from `offset` on.
     pub(super) fn initial(&self, offset: usize, to: &mut [u8]) {
-        let image = self.image.get(offset..).unwrap_or_default();
-        let len = image.len().min(to.len());
-        to[..len].copy_from_slice(&image[..len]);
-        to[len..].fill(0);
+        let image = self.image_of(offset, to.len());
+        to[..image.len()].copy_from_slice(image);
+        to[image.len()..].fill(0);
     }
 
     /// Returns whether bytes that start at `offset` are as in a fresh block.
     pub(super) fn is_initial(&self, offset: usize, bytes: &[u8]) -> bool {
-        let image = self.image.get(offset..).unwrap_or_default();
-        let (old, zero) = bytes.split_at(image.len().min(bytes.len()));
+        let image = self.image_of(offset, bytes.len());
+        let (old, zero) = bytes.split_at(image.len());
         // In chunks, which the compiler turns into wide instructions.
         let is_zero = |chunk: &[u8]| chunk.iter().fold(0, |all, byte| all | byte) == 0;
-        image[..old.len()] == *old && zero.chunks(64).all(is_zero)
+        image == old && zero.chunks(64).all(is_zero)
     }
 
     /// Returns whether a variable that starts at `offset` shows that nothing is set, as it does at
@@ -138,13 +137,15 @@ impl Loaded {
     /// If the compiler stores `None` as a number in the place of a variant, that number is in the
     /// image: what an earlier value left beside it means nothing. If `None` is a null pointer, the
     /// image is zero, and so must the whole variable be, except for the byte in which std notes
-    /// that there is a destructor.
+    /// that there is a destructor: a one, or since Rust 1.99 a zero instead of a one.
     pub(super) fn is_unset(&self, offset: usize, bytes: &[u8]) -> bool {
         if self.marks(offset, bytes.len()).next().is_some() {
             return self.marks(offset, bytes.len()).all(|(at, mark)| bytes[at] == mark);
         }
-        let mut rest = bytes.iter().filter(|byte| **byte != 0);
-        rest.next().is_none_or(|&byte| byte == 1) && rest.next().is_none()
+        let note = self.note(offset, bytes.len());
+        let is_set = |(at, byte): &(usize, &u8)| **byte != 0 && note != Some(*at);
+        let mut rest = bytes.iter().enumerate().filter(is_set);
+        rest.next().is_none_or(|(_, &byte)| byte == 1 && note.is_none()) && rest.next().is_none()
     }
 
     /// Returns whether a variable that starts at `offset` shows the same in `a` as in `b` about
@@ -153,10 +154,29 @@ impl Loaded {
         self.marks(offset, a.len()).all(|(at, _)| a[at] == b[at])
     }
 
-    /// Returns the bytes of a variable that are not zero initially, with their places in it.
+    /// Returns the bytes of a variable that are not zero initially, with their places in it, except
+    /// for std's note.
     fn marks(&self, offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
+        let note = self.note(offset, len);
+        let bytes = self.image_of(offset, len).iter().copied().enumerate();
+        bytes.filter(move |&(at, byte)| byte != 0 && note != Some(at))
+    }
+
+    /// Returns the place of what looks like std's note that there is no destructor yet: a one
+    /// behind the value, before nothing but padding. The value's size is a multiple of its
+    /// alignment, which is what the note and the padding take; a word at most, where it matters.
+    fn note(&self, offset: usize, len: usize) -> Option<usize> {
+        let image = self.image_of(offset, len);
+        let at = image.iter().rposition(|byte| *byte != 0)?;
+        let alignment = len - at;
+        let is_behind = matches!(alignment, 1 | 2 | 4 | 8) && at % alignment == 0;
+        (image[at] == 1 && is_behind).then_some(at)
+    }
+
+    /// Returns what the image has of a variable; the rest of the variable starts as zero.
+    fn image_of(&self, offset: usize, len: usize) -> &[u8] {
         let image = self.image.get(offset..).unwrap_or_default();
-        image.iter().copied().take(len).enumerate().filter(|(_, byte)| *byte != 0)
+        &image[..len.min(image.len())]
     }
 }
 
