@@ -145,7 +145,7 @@ impl Pool {
     }
 
     /// Applies `f` to every item; a panic costs only its own item. Otherwise like
-    /// [`map`](Pool::map). The number in a [`TaskError`] is the item's position.
+    /// [`map`](Pool::map). The [`task_id`](TaskError::task_id) of an error is the item's position.
     ///
     /// # Panics
     ///

@@ -5,7 +5,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
 use super::core::{Activity, Core, Place};
-use super::error::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP, TaskError};
+use super::error::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP, TaskError, Which};
 use super::group::broadcast;
 use super::scheduler::current::{self, Doing};
 use super::stats::{self, Stats};
@@ -333,8 +333,8 @@ impl Pool {
     }
 
     #[inline]
-    pub(crate) fn label(&self, id: u64, at: &'static Location<'static>) -> Label {
-        Label { name: self.name.clone(), at, id }
+    pub(crate) fn label(&self, number: u64, at: &'static Location<'static>) -> Label {
+        Label { name: self.name.clone(), at, which: Which::Task(number) }
     }
 
     /// Names something that is not a task and so has no number.
@@ -426,7 +426,7 @@ impl Labelled for Unnumbered<'_> {
             Some(name) => format!("{name}: {}", self.what).into(),
             None => self.what.into(),
         };
-        Label { name: Some(Arc::new(name)), at: self.at, id: 0 }
+        Label { name: Some(Arc::new(name)), at: self.at, which: Which::Other }
     }
 }
 

@@ -316,6 +316,21 @@ fn map_results_loses_only_the_items_that_panic() {
     });
 }
 
+// Broke: they looked like those of tasks with these numbers.
+#[test]
+fn errors_of_items_say_that_they_are_of_items() {
+    quiet();
+    let pool = Pool::new(2).unwrap();
+    let said = |pool: &Pool| {
+        let mut results = pool.map_results(0..3, |n| assert!(n != 2, "two"));
+        results.remove(2).unwrap_err().to_string()
+    };
+    assert_eq!(said(&pool.named("rows")), "item 2 of task `rows` panicked: two");
+    let unnamed = said(&pool);
+    assert!(unnamed.starts_with("item 2 of the task submitted at tests"), "{unnamed}");
+    assert!(unnamed.ends_with(" panicked: two"), "{unnamed}");
+}
+
 #[test]
 fn leaky_pools_map_as_well() {
     for workers in SHAPES {

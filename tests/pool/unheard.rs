@@ -94,7 +94,7 @@ fn of_map_results_that_has_none_the_hook_hears_of_every_item_that_failed() {
         items.sort();
         assert_eq!(items.len(), 5);
         for (words, n) in items.iter().zip([1, 3, 5, 7, 9]) {
-            let named = words.starts_with(&format!("task #{n} "));
+            let named = words.starts_with(&format!("item {n} of the task submitted at "));
             assert!(named && words.ends_with(&format!("panicked: item {n}")), "{words}");
         }
     });
@@ -113,7 +113,7 @@ fn of_an_imap_the_hook_hears_of_the_second_drop_and_of_items_that_nobody_asks_fo
         let (items, f) = (Fails::new(&census), Fails::new(&census));
         let lazy = pool.imap((0..3).map(hold(items)), hold(f));
         assert_eq!(panic_of(|| drop(lazy)), "a drop, on purpose");
-        assert_eq!(heard(), ["task `input of an imap` (#0) panicked: a drop, on purpose"]);
+        assert_eq!(heard(), ["`input of an imap` panicked: a drop, on purpose"]);
         // Where the thread unwinds already, of both.
         let words = panic_of(|| {
             let (items, f) = (Fails::new(&census), Fails::new(&census));
@@ -309,7 +309,7 @@ fn of_a_scope_the_hook_hears_of_its_tasks_and_of_the_drop_of_its_result() {
         let words = heard();
         let heard_of = |end: &str| words.iter().any(|words| words.ends_with(end));
         assert!(heard_of("panicked: unseen"), "{words:?}");
-        assert!(heard_of("`result of a scope` (#0) panicked: a drop, on purpose"), "{words:?}");
+        assert!(heard_of("`result of a scope` panicked: a drop, on purpose"), "{words:?}");
         assert_eq!(words.len(), 2);
     });
 }

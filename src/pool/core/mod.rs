@@ -23,7 +23,7 @@ pub(crate) use self::capacity::Place;
 use self::hooks::Hooks;
 use self::idle::IdleWaiters;
 pub(crate) use self::running::{Activity, HookRun, Tally};
-use super::error::{Cause, Label, Labelled, Refused, TaskError};
+use super::error::{Cause, Label, Labelled, Refused, TaskError, Which};
 use super::isolation::Isolation;
 use super::leaks::LeakWatch;
 use super::scheduler::counters::Counters;
@@ -206,7 +206,8 @@ impl Core {
     /// runs none.
     #[track_caller]
     pub(crate) fn report_for(&self, what: impl Into<Arc<str>>, failure: Failure) {
-        let label = Label { name: Some(Arc::new(what.into())), at: Location::caller(), id: 0 };
+        let name = Some(Arc::new(what.into()));
+        let label = Label { name, at: Location::caller(), which: Which::Other };
         current::run_hook(|| self.report(label, Cause::Failed(failure)));
     }
 

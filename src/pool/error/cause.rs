@@ -15,19 +15,37 @@ pub(crate) const TOO_DEEP: &str = "too many tasks lie on top of one another on t
 /// The name that the user gave a task. One word, since every queued task has one.
 pub(crate) type Name = Arc<Arc<str>>;
 
-/// What a task is called in errors: its name, or where it was submitted, and its number.
+/// What a task is called in errors: its name, or where it was submitted, and which one it is.
 #[derive(Clone)]
 pub(crate) struct Label {
     pub(crate) name: Option<Name>,
     pub(crate) at: &'static Location<'static>,
-    pub(crate) id: u64,
+    pub(crate) which: Which,
+}
+
+/// Which of those that have the same name and place.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    /// The task that has this number in its pool.
+    Task(u64),
+    /// The item at this position of a map.
+    Item(usize),
+    /// Something that is not a task, and has a name.
+    Other,
 }
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "task `{}` (#{})", name.escape_debug(), self.id),
-            None => write!(f, "task #{} (submitted at {})", self.id, self.at),
+        let name = self.name.as_ref().map(|name| name.escape_debug());
+        match (self.which, name) {
+            (Which::Task(number), Some(name)) => write!(f, "task `{name}` (#{number})"),
+            (Which::Task(number), None) => write!(f, "task #{number} (submitted at {})", self.at),
+            (Which::Item(position), Some(name)) => write!(f, "item {position} of task `{name}`"),
+            (Which::Item(position), None) => {
+                write!(f, "item {position} of the task submitted at {}", self.at)
+            }
+            (Which::Other, Some(name)) => write!(f, "`{name}`"),
+            (Which::Other, None) => write!(f, "what was submitted at {}", self.at),
         }
     }
 }

@@ -12,6 +12,6 @@ pub use submit::SubmitError;
 pub use task::TaskError;
 
 pub(crate) use build::{BuildErrorKind, MOST_WORKERS, WORKERS_VARIABLE};
-pub(crate) use cause::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP};
+pub(crate) use cause::{Cause, FORKED, Label, Labelled, Name, SHUT_DOWN, TOO_DEEP, Which};
 pub(crate) use shutdown::ShutdownErrorKind;
 pub(crate) use submit::Refused;

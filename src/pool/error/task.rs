@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 
-use super::{Cause, Label, SHUT_DOWN, TOO_DEEP};
+use super::{Cause, Label, SHUT_DOWN, TOO_DEEP, Which};
 use crate::foreign::CarrierError;
 use crate::frame::{CleanupError, Failure};
 use crate::panic::Payload;
@@ -357,7 +357,11 @@ impl TaskError {
     /// ```
     #[must_use]
     pub fn task_id(&self) -> u64 {
-        self.0.label.id
+        match self.0.label.which {
+            Which::Task(number) => number,
+            Which::Item(position) => position as u64,
+            Which::Other => 0,
+        }
     }
 
     /// Returns where the task was submitted.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use self::state::{Completion, Detached, JobCell, State};
 use super::core::{Activity, Core, Entry, How};
-use super::error::{Cause, Label, Labelled, Name, Refused, TaskError};
+use super::error::{Cause, Label, Labelled, Name, Refused, TaskError, Which};
 use super::scheduler::current::{self, Doing};
 use super::scheduler::queue::Stale;
 use super::scheduler::waiter::Waiter;
@@ -301,7 +301,8 @@ where
     E: Send + Sync,
 {
     fn label(&self) -> Label {
-        Label { name: self.name.clone(), at: self.at, id: self.cell.state.number() }
+        let which = Which::Task(self.cell.state.number());
+        Label { name: self.name.clone(), at: self.at, which }
     }
 }
 

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::panic::{Payload, catch};
     use crate::pool::core::testing::core;
-    use crate::pool::error::Label;
+    use crate::pool::error::{Label, Which};
     use crate::pool::isolation::Unseparated;
 
     /// Takes a chunk of eight, in blocks, while it is not over.
@@ -178,7 +178,7 @@ mod tests {
         block: usize,
         is_over: &dyn Fn() -> bool,
     ) -> (Result<usize, Payload>, vec::IntoIter<I::Item>) {
-        let label = Label { name: None, at: Location::caller(), id: 0 };
+        let label = Label { name: None, at: Location::caller(), which: Which::Other };
         let core = core(1);
         let pull = Pull { core: &core, label: &label, apart: None, is_over, block };
         let (mut source, mut chunk) = (Pulled::new(items), vec::IntoIter::default());

@@ -8,7 +8,7 @@ use super::turns::Stay;
 use crate::context::Context;
 use crate::frame::{self, Failure};
 use crate::pool::core::Core;
-use crate::pool::error::{Cause, Label, TaskError};
+use crate::pool::error::{Cause, Label, TaskError, Which};
 use crate::pool::isolation::{Isolation, Tasks};
 
 /// See the module's documentation.
@@ -156,7 +156,7 @@ where
 /// `map_results`: a failure is the result of its item.
 pub(crate) struct Every<F> {
     pub(crate) f: F,
-    /// The label of the call; the number is replaced by the item's.
+    /// The label of the call.
     pub(crate) label: Label,
 }
 
@@ -190,7 +190,7 @@ where
     }
 
     fn failed(&self, index: usize, failure: Failure) -> ControlFlow<Failure, Self::Out> {
-        let label = Label { id: index as u64, ..self.label.clone() };
+        let label = Label { which: Which::Item(index), ..self.label.clone() };
         ControlFlow::Continue(Err(TaskError::new(label, Cause::Failed(failure))))
     }
 }

@@ -355,7 +355,7 @@ fn starved() {
     pool.submit(dirty).join().unwrap();
     for _ in 0..3 {
         let text = told.recv_timeout(Duration::from_secs(60)).unwrap();
-        assert!(text.starts_with("task `renewal of worker 0`"), "{text}");
+        assert!(text.starts_with("`renewal of worker 0` panicked"), "{text}");
         assert!(text.contains("no thread could be started"), "{text}");
     }
     assert_eq!(pool.stats().renewed, 0);

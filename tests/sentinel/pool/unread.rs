@@ -84,10 +84,7 @@ fn a_worker_that_begins_then_is_watched_later() {
     assert_eq!(pool.submit(dirty).join().unwrap(), 0);
     assert_eq!((pool.stats().renewed, pool.stats().leaks), (1, 1));
     let text = told.recv().unwrap();
-    assert!(
-        text.starts_with("task `sentinel of worker 0`") && text.contains("os error 24"),
-        "{text}"
-    );
+    assert!(text.starts_with("`sentinel of worker 0`") && text.contains("os error 24"), "{text}");
     drop(files);
     assert_eq!(pool.submit(touch_std).join().unwrap(), 0);
     pool.submit(dirty).join().unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::context::Context;
 use crate::pool::core::testing::core;
-use crate::pool::error::Label;
+use crate::pool::error::{Label, Which};
 use crate::pool::map::pulled::Pulled;
 use crate::pool::map::step::Plain;
 
@@ -30,7 +30,7 @@ where
     I: Iterator + Send,
 {
     let (core, context) = (core(1), Context::empty());
-    let label = Label { name: None, at: Location::caller(), id: 0 };
+    let label = Label { name: None, at: Location::caller(), which: Which::Other };
     let step = Plain(drop as fn(I::Item));
     let source = Pulled::new(items);
     let (expected, ended, is_claimed) = (None, false, false);
