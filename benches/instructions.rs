@@ -1,9 +1,10 @@
 //! How many instructions do the hot paths take? Counted by callgrind, so the same on a busy machine
 //! as on an idle one. `scripts/instructions` runs it, and says so if valgrind is missing.
 //!
-//! Each has a limit, up to three per cent above what it took when the limit was set (rustc 1.95,
-//! x86-64, thin LTO off, each crate in one piece). A limit that is exceeded fails the run: either
-//! the change is worth it and the limit is raised with the change, or it is not.
+//! Each has a limit, up to three per cent above what it took when the limit was set (with rustc 1.95
+//! or 1.99, whichever took more; x86-64, thin LTO off, each crate in one piece). A limit that is
+//! exceeded fails the run: either the change is worth it and the limit is raised with the change, or
+//! it is not.
 //!
 //! A function runs its subject a hundred times, after a first time that is not counted: what a
 //! thread does at its first touch of a slot is not a hot path.
@@ -63,7 +64,7 @@ fn frames(context: &Context) {
     }
 }
 
-#[library_benchmark(config = limit(5_370))]
+#[library_benchmark(config = limit(5_500))]
 #[bench::it(context())]
 fn frame_in_a_frame(context: Context) {
     context.run(|| frames(&context));
@@ -123,7 +124,7 @@ fn tenant() {
     drop(Context::capture());
 }
 
-#[library_benchmark(config = limit(3_130))]
+#[library_benchmark(config = limit(3_350))]
 #[bench::it(tenant())]
 fn capture_and_release(_warm: ()) {
     for _ in 0..ROUNDS {
@@ -165,12 +166,18 @@ fn busy() -> (mpsc::Sender<()>, Pool) {
     (go, pool)
 }
 
+/// What is submitted. Not in the function that submits it: callgrind counts what has that one's
+/// name, as what the worker runs would have.
+fn task(n: u64) -> impl FnOnce() -> u64 + Send + 'static {
+    move || black_box(n)
+}
+
 // What the submitting thread does; nobody has to be woken.
 #[library_benchmark(config = limit(48_930))]
 #[bench::it(args = (busy()), teardown = drop)]
 fn submit((go, pool): (mpsc::Sender<()>, Pool)) -> (mpsc::Sender<()>, Pool) {
     for n in 0..ROUNDS {
-        drop(pool.submit(move || black_box(n)));
+        drop(pool.submit(task(n)));
     }
     (go, pool)
 }
