@@ -65,7 +65,8 @@ pub trait FutureExt: Future + Sized {
     ///
     /// Panics as [`Context::capture`] does. Polling panics with the future's panic, which ends the
     /// task, or, if a carrier or the clean-up fails, with a [`RunError`] as the payload. If it is a
-    /// carrier that failed for one poll, the task is not over: it may be polled again.
+    /// carrier that failed for one poll, the task is not over, and may be polled again, unless the
+    /// future completed in that poll; then its output is dropped.
     ///
     /// # Examples
     ///
@@ -233,6 +234,12 @@ impl<F: Future> Drop for Polling<'_, F> {
 }
 
 impl<F: Future> Isolated<F> {
+    /// Returns whether the task is over: the future has completed or panicked.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.future.is_none()
+    }
+
     /// Forgets where the task was made, for code of the crate.
     #[cfg(feature = "tower")]
     pub(crate) fn unplaced(mut self) -> Self {

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use super::serve::{Out, Serving};
 use crate::future::Isolated;
 
-/// The body of a response, in the task of its request, which ends with it.
+/// The body of a response, in the task of its request, which ends with it. A body that has panicked
+/// is at its end.
 ///
 /// The default is an empty body in no task, for layers outside of the isolating one that answer by
 /// themselves (to a preflight request, or when the time is up).
@@ -49,15 +50,16 @@ use crate::future::Isolated;
 /// assert!(!body.is_end_stream());
 /// ```
 pub struct IsolatedBody<B: Body, E> {
-    /// `None` once it is over. Behind a lock that is never contended, so that the body is `Sync`
+    /// `None` once it has returned. Behind a lock that is never contended, so that the body is `Sync`
     /// wherever its data is `Send`: what keeps bodies of any type requires that.
     pub(super) task: Mutex<Option<Isolated<Serving>>>,
     pub(super) out: Arc<Mutex<Out<B, E>>>,
 }
 
 impl<B: Body, E> IsolatedBody<B, E> {
+    /// Returns whether the task is over, perhaps by a panic.
     fn is_over(&self) -> bool {
-        self.task.lock().is_none()
+        self.task.lock().as_ref().is_none_or(Isolated::is_over)
     }
 }
 
@@ -70,7 +72,8 @@ impl<B: Body, E> Body for IsolatedBody<B, E> {
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.get_mut();
-        let Some(task) = this.task.get_mut() else { return Poll::Ready(None) };
+        let task = this.task.get_mut().as_mut().filter(|task| !task.is_over());
+        let Some(task) = task else { return Poll::Ready(None) };
         // As with the head.
         let mut frame = this.out.lock().frame.take();
         if frame.is_none() {

@@ -123,7 +123,8 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
     foreign::install(FailsToDetach).unwrap();
     let mut service = IsolateLayer::new(|_: &Request<bool>| ()).layer(Servant);
     let mut cx = Context::from_waker(Waker::noop());
-    for failing in 0..4 {
+    // Five polls: of the head, of each frame, and of the end.
+    for failing in 0..5 {
         DETACHES.set(failing);
         let mut response = service.call(Request::new(true));
         let (response, mut panics) = persist(&mut response, |r| r.poll(&mut cx), |_| ());
@@ -140,10 +141,16 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
             assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), left, "poll {failing}");
             panics += more;
         }
-        assert_eq!(panics, 1, "poll {failing}");
         for _ in 0..2 {
-            assert!(persist(&mut body, |body| body.poll_frame(&mut cx), |_| ()).0.is_none());
+            let (end, more) = persist(
+                &mut body,
+                |body| body.poll_frame(&mut cx),
+                |body| assert!(body.is_end_stream() && body.size_hint().exact() == Some(0)),
+            );
+            assert!(end.is_none(), "poll {failing}");
+            panics += more;
         }
+        assert_eq!(panics, 1, "poll {failing}");
     }
     DETACHES.set(0);
     let mut response = service.call(Request::new(false));
@@ -151,6 +158,57 @@ fn a_response_is_whole_though_a_carrier_fails_to_detach_in_one_of_its_polls() {
     assert_eq!((refused.err(), panics), (Some("refused"), 1));
     let again = panic_of(|| Pin::new(&mut response).poll(&mut cx).is_ready());
     assert_eq!(again, "a response was polled after it had ended");
+}
+
+// Broke: it was polled again and again, as if there were more to come.
+#[test]
+fn a_body_that_has_panicked_is_at_its_end() {
+    struct Breaks;
+
+    impl Body for Breaks {
+        type Data = &'static [u8];
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Infallible>>> {
+            panic!("a frame, on purpose")
+        }
+    }
+
+    quiet();
+    let handler = |_: Request<()>| ready(Ok::<_, Infallible>(Response::new(Breaks)));
+    let mut response = IsolateLayer::default().layer(Answers(handler)).call(Request::new(()));
+    let mut cx = Context::from_waker(Waker::noop());
+    let (response, _) = persist(&mut response, |r| r.poll(&mut cx), |_| ());
+    let mut body = response.unwrap().into_body();
+    let (frame, panics) = persist(
+        &mut body,
+        |body| body.poll_frame(&mut cx),
+        |body| assert!(body.is_end_stream() && body.size_hint().exact() == Some(0)),
+    );
+    assert!(frame.is_none() && panics == 1, "{panics} panics");
+}
+
+#[derive(Clone)]
+struct Answers<F>(F);
+
+impl<F, B> Service<Request<()>> for Answers<F>
+where
+    F: Fn(Request<()>) -> Ready<Result<Response<B>, Infallible>>,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<B>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        (self.0)(request)
+    }
 }
 
 // The one that makes the task is the crate's own.
