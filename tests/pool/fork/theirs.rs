@@ -1,10 +1,12 @@
 //! What lies in a queue or an inbox at the fork is the parent's, and may borrow from stacks that
 //! are gone: a worker whose task has forked does not come to it in the child.
 
+use std::cell::RefCell;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{alone, forked, system};
+use crate::support::{OnDrop, retiring};
 use cleanslate::Pool;
 
 /// Ends the process badly if it is not the one with this number.
@@ -63,6 +65,25 @@ fn a_task_that_returns_in_the_child_is_the_last_one_there() {
         go.send(()).unwrap();
         assert_eq!(system::status_of(forks.join().unwrap()), 0);
     });
+}
+
+// With musl it would wait for ever, if it did; glibc's `join` returns at once there.
+#[test]
+fn a_successor_does_not_wait_in_the_child_for_the_thread_that_it_has_replaced() {
+    thread_local! { static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) }; }
+    let name = "theirs::a_successor_does_not_wait_in_the_child_for_the_thread_that_it_has_replaced";
+    if !alone(name) {
+        return;
+    }
+    let pool = Pool::new(1).unwrap();
+    let (go, gate) = mpsc::channel::<()>();
+    let at_exit = OnDrop::new(move || gate.recv().unwrap());
+    let leaves = pool.in_context(&retiring()).submit(|| AT_EXIT.set(Some(at_exit)));
+    assert!(leaves.join().is_err());
+    let forks = pool.submit(system::fork);
+    assert_eq!(system::status_of(forks.join().unwrap()), 0);
+    go.send(()).unwrap();
+    pool.shutdown().unwrap();
 }
 
 // Broke: it ran the visit while it waited, for whatever that was.
