@@ -50,8 +50,8 @@ use crate::future::Isolated;
 /// assert!(!body.is_end_stream());
 /// ```
 pub struct IsolatedBody<B: Body, E> {
-    /// `None` once it has returned. Behind a lock that is never contended, so that the body is `Sync`
-    /// wherever its data is `Send`: what keeps bodies of any type requires that.
+    /// `None` once it has returned. Behind a lock that is never contended, so that the body is
+    /// `Sync` wherever its data is `Send`: what keeps bodies of any type requires that.
     pub(super) task: Mutex<Option<Isolated<Serving>>>,
     pub(super) out: Arc<Mutex<Out<B, E>>>,
 }

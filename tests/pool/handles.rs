@@ -415,8 +415,12 @@ fn what_a_pool_was_given_is_dropped_in_no_task_of_others() {
         |builder, owned| builder.carry(Inert(owned)),
         #[cfg(feature = "sentinel")]
         |builder, owned| {
-            let sentinel = cleanslate::sentinel::Sentinel::new();
-            builder.sentinel(sentinel.report(move |_| drop(owned.lock())))
+            let sentinel =
+                cleanslate::sentinel::Sentinel::new().report(move |_| drop(owned.lock()));
+            match cleanslate::sentinel::supported() {
+                Ok(()) => builder.sentinel(sentinel),
+                Err(_) => builder.on_worker_stop(move |_| _ = &sentinel),
+            }
         },
     ];
     for way in ways {
