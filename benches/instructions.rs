@@ -3,8 +3,8 @@
 //!
 //! Each has a limit, up to three per cent above what it took when the limit was set (with rustc
 //! 1.95 or 1.99, whichever took more; x86-64, thin LTO off, each crate in one piece). A limit that
-//! is exceeded fails the run: either the change is worth it and the limit is raised with the change,
-//! or it is not.
+//! is exceeded fails the run: either the change is worth it and the limit is raised with it, or it
+//! is not.
 //!
 //! A function runs its subject a hundred times, after a first time that is not counted: what a
 //! thread does at its first touch of a slot is not a hot path.
