@@ -29,13 +29,14 @@ pub struct Stats {
     pub running: usize,
     /// Submitted tasks that wait to start. Items of a map, helpers and visits do not count.
     pub queued: usize,
-    /// Tasks that returned. Items of maps and visits of broadcasts count. Pulls from an iterator,
-    /// the `init` of `map_init` and the calls that reduce results do not, except the call of
-    /// `identity` for a reduction of no items.
+    /// Tasks that returned. Items of maps and visits of broadcasts count, those of a reduction once
+    /// their results are part of what is kept. Pulls from an iterator, the `init` of `map_init` and
+    /// the calls that reduce results do not, except the call of `identity` for a reduction of no
+    /// items.
     pub completed: u64,
-    /// Tasks that panicked. Panics of a map's pulls, of `init`, and of the calls that reduce
-    /// results count, too; those of an `imap`'s pulls do not, nor do those of drops of what was
-    /// given.
+    /// Tasks that panicked. Panics of a map's pulls, of `init`, of the calls that reduce results,
+    /// and of the drop of what a helper keeps (what `init` made, a result so far) count, too; those
+    /// of an `imap`'s pulls do not, nor do those of drops of what was given.
     pub panicked: u64,
     /// Tasks that could not be cleaned up, or could not be given their foreign state.
     pub failed: u64,
